@@ -1,0 +1,2 @@
+//! On-chain contracts: committed artifacts, alloy bindings, deployer.
+#![forbid(unsafe_code)]

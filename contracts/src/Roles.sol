@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+/// @notice Roles of the tenant's `System`: one bit each, combined in a mask. `System.has` is true when an account holds
+/// at least one bit of the mask asked for.
+library Roles {
+    uint256 internal constant PLATFORM_ADMIN = 1;
+    uint256 internal constant IDENTITY_MANAGER = 2;
+    uint256 internal constant TOKEN_MANAGER = 4;
+    uint256 internal constant COMPLIANCE_MANAGER = 8;
+    uint256 internal constant CLAIM_POLICY_MANAGER = 16;
+    uint256 internal constant FEEDS_MANAGER = 32;
+}
+
+/// @notice Roles of one asset: one bit each; none implies another.
+library AssetRoles {
+    /// Upgrades, terms, modules and the identity policy.
+    uint256 internal constant GOVERNANCE = 1;
+    /// Mint and burn.
+    uint256 internal constant SUPPLY = 2;
+    /// Freeze, forced transfer, recovery.
+    uint256 internal constant CUSTODIAN = 4;
+    /// Pause and unpause.
+    uint256 internal constant EMERGENCY = 8;
+    /// Sells through offerings.
+    uint256 internal constant SALE = 16;
+    /// Moves an asset's treasury.
+    uint256 internal constant FUNDS = 32;
+
+    uint256 internal constant ALL = 63;
+}
+
+/// @notice Keys of the `System` address book.
+library Names {
+    bytes32 internal constant IDENTITY_REGISTRY = "IdentityRegistry";
+    bytes32 internal constant IDENTITY_FACTORY = "IdentityFactory";
+    bytes32 internal constant TOPIC_SCHEMES = "TopicSchemeRegistry";
+    bytes32 internal constant ASSET_FACTORY = "AssetFactory";
+    bytes32 internal constant COUNTRY_RULE = "CountryRule";
+    bytes32 internal constant CLAIM_RULE = "ClaimRule";
+}

@@ -1,0 +1,2 @@
+//! Being a service: configuration, TLS, peers, authorisation, errors, health, telemetry, graceful stop.
+#![forbid(unsafe_code)]

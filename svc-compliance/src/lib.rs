@@ -1,0 +1,2 @@
+//! Systems, identities, assets, compliance and holders.
+#![forbid(unsafe_code)]

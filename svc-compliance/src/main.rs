@@ -1,0 +1,3 @@
+//! Systems, identities, assets, compliance and holders.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! Offerings, airdrops and treasury payouts.
+#![forbid(unsafe_code)]

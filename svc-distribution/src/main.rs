@@ -1,0 +1,3 @@
+//! Offerings, airdrops and treasury payouts.
+#![forbid(unsafe_code)]
+fn main() {}

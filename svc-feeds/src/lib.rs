@@ -1,0 +1,2 @@
+//! Issuer-signed scalar feeds.
+#![forbid(unsafe_code)]

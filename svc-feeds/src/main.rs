@@ -1,0 +1,3 @@
+//! Issuer-signed scalar feeds.
+#![forbid(unsafe_code)]
+fn main() {}

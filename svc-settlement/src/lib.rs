@@ -1,0 +1,2 @@
+//! XvP settlement.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! XvP settlement.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! The isolated signer: the only component with key access.
+#![forbid(unsafe_code)]

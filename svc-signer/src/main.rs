@@ -1,0 +1,3 @@
+//! The isolated signer: the only component with key access.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! End-to-end, fault, shape and bench targets.
+#![forbid(unsafe_code)]

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+/// @notice A transfer or mint was refused. `module` is who refused (the token, the registry or a rule) and `reason` one of
+/// `ReasonCodes`. Pre-checks (`preview`, `explain`) return the same pair that enforcement reverts with.
+error ComplianceRefused(address module, bytes32 reason);
+
+/// @notice What one module says of a movement; `reason` zero means it agrees.
+struct Verdict {
+    address module;
+    bytes32 reason;
+}
+
+/// @notice Every reason a movement can be refused for, as readable ASCII in a word. The identity registry adds its own
+/// codes; a code is never renamed once released.
+library ReasonCodes {
+    bytes32 internal constant OK = 0;
+
+    // token
+    bytes32 internal constant TOKEN_PAUSED = "TOKEN_PAUSED";
+    bytes32 internal constant SENDER_FROZEN = "SENDER_FROZEN";
+    bytes32 internal constant RECIPIENT_FROZEN = "RECIPIENT_FROZEN";
+    bytes32 internal constant RECIPIENT_INVALID = "RECIPIENT_INVALID";
+    bytes32 internal constant BALANCE_TOO_LOW = "BALANCE_TOO_LOW";
+    bytes32 internal constant FREE_BALANCE_TOO_LOW = "FREE_BALANCE_TOO_LOW";
+    bytes32 internal constant SUPPLY_TOO_LARGE = "SUPPLY_TOO_LARGE";
+
+    // CountryRule
+    bytes32 internal constant COUNTRY_UNKNOWN = "COUNTRY_UNKNOWN";
+    bytes32 internal constant COUNTRY_NOT_ALLOWED = "COUNTRY_NOT_ALLOWED";
+    bytes32 internal constant COUNTRY_BLOCKED = "COUNTRY_BLOCKED";
+
+    // ClaimRule
+    bytes32 internal constant SENDER_CLAIMS_MISSING = "SENDER_CLAIMS_MISSING";
+    bytes32 internal constant RECIPIENT_CLAIMS_MISSING = "RECIPIENT_CLAIMS_MISSING";
+
+    /// A rule is bound but has no parameters for this token: it refuses rather than agree to everything.
+    bytes32 internal constant RULE_NOT_CONFIGURED = "RULE_NOT_CONFIGURED";
+}

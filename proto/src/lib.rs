@@ -1,2 +1,21 @@
-//! The wire: protobuf contracts, generated code, descriptor set and method options.
+//! The wire: generated messages, clients and servers of every `dalp.<area>.v1` package, the descriptor set they come from,
+//! and the method options as a typed table. The comments in `proto/dalp/**.proto` are the reference documentation.
 #![forbid(unsafe_code)]
+
+mod methods;
+
+pub use methods::{Exposure, IdempotencyClass, Method, Methods, RateClass};
+
+/// The compiled contracts with comments and method options, for reflection and routing.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dalp.bin"));
+
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/dalp.rs"));
+}
+
+pub use generated::dalp::{
+    asset::v1 as asset, compliance::v1 as compliance, distribution::v1 as distribution, feeds::v1 as feeds,
+    holder::v1 as holder, identity::v1 as identity, operation::v1 as operation, settlement::v1 as settlement,
+    signer::v1 as signer, system::v1 as system,
+};

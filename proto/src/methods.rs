@@ -1,0 +1,121 @@
+//! The method options of every RPC as a typed table, read once from the descriptor set.
+
+use std::collections::BTreeMap;
+
+use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+
+use crate::generated::dalp::options::v1 as options;
+
+pub use options::{Exposure, IdempotencyClass, RateClass};
+
+/// What the contracts say about one RPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Method {
+    /// Path on the wire, for instance `/dalp.asset.v1.AssetService/Transfer`.
+    pub path: String,
+    /// Full service name, for instance `dalp.asset.v1.AssetService`.
+    pub service: String,
+    /// Permission a caller needs, `<area>:<verb>`; empty when the contract forgot it (the shape tests refuse that).
+    pub permission: String,
+    /// What a repeat means.
+    pub idempotency: IdempotencyClass,
+    /// Which token bucket the call draws on.
+    pub rate: RateClass,
+    /// Whether the gateway routes it.
+    pub exposure: Exposure,
+}
+
+/// All RPCs of `dalp.*` by path.
+#[derive(Debug, Clone)]
+pub struct Methods {
+    by_path: BTreeMap<String, Method>,
+}
+
+// === impl Methods ===
+
+impl Methods {
+    /// Reads the table from the embedded descriptor set.
+    ///
+    /// # Panics
+    /// Never in a build that passed its tests: the set is compiled into the binary.
+    #[must_use]
+    pub fn load() -> Self {
+        let pool = DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET).expect("the descriptor set is compiled into the binary");
+        let by_path = pool
+            .services()
+            .filter(|service| service.full_name().starts_with("dalp."))
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .map(|method| {
+                let service = method.parent_service().full_name().to_owned();
+                let path = format!("/{service}/{}", method.name());
+                let set = method.options();
+                let described = Method {
+                    permission: text(&pool, &set, "permission"),
+                    idempotency: IdempotencyClass::try_from(number(&pool, &set, "idempotency")).unwrap_or_default(),
+                    rate: RateClass::try_from(number(&pool, &set, "rate")).unwrap_or_default(),
+                    exposure: Exposure::try_from(number(&pool, &set, "exposure")).unwrap_or_default(),
+                    path: path.clone(),
+                    service,
+                };
+                (path, described)
+            })
+            .collect();
+        Self { by_path }
+    }
+
+    /// The RPC of a request path.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Method> {
+        self.by_path.get(path)
+    }
+
+    /// All RPCs, by path.
+    pub fn iter(&self) -> impl Iterator<Item = &Method> {
+        self.by_path.values()
+    }
+}
+
+fn value(pool: &DescriptorPool, set: &DynamicMessage, name: &str) -> Option<Value> {
+    let extension = pool.get_extension_by_name(&format!("dalp.options.v1.{name}"))?;
+    set.has_extension(&extension).then(|| set.get_extension(&extension).into_owned())
+}
+
+fn text(pool: &DescriptorPool, set: &DynamicMessage, name: &str) -> String {
+    match value(pool, set, name) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    }
+}
+
+fn number(pool: &DescriptorPool, set: &DynamicMessage, name: &str) -> i32 {
+    match value(pool, set, name) {
+        Some(Value::EnumNumber(number)) => number,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_says_permission_repeat_and_rate() {
+        let methods = Methods::load();
+        assert!(methods.iter().count() > 40, "the descriptor set holds the contracts");
+        for method in methods.iter() {
+            assert!(method.permission.contains(':'), "{} has no permission", method.path);
+            assert_ne!(method.idempotency, IdempotencyClass::Unspecified, "{} has no idempotency class", method.path);
+            assert_ne!(method.rate, RateClass::Unspecified, "{} has no rate class", method.path);
+        }
+    }
+
+    #[test]
+    fn signing_is_not_routed() {
+        let methods = Methods::load();
+        let exposed: Vec<_> = methods
+            .iter()
+            .filter(|method| method.service == "dalp.signer.v1.SignerService" && method.exposure != Exposure::Mesh)
+            .collect();
+        assert!(exposed.is_empty(), "{exposed:?}");
+    }
+}

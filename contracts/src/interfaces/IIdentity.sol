@@ -23,7 +23,7 @@ struct ClaimInput {
 /// Claims. A claim is verified through its issuer when it is added, and signer, expiry and digest are kept for the
 /// registry's cheap check. Expiry travels inside the signed data (see `ClaimData`). Who may add: a CLAIM key of
 /// this identity, the identity itself, the factory at creation, or, for an issuer that the tenant's registry trusts, the
-/// issuer contract or one of its CLAIM keys ("pushed"). While it is live, a pushed claim can be replaced or removed by the issuer's side only:
+/// issuer contract or one of its CLAIM keys ("pushed"; so are claims an identity manager gives at creation). While it is live, a pushed claim can be replaced or removed by the issuer's side only:
 /// a holder cannot hide a negative claim or put an older copy back.
 interface IIdentity is IERC734, IERC735, IClaimIssuer, IClaimLiveness {
     error IdentityUnauthorized(address caller);
@@ -37,6 +37,8 @@ interface IIdentity is IERC734, IERC735, IClaimIssuer, IClaimLiveness {
     error IdentityLastManagementKey();
     error IdentityExecutionUnknown(uint256 executionId);
     error IdentityExecutionWithoutKey(address caller);
+    /// @dev Carries the target's own error: passing raw bytes on would take assembly.
+    error IdentityExecutionFailed(uint256 executionId, bytes reason);
     error IdentityClaimUnknown(bytes32 claimId);
     error IdentityClaimInvalid(address issuer, uint256 topic);
     error IdentityClaimExpired(uint64 expiresAt);
@@ -50,8 +52,8 @@ interface IIdentity is IERC734, IERC735, IClaimIssuer, IClaimLiveness {
     /// @notice The keys changed hands by order of the tenant's registry.
     event KeysRecovered(bytes32 indexed lostKey, bytes32 indexed newKey, bool reset);
 
-    /// @notice Called once by the factory; `claims` are added in the same transaction.
-    function initialize(address wallet, ClaimInput[] calldata claims) external;
+    /// @notice Called once by the factory; `claims` are added in the same transaction, with `pushed` as if by their issuers.
+    function initialize(address wallet, ClaimInput[] calldata claims, bool pushed) external;
 
     /// @notice What the registry's fast path needs: signer (zero when there is no such claim), expiry in unix seconds
     /// (zero: never) and digest.

@@ -44,11 +44,11 @@ interface IIdentityRegistryPolicy {
     event WalletRecovered(address indexed lostWallet, address indexed newWallet, address indexed identity);
 
     /// @notice Claim expression a holder of `token` must meet, instead of the default (all ERC-3643 claim topics).
-    /// Caller: CLAIM_POLICY_MANAGER, TOKEN_MANAGER or the asset factory. Reverts on an empty expression or an empty group,
+    /// Caller: CLAIM_POLICY_MANAGER, the asset factory of the address book, or the token itself. Reverts on an empty expression or an empty group,
     /// more than 8 groups or 15 distinct topics, or an unknown topic. Emits `PolicySet`.
     function setPolicy(address token, Group[] calldata anyOf) external;
 
-    /// @notice Returns `token` to the default. Caller: CLAIM_POLICY_MANAGER. Emits `PolicyCleared`.
+    /// @notice Returns `token` to the default. Caller: as for `setPolicy`. Emits `PolicyCleared`.
     function clearPolicy(address token) external;
 
     /// @notice The expression in force for `token` (the default one when it has none of its own).

@@ -1,0 +1,50 @@
+# The verbs of this repository. `make` alone lists them. CI runs `make test`, so what CI runs is what you run.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+TOOLS := $(CURDIR)/.tools
+export PATH := $(TOOLS)/bin:$(PATH)
+FORGE := contracts/tools/forge
+BUF := contracts/node_modules/.bin/buf
+export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
+
+.PHONY: help setup demo up down test check fmt lint-contracts contracts test-contracts gas fuzz bench build
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+setup: ## install what is missing: PostgreSQL, SoftHSM, Node, npm packages, cargo-nextest, cargo-deny
+	@deploy/setup/setup.sh
+
+build: setup ## build every service
+	@cargo build --workspace --bins
+
+demo: build ## issue a bond and transfer it, end to end, and write target/demo/report.json
+	@cargo run --quiet -p dalp-devstack -- demo --report target/demo/report.json
+
+up: build ## start the stack, print commands to try, keep it running until Ctrl-C or `make down`
+	@cargo run --quiet -p dalp-devstack -- up
+
+down: ## end a stack that `make up` started
+	@cargo run --quiet -p dalp-devstack -- down
+
+test: check test-contracts ## everything: checks, contract tests, unit, integration, end to end
+	@cargo nextest run --workspace --no-fail-fast
+
+check: setup ## formatting, lints, wire contracts, licences, artifacts
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@cd proto && ../$(BUF) lint
+	@cargo deny --log-level error check licenses bans sources
+	@contracts/tools/artifacts.sh check
+
+fmt: ## format Rust and Solidity
+	@cargo fmt --all
+	@cd contracts && tools/forge fmt
+
+test-contracts: setup ## forge: unit, fuzz (1,000 runs), invariants, gas budgets, size limits
+	@cd contracts && FOUNDRY_PROFILE=ci tools/forge test
+
+bench: setup ## throughput, latencies and memory beside the chain's ceiling, floor and alloy; target/bench/report.json
+	@cargo build --release --workspace --bins
+	@cargo run --release --quiet -p dalp-tests --bin dalp-bench -- --report target/bench/report.json $(if $(ONLY),--only $(ONLY))

@@ -1,0 +1,150 @@
+//! Typed reads.
+
+use crate::{
+    config::Finality,
+    error::{CallError, ChainError},
+    fees::FeeInputs,
+    node_error::NodeErrorKind,
+    types::{BlockHeader, ChainTransaction, Receipt},
+    upstreams::{Upstreams, decode},
+};
+use alloy::{
+    eips::{BlockId, BlockNumberOrTag},
+    primitives::{Address, B256, Bytes, U64, U128, U256},
+    rpc::types::{Filter, Log, TransactionRequest},
+};
+use serde_json::json;
+
+impl Upstreams {
+    /// Chain id, as a node says it (checked anyway; mostly for a health check).
+    pub async fn chain_id(&self) -> Result<u64, ChainError> {
+        Ok(self.request::<U64>("eth_chainId", json!([])).await?.to())
+    }
+
+    /// Height of the best upstream. May go back by a block or two when another upstream answers.
+    pub async fn block_number(&self) -> Result<u64, ChainError> {
+        Ok(self.request::<U64>("eth_blockNumber", json!([])).await?.to())
+    }
+
+    /// A block's header and transaction hashes. `None`: the node has no such block.
+    pub async fn block(&self, block: BlockNumberOrTag) -> Result<Option<BlockHeader>, ChainError> {
+        match self.request("eth_getBlockByNumber", json!([block, false])).await {
+            // Some nodes refuse instead of answering null, and a tag may be unknown before its first block.
+            Err(ChainError::Node(error)) if error.kind == NodeErrorKind::BlockUnavailable => Ok(None),
+            other => other,
+        }
+    }
+
+    /// A block by hash. `None`: the node has no such block.
+    pub async fn block_by_hash(&self, hash: B256) -> Result<Option<BlockHeader>, ChainError> {
+        self.request("eth_getBlockByHash", json!([hash, false])).await
+    }
+
+    /// Headers of several heights in one request; ends before the first that the node does not have.
+    pub async fn blocks(&self, numbers: impl IntoIterator<Item = u64>) -> Result<Vec<BlockHeader>, ChainError> {
+        const METHOD: &str = "eth_getBlockByNumber";
+        let calls = numbers.into_iter().map(|number| (METHOD, json!([U64::from(number), false]))).collect();
+        let mut headers = Vec::new();
+        for answer in self.batch(calls).await? {
+            match decode::<Option<BlockHeader>>(METHOD, answer) {
+                Ok(Some(header)) => headers.push(header),
+                Ok(None) => break,
+                Err(ChainError::Node(error)) if error.kind == NodeErrorKind::BlockUnavailable => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(headers)
+    }
+
+    /// Highest block that is final under the configured rule. `None`: nothing is final yet.
+    pub async fn final_height(&self) -> Result<Option<u64>, ChainError> {
+        match self.config().finality {
+            rule @ Finality::Depth(_) => Ok(rule.final_height(self.block_number().await?, None)),
+            Finality::FinalizedTag => Ok(self.block(BlockNumberOrTag::Finalized).await?.map(|header| header.number)),
+        }
+    }
+
+    /// Simulates a call at a block.
+    pub async fn call(&self, transaction: &TransactionRequest, block: BlockId) -> Result<Bytes, CallError> {
+        Ok(self.request("eth_call", json!([transaction, block])).await?)
+    }
+
+    /// Gas that the transaction needs at a block, as the node estimates it; without a margin.
+    pub async fn estimate_gas(&self, transaction: &TransactionRequest, block: BlockId) -> Result<u64, CallError> {
+        Ok(self.request::<U64>("eth_estimateGas", json!([transaction, block])).await?.to())
+    }
+
+    /// Transactions that an account has sent, at a block or tag (`Pending` counts the pool).
+    pub async fn nonce(&self, address: Address, block: BlockNumberOrTag) -> Result<u64, ChainError> {
+        Ok(self.request::<U64>("eth_getTransactionCount", json!([address, block])).await?.to())
+    }
+
+    /// Native balance in wei.
+    pub async fn balance(&self, address: Address, block: BlockId) -> Result<U256, ChainError> {
+        self.request("eth_getBalance", json!([address, block])).await
+    }
+
+    /// Contract code; empty if there is none.
+    pub async fn code(&self, address: Address, block: BlockId) -> Result<Bytes, ChainError> {
+        self.request("eth_getCode", json!([address, block])).await
+    }
+
+    /// Events.
+    pub async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, ChainError> {
+        self.request("eth_getLogs", json!([filter])).await
+    }
+
+    /// All receipts of a block in one request. `None`: the node has no such block.
+    pub async fn block_receipts(&self, block: BlockId) -> Result<Option<Vec<Receipt>>, ChainError> {
+        match self.request("eth_getBlockReceipts", json!([block])).await {
+            Err(ChainError::Node(error)) if error.kind == NodeErrorKind::BlockUnavailable => Ok(None),
+            Err(ChainError::Node(error)) if error.kind == NodeErrorKind::MethodNotFound => self.block_receipts_one_by_one(block).await,
+            other => other,
+        }
+    }
+
+    /// For nodes without `eth_getBlockReceipts`: header, then a batch of receipts.
+    async fn block_receipts_one_by_one(&self, block: BlockId) -> Result<Option<Vec<Receipt>>, ChainError> {
+        let header = match block {
+            BlockId::Number(number) => self.block(number).await?,
+            BlockId::Hash(hash) => self.block_by_hash(hash.block_hash).await?,
+        };
+        let Some(header) = header else { return Ok(None) };
+        let receipts = self.receipts(header.transactions).await?;
+        // A receipt that is missing or stands in another block: the block was replaced while we asked.
+        Ok(receipts.into_iter().map(|receipt| receipt.filter(|receipt| receipt.block_hash == header.hash)).collect())
+    }
+
+    /// A receipt. `None`: not included, as far as this node knows.
+    pub async fn receipt(&self, transaction: B256) -> Result<Option<Receipt>, ChainError> {
+        self.request("eth_getTransactionReceipt", json!([transaction])).await
+    }
+
+    /// Many receipts in few requests, in order.
+    pub async fn receipts(&self, transactions: impl IntoIterator<Item = B256>) -> Result<Vec<Option<Receipt>>, ChainError> {
+        const METHOD: &str = "eth_getTransactionReceipt";
+        let calls = transactions.into_iter().map(|hash| (METHOD, json!([hash]))).collect();
+        self.batch(calls).await?.into_iter().map(|answer| decode(METHOD, answer)).collect()
+    }
+
+    /// A transaction, included or pending. `None`: this node does not know it.
+    pub async fn transaction(&self, hash: B256) -> Result<Option<ChainTransaction>, ChainError> {
+        self.request("eth_getTransactionByHash", json!([hash])).await
+    }
+
+    /// What prices are made from, in one request. Suggestions that a node does not give are absent.
+    pub async fn fee_inputs(&self) -> Result<FeeInputs, ChainError> {
+        const BLOCK: &str = "eth_getBlockByNumber";
+        let calls = vec![(BLOCK, json!(["latest", false])), ("eth_gasPrice", json!([])), ("eth_maxPriorityFeePerGas", json!([]))];
+        let mut answers = self.batch(calls).await?.into_iter();
+        let missing = || ChainError::Malformed { method: BLOCK.into(), reason: "no latest block".into() };
+        let header: BlockHeader = decode::<Option<_>>(BLOCK, answers.next().ok_or_else(missing)?)?.ok_or_else(missing)?;
+        let mut suggestion = |method| answers.next().and_then(|answer| decode::<U128>(method, answer).ok()).map(|wei| wei.to::<u128>());
+        Ok(FeeInputs {
+            block_number: header.number,
+            base_fee_wei: header.base_fee_wei,
+            gas_price_wei: suggestion("eth_gasPrice"),
+            priority_fee_wei: suggestion("eth_maxPriorityFeePerGas"),
+        })
+    }
+}

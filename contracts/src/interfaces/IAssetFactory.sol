@@ -2,15 +2,15 @@
 pragma solidity 0.8.37;
 
 import {Group} from "./IIdentityRegistryPolicy.sol";
-import {RoleGrant} from "./IAssetToken.sol";
+import {RuleConfig} from "./ITokenCompliance.sol";
 
-/// @notice One rule of a new asset.
-struct RuleConfig {
-    address module;
-    bytes params;
+/// @notice One account and the roles it gets when an asset is created.
+struct RoleGrant {
+    address account;
+    uint256 roles;
 }
 
-/// @notice Tokens minted while the asset is created.
+/// @notice Tokens minted while an asset is created.
 struct InitialMint {
     address to;
     uint256 amount;
@@ -55,7 +55,7 @@ interface IAssetFactory {
     function create(AssetConfig calldata config) external returns (address token);
 
     /// @notice A fresh compliance for an existing asset, for its governance to fill and to switch to.
-    function createCompliance(address token) external returns (address compliance);
+    function createCompliance(address token, bytes32 salt) external returns (address compliance);
 
     /// @notice Where `create` of this creator and salt puts the token and its compliance.
     function predict(address creator, bytes32 salt) external view returns (address token, address compliance);

@@ -2,18 +2,11 @@
 pragma solidity 0.8.37;
 
 import {IERC3643} from "./IERC3643.sol";
-import {Verdict} from "../Refusals.sol";
 
 /// @notice The part of a token that registry, compliance and rules ask for roles.
 interface IAssetRoles {
     /// @notice Whether `account` holds at least one role of the mask (`AssetRoles`).
     function has(address account, uint256 roleMask) external view returns (bool);
-}
-
-/// @notice One account and the roles it gets when an asset is created.
-struct RoleGrant {
-    address account;
-    uint256 roles;
 }
 
 /// @notice What `AssetToken.initialize` needs.
@@ -25,7 +18,11 @@ struct TokenInit {
     address identityRegistry;
     address compliance;
     address owner;
-    RoleGrant[] grants;
+    address[] grantees;
+    uint256[] roles;
+    bool unpause;
+    address[] mintTo;
+    uint256[] mintAmounts;
 }
 
 /// @notice What our token has beyond ERC-3643.
@@ -33,7 +30,7 @@ interface IAssetToken is IERC3643, IAssetRoles {
     event RolesGranted(address indexed account, uint256 roles);
     event RolesRevoked(address indexed account, uint256 roles);
     event UpgradeScheduled(address indexed implementation, bytes data, uint256 notBefore);
-    event UpgradeCancelled(address indexed implementation);
+    event UpgradeCancelled();
 
     error NotOwner(address caller);
     error MissingRole(address caller, uint256 role);
@@ -52,6 +49,7 @@ interface IAssetToken is IERC3643, IAssetRoles {
     error UpgradeNotScheduled(address implementation);
     error UpgradeTooEarly(uint256 notBefore);
 
+    /// @notice Once, by the factory: sets everything, then unpauses and mints as asked. A token without `unpause` stays paused.
     function initialize(TokenInit calldata init) external;
 
     /// @notice Gives roles. Owner only. Emits `RolesGranted`.
@@ -63,9 +61,13 @@ interface IAssetToken is IERC3643, IAssetRoles {
     /// @notice All roles of an account.
     function rolesOf(address account) external view returns (uint256);
 
-    /// @notice What the token (entry 0), the identity registry (entry 1) and each rule say of a movement now. `from` zero is
-    /// a mint. The movement passes when every reason is zero; otherwise enforcement reverts with the first non-zero entry.
-    function preview(address from, address to, uint256 amount) external view returns (Verdict[] memory);
+    /// @notice Who would refuse a movement now and why; two zeros when it passes. `from` zero is a mint, `to` zero a burn.
+    /// Enforcement runs the same code and reverts `ComplianceRefused(module, reason)`. The verdict of every single
+    /// module is `ITokenCompliance.explain`.
+    function preview(address from, address to, uint256 amount) external view returns (address module, bytes32 reason);
+
+    /// @notice The token's own part of `preview`: pause, freezes, balance.
+    function stateReason(address from, address to, uint256 amount) external view returns (bytes32 reason);
 
     /// @notice Announces an upgrade with the exact call that will follow it. Governance only. Emits `UpgradeScheduled`.
     function scheduleUpgrade(address implementation, bytes calldata data) external;

@@ -4,6 +4,12 @@ pragma solidity 0.8.37;
 import {ICompliance} from "./ICompliance.sol";
 import {Verdict} from "../Refusals.sol";
 
+/// @notice A rule and its parameters.
+struct RuleConfig {
+    address module;
+    bytes params;
+}
+
 /// @notice Compliance of one token: an ordered list of at most 25 rules, first veto wins.
 interface ITokenCompliance is ICompliance {
     event ModuleAdded(address indexed module, uint8 hooks, bytes params);
@@ -19,7 +25,7 @@ interface ITokenCompliance is ICompliance {
     error InvalidCall();
 
     /// @notice Once, by the creator of the clone: the token served, the rules and their parameters.
-    function initialize(address token, address[] calldata modules, bytes[] calldata params) external;
+    function initialize(address token, RuleConfig[] calldata rules) external;
 
     /// @notice Adds a rule at the end and sets its parameters. Asset governance only. Emits `ModuleAdded`.
     function addModule(address module, bytes calldata params) external;
@@ -43,6 +49,7 @@ interface ITokenCompliance is ICompliance {
     /// @notice The first veto, or two zeros. `canTransfer` says the same as a bool.
     function check(address from, address to, uint256 amount) external view returns (address module, bytes32 reason);
 
-    /// @notice The verdict of every rule that judges movements, in order.
+    /// @notice Every verdict on a movement: the token's state (entry 0), the recipient's identity (entry 1), then each rule that
+    /// judges movements, in order. It passes when all reasons are zero. `to` zero is a burn, which only the token judges.
     function explain(address from, address to, uint256 amount) external view returns (Verdict[] memory);
 }

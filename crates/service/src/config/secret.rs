@@ -1,0 +1,132 @@
+//! Secrets by reference: a configuration file never holds one.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use secrecy::SecretString;
+use serde::{Deserialize, de};
+
+use super::{Environment, ProcessEnvironment};
+
+/// Where a secret is kept: `file:/path` or `env:NAME`. A literal is refused, and never echoed in the refusal.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretRef {
+    /// The content of a file, without trailing line ends.
+    File(PathBuf),
+    /// The value of an environment variable.
+    Env(String),
+}
+
+/// Why a secret could not be had. Names the reference, never the secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// The text is not a reference.
+    #[error("a secret is given by reference: file:/absolute/path or env:NAME (a literal secret is refused)")]
+    NotAReference,
+    /// The file cannot be read.
+    #[error("cannot read the secret file {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The variable is not set.
+    #[error("the environment variable {0} is not set")]
+    Unset(String),
+    /// The secret is there and blank.
+    #[error("the secret at {0} is blank")]
+    Blank(String),
+}
+
+impl SecretRef {
+    /// Reads the secret from its file or from the process environment.
+    pub fn resolve(&self) -> Result<SecretString, SecretError> {
+        self.resolve_in(&ProcessEnvironment)
+    }
+
+    /// Reads the secret, taking variables from `environment`.
+    pub fn resolve_in(&self, environment: &dyn Environment) -> Result<SecretString, SecretError> {
+        let text = match self {
+            Self::File(path) => {
+                let content = std::fs::read_to_string(path)
+                    .map_err(|source| SecretError::Unreadable { path: path.clone(), source })?;
+                secrecy::zeroize::Zeroizing::new(content)
+            }
+            Self::Env(name) => {
+                secrecy::zeroize::Zeroizing::new(environment.var(name).ok_or_else(|| SecretError::Unset(name.clone()))?)
+            }
+        };
+        let trimmed = text.trim_end_matches(['\n', '\r']);
+        if trimmed.trim().is_empty() {
+            return Err(SecretError::Blank(self.to_string()));
+        }
+        Ok(SecretString::from(trimmed.to_owned()))
+    }
+}
+
+impl FromStr for SecretRef {
+    type Err = SecretError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        match text.split_once(':') {
+            Some(("file", path)) if !path.trim().is_empty() => Ok(Self::File(PathBuf::from(path))),
+            Some(("env", name)) if is_name(name) => Ok(Self::Env(name.to_owned())),
+            _ => Err(SecretError::NotAReference),
+        }
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(formatter, "file:{}", path.display()),
+            Self::Env(name) => write!(formatter, "env:{name}"),
+        }
+    }
+}
+
+impl fmt::Debug for SecretRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SecretRef({self})")
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ReferenceVisitor)
+    }
+}
+
+/// Takes every scalar, so that serde's own message, which would quote a literal secret, is never made.
+struct ReferenceVisitor;
+
+impl de::Visitor<'_> for ReferenceVisitor {
+    type Value = SecretRef;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a secret reference: file:/absolute/path or env:NAME")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretRef, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretRef, E> {
+        Err(E::custom(SecretError::NotAReference))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<SecretRef, E> {
+        Err(E::custom(SecretError::NotAReference))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretRef, E> {
+        Err(E::custom(SecretError::NotAReference))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<SecretRef, E> {
+        Err(E::custom(SecretError::NotAReference))
+    }
+}

@@ -1,0 +1,222 @@
+//! Every reason the platform refuses with: the only place a reason is defined.
+//!
+//! The order is that of the way of a request: admission, input, operation, domain, signer, platform.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use tonic::Code;
+
+/// What a caller can do about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Change the request, or the state it depends on, and send it again.
+    FixInput,
+    /// Somebody must decide; then repeat with the same idempotency key.
+    WaitForApproval,
+    /// Repeat the same request with the same idempotency key.
+    RetrySameKey,
+    /// Needs an operator.
+    CallUs,
+}
+
+/// A text that is not a reason of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a reason of this build")]
+pub struct UnknownReason;
+
+/// Builds the enum and its tables from one line per reason.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal, $code:ident, $next:ident, $retry_ms:expr;)+) => {
+        /// Why a request was refused. Pages: `docs/errors/<REASON>.md`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the catalogue.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The reason as it stands in `ErrorInfo.reason`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            /// The gRPC status code.
+            #[must_use]
+            pub const fn code(self) -> Code {
+                match self { $(Self::$variant => Code::$code),+ }
+            }
+
+            /// What the caller can do.
+            #[must_use]
+            pub const fn next(self) -> Next {
+                match self { $(Self::$variant => Next::$next),+ }
+            }
+
+            /// How long to wait before a repetition is worth it, where one helps.
+            #[must_use]
+            pub fn retry_after(self) -> Option<Duration> {
+                let retry_ms: Option<u64> = match self { $(Self::$variant => $retry_ms),+ };
+                retry_ms.map(Duration::from_millis)
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii()),+ }
+            }
+        }
+
+        impl FromStr for Reason {
+            type Err = UnknownReason;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text { $($text => Ok(Self::$variant),)+ _ => Err(UnknownReason) }
+            }
+        }
+    };
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+reasons! {
+    /// The request carries no credential.
+    UnauthenticatedMissing = "UNAUTHENTICATED_MISSING", Unauthenticated, FixInput, None;
+    /// The credential is not known.
+    UnauthenticatedInvalid = "UNAUTHENTICATED_INVALID", Unauthenticated, FixInput, None;
+    /// The API key has passed its expiry time.
+    ApiKeyExpired = "API_KEY_EXPIRED", Unauthenticated, FixInput, None;
+    /// The API key was disabled.
+    ApiKeyDisabled = "API_KEY_DISABLED", Unauthenticated, FixInput, None;
+    /// The principal lacks the permission this call needs.
+    PermissionDenied = "PERMISSION_DENIED", PermissionDenied, FixInput, None;
+    /// A read-only API key was used for a write.
+    ReadOnlyKey = "READ_ONLY_KEY", PermissionDenied, FixInput, None;
+    /// The request names another tenant than the credential belongs to.
+    TenantMismatch = "TENANT_MISMATCH", PermissionDenied, FixInput, None;
+    /// The calling service may not call this method.
+    PeerNotAllowed = "PEER_NOT_ALLOWED", PermissionDenied, CallUs, None;
+    /// The caller metadata of the request is not vouched for by the gateway.
+    CallerNotTrusted = "CALLER_NOT_TRUSTED", PermissionDenied, CallUs, None;
+    /// This call needs a wallet verification.
+    WalletVerificationRequired = "WALLET_VERIFICATION_REQUIRED", FailedPrecondition, FixInput, None;
+    /// The wallet does not belong to the caller.
+    WalletNotOwned = "WALLET_NOT_OWNED", PermissionDenied, FixInput, None;
+    /// Too many requests of this kind.
+    RateLimited = "RATE_LIMITED", ResourceExhausted, RetrySameKey, Some(1000);
+    /// One or more fields are not valid.
+    InvalidField = "INVALID_FIELD", InvalidArgument, FixInput, None;
+    /// The request message is larger than the server accepts.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, FixInput, None;
+    /// This call requires an idempotency key.
+    IdempotencyKeyMissing = "IDEMPOTENCY_KEY_MISSING", InvalidArgument, FixInput, None;
+    /// The idempotency key was used before with another payload.
+    IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED", AlreadyExists, FixInput, None;
+    /// There is no such resource, or it is not yours to see.
+    NotFound = "NOT_FOUND", NotFound, FixInput, None;
+    /// A resource with this identity already exists.
+    AlreadyExists = "ALREADY_EXISTS", AlreadyExists, FixInput, None;
+    /// The resource is not in a state that allows this.
+    FailedPrecondition = "FAILED_PRECONDITION", FailedPrecondition, FixInput, None;
+    /// The page token does not belong to this list.
+    PageTokenInvalid = "PAGE_TOKEN_INVALID", InvalidArgument, FixInput, None;
+    /// This call is part of the contract but not built yet.
+    NotImplemented = "NOT_IMPLEMENTED", Unimplemented, CallUs, None;
+    /// The operation can no longer be cancelled.
+    OperationNotCancellable = "OPERATION_NOT_CANCELLABLE", FailedPrecondition, FixInput, None;
+    /// A second person must release this operation first.
+    AwaitingChecker = "AWAITING_CHECKER", FailedPrecondition, WaitForApproval, None;
+    /// The deadline of the request passed before the answer was ready.
+    Deadline = "DEADLINE", DeadlineExceeded, RetrySameKey, None;
+    /// The request was cancelled before it was answered.
+    Cancelled = "CANCELLED", Cancelled, RetrySameKey, None;
+    /// The chain would refuse the transaction.
+    SimulationReverted = "SIMULATION_REVERTED", FailedPrecondition, FixInput, None;
+    /// The sending account cannot pay for the transaction.
+    InsufficientFunds = "INSUFFICIENT_FUNDS", FailedPrecondition, FixInput, None;
+    /// The tenant's system contracts are not there yet.
+    SystemNotBootstrapped = "SYSTEM_NOT_BOOTSTRAPPED", FailedPrecondition, FixInput, None;
+    /// The issuer has no on-chain identity.
+    IssuerIdentityMissing = "ISSUER_IDENTITY_MISSING", FailedPrecondition, FixInput, None;
+    /// The parameters of a compliance module are not valid.
+    ModuleParametersInvalid = "MODULE_PARAMETERS_INVALID", InvalidArgument, FixInput, None;
+    /// There is no such compliance module.
+    ModuleUnknown = "MODULE_UNKNOWN", InvalidArgument, FixInput, None;
+    /// Another asset of the tenant has this symbol.
+    SymbolTaken = "SYMBOL_TAKEN", AlreadyExists, FixInput, None;
+    /// There is no such asset template.
+    TemplateUnknown = "TEMPLATE_UNKNOWN", InvalidArgument, FixInput, None;
+    /// A compliance rule refuses the movement.
+    ComplianceRefused = "COMPLIANCE_REFUSED", FailedPrecondition, FixInput, None;
+    /// The recipient has no verified identity for this asset.
+    RecipientNotVerified = "RECIPIENT_NOT_VERIFIED", FailedPrecondition, FixInput, None;
+    /// An address of the movement is frozen.
+    AddressFrozen = "ADDRESS_FROZEN", FailedPrecondition, FixInput, None;
+    /// The amount exceeds the sender's free balance.
+    UnfrozenBalanceInsufficient = "UNFROZEN_BALANCE_INSUFFICIENT", FailedPrecondition, FixInput, None;
+    /// The asset is paused.
+    AssetPaused = "ASSET_PAUSED", FailedPrecondition, FixInput, None;
+    /// The wallet is registered already.
+    IdentityAlreadyRegistered = "IDENTITY_ALREADY_REGISTERED", AlreadyExists, FixInput, None;
+    /// There is no such claim topic.
+    TopicUnknown = "TOPIC_UNKNOWN", InvalidArgument, FixInput, None;
+    /// The claim issuer is not trusted for this topic.
+    IssuerNotTrusted = "ISSUER_NOT_TRUSTED", FailedPrecondition, FixInput, None;
+    /// The claim does not hold.
+    ClaimInvalid = "CLAIM_INVALID", FailedPrecondition, FixInput, None;
+    /// The signing account lacks the on-chain role for this action.
+    RoleMissing = "ROLE_MISSING", PermissionDenied, FixInput, None;
+    /// There is no such key.
+    KeyNotFound = "KEY_NOT_FOUND", NotFound, FixInput, None;
+    /// The key is disabled.
+    KeyDisabled = "KEY_DISABLED", FailedPrecondition, CallUs, None;
+    /// Another key of the tenant has this label.
+    KeyLabelTaken = "KEY_LABEL_TAKEN", AlreadyExists, FixInput, None;
+    /// The calling service holds no grant for this use of the key.
+    GrantMissing = "GRANT_MISSING", PermissionDenied, CallUs, None;
+    /// The signing policy forbids this payload.
+    PolicyDenied = "POLICY_DENIED", PermissionDenied, FixInput, None;
+    /// The signing payload is not one the signer understands.
+    PayloadInvalid = "PAYLOAD_INVALID", InvalidArgument, FixInput, None;
+    /// The payload moves value and no valid compliance attestation covers it.
+    AttestationRequired = "ATTESTATION_REQUIRED", FailedPrecondition, CallUs, None;
+    /// The nonce was signed before for another payload.
+    WatermarkConflict = "WATERMARK_CONFLICT", Aborted, CallUs, None;
+    /// The signing request id stands for another payload.
+    RequestIdReused = "REQUEST_ID_REUSED", AlreadyExists, CallUs, None;
+    /// The custody provider holds the request for approval.
+    CustodyApprovalPending = "CUSTODY_APPROVAL_PENDING", Aborted, WaitForApproval, Some(5000);
+    /// The approval was refused.
+    ApprovalDenied = "APPROVAL_DENIED", FailedPrecondition, FixInput, None;
+    /// Nobody decided in time.
+    ApprovalExpired = "APPROVAL_EXPIRED", FailedPrecondition, FixInput, None;
+    /// The key belongs to a provider that is not the active one.
+    ProviderNotActive = "PROVIDER_NOT_ACTIVE", FailedPrecondition, CallUs, None;
+    /// The key provider is blocked.
+    ProviderBlocked = "PROVIDER_BLOCKED", FailedPrecondition, CallUs, None;
+    /// The key provider cannot be reached.
+    ProviderUnavailable = "PROVIDER_UNAVAILABLE", Unavailable, RetrySameKey, Some(2000);
+    /// The key provider answered with an error.
+    ProviderFailed = "PROVIDER_FAILED", Unavailable, RetrySameKey, Some(5000);
+    /// A service or node this call depends on cannot be reached.
+    UpstreamUnavailable = "UPSTREAM_UNAVAILABLE", Unavailable, RetrySameKey, Some(1000);
+    /// No healthy chain node is reachable.
+    ChainUnavailable = "CHAIN_UNAVAILABLE", Unavailable, RetrySameKey, Some(2000);
+    /// The database cannot be reached.
+    DatabaseUnavailable = "DATABASE_UNAVAILABLE", Unavailable, RetrySameKey, Some(1000);
+    /// A concurrent change came in between.
+    Conflict = "CONFLICT", Aborted, RetrySameKey, Some(200);
+    /// The service is at its limit of work.
+    Overloaded = "OVERLOADED", ResourceExhausted, RetrySameKey, Some(1000);
+    /// This replica is stopping.
+    Stopping = "STOPPING", Unavailable, RetrySameKey, Some(1000);
+    /// Something failed that should not.
+    Internal = "INTERNAL", Internal, CallUs, None;
+}

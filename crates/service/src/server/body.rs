@@ -1,0 +1,194 @@
+//! Body wrappers: one limits incoming messages, one sees how a response ends.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tonic::{Code, Status};
+
+use crate::errors::{Reason, Refusal};
+
+/// The length of the gRPC message header: one byte of flags, four of length.
+const HEADER_BYTES: usize = 5;
+
+/// Ends with a typed refusal as soon as a message announces a length above the limit, before it is read.
+pub(super) struct LimitedBody<B> {
+    inner: B,
+    limit_bytes: usize,
+    header: Header,
+    /// Tells the pipeline, because not every service (a proxy) hands a body's error on as it was.
+    refused: Arc<OnceLock<Refusal>>,
+}
+
+/// Follows the message boundaries through arbitrary frames.
+#[derive(Default)]
+struct Header {
+    partial: [u8; HEADER_BYTES],
+    filled: usize,
+    message_bytes_left: usize,
+}
+
+impl<B> LimitedBody<B> {
+    pub(super) fn new(inner: B, limit_bytes: usize, refused: Arc<OnceLock<Refusal>>) -> Self {
+        Self { inner, limit_bytes, header: Header::default(), refused }
+    }
+}
+
+impl Header {
+    /// Takes a frame in; `Err` with the announced length when a message is too long.
+    fn scan(&mut self, mut data: &[u8], limit_bytes: usize) -> Result<(), usize> {
+        while !data.is_empty() {
+            if self.message_bytes_left > 0 {
+                let step = self.message_bytes_left.min(data.len());
+                self.message_bytes_left -= step;
+                data.advance(step);
+                continue;
+            }
+            let step = (HEADER_BYTES - self.filled).min(data.len());
+            self.partial[self.filled..self.filled + step].copy_from_slice(&data[..step]);
+            self.filled += step;
+            data.advance(step);
+            if self.filled == HEADER_BYTES {
+                let [_, a, b, c, d] = self.partial;
+                let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                if length > limit_bytes {
+                    return Err(length);
+                }
+                self.filled = 0;
+                self.message_bytes_left = length;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B> Body for LimitedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(refusal) = self.refused.get() {
+            return Poll::Ready(Some(Err(refusal.to_status())));
+        }
+        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Status::from_error(error.into())))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        let limit_bytes = self.limit_bytes;
+        if let Some(data) = frame.data_ref()
+            && let Err(message_bytes) = self.header.scan(data, limit_bytes)
+        {
+            let refusal = Refusal::new(
+                Reason::MessageTooLarge,
+                format!("the message has {message_bytes} bytes, the limit is {limit_bytes}"),
+            )
+            .meta("message_bytes", message_bytes)
+            .meta("limit_bytes", limit_bytes);
+            let status = refusal.to_status();
+            // Only this body sets it, and only once.
+            let _ = self.refused.set(refusal);
+            return Poll::Ready(Some(Err(status)));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Calls `finished` once with the gRPC code the response ended with; a dropped response counts as cancelled.
+pub(super) struct ObservedBody<F: FnOnce(Code)> {
+    inner: tonic::body::Body,
+    finished: Option<F>,
+}
+
+impl<F: FnOnce(Code)> ObservedBody<F> {
+    pub(super) fn new(inner: tonic::body::Body, finished: F) -> Self {
+        Self { inner, finished: Some(finished) }
+    }
+
+    fn finish(&mut self, code: Code) {
+        if let Some(finished) = self.finished.take() {
+            finished(code);
+        }
+    }
+}
+
+impl<F: FnOnce(Code) + Unpin> Body for ObservedBody<F> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(code) = frame.trailers_ref().and_then(code_of) {
+                    self.finish(code);
+                }
+            }
+            Poll::Ready(Some(Err(status))) => self.finish(status.code()),
+            Poll::Ready(None) => self.finish(Code::Ok),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<F: FnOnce(Code)> Drop for ObservedBody<F> {
+    fn drop(&mut self) {
+        self.finish(Code::Cancelled);
+    }
+}
+
+/// The `grpc-status` of headers or trailers.
+pub(super) fn code_of(headers: &HeaderMap) -> Option<Code> {
+    headers.get(Status::GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(length: usize) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend(u32::try_from(length).unwrap().to_be_bytes());
+        bytes.extend(std::iter::repeat_n(7, length));
+        bytes
+    }
+
+    #[test]
+    fn boundaries_are_found_however_the_bytes_are_cut() {
+        let stream = [message(3), message(0), message(10), message(11)].concat();
+        for cut in 1..=stream.len() {
+            let mut header = Header::default();
+            let refused = stream.chunks(cut).find_map(|piece| header.scan(piece, 10).err());
+            assert_eq!(refused, Some(11), "cut at {cut}");
+            let mut header = Header::default();
+            assert!(stream.chunks(cut).all(|piece| header.scan(piece, 11).is_ok()));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Accepts connections and drains them on stop.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use super::{BoundServer, GrpcService, metrics_endpoint, pipeline::Pipeline};
+use crate::{metric_definitions as names, peer::PeerIdentity, stop::Stop, telemetry, tls::ServerTls};
+
+/// A client that opens a connection and says nothing must not hold a socket.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after the process ran out of file descriptors, instead of spinning on `accept`.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &Stop) {
+    // Certificate reload and metrics go on while requests drain, and end with this function.
+    let background = Stop::new();
+    let _ends_background = background.token().drop_guard();
+    server.tls.watch(&background);
+    if let Some((listener, _)) = server.metrics
+        && let Ok(handle) = telemetry::metrics_handle()
+    {
+        tokio::spawn(metrics_endpoint::serve(listener, handle, background.clone()));
+    }
+    let pipeline = Pipeline::new(server.name, service, server.infrastructure, Arc::clone(&server.policy), server.config.max_message_bytes);
+    let connections = TaskTracker::new();
+    let abandon = Stop::new();
+    loop {
+        let (stream, remote) = tokio::select! {
+            accepted = server.listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = stop.requested() => break,
+        };
+        let connection = Connection {
+            remote,
+            tls: Arc::clone(&server.tls),
+            stop: stop.clone(),
+            max_concurrent_streams: server.config.max_concurrent_streams,
+        };
+        let (pipeline, abandon) = (pipeline.clone(), abandon.clone());
+        connections.spawn(async move {
+            tokio::select! {
+                () = connection.serve(stream, pipeline) => {}
+                () = abandon.requested() => {}
+            }
+        });
+    }
+    drop(server.listener);
+    server.health.stopping().await;
+    connections.close();
+    let drain = Duration::from_millis(server.config.drain_ms);
+    if timeout(drain, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests still in flight at the end of the drain time are dropped");
+        abandon.request();
+        connections.wait().await;
+    }
+    tracing::info!(service = server.name, "stopped");
+}
+
+struct Connection {
+    remote: SocketAddr,
+    tls: Arc<ServerTls>,
+    stop: Stop,
+    max_concurrent_streams: u32,
+}
+
+impl Connection {
+    async fn serve<S: GrpcService>(self, stream: TcpStream, pipeline: Pipeline<S>) {
+        let remote = self.remote;
+        let refused = |why: String| {
+            metrics::counter!(names::TLS_HANDSHAKE_FAILURES_TOTAL).increment(1);
+            tracing::info!(%remote, why, "connection refused");
+        };
+        // Small answers must not wait for Nagle; a socket that cannot do it is dead anyway.
+        let _ = stream.set_nodelay(true);
+        let published = self.tls.current();
+        let accept = TlsAcceptor::from(Arc::clone(&published.server)).accept(stream);
+        let stream = tokio::select! {
+            accepted = timeout(HANDSHAKE_TIMEOUT, accept) => match accepted {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return refused(error.to_string()),
+                Err(_) => return refused("the handshake took too long".to_owned()),
+            },
+            () = self.stop.requested() => return,
+        };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let peer = match certificate.map(|der| PeerIdentity::from_certificate(der, published.spiffe.trust_domain())).transpose() {
+            Ok(peer) => peer,
+            Err(error) => return refused(error.to_string()),
+        };
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let pipeline = pipeline.clone();
+            let peer = peer.clone();
+            async move { Ok::<_, std::convert::Infallible>(pipeline.handle(request, peer, remote).await) }
+        });
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.max_concurrent_streams)
+            .adaptive_window(true)
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%remote, %error, "connection ended");
+                    }
+                    return;
+                }
+                () = self.stop.requested(), if !leaving => {
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What happens to every request, in order: peer check, trace, limits, deadline, the service, metrics.
+
+use std::{
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use futures::FutureExt as _;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::{Code, body::Body, service::Routes};
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+
+use super::{
+    GrpcService, PeerPolicy,
+    body::{LimitedBody, ObservedBody, code_of},
+};
+use crate::{
+    deadline::{self, Deadline},
+    errors::{Reason, Refusal},
+    metric_definitions as names,
+    peer::PeerIdentity,
+    telemetry,
+};
+
+const INFRASTRUCTURE: [&str; 2] = ["/grpc.health.v1.", "/grpc.reflection.v1."];
+/// Stands for every path that is not `/service/method`, or that was refused: an attacker must not make up label values.
+const OTHER: &str = "other";
+
+#[derive(Clone)]
+pub(super) struct Pipeline<S> {
+    service: S,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: &'static str,
+    infrastructure: Routes,
+    policy: Arc<PeerPolicy>,
+    max_message_bytes: usize,
+}
+
+impl<S: GrpcService> Pipeline<S> {
+    pub(super) fn new(
+        name: &'static str,
+        service: S,
+        infrastructure: Routes,
+        policy: Arc<PeerPolicy>,
+        max_message_bytes: usize,
+    ) -> Self {
+        Self { service, shared: Arc::new(Shared { name, infrastructure, policy, max_message_bytes }) }
+    }
+
+    pub(super) async fn handle(self, request: Request<Incoming>, peer: Option<PeerIdentity>, remote: SocketAddr) -> Response<Body> {
+        let started = Instant::now();
+        let path = request.uri().path().to_owned();
+        let name = self.shared.name;
+        let span = tracing::info_span!(
+            "rpc",
+            otel.kind = "server",
+            otel.name = path.trim_start_matches('/'),
+            rpc.system = "grpc",
+            service = name,
+            method = path,
+            peer = peer.as_ref().map(tracing::field::display),
+            %remote,
+        );
+        telemetry::set_parent(&span, request.headers());
+        let in_flight = InFlight::enter(name);
+        let response = self.answer(request, peer, &path).instrument(span).await;
+        // Paths no method answers to would be unbounded label values.
+        let unknown = matches!(code_of(response.headers()), Some(Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated));
+        let method = if unknown { OTHER.to_owned() } else { path };
+        let finished = move |code: Code| {
+            let _leaves_now = in_flight;
+            let seconds = started.elapsed().as_secs_f64();
+            metrics::histogram!(names::GRPC_SERVER_DURATION_SECONDS, "service" => name, "method" => method.clone()).record(seconds);
+            metrics::counter!(names::GRPC_SERVER_REQUESTS_TOTAL, "service" => name, "method" => method, "code" => code_name(code)).increment(1);
+        };
+        match code_of(response.headers()) {
+            // Trailers only: the response ends with its headers.
+            Some(code) => {
+                finished(code);
+                response
+            }
+            None => response.map(|body| Body::new(ObservedBody::new(body, finished))),
+        }
+    }
+
+    async fn answer(self, request: Request<Incoming>, peer: Option<PeerIdentity>, path: &str) -> Response<Body> {
+        if let Err(refusal) = self.shared.policy.check(path, peer.as_ref()) {
+            tracing::warn!(reason = refusal.reason().as_str(), "peer refused");
+            return refusal.to_response();
+        }
+        let deadline = Deadline::from_headers(request.headers());
+        let too_large = Arc::new(OnceLock::new());
+        let mut request = request.map(|body| Body::new(LimitedBody::new(body, self.shared.max_message_bytes, Arc::clone(&too_large))));
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(deadline);
+        }
+        let infrastructure = INFRASTRUCTURE.iter().any(|prefix| path.starts_with(prefix));
+        let work = async {
+            let answered = match infrastructure {
+                true => self.shared.infrastructure.clone().oneshot(request).await,
+                false => self.service.oneshot(request).await,
+            };
+            match answered {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        };
+        // A panic in one request must not take the connection, and with it the requests of others, along.
+        let work = AssertUnwindSafe(deadline::scope(deadline, work)).catch_unwind();
+        let outcome = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.instant().into(), work).await,
+            None => Ok(work.await),
+        };
+        match (too_large.get(), outcome) {
+            (Some(refusal), _) => refusal.to_response(),
+            (None, Ok(Ok(response))) => response,
+            (None, Ok(Err(_panic))) => {
+                tracing::error!("the request panicked");
+                Refusal::new(Reason::Internal, "an internal failure; the log holds the details under this trace").to_response()
+            }
+            (None, Err(_elapsed)) => {
+                Refusal::new(Reason::Deadline, "the deadline passed before the answer was ready").to_response()
+            }
+        }
+    }
+}
+
+/// Counts a request for as long as it lives.
+struct InFlight(&'static str);
+
+impl InFlight {
+    fn enter(name: &'static str) -> Self {
+        metrics::gauge!(names::GRPC_SERVER_IN_FLIGHT, "service" => name).increment(1.0);
+        Self(name)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!(names::GRPC_SERVER_IN_FLIGHT, "service" => self.0).decrement(1.0);
+    }
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

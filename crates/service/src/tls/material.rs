@@ -1,0 +1,152 @@
+//! One generation of certificate material, checked as a whole.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{RootCertStore, crypto::CryptoProvider};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime,
+    pem::{self, PemObject},
+};
+
+use super::verify;
+use crate::{
+    config::TlsConfig,
+    peer::{PeerIdentityError, SpiffeId, spiffe_of_certificate},
+};
+
+/// Certificate chain, key, trust anchors and revocation lists that were read together and fit together.
+pub struct Material {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Arc<RootCertStore>,
+    crls: Vec<CertificateRevocationListDer<'static>>,
+    spiffe: SpiffeId,
+    fingerprint: u64,
+}
+
+/// Why certificate material is not used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path} holds no usable PEM {expected}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        expected: &'static str,
+    },
+    /// A trust anchor is not one.
+    #[error("a trust anchor in {path} is not usable")]
+    TrustAnchor {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The own certificate carries no identity.
+    #[error("the certificate has no usable identity")]
+    Identity(#[source] PeerIdentityError),
+    /// The own certificate does not lead to the own trust anchors, is expired, or is revoked.
+    #[error("the certificate does not stand up to its own trust anchors")]
+    OwnRoots(#[source] rustls::Error),
+    /// Key and certificate do not belong together, or the key is of an unknown kind.
+    #[error("certificate and key are refused")]
+    Rejected(#[source] rustls::Error),
+    /// The verifier for client certificates cannot be built: usually a revocation list that does not parse.
+    #[error("trust anchors or revocation lists are refused")]
+    Verifier(#[source] rustls::server::VerifierBuilderError),
+}
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+impl Material {
+    /// Reads and checks the files of a configuration.
+    pub fn load(config: &TlsConfig) -> Result<Self, TlsError> {
+        let mut hasher = DefaultHasher::new();
+        let mut read = |path: &Path| {
+            let bytes = std::fs::read(path).map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })?;
+            bytes.hash(&mut hasher);
+            Ok::<_, TlsError>(bytes)
+        };
+        let chain: Vec<CertificateDer<'static>> = all(&config.certificate, "certificate", &read(&config.certificate)?)?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&config.key)?)
+            .map_err(|_| TlsError::Unusable { path: config.key.clone(), expected: "private key" })?;
+        let anchors: Vec<CertificateDer<'static>> = all(&config.trust_anchors, "certificate", &read(&config.trust_anchors)?)?;
+        let crls = match &config.crl {
+            Some(path) => all(path, "revocation list", &read(path)?)?,
+            None => Vec::new(),
+        };
+        let mut roots = RootCertStore::empty();
+        for anchor in anchors {
+            roots.add(anchor).map_err(|source| TlsError::TrustAnchor { path: config.trust_anchors.clone(), source })?;
+        }
+        let leaf = chain.first().ok_or_else(|| TlsError::Unusable { path: config.certificate.clone(), expected: "certificate" })?;
+        let spiffe = spiffe_of_certificate(leaf).map_err(TlsError::Identity)?;
+        let material = Self { spiffe, roots: Arc::new(roots), crls, key, fingerprint: hasher.finish(), chain };
+        material.prove()?;
+        Ok(material)
+    }
+
+    /// The certificate must lead to its own anchors now, and belong to its key.
+    fn prove(&self) -> Result<(), TlsError> {
+        let verifier = verify::SpiffeServerVerifier::new(self, self.spiffe.clone());
+        verifier.verify_chain(&self.chain[0], &self.chain[1..], UnixTime::now()).map_err(TlsError::OwnRoots)?;
+        let key = provider().key_provider.load_private_key(self.key()).map_err(TlsError::Rejected)?;
+        rustls::sign::CertifiedKey::new(self.chain.clone(), key).keys_match().map_err(TlsError::Rejected)
+    }
+
+    /// The identity of the leaf.
+    #[must_use]
+    pub fn spiffe(&self) -> &SpiffeId {
+        &self.spiffe
+    }
+
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    pub(super) fn key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
+    }
+
+    pub(super) fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.roots)
+    }
+
+    pub(super) fn crls(&self) -> &[CertificateRevocationListDer<'static>] {
+        &self.crls
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
+impl std::fmt::Debug for Material {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Material").field("spiffe", &self.spiffe).finish_non_exhaustive()
+    }
+}
+
+fn all<T: PemObject>(path: &Path, expected: &'static str, bytes: &[u8]) -> Result<Vec<T>, TlsError> {
+    let unusable = || TlsError::Unusable { path: path.to_owned(), expected };
+    let found = T::pem_slice_iter(bytes).collect::<Result<Vec<T>, pem::Error>>().map_err(|_| unusable())?;
+    if found.is_empty() { Err(unusable()) } else { Ok(found) }
+}

@@ -1,0 +1,189 @@
+//! Certificates: loaded, checked against their own roots, published, and read again when they change.
+//!
+//! A new certificate is published only after it proved itself against the trust anchors it came with; bad material keeps
+//! the old one in force and is logged. Connections accepted later use the new material, present ones are left alone.
+
+mod material;
+mod verify;
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::server::WebPkiClientVerifier;
+use tokio::sync::watch;
+
+pub use material::{Material, TlsError};
+
+use crate::{config::TlsConfig, metric_definitions as names, peer::SpiffeId, stop::Stop};
+
+/// Whether a client must prove an identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// A connection without a valid client certificate does not come about.
+    #[default]
+    Required,
+    /// A client may connect without a certificate (API keys at the gateway); one that it shows must be valid.
+    Optional,
+}
+
+/// The server side: hands out the present rustls configuration.
+#[derive(Debug)]
+pub struct ServerTls {
+    config: TlsConfig,
+    client_auth: ClientAuth,
+    published: watch::Sender<Arc<Published>>,
+}
+
+/// What a listener needs from one generation of material.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) server: Arc<rustls::ServerConfig>,
+    pub(crate) spiffe: SpiffeId,
+    fingerprint: u64,
+}
+
+/// The client side: hands out the present material to connectors.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    inner: Arc<ClientInner>,
+}
+
+#[derive(Debug)]
+struct ClientInner {
+    config: TlsConfig,
+    published: watch::Sender<Arc<Material>>,
+}
+
+// === impl ServerTls ===
+
+impl ServerTls {
+    /// Loads the material. Fails when it does not hold together: at start there is nothing older to keep.
+    pub fn load(config: &TlsConfig, client_auth: ClientAuth) -> Result<Arc<Self>, TlsError> {
+        let published = publishable(&Material::load(config)?, client_auth)?;
+        Ok(Arc::new(Self { config: config.clone(), client_auth, published: watch::Sender::new(Arc::new(published)) }))
+    }
+
+    /// Reads the files again. `Ok(true)` when something new was published; on an error the old material stays.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let material = Material::load(&self.config)?;
+        if material.fingerprint() == self.published.borrow().fingerprint {
+            return Ok(false);
+        }
+        let published = publishable(&material, self.client_auth)?;
+        tracing::info!(spiffe = %published.spiffe, "server certificate material reloaded");
+        self.published.send_replace(Arc::new(published));
+        Ok(true)
+    }
+
+    /// Our own identity.
+    #[must_use]
+    pub fn spiffe(&self) -> SpiffeId {
+        self.published.borrow().spiffe.clone()
+    }
+
+    /// Reloads when the files change, until stopped.
+    pub fn watch(self: &Arc<Self>, stop: &Stop) -> tokio::task::JoinHandle<()> {
+        let tls = Arc::clone(self);
+        tokio::spawn(poll(stop.clone(), Duration::from_millis(self.config.reload_ms), "server", move || tls.reload()))
+    }
+
+    pub(crate) fn current(&self) -> Arc<Published> {
+        Arc::clone(&self.published.borrow())
+    }
+}
+
+// === impl ClientTls ===
+
+impl ClientTls {
+    /// Loads the material this process shows to the services it calls.
+    pub fn load(config: &TlsConfig) -> Result<Self, TlsError> {
+        let material = Material::load(config)?;
+        Ok(Self { inner: Arc::new(ClientInner { config: config.clone(), published: watch::Sender::new(Arc::new(material)) }) })
+    }
+
+    /// Reads the files again. `Ok(true)` when something new was published; on an error the old material stays.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let material = Material::load(&self.inner.config)?;
+        if material.fingerprint() == self.inner.published.borrow().fingerprint() {
+            return Ok(false);
+        }
+        tracing::info!(spiffe = %material.spiffe(), "client certificate material reloaded");
+        self.inner.published.send_replace(Arc::new(material));
+        Ok(true)
+    }
+
+    /// Our own identity.
+    #[must_use]
+    pub fn spiffe(&self) -> SpiffeId {
+        self.inner.published.borrow().spiffe().clone()
+    }
+
+    /// Reloads when the files change, until stopped.
+    pub fn watch(&self, stop: &Stop) -> tokio::task::JoinHandle<()> {
+        let tls = self.clone();
+        let interval = Duration::from_millis(self.inner.config.reload_ms);
+        tokio::spawn(poll(stop.clone(), interval, "client", move || tls.reload()))
+    }
+
+    /// The rustls configuration for a connection to the service with this identity.
+    pub(crate) fn config_for(&self, expected: &SpiffeId) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+        let material = Arc::clone(&self.inner.published.borrow());
+        let verifier = verify::SpiffeServerVerifier::new(&material, expected.clone());
+        let mut config = rustls::ClientConfig::builder_with_provider(material::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Rejected)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(material.chain().to_vec(), material.key())
+            .map_err(TlsError::Rejected)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn publishable(material: &Material, client_auth: ClientAuth) -> Result<Published, TlsError> {
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(material.roots(), material::provider())
+        .with_crls(material.crls().iter().cloned());
+    if client_auth == ClientAuth::Optional {
+        verifier = verifier.allow_unauthenticated();
+    }
+    let verifier = verifier.build().map_err(TlsError::Verifier)?;
+    let mut config = rustls::ServerConfig::builder_with_provider(material::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Rejected)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(material.chain().to_vec(), material.key())
+        .map_err(TlsError::Rejected)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would not be checked against a certificate list published since: each connection proves itself.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Published { server: Arc::new(config), spiffe: material.spiffe().clone(), fingerprint: material.fingerprint() })
+}
+
+/// Reads the files at an interval. Content is compared, not time stamps: Kubernetes swaps links, and clocks lie.
+async fn poll(stop: Stop, interval: Duration, side: &'static str, reload: impl Fn() -> Result<bool, TlsError>) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.requested() => return,
+        }
+        match reload() {
+            Ok(changed) => {
+                if changed {
+                    metrics::counter!(names::TLS_RELOADS_TOTAL, "side" => side, "outcome" => "published").increment(1);
+                }
+                failing = false;
+            }
+            Err(error) => {
+                metrics::counter!(names::TLS_RELOADS_TOTAL, "side" => side, "outcome" => "refused").increment(1);
+                if !failing {
+                    tracing::error!(side, error = &error as &dyn std::error::Error, "new certificate material refused, the old one stays");
+                }
+                failing = true;
+            }
+        }
+    }
+}

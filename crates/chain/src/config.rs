@@ -132,7 +132,9 @@ impl ChainConfig {
             }
             match reqwest::Url::parse(&upstream.url) {
                 Ok(url) if matches!(url.scheme(), "http" | "https") => {}
-                Ok(url) => problems.push(format!("upstream {}: scheme {} is not http or https", upstream.name, url.scheme())),
+                Ok(url) => {
+                    problems.push(format!("upstream {}: scheme {} is not http or https", upstream.name, url.scheme()))
+                }
                 Err(error) => problems.push(format!("upstream {}: {error}", upstream.name)),
             }
         }
@@ -185,7 +187,8 @@ mod tests {
         assert_eq!(config.fees, FeePolicy::default());
         assert!(config.problems().is_empty());
         assert!(toml::from_str::<ChainConfig>(&format!("surprise = 1\n{minimal}")).is_err());
-        let full = "chain_id = 1\nfinality = { depth = 3 }\nupstreams = []\n[fees]\nkind = \"legacy\"\nmax_fee_cap_wei = 7\n";
+        let full =
+            "chain_id = 1\nfinality = { depth = 3 }\nupstreams = []\n[fees]\nkind = \"legacy\"\nmax_fee_cap_wei = 7\n";
         let config: ChainConfig = toml::from_str(full).expect("parses");
         assert_eq!(config.finality, Finality::Depth(3));
         assert_eq!(config.fees.kind, FeeKind::Legacy);

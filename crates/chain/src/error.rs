@@ -116,7 +116,9 @@ impl ChainError {
 impl From<ChainError> for CallError {
     fn from(error: ChainError) -> Self {
         match error {
-            ChainError::Node(NodeError { kind: crate::NodeErrorKind::Reverted, data, .. }) => Self::Revert(data.unwrap_or_default()),
+            ChainError::Node(NodeError { kind: crate::NodeErrorKind::Reverted, data, .. }) => {
+                Self::Revert(data.unwrap_or_default())
+            }
             ChainError::Node(error) => Self::Node(error),
             ChainError::Unavailable(error) => Self::Unavailable(error),
             ChainError::Malformed { method, reason } => Self::Node(NodeError {

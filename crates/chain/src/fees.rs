@@ -73,7 +73,8 @@ pub fn price(inputs: &FeeInputs, policy: &FeePolicy) -> Result<Fees, FeeError> {
         if needed_wei > cap_wei {
             return Err(FeeError::AboveCap { needed_wei, cap_wei });
         }
-        let max_fee_wei = with_headroom(base_fee_wei, policy.headroom_bps).saturating_add(priority_fee_wei).min(cap_wei);
+        let max_fee_wei =
+            with_headroom(base_fee_wei, policy.headroom_bps).saturating_add(priority_fee_wei).min(cap_wei);
         Ok(Fees::Eip1559 { max_fee_wei, priority_fee_wei })
     } else {
         let needed_wei = match (inputs.gas_price_wei, inputs.base_fee_wei) {
@@ -91,9 +92,15 @@ pub fn price(inputs: &FeeInputs, policy: &FeePolicy) -> Result<Fees, FeeError> {
 /// Prices a replacement of a transaction signed with `previous`: at least the node's rule above it, at least the market,
 /// never above the cap. Keeps the transaction type, because nodes compare like with like.
 pub fn bump(previous: &Fees, market: &Fees, cap_wei: u128) -> Result<Fees, FeeError> {
-    let least = |price_wei: u128| price_wei.saturating_add((price_wei.saturating_mul(MIN_BUMP_PER_MILLE)).div_ceil(1000).max(1));
+    let least = |price_wei: u128| {
+        price_wei.saturating_add((price_wei.saturating_mul(MIN_BUMP_PER_MILLE)).div_ceil(1000).max(1))
+    };
     let capped = |least_wei: u128, market_wei: u128| {
-        if least_wei > cap_wei { Err(FeeError::AboveCap { needed_wei: least_wei, cap_wei }) } else { Ok(least_wei.max(market_wei).min(cap_wei)) }
+        if least_wei > cap_wei {
+            Err(FeeError::AboveCap { needed_wei: least_wei, cap_wei })
+        } else {
+            Ok(least_wei.max(market_wei).min(cap_wei))
+        }
     };
     match *previous {
         Fees::Eip1559 { max_fee_wei, priority_fee_wei } => {
@@ -106,7 +113,9 @@ pub fn bump(previous: &Fees, market: &Fees, cap_wei: u128) -> Result<Fees, FeeEr
             let priority_fee_wei = least(priority_fee_wei).max(market_tip_wei).min(max_fee_wei);
             Ok(Fees::Eip1559 { max_fee_wei, priority_fee_wei })
         }
-        Fees::Legacy { gas_price_wei } => Ok(Fees::Legacy { gas_price_wei: capped(least(gas_price_wei), market.max_price_wei())? }),
+        Fees::Legacy { gas_price_wei } => {
+            Ok(Fees::Legacy { gas_price_wei: capped(least(gas_price_wei), market.max_price_wei())? })
+        }
     }
 }
 
@@ -147,7 +156,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const POLICY: FeePolicy = FeePolicy { kind: FeeKind::Auto, max_fee_cap_wei: 1_000, headroom_bps: 10_000, priority_fee_wei: None };
+    const POLICY: FeePolicy =
+        FeePolicy { kind: FeeKind::Auto, max_fee_cap_wei: 1_000, headroom_bps: 10_000, priority_fee_wei: None };
 
     fn inputs(base: Option<u128>, tip: Option<u128>, gas_price: Option<u128>) -> FeeInputs {
         FeeInputs { block_number: 1, base_fee_wei: base, priority_fee_wei: tip, gas_price_wei: gas_price }
@@ -155,7 +165,10 @@ mod tests {
 
     #[test]
     fn auto_follows_the_chain() {
-        assert_eq!(price(&inputs(Some(100), Some(5), None), &POLICY), Ok(Fees::Eip1559 { max_fee_wei: 205, priority_fee_wei: 5 }));
+        assert_eq!(
+            price(&inputs(Some(100), Some(5), None), &POLICY),
+            Ok(Fees::Eip1559 { max_fee_wei: 205, priority_fee_wei: 5 })
+        );
         assert_eq!(price(&inputs(None, None, Some(100)), &POLICY), Ok(Fees::Legacy { gas_price_wei: 200 }));
         assert_eq!(price(&inputs(None, None, None), &POLICY), Err(FeeError::NoGasPrice));
         let typed = FeePolicy { kind: FeeKind::Eip1559, ..POLICY };
@@ -164,8 +177,14 @@ mod tests {
 
     #[test]
     fn headroom_is_cut_at_the_cap_but_a_price_above_it_is_refused() {
-        assert_eq!(price(&inputs(Some(900), Some(50), None), &POLICY), Ok(Fees::Eip1559 { max_fee_wei: 1_000, priority_fee_wei: 50 }));
-        assert_eq!(price(&inputs(Some(990), Some(50), None), &POLICY), Err(FeeError::AboveCap { needed_wei: 1_040, cap_wei: 1_000 }));
+        assert_eq!(
+            price(&inputs(Some(900), Some(50), None), &POLICY),
+            Ok(Fees::Eip1559 { max_fee_wei: 1_000, priority_fee_wei: 50 })
+        );
+        assert_eq!(
+            price(&inputs(Some(990), Some(50), None), &POLICY),
+            Err(FeeError::AboveCap { needed_wei: 1_040, cap_wei: 1_000 })
+        );
     }
 
     #[test]

@@ -63,7 +63,8 @@ fn backoff(errors: u32, jitter: f64) -> Duration {
 
 /// Indices of usable upstreams, best first. Ties keep the order of the configuration.
 pub(crate) fn order(all: &[Health], now: Instant) -> Vec<usize> {
-    let best_head = all.iter().filter(|health| health.wrong_chain.is_none()).map(|health| health.head).max().unwrap_or(0);
+    let best_head =
+        all.iter().filter(|health| health.wrong_chain.is_none()).map(|health| health.head).max().unwrap_or(0);
     let rank = |health: &Health| {
         let backing_off = health.not_before.is_some_and(|until| until > now);
         let lags = best_head.saturating_sub(health.head) > TOLERATED_LAG_BLOCKS;

@@ -23,12 +23,22 @@ pub const FOLLOWER_RETRACTED: &str = "dalp_chain_follower_retracted_total";
 pub const FOLLOWER_FAILURES: &str = "dalp_chain_follower_failures_total";
 
 /// All names, for the dashboard test.
-pub const ALL: &[&str] =
-    &[UPSTREAM_REQUESTS, UPSTREAM_SECONDS, UPSTREAM_HEAD, UPSTREAM_QUARANTINED, SENDS, FOLLOWER_BLOCK, FOLLOWER_LAG, FOLLOWER_RETRACTED, FOLLOWER_FAILURES];
+pub const ALL: &[&str] = &[
+    UPSTREAM_REQUESTS,
+    UPSTREAM_SECONDS,
+    UPSTREAM_HEAD,
+    UPSTREAM_QUARANTINED,
+    SENDS,
+    FOLLOWER_BLOCK,
+    FOLLOWER_LAG,
+    FOLLOWER_RETRACTED,
+    FOLLOWER_FAILURES,
+];
 
 pub(crate) fn upstream_request(chain_id: u64, upstream: &str, outcome: &'static str, latency: Duration) {
     let (chain, upstream) = (chain_id.to_string(), upstream.to_owned());
-    histogram!(UPSTREAM_SECONDS, "chain" => chain.clone(), "upstream" => upstream.clone()).record(latency.as_secs_f64());
+    histogram!(UPSTREAM_SECONDS, "chain" => chain.clone(), "upstream" => upstream.clone())
+        .record(latency.as_secs_f64());
     counter!(UPSTREAM_REQUESTS, "chain" => chain, "upstream" => upstream, "outcome" => outcome).increment(1);
 }
 
@@ -37,7 +47,8 @@ pub(crate) fn upstream_head(chain_id: u64, upstream: &str, head: u64) {
 }
 
 pub(crate) fn upstream_quarantined(chain_id: u64, upstream: &str, quarantined: bool) {
-    gauge!(UPSTREAM_QUARANTINED, "chain" => chain_id.to_string(), "upstream" => upstream.to_owned()).set(f64::from(u8::from(quarantined)));
+    gauge!(UPSTREAM_QUARANTINED, "chain" => chain_id.to_string(), "upstream" => upstream.to_owned())
+        .set(f64::from(u8::from(quarantined)));
 }
 
 pub(crate) fn sent(chain_id: u64, outcome: &'static str) {

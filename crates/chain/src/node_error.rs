@@ -241,7 +241,8 @@ fn kind_of(code: i64, message: &str, data_text: &str) -> NodeErrorKind {
 fn funds(text: &str) -> NodeErrorKind {
     let after = |word: &str| {
         text.split(word).skip(1).find_map(|rest| {
-            let digits: String = rest.trim_start_matches([' ', ':', '=']).chars().take_while(char::is_ascii_alphanumeric).collect();
+            let digits: String =
+                rest.trim_start_matches([' ', ':', '=']).chars().take_while(char::is_ascii_alphanumeric).collect();
             match digits.strip_prefix("0x") {
                 // An address also begins with 0x; an amount of wei never needs 40 digits.
                 Some(hex) if !hex.is_empty() && hex.len() < 40 => U256::from_str_radix(hex, 16).ok(),
@@ -252,8 +253,8 @@ fn funds(text: &str) -> NodeErrorKind {
         })
     };
     NodeErrorKind::InsufficientFunds {
-        needed_wei: after("want ").or_else(|| after("cost ")).or_else(|| after("required ")),
-        available_wei: after("have ").or_else(|| after("balance ")).or_else(|| after("balance is ")),
+        needed_wei: after("want").or_else(|| after("cost")).or_else(|| after("required")),
+        available_wei: after("have").or_else(|| after("balance")).or_else(|| after("balance is")),
     }
 }
 
@@ -279,6 +280,9 @@ impl NodeErrorKind {
     /// Whether the refusal speaks about the node and not about the request, so that another node, or the same node later,
     /// may answer. All others are definite: they are returned at once and never held against the upstream.
     pub fn is_about_the_node(&self) -> bool {
-        matches!(self, Self::RateLimited | Self::BlockUnavailable | Self::MethodNotFound | Self::NodeBusy | Self::Internal)
+        matches!(
+            self,
+            Self::RateLimited | Self::BlockUnavailable | Self::MethodNotFound | Self::NodeBusy | Self::Internal
+        )
     }
 }

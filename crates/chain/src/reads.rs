@@ -98,7 +98,9 @@ impl Upstreams {
     pub async fn block_receipts(&self, block: BlockId) -> Result<Option<Vec<Receipt>>, ChainError> {
         match self.request("eth_getBlockReceipts", json!([block])).await {
             Err(ChainError::Node(error)) if error.kind == NodeErrorKind::BlockUnavailable => Ok(None),
-            Err(ChainError::Node(error)) if error.kind == NodeErrorKind::MethodNotFound => self.block_receipts_one_by_one(block).await,
+            Err(ChainError::Node(error)) if error.kind == NodeErrorKind::MethodNotFound => {
+                self.block_receipts_one_by_one(block).await
+            }
             other => other,
         }
     }
@@ -121,7 +123,10 @@ impl Upstreams {
     }
 
     /// Many receipts in few requests, in order.
-    pub async fn receipts(&self, transactions: impl IntoIterator<Item = B256>) -> Result<Vec<Option<Receipt>>, ChainError> {
+    pub async fn receipts(
+        &self,
+        transactions: impl IntoIterator<Item = B256>,
+    ) -> Result<Vec<Option<Receipt>>, ChainError> {
         const METHOD: &str = "eth_getTransactionReceipt";
         let calls = transactions.into_iter().map(|hash| (METHOD, json!([hash]))).collect();
         self.batch(calls).await?.into_iter().map(|answer| decode(METHOD, answer)).collect()
@@ -135,11 +140,17 @@ impl Upstreams {
     /// What prices are made from, in one request. Suggestions that a node does not give are absent.
     pub async fn fee_inputs(&self) -> Result<FeeInputs, ChainError> {
         const BLOCK: &str = "eth_getBlockByNumber";
-        let calls = vec![(BLOCK, json!(["latest", false])), ("eth_gasPrice", json!([])), ("eth_maxPriorityFeePerGas", json!([]))];
+        let calls = vec![
+            (BLOCK, json!(["latest", false])),
+            ("eth_gasPrice", json!([])),
+            ("eth_maxPriorityFeePerGas", json!([])),
+        ];
         let mut answers = self.batch(calls).await?.into_iter();
         let missing = || ChainError::Malformed { method: BLOCK.into(), reason: "no latest block".into() };
-        let header: BlockHeader = decode::<Option<_>>(BLOCK, answers.next().ok_or_else(missing)?)?.ok_or_else(missing)?;
-        let mut suggestion = |method| answers.next().and_then(|answer| decode::<U128>(method, answer).ok()).map(|wei| wei.to::<u128>());
+        let header: BlockHeader =
+            decode::<Option<_>>(BLOCK, answers.next().ok_or_else(missing)?)?.ok_or_else(missing)?;
+        let mut suggestion =
+            |method| answers.next().and_then(|answer| decode::<U128>(method, answer).ok()).map(|wei| wei.to::<u128>());
         Ok(FeeInputs {
             block_number: header.number,
             base_fee_wei: header.base_fee_wei,

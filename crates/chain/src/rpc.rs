@@ -56,8 +56,13 @@ pub(crate) fn shared_client(timeout: Duration) -> Result<reqwest::Client, String
 }
 
 /// Posts the calls. The outer error says nothing about them; each inner one is the node's answer to its call.
-pub(crate) async fn post(client: &reqwest::Client, url: &reqwest::Url, calls: &[Call]) -> Result<Vec<RpcResult>, TransportError> {
-    let requests: Vec<_> = calls.iter().enumerate().map(|(id, (method, params))| Request { jsonrpc: "2.0", id, method, params }).collect();
+pub(crate) async fn post(
+    client: &reqwest::Client,
+    url: &reqwest::Url,
+    calls: &[Call],
+) -> Result<Vec<RpcResult>, TransportError> {
+    let requests: Vec<_> =
+        calls.iter().enumerate().map(|(id, (method, params))| Request { jsonrpc: "2.0", id, method, params }).collect();
     let body = match requests.as_slice() {
         [] => return Ok(Vec::new()),
         [single] => serde_json::to_vec(single),
@@ -65,16 +70,31 @@ pub(crate) async fn post(client: &reqwest::Client, url: &reqwest::Url, calls: &[
     }
     .map_err(|error| TransportError::Malformed(error.to_string()))?;
 
-    let response = client.post(url.clone()).header(header::CONTENT_TYPE, "application/json").body(body).send().await.map_err(transport_error)?;
+    let response = client
+        .post(url.clone())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+        .send()
+        .await
+        .map_err(transport_error)?;
     let status = response.status();
     if status == StatusCode::TOO_MANY_REQUESTS {
-        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
         return Err(TransportError::RateLimited { retry_after });
     }
     let body = response.bytes().await.map_err(transport_error)?;
     match parse(&body, calls.len()) {
         // A refusal is a refusal, whatever the HTTP status that a node or its proxy puts on it.
-        Ok(answers) if status.is_success() || answers.iter().all(|answer| answer.as_ref().is_err_and(|error| !error.kind.is_about_the_node())) => Ok(answers),
+        Ok(answers)
+            if status.is_success()
+                || answers.iter().all(|answer| answer.as_ref().is_err_and(|error| !error.kind.is_about_the_node())) =>
+        {
+            Ok(answers)
+        }
         Err(reason) if status.is_success() => Err(TransportError::Malformed(reason)),
         _ => Err(TransportError::Status(status.as_u16())),
     }
@@ -128,7 +148,8 @@ fn transport_error(error: reqwest::Error) -> TransportError {
 
 /// Whether a node refused a batch as a whole because it is too long.
 pub(crate) fn batch_is_too_long(answers: &[RpcResult]) -> bool {
-    answers.len() > 1 && answers.iter().all(|answer| answer.as_ref().is_err_and(|error| error.kind == NodeErrorKind::RangeTooLarge))
+    answers.len() > 1
+        && answers.iter().all(|answer| answer.as_ref().is_err_and(|error| error.kind == NodeErrorKind::RangeTooLarge))
 }
 
 #[cfg(test)]
@@ -148,6 +169,9 @@ mod tests {
         assert!(parse(br#"[{"id":0,"result":1}]"#, 2).is_err());
         assert!(parse(br#"[{"id":7,"result":1}]"#, 1).is_err());
         assert!(parse(b"{}", 1).is_err());
-        assert_eq!(parse(br#"{"id":0,"result":null}"#, 1).expect("parses")[0].as_ref().expect("answered").get(), "null");
+        assert_eq!(
+            parse(br#"{"id":0,"result":null}"#, 1).expect("parses")[0].as_ref().expect("answered").get(),
+            "null"
+        );
     }
 }

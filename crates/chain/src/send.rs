@@ -50,7 +50,11 @@ pub enum SendOutcome {
 impl Upstreams {
     /// Sends signed bytes to every upstream.
     pub async fn send_raw(&self, transaction: Bytes) -> SendOutcome {
-        self.send_raw_batch(vec![transaction]).await.into_iter().next().unwrap_or_else(|| SendOutcome::Unknown("no answer".into()))
+        self.send_raw_batch(vec![transaction])
+            .await
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| SendOutcome::Unknown("no answer".into()))
     }
 
     /// Sends many signed transactions, in order, to every upstream at once; few HTTP requests each.
@@ -66,7 +70,9 @@ impl Upstreams {
         }
         let calls: Arc<[Call]> = transactions.iter().map(|bytes| ("eth_sendRawTransaction", json!([bytes]))).collect();
         let (answered, mut answers) = mpsc::unbounded_channel(); // at most one message per chunk and upstream
-        let usable: Vec<usize> = (0..self.inner().upstreams.len()).filter(|index| self.inner().upstreams[*index].health().wrong_chain.is_none()).collect();
+        let usable: Vec<usize> = (0..self.inner().upstreams.len())
+            .filter(|index| self.inner().upstreams[*index].health().wrong_chain.is_none())
+            .collect();
         for index in usable {
             let (pool, calls, answered) = (self.inner().clone(), calls.clone(), answered.clone());
             tokio::spawn(async move {
@@ -79,7 +85,8 @@ impl Upstreams {
                     if failed {
                         // Later nonces are of no use behind a hole, and the pool would wait for a dead node chunk by chunk.
                         let rest_from = (chunk_index + 1) * TRANSACTIONS_PER_REQUEST;
-                        let reason = format!("{}: {}", upstream.name, TransportError::Connect("gave up after a failure".into()));
+                        let reason =
+                            format!("{}: {}", upstream.name, TransportError::Connect("gave up after a failure".into()));
                         let _ = answered.send((rest_from, calls.len().saturating_sub(rest_from), Err(reason)));
                         return;
                     }
@@ -177,7 +184,9 @@ impl From<Result<(), NodeError>> for SendOutcome {
             NodeErrorKind::NonceTooHigh => Self::NonceTooHigh,
             NodeErrorKind::Underpriced => Self::Underpriced,
             NodeErrorKind::ReplacementUnderpriced => Self::ReplacementUnderpriced,
-            NodeErrorKind::InsufficientFunds { needed_wei, available_wei } => Self::InsufficientFunds { needed_wei, available_wei },
+            NodeErrorKind::InsufficientFunds { needed_wei, available_wei } => {
+                Self::InsufficientFunds { needed_wei, available_wei }
+            }
             NodeErrorKind::PoolFull => Self::PoolFull,
             kind if kind.is_about_the_node() => Self::Unknown(error.to_string()),
             _ => Self::Rejected(error.to_string()),

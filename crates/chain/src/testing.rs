@@ -47,7 +47,10 @@ impl Anvil {
         let mut said = String::new();
         let port = loop {
             let mut line = String::new();
-            assert!(stdout.read_line(&mut line).expect("anvil's output is text") > 0, "anvil ended before it listened: {said}");
+            assert!(
+                stdout.read_line(&mut line).expect("anvil's output is text") > 0,
+                "anvil ended before it listened: {said}"
+            );
             if let Some(address) = line.trim().strip_prefix("Listening on ") {
                 break address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("anvil names its port");
             }
@@ -62,7 +65,8 @@ impl Anvil {
     pub fn binary() -> PathBuf {
         match std::env::var_os("DALP_ANVIL") {
             Some(path) => path.into(),
-            None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"),
+            None => PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("../../contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"),
         }
     }
 
@@ -83,7 +87,10 @@ impl Drop for Anvil {
 pub fn config<'a>(chain_id: u64, upstreams: impl IntoIterator<Item = (&'a str, &'a str)>) -> crate::ChainConfig {
     crate::ChainConfig {
         chain_id,
-        upstreams: upstreams.into_iter().map(|(name, url)| crate::UpstreamConfig { name: name.into(), url: url.into() }).collect(),
+        upstreams: upstreams
+            .into_iter()
+            .map(|(name, url)| crate::UpstreamConfig { name: name.into(), url: url.into() })
+            .collect(),
         finality: crate::Finality::Depth(0),
         fees: crate::FeePolicy::default(),
         block_time_hint_ms: 100,
@@ -122,15 +129,24 @@ type Script = dyn Fn(&str, &Value) -> Reply + Send + Sync;
 impl ScriptedNode {
     /// Listens on a free port. The script gets method and parameters of each call.
     pub async fn start(script: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with_batch_limit(usize::MAX, script).await
+    }
+
+    /// Like [`ScriptedNode::start`], and refuses longer batches as a whole.
+    pub async fn start_with_batch_limit(
+        batch_limit: usize,
+        script: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (request_count, connection_count, script) = (requests.clone(), connections.clone(), Arc::new(script) as Arc<Script>);
+        let (request_count, connection_count, script) =
+            (requests.clone(), connections.clone(), Arc::new(script) as Arc<Script>);
         let server = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new(); // aborted with the server
             while let Ok((socket, _)) = listener.accept().await {
                 connection_count.fetch_add(1, Ordering::SeqCst);
-                open.spawn(serve(socket, script.clone(), request_count.clone()));
+                open.spawn(serve(socket, script.clone(), request_count.clone(), batch_limit));
             }
         });
         Self { url, requests, connections, server }
@@ -153,7 +169,12 @@ impl Drop for ScriptedNode {
     }
 }
 
-async fn serve(socket: tokio::net::TcpStream, script: Arc<Script>, requests: Arc<AtomicUsize>) -> Option<()> {
+async fn serve(
+    socket: tokio::net::TcpStream,
+    script: Arc<Script>,
+    requests: Arc<AtomicUsize>,
+    batch_limit: usize,
+) -> Option<()> {
     let mut socket = tokio::io::BufReader::new(socket);
     loop {
         let mut length = 0;
@@ -180,18 +201,26 @@ async fn serve(socket: tokio::net::TcpStream, script: Arc<Script>, requests: Arc
         for call in &calls {
             match script(call["method"].as_str().unwrap_or_default(), &call["params"]) {
                 Reply::Result(result) => answers.push(json!({"jsonrpc": "2.0", "id": call["id"], "result": result})),
-                Reply::Error(code, message) => answers.push(json!({"jsonrpc": "2.0", "id": call["id"], "error": {"code": code, "message": message}})),
+                Reply::Error(code, message) => answers
+                    .push(json!({"jsonrpc": "2.0", "id": call["id"], "error": {"code": code, "message": message}})),
                 Reply::Status(other) => status = other,
                 Reply::Close => return None,
                 Reply::Hang => std::future::pending().await,
             }
         }
         let body = match (status, request.is_array()) {
+            (200, true) if calls.len() > batch_limit => {
+                json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "batch too large"}})
+                    .to_string()
+            }
             (200, true) => Value::from(answers).to_string(),
             (200, false) => answers.pop().unwrap_or_default().to_string(),
             _ => String::new(),
         };
-        let head = format!("HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         socket.get_mut().write_all((head + &body).as_bytes()).await.ok()?;
     }
 }

@@ -73,12 +73,19 @@ impl Upstreams {
         let client = rpc::shared_client(config.request_timeout()).map_err(ConnectError::Client)?;
         let mut upstreams = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
-            let url = upstream.url.parse().map_err(|error| ConnectError::Config(vec![format!("upstream {}: {error}", upstream.name)]))?;
+            let url = upstream
+                .url
+                .parse()
+                .map_err(|error| ConnectError::Config(vec![format!("upstream {}: {error}", upstream.name)]))?;
             upstreams.push(Upstream { name: upstream.name.clone(), url, health: Mutex::default() });
         }
         let inner = Arc::new(Inner { config, client, upstreams, prober: Mutex::new(None) });
         inner.probe_all().await;
-        let found: Vec<_> = inner.upstreams.iter().filter_map(|upstream| Some((upstream.name.clone(), upstream.health().wrong_chain?))).collect();
+        let found: Vec<_> = inner
+            .upstreams
+            .iter()
+            .filter_map(|upstream| Some((upstream.name.clone(), upstream.health().wrong_chain?)))
+            .collect();
         if found.len() == inner.upstreams.len() {
             return Err(ConnectError::WrongChain { expected: inner.config.chain_id, found });
         }
@@ -123,9 +130,16 @@ impl Upstreams {
     }
 
     /// One call.
-    pub async fn request<T: serde::de::DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, ChainError> {
+    pub async fn request<T: serde::de::DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Result<T, ChainError> {
         let answers = self.inner.ask_best(&[(method, params)]).await?;
-        let answer = answers.into_iter().next().ok_or_else(|| ChainError::Malformed { method: method.into(), reason: "no answer".into() })?;
+        let answer = answers
+            .into_iter()
+            .next()
+            .ok_or_else(|| ChainError::Malformed { method: method.into(), reason: "no answer".into() })?;
         decode(method, answer)
     }
 
@@ -136,7 +150,8 @@ impl Upstreams {
 
 /// Decodes one answer into its final type.
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(method: &str, answer: RpcResult) -> Result<T, ChainError> {
-    serde_json::from_str(answer?.get()).map_err(|error| ChainError::Malformed { method: method.into(), reason: error.to_string() })
+    serde_json::from_str(answer?.get())
+        .map_err(|error| ChainError::Malformed { method: method.into(), reason: error.to_string() })
 }
 
 async fn probe_forever(pool: Weak<Inner>, every: Duration) {
@@ -164,7 +179,12 @@ impl Inner {
         let calls = [("eth_chainId", json!([])), ("eth_blockNumber", json!([]))];
         let Ok(answers) = self.post(upstream, &calls).await else { return };
         let mut answers = answers.into_iter();
-        let mut next = |method| answers.next().and_then(|answer| decode::<alloy::primitives::U64>(method, answer).ok()).map(|value| value.to::<u64>());
+        let mut next = |method| {
+            answers
+                .next()
+                .and_then(|answer| decode::<alloy::primitives::U64>(method, answer).ok())
+                .map(|value| value.to::<u64>())
+        };
         if let Some(chain_id) = next("eth_chainId") {
             self.judge_chain(upstream, chain_id);
         }
@@ -183,8 +203,17 @@ impl Inner {
         };
         if before != wrong_chain {
             match wrong_chain {
-                Some(found) => tracing::error!(chain_id = expected, upstream = upstream.name, found, "upstream serves another chain, it is out of use"),
-                None => tracing::info!(chain_id = expected, upstream = upstream.name, "upstream serves the right chain again"),
+                Some(found) => tracing::error!(
+                    chain_id = expected,
+                    upstream = upstream.name,
+                    found,
+                    "upstream serves another chain, it is out of use"
+                ),
+                None => tracing::info!(
+                    chain_id = expected,
+                    upstream = upstream.name,
+                    "upstream serves the right chain again"
+                ),
             }
         }
         metric::upstream_quarantined(expected, &upstream.name, wrong_chain.is_some());
@@ -200,7 +229,8 @@ impl Inner {
         if !upstream.health().verified {
             let answers = self.post(upstream, &[("eth_chainId", json!([]))]).await?;
             let answer = answers.into_iter().next().ok_or_else(|| TransportError::Malformed("no chain id".into()))?;
-            let found: alloy::primitives::U64 = decode("eth_chainId", answer).map_err(|error| TransportError::Malformed(error.to_string()))?;
+            let found: alloy::primitives::U64 =
+                decode("eth_chainId", answer).map_err(|error| TransportError::Malformed(error.to_string()))?;
             self.judge_chain(upstream, found.to());
             if found.to::<u64>() != self.config.chain_id {
                 return Err(TransportError::WrongChain { expected: self.config.chain_id, found: found.to() });
@@ -228,7 +258,9 @@ impl Inner {
         let started = Instant::now();
         let result = rpc::post(&self.client, &upstream.url, calls).await;
         let latency = started.elapsed();
-        let limited = |answers: &Vec<RpcResult>| answers.iter().any(|answer| answer.as_ref().is_err_and(|error| error.kind == NodeErrorKind::RateLimited));
+        let limited = |answers: &Vec<RpcResult>| {
+            answers.iter().any(|answer| answer.as_ref().is_err_and(|error| error.kind == NodeErrorKind::RateLimited))
+        };
         let outcome = {
             let mut health = upstream.health();
             let (now, jitter) = (Instant::now(), rand::random::<f64>());
@@ -282,7 +314,10 @@ impl Inner {
                 tried += 1;
                 match self.ask(upstream, calls).await {
                     Ok(answers) => {
-                        let undecided = answers.iter().filter(|answer| answer.as_ref().is_err_and(|error| error.kind.is_about_the_node())).count();
+                        let undecided = answers
+                            .iter()
+                            .filter(|answer| answer.as_ref().is_err_and(|error| error.kind.is_about_the_node()))
+                            .count();
                         if undecided == 0 {
                             return Ok(answers);
                         }

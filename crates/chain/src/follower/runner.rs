@@ -140,9 +140,14 @@ impl<S: FollowerSink> Follower<S> {
                 Decision::Need(numbers) => numbers,
                 Decision::Advance { from, to } => {
                     let far = to - from >= near * 2;
-                    let to = if far { (from + self.far_blocks - 1).min(to - near) } else { to.min(from + NEAR_BLOCKS - 1) };
+                    let to =
+                        if far { (from + self.far_blocks - 1).min(to - near) } else { to.min(from + NEAR_BLOCKS - 1) };
                     if shown.iter().any(|header| header.number == from) {
-                        return if far { self.advance_far(from, to, &shown).await } else { self.advance_near(from, to, shown).await };
+                        return if far {
+                            self.advance_far(from, to, &shown).await
+                        } else {
+                            self.advance_near(from, to, shown).await
+                        };
                     }
                     if far { vec![from, to] } else { (from..=to).collect() }
                 }
@@ -167,7 +172,12 @@ impl<S: FollowerSink> Follower<S> {
         let Some(state) = &mut self.state else { return Ok(Turn::Again) };
         let retracted = state.above(to);
         let chain_id = self.upstreams.config().chain_id;
-        tracing::warn!(chain_id, blocks = retracted.len(), to = to.map(|block| block.number), "the chain has forked, blocks are retracted");
+        tracing::warn!(
+            chain_id,
+            blocks = retracted.len(),
+            to = to.map(|block| block.number),
+            "the chain has forked, blocks are retracted"
+        );
         let changes = retracted.iter().map(|block| Change::Retracted { block: *block }).collect();
         self.sink.commit(Batch { changes, cursor: to }).await.map_err(FollowerError::Sink)?;
         state.rewound(to);
@@ -177,16 +187,23 @@ impl<S: FollowerSink> Follower<S> {
 
     /// Near the head: headers must link, and logs are asked for by block hash, so that a node with another block (or without
     /// it) refuses instead of leaving a hole.
-    async fn advance_near(&mut self, from: u64, to: u64, shown: Vec<BlockHeader>) -> Result<Turn, FollowerError<S::Error>> {
+    async fn advance_near(
+        &mut self,
+        from: u64,
+        to: u64,
+        shown: Vec<BlockHeader>,
+    ) -> Result<Turn, FollowerError<S::Error>> {
         const METHOD: &str = "eth_getLogs";
         let Some(state) = &self.state else { return Ok(Turn::Again) };
         let by_number: BTreeMap<u64, BlockHeader> = shown.into_iter().map(|header| (header.number, header)).collect();
-        let mut headers: Vec<BlockHeader> = by_number.into_values().filter(|header| (from..=to).contains(&header.number)).collect();
+        let mut headers: Vec<BlockHeader> =
+            by_number.into_values().filter(|header| (from..=to).contains(&header.number)).collect();
         headers.truncate(state.linked(&headers));
         if headers.is_empty() {
             return Ok(Turn::Again);
         }
-        let calls = headers.iter().map(|header| (METHOD, json!([self.filter.clone().at_block_hash(header.hash)]))).collect();
+        let calls =
+            headers.iter().map(|header| (METHOD, json!([self.filter.clone().at_block_hash(header.hash)]))).collect();
         let answers = self.upstreams.batch(calls).await.map_err(ChainError::from)?;
         let mut changes = Vec::with_capacity(headers.len());
         for (header, answer) in headers.iter().zip(answers) {
@@ -202,7 +219,12 @@ impl<S: FollowerSink> Follower<S> {
 
     /// Far below the head no reorg is expected: one request for the logs, and only blocks with logs and the end of the range
     /// are handed on.
-    async fn advance_far(&mut self, from: u64, to: u64, shown: &[BlockHeader]) -> Result<Turn, FollowerError<S::Error>> {
+    async fn advance_far(
+        &mut self,
+        from: u64,
+        to: u64,
+        shown: &[BlockHeader],
+    ) -> Result<Turn, FollowerError<S::Error>> {
         let Some(end) = shown.iter().find(|header| header.number == to) else { return Ok(Turn::Idle) };
         let logs = match self.upstreams.logs(&self.filter.clone().from_block(from).to_block(to)).await {
             Err(ChainError::Node(error)) if error.kind == NodeErrorKind::RangeTooLarge && self.far_blocks > 1 => {

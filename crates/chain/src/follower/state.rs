@@ -69,13 +69,17 @@ impl FollowerState {
 
     /// Decides from the head and whatever other headers of the present chain are at hand.
     pub fn decide(&self, head: &BlockHeader, shown: &[BlockHeader]) -> Result<Decision, HistoryLost> {
-        let at = |number: u64| if head.number == number { Some(head) } else { shown.iter().find(|header| header.number == number) };
+        let at = |number: u64| {
+            if head.number == number { Some(head) } else { shown.iter().find(|header| header.number == number) }
+        };
         let Some(tip) = self.tip() else {
             return Ok(self.advance_to(head.number));
         };
         if head.number < tip.number {
             // A node that lags, or a chain that got shorter. What stands at or below the head tells.
-            let Some(below) = self.applied.iter().rev().find(|block| block.number <= head.number) else { return Ok(Decision::Idle) };
+            let Some(below) = self.applied.iter().rev().find(|block| block.number <= head.number) else {
+                return Ok(Decision::Idle);
+            };
             return match at(below.number) {
                 None => Ok(Decision::Need(vec![below.number])),
                 Some(header) if header.hash == below.hash => Ok(Decision::Idle),
@@ -131,12 +135,18 @@ impl FollowerState {
     }
 
     /// Newest remembered block that the present chain also has.
-    fn find_fork<'a>(&self, head: &BlockHeader, at: impl Fn(u64) -> Option<&'a BlockHeader>) -> Result<Decision, HistoryLost> {
+    fn find_fork<'a>(
+        &self,
+        head: &BlockHeader,
+        at: impl Fn(u64) -> Option<&'a BlockHeader>,
+    ) -> Result<Decision, HistoryLost> {
         let mut unknown = Vec::new();
         for block in self.applied.iter().rev().filter(|block| block.number <= head.number) {
             match at(block.number) {
                 // The newest match counts, so an unknown block above it must be looked at first.
-                Some(header) if header.hash == block.hash && unknown.is_empty() => return Ok(Decision::Rewind { to: Some(*block) }),
+                Some(header) if header.hash == block.hash && unknown.is_empty() => {
+                    return Ok(Decision::Rewind { to: Some(*block) });
+                }
                 Some(_) => {}
                 None => unknown.push(block.number),
             }

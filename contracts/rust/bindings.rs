@@ -1,0 +1,90 @@
+//! alloy bindings of the committed artifacts. File-level Solidity structs appear inside each contract that uses them:
+//! `AssetFactory::Group`, `ClaimRule::Group`, ...
+// Generated items carry the contract's names; their documentation is the Solidity source.
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+use alloy::sol;
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    System,
+    "artifacts/System.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    Identity,
+    "artifacts/Identity.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    IdentityFactory,
+    "artifacts/IdentityFactory.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    IdentityRegistry,
+    "artifacts/IdentityRegistry.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    TopicSchemeRegistry,
+    "artifacts/TopicSchemeRegistry.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    AssetToken,
+    "artifacts/AssetToken.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    TokenCompliance,
+    "artifacts/TokenCompliance.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    AssetFactory,
+    "artifacts/AssetFactory.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    CountryRule,
+    "artifacts/CountryRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    ClaimRule,
+    "artifacts/ClaimRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    Bootstrap,
+    "artifacts/Bootstrap.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    Create2Deployer,
+    "artifacts/Create2Deployer.json"
+);

@@ -1,0 +1,158 @@
+//! Typed reverts: from the bytes a node returns to the name of the error, and for refusals who refused and why.
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use alloy::dyn_abi::{DynSolValue, ErrorExt};
+use alloy::json_abi::{Error as AbiError, JsonAbi};
+use alloy::primitives::{Address, B256, hex};
+
+/// A decoded revert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Name of the custom error (`ComplianceRefused`, `MissingRole`, `ERC20InsufficientAllowance`, ...), `Error` or `Panic` for
+    /// Solidity's own, the selector in hex when unknown, and empty when the contract gave no data.
+    pub contract_error: String,
+    /// Arguments in order, as (name, printed value).
+    pub args: Vec<(String, String)>,
+    /// Who refused: the token, the identity registry or a rule. Only for `ComplianceRefused`.
+    pub module: Option<Address>,
+    /// The reason code, for instance `COUNTRY_NOT_ALLOWED`. Only for `ComplianceRefused`.
+    pub reason: Option<String>,
+}
+
+impl Refusal {
+    /// True when compliance (token state, identity or a rule) refused the movement.
+    pub fn is_compliance(&self) -> bool {
+        self.reason.is_some()
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}(", self.contract_error)?;
+        for (i, (name, value)) in self.args.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}: {value}")?;
+        }
+        write!(f, ")")
+    }
+}
+
+/// Every custom error of every contract, by selector.
+static ERRORS: LazyLock<HashMap<[u8; 4], AbiError>> = LazyLock::new(|| {
+    let mut errors: HashMap<[u8; 4], AbiError> = HashMap::new();
+    for text in ABIS {
+        let abi: JsonAbi = serde_json::from_str::<Artifact>(text).expect("committed artifacts are checked by a test").abi;
+        errors.extend(abi.errors.into_values().flatten().map(|error| (error.selector().0, error)));
+    }
+    for (name, kind) in [("Error", "string"), ("Panic", "uint256")] {
+        let error = AbiError::parse(&format!("{name}({kind} value)")).expect("a constant signature parses");
+        errors.insert(error.selector().0, error);
+    }
+    errors
+});
+
+#[derive(serde::Deserialize)]
+struct Artifact {
+    abi: JsonAbi,
+}
+
+const ABIS: [&str; 13] = [
+    include_str!("../artifacts/System.json"),
+    include_str!("../artifacts/Identity.json"),
+    include_str!("../artifacts/IdentityFactory.json"),
+    include_str!("../artifacts/IdentityRegistry.json"),
+    include_str!("../artifacts/TopicSchemeRegistry.json"),
+    include_str!("../artifacts/AssetToken.json"),
+    include_str!("../artifacts/AssetProxy.json"),
+    include_str!("../artifacts/TokenCompliance.json"),
+    include_str!("../artifacts/AssetFactory.json"),
+    include_str!("../artifacts/CountryRule.json"),
+    include_str!("../artifacts/ClaimRule.json"),
+    include_str!("../artifacts/Bootstrap.json"),
+    include_str!("../artifacts/Create2Deployer.json"),
+];
+
+/// Decodes the data of a revert. Never fails: what cannot be decoded keeps its selector as `contract_error`.
+pub fn decode_revert(data: &[u8]) -> Refusal {
+    let Some(selector) = data.first_chunk::<4>() else {
+        return Refusal { contract_error: String::new(), args: Vec::new(), module: None, reason: None };
+    };
+    let unknown =
+        || Refusal { contract_error: hex::encode_prefixed(selector), args: Vec::new(), module: None, reason: None };
+    let Some(error) = ERRORS.get(selector) else { return unknown() };
+    let Ok(decoded) = error.decode_error(data) else { return unknown() };
+    let refused = error.name == "ComplianceRefused";
+    let mut refusal = Refusal { contract_error: error.name.clone(), args: Vec::new(), module: None, reason: None };
+    for (input, value) in error.inputs.iter().zip(&decoded.body) {
+        if refused {
+            match value {
+                DynSolValue::Address(module) => refusal.module = Some(*module),
+                DynSolValue::FixedBytes(word, _) => refusal.reason = Some(reason_text(*word)),
+                _ => {}
+            }
+        }
+        refusal.args.push((input.name.clone(), print(value)));
+    }
+    refusal
+}
+
+/// A reason code as text: ASCII up to the first zero byte; hex when a foreign module used something else.
+pub fn reason_text(word: B256) -> String {
+    let end = word.iter().position(|byte| *byte == 0).unwrap_or(32);
+    match std::str::from_utf8(&word[..end]) {
+        Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => text.to_owned(),
+        _ => word.to_string(),
+    }
+}
+
+fn print(value: &DynSolValue) -> String {
+    match value {
+        DynSolValue::Address(address) => address.to_string(),
+        DynSolValue::Uint(number, _) => number.to_string(),
+        DynSolValue::Int(number, _) => number.to_string(),
+        DynSolValue::Bool(flag) => flag.to_string(),
+        DynSolValue::String(text) => text.clone(),
+        DynSolValue::FixedBytes(word, 32) => reason_text(*word),
+        DynSolValue::Bytes(bytes) => hex::encode_prefixed(bytes),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::AssetToken;
+    use alloy::primitives::address;
+    use alloy::sol_types::SolError;
+
+    const MODULE: Address = address!("0x00000000000000000000000000000000000000aa");
+
+    #[test]
+    fn refusal_names_module_and_reason() {
+        let data = AssetToken::ComplianceRefused { module: MODULE, reason: crate::roles::book_key("COUNTRY_BLOCKED") };
+        let refusal = decode_revert(&data.abi_encode());
+        assert_eq!(refusal.contract_error, "ComplianceRefused");
+        assert_eq!(refusal.module, Some(MODULE));
+        assert_eq!(refusal.reason.as_deref(), Some("COUNTRY_BLOCKED"));
+        assert!(refusal.is_compliance());
+    }
+
+    #[test]
+    fn other_errors_keep_name_and_arguments() {
+        let data = AssetToken::NotOwner { caller: MODULE };
+        let refusal = decode_revert(&data.abi_encode());
+        assert_eq!(refusal.to_string(), format!("NotOwner(caller: {MODULE})"));
+        assert!(!refusal.is_compliance());
+    }
+
+    #[test]
+    fn solidity_errors_and_garbage_do_not_fail() {
+        let require = alloy::sol_types::Revert::from("no").abi_encode();
+        assert_eq!(decode_revert(&require).contract_error, "Error");
+        assert_eq!(decode_revert(&[]).contract_error, "");
+        assert_eq!(decode_revert(&[1, 2, 3, 4, 5]).contract_error, "0x01020304");
+        let truncated = &AssetToken::NotOwner { caller: MODULE }.abi_encode()[..10];
+        assert!(decode_revert(truncated).contract_error.starts_with("0x"));
+    }
+}

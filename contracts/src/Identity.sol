@@ -66,13 +66,13 @@ contract Identity is IIdentity, KeyRing, IERC165 {
     receive() external payable {}
 
     /// @inheritdoc IIdentity
-    function initialize(address wallet, ClaimInput[] calldata claims, bool pushed) external {
+    function initialize(address wallet, ClaimInput[] memory claims, bool pushed) external {
         if (msg.sender != address(FACTORY)) revert IdentityUnauthorized(msg.sender);
         if (_hasKeys()) revert IdentityAlreadyInitialized();
         if (wallet == address(0)) revert IdentityZeroAddress();
         _addFirstKey(wallet);
         for (uint256 i = 0; i < claims.length; ++i) {
-            ClaimInput calldata claim = claims[i];
+            ClaimInput memory claim = claims[i];
             _storeClaim(claim.topic, claim.issuer, claim.signature, claim.data, claim.uri, pushed);
         }
     }
@@ -118,7 +118,7 @@ contract Identity is IIdentity, KeyRing, IERC165 {
     /// itself; ACTION or MANAGEMENT for any other target), else keeps it for `approve`. A failing call reverts with
     /// `IdentityExecutionFailed`, which carries the target's error.
     /// Caller: any key. Emits `ExecutionRequested`, and `Approved` and `Executed` when it ran.
-    function execute(address to, uint256 value, bytes calldata data) external payable returns (uint256 executionId) {
+    function execute(address to, uint256 value, bytes memory data) external payable returns (uint256 executionId) {
         bytes32 key = keyOf(msg.sender);
         if (!_isKnown(key)) revert IdentityExecutionWithoutKey(msg.sender);
         executionId = _executionCount++;
@@ -163,9 +163,9 @@ contract Identity is IIdentity, KeyRing, IERC165 {
         uint256 topic,
         uint256 scheme,
         address issuer,
-        bytes calldata signature,
-        bytes calldata data,
-        string calldata uri
+        bytes memory signature,
+        bytes memory data,
+        string memory uri
     ) external returns (bytes32) {
         if (scheme != SCHEME_ECDSA) revert IdentitySchemeUnsupported(scheme);
         bool pushed = false;
@@ -196,7 +196,9 @@ contract Identity is IIdentity, KeyRing, IERC165 {
             if (claim.pushed && _isStillValid(claim)) revert IdentityClaimPushed(claimId);
         }
         uint256 topic = claim.topic;
-        emit ClaimRemoved(claimId, topic, SCHEME_ECDSA, issuer, _signatureOf(claim), claim.data, claim.uri);
+        bytes memory data = claim.data;
+        string memory uri = claim.uri;
+        emit ClaimRemoved(claimId, topic, SCHEME_ECDSA, issuer, _signatureOf(claim), data, uri);
         bytes32[] storage ids = _claimIdsByTopic[topic];
         uint8 position = claim.position;
         bytes32 last = ids[ids.length - 1];
@@ -265,7 +267,7 @@ contract Identity is IIdentity, KeyRing, IERC165 {
 
     /// @notice See `IClaimIssuer`. Caller: MANAGEMENT or CLAIM key or the issuer itself. Emits `ClaimRevoked`. From then on the
     /// issuer's claims take the full check, which is dearer by some 30k gas: prefer `revokeClaim(digest)`.
-    function revokeClaimBySignature(bytes calldata signature) external {
+    function revokeClaimBySignature(bytes memory signature) external {
         _onlyIssuerKeys();
         (bool canonical,,,) = CanonicalSignature.split(signature);
         if (!canonical) revert IdentitySignatureNotCanonical();
@@ -281,7 +283,7 @@ contract Identity is IIdentity, KeyRing, IERC165 {
     }
 
     /// @inheritdoc IClaimIssuer
-    function isClaimRevoked(bytes calldata signature) external view returns (bool) {
+    function isClaimRevoked(bytes memory signature) external view returns (bool) {
         return _revokedSignatures[keccak256(signature)];
     }
 
@@ -297,7 +299,7 @@ contract Identity is IIdentity, KeyRing, IERC165 {
 
     /// @notice True when `signature` is a canonical signature of a present CLAIM key over (identity, topic, data), nothing of it
     /// is revoked or barred, and the expiry in `data` lies ahead.
-    function isClaimValid(address identity, uint256 topic, bytes calldata signature, bytes calldata data)
+    function isClaimValid(address identity, uint256 topic, bytes memory signature, bytes memory data)
         external
         view
         returns (bool)
@@ -310,7 +312,7 @@ contract Identity is IIdentity, KeyRing, IERC165 {
     }
 
     /// @inheritdoc IClaimIssuer
-    function getRecoveredAddress(bytes calldata signature, bytes32 dataHash) external pure returns (address) {
+    function getRecoveredAddress(bytes memory signature, bytes32 dataHash) external pure returns (address) {
         return CanonicalSignature.recover(dataHash, signature);
     }
 
@@ -326,9 +328,9 @@ contract Identity is IIdentity, KeyRing, IERC165 {
     function _storeClaim(
         uint256 topic,
         address issuer,
-        bytes calldata signature,
-        bytes calldata data,
-        string calldata uri,
+        bytes memory signature,
+        bytes memory data,
+        string memory uri,
         bool pushed
     ) private returns (bytes32 claimId) {
         claimId = ClaimData.claimId(issuer, topic);
@@ -356,8 +358,8 @@ contract Identity is IIdentity, KeyRing, IERC165 {
         Claim storage claim,
         uint256 topic,
         address issuer,
-        bytes calldata signature,
-        bytes calldata data
+        bytes memory signature,
+        bytes memory data
     ) private {
         uint64 expiresAt = ClaimData.expiryOf(data);
         if (ClaimData.isExpired(expiresAt)) revert IdentityClaimExpired(expiresAt);
@@ -385,7 +387,8 @@ contract Identity is IIdentity, KeyRing, IERC165 {
 
     /// @dev An issuer that fails to answer cannot keep a claim on the identity for ever.
     function _isStillValid(Claim storage claim) private view returns (bool) {
-        try IClaimIssuer(claim.issuer).isClaimValid(address(this), claim.topic, _signatureOf(claim), claim.data) returns (
+        bytes memory data = claim.data;
+        try IClaimIssuer(claim.issuer).isClaimValid(address(this), claim.topic, _signatureOf(claim), data) returns (
             bool valid
         ) {
             return valid;

@@ -70,7 +70,10 @@ contract IdentityFactory is IIdentityFactory {
         bool pushed
     ) private returns (address identity) {
         if (subject == address(0) || manager == address(0)) revert IdentityFactoryZeroAddress();
-        identity = Clones.cloneDeterministic(implementation, cloneSalt);
+        // Asked first: a second deployment to the same address would burn all gas of the transaction.
+        identity = Clones.predictDeterministicAddress(implementation, cloneSalt);
+        if (subjectOf[identity] != address(0)) revert IdentityFactoryExists(identity);
+        Clones.cloneDeterministic(implementation, cloneSalt);
         subjectOf[identity] = subject;
         emit IdentityCreated(identity, subject, manager, salt);
         IIdentity(identity).initialize(manager, claims, pushed);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
 import {IAgentRole} from "./interfaces/IAgentRole.sol";
 import {IClaimTopicsRegistry} from "./interfaces/IClaimTopicsRegistry.sol";
@@ -9,29 +10,36 @@ import {IERC734} from "./interfaces/IERC734.sol";
 import {IIdentity} from "./interfaces/IIdentity.sol";
 import {IIdentityFactory} from "./interfaces/IIdentityFactory.sol";
 import {IIdentityRegistry} from "./interfaces/IIdentityRegistry.sol";
-import {IIdentityRegistryPolicy} from "./interfaces/IIdentityRegistryPolicy.sol";
+import {IRegistryAdministration, IRegistryQuestions} from "./interfaces/IIdentityRegistryPolicy.sol";
 import {IIdentityRegistryStorage} from "./interfaces/IIdentityRegistryStorage.sol";
 import {ISystem} from "./interfaces/ISystem.sol";
 import {ITrustedIssuersRegistry} from "./interfaces/ITrustedIssuersRegistry.sol";
-import {ClaimPolicies} from "./registry/ClaimPolicies.sol";
-import {RegistryAccess} from "./registry/RegistryAccess.sol";
-import {Names} from "./Roles.sol";
+import {ClaimChecks} from "./registry/ClaimChecks.sol";
+import {RegistryAdministration} from "./registry/RegistryAdministration.sol";
+import {RegistryState} from "./registry/RegistryState.sol";
+import {Names, Roles} from "./Roles.sol";
 
 /// @title Identity registry, its storage, trusted issuers and claim topics of one tenant in one contract
 /// @notice Every token of the tenant asks this contract who may hold it. Threat model: agents are trusted to register the right
 /// people, the policy manager to name the right topics and issuers; holders and their identity contracts are not trusted, and foreign issuers
 /// only as far as their topics go.
-contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimPolicies, IERC165 {
+contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimChecks, IERC165 {
     uint256 private constant MANAGEMENT = 1;
     uint256 private constant MAX_BOUND_REGISTRIES = 50;
 
-    address[] private _boundRegistries;
-    mapping(address lostWallet => address newWallet) private _successors;
+    /// Code of the trusted issuers, claim topics, policies and agents; see `RegistryState` for why it stands apart.
+    address public immutable ADMINISTRATION;
 
-    constructor(ISystem system) RegistryAccess(system) {
+    constructor(ISystem system) RegistryState(system) {
+        ADMINISTRATION = address(new RegistryAdministration(system));
         emit IdentityStorageSet(address(this));
         emit TrustedIssuersRegistrySet(address(this));
         emit ClaimTopicsRegistrySet(address(this));
+    }
+
+    /// @notice Everything in `IMergedIdentityRegistry`, `IAgentRole` and `IERC173` that is not declared here.
+    fallback(bytes calldata input) external returns (bytes memory) {
+        return Address.functionDelegateCall(ADMINISTRATION, input);
     }
 
     /* REGISTRY (ERC-3643) */
@@ -91,7 +99,7 @@ contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimP
         return _registrations[wallet].country;
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryQuestions
     function registration(address wallet) external view returns (address identityAddress, uint16 country) {
         Registration memory entry = _registrations[wallet];
         return (entry.identity, entry.country);
@@ -166,7 +174,8 @@ contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimP
             if (_boundRegistries[i] == other) revert RegistryAlreadyRegistered(other);
         }
         _boundRegistries.push(other);
-        _setAgent(other, true);
+        _agents[other] = true;
+        emit AgentAdded(other);
         emit IdentityRegistryBound(other);
     }
 
@@ -178,7 +187,8 @@ contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimP
             if (_boundRegistries[i] != other) continue;
             _boundRegistries[i] = _boundRegistries[count - 1];
             _boundRegistries.pop();
-            _setAgent(other, false);
+            _agents[other] = false;
+            emit AgentRemoved(other);
             emit IdentityRegistryUnbound(other);
             return;
         }
@@ -197,7 +207,7 @@ contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimP
 
     /* RECOVERY */
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryQuestions
     function recover(address lostWallet, address newWallet) external {
         _onlyAgent();
         Registration memory entry = _registrations[lostWallet];
@@ -226,14 +236,14 @@ contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimP
         }
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryQuestions
     function resetIdentityKeys(address identityAddress, address wallet) external {
         _onlyAgent();
         if (_registrations[wallet].identity != identityAddress) revert RegistryNotRegistered(wallet);
         IIdentity(identityAddress).resetKeys(wallet);
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryQuestions
     function successor(address wallet) external view returns (address current) {
         // Only agents lengthen a chain, and no wallet is in it twice.
         for (address next = _successors[wallet]; next != address(0); next = _successors[next]) {
@@ -247,7 +257,8 @@ contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimP
         return id == type(IERC165).interfaceId || id == type(IIdentityRegistry).interfaceId
             || id == type(IIdentityRegistryStorage).interfaceId || id == type(ITrustedIssuersRegistry).interfaceId
             || id == type(IClaimTopicsRegistry).interfaceId || id == type(IAgentRole).interfaceId
-            || id == type(IERC173).interfaceId || id == type(IIdentityRegistryPolicy).interfaceId;
+            || id == type(IERC173).interfaceId || id == type(IRegistryQuestions).interfaceId
+            || id == type(IRegistryAdministration).interfaceId;
     }
 
     /* INTERNAL */
@@ -293,6 +304,16 @@ contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimP
     function _isNative(address identityAddress) internal view override returns (bool) {
         address factory = SYSTEM.get(Names.IDENTITY_FACTORY);
         return factory != address(0) && IIdentityFactory(factory).isNative(identityAddress);
+    }
+
+    function _onlyAgent() private view {
+        if (!_isAgent(msg.sender)) revert RegistryUnauthorized(msg.sender);
+    }
+
+    function _onlyOwner() private view {
+        if (msg.sender != SYSTEM.admin() && !SYSTEM.has(msg.sender, Roles.PLATFORM_ADMIN)) {
+            revert RegistryUnauthorized(msg.sender);
+        }
     }
 
     function _onlyMerged(address other) private view {

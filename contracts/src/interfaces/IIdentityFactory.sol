@@ -8,6 +8,7 @@ import {ClaimInput} from "./IIdentity.sol";
 interface IIdentityFactory {
     error IdentityFactoryUnauthorized(address caller);
     error IdentityFactoryZeroAddress();
+    error IdentityFactoryExists(address identity);
     error IdentityFactoryNotContract(address account);
 
     event IdentityCreated(address indexed identity, address indexed subject, address indexed manager, bytes32 salt);

@@ -13,8 +13,8 @@ struct Group {
     uint256[] noneOf;
 }
 
-/// @title What our registry adds to ERC-3643: policies per token, reasons, per-subject trust, recovery
-interface IIdentityRegistryPolicy {
+/// @notice Errors and events both parts of the registry share.
+interface IRegistryErrors {
     error RegistryUnauthorized(address caller);
     error RegistryZeroAddress();
     error RegistryAlreadyRegistered(address wallet);
@@ -42,27 +42,16 @@ interface IIdentityRegistryPolicy {
     event TrustedIssuerRemovedFor(address indexed subject, address indexed issuer);
     event TopicRetired(uint256 indexed topic, bool retired);
     event WalletRecovered(address indexed lostWallet, address indexed newWallet, address indexed identity);
+}
 
-    /// @notice Claim expression a holder of `token` must meet, instead of the default (all ERC-3643 claim topics).
-    /// Caller: CLAIM_POLICY_MANAGER, the asset factory of the address book, or the token itself. Reverts on an empty expression or an empty group,
-    /// more than 8 groups or 15 distinct topics, or an unknown topic. Emits `PolicySet`.
-    function setPolicy(address token, Group[] calldata anyOf) external;
-
-    /// @notice Returns `token` to the default. Caller: as for `setPolicy`. Emits `PolicyCleared`.
-    function clearPolicy(address token) external;
-
-    /// @notice The expression in force for `token` (the default one when it has none of its own).
-    function policyOf(address token) external view returns (Group[] memory anyOf);
-
+/// @title Questions to the registry, and recovery
+interface IRegistryQuestions is IRegistryErrors {
     /// @notice True when `user` is registered and meets the policy of `token`. An empty policy admits nobody.
     function isVerifiedFor(address token, address user) external view returns (bool);
 
     /// @notice Zero when `isVerifiedFor` holds, else why not (see `IdentityReasons`). Of an expression with several groups
     /// the first group's first unmet topic is named.
     function explain(address token, address user) external view returns (bytes32 reason);
-
-    /// @notice True when `user` is registered and meets `anyOf`. An empty expression is met by nobody.
-    function hasClaims(address user, Group[] calldata anyOf) external view returns (bool);
 
     /// @notice `hasClaims` for an expression packed once by `ClaimExpression.pack`: for rules that keep one in storage.
     function satisfies(address user, uint256 expression, uint256[] calldata topics) external view returns (bool);
@@ -73,19 +62,6 @@ interface IIdentityRegistryPolicy {
 
     /// @notice Identity and country of a wallet in one read, zeros when not registered.
     function registration(address user) external view returns (address identityAddress, uint16 country);
-
-    /// @notice Trusts `issuer` for claims about one identity only. Caller: CLAIM_POLICY_MANAGER.
-    /// At most 50 issuers per subject, 15 topics per issuer. Emits `TrustedIssuerAddedFor`.
-    function addTrustedIssuerFor(address subject, address issuer, uint256[] calldata claimTopics) external;
-
-    /// @notice Ends `addTrustedIssuerFor`. Caller: CLAIM_POLICY_MANAGER. Emits `TrustedIssuerRemovedFor`.
-    function removeTrustedIssuerFor(address subject, address issuer) external;
-
-    /// @notice True when `issuer` is trusted now for `topic` about `subject` (globally or for it alone).
-    function isTrustedFor(address issuer, uint256 topic, address subject) external view returns (bool);
-
-    /// @notice Called by the topic scheme registry: claims of a retired topic stop counting at once.
-    function setTopicRetired(uint256 topic, bool retired) external;
 
     /// @notice Moves the registration of a lost wallet to a new one. The identity, and with it every claim, stays; on an
     /// identity of our factory the lost key's purposes move too, on any other one the new wallet must already hold the
@@ -100,6 +76,39 @@ interface IIdentityRegistryPolicy {
     /// @notice Wallet that took over from a recovered one, at the end of the chain; zero when `wallet` was never recovered.
     function successor(address wallet) external view returns (address);
 }
+
+/// @title Policies per token and trust per subject
+interface IRegistryAdministration is IRegistryErrors {
+    /// @notice Claim expression a holder of `token` must meet, instead of the default (all ERC-3643 claim topics).
+    /// Caller: CLAIM_POLICY_MANAGER, the asset factory of the address book, or the token itself. Reverts on an empty expression or an empty group,
+    /// more than 8 groups or 15 distinct topics, or an unknown topic. Emits `PolicySet`.
+    function setPolicy(address token, Group[] calldata anyOf) external;
+
+    /// @notice Returns `token` to the default. Caller: as for `setPolicy`. Emits `PolicyCleared`.
+    function clearPolicy(address token) external;
+
+    /// @notice The expression in force for `token` (the default one when it has none of its own).
+    function policyOf(address token) external view returns (Group[] memory anyOf);
+
+    /// @notice True when `user` is registered and meets `anyOf`. An empty expression is met by nobody.
+    function hasClaims(address user, Group[] calldata anyOf) external view returns (bool);
+
+    /// @notice Trusts `issuer` for claims about one identity only. Caller: CLAIM_POLICY_MANAGER.
+    /// At most 50 issuers per subject, 15 topics per issuer. Emits `TrustedIssuerAddedFor`.
+    function addTrustedIssuerFor(address subject, address issuer, uint256[] calldata claimTopics) external;
+
+    /// @notice Ends `addTrustedIssuerFor`. Caller: CLAIM_POLICY_MANAGER. Emits `TrustedIssuerRemovedFor`.
+    function removeTrustedIssuerFor(address subject, address issuer) external;
+
+    /// @notice True when `issuer` is trusted now for `topic` about `subject` (globally or for it alone).
+    function isTrustedFor(address issuer, uint256 topic, address subject) external view returns (bool);
+
+    /// @notice Called by the topic scheme registry: claims of a retired topic stop counting at once.
+    function setTopicRetired(uint256 topic, bool retired) external;
+}
+
+/// @title What our registry adds to ERC-3643: policies per token, reasons, per-subject trust, recovery
+interface IIdentityRegistryPolicy is IRegistryQuestions, IRegistryAdministration {}
 
 /// @notice Everything the merged registry answers to.
 interface IMergedIdentityRegistry is

@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IAgentRole} from "../interfaces/IAgentRole.sol";
 import {IERC173} from "../interfaces/IERC173.sol";
-import {IIdentityRegistryPolicy} from "../interfaces/IIdentityRegistryPolicy.sol";
-import {ISystem} from "../interfaces/ISystem.sol";
-import {Names, Roles} from "../Roles.sol";
+import {RegistryState} from "./RegistryState.sol";
+import {Roles} from "../Roles.sol";
 
 /// @title Who may do what in the registry
 /// @notice The ERC-173 owner is the tenant's admin in `System`; agents are the holders of IDENTITY_MANAGER, the identity factory of the
 /// address book, and those the owner adds here for ERC-3643 tools that bring no role.
-abstract contract RegistryAccess is IAgentRole, IERC173, IIdentityRegistryPolicy {
-    ISystem public immutable SYSTEM;
-
-    mapping(address agent => bool) private _agents;
-
-    constructor(ISystem system) {
-        SYSTEM = system;
-        emit OwnershipTransferred(address(0), system.admin());
-    }
-
+abstract contract RegistryAccess is IERC173, RegistryState {
     /// @notice The tenant's admin.
     function owner() public view returns (address) {
         return SYSTEM.admin();
@@ -48,22 +37,14 @@ abstract contract RegistryAccess is IAgentRole, IERC173, IIdentityRegistryPolicy
         _setAgent(agent, false);
     }
 
-    function isAgent(address account) public view returns (bool) {
-        return _agents[account] || _isRoleAgent(account);
+    function isAgent(address account) external view returns (bool) {
+        return _isAgent(account);
     }
 
     function _setAgent(address agent, bool active) internal {
         _agents[agent] = active;
         if (active) emit AgentAdded(agent);
         else emit AgentRemoved(agent);
-    }
-
-    function _isRoleAgent(address account) private view returns (bool) {
-        return SYSTEM.has(account, Roles.IDENTITY_MANAGER) || account == SYSTEM.get(Names.IDENTITY_FACTORY);
-    }
-
-    function _onlyAgent() internal view {
-        if (!isAgent(msg.sender)) revert RegistryUnauthorized(msg.sender);
     }
 
     function _onlyOwner() internal view {

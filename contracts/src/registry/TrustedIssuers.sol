@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {ERC165Checker} from "@openzeppelin/contracts/utils/introspection/ERC165Checker.sol";
 import {IClaimLiveness} from "../interfaces/IClaimIssuer.sol";
-import {IIdentityRegistryPolicy} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {IRegistryAdministration} from "../interfaces/IIdentityRegistryPolicy.sol";
 import {ITopicSchemeRegistry} from "../interfaces/ITopicSchemeRegistry.sol";
 import {ITrustedIssuersRegistry} from "../interfaces/ITrustedIssuersRegistry.sol";
 import {Names} from "../Roles.sol";
@@ -11,28 +11,9 @@ import {RegistryAccess} from "./RegistryAccess.sol";
 
 /// @title Whom the tenant believes, per topic and optionally per subject
 /// @notice Subject zero stands for everybody (the ERC-3643 list). Lists are bounded: 50 issuers per subject, 15 topics each.
-abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry {
+abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry, IRegistryAdministration {
     uint256 internal constant MAX_ISSUERS = 50;
     uint256 internal constant MAX_ISSUER_TOPICS = 15;
-    address internal constant EVERYBODY = address(0);
-
-    struct IssuerRef {
-        address issuer;
-        // The issuer answers `isClaimLive` (asked once, when trust is given).
-        bool live;
-    }
-
-    /// @dev The first issuer shares a slot with the count: one read settles the common case of one issuer per topic.
-    struct TopicTrust {
-        IssuerRef first;
-        uint8 count;
-        bool retired;
-        IssuerRef[] others;
-    }
-
-    mapping(address subject => mapping(uint256 topic => TopicTrust)) internal _trust;
-    mapping(address subject => mapping(address issuer => uint256[] topics)) private _issuerTopics;
-    mapping(address subject => address[] issuers) private _issuers;
 
     /* ERC-3643 */
 
@@ -90,7 +71,7 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry {
 
     /* PER SUBJECT */
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryAdministration
     function addTrustedIssuerFor(address subject, address issuer, uint256[] calldata topics) external {
         _onlyPolicyManager();
         if (subject == EVERYBODY) revert RegistryZeroAddress();
@@ -98,7 +79,7 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry {
         emit TrustedIssuerAddedFor(subject, issuer, topics);
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryAdministration
     function removeTrustedIssuerFor(address subject, address issuer) external {
         _onlyPolicyManager();
         if (subject == EVERYBODY) revert RegistryZeroAddress();
@@ -106,13 +87,13 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry {
         emit TrustedIssuerRemovedFor(subject, issuer);
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryAdministration
     function isTrustedFor(address issuer, uint256 topic, address subject) external view returns (bool) {
         TopicTrust storage trust = _trust[EVERYBODY][topic];
         return !trust.retired && (_isIn(trust, issuer) || _isIn(_trust[subject][topic], issuer));
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryAdministration
     function setTopicRetired(uint256 topic, bool retired) external {
         if (msg.sender != SYSTEM.get(Names.TOPIC_SCHEMES)) revert RegistryUnauthorized(msg.sender);
         TopicTrust storage trust = _trust[EVERYBODY][topic];
@@ -122,10 +103,6 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry {
     }
 
     /* INTERNAL */
-
-    function _at(TopicTrust storage trust, uint256 index) internal view returns (IssuerRef memory) {
-        return index == 0 ? trust.first : trust.others[index - 1];
-    }
 
     function _requireTopic(uint256 topic) internal view {
         address schemes = SYSTEM.get(Names.TOPIC_SCHEMES);

@@ -2,136 +2,40 @@
 pragma solidity 0.8.37;
 
 import {IClaimIssuer, IClaimLiveness} from "../interfaces/IClaimIssuer.sol";
-import {IClaimTopicsRegistry} from "../interfaces/IClaimTopicsRegistry.sol";
 import {IERC735} from "../interfaces/IERC735.sol";
 import {IIdentity} from "../interfaces/IIdentity.sol";
-import {Group, IIdentityRegistryPolicy} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {IRegistryQuestions} from "../interfaces/IIdentityRegistryPolicy.sol";
 import {CanonicalSignature} from "../libraries/CanonicalSignature.sol";
 import {ClaimData} from "../libraries/ClaimData.sol";
 import {ClaimExpression} from "../libraries/ClaimExpression.sol";
 import {IdentityReasons} from "../libraries/IdentityReasons.sol";
-import {Names} from "../Roles.sol";
-import {TrustedIssuers} from "./TrustedIssuers.sol";
+import {PolicyReader} from "./PolicyReader.sol";
 
-/// @title Which claims a token asks for, and whether an identity has them
+/// @title Whether an identity has the claims a token asks for
 /// @notice Two ways to check a claim. An identity of our factory verified it through its issuer when it was added, so the trusted
 /// issuer is asked only whether (signer, digest) is live. Any other identity may lie about everything it stores: its claim
 /// is read whole and judged by the trusted issuer, never by the issuer it names. Nothing is cached, so revocation, key removal,
 /// loss of trust and expiry bite on the next call.
-abstract contract ClaimPolicies is TrustedIssuers, IClaimTopicsRegistry {
-    struct Registration {
-        address identity;
-        uint16 country;
-        // What the factory's record said at registration; it never changes for an identity.
-        bool native;
-    }
-
-    struct Policy {
-        uint256 expression;
-        // Not an array: reading its length would cost a slot that the expression already holds.
-        mapping(uint256 index => uint256 topic) topics;
-    }
-
-    /// @dev The ERC-3643 claim topics are the policy of token zero.
-    address private constant DEFAULT = address(0);
-
-    mapping(address wallet => Registration) internal _registrations;
-    mapping(address token => Policy) private _policies;
-
-    /* CLAIM TOPICS (ERC-3643) */
-
-    /// @notice Adds a topic to the default policy. Caller: CLAIM_POLICY_MANAGER. Emits `ClaimTopicAdded`. Reverts when it is there already, is
-    /// unknown to the topic schemes, or is the 16th.
-    function addClaimTopic(uint256 topic) external {
-        _onlyPolicyManager();
-        _requireTopic(topic);
-        Policy storage policy = _policies[DEFAULT];
-        uint256 count = ClaimExpression.topicCount(policy.expression);
-        if (count == ClaimExpression.MAX_TOPICS) revert RegistryTooManyTopics();
-        for (uint256 i = 0; i < count; ++i) {
-            if (policy.topics[i] == topic) revert RegistryTopicDuplicate(topic);
-        }
-        policy.topics[count] = topic;
-        policy.expression = ClaimExpression.allOf(count + 1);
-        emit ClaimTopicAdded(topic);
-    }
-
-    /// @notice Removes a topic from the default policy. Caller: CLAIM_POLICY_MANAGER. Emits `ClaimTopicRemoved`. Without topics the
-    /// default admits nobody.
-    function removeClaimTopic(uint256 topic) external {
-        _onlyPolicyManager();
-        Policy storage policy = _policies[DEFAULT];
-        uint256 count = ClaimExpression.topicCount(policy.expression);
-        uint256 index = 0;
-        while (index < count && policy.topics[index] != topic) ++index;
-        if (index == count) revert RegistryTopicUnknown(topic);
-        policy.topics[index] = policy.topics[count - 1];
-        delete policy.topics[count - 1];
-        policy.expression = ClaimExpression.allOf(count - 1);
-        emit ClaimTopicRemoved(topic);
-    }
-
-    function getClaimTopics() external view returns (uint256[] memory) {
-        Policy storage policy = _policies[DEFAULT];
-        return _topicsOf(policy, policy.expression);
-    }
-
-    /* POLICIES */
-
-    /// @inheritdoc IIdentityRegistryPolicy
-    function setPolicy(address token, Group[] calldata anyOf) external {
-        _onlyPolicySetter(token);
-        if (token == DEFAULT) revert RegistryZeroAddress();
-        (uint256 expression, uint256[] memory topics) = ClaimExpression.pack(anyOf);
-        Policy storage policy = _policies[token];
-        for (uint256 i = 0; i < topics.length; ++i) {
-            _requireTopic(topics[i]);
-            policy.topics[i] = topics[i];
-        }
-        policy.expression = expression;
-        emit PolicySet(token, anyOf);
-    }
-
-    /// @inheritdoc IIdentityRegistryPolicy
-    function clearPolicy(address token) external {
-        _onlyPolicySetter(token);
-        if (token == DEFAULT) revert RegistryZeroAddress();
-        _policies[token].expression = 0;
-        emit PolicyCleared(token);
-    }
-
-    /// @inheritdoc IIdentityRegistryPolicy
-    function policyOf(address token) external view returns (Group[] memory) {
-        (uint256 expression, uint256[] memory topics) = _inForce(token);
-        return ClaimExpression.unpack(expression, topics);
-    }
-
+abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
     /* QUESTIONS */
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryQuestions
     function isVerifiedFor(address token, address user) external view returns (bool) {
         return _reason(token, user) == 0;
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryQuestions
     function explain(address token, address user) external view returns (bytes32) {
         return _reason(token, user);
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
-    function hasClaims(address user, Group[] calldata anyOf) external view returns (bool) {
-        if (anyOf.length == 0) return false;
-        (uint256 expression, uint256[] memory topics) = ClaimExpression.pack(anyOf);
-        return _unmet(_registrations[user], expression, topics) == 0;
-    }
-
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryQuestions
     function satisfies(address user, uint256 expression, uint256[] calldata topics) external view returns (bool) {
         if (ClaimExpression.topicCount(expression) != topics.length) return false;
         return _unmet(_registrations[user], expression, topics) == 0;
     }
 
-    /// @inheritdoc IIdentityRegistryPolicy
+    /// @inheritdoc IRegistryQuestions
     function liveClaimIssuer(address identityAddress, uint256 topic) external view returns (address issuer) {
         bytes32 reason;
         (reason, issuer) = _checkTopic(identityAddress, _isNative(identityAddress), topic);
@@ -156,26 +60,8 @@ abstract contract ClaimPolicies is TrustedIssuers, IClaimTopicsRegistry {
     function _isNative(address identityAddress) internal view virtual returns (bool);
 
     function _reason(address token, address user) internal view returns (bytes32) {
-        if (_registrations[user].identity == address(0)) return IdentityReasons.NOT_REGISTERED;
         (uint256 expression, uint256[] memory topics) = _inForce(token);
         return _unmet(_registrations[user], expression, topics);
-    }
-
-    function _inForce(address token) private view returns (uint256 expression, uint256[] memory topics) {
-        Policy storage policy = _policies[token];
-        expression = policy.expression;
-        if (expression == 0) {
-            policy = _policies[DEFAULT];
-            expression = policy.expression;
-        }
-        topics = _topicsOf(policy, expression);
-    }
-
-    function _topicsOf(Policy storage policy, uint256 expression) private view returns (uint256[] memory topics) {
-        topics = new uint256[](ClaimExpression.topicCount(expression));
-        for (uint256 i = 0; i < topics.length; ++i) {
-            topics[i] = policy.topics[i];
-        }
     }
 
     /// @return first zero when a group is met, else what the first group lacks
@@ -288,8 +174,4 @@ abstract contract ClaimPolicies is TrustedIssuers, IClaimTopicsRegistry {
         return IERC735(identityAddress).getClaimIdsByTopic(topic).length != 0;
     }
 
-    /// @dev A token may set its own policy: who may ask the token to is the token's business (governance).
-    function _onlyPolicySetter(address token) private view {
-        if (msg.sender != token && msg.sender != SYSTEM.get(Names.ASSET_FACTORY)) _onlyPolicyManager();
-    }
 }

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IRegistryErrors} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {ISystem} from "../interfaces/ISystem.sol";
+import {Names, Roles} from "../Roles.sol";
+
+/// @title State and access rules that both parts of the registry share
+/// @notice The registry is one contract to the outside and two in code, because one would exceed our size limit:
+/// `IdentityRegistry` holds what transfers ask, and delegates every other call to its `RegistryAdministration`. Both inherit this
+/// contract and declare no state of their own, so they see the same storage.
+abstract contract RegistryState is IRegistryErrors {
+    struct IssuerRef {
+        address issuer;
+        // The issuer answers `isClaimLive` (asked once, when trust is given).
+        bool live;
+    }
+
+    /// @dev The first issuer shares a slot with the count: one read settles the common case of one issuer per topic.
+    struct TopicTrust {
+        IssuerRef first;
+        uint8 count;
+        bool retired;
+        IssuerRef[] others;
+    }
+
+    struct Registration {
+        address identity;
+        uint16 country;
+        // What the factory's record said at registration; it never changes for an identity.
+        bool native;
+    }
+
+    struct Policy {
+        uint256 expression;
+        // Not an array: reading its length would cost a slot that the expression already holds.
+        mapping(uint256 index => uint256 topic) topics;
+    }
+
+    event AgentAdded(address indexed _agent);
+    event AgentRemoved(address indexed _agent);
+
+    /// @dev Subject of the trust that holds for everybody.
+    address internal constant EVERYBODY = address(0);
+    /// @dev The ERC-3643 claim topics are the policy of token zero.
+    address internal constant DEFAULT = address(0);
+
+    ISystem public immutable SYSTEM;
+
+    mapping(address agent => bool) internal _agents;
+    mapping(address wallet => Registration) internal _registrations;
+    mapping(address lostWallet => address newWallet) internal _successors;
+    mapping(address token => Policy) internal _policies;
+    mapping(address subject => mapping(uint256 topic => TopicTrust)) internal _trust;
+    mapping(address subject => mapping(address issuer => uint256[] topics)) internal _issuerTopics;
+    mapping(address subject => address[] issuers) internal _issuers;
+    address[] internal _boundRegistries;
+
+    constructor(ISystem system) {
+        SYSTEM = system;
+    }
+
+    function _isAgent(address account) internal view returns (bool) {
+        return _agents[account] || _isRoleAgent(account);
+    }
+
+    function _isRoleAgent(address account) internal view returns (bool) {
+        return SYSTEM.has(account, Roles.IDENTITY_MANAGER) || account == SYSTEM.get(Names.IDENTITY_FACTORY);
+    }
+
+    function _at(TopicTrust storage trust, uint256 index) internal view returns (IssuerRef memory) {
+        return index == 0 ? trust.first : trust.others[index - 1];
+    }
+}

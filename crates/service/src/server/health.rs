@@ -45,6 +45,12 @@ impl HealthHandle {
         self.reporter.set_service_status("", status(state.overall())).await;
     }
 
+    /// Reports a dependency under its own name only: the overall status does not depend on it. A gateway that lost one of
+    /// several services still serves the others.
+    pub async fn set_alone(&self, dependency: &str, healthy: bool) {
+        self.reporter.set_service_status(dependency, status(healthy)).await;
+    }
+
     /// Whether everything is healthy.
     pub async fn is_serving(&self) -> bool {
         self.state.lock().await.overall()

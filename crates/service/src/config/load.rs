@@ -155,10 +155,7 @@ fn deserialize_reporting_all<T: DeserializeOwned>(
             }
             return (None, guessed);
         }
-        let (key, message) = match message.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
-            Some((field, _)) => (join(&key, field), "is missing: give it a value".to_owned()),
-            None => (key, message),
-        };
+        let (key, message) = locate(key, message);
         problems.push(&key, format!("{message}{origin}"));
         if !stand_in::<T>(&mut table, &key) {
             return (None, guessed);
@@ -177,7 +174,7 @@ fn attempt<T: DeserializeOwned>(table: &Table) -> Result<T, (String, String)> {
     })
 }
 
-/// Tries values until the failure at `key` moves elsewhere.
+/// Tries values until the failure is no longer about `key`.
 fn stand_in<T: DeserializeOwned>(table: &mut Table, key: &str) -> bool {
     let text = |text: &str| Value::String(text.to_owned());
     let candidates = [
@@ -195,17 +192,16 @@ fn stand_in<T: DeserializeOwned>(table: &mut Table, key: &str) -> bool {
     ];
     let before = table.clone();
     for candidate in candidates {
-        *table = before.clone();
-        if !put(table, key, candidate.clone()) {
-            continue;
+        if !put(table, key, candidate) {
+            break;
         }
         match attempt::<T>(table) {
             Ok(_) => return true,
-            // An empty table makes sense only if what is missing now lies within it, or elsewhere.
-            Err((next, message)) => {
-                let within = matches!(candidate, Value::Table(_)) && message.starts_with("missing field");
-                if next != key || within {
-                    return next != key && !key.starts_with(&format!("{next}.")) || within || elsewhere(&message, &next, key);
+            Err((at, message)) => {
+                let (failing, _) = locate(at, message);
+                let still_here = failing == key || failing.is_empty() || key.starts_with(&format!("{failing}."));
+                if !still_here {
+                    return true;
                 }
             }
         }
@@ -214,12 +210,12 @@ fn stand_in<T: DeserializeOwned>(table: &mut Table, key: &str) -> bool {
     false
 }
 
-/// True when the failure (reported at the parent, as a missing field is) is about another field than `key`.
-fn elsewhere(message: &str, at: &str, key: &str) -> bool {
-    message
-        .strip_prefix("missing field `")
-        .and_then(|rest| rest.split_once('`'))
-        .is_some_and(|(field, _)| join(at, field) != key)
+/// A missing field is reported at its parent: names the field itself.
+fn locate(at: String, message: String) -> (String, String) {
+    match message.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        Some((field, _)) => (join(&at, field), "is missing: give it a value".to_owned()),
+        None => (at, message),
+    }
 }
 
 fn parent<'t>(table: &'t mut Table, key: &str) -> Option<(&'t mut Table, String)> {

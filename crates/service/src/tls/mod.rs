@@ -124,6 +124,12 @@ impl ClientTls {
         tokio::spawn(poll(stop.clone(), interval, "client", move || tls.reload()))
     }
 
+    /// Changes with every new generation of material.
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<Arc<Material>> {
+        self.inner.published.subscribe()
+    }
+
     /// The rustls configuration for a connection to the service with this identity.
     pub(crate) fn config_for(&self, expected: &SpiffeId) -> Result<Arc<rustls::ClientConfig>, TlsError> {
         let material = Arc::clone(&self.inner.published.borrow());

@@ -1,0 +1,454 @@
+//! The server and the client against each other, over real sockets and real certificates.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../../deploy/devstack/src/pki.rs"]
+mod pki;
+
+use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use dalp_service::{
+    PeerIdentity, Refusal,
+    client::{self, Propagate},
+    config::{PeerConfig, ServerConfig, TlsConfig},
+    deadline::Deadline,
+    server::{GrpcService, HealthHandle, PeerPolicy, Server},
+    stop::Stop,
+    tls::{ClientAuth, ClientTls, ServerTls},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use pki::{DevPki, LeafFiles};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle};
+use tokio_rustls::TlsConnector;
+use tonic::{Code, Request, Response, Status, body::Body, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient};
+
+const ECHO: &str = "/test.v1.Echo/Say";
+
+fn tls_config(files: &LeafFiles) -> TlsConfig {
+    TlsConfig {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+        trust_anchors: files.trust_anchors.clone(),
+        crl: Some(files.crl.clone()),
+        // Reloads are explicit in these tests.
+        reload_ms: 3_600_000,
+    }
+}
+
+fn server_config(files: &LeafFiles) -> ServerConfig {
+    ServerConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        tls: tls_config(files),
+        address_file: None,
+        metrics_listen: None,
+        metrics_address_file: None,
+        allowed_peers: std::collections::BTreeMap::new(),
+        max_message_bytes: 4 * 1024 * 1024,
+        max_concurrent_streams: 64,
+        drain_ms: 10_000,
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    tls: Arc<ServerTls>,
+    health: HealthHandle,
+    stop: Stop,
+    task: JoinHandle<()>,
+}
+
+async fn start(server: Server, service: impl GrpcService) -> Running {
+    let bound = server.bind().await.unwrap();
+    let (address, tls, health, stop) = (bound.bound_addr(), bound.tls(), bound.health(), Stop::new());
+    let until = stop.clone();
+    let task = tokio::spawn(async move { bound.serve(service, &until).await.unwrap() });
+    Running { address, tls, health, stop, task }
+}
+
+/// A service of one method per behaviour, answering with an empty message.
+#[derive(Clone)]
+struct Echo {
+    entered: Arc<Semaphore>,
+    released: Arc<Semaphore>,
+}
+
+impl Echo {
+    fn new() -> Self {
+        Self { entered: Arc::new(Semaphore::new(0)), released: Arc::new(Semaphore::new(0)) }
+    }
+
+    fn service(&self) -> impl GrpcService {
+        let echo = self.clone();
+        tower::service_fn(move |request: http::Request<Body>| {
+            let echo = echo.clone();
+            async move { Ok::<_, Infallible>(echo.answer(request).await) }
+        })
+    }
+
+    async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
+        let peer = request.extensions().get::<PeerIdentity>().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        match request.uri().path() {
+            "/test.v1.Echo/Panic" => panic!("a defect"),
+            "/test.v1.Echo/Wait" => {
+                self.entered.add_permits(1);
+                self.released.acquire().await.unwrap().forget();
+            }
+            "/test.v1.Echo/Deadline" => {
+                if Deadline::current().is_none() {
+                    return Status::failed_precondition("no deadline").into_http();
+                }
+            }
+            _ => {}
+        }
+        if let Err(error) = request.into_body().collect().await {
+            return error.into_http();
+        }
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        trailers.insert("seen-peer", peer.parse().unwrap());
+        let body = Full::new(Bytes::from_static(&[0; 5])).with_trailers(async move { Some(Ok::<_, Infallible>(trailers)) });
+        let mut response = http::Response::new(Body::new(body));
+        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        response
+    }
+}
+
+fn channel(address: SocketAddr, expected: &str, tls: &ClientTls) -> Channel {
+    let peer = PeerConfig { address: address.to_string().parse().unwrap(), spiffe_id: pki::spiffe_id(expected).parse().unwrap() };
+    client::connect(&peer, tls)
+}
+
+fn client_tls(pki: &DevPki, name: &str) -> ClientTls {
+    ClientTls::load(&tls_config(&pki.files(name))).unwrap()
+}
+
+async fn call(channel: Channel, path: &'static str, request: HealthCheckRequest) -> Result<Response<HealthCheckResponse>, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = tonic_prost::ProstCodec::default();
+    grpc.unary(Request::new(request), http::uri::PathAndQuery::from_static(path), codec).await
+}
+
+async fn say(channel: Channel) -> Result<Response<HealthCheckResponse>, Status> {
+    call(channel, ECHO, HealthCheckRequest::default()).await
+}
+
+/// A channel with a rustls configuration of its own: what a stranger would use.
+fn stranger(address: SocketAddr, anchors: &Path, identity: Option<&LeafFiles>) -> Channel {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(anchors).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let certificate = CertificateDer::from_pem_file(&files.certificate).unwrap();
+            builder.with_client_auth_cert(vec![certificate], PrivateKeyDer::from_pem_file(&files.key).unwrap()).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = Arc::new(config);
+    tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_with_connector_lazy(tower::service_fn(
+        move |_: http::Uri| {
+            let config = Arc::clone(&config);
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                let name = ServerName::try_from("localhost").unwrap();
+                TlsConnector::from(config).connect(name, stream).await.map(TokioIo::new)
+            }
+        },
+    ))
+}
+
+fn reason(status: &Status) -> String {
+    Refusal::details(status).map(|details| details.reason).unwrap_or_else(|| format!("no details: {status:?}"))
+}
+
+/// The connection did not come about: nothing of the service answered.
+fn assert_not_connected(outcome: Result<Response<HealthCheckResponse>, Status>) {
+    let status = outcome.expect_err("the connection must be refused");
+    assert!(Refusal::details(&status).is_none() && status.code() != Code::Ok, "{status:?}");
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    pki: DevPki,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = DevPki::create(&dir.path().join("pki"), &["svc-signer", "svc-compliance", "svc-feeds"]).unwrap();
+        Self { dir, pki }
+    }
+
+    fn server(&self) -> Server {
+        let policy = PeerPolicy::deny_all().allow("/test.v1.Echo/", ["svc-compliance"]);
+        Server::new("svc-signer", &server_config(&self.pki.files("svc-signer")), policy)
+    }
+}
+
+#[tokio::test]
+async fn an_allowed_peer_is_served_and_seen() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let answer = say(channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-compliance"))).await.unwrap();
+    assert_eq!(answer.metadata().get("seen-peer").unwrap(), "spiffe://dalp.dev/svc-compliance");
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_listed_is_denied() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let status = say(channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-feeds"))).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "PEER_NOT_ALLOWED"));
+    let details = Refusal::details(&status).unwrap();
+    assert_eq!(details.metadata["peer"], "spiffe://dalp.dev/svc-feeds");
+    assert_eq!(details.metadata["method"], ECHO);
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_does_not_connect() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    assert_not_connected(say(stranger(running.address, &world.pki.files("svc-feeds").trust_anchors, None)).await);
+}
+
+#[tokio::test]
+async fn optional_client_certificates_let_in_and_the_policy_decides() {
+    let world = World::new();
+    let anchors = world.pki.files("svc-feeds").trust_anchors;
+    let closed = start(world.server().client_auth(ClientAuth::Optional), Echo::new().service()).await;
+    let status = say(stranger(closed.address, &anchors, None)).await.unwrap_err();
+    assert_eq!(reason(&status), "PEER_NOT_ALLOWED");
+
+    let config = server_config(&world.pki.files("svc-signer"));
+    let open = Server::new("svc-gateway", &config, PeerPolicy::public()).client_auth(ClientAuth::Optional);
+    let open = start(open, Echo::new().service()).await;
+    let answer = say(stranger(open.address, &anchors, None)).await.unwrap();
+    assert_eq!(answer.metadata().get("seen-peer").unwrap(), "nobody");
+    // A certificate that is shown must be valid all the same.
+    let other = DevPki::create(&world.dir.path().join("other"), &["svc-compliance"]).unwrap();
+    assert_not_connected(say(stranger(open.address, &anchors, Some(&other.files("svc-compliance")))).await);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused_by_both_sides() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let other = DevPki::create(&world.dir.path().join("other"), &["svc-signer", "svc-compliance"]).unwrap();
+    // The server refuses the client.
+    let anchors = world.pki.files("svc-signer").trust_anchors;
+    assert_not_connected(say(stranger(running.address, &anchors, Some(&other.files("svc-compliance")))).await);
+    // The client refuses the server.
+    assert_not_connected(say(channel(running.address, "svc-signer", &client_tls(&other, "svc-compliance"))).await);
+    // And material that does not lead to its own anchors is not even loaded.
+    let mut mixed = tls_config(&other.files("svc-compliance"));
+    mixed.trust_anchors = anchors;
+    assert!(matches!(ClientTls::load(&mixed), Err(dalp_service::tls::TlsError::OwnRoots(_))));
+}
+
+#[tokio::test]
+async fn a_server_of_another_identity_is_refused_by_the_client() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    assert_not_connected(say(channel(running.address, "svc-gateway", &client_tls(&world.pki, "svc-compliance"))).await);
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_once_the_list_is_read() {
+    let mut world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let tls = client_tls(&world.pki, "svc-compliance");
+    say(channel(running.address, "svc-signer", &tls)).await.unwrap();
+    world.pki.revoke(world.pki.files("svc-compliance").serial).unwrap();
+    assert!(running.tls.reload().unwrap());
+    assert_not_connected(say(channel(running.address, "svc-signer", &tls)).await);
+    // A certificate issued since is taken.
+    world.pki.issue("svc-compliance").unwrap();
+    assert!(tls.reload().unwrap());
+    say(channel(running.address, "svc-signer", &tls)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_server_is_refused_by_the_client() {
+    let mut world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let tls = client_tls(&world.pki, "svc-compliance");
+    world.pki.revoke(world.pki.files("svc-signer").serial).unwrap();
+    assert!(tls.reload().unwrap());
+    assert_not_connected(say(channel(running.address, "svc-signer", &tls)).await);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_not_even_loaded() {
+    let mut world = World::new();
+    let files = world.pki.issue_expired("svc-old").unwrap();
+    assert!(ClientTls::load(&tls_config(&files)).is_err());
+    let running = start(world.server(), Echo::new().service()).await;
+    assert_not_connected(say(stranger(running.address, &files.trust_anchors, Some(&files))).await);
+}
+
+#[tokio::test]
+async fn material_is_reloaded_and_bad_material_keeps_the_old() {
+    let mut world = World::new();
+    let files = world.pki.files("svc-signer");
+    let running = start(world.server(), Echo::new().service()).await;
+    assert!(!running.tls.reload().unwrap(), "nothing changed");
+    let old = world.pki.files("svc-signer").serial;
+
+    world.pki.issue("svc-signer").unwrap();
+    assert!(running.tls.reload().unwrap());
+    // The old certificate is revoked for the client: only the new one can answer it.
+    world.pki.revoke(old).unwrap();
+    let tls = client_tls(&world.pki, "svc-compliance");
+    say(channel(running.address, "svc-signer", &tls)).await.unwrap();
+
+    // Key of another certificate, then no certificate at all: refused, and still serving.
+    std::fs::copy(world.pki.files("svc-feeds").key, &files.key).unwrap();
+    assert!(running.tls.reload().is_err());
+    std::fs::write(&files.certificate, "not a certificate").unwrap();
+    assert!(running.tls.reload().is_err());
+    say(channel(running.address, "svc-signer", &tls)).await.unwrap();
+}
+
+#[tokio::test]
+async fn files_are_watched() {
+    let mut world = World::new();
+    let stop = Stop::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let client = ClientTls::load(&TlsConfig { reload_ms: 5, ..tls_config(&world.pki.files("svc-compliance")) }).unwrap();
+    let mut published = client.published();
+    let watching = client.watch(&stop);
+    world.pki.issue("svc-compliance").unwrap();
+    published.changed().await.unwrap();
+    say(channel(running.address, "svc-signer", &client)).await.unwrap();
+    stop.request();
+    watching.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_of_ten_megabytes_is_refused_by_type() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let tls = client_tls(&world.pki, "svc-compliance");
+    let big = HealthCheckRequest { service: "x".repeat(10 * 1024 * 1024) };
+    // To the service, which reads the body itself, and to a generated server.
+    for path in [ECHO, "/grpc.health.v1.Health/Check"] {
+        let status = call(channel(running.address, "svc-signer", &tls), path, big.clone()).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"), "{path}");
+        assert_eq!(Refusal::details(&status).unwrap().metadata["limit_bytes"], "4194304");
+    }
+    let just_fits = HealthCheckRequest { service: "x".repeat(4 * 1024 * 1024 - 16) };
+    call(channel(running.address, "svc-signer", &tls), ECHO, just_fits).await.unwrap();
+}
+
+#[tokio::test]
+async fn health_is_per_dependency_and_overall() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let mut client = HealthClient::new(channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-feeds")));
+    let mut check = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        client.check(request).await.map(|answer| answer.into_inner().status())
+    };
+    assert_eq!(check("").await.unwrap(), ServingStatus::Serving);
+    running.health.set("database", false).await;
+    running.health.set("chain", true).await;
+    assert_eq!(check("database").await.unwrap(), ServingStatus::NotServing);
+    assert_eq!(check("chain").await.unwrap(), ServingStatus::Serving);
+    assert_eq!(check("").await.unwrap(), ServingStatus::NotServing);
+    running.health.set("database", true).await;
+    assert_eq!(check("").await.unwrap(), ServingStatus::Serving);
+    assert_eq!(check("unheard-of").await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn reflection_lists_the_contracts() {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
+        server_reflection_response::MessageResponse,
+    };
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let mut client = ServerReflectionClient::new(channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-feeds")));
+    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
+    let mut answers = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response else {
+        panic!("not a list");
+    };
+    assert!(list.service.iter().any(|service| service.name == "dalp.signer.v1.SignerService"), "{list:?}");
+}
+
+#[tokio::test]
+async fn a_panic_is_one_failed_request() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let channel = channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-compliance"));
+    let status = call(channel.clone(), "/test.v1.Echo/Panic", HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "INTERNAL"));
+    say(channel).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_deadline_reaches_the_service_and_ends_the_wait() {
+    let world = World::new();
+    let running = start(world.server(), Echo::new().service()).await;
+    let channel = channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-compliance"));
+    let status = call(channel.clone(), "/test.v1.Echo/Deadline", HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "without a deadline there is none");
+    let mut grpc = tonic::client::Grpc::new(tonic::service::interceptor::InterceptedService::new(channel, Propagate));
+    grpc.ready().await.unwrap();
+    let mut request = Request::new(HealthCheckRequest::default());
+    request.set_timeout(std::time::Duration::from_secs(60));
+    let path = http::uri::PathAndQuery::from_static("/test.v1.Echo/Deadline");
+    let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+    grpc.unary(request, path, codec).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_in_flight_finish() {
+    let world = World::new();
+    let echo = Echo::new();
+    let running = start(world.server(), echo.service()).await;
+    let tls = client_tls(&world.pki, "svc-compliance");
+    let in_flight = tokio::spawn(call(channel(running.address, "svc-signer", &tls), "/test.v1.Echo/Wait", HealthCheckRequest::default()));
+    echo.entered.acquire().await.unwrap().forget();
+    running.stop.request();
+    echo.released.add_permits(1);
+    in_flight.await.unwrap().unwrap();
+    running.task.await.unwrap();
+    assert!(!running.health.is_serving().await);
+    assert_not_connected(say(channel(running.address, "svc-signer", &tls)).await);
+}
+
+#[tokio::test]
+async fn addresses_are_announced_and_metrics_served() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let world = World::new();
+    let mut config = server_config(&world.pki.files("svc-signer"));
+    config.address_file = Some(world.dir.path().join("address"));
+    config.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+    config.metrics_address_file = Some(world.dir.path().join("metrics-address"));
+    config.allowed_peers.insert("/test.v1.Echo/".to_owned(), vec!["svc-feeds".to_owned()]);
+    let running = start(Server::new("svc-signer", &config, PeerPolicy::deny_all()), Echo::new().service()).await;
+    let announced = std::fs::read_to_string(world.dir.path().join("address")).unwrap();
+    assert_eq!(announced.parse::<SocketAddr>().unwrap(), running.address);
+    // The configuration's own rule is in force.
+    say(channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-feeds"))).await.unwrap();
+
+    let metrics = std::fs::read_to_string(world.dir.path().join("metrics-address")).unwrap();
+    let mut stream = TcpStream::connect(metrics.parse::<SocketAddr>().unwrap()).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.contains("grpc_server_requests_total{service=\"svc-signer\",method=\"/test.v1.Echo/Say\",code=\"OK\"}"), "{text}");
+    assert!(text.contains("grpc_server_duration_seconds_bucket"), "{text}");
+}

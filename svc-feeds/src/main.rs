@@ -1,3 +1,35 @@
-//! Issuer-signed scalar feeds.
+//! `svc-feeds --config feeds.toml` serves.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use dalp_service::{config, stop::Stop, telemetry};
+use svc_feeds::{Config, ENV_PREFIX, NAME};
+
+/// Issuer-signed scalar feeds.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The configuration file; see config.example.toml. Variables DALP_FEEDS__SECTION__KEY override it.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match serve(Arguments::parse().config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{NAME}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(path: Option<PathBuf>) -> anyhow::Result<()> {
+    let config: Config = config::load(path.as_deref(), &config::ProcessEnvironment, ENV_PREFIX)?;
+    let _telemetry = telemetry::init(NAME, &config.telemetry)?;
+    let stop = Stop::on_signals();
+    svc_feeds::start(config, &stop).await?.stopped().await
+}

@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {IERC734} from "./interfaces/IERC734.sol";
 import {IERC735} from "./interfaces/IERC735.sol";
 import {IClaimIssuer, IClaimLiveness} from "./interfaces/IClaimIssuer.sol";
-import {IIdentity, ClaimInput} from "./interfaces/IIdentity.sol";
+import {ClaimInput, IIdentityClaims} from "./interfaces/IIdentity.sol";
 import {IIdentityFactory} from "./interfaces/IIdentityFactory.sol";
 import {IIdentityRegistryPolicy} from "./interfaces/IIdentityRegistryPolicy.sol";
 import {ISystem} from "./interfaces/ISystem.sol";
 import {CanonicalSignature} from "./libraries/CanonicalSignature.sol";
 import {ClaimData} from "./libraries/ClaimData.sol";
-import {KeyRing} from "./identity/KeyRing.sol";
+import {IdentityControl} from "./identity/IdentityControl.sol";
+import {IdentityState} from "./identity/IdentityState.sol";
 import {Names} from "./Roles.sol";
 
 /// @title On-chain identity: keys, claims and claim issuer in one clone
 /// @notice Threat model. The holder may be hostile: nothing the holder can do makes an identity of our factory report a claim that
 /// its issuer did not sign, or hide a live claim that the issuer pushed. The issuer is judged by the registry, not here. The
 /// tenant's registry may move keys after a recovery; that power is the tenant's and every use emits `KeysRecovered`.
-contract Identity is IIdentity, KeyRing, IERC165 {
+contract Identity is IdentityState, IERC735, IClaimIssuer, IClaimLiveness, IIdentityClaims, IERC165 {
     /// Only ECDSA over the eth-signed digest.
     uint256 public constant SCHEME_ECDSA = 1;
     uint256 public constant MAX_CLAIMS_PER_TOPIC = 50;
@@ -40,17 +42,10 @@ contract Identity is IIdentity, KeyRing, IERC165 {
         string uri;
     }
 
-    struct Execution {
-        address to;
-        uint256 value;
-        bytes data;
-    }
-
-    ISystem public immutable SYSTEM;
     IIdentityFactory public immutable FACTORY;
+    /// Code of keys and execution; see `IdentityState` for why it stands apart.
+    address public immutable CONTROL;
 
-    uint256 private _executionCount;
-    mapping(uint256 executionId => Execution) private _pending;
     mapping(bytes32 claimId => Claim) private _claims;
     mapping(uint256 topic => bytes32[] claimIds) private _claimIdsByTopic;
     mapping(bytes32 digest => bool) private _revokedDigests;
@@ -58,14 +53,19 @@ contract Identity is IIdentity, KeyRing, IERC165 {
     mapping(bytes32 subjectTopic => bool) private _barred;
 
     /// @dev The deployer of the implementation is the factory whose clones delegate to it.
-    constructor(ISystem system) {
-        SYSTEM = system;
+    constructor(ISystem system) IdentityState(system) {
         FACTORY = IIdentityFactory(msg.sender);
+        CONTROL = address(new IdentityControl(system));
     }
 
     receive() external payable {}
 
-    /// @inheritdoc IIdentity
+    /// @notice Everything in `IIdentity` that is not declared here.
+    fallback(bytes calldata input) external payable returns (bytes memory) {
+        return Address.functionDelegateCall(CONTROL, input);
+    }
+
+    /// @inheritdoc IIdentityClaims
     function initialize(address wallet, ClaimInput[] memory claims, bool pushed) external {
         if (msg.sender != address(FACTORY)) revert IdentityUnauthorized(msg.sender);
         if (_hasKeys()) revert IdentityAlreadyInitialized();
@@ -77,81 +77,8 @@ contract Identity is IIdentity, KeyRing, IERC165 {
         }
     }
 
-    /* KEYS (ERC-734) */
-
-    /// @notice Adds a purpose to a key. Caller: MANAGEMENT key or the identity itself. Emits `KeyAdded`.
-    function addKey(bytes32 key, uint256 purpose, uint256 keyType) external returns (bool) {
-        _onlyManagement();
-        _addPurpose(key, purpose, keyType);
-        return true;
-    }
-
-    /// @notice Takes a purpose from a key. Caller: MANAGEMENT key or the identity itself. Emits `KeyRemoved`. Claims signed
-    /// by a key that loses CLAIM stop counting at once. Reverts for the last MANAGEMENT key.
-    function removeKey(bytes32 key, uint256 purpose) external returns (bool) {
-        _onlyManagement();
-        _removePurpose(key, purpose);
-        return true;
-    }
-
-    /// @inheritdoc IIdentity
-    function recoverKey(address lostWallet, address newWallet) external {
-        _onlyRegistry();
-        if (newWallet == address(0)) revert IdentityZeroAddress();
-        if (_moveKey(keyOf(lostWallet), keyOf(newWallet))) {
-            emit KeysRecovered(keyOf(lostWallet), keyOf(newWallet), false);
-        }
-    }
-
-    /// @inheritdoc IIdentity
-    function resetKeys(address wallet) external {
-        _onlyRegistry();
-        if (wallet == address(0)) revert IdentityZeroAddress();
-        _stripControl();
-        _addFirstKey(wallet);
-        emit KeysRecovered(bytes32(0), keyOf(wallet), true);
-    }
-
-    /* EXECUTION (ERC-734) */
-
-    /// @notice Runs a call as this identity, at once when the caller's key suffices (MANAGEMENT for calls to the identity
-    /// itself; ACTION or MANAGEMENT for any other target), else keeps it for `approve`. A failing call reverts with
-    /// `IdentityExecutionFailed`, which carries the target's error.
-    /// Caller: any key. Emits `ExecutionRequested`, and `Approved` and `Executed` when it ran.
-    function execute(address to, uint256 value, bytes memory data) external payable returns (uint256 executionId) {
-        bytes32 key = keyOf(msg.sender);
-        if (!_isKnown(key)) revert IdentityExecutionWithoutKey(msg.sender);
-        executionId = _executionCount++;
-        emit ExecutionRequested(executionId, to, value, data);
-        if (_mayExecute(key, to)) {
-            emit Approved(executionId, true);
-            _run(executionId, to, value, data);
-        } else {
-            _pending[executionId] = Execution({to: to, value: value, data: data});
-        }
-    }
-
-    /// @notice Runs (true) or drops (false) a kept request. Caller: a key that could have executed it at once. When the call
-    /// fails, the transaction reverts with `IdentityExecutionFailed` and the request stays.
-    function approve(uint256 executionId, bool approved) external returns (bool) {
-        Execution memory request = _pending[executionId];
-        if (request.to == address(0)) revert IdentityExecutionUnknown(executionId);
-        if (!_mayExecute(keyOf(msg.sender), request.to)) revert IdentityUnauthorized(msg.sender);
-        // Cleared first: a call that comes back here must not run the same request twice.
-        delete _pending[executionId];
-        emit Approved(executionId, approved);
-        if (approved) _run(executionId, request.to, request.value, request.data);
-        return true;
-    }
-
-    /// @inheritdoc IIdentity
-    function pendingExecution(uint256 executionId)
-        external
-        view
-        returns (address to, uint256 value, bytes memory data)
-    {
-        Execution storage request = _pending[executionId];
-        return (request.to, request.value, request.data);
+    function keyHasPurpose(bytes32 key, uint256 purpose) external view returns (bool) {
+        return _keyHasPurpose(key, purpose);
     }
 
     /* CLAIMS (ERC-735) */
@@ -231,7 +158,7 @@ contract Identity is IIdentity, KeyRing, IERC165 {
         return _claimIdsByTopic[topic];
     }
 
-    /// @inheritdoc IIdentity
+    /// @inheritdoc IIdentityClaims
     function claimMeta(bytes32 claimId) external view returns (address signer, uint64 expiresAt, bytes32 digest) {
         Claim storage claim = _claims[claimId];
         return (claim.signer, claim.expiresAt, claim.digest);
@@ -407,34 +334,14 @@ contract Identity is IIdentity, KeyRing, IERC165 {
         }
     }
 
-    function _mayExecute(bytes32 key, address to) private view returns (bool) {
-        return _hasPurpose(key, MANAGEMENT) || (to != address(this) && _hasPurpose(key, ACTION));
-    }
-
-    function _run(uint256 executionId, address to, uint256 value, bytes memory data) private {
-        emit Executed(executionId, to, value, data);
-        (bool success, bytes memory result) = to.call{value: value}(data);
-        if (!success) revert IdentityExecutionFailed(executionId, result);
-    }
-
     function _bar(address identity, uint256 topic, bool barred) private {
         _barred[keccak256(abi.encode(identity, topic))] = barred;
         emit ClaimSubjectBarred(identity, topic, barred);
-    }
-
-    function _onlyManagement() private view {
-        if (msg.sender != address(this) && !_hasPurpose(keyOf(msg.sender), MANAGEMENT)) {
-            revert IdentityUnauthorized(msg.sender);
-        }
     }
 
     function _onlyIssuerKeys() private view {
         if (msg.sender == address(this)) return;
         bytes32 key = keyOf(msg.sender);
         if (!_hasPurpose(key, CLAIM) && !_hasPurpose(key, MANAGEMENT)) revert IdentityUnauthorized(msg.sender);
-    }
-
-    function _onlyRegistry() private view {
-        if (msg.sender != SYSTEM.get(Names.IDENTITY_REGISTRY)) revert IdentityUnauthorized(msg.sender);
     }
 }

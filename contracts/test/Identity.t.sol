@@ -5,7 +5,7 @@ import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
 import {IERC734} from "../src/interfaces/IERC734.sol";
 import {IERC735} from "../src/interfaces/IERC735.sol";
 import {IClaimIssuer} from "../src/interfaces/IClaimIssuer.sol";
-import {IIdentity} from "../src/interfaces/IIdentity.sol";
+import {IIdentity, IIdentityErrors} from "../src/interfaces/IIdentity.sol";
 import {ClaimData} from "../src/libraries/ClaimData.sol";
 import {IdentityReasons} from "../src/libraries/IdentityReasons.sol";
 import {IdentityFixture} from "./identity/IdentityFixture.sol";
@@ -35,23 +35,23 @@ contract IdentityTest is IdentityFixture {
 
     function test_last_management_key_stays() public {
         vm.prank(holder);
-        vm.expectRevert(IIdentity.IdentityLastManagementKey.selector);
+        vm.expectRevert(IIdentityErrors.IdentityLastManagementKey.selector);
         id.removeKey(keyOf(holder), 1);
     }
 
     function test_key_errors() public {
         vm.startPrank(holder);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityKeyExists.selector, keyOf(holder), 1));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityKeyExists.selector, keyOf(holder), 1));
         id.addKey(keyOf(holder), 1, 1);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityKeyTypeMismatch.selector, keyOf(holder)));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityKeyTypeMismatch.selector, keyOf(holder)));
         id.addKey(keyOf(holder), 4, 2);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnknownPurpose.selector, 0));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnknownPurpose.selector, 0));
         id.addKey(keyOf(stranger), 0, 1);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityKeyUnknown.selector, keyOf(stranger), 1));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityKeyUnknown.selector, keyOf(stranger), 1));
         id.removeKey(keyOf(stranger), 1);
         vm.stopPrank();
         vm.prank(stranger);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
         id.addKey(keyOf(stranger), 1, 1);
     }
 
@@ -116,14 +116,14 @@ contract IdentityTest is IdentityFixture {
         (address signer,,) = id.claimMeta(claimId);
         assertEq(signer, address(0), "gone");
         assertEq(id.getClaimIdsByTopic(AML).length, 0, "unlisted");
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimUnknown.selector, claimId));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimUnknown.selector, claimId));
         id.removeClaim(claimId);
     }
 
     function test_pushed_claim_goes_by_its_issuer_or_when_no_longer_live() public {
         bytes32 claimId = push(id, SANCTIONED, "yes");
         vm.prank(holder);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimPushed.selector, claimId));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimPushed.selector, claimId));
         id.removeClaim(claimId);
         bytes32 digest = ClaimData.digestOf(address(id), SANCTIONED, "yes");
         vm.prank(issuerWallet);
@@ -141,25 +141,25 @@ contract IdentityTest is IdentityFixture {
         bytes memory data = "spam";
         bytes memory signature = sign(0x5E1F, address(id), AML, data);
         vm.prank(stranger);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityIssuerNotTrusted.selector, address(rogue), AML));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityIssuerNotTrusted.selector, address(rogue), AML));
         id.addClaim(AML, 1, address(rogue), signature, data, "");
     }
 
     function test_nobody_else_adds() public {
         bytes memory signature = sign(ISSUER_KEY, address(id), AML, "aml");
         vm.prank(stranger);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
         id.addClaim(AML, 1, address(issuer), signature, "aml", "");
     }
 
     function test_forged_and_foreign_scheme_claims_revert() public {
         bytes memory forged = sign(HOLDER_KEY, address(id), AML, "aml");
         vm.startPrank(holder);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimInvalid.selector, address(issuer), AML));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimInvalid.selector, address(issuer), AML));
         id.addClaim(AML, 1, address(issuer), forged, "aml", "");
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentitySchemeUnsupported.selector, 2));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentitySchemeUnsupported.selector, 2));
         id.addClaim(AML, 2, address(issuer), forged, "aml", "");
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimInvalid.selector, stranger, AML));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimInvalid.selector, stranger, AML));
         id.addClaim(AML, 1, stranger, forged, "aml", "");
         vm.stopPrank();
     }
@@ -197,11 +197,11 @@ contract IdentityTest is IdentityFixture {
 
     function test_strangers_revoke_nothing() public {
         vm.startPrank(stranger);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
         issuer.revokeClaim(bytes32(0));
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
         issuer.barSubject(address(id), KYC, true);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
         issuer.revokeClaimBySignature("");
         vm.stopPrank();
     }

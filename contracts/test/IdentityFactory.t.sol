@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ClaimInput, IIdentity} from "../src/interfaces/IIdentity.sol";
+import {ClaimInput, IIdentity, IIdentityErrors} from "../src/interfaces/IIdentity.sol";
 import {IIdentityFactory} from "../src/interfaces/IIdentityFactory.sol";
 import {IdentityFixture} from "./identity/IdentityFixture.sol";
 
@@ -29,7 +29,7 @@ contract IdentityFactoryTest is IdentityFixture {
         // Given by the tenant, so the holder cannot drop it while it is live.
         bytes32 claimId = claimIdOf(KYC);
         vm.prank(wallet);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimPushed.selector, claimId));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimPushed.selector, claimId));
         IIdentity(predicted).removeClaim(claimId);
     }
 
@@ -40,7 +40,7 @@ contract IdentityFactoryTest is IdentityFixture {
             KYC, address(issuer), sign(HOLDER_KEY, factory.predict(wallet, "s"), KYC, "kyc"), "kyc", ""
         );
         vm.prank(manager);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimInvalid.selector, address(issuer), KYC));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimInvalid.selector, address(issuer), KYC));
         factory.create(wallet, "s", claims);
     }
 
@@ -73,10 +73,10 @@ contract IdentityFactoryTest is IdentityFixture {
 
     function test_implementation_and_clones_cannot_be_initialized() public {
         IIdentity implementation = IIdentity(factory.implementation());
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, address(this)));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, address(this)));
         implementation.initialize(address(this), new ClaimInput[](0), false);
         vm.prank(address(factory));
-        vm.expectRevert(IIdentity.IdentityAlreadyInitialized.selector);
+        vm.expectRevert(IIdentityErrors.IdentityAlreadyInitialized.selector);
         id.initialize(stranger, new ClaimInput[](0), false);
     }
 }

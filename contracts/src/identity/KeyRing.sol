@@ -2,13 +2,12 @@
 pragma solidity 0.8.37;
 
 import {IERC734} from "../interfaces/IERC734.sol";
-import {IIdentity} from "../interfaces/IIdentity.sol";
+import {IIdentityErrors} from "../interfaces/IIdentity.sol";
 
 /// @title ERC-734 keys with exact purposes
 /// @notice One storage word per key, so that "does this key hold CLAIM" is one read on the transfer path. The number of keys
 /// is bounded, so that recovery, which walks them, cannot be blocked by a thief who adds keys.
-abstract contract KeyRing is IERC734 {
-    uint256 internal constant MANAGEMENT = 1;
+abstract contract KeyRing is IIdentityErrors {    uint256 internal constant MANAGEMENT = 1;
     uint256 internal constant ACTION = 2;
     uint256 internal constant CLAIM = 3;
     uint256 internal constant KEY_TYPE_ECDSA = 1;
@@ -20,40 +19,10 @@ abstract contract KeyRing is IERC734 {
     uint256 private constant PURPOSES = ((1 << (MAX_PURPOSE + 1)) - 1) << 32;
     uint256 private constant CONTROL = (1 << (32 + MANAGEMENT)) | (1 << (32 + ACTION));
 
-    mapping(bytes32 key => uint256 word) private _words;
-    bytes32[] private _keys;
+    mapping(bytes32 key => uint256 word) internal _words;
+    bytes32[] internal _keys;
     uint8 private _managementKeys;
     bool private _signatureRevocations;
-
-    /* READ */
-
-    function keyHasPurpose(bytes32 key, uint256 purpose) external view returns (bool) {
-        return purpose != 0 && purpose <= MAX_PURPOSE && _hasPurpose(key, purpose);
-    }
-
-    function getKey(bytes32 key) external view returns (uint256[] memory purposes, uint256 keyType, bytes32) {
-        uint256 word = _words[key];
-        return (_purposesOf(word), word & 0xff, word == 0 ? bytes32(0) : key);
-    }
-
-    function getKeyPurposes(bytes32 key) external view returns (uint256[] memory) {
-        return _purposesOf(_words[key]);
-    }
-
-    function getKeysByPurpose(uint256 purpose) external view returns (bytes32[] memory keys) {
-        uint256 length = _keys.length;
-        bytes32[] memory found = new bytes32[](length);
-        uint256 count;
-        if (purpose != 0 && purpose <= MAX_PURPOSE) {
-            for (uint256 i = 0; i < length; ++i) {
-                if (_hasPurpose(_keys[i], purpose)) found[count++] = _keys[i];
-            }
-        }
-        keys = new bytes32[](count);
-        for (uint256 i = 0; i < count; ++i) {
-            keys[i] = found[i];
-        }
-    }
 
     /* INTERNAL */
 
@@ -63,6 +32,10 @@ abstract contract KeyRing is IERC734 {
 
     function _hasPurpose(bytes32 key, uint256 purpose) internal view returns (bool) {
         return (_words[key] >> (32 + purpose)) & 1 == 1;
+    }
+
+    function _keyHasPurpose(bytes32 key, uint256 purpose) internal view returns (bool) {
+        return purpose != 0 && purpose <= MAX_PURPOSE && _hasPurpose(key, purpose);
     }
 
     function _isKnown(bytes32 key) internal view returns (bool) {
@@ -100,13 +73,13 @@ abstract contract KeyRing is IERC734 {
     }
 
     function _addPurpose(bytes32 key, uint256 purpose, uint256 keyType) internal {
-        if (purpose == 0 || purpose > MAX_PURPOSE) revert IIdentity.IdentityUnknownPurpose(purpose);
+        if (purpose == 0 || purpose > MAX_PURPOSE) revert IdentityUnknownPurpose(purpose);
         uint256 word = _words[key];
         if (word == 0) {
-            if (keyType == 0 || keyType > 0xff) revert IIdentity.IdentityKeyTypeMismatch(key);
-            if (_keys.length >= MAX_KEYS) revert IIdentity.IdentityTooManyKeys();
+            if (keyType == 0 || keyType > 0xff) revert IdentityKeyTypeMismatch(key);
+            if (_keys.length >= MAX_KEYS) revert IdentityTooManyKeys();
         } else if (word & 0xff != keyType) {
-            revert IIdentity.IdentityKeyTypeMismatch(key);
+            revert IdentityKeyTypeMismatch(key);
         }
         _writePurpose(key, word, purpose, keyType);
     }
@@ -119,15 +92,15 @@ abstract contract KeyRing is IERC734 {
             if (_signatureRevocations) word |= MARK;
         }
         uint256 bit = 1 << (32 + purpose);
-        if (word & bit != 0) revert IIdentity.IdentityKeyExists(key, purpose);
+        if (word & bit != 0) revert IdentityKeyExists(key, purpose);
         _words[key] = word | bit;
         if (purpose == MANAGEMENT) ++_managementKeys;
-        emit KeyAdded(key, purpose, keyType);
+        emit IERC734.KeyAdded(key, purpose, keyType);
     }
 
     function _removePurpose(bytes32 key, uint256 purpose) internal {
         if (purpose == MANAGEMENT && _managementKeys == 1 && _hasPurpose(key, MANAGEMENT)) {
-            revert IIdentity.IdentityLastManagementKey();
+            revert IdentityLastManagementKey();
         }
         _dropPurpose(key, purpose);
     }
@@ -160,13 +133,13 @@ abstract contract KeyRing is IERC734 {
     }
 
     function _dropPurpose(bytes32 key, uint256 purpose) private {
-        if (purpose == 0 || purpose > MAX_PURPOSE) revert IIdentity.IdentityUnknownPurpose(purpose);
+        if (purpose == 0 || purpose > MAX_PURPOSE) revert IdentityUnknownPurpose(purpose);
         uint256 word = _words[key];
         uint256 bit = 1 << (32 + purpose);
-        if (word & bit == 0) revert IIdentity.IdentityKeyUnknown(key, purpose);
+        if (word & bit == 0) revert IdentityKeyUnknown(key, purpose);
         word &= ~bit;
         if (purpose == MANAGEMENT) --_managementKeys;
-        emit KeyRemoved(key, purpose, word & 0xff);
+        emit IERC734.KeyRemoved(key, purpose, word & 0xff);
         if (word & PURPOSES != 0) {
             _words[key] = word;
             return;
@@ -180,16 +153,5 @@ abstract contract KeyRing is IERC734 {
             _words[last] = (_words[last] & ~uint256(0xff00)) | (position << 8);
         }
         _keys.pop();
-    }
-
-    function _purposesOf(uint256 word) private pure returns (uint256[] memory purposes) {
-        uint256 count;
-        for (uint256 purpose = 1; purpose <= MAX_PURPOSE; ++purpose) {
-            count += (word >> (32 + purpose)) & 1;
-        }
-        purposes = new uint256[](count);
-        for (uint256 purpose = MAX_PURPOSE; purpose > 0; --purpose) {
-            if ((word >> (32 + purpose)) & 1 == 1) purposes[--count] = purpose;
-        }
     }
 }

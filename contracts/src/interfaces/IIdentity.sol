@@ -14,18 +14,8 @@ struct ClaimInput {
     string uri;
 }
 
-/// @title On-chain identity of a participant, an issuer or an asset
-/// @notice ERC-734 keys, ERC-735 claims and claim issuer in one clone.
-///
-/// Keys. Purposes are exact: MANAGEMENT does not imply ACTION or CLAIM; the first key of an identity gets all three.
-/// A key is bound to an account by `keccak256(abi.encode(account))`. At most 32 keys, and the last MANAGEMENT key stays.
-///
-/// Claims. A claim is verified through its issuer when it is added, and signer, expiry and digest are kept for the
-/// registry's cheap check. Expiry travels inside the signed data (see `ClaimData`). Who may add: a CLAIM key of
-/// this identity, the identity itself, the factory at creation, or, for an issuer that the tenant's registry trusts, the
-/// issuer contract or one of its CLAIM keys ("pushed"; so are claims an identity manager gives at creation). While it is live, a pushed claim can be replaced or removed by the issuer's side only:
-/// a holder cannot hide a negative claim or put an older copy back.
-interface IIdentity is IERC734, IERC735, IClaimIssuer, IClaimLiveness {
+/// @notice Errors and events both parts of an identity share.
+interface IIdentityErrors {
     error IdentityUnauthorized(address caller);
     error IdentityAlreadyInitialized();
     error IdentityZeroAddress();
@@ -51,14 +41,20 @@ interface IIdentity is IERC734, IERC735, IClaimIssuer, IClaimLiveness {
 
     /// @notice The keys changed hands by order of the tenant's registry.
     event KeysRecovered(bytes32 indexed lostKey, bytes32 indexed newKey, bool reset);
+}
 
+/// @title Creation, and the registry's cheap question
+interface IIdentityClaims is IIdentityErrors {
     /// @notice Called once by the factory; `claims` are added in the same transaction, with `pushed` as if by their issuers.
     function initialize(address wallet, ClaimInput[] calldata claims, bool pushed) external;
 
     /// @notice What the registry's fast path needs: signer (zero when there is no such claim), expiry in unix seconds
     /// (zero: never) and digest.
     function claimMeta(bytes32 claimId) external view returns (address signer, uint64 expiresAt, bytes32 digest);
+}
 
+/// @title Kept requests and recovery of keys
+interface IIdentityControl is IIdentityErrors {
     /// @notice The request kept for `approve`; all zero when executed, rejected or unknown.
     function pendingExecution(uint256 executionId) external view returns (address to, uint256 value, bytes memory data);
 
@@ -70,3 +66,16 @@ interface IIdentity is IERC734, IERC735, IClaimIssuer, IClaimLiveness {
     /// so claims issued by this identity stay live. Caller: the tenant's identity registry. Emits `KeysRecovered`.
     function resetKeys(address wallet) external;
 }
+
+/// @title On-chain identity of a participant, an issuer or an asset
+/// @notice ERC-734 keys, ERC-735 claims and claim issuer in one clone.
+///
+/// Keys. Purposes are exact: MANAGEMENT does not imply ACTION or CLAIM; the first key of an identity gets all three.
+/// A key is bound to an account by `keccak256(abi.encode(account))`. At most 32 keys, and the last MANAGEMENT key stays.
+///
+/// Claims. A claim is verified through its issuer when it is added, and signer, expiry and digest are kept for the
+/// registry's cheap check. Expiry travels inside the signed data (see `ClaimData`). Who may add: a CLAIM key of
+/// this identity, the identity itself, the factory at creation, or, for an issuer that the tenant's registry trusts, the
+/// issuer contract or one of its CLAIM keys ("pushed"; so are claims an identity manager gives at creation). While it is live, a pushed claim can be replaced or removed by the issuer's side only:
+/// a holder cannot hide a negative claim or put an older copy back.
+interface IIdentity is IERC734, IERC735, IClaimIssuer, IClaimLiveness, IIdentityClaims, IIdentityControl {}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IIdentity} from "../../src/interfaces/IIdentity.sol";
+import {IIdentityErrors} from "../../src/interfaces/IIdentity.sol";
 import {ClaimData} from "../../src/libraries/ClaimData.sol";
 import {IdentityReasons} from "../../src/libraries/IdentityReasons.sol";
 import {ForeignIdentity, IdentityFixture} from "../identity/IdentityFixture.sol";
@@ -37,7 +37,7 @@ contract ClaimExpiryNotEnforcedTest is IdentityFixture {
         bytes memory data = ClaimData.encode(NOW, "kyc");
         bytes memory signature = sign(ISSUER_KEY, address(id), AML, data);
         vm.prank(holder);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimExpired.selector, NOW));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimExpired.selector, NOW));
         id.addClaim(AML, 1, address(issuer), signature, data, "");
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IIdentity} from "../../src/interfaces/IIdentity.sol";
+import {IIdentityErrors} from "../../src/interfaces/IIdentity.sol";
 import {IdentityFixture} from "../identity/IdentityFixture.sol";
 
 contract Target {
@@ -49,13 +49,13 @@ contract ExecuteNeverWorkedForKeyHoldersTest is IdentityFixture {
         uint256 request = id.execute(address(target), 0, abi.encodeCall(Target.poke, ()));
         assertEq(target.calls(), 0, "not yet");
         vm.prank(CLAIMER);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, CLAIMER));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, CLAIMER));
         id.approve(request, true);
         vm.prank(ACTOR);
         id.approve(request, true);
         assertEq(target.calls(), 1, "ran once");
         vm.prank(ACTOR);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityExecutionUnknown.selector, request));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityExecutionUnknown.selector, request));
         id.approve(request, true);
     }
 
@@ -80,7 +80,7 @@ contract ExecuteNeverWorkedForKeyHoldersTest is IdentityFixture {
 
     function test_strangers_leave_no_requests() public {
         vm.prank(stranger);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityExecutionWithoutKey.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityExecutionWithoutKey.selector, stranger));
         id.execute(address(target), 0, "");
     }
 
@@ -90,7 +90,7 @@ contract ExecuteNeverWorkedForKeyHoldersTest is IdentityFixture {
         vm.prank(ACTOR);
         vm.expectRevert(
             abi.encodeWithSelector(
-                IIdentity.IdentityExecutionFailed.selector, request, abi.encodeWithSelector(Target.Refused.selector)
+                IIdentityErrors.IdentityExecutionFailed.selector, request, abi.encodeWithSelector(Target.Refused.selector)
             )
         );
         id.approve(request, true);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IIdentity} from "../../src/interfaces/IIdentity.sol";
+import {IIdentityErrors} from "../../src/interfaces/IIdentity.sol";
 import {IdentityReasons} from "../../src/libraries/IdentityReasons.sol";
 import {ForeignIdentity, IdentityFixture} from "../identity/IdentityFixture.sol";
 
@@ -60,7 +60,7 @@ contract MalleableSignatureSurvivesRevocationTest is IdentityFixture {
     function test_adding_a_malleated_claim_reverts() public {
         bytes memory signature = malleate(sign(ISSUER_KEY, address(id), AML, "aml"));
         vm.prank(holder);
-        vm.expectRevert(IIdentity.IdentitySignatureNotCanonical.selector);
+        vm.expectRevert(IIdentityErrors.IdentitySignatureNotCanonical.selector);
         id.addClaim(AML, 1, address(issuer), signature, "aml", "");
     }
 }

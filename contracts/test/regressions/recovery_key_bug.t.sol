@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IIdentity} from "../../src/interfaces/IIdentity.sol";
+import {IIdentityErrors} from "../../src/interfaces/IIdentity.sol";
 import {IRegistryErrors} from "../../src/interfaces/IIdentityRegistryPolicy.sol";
 import {IdentityReasons} from "../../src/libraries/IdentityReasons.sol";
 import {ForeignIdentity, IdentityFixture} from "../identity/IdentityFixture.sol";
@@ -88,7 +88,7 @@ contract RecoveryTest is IdentityFixture {
         for (uint256 i = 0; i < 31; ++i) {
             id.addKey(bytes32(i + 1), i == 0 ? 1 : 3, 1);
         }
-        vm.expectRevert(IIdentity.IdentityTooManyKeys.selector);
+        vm.expectRevert(IIdentityErrors.IdentityTooManyKeys.selector);
         id.addKey(keyOf(NEXT), 1, 1);
         vm.stopPrank();
         recover(holder, NEXT);
@@ -102,9 +102,9 @@ contract RecoveryTest is IdentityFixture {
         vm.startPrank(stranger);
         vm.expectRevert(abi.encodeWithSelector(IRegistryErrors.RegistryUnauthorized.selector, stranger));
         registry.recover(holder, stranger);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
         id.recoverKey(holder, stranger);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityUnauthorized.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
         id.resetKeys(stranger);
         vm.stopPrank();
     }

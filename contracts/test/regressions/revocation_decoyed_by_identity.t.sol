@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IIdentity} from "../../src/interfaces/IIdentity.sol";
+import {IIdentityErrors} from "../../src/interfaces/IIdentity.sol";
 import {ClaimData} from "../../src/libraries/ClaimData.sol";
 import {IdentityReasons} from "../../src/libraries/IdentityReasons.sol";
 import {ForeignIdentity, IdentityFixture} from "../identity/IdentityFixture.sol";
@@ -33,7 +33,7 @@ contract RevocationDecoyedByIdentityTest is IdentityFixture {
         foreign.show(claimIdOf(KYC), AML, address(issuer), hex"00", "decoy");
         bytes32 claimId = claimIdOf(KYC);
         vm.prank(issuerWallet);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimMismatch.selector, claimId));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimMismatch.selector, claimId));
         issuer.revokeClaim(claimId, address(foreign));
     }
 
@@ -54,7 +54,7 @@ contract RevocationDecoyedByIdentityTest is IdentityFixture {
         bytes memory old = sign(ISSUER_KEY, address(id), AML, "rating=low");
         bytes32 claimId = claimIdOf(AML);
         vm.prank(holder);
-        vm.expectRevert(abi.encodeWithSelector(IIdentity.IdentityClaimPushed.selector, claimId));
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimPushed.selector, claimId));
         id.addClaim(AML, 1, address(issuer), old, "rating=low", "");
     }
 }

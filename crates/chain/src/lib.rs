@@ -7,6 +7,7 @@
 //! - [`fees`]: pure arithmetic from what a node suggests to what is signed, and the rule for replacements.
 //! - [`follower`]: blocks in order to a sink that commits its cursor together with its effects.
 #![forbid(unsafe_code)]
+#![allow(clippy::result_large_err)] // a node's refusal keeps its amounts and words; beside a round trip to a node its size is nothing
 
 pub mod config;
 mod error;

@@ -124,7 +124,7 @@ impl Upstreams {
     pub async fn batch(&self, calls: Vec<(&'static str, Value)>) -> Result<Vec<RpcResult>, Unavailable> {
         let mut answers = Vec::with_capacity(calls.len());
         for chunk in calls.chunks(CALLS_PER_REQUEST) {
-            answers.extend(self.inner.ask_best(chunk).await?);
+            answers.extend(self.inner.ask_best::<_, Unavailable>(chunk, Ok, |_| false).await?);
         }
         Ok(answers)
     }
@@ -135,12 +135,12 @@ impl Upstreams {
         method: &'static str,
         params: Value,
     ) -> Result<T, ChainError> {
-        let answers = self.inner.ask_best(&[(method, params)]).await?;
-        let answer = answers
-            .into_iter()
-            .next()
-            .ok_or_else(|| ChainError::Malformed { method: method.into(), reason: "no answer".into() })?;
-        decode(method, answer)
+        let read = |answers: Vec<RpcResult>| {
+            let missing = || ChainError::Malformed { method: method.into(), reason: "no answer".into() };
+            decode(method, answers.into_iter().next().ok_or_else(missing)?)
+        };
+        let is_malformed = |error: &ChainError| matches!(error, ChainError::Malformed { .. });
+        self.inner.ask_best(&[(method, params)], read, is_malformed).await
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -297,12 +297,18 @@ impl Inner {
         health::order(&healths, Instant::now()).into_iter().map(|index| &self.upstreams[index]).collect()
     }
 
-    /// Asks upstreams, best first, until one gives definite answers.
-    async fn ask_best(&self, calls: &[Call]) -> Result<Vec<RpcResult>, Unavailable> {
+    /// Asks upstreams, best first, until one gives definite answers that `read` can make sense of.
+    async fn ask_best<T, E: From<Unavailable>>(
+        &self,
+        calls: &[Call],
+        read: impl Fn(Vec<RpcResult>) -> Result<T, E>,
+        is_malformed: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
         let deadline = Instant::now() + self.config.request_timeout();
         let (mut tried, mut last) = (0, String::from("every upstream serves another chain"));
         // The least vague answer so far: if no node can answer definitely, the caller still learns what they say.
         let mut vague: Option<(usize, Vec<RpcResult>)> = None;
+        let mut malformed: Option<E> = None;
         loop {
             let mut pause_until: Option<Instant> = None;
             for upstream in self.ordered() {
@@ -319,7 +325,14 @@ impl Inner {
                             .filter(|answer| answer.as_ref().is_err_and(|error| error.kind.is_about_the_node()))
                             .count();
                         if undecided == 0 {
-                            return Ok(answers);
+                            match read(answers) {
+                                Err(error) if is_malformed(&error) => {
+                                    upstream.health().failed(Instant::now(), rand::random());
+                                    malformed = Some(error);
+                                    continue;
+                                }
+                                definite => return definite,
+                            }
                         }
                         if let Some(until) = upstream.health().must_pause_until(Instant::now()) {
                             last = format!("{}: {}", upstream.name, TransportError::RateLimited { retry_after: None });
@@ -337,13 +350,16 @@ impl Inner {
                 }
             }
             if let Some((_, answers)) = vague {
-                return Ok(answers);
+                return read(answers);
+            }
+            if let Some(error) = malformed {
+                return Err(error);
             }
             match pause_until {
                 Some(until) if until < deadline => tokio::time::sleep_until(until.into()).await,
                 _ => {
                     let method = calls.first().map_or("", |(method, _)| method).to_string();
-                    return Err(Unavailable { chain_id: self.config.chain_id, method, tried, last });
+                    return Err(Unavailable { chain_id: self.config.chain_id, method, tried, last }.into());
                 }
             }
         }

@@ -96,18 +96,14 @@ impl FollowerState {
 
     /// How many of these headers, oldest first, continue the tip without a break.
     pub fn linked(&self, headers: &[BlockHeader]) -> usize {
-        let mut expected_number = self.next_number();
         let mut expected_parent = self.tip().map(|tip| tip.hash);
-        let mut count = 0;
-        for header in headers {
-            if header.number != expected_number || expected_parent.is_some_and(|hash| hash != header.parent_hash) {
-                break;
-            }
-            expected_number += 1;
+        let continues = |(expected_number, header): &(u64, &BlockHeader)| {
+            let links =
+                header.number == *expected_number && expected_parent.is_none_or(|hash| hash == header.parent_hash);
             expected_parent = Some(header.hash);
-            count += 1;
-        }
-        count
+            links
+        };
+        (self.next_number()..).zip(headers).take_while(continues).count()
     }
 
     /// Blocks above `to`, newest first: what a rewind retracts.

@@ -154,6 +154,8 @@ struct Memory {
     set_aside: usize,
     retracted: usize,
     fail_next: bool,
+    /// Commits, but the answer is lost.
+    lose_next_answer: bool,
     undecodable: Option<B256>,
 }
 
@@ -195,7 +197,7 @@ impl FollowerSink for Memory {
             }
         }
         assert_eq!(self.blocks.last().copied(), batch.cursor);
-        Ok(())
+        if std::mem::take(&mut self.lose_next_answer) { Err(Away) } else { Ok(()) }
     }
 }
 
@@ -302,6 +304,8 @@ async fn a_failed_commit_is_repeated_and_nothing_is_doubled() {
     let hashes = emit(&pool, target, 3).await;
     let mut follower = Follower::new(pool.clone(), Filter::new(), 0, Memory { fail_next: true, ..Memory::default() });
     follower.turn().await.expect_err("the sink is away");
+    follower.sink().lose_next_answer = true;
+    follower.turn().await.expect_err("the answer is lost");
     follower.sync().await.expect("the sink is back");
     assert_eq!(follower.sink().all_events(), hashes);
 }

@@ -41,7 +41,7 @@ pub struct Batch {
 /// Where blocks go.
 ///
 /// A log that the sink cannot decode is the sink's business: it sets it aside and returns `Ok`. `Err` is for "could not
-/// commit", and the same batch comes again.
+/// commit", and the follower tries again from where the sink then stands.
 #[async_trait::async_trait]
 pub trait FollowerSink: Send {
     /// Why a commit failed.
@@ -50,7 +50,7 @@ pub trait FollowerSink: Send {
     /// Blocks applied so far, oldest first: as many of the newest as a reorg can be deep. Empty at the first start.
     async fn applied(&mut self) -> Result<Vec<BlockRef>, Self::Error>;
 
-    /// Commits effects and cursor together. A batch that was committed before must not be applied again; the follower never
-    /// repeats a batch after `Ok`, and after a restart it continues from [`FollowerSink::applied`].
+    /// Commits effects and cursor together. After an error the follower asks [`FollowerSink::applied`] again, so a commit
+    /// that happened although its answer was lost is not repeated.
     async fn commit(&mut self, batch: Batch) -> Result<(), Self::Error>;
 }

@@ -122,6 +122,15 @@ impl<S: FollowerSink> Follower<S> {
 
     /// One step: at most one commit.
     pub async fn turn(&mut self) -> Result<Turn, FollowerError<S::Error>> {
+        let result = self.step().await;
+        if matches!(result, Err(FollowerError::Sink(_))) {
+            // A commit whose answer was lost may have happened, so only the sink knows where it stands.
+            self.state = None;
+        }
+        result
+    }
+
+    async fn step(&mut self) -> Result<Turn, FollowerError<S::Error>> {
         let near = self.near_blocks();
         if self.state.is_none() {
             let applied = self.sink.applied().await.map_err(FollowerError::Sink)?;

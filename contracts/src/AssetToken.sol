@@ -142,7 +142,7 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
         if (to == address(0)) return (address(0), 0);
         module = _registry;
         reason = IIdentityRegistryPolicy(module).explain(address(this), to);
-        if (reason == 0) (module, reason) = ITokenCompliance(_compliance).check(from, to, amount);
+        if (reason == 0) (module, reason) = ITokenCompliance(_compliance).check(module, from, to, amount);
     }
 
     /// @inheritdoc IAssetToken

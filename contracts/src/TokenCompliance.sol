@@ -148,19 +148,22 @@ contract TokenCompliance is ITokenCompliance, ERC165 {
 
     /// @inheritdoc ICompliance
     function canTransfer(address from, address to, uint256 amount) external view returns (bool) {
-        (, bytes32 reason) = check(from, to, amount);
+        (, bytes32 reason) = check(address(IAssetToken(_token).identityRegistry()), from, to, amount);
         return reason == 0;
     }
 
     /// @inheritdoc ITokenCompliance
-    function check(address from, address to, uint256 amount) public view returns (address module, bytes32 reason) {
+    function check(address registry, address from, address to, uint256 amount)
+        public
+        view
+        returns (address module, bytes32 reason)
+    {
         uint256 count = _count;
-        address served = _token;
         for (uint256 i; i < count; ++i) {
             uint256 entry = _modules[i];
             if (_wants(entry, Hooks.CHECK)) {
                 module = address(uint160(entry));
-                reason = IRule(module).check(served, from, to, amount);
+                reason = IRule(module).check(_token, registry, from, to, amount);
                 if (reason != 0) return (module, reason);
             }
         }
@@ -182,7 +185,7 @@ contract TokenCompliance is ITokenCompliance, ERC165 {
         verdicts[0] = own;
         verdicts[1] = Verdict(registry, IIdentityRegistryPolicy(registry).explain(served, to));
         for (uint256 i; i < judges.length; ++i) {
-            verdicts[2 + i] = Verdict(judges[i], IRule(judges[i]).check(served, from, to, amount));
+            verdicts[2 + i] = Verdict(judges[i], IRule(judges[i]).check(served, registry, from, to, amount));
         }
     }
 

@@ -37,8 +37,12 @@ interface IRule is IERC165 {
     /// @notice Forgets the parameters of the calling compliance (the rule is being removed).
     function clearParams() external;
 
-    /// @notice Judges a movement for the calling compliance; zero means agreed. `from` zero is a mint.
-    function check(address token, address from, address to, uint256 amount) external view returns (bytes32 reason);
+    /// @notice Judges a movement for the calling compliance; zero means agreed. `from` zero is a mint. `registry` is the token's
+    /// identity registry, handed over so that no rule has to ask for it.
+    function check(address token, address registry, address from, address to, uint256 amount)
+        external
+        view
+        returns (bytes32 reason);
 
     /// @notice Tells the rule that a movement took place; `from` zero is a mint, `to` zero a burn.
     function moved(address token, address from, address to, uint256 amount) external;

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {Group, IIdentityRegistryPolicy} from "../interfaces/IIdentityRegistryPolicy.sol";
-import {IERC3643} from "../interfaces/IERC3643.sol";
 import {IRule, Hooks} from "../interfaces/IRule.sol";
 import {ClaimExpression} from "../libraries/ClaimExpression.sol";
 import {ReasonCodes} from "../Refusals.sol";
@@ -16,13 +15,12 @@ contract ClaimRule is Rule {
     uint8 public constant RECIPIENT = 1;
     uint8 public constant SENDER = 2;
 
-    struct Params {
-        uint8 sides;
-        uint256 expression;
-        uint256[] topics;
-    }
+    /// `ClaimExpression` leaves the top byte of its word free: it holds the sides.
+    uint256 private constant SIDES_SHIFT = 248;
 
-    mapping(address compliance => Params) private _params;
+    mapping(address compliance => uint256 sidesAndExpression) private _expressions;
+    /// As many entries as the expression counts topics, so no length is stored or read.
+    mapping(address compliance => mapping(uint256 index => uint256 topic)) private _topics;
 
     /// @inheritdoc IRule
     function name() external pure returns (string memory) {
@@ -39,26 +37,30 @@ contract ClaimRule is Rule {
         (uint8 sides, Group[] memory anyOf) = abi.decode(params, (uint8, Group[]));
         if (sides == 0 || sides > RECIPIENT | SENDER) revert InvalidParams();
         (uint256 expression, uint256[] memory topics) = ClaimExpression.pack(anyOf);
-        _params[msg.sender] = Params(sides, expression, topics);
+        _expressions[msg.sender] = uint256(sides) << SIDES_SHIFT | expression;
+        for (uint256 i; i < topics.length; ++i) {
+            _topics[msg.sender][i] = topics[i];
+        }
         emit ParamsSet(msg.sender, params);
     }
 
     /// @inheritdoc IRule
     function clearParams() external {
-        delete _params[msg.sender];
+        // The topics left behind mean nothing without an expression that counts them.
+        delete _expressions[msg.sender];
         emit ParamsSet(msg.sender, "");
     }
 
     /// @inheritdoc IRule
-    function check(address token, address from, address to, uint256) external view returns (bytes32) {
-        Params memory p = _params[msg.sender];
-        if (p.sides == 0) return ReasonCodes.RULE_NOT_CONFIGURED;
-        IIdentityRegistryPolicy registry = IIdentityRegistryPolicy(address(IERC3643(token).identityRegistry()));
+    function check(address, address registry, address from, address to, uint256) external view returns (bytes32) {
+        (uint256 sides, uint256 expression, uint256[] memory topics) = _load(msg.sender);
+        if (sides == 0) return ReasonCodes.RULE_NOT_CONFIGURED;
+        IIdentityRegistryPolicy claims = IIdentityRegistryPolicy(registry);
         // A mint has no sender to ask.
-        if (p.sides & SENDER != 0 && from != address(0) && !registry.satisfies(from, p.expression, p.topics)) {
+        if (sides & SENDER != 0 && from != address(0) && !claims.satisfies(from, expression, topics)) {
             return ReasonCodes.SENDER_CLAIMS_MISSING;
         }
-        if (p.sides & RECIPIENT != 0 && !registry.satisfies(to, p.expression, p.topics)) {
+        if (sides & RECIPIENT != 0 && !claims.satisfies(to, expression, topics)) {
             return ReasonCodes.RECIPIENT_CLAIMS_MISSING;
         }
         return ReasonCodes.OK;
@@ -66,7 +68,23 @@ contract ClaimRule is Rule {
 
     /// @notice Sides and expression of a compliance; sides zero when it is not configured.
     function paramsOf(address compliance) external view returns (uint8 sides, Group[] memory anyOf) {
-        Params memory p = _params[compliance];
-        return (p.sides, ClaimExpression.unpack(p.expression, p.topics));
+        (uint256 stored, uint256 expression, uint256[] memory topics) = _load(compliance);
+        // casting to 'uint8' is safe because only the top byte is shifted down
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return (uint8(stored), ClaimExpression.unpack(expression, topics));
+    }
+
+    function _load(address compliance)
+        private
+        view
+        returns (uint256 sides, uint256 expression, uint256[] memory topics)
+    {
+        uint256 word = _expressions[compliance];
+        sides = word >> SIDES_SHIFT;
+        expression = word & ((1 << SIDES_SHIFT) - 1);
+        topics = new uint256[](ClaimExpression.topicCount(expression));
+        for (uint256 i; i < topics.length; ++i) {
+            topics[i] = _topics[compliance][i];
+        }
     }
 }

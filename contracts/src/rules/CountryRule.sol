@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IERC3643} from "../interfaces/IERC3643.sol";
+import {IIdentityRegistry} from "../interfaces/IIdentityRegistry.sol";
 import {IRule, Hooks} from "../interfaces/IRule.sol";
 import {ReasonCodes} from "../Refusals.sol";
 import {Rule} from "./Rule.sol";
@@ -54,9 +54,9 @@ contract CountryRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function check(address token, address, address to, uint256) external view returns (bytes32) {
+    function check(address, address registry, address, address to, uint256) external view returns (bytes32) {
         uint256[WORDS] storage words = _words[msg.sender];
-        uint256 country = IERC3643(token).identityRegistry().investorCountry(to);
+        uint256 country = IIdentityRegistry(registry).investorCountry(to);
         if (country == 0 || country > MAX_COUNTRY) return ReasonCodes.COUNTRY_UNKNOWN;
         uint256 word = words[country / PER_WORD];
         bool listed = word & (1 << (country % PER_WORD)) != 0;

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Hooks} from "../src/interfaces/IRule.sol";
+import {Rule} from "../src/rules/Rule.sol";
+
+/// @notice A rule with every hook that only counts; it refuses to be removed, as a broken rule might.
+contract CountingRule is Rule {
+    uint256 public transfers;
+    uint256 public mints;
+    uint256 public burns;
+
+    function name() external pure returns (string memory) {
+        return "CountingRule";
+    }
+
+    function hooks() external pure returns (uint8) {
+        return Hooks.ALL;
+    }
+
+    function setParams(bytes calldata) external {}
+
+    function clearParams() external pure {
+        revert InvalidParams();
+    }
+
+    function check(address, address, address, address, uint256) external pure returns (bytes32) {
+        return 0;
+    }
+
+    function moved(address, address from, address to, uint256) external override {
+        if (from == address(0)) ++mints;
+        else if (to == address(0)) ++burns;
+        else ++transfers;
+    }
+}

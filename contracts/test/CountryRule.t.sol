@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IRule} from "../src/interfaces/IRule.sol";
+import {ReasonCodes} from "../src/Refusals.sol";
+import {Fixture} from "./Fixture.sol";
+
+contract CountryRuleTest is Fixture {
+    uint16 private _country;
+
+    /// @dev Stands in for the registry: the rule asks whoever it is given.
+    function investorCountry(address) external view returns (uint16) {
+        return _country;
+    }
+
+    function testFuzz_allow_and_block_are_opposites(uint16[] memory list, uint16 probe) public {
+        vm.assume(list.length != 0);
+        bool listed;
+        probe = uint16(bound(probe, 1, 999));
+        for (uint256 i; i < list.length; ++i) {
+            list[i] = uint16(bound(list[i], 1, 999));
+            if (list[i] == probe) listed = true;
+        }
+        _country = probe;
+        countryRule.setParams(abi.encode(true, list));
+        bytes32 allowed = countryRule.check(address(0), address(this), alice, bob, 1);
+        assertEq(allowed, listed ? bytes32(0) : ReasonCodes.COUNTRY_NOT_ALLOWED, "allow list");
+        countryRule.setParams(abi.encode(false, list));
+        bytes32 blocked = countryRule.check(address(0), address(this), alice, bob, 1);
+        assertEq(blocked, listed ? ReasonCodes.COUNTRY_BLOCKED : bytes32(0), "block list");
+    }
+
+    function test_unknown_country_is_refused_in_both_modes() public {
+        countryRule.setParams(_countryParams(false, US));
+        assertEq(
+            countryRule.check(address(0), address(this), alice, bob, 1), ReasonCodes.COUNTRY_UNKNOWN, "no country"
+        );
+        countryRule.setParams(_countryParams(true, US));
+        assertEq(
+            countryRule.check(address(0), address(this), alice, bob, 1), ReasonCodes.COUNTRY_UNKNOWN, "no country"
+        );
+    }
+
+    function test_bad_parameters_are_refused() public {
+        vm.expectRevert(IRule.InvalidParams.selector);
+        countryRule.setParams(abi.encode(true, new uint16[](0)));
+        vm.expectRevert(IRule.InvalidParams.selector);
+        countryRule.setParams(_countryParams(true, 0));
+        vm.expectRevert(IRule.InvalidParams.selector);
+        countryRule.setParams(_countryParams(true, 1000));
+        vm.expectRevert();
+        countryRule.setParams(hex"01");
+    }
+
+    function test_new_parameters_replace_all_of_the_old() public {
+        countryRule.setParams(_countryParams(true, US));
+        countryRule.setParams(_countryParams(false, DE));
+        (bool allow, uint16[] memory list) = countryRule.paramsOf(address(this));
+        assertTrue(!allow, "mode");
+        assertEq(list.length, 1, "one country");
+        assertEq(list[0], DE, "the new one");
+    }
+
+    function test_barred_country_is_refused_with_module_and_reason() public {
+        _investor(carol, US);
+        compliance.addModule(address(countryRule), _countryParams(false, US));
+        _expectPreviewed(alice, carol, 1, address(countryRule), ReasonCodes.COUNTRY_BLOCKED);
+        vm.prank(alice);
+        token.transfer(carol, 1);
+        registry.updateCountry(carol, FR);
+        vm.prank(alice);
+        token.transfer(carol, 1);
+    }
+}

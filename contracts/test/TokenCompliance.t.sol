@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ITokenCompliance, RuleConfig} from "../src/interfaces/ITokenCompliance.sol";
+import {ReasonCodes, Verdict} from "../src/Refusals.sol";
+import {CountingRule} from "./CountingRule.sol";
+import {Fixture} from "./Fixture.sol";
+
+contract TokenComplianceTest is Fixture {
+    function test_only_governance_changes_rules() public {
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotGovernance.selector, alice));
+        vm.prank(alice);
+        compliance.addModule(address(countryRule), _countryParams(true, DE));
+    }
+
+    function test_first_veto_wins_and_explain_shows_all() public {
+        compliance.addModule(address(countryRule), _countryParams(false, DE));
+        compliance.addModule(address(claimRule), abi.encode(uint8(1), _policy(accredited)));
+        token.pause();
+        Verdict[] memory verdicts = compliance.explain(alice, bob, 1);
+        assertEq(verdicts.length, 4, "token, registry, two rules");
+        assertEq(verdicts[0].reason, ReasonCodes.TOKEN_PAUSED, "token");
+        assertEq(verdicts[1].reason, ReasonCodes.OK, "registry");
+        assertEq(verdicts[2].reason, ReasonCodes.COUNTRY_BLOCKED, "country");
+        assertEq(verdicts[3].reason, ReasonCodes.RECIPIENT_CLAIMS_MISSING, "claims");
+        token.unpause();
+        _expectPreviewed(alice, bob, 1, address(countryRule), ReasonCodes.COUNTRY_BLOCKED);
+        vm.prank(alice);
+        token.transfer(bob, 1);
+        assertTrue(!compliance.canTransfer(alice, bob, 1), "canTransfer says the same");
+        compliance.removeModule(address(countryRule));
+        _expectPreviewed(alice, bob, 1, address(claimRule), ReasonCodes.RECIPIENT_CLAIMS_MISSING);
+        vm.prank(alice);
+        token.transfer(bob, 1);
+    }
+
+    function test_burn_asks_only_the_token() public {
+        compliance.addModule(address(countryRule), _countryParams(false, DE));
+        Verdict[] memory verdicts = compliance.explain(alice, address(0), 1001);
+        assertEq(verdicts.length, 1, "token only");
+        assertEq(verdicts[0].reason, ReasonCodes.BALANCE_TOO_LOW, "reason");
+    }
+
+    function test_removal_keeps_order_and_survives_a_broken_rule() public {
+        address broken = address(new CountingRule());
+        compliance.addModule(broken, "");
+        compliance.addModule(address(countryRule), _countryParams(true, DE));
+        compliance.addModule(address(claimRule), abi.encode(uint8(1), _policy(kyc)));
+        compliance.removeModule(broken);
+        address[] memory left = compliance.getModules();
+        assertEq(left.length, 2, "two left");
+        assertEq(left[0], address(countryRule), "order");
+        assertEq(left[1], address(claimRule), "order");
+        assertTrue(!compliance.isModuleBound(broken), "gone");
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.ModuleNotBound.selector, broken));
+        compliance.removeModule(broken);
+    }
+
+    function test_removed_rule_forgets_its_parameters() public {
+        compliance.addModule(address(countryRule), _countryParams(false, US));
+        compliance.removeModule(address(countryRule));
+        (, uint16[] memory countries) = countryRule.paramsOf(address(compliance));
+        assertEq(countries.length, 0, "forgotten");
+    }
+
+    function test_a_rule_is_bound_once_and_must_be_a_rule() public {
+        compliance.addModule(address(countryRule), _countryParams(true, DE));
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.ModuleAlreadyBound.selector, address(countryRule)));
+        compliance.addModule(address(countryRule), _countryParams(true, DE));
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotARule.selector, address(token)));
+        compliance.addModule(address(token), "");
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotARule.selector, alice));
+        compliance.addModule(alice, "");
+    }
+
+    function test_cannot_be_initialized_twice() public {
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.AlreadyBound.selector, address(token)));
+        compliance.initialize(alice, new RuleConfig[](0));
+        ITokenCompliance implementation = ITokenCompliance(factory.COMPLIANCE_IMPLEMENTATION());
+        vm.expectRevert();
+        implementation.initialize(alice, new RuleConfig[](0));
+    }
+
+    function test_binding_is_the_tokens_alone() public {
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotToken.selector, address(this)));
+        compliance.unbindToken(address(token));
+        assertTrue(compliance.isTokenBound(address(token)), "bound");
+        assertEq(compliance.getTokenBound(), address(token), "bound");
+    }
+}

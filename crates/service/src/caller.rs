@@ -67,7 +67,9 @@ pub fn idempotency_key_of(metadata: &MetadataMap) -> Result<Option<String>, Refu
         return Err(refuse("give the idempotency-key metadata once"));
     }
     match value.to_str() {
-        Ok(key) if (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+        Ok(key)
+            if (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
             Ok(Some(key.to_owned()))
         }
         _ => Err(refuse("an idempotency key is 1 to 255 visible ASCII characters without blanks")),
@@ -90,7 +92,10 @@ impl Caller {
     pub fn from_request<T>(request: &tonic::Request<T>) -> Result<Self, Refusal> {
         let believed = request.extensions().get::<PeerIdentity>().is_some_and(|peer| peer.is_service(GATEWAY));
         if !believed {
-            return Err(Refusal::new(Reason::CallerNotTrusted, "the caller of this request is not vouched for by the gateway"));
+            return Err(Refusal::new(
+                Reason::CallerNotTrusted,
+                "the caller of this request is not vouched for by the gateway",
+            ));
         }
         Self::from_metadata(request.metadata())
     }
@@ -101,7 +106,10 @@ impl Caller {
             let mut values = metadata.get_all(key).iter();
             match (values.next().and_then(|value| value.to_str().ok()), values.next()) {
                 (Some(value), None) => Ok(value.to_owned()),
-                _ => Err(Refusal::new(Reason::CallerNotTrusted, format!("the metadata {key} must be given exactly once"))),
+                _ => Err(Refusal::new(
+                    Reason::CallerNotTrusted,
+                    format!("the metadata {key} must be given exactly once"),
+                )),
             }
         };
         let unreadable = |error: IdentifierError| Refusal::new(Reason::CallerNotTrusted, error.to_string());
@@ -119,7 +127,9 @@ impl Caller {
     /// Writes this caller into outgoing metadata, replacing whatever a client put there.
     pub fn apply(&self, metadata: &mut MetadataMap) {
         let roles = self.roles.join(",");
-        for (key, value) in [(TENANT, self.tenant.as_str()), (PRINCIPAL, self.principal.as_str()), (ROLES, roles.as_str())] {
+        for (key, value) in
+            [(TENANT, self.tenant.as_str()), (PRINCIPAL, self.principal.as_str()), (ROLES, roles.as_str())]
+        {
             metadata.remove(key);
             if let Ok(value) = value.parse::<MetadataValue<Ascii>>() {
                 metadata.insert(key, value);
@@ -214,7 +224,11 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller { tenant: "acme".parse().unwrap(), principal: "api-key:ops".parse().unwrap(), roles: vec!["issuer".into(), "auditor".into()] }
+        Caller {
+            tenant: "acme".parse().unwrap(),
+            principal: "api-key:ops".parse().unwrap(),
+            roles: vec!["issuer".into(), "auditor".into()],
+        }
     }
 
     fn request_from(peer: Option<&str>) -> tonic::Request<()> {

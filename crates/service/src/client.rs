@@ -88,7 +88,9 @@ impl Interceptor for Propagate {
         {
             let remaining = deadline.remaining();
             if remaining.is_zero() {
-                return Err(Refusal::new(Reason::Deadline, "the deadline passed before the next service was called").into());
+                return Err(
+                    Refusal::new(Reason::Deadline, "the deadline passed before the next service was called").into()
+                );
             }
             let milliseconds = remaining.as_millis().clamp(1, 99_999_999);
             if let Ok(value) = MetadataValue::try_from(format!("{milliseconds}m")) {

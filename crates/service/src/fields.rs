@@ -179,7 +179,10 @@ impl Violations {
     /// Takes over the violations of a nested message, with its path in front.
     pub fn nest(&mut self, path: &str, inner: Self) {
         self.found.extend(
-            inner.found.into_iter().map(|one| Violation { path: format!("{path}.{}", one.path), description: one.description }),
+            inner
+                .found
+                .into_iter()
+                .map(|one| Violation { path: format!("{path}.{}", one.path), description: one.description }),
         );
     }
 
@@ -245,7 +248,13 @@ mod tests {
         assert!(address("to", &format!("0x{}", CHECKSUMMED[2..].to_uppercase())).is_ok());
         let swapped = CHECKSUMMED.replace("5aAeb", "5AAeb");
         assert!(address("to", &swapped).unwrap_err().description.contains("checksum"));
-        for text in ["", "0x", "5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", "0x5aaeb6", "0xzzzzb6053f3e94c9b9a09f33669435e7ef1beaed"] {
+        for text in [
+            "",
+            "0x",
+            "5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
+            "0x5aaeb6",
+            "0xzzzzb6053f3e94c9b9a09f33669435e7ef1beaed",
+        ] {
             assert!(address("to", text).is_err(), "{text}");
         }
         assert!(nonzero_address("to", "0x0000000000000000000000000000000000000000").is_err());

@@ -29,7 +29,11 @@ pub const SECONDS_BUCKETS: &[f64] =
 /// Tells the recorder what they mean.
 pub fn describe() {
     describe_counter!(GRPC_SERVER_REQUESTS_TOTAL, Unit::Count, "finished requests by service, method and gRPC code");
-    describe_histogram!(GRPC_SERVER_DURATION_SECONDS, Unit::Seconds, "time from request headers to the end of the response");
+    describe_histogram!(
+        GRPC_SERVER_DURATION_SECONDS,
+        Unit::Seconds,
+        "time from request headers to the end of the response"
+    );
     describe_gauge!(GRPC_SERVER_IN_FLIGHT, Unit::Count, "requests being served");
     describe_counter!(TLS_HANDSHAKE_FAILURES_TOTAL, Unit::Count, "TLS handshakes that did not come about");
     describe_counter!(TLS_RELOADS_TOTAL, Unit::Count, "new certificate material by side and outcome");

@@ -14,7 +14,9 @@ pub struct SpiffeId {
 
 /// Why a text is not a SPIFFE identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a SPIFFE identity: expected spiffe://<trust domain>/<service name>, at most 255 characters of [a-z0-9._-/]")]
+#[error(
+    "not a SPIFFE identity: expected spiffe://<trust domain>/<service name>, at most 255 characters of [a-z0-9._-/]"
+)]
 pub struct SpiffeIdError;
 
 /// Why a certificate carries no identity.
@@ -72,8 +74,13 @@ impl FromStr for SpiffeId {
             !text.is_empty()
                 && text.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || extra.contains(&char))
         };
-        let segments_are_names = name.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
-        if text.len() > 255 || !plain(trust_domain, &['.', '-', '_']) || !plain(name, &['.', '-', '_', '/']) || !segments_are_names {
+        let segments_are_names =
+            name.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
+        if text.len() > 255
+            || !plain(trust_domain, &['.', '-', '_'])
+            || !plain(name, &['.', '-', '_', '/'])
+            || !segments_are_names
+        {
             return Err(SpiffeIdError);
         }
         Ok(Self { trust_domain: trust_domain.to_owned(), name: name.to_owned() })
@@ -134,7 +141,8 @@ impl fmt::Display for PeerIdentity {
 
 /// Reads the one SPIFFE URI of a certificate. Does not verify the certificate.
 pub fn spiffe_of_certificate(der: &[u8]) -> Result<SpiffeId, PeerIdentityError> {
-    let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(der).map_err(|_| PeerIdentityError::Unparsable)?;
+    let (_, certificate) =
+        x509_parser::certificate::X509Certificate::from_der(der).map_err(|_| PeerIdentityError::Unparsable)?;
     let names = certificate
         .subject_alternative_name()
         .map_err(|_| PeerIdentityError::Unparsable)?
@@ -163,7 +171,18 @@ mod tests {
 
     #[test]
     fn what_is_not_a_spiffe_identity_is_refused() {
-        for text in ["", "svc-signer", "https://dalp.dev/x", "spiffe://dalp.dev", "spiffe:///x", "spiffe://dalp.dev/", "spiffe://dalp.dev//x", "spiffe://dalp.dev/../x", "spiffe://DALP.dev/x", "spiffe://dalp.dev/x?y"] {
+        for text in [
+            "",
+            "svc-signer",
+            "https://dalp.dev/x",
+            "spiffe://dalp.dev",
+            "spiffe:///x",
+            "spiffe://dalp.dev/",
+            "spiffe://dalp.dev//x",
+            "spiffe://dalp.dev/../x",
+            "spiffe://DALP.dev/x",
+            "spiffe://dalp.dev/x?y",
+        ] {
             assert_eq!(text.parse::<SpiffeId>(), Err(SpiffeIdError), "{text}");
         }
     }

@@ -20,11 +20,14 @@ use dalp_service::{
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use pki::{DevPki, LeafFiles};
+use rustls::AlertDescription;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
-use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle};
-use tokio_rustls::TlsConnector;
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::Semaphore, task::JoinHandle};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{Code, Request, Response, Status, body::Body, transport::Channel};
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 const ECHO: &str = "/test.v1.Echo/Say";
 
@@ -97,10 +100,8 @@ impl Echo {
                 self.entered.add_permits(1);
                 self.released.acquire().await.unwrap().forget();
             }
-            "/test.v1.Echo/Deadline" => {
-                if Deadline::current().is_none() {
-                    return Status::failed_precondition("no deadline").into_http();
-                }
+            "/test.v1.Echo/Deadline" if Deadline::current().is_none() => {
+                return Status::failed_precondition("no deadline").into_http();
             }
             _ => {}
         }
@@ -110,7 +111,8 @@ impl Echo {
         let mut trailers = http::HeaderMap::new();
         trailers.insert("grpc-status", "0".parse().unwrap());
         trailers.insert("seen-peer", peer.parse().unwrap());
-        let body = Full::new(Bytes::from_static(&[0; 5])).with_trailers(async move { Some(Ok::<_, Infallible>(trailers)) });
+        let body =
+            Full::new(Bytes::from_static(&[0; 5])).with_trailers(async move { Some(Ok::<_, Infallible>(trailers)) });
         let mut response = http::Response::new(Body::new(body));
         response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
         response
@@ -118,7 +120,10 @@ impl Echo {
 }
 
 fn channel(address: SocketAddr, expected: &str, tls: &ClientTls) -> Channel {
-    let peer = PeerConfig { address: address.to_string().parse().unwrap(), spiffe_id: pki::spiffe_id(expected).parse().unwrap() };
+    let peer = PeerConfig {
+        address: address.to_string().parse().unwrap(),
+        spiffe_id: pki::spiffe_id(expected).parse().unwrap(),
+    };
     client::connect(&peer, tls)
 }
 
@@ -126,7 +131,11 @@ fn client_tls(pki: &DevPki, name: &str) -> ClientTls {
     ClientTls::load(&tls_config(&pki.files(name))).unwrap()
 }
 
-async fn call(channel: Channel, path: &'static str, request: HealthCheckRequest) -> Result<Response<HealthCheckResponse>, Status> {
+async fn call(
+    channel: Channel,
+    path: &'static str,
+    request: HealthCheckRequest,
+) -> Result<Response<HealthCheckResponse>, Status> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let codec = tonic_prost::ProstCodec::default();
@@ -137,8 +146,8 @@ async fn say(channel: Channel) -> Result<Response<HealthCheckResponse>, Status> 
     call(channel, ECHO, HealthCheckRequest::default()).await
 }
 
-/// A channel with a rustls configuration of its own: what a stranger would use.
-fn stranger(address: SocketAddr, anchors: &Path, identity: Option<&LeafFiles>) -> Channel {
+/// A rustls configuration such as a stranger would use: it does not check itself, and names no identity it expects.
+fn strangers_config(anchors: &Path, identity: Option<&LeafFiles>) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(anchors).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -154,27 +163,54 @@ fn stranger(address: SocketAddr, anchors: &Path, identity: Option<&LeafFiles>) -
         }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let config = Arc::new(config);
-    tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_with_connector_lazy(tower::service_fn(
-        move |_: http::Uri| {
-            let config = Arc::clone(&config);
-            async move {
-                let stream = TcpStream::connect(address).await?;
-                let name = ServerName::try_from("localhost").unwrap();
-                TlsConnector::from(config).connect(name, stream).await.map(TokioIo::new)
-            }
-        },
-    ))
+    Arc::new(config)
+}
+
+async fn open(address: SocketAddr, config: Arc<rustls::ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(config).connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+/// The alert a server ends a stranger's handshake with; `None` when it lets the stranger in.
+///
+/// With TLS 1.3 a client believes to be connected before the server has looked at its certificate: only reading tells. The
+/// server speaks first in HTTP/2, so a byte arrives in either case and nothing is waited out.
+async fn alert(address: SocketAddr, anchors: &Path, identity: Option<&LeafFiles>) -> Option<AlertDescription> {
+    let outcome = match open(address, strangers_config(anchors, identity)).await {
+        Ok(mut stream) => stream.read_u8().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    let error = outcome.err()?;
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => Some(*alert),
+        _ => panic!("not an alert of the server: {error:?}"),
+    }
+}
+
+fn anonymous(address: SocketAddr, anchors: &Path) -> Channel {
+    let config = strangers_config(anchors, None);
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
+        let config = Arc::clone(&config);
+        async move { open(address, config).await.map(TokioIo::new) }
+    }))
 }
 
 fn reason(status: &Status) -> String {
     Refusal::details(status).map(|details| details.reason).unwrap_or_else(|| format!("no details: {status:?}"))
 }
 
-/// The connection did not come about: nothing of the service answered.
-fn assert_not_connected(outcome: Result<Response<HealthCheckResponse>, Status>) {
-    let status = outcome.expect_err("the connection must be refused");
-    assert!(Refusal::details(&status).is_none() && status.code() != Code::Ok, "{status:?}");
+/// Our own client refused to connect, and for this reason.
+fn assert_client_refused(outcome: Result<Response<HealthCheckResponse>, Status>, why: &str) {
+    let status = outcome.expect_err("the client must refuse the server");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let mut chain = format!("{status}");
+    let mut source = std::error::Error::source(&status);
+    while let Some(error) = source {
+        chain.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    assert!(chain.contains(why), "expected {why:?} in {chain}");
 }
 
 struct World {
@@ -218,7 +254,8 @@ async fn a_peer_that_is_not_listed_is_denied() {
 async fn a_client_without_a_certificate_does_not_connect() {
     let world = World::new();
     let running = start(world.server(), Echo::new().service()).await;
-    assert_not_connected(say(stranger(running.address, &world.pki.files("svc-feeds").trust_anchors, None)).await);
+    let anchors = world.pki.files("svc-feeds").trust_anchors;
+    assert_eq!(alert(running.address, &anchors, None).await, Some(AlertDescription::CertificateRequired));
 }
 
 #[tokio::test]
@@ -226,17 +263,18 @@ async fn optional_client_certificates_let_in_and_the_policy_decides() {
     let world = World::new();
     let anchors = world.pki.files("svc-feeds").trust_anchors;
     let closed = start(world.server().client_auth(ClientAuth::Optional), Echo::new().service()).await;
-    let status = say(stranger(closed.address, &anchors, None)).await.unwrap_err();
+    let status = say(anonymous(closed.address, &anchors)).await.unwrap_err();
     assert_eq!(reason(&status), "PEER_NOT_ALLOWED");
 
     let config = server_config(&world.pki.files("svc-signer"));
     let open = Server::new("svc-gateway", &config, PeerPolicy::public()).client_auth(ClientAuth::Optional);
     let open = start(open, Echo::new().service()).await;
-    let answer = say(stranger(open.address, &anchors, None)).await.unwrap();
+    let answer = say(anonymous(open.address, &anchors)).await.unwrap();
     assert_eq!(answer.metadata().get("seen-peer").unwrap(), "nobody");
     // A certificate that is shown must be valid all the same.
     let other = DevPki::create(&world.dir.path().join("other"), &["svc-compliance"]).unwrap();
-    assert_not_connected(say(stranger(open.address, &anchors, Some(&other.files("svc-compliance")))).await);
+    let shown = other.files("svc-compliance");
+    assert_eq!(alert(open.address, &anchors, Some(&shown)).await, Some(AlertDescription::UnknownCA));
 }
 
 #[tokio::test]
@@ -246,9 +284,13 @@ async fn a_certificate_of_another_authority_is_refused_by_both_sides() {
     let other = DevPki::create(&world.dir.path().join("other"), &["svc-signer", "svc-compliance"]).unwrap();
     // The server refuses the client.
     let anchors = world.pki.files("svc-signer").trust_anchors;
-    assert_not_connected(say(stranger(running.address, &anchors, Some(&other.files("svc-compliance")))).await);
+    let shown = other.files("svc-compliance");
+    assert_eq!(alert(running.address, &anchors, Some(&shown)).await, Some(AlertDescription::UnknownCA));
+    let shown = world.pki.files("svc-compliance");
+    assert_eq!(alert(running.address, &anchors, Some(&shown)).await, None, "ours is let in");
     // The client refuses the server.
-    assert_not_connected(say(channel(running.address, "svc-signer", &client_tls(&other, "svc-compliance"))).await);
+    let strangers = client_tls(&other, "svc-compliance");
+    assert_client_refused(say(channel(running.address, "svc-signer", &strangers)).await, "UnknownIssuer");
     // And material that does not lead to its own anchors is not even loaded.
     let mut mixed = tls_config(&other.files("svc-compliance"));
     mixed.trust_anchors = anchors;
@@ -259,7 +301,9 @@ async fn a_certificate_of_another_authority_is_refused_by_both_sides() {
 async fn a_server_of_another_identity_is_refused_by_the_client() {
     let world = World::new();
     let running = start(world.server(), Echo::new().service()).await;
-    assert_not_connected(say(channel(running.address, "svc-gateway", &client_tls(&world.pki, "svc-compliance"))).await);
+    let tls = client_tls(&world.pki, "svc-compliance");
+    let why = "the server is spiffe://dalp.dev/svc-signer, expected spiffe://dalp.dev/svc-gateway";
+    assert_client_refused(say(channel(running.address, "svc-gateway", &tls)).await, why);
 }
 
 #[tokio::test]
@@ -269,8 +313,11 @@ async fn a_revoked_certificate_is_refused_once_the_list_is_read() {
     let tls = client_tls(&world.pki, "svc-compliance");
     say(channel(running.address, "svc-signer", &tls)).await.unwrap();
     world.pki.revoke(world.pki.files("svc-compliance").serial).unwrap();
+    let shown = world.pki.files("svc-compliance");
+    assert_eq!(alert(running.address, &shown.trust_anchors, Some(&shown)).await, None, "the list was not read yet");
     assert!(running.tls.reload().unwrap());
-    assert_not_connected(say(channel(running.address, "svc-signer", &tls)).await);
+    let refused = alert(running.address, &shown.trust_anchors, Some(&shown)).await;
+    assert_eq!(refused, Some(AlertDescription::CertificateRevoked));
     // A certificate issued since is taken.
     world.pki.issue("svc-compliance").unwrap();
     assert!(tls.reload().unwrap());
@@ -284,7 +331,7 @@ async fn a_revoked_server_is_refused_by_the_client() {
     let tls = client_tls(&world.pki, "svc-compliance");
     world.pki.revoke(world.pki.files("svc-signer").serial).unwrap();
     assert!(tls.reload().unwrap());
-    assert_not_connected(say(channel(running.address, "svc-signer", &tls)).await);
+    assert_client_refused(say(channel(running.address, "svc-signer", &tls)).await, "Revoked");
 }
 
 #[tokio::test]
@@ -293,7 +340,8 @@ async fn an_expired_certificate_is_not_even_loaded() {
     let files = world.pki.issue_expired("svc-old").unwrap();
     assert!(ClientTls::load(&tls_config(&files)).is_err());
     let running = start(world.server(), Echo::new().service()).await;
-    assert_not_connected(say(stranger(running.address, &files.trust_anchors, Some(&files))).await);
+    let refused = alert(running.address, &files.trust_anchors, Some(&files)).await;
+    assert_eq!(refused, Some(AlertDescription::CertificateExpired));
 }
 
 #[tokio::test]
@@ -324,7 +372,8 @@ async fn files_are_watched() {
     let mut world = World::new();
     let stop = Stop::new();
     let running = start(world.server(), Echo::new().service()).await;
-    let client = ClientTls::load(&TlsConfig { reload_ms: 5, ..tls_config(&world.pki.files("svc-compliance")) }).unwrap();
+    let client =
+        ClientTls::load(&TlsConfig { reload_ms: 5, ..tls_config(&world.pki.files("svc-compliance")) }).unwrap();
     let mut published = client.published();
     let watching = client.watch(&stop);
     world.pki.issue("svc-compliance").unwrap();
@@ -373,15 +422,20 @@ async fn health_is_per_dependency_and_overall() {
 #[tokio::test]
 async fn reflection_lists_the_contracts() {
     use tonic_reflection::pb::v1::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
-        server_reflection_response::MessageResponse,
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
     };
     let world = World::new();
     let running = start(world.server(), Echo::new().service()).await;
-    let mut client = ServerReflectionClient::new(channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-feeds")));
-    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
+    let mut client =
+        ServerReflectionClient::new(channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-feeds")));
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
     let mut answers = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
-    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response else {
+    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response
+    else {
         panic!("not a list");
     };
     assert!(list.service.iter().any(|service| service.name == "dalp.signer.v1.SignerService"), "{list:?}");
@@ -419,19 +473,23 @@ async fn a_stop_lets_requests_in_flight_finish() {
     let echo = Echo::new();
     let running = start(world.server(), echo.service()).await;
     let tls = client_tls(&world.pki, "svc-compliance");
-    let in_flight = tokio::spawn(call(channel(running.address, "svc-signer", &tls), "/test.v1.Echo/Wait", HealthCheckRequest::default()));
+    let in_flight = tokio::spawn(call(
+        channel(running.address, "svc-signer", &tls),
+        "/test.v1.Echo/Wait",
+        HealthCheckRequest::default(),
+    ));
     echo.entered.acquire().await.unwrap().forget();
     running.stop.request();
     echo.released.add_permits(1);
     in_flight.await.unwrap().unwrap();
     running.task.await.unwrap();
     assert!(!running.health.is_serving().await);
-    assert_not_connected(say(channel(running.address, "svc-signer", &tls)).await);
+    assert_eq!(TcpStream::connect(running.address).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]
 async fn addresses_are_announced_and_metrics_served() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncWriteExt as _;
     let world = World::new();
     let mut config = server_config(&world.pki.files("svc-signer"));
     config.address_file = Some(world.dir.path().join("address"));
@@ -449,6 +507,9 @@ async fn addresses_are_announced_and_metrics_served() {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
-    assert!(text.contains("grpc_server_requests_total{service=\"svc-signer\",method=\"/test.v1.Echo/Say\",code=\"OK\"}"), "{text}");
+    assert!(
+        text.contains("grpc_server_requests_total{service=\"svc-signer\",method=\"/test.v1.Echo/Say\",code=\"OK\"}"),
+        "{text}"
+    );
     assert!(text.contains("grpc_server_duration_seconds_bucket"), "{text}");
 }

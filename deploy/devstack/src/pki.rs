@@ -55,11 +55,15 @@ impl DevPki {
     pub fn create(dir: &Path, services: &[&str]) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = named("DALP development root");
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        // A name of its own, so that a certificate of another stack is refused as of an unknown issuer, not as forged.
+        let mark: String = params.key_identifier(&key).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        params.distinguished_name = named(&format!("DALP development root {mark}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         validity(&mut params);
-        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().map_err(io::Error::other)?).map_err(io::Error::other)?;
+        let root = CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)?;
         let mut pki = Self { dir: dir.to_owned(), root, next_serial: 1, serials: BTreeMap::new(), revoked: Vec::new() };
         write(&pki.dir.join("ca.pem"), &pki.root.pem(), false)?;
         pki.write_crl()?;

@@ -70,7 +70,8 @@ impl FromStr for SecretRef {
     type Err = SecretError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_name =
+            |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         match text.split_once(':') {
             Some(("file", path)) if !path.trim().is_empty() => Ok(Self::File(PathBuf::from(path))),
             Some(("env", name)) if is_name(name) => Ok(Self::Env(name.to_owned())),

@@ -189,7 +189,9 @@ impl Validate for TelemetryConfig {
             problems.push("log_filter", format!("is not a tracing filter such as info,svc_signer=debug: {error}"));
         }
         if let Some(endpoint) = &self.otlp_endpoint
-            && !endpoint.parse::<http::Uri>().is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some())
+            && !endpoint
+                .parse::<http::Uri>()
+                .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some())
         {
             problems.push("otlp_endpoint", "must be the http:// address of an OTLP gRPC collector");
         }

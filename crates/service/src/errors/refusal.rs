@@ -153,7 +153,9 @@ impl Refusal {
             metadata: info.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             violations: details
                 .bad_request()
-                .map(|bad| bad.field_violations.iter().map(|one| (one.field.clone(), one.description.clone())).collect())
+                .map(|bad| {
+                    bad.field_violations.iter().map(|one| (one.field.clone(), one.description.clone())).collect()
+                })
                 .unwrap_or_default(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
         })
@@ -182,7 +184,9 @@ impl Refusal {
             Code::Unavailable | Code::Unknown | Code::Cancelled => {
                 Self::new(Reason::UpstreamUnavailable, format!("{upstream} cannot be reached"))
             }
-            Code::Unimplemented => Self::new(Reason::NotImplemented, format!("{upstream} does not implement this call")),
+            Code::Unimplemented => {
+                Self::new(Reason::NotImplemented, format!("{upstream} does not implement this call"))
+            }
             _ => Self::new(Reason::Internal, format!("{upstream} failed")),
         }
         .meta("upstream", upstream)
@@ -284,7 +288,9 @@ mod tests {
     fn an_upstream_without_a_reason_is_named() {
         let refusal = Refusal::from_upstream("svc-signer", Status::unavailable("tcp connect error"));
         assert_eq!(refusal.reason(), Reason::UpstreamUnavailable);
-        assert!(refusal.to_status().get_details_error_info().is_some_and(|info| info.metadata["upstream"] == "svc-signer"));
+        assert!(
+            refusal.to_status().get_details_error_info().is_some_and(|info| info.metadata["upstream"] == "svc-signer")
+        );
         let passed_on = Refusal::from_upstream("svc-signer", Refusal::new(Reason::PolicyDenied, "cap").to_status());
         assert_eq!(passed_on.reason(), Reason::PolicyDenied);
     }

@@ -28,7 +28,13 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
     {
         tokio::spawn(metrics_endpoint::serve(listener, handle, background.clone()));
     }
-    let pipeline = Pipeline::new(server.name, service, server.infrastructure, Arc::clone(&server.policy), server.config.max_message_bytes);
+    let pipeline = Pipeline::new(
+        server.name,
+        service,
+        server.infrastructure,
+        Arc::clone(&server.policy),
+        server.config.max_message_bytes,
+    );
     let connections = TaskTracker::new();
     let abandon = Stop::new();
     loop {
@@ -62,7 +68,10 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
     connections.close();
     let drain = Duration::from_millis(server.config.drain_ms);
     if timeout(drain, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests still in flight at the end of the drain time are dropped");
+        tracing::warn!(
+            connections = connections.len(),
+            "requests still in flight at the end of the drain time are dropped"
+        );
         abandon.request();
         connections.wait().await;
     }
@@ -96,7 +105,10 @@ impl Connection {
             () = self.stop.requested() => return,
         };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let peer = match certificate.map(|der| PeerIdentity::from_certificate(der, published.spiffe.trust_domain())).transpose() {
+        let peer = match certificate
+            .map(|der| PeerIdentity::from_certificate(der, published.spiffe.trust_domain()))
+            .transpose()
+        {
             Ok(peer) => peer,
             Err(error) => return refused(error.to_string()),
         };

@@ -54,7 +54,12 @@ impl<S: GrpcService> Pipeline<S> {
         Self { service, shared: Arc::new(Shared { name, infrastructure, policy, max_message_bytes }) }
     }
 
-    pub(super) async fn handle(self, request: Request<Incoming>, peer: Option<PeerIdentity>, remote: SocketAddr) -> Response<Body> {
+    pub(super) async fn handle(
+        self,
+        request: Request<Incoming>,
+        peer: Option<PeerIdentity>,
+        remote: SocketAddr,
+    ) -> Response<Body> {
         let started = Instant::now();
         let path = request.uri().path().to_owned();
         let name = self.shared.name;
@@ -72,12 +77,16 @@ impl<S: GrpcService> Pipeline<S> {
         let in_flight = InFlight::enter(name);
         let response = self.answer(request, peer, &path).instrument(span).await;
         // Paths no method answers to would be unbounded label values.
-        let unknown = matches!(code_of(response.headers()), Some(Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated));
+        let unknown = matches!(
+            code_of(response.headers()),
+            Some(Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated)
+        );
         let method = if unknown { OTHER.to_owned() } else { path };
         let finished = move |code: Code| {
             let _leaves_now = in_flight;
             let seconds = started.elapsed().as_secs_f64();
-            metrics::histogram!(names::GRPC_SERVER_DURATION_SECONDS, "service" => name, "method" => method.clone()).record(seconds);
+            metrics::histogram!(names::GRPC_SERVER_DURATION_SECONDS, "service" => name, "method" => method.clone())
+                .record(seconds);
             metrics::counter!(names::GRPC_SERVER_REQUESTS_TOTAL, "service" => name, "method" => method, "code" => code_name(code)).increment(1);
         };
         match code_of(response.headers()) {
@@ -97,7 +106,8 @@ impl<S: GrpcService> Pipeline<S> {
         }
         let deadline = Deadline::from_headers(request.headers());
         let too_large = Arc::new(OnceLock::new());
-        let mut request = request.map(|body| Body::new(LimitedBody::new(body, self.shared.max_message_bytes, Arc::clone(&too_large))));
+        let mut request = request
+            .map(|body| Body::new(LimitedBody::new(body, self.shared.max_message_bytes, Arc::clone(&too_large))));
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -126,7 +136,8 @@ impl<S: GrpcService> Pipeline<S> {
             (None, Ok(Ok(response))) => response,
             (None, Ok(Err(_panic))) => {
                 tracing::error!("the request panicked");
-                Refusal::new(Reason::Internal, "an internal failure; the log holds the details under this trace").to_response()
+                Refusal::new(Reason::Internal, "an internal failure; the log holds the details under this trace")
+                    .to_response()
             }
             (None, Err(_elapsed)) => {
                 Refusal::new(Reason::Deadline, "the deadline passed before the answer was ready").to_response()

@@ -92,7 +92,9 @@ impl PeerPolicy {
             return Ok(());
         }
         let name = peer.map_or_else(|| "without a certificate".to_owned(), ToString::to_string);
-        Err(Refusal::new(Reason::PeerNotAllowed, "this peer may not call this method").meta("peer", name).meta("method", path))
+        Err(Refusal::new(Reason::PeerNotAllowed, "this peer may not call this method")
+            .meta("peer", name)
+            .meta("method", path))
     }
 }
 

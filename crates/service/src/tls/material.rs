@@ -88,7 +88,8 @@ impl Material {
         let chain: Vec<CertificateDer<'static>> = all(&config.certificate, "certificate", &read(&config.certificate)?)?;
         let key = PrivateKeyDer::from_pem_slice(&read(&config.key)?)
             .map_err(|_| TlsError::Unusable { path: config.key.clone(), expected: "private key" })?;
-        let anchors: Vec<CertificateDer<'static>> = all(&config.trust_anchors, "certificate", &read(&config.trust_anchors)?)?;
+        let anchors: Vec<CertificateDer<'static>> =
+            all(&config.trust_anchors, "certificate", &read(&config.trust_anchors)?)?;
         let crls = match &config.crl {
             Some(path) => all(path, "revocation list", &read(path)?)?,
             None => Vec::new(),
@@ -97,7 +98,9 @@ impl Material {
         for anchor in anchors {
             roots.add(anchor).map_err(|source| TlsError::TrustAnchor { path: config.trust_anchors.clone(), source })?;
         }
-        let leaf = chain.first().ok_or_else(|| TlsError::Unusable { path: config.certificate.clone(), expected: "certificate" })?;
+        let leaf = chain
+            .first()
+            .ok_or_else(|| TlsError::Unusable { path: config.certificate.clone(), expected: "certificate" })?;
         let spiffe = spiffe_of_certificate(leaf).map_err(TlsError::Identity)?;
         let material = Self { spiffe, roots: Arc::new(roots), crls, key, fingerprint: hasher.finish(), chain };
         material.prove()?;

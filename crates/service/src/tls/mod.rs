@@ -97,7 +97,9 @@ impl ClientTls {
     /// Loads the material this process shows to the services it calls.
     pub fn load(config: &TlsConfig) -> Result<Self, TlsError> {
         let material = Material::load(config)?;
-        Ok(Self { inner: Arc::new(ClientInner { config: config.clone(), published: watch::Sender::new(Arc::new(material)) }) })
+        Ok(Self {
+            inner: Arc::new(ClientInner { config: config.clone(), published: watch::Sender::new(Arc::new(material)) }),
+        })
     }
 
     /// Reads the files again. `Ok(true)` when something new was published; on an error the old material stays.
@@ -186,7 +188,11 @@ async fn poll(stop: Stop, interval: Duration, side: &'static str, reload: impl F
             Err(error) => {
                 metrics::counter!(names::TLS_RELOADS_TOTAL, "side" => side, "outcome" => "refused").increment(1);
                 if !failing {
-                    tracing::error!(side, error = &error as &dyn std::error::Error, "new certificate material refused, the old one stays");
+                    tracing::error!(
+                        side,
+                        error = &error as &dyn std::error::Error,
+                        "new certificate material refused, the old one stays"
+                    );
                 }
                 failing = true;
             }

@@ -100,10 +100,8 @@ contract Identity is IdentityState, IERC735, IClaimIssuer, IClaimLiveness, IIden
             if (!_isIssuerSide(issuer)) revert IdentityUnauthorized(msg.sender);
             // Without this, anybody could deploy an issuer and litter identities with claims.
             address registry = SYSTEM.get(Names.IDENTITY_REGISTRY);
-            if (
-                registry == address(0)
-                    || !IIdentityRegistryPolicy(registry).isTrustedFor(issuer, topic, address(this))
-            ) revert IdentityIssuerNotTrusted(issuer, topic);
+            if (registry == address(0) || !IIdentityRegistryPolicy(registry).isTrustedFor(issuer, topic, address(this)))
+            revert IdentityIssuerNotTrusted(issuer, topic);
             pushed = true;
         }
         return _storeClaim(topic, issuer, signature, data, uri, pushed);
@@ -171,7 +169,8 @@ contract Identity is IdentityState, IERC735, IClaimIssuer, IClaimLiveness, IIden
     /// real claim to the registry; `barSubject` readmits it. Reverts when the claim shown is not one of this issuer.
     function revokeClaim(bytes32 claimId, address identity) external returns (bool) {
         _onlyIssuerKeys();
-        (uint256 topic,, address issuer, bytes memory signature, bytes memory data,) = IERC735(identity).getClaim(claimId);
+        (uint256 topic,, address issuer, bytes memory signature, bytes memory data,) =
+            IERC735(identity).getClaim(claimId);
         // The id binds the topic to this issuer, so the topic is true even when the rest is a decoy.
         if (issuer != address(this) || ClaimData.claimId(address(this), topic) != claimId) {
             revert IdentityClaimMismatch(claimId);

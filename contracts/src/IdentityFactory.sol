@@ -69,7 +69,9 @@ contract IdentityFactory is IIdentityFactory {
         ClaimInput[] memory claims,
         bool pushed
     ) private returns (address identity) {
-        if (subject == address(0) || manager == address(0)) revert IdentityFactoryZeroAddress();
+        if (subject == address(0) || manager == address(0)) {
+            revert IdentityFactoryZeroAddress();
+        }
         // Asked first: a second deployment to the same address would burn all gas of the transaction.
         identity = Clones.predictDeterministicAddress(implementation, cloneSalt);
         if (subjectOf[identity] != address(0)) revert IdentityFactoryExists(identity);

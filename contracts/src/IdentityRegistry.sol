@@ -267,8 +267,7 @@ contract IdentityRegistry is IIdentityRegistry, IIdentityRegistryStorage, ClaimC
         if (wallet == address(0) || identity_ == address(0)) revert RegistryZeroAddress();
         if (_registrations[wallet].identity != address(0)) revert RegistryAlreadyRegistered(wallet);
         if (_successors[wallet] != address(0)) revert RegistryWalletRecovered(wallet);
-        _registrations[wallet] =
-            Registration({identity: identity_, country: country, native: _isNative(identity_)});
+        _registrations[wallet] = Registration({identity: identity_, country: country, native: _isNative(identity_)});
         emit IdentityRegistered(wallet, identity_);
         emit IdentityStored(wallet, identity_);
     }

@@ -36,9 +36,8 @@ contract IdentityFactoryTest is IdentityFixture {
     function test_forged_claim_at_creation_reverts() public {
         address wallet = vm.addr(0xD00D);
         ClaimInput[] memory claims = new ClaimInput[](1);
-        claims[0] = ClaimInput(
-            KYC, address(issuer), sign(HOLDER_KEY, factory.predict(wallet, "s"), KYC, "kyc"), "kyc", ""
-        );
+        claims[0] =
+            ClaimInput(KYC, address(issuer), sign(HOLDER_KEY, factory.predict(wallet, "s"), KYC, "kyc"), "kyc", "");
         vm.prank(manager);
         vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimInvalid.selector, address(issuer), KYC));
         factory.create(wallet, "s", claims);

@@ -23,8 +23,7 @@ contract IdentityRegistryTest is IdentityFixture {
         assertEq(bytes32(type(IClaimTopicsRegistry).interfaceId), bytes32(bytes4(0x10928b13)), "topics");
         assertEq(bytes32(type(IAgentRole).interfaceId), bytes32(bytes4(0x0cba0fa8)), "agent");
         assertEq(bytes32(type(IERC173).interfaceId), bytes32(bytes4(0x7f5828d0)), "owner");
-        bytes4[6] memory ids =
-            [bytes4(0x8ff89f73), 0x57defe0d, 0xb0f773b8, 0x10928b13, 0x0cba0fa8, 0x7f5828d0];
+        bytes4[6] memory ids = [bytes4(0x8ff89f73), 0x57defe0d, 0xb0f773b8, 0x10928b13, 0x0cba0fa8, 0x7f5828d0];
         for (uint256 i = 0; i < ids.length; ++i) {
             assertTrue(IERC165(address(registry)).supportsInterface(ids[i]), "supported");
         }

@@ -7,7 +7,8 @@ import {IIdentityErrors} from "../interfaces/IIdentity.sol";
 /// @title ERC-734 keys with exact purposes
 /// @notice One storage word per key, so that "does this key hold CLAIM" is one read on the transfer path. The number of keys
 /// is bounded, so that recovery, which walks them, cannot be blocked by a thief who adds keys.
-abstract contract KeyRing is IIdentityErrors {    uint256 internal constant MANAGEMENT = 1;
+abstract contract KeyRing is IIdentityErrors {
+    uint256 internal constant MANAGEMENT = 1;
     uint256 internal constant ACTION = 2;
     uint256 internal constant CLAIM = 3;
     uint256 internal constant KEY_TYPE_ECDSA = 1;

@@ -22,7 +22,9 @@ interface IIdentityRegistry {
     function updateCountry(address _userAddress, uint16 _country) external;
     function updateIdentity(address _userAddress, address _identity) external;
     function batchRegisterIdentity(
-        address[] calldata _userAddresses, address[] calldata _identities, uint16[] calldata _countries
+        address[] calldata _userAddresses,
+        address[] calldata _identities,
+        uint16[] calldata _countries
     ) external;
     function contains(address _userAddress) external view returns (bool);
     function isVerified(address _userAddress) external view returns (bool);

@@ -112,5 +112,9 @@ interface IIdentityRegistryPolicy is IRegistryQuestions, IRegistryAdministration
 
 /// @notice Everything the merged registry answers to.
 interface IMergedIdentityRegistry is
-    IIdentityRegistry, IIdentityRegistryStorage, ITrustedIssuersRegistry, IClaimTopicsRegistry, IIdentityRegistryPolicy
+    IIdentityRegistry,
+    IIdentityRegistryStorage,
+    ITrustedIssuersRegistry,
+    IClaimTopicsRegistry,
+    IIdentityRegistryPolicy
 {}

@@ -17,6 +17,9 @@ import {PolicyReader} from "./PolicyReader.sol";
 /// is read whole and judged by the trusted issuer, never by the issuer it names. Nothing is cached, so revocation, key removal,
 /// loss of trust and expiry bite on the next call.
 abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
+    /// @dev `ClaimExpression.allOf(1)`.
+    uint256 private constant ONE_TOPIC = 0x111;
+
     /* QUESTIONS */
 
     /// @inheritdoc IRegistryQuestions
@@ -73,6 +76,11 @@ abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
         if (holder.identity == address(0)) return IdentityReasons.NOT_REGISTERED;
         uint256 groups = ClaimExpression.groupCount(expression);
         if (groups == 0) return IdentityReasons.POLICY_EMPTY;
+        // The commonest policy, one required topic, needs none of the bookkeeping below.
+        if (expression == ONE_TOPIC && topics.length == 1) {
+            (first,) = _checkTopic(holder.identity, holder.native, topics[0]);
+            return first;
+        }
         // Each topic is checked at most once, however many groups name it.
         bytes32[] memory answers = new bytes32[](topics.length);
         uint256 asked;
@@ -118,13 +126,11 @@ abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
         if (reason == IdentityReasons.CLAIM_MISSING) reason = _whyMissing(identityAddress, topic);
     }
 
-    function _checkIssuers(
-        TopicTrust storage trust,
-        address identityAddress,
-        bool native,
-        uint256 topic,
-        bytes32 worst
-    ) private view returns (bytes32, address) {
+    function _checkIssuers(TopicTrust storage trust, address identityAddress, bool native, uint256 topic, bytes32 worst)
+        private
+        view
+        returns (bytes32, address)
+    {
         uint256 count = trust.count;
         for (uint256 i = 0; i < count; ++i) {
             IssuerRef memory ref = _at(trust, i);
@@ -173,5 +179,4 @@ abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
     function holdsAnyClaim(address identityAddress, uint256 topic) external view returns (bool) {
         return IERC735(identityAddress).getClaimIdsByTopic(topic).length != 0;
     }
-
 }

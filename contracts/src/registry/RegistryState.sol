@@ -16,9 +16,11 @@ abstract contract RegistryState is IRegistryErrors {
         bool live;
     }
 
-    /// @dev The first issuer shares a slot with the count: one read settles the common case of one issuer per topic.
+    /// @dev The first issuer shares a slot with the count: one read settles the common case of one issuer per topic. It is
+    /// spelt out because a nested struct would take a slot of its own.
     struct TopicTrust {
-        IssuerRef first;
+        address firstIssuer;
+        bool firstLive;
         uint8 count;
         bool retired;
         IssuerRef[] others;
@@ -69,6 +71,7 @@ abstract contract RegistryState is IRegistryErrors {
     }
 
     function _at(TopicTrust storage trust, uint256 index) internal view returns (IssuerRef memory) {
-        return index == 0 ? trust.first : trust.others[index - 1];
+        if (index == 0) return IssuerRef({issuer: trust.firstIssuer, live: trust.firstLive});
+        return trust.others[index - 1];
     }
 }

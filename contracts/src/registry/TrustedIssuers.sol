@@ -122,14 +122,13 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry, IRe
         if (topics.length == 0) revert RegistryNoTopics();
         if (topics.length > MAX_ISSUER_TOPICS) revert RegistryTooManyTopics();
         IssuerRef memory ref = IssuerRef({
-            issuer: issuer,
-            live: ERC165Checker.supportsInterface(issuer, type(IClaimLiveness).interfaceId)
+            issuer: issuer, live: ERC165Checker.supportsInterface(issuer, type(IClaimLiveness).interfaceId)
         });
         for (uint256 i = 0; i < topics.length; ++i) {
             _requireTopic(topics[i]);
             TopicTrust storage trust = _trust[subject][topics[i]];
             if (_isIn(trust, issuer)) revert RegistryTopicDuplicate(topics[i]);
-            if (trust.count == 0) trust.first = ref;
+            if (trust.count == 0) (trust.firstIssuer, trust.firstLive) = (issuer, ref.live);
             else trust.others.push(ref);
             ++trust.count;
         }
@@ -160,8 +159,8 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry, IRe
         uint256 index = 0;
         while (_at(trust, index).issuer != issuer) ++index;
         if (index == 0) {
-            if (last == 0) delete trust.first;
-            else trust.first = trust.others[last - 1];
+            IssuerRef memory next = last == 0 ? IssuerRef(address(0), false) : trust.others[last - 1];
+            (trust.firstIssuer, trust.firstLive) = (next.issuer, next.live);
         } else if (index != last) {
             trust.others[index - 1] = trust.others[last - 1];
         }

@@ -144,9 +144,14 @@ abstract contract IdentityFixture is TestBase {
         return addOwn(to, issuerWallet, topic, data);
     }
 
-    function sign(uint256 key, address identity, uint256 topic, bytes memory data) internal pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) =
-            vm.sign(key, MessageHashUtils.toEthSignedMessageHash(ClaimData.digestOf(identity, topic, data)));
+    function sign(uint256 key, address identity, uint256 topic, bytes memory data)
+        internal
+        pure
+        returns (bytes memory)
+    {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(
+            key, MessageHashUtils.toEthSignedMessageHash(ClaimData.digestOf(identity, topic, data))
+        );
         return abi.encodePacked(r, s, v);
     }
 

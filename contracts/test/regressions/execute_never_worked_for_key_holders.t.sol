@@ -90,7 +90,9 @@ contract ExecuteNeverWorkedForKeyHoldersTest is IdentityFixture {
         vm.prank(ACTOR);
         vm.expectRevert(
             abi.encodeWithSelector(
-                IIdentityErrors.IdentityExecutionFailed.selector, request, abi.encodeWithSelector(Target.Refused.selector)
+                IIdentityErrors.IdentityExecutionFailed.selector,
+                request,
+                abi.encodeWithSelector(Target.Refused.selector)
             )
         );
         id.approve(request, true);

@@ -27,7 +27,7 @@ use crate::{
 };
 
 const INFRASTRUCTURE: [&str; 2] = ["/grpc.health.v1.", "/grpc.reflection.v1."];
-/// Stands for every path that is not `/service/method`, or that was refused: an attacker must not make up label values.
+/// Stands for every path outside the contracts that was refused: an attacker must not make up label values.
 const OTHER: &str = "other";
 
 #[derive(Clone)]
@@ -41,6 +41,7 @@ struct Shared {
     infrastructure: Routes,
     policy: Arc<PeerPolicy>,
     max_message_bytes: usize,
+    methods: dalp_proto::Methods,
 }
 
 impl<S: GrpcService> Pipeline<S> {
@@ -51,7 +52,16 @@ impl<S: GrpcService> Pipeline<S> {
         policy: Arc<PeerPolicy>,
         max_message_bytes: usize,
     ) -> Self {
-        Self { service, shared: Arc::new(Shared { name, infrastructure, policy, max_message_bytes }) }
+        Self {
+            service,
+            shared: Arc::new(Shared {
+                name,
+                infrastructure,
+                policy,
+                max_message_bytes,
+                methods: dalp_proto::Methods::load(),
+            }),
+        }
     }
 
     pub(super) async fn handle(
@@ -74,6 +84,7 @@ impl<S: GrpcService> Pipeline<S> {
             %remote,
         );
         telemetry::set_parent(&span, request.headers());
+        let known = self.shared.methods.get(&path).is_some();
         let in_flight = InFlight::enter(name);
         let response = self.answer(request, peer, &path).instrument(span).await;
         // Paths no method answers to would be unbounded label values.
@@ -81,7 +92,7 @@ impl<S: GrpcService> Pipeline<S> {
             code_of(response.headers()),
             Some(Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated)
         );
-        let method = if unknown { OTHER.to_owned() } else { path };
+        let method = if unknown && !known { OTHER.to_owned() } else { path };
         let finished = move |code: Code| {
             let _leaves_now = in_flight;
             let seconds = started.elapsed().as_secs_f64();

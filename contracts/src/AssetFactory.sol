@@ -57,8 +57,7 @@ contract AssetFactory is IAssetFactory {
 
         address compliance = Clones.cloneDeterministic(COMPLIANCE_IMPLEMENTATION, salt);
         ITokenCompliance(compliance).initialize(token, config.rules);
-        address onchainID =
-            IIdentityFactory(SYSTEM.get(Names.IDENTITY_FACTORY)).createFor(token, config.owner);
+        address onchainID = IIdentityFactory(SYSTEM.get(Names.IDENTITY_FACTORY)).createFor(token, config.owner);
         address registry = SYSTEM.get(Names.IDENTITY_REGISTRY);
         if (config.policy.length != 0) IIdentityRegistryPolicy(registry).setPolicy(token, config.policy);
         emit AssetCreated(token, msg.sender, compliance, onchainID, config.salt, config.name, config.symbol);
@@ -69,9 +68,8 @@ contract AssetFactory is IAssetFactory {
     function createCompliance(address token, bytes32 salt) external returns (address compliance) {
         if (!_assets[token]) revert NotAnAsset(token);
         // Another shape than a creation's salt, so the two can never meet.
-        compliance = Clones.cloneDeterministic(
-            COMPLIANCE_IMPLEMENTATION, keccak256(abi.encode(msg.sender, token, salt))
-        );
+        compliance =
+            Clones.cloneDeterministic(COMPLIANCE_IMPLEMENTATION, keccak256(abi.encode(msg.sender, token, salt)));
         emit ComplianceCreated(token, compliance);
         ITokenCompliance(compliance).initialize(token, new RuleConfig[](0));
     }

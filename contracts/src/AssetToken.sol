@@ -6,8 +6,9 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {ERC20Upgradeable} from "@openzeppelin/contracts-upgradeable/token/ERC20/ERC20Upgradeable.sol";
-import {ERC20PermitUpgradeable} from
-    "@openzeppelin/contracts-upgradeable/token/ERC20/extensions/ERC20PermitUpgradeable.sol";
+import {
+    ERC20PermitUpgradeable
+} from "@openzeppelin/contracts-upgradeable/token/ERC20/extensions/ERC20PermitUpgradeable.sol";
 import {UUPSUpgradeable} from "@openzeppelin/contracts-upgradeable/proxy/utils/UUPSUpgradeable.sol";
 import {IAgentRole} from "./interfaces/IAgentRole.sol";
 import {IAssetRoles, IAssetToken, TokenInit} from "./interfaces/IAssetToken.sol";
@@ -29,19 +30,22 @@ import {AssetRoles} from "./Roles.sol";
 /// Order of checks, the same in `preview` and in enforcement: token state, recipient's identity, rules; first veto wins.
 ///
 /// Threat model: rules and registry are called before and after balances change and are chosen by governance; holders and
-/// recipients are never called. The total supply fits in 128 bits, so amounts pack and sums cannot overflow.
+/// recipients are never called. The total supply fits in 120 bits, so a holder packs into one word and sums cannot
+/// overflow. OpenZeppelin's ERC-20 is kept for everything but where balances lie (`_update`, `balanceOf`, `totalSupply`).
 contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpgradeable, UUPSUpgradeable {
     /// Time between announcing an upgrade and applying it.
     uint256 public constant UPGRADE_DELAY = 2 days;
 
     uint256 private constant AGENT_ROLES = AssetRoles.SUPPLY | AssetRoles.CUSTODIAN | AssetRoles.EMERGENCY;
-    uint256 private constant MAX_SUPPLY = type(uint128).max;
+    uint256 private constant MAX_SUPPLY = type(uint120).max;
     /// `IERC3643` without the functions of ERC-20.
     bytes4 private constant ERC3643_ID = 0xb97d944c;
 
-    struct Freeze {
-        bool account;
-        uint128 tokens;
+    /// All of a holder in one slot: a transfer then reads and writes one word per side, freezes included.
+    struct Account {
+        uint120 balance;
+        uint120 frozenTokens;
+        bool frozen;
     }
 
     /* STORAGE: only append; the parents keep theirs in ERC-7201 namespaces. */
@@ -54,7 +58,8 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
     address private _onchainID;
     string private _name;
     string private _symbol;
-    mapping(address account => Freeze) private _freezes;
+    mapping(address holder => Account) private _accounts;
+    uint256 private _supply;
     mapping(address account => uint256 mask) private _roles;
     bytes32 private _upgradeHash;
     uint256 private _upgradeNotBefore;
@@ -85,14 +90,14 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
         _symbol = init.symbol;
         _decimals = init.decimals;
         _onchainID = init.onchainID;
-        _paused = !init.unpause;
+        _paused = true;
         _emitInformation();
         _setRegistry(init.identityRegistry);
         _bindCompliance(init.compliance);
         _owner = init.owner;
         emit OwnershipTransferred(address(0), init.owner);
         _each(init.grantees, init.roles, _grant);
-        if (init.unpause) emit Unpaused(msg.sender);
+        if (init.unpause) _unpause();
         _each(init.mintTo, init.mintAmounts, _issue);
     }
 
@@ -132,6 +137,16 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
         return _decimals;
     }
 
+    /// @inheritdoc IERC20
+    function balanceOf(address account) public view override(ERC20Upgradeable, IERC20) returns (uint256) {
+        return _accounts[account].balance;
+    }
+
+    /// @inheritdoc IERC20
+    function totalSupply() public view override(ERC20Upgradeable, IERC20) returns (uint256) {
+        return _supply;
+    }
+
     /* PRE-CHECK */
 
     /// @inheritdoc IAssetToken
@@ -149,18 +164,19 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
     function stateReason(address from, address to, uint256 amount) public view returns (bytes32) {
         if (from == address(0)) {
             if (to == address(0)) return ReasonCodes.RECIPIENT_INVALID;
-            if (_freezes[to].account) return ReasonCodes.RECIPIENT_FROZEN;
-            return amount > MAX_SUPPLY - totalSupply() ? ReasonCodes.SUPPLY_TOO_LARGE : ReasonCodes.OK;
+            if (_accounts[to].frozen) return ReasonCodes.RECIPIENT_FROZEN;
+            return amount > MAX_SUPPLY - _supply ? ReasonCodes.SUPPLY_TOO_LARGE : ReasonCodes.OK;
         }
-        uint256 balance = balanceOf(from);
+        Account memory sender = _accounts[from];
         if (to != address(0)) {
             if (_paused) return ReasonCodes.TOKEN_PAUSED;
-            Freeze memory sender = _freezes[from];
-            if (sender.account) return ReasonCodes.SENDER_FROZEN;
-            if (_freezes[to].account) return ReasonCodes.RECIPIENT_FROZEN;
-            if (balance >= amount && balance - sender.tokens < amount) return ReasonCodes.FREE_BALANCE_TOO_LOW;
+            if (sender.frozen) return ReasonCodes.SENDER_FROZEN;
+            if (_accounts[to].frozen) return ReasonCodes.RECIPIENT_FROZEN;
+            if (sender.balance >= amount && sender.balance - sender.frozenTokens < amount) {
+                return ReasonCodes.FREE_BALANCE_TOO_LOW;
+            }
         }
-        return balance < amount ? ReasonCodes.BALANCE_TOO_LOW : ReasonCodes.OK;
+        return sender.balance < amount ? ReasonCodes.BALANCE_TOO_LOW : ReasonCodes.OK;
     }
 
     /* SUPPLY */
@@ -202,8 +218,7 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
         external
         onlyRole(AssetRoles.CUSTODIAN)
     {
-        _sameLength(fromList.length, toList.length);
-        _sameLength(fromList.length, amounts.length);
+        if (fromList.length != toList.length || toList.length != amounts.length) revert LengthMismatch();
         for (uint256 i; i < fromList.length; ++i) {
             _force(fromList[i], toList[i], amounts[i]);
         }
@@ -231,7 +246,10 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
     }
 
     /// @inheritdoc IERC3643
-    function batchFreezePartialTokens(address[] calldata accounts, uint256[] calldata amounts) external onlyRole(AssetRoles.CUSTODIAN) {
+    function batchFreezePartialTokens(address[] calldata accounts, uint256[] calldata amounts)
+        external
+        onlyRole(AssetRoles.CUSTODIAN)
+    {
         _each(accounts, amounts, _freezeTokens);
     }
 
@@ -241,7 +259,10 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
     }
 
     /// @inheritdoc IERC3643
-    function batchUnfreezePartialTokens(address[] calldata accounts, uint256[] calldata amounts) external onlyRole(AssetRoles.CUSTODIAN) {
+    function batchUnfreezePartialTokens(address[] calldata accounts, uint256[] calldata amounts)
+        external
+        onlyRole(AssetRoles.CUSTODIAN)
+    {
         _each(accounts, amounts, _unfreezeTokens);
     }
 
@@ -257,16 +278,16 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
         if (lostWallet == newWallet || !_mayRecover(lostWallet, newWallet, investorOnchainID)) {
             revert RecoveryRefused(lostWallet, newWallet, investorOnchainID);
         }
-        uint256 amount = balanceOf(lostWallet);
-        Freeze memory lost = _freezes[lostWallet];
-        if (amount == 0 && !lost.account) revert NothingToRecover(lostWallet);
+        Account memory lost = _accounts[lostWallet];
+        uint256 amount = lost.balance;
+        if (amount == 0 && !lost.frozen) revert NothingToRecover(lostWallet);
 
         _transfer(lostWallet, newWallet, amount);
-        if (lost.tokens != 0) {
-            _unfreezeTokens(lostWallet, lost.tokens);
-            _freezeTokens(newWallet, lost.tokens);
+        if (lost.frozenTokens != 0) {
+            _unfreezeTokens(lostWallet, lost.frozenTokens);
+            _freezeTokens(newWallet, lost.frozenTokens);
         }
-        if (lost.account && !_freezes[newWallet].account) _setFrozen(newWallet, true);
+        if (lost.frozen && !_accounts[newWallet].frozen) _setFrozen(newWallet, true);
         emit RecoverySuccess(lostWallet, newWallet, investorOnchainID);
         ICompliance(_compliance).transferred(lostWallet, newWallet, amount);
         return true;
@@ -274,12 +295,12 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     /// @inheritdoc IERC3643
     function isFrozen(address account) external view returns (bool) {
-        return _freezes[account].account;
+        return _accounts[account].frozen;
     }
 
     /// @inheritdoc IERC3643
     function getFrozenTokens(address account) external view returns (uint256) {
-        return _freezes[account].tokens;
+        return _accounts[account].frozenTokens;
     }
 
     /* EMERGENCY */
@@ -294,6 +315,10 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
     /// @inheritdoc IERC3643
     function unpause() external onlyRole(AssetRoles.EMERGENCY) {
         if (!_paused) revert NotPaused();
+        _unpause();
+    }
+
+    function _unpause() private {
         _paused = false;
         emit Unpaused(msg.sender);
     }
@@ -389,7 +414,7 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     /// @inheritdoc IAssetToken
     function revoke(address account, uint256 roleMask) external onlyOwner {
-        _revoke(account, roleMask);
+        _setRoles(account, roleMask, false);
     }
 
     /// @notice Gives an agent's roles (supply, custodian, emergency). Owner only. Emits `AgentAdded`, `RolesGranted`.
@@ -399,7 +424,7 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     /// @notice Takes an agent's roles. Owner only. Emits `AgentRemoved`, `RolesRevoked`.
     function removeAgent(address agent) external onlyOwner {
-        _revoke(agent, AGENT_ROLES);
+        _setRoles(agent, AGENT_ROLES, false);
     }
 
     /// @inheritdoc IAgentRole
@@ -441,18 +466,36 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     /// @inheritdoc IERC165
     function supportsInterface(bytes4 id) external pure returns (bool) {
-        return id == type(IERC165).interfaceId || id == type(IERC20).interfaceId || id == type(IERC20Metadata).interfaceId
-            || id == type(IERC20Permit).interfaceId || id == ERC3643_ID || id == type(IAgentRole).interfaceId
-            || id == type(IERC173).interfaceId || id == type(IAssetToken).interfaceId;
+        return id == type(IERC165).interfaceId || id == type(IERC20).interfaceId
+            || id == type(IERC20Metadata).interfaceId || id == type(IERC20Permit).interfaceId || id == ERC3643_ID
+            || id == type(IAgentRole).interfaceId || id == type(IERC173).interfaceId;
     }
 
     /* INTERNAL: movements */
 
-    function _each(
-        address[] calldata accounts,
-        uint256[] calldata amounts,
-        function(address, uint256) internal action
-    ) private {
+    /// @dev The one place that changes balances. Amounts are bounded by a balance or, for mints, by the supply cap that
+    /// `stateReason` enforces, so the casts below keep their value.
+    function _update(address from, address to, uint256 amount) internal override {
+        if (from == address(0)) {
+            _supply += amount;
+        } else {
+            uint256 balance = _accounts[from].balance;
+            if (balance < amount) revert ERC20InsufficientBalance(from, balance, amount);
+            // forge-lint: disable-next-line(unsafe-typecast)
+            _accounts[from].balance = uint120(balance - amount);
+        }
+        if (to == address(0)) {
+            _supply -= amount;
+        } else {
+            // forge-lint: disable-next-line(unsafe-typecast)
+            _accounts[to].balance += uint120(amount);
+        }
+        emit Transfer(from, to, amount);
+    }
+
+    function _each(address[] calldata accounts, uint256[] calldata amounts, function(address, uint256) internal action)
+        private
+    {
         _sameLength(accounts.length, amounts.length);
         for (uint256 i; i < accounts.length; ++i) {
             action(accounts[i], amounts[i]);
@@ -496,7 +539,7 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     /// @dev Uses free balance first; unfreezes only what is missing.
     function _freeUp(address account, uint256 amount) private {
-        uint256 free = _requireBalance(account, amount) - _freezes[account].tokens;
+        uint256 free = _requireBalance(account, amount) - _accounts[account].frozenTokens;
         if (amount > free) _unfreezeTokens(account, amount - free);
     }
 
@@ -528,25 +571,25 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
     /* INTERNAL: freezes, roles, texts */
 
     function _setFrozen(address account, bool freeze) private {
-        _freezes[account].account = freeze;
+        _accounts[account].frozen = freeze;
         emit AddressFrozen(account, freeze, msg.sender);
     }
 
     function _freezeTokens(address account, uint256 amount) private {
-        Freeze storage f = _freezes[account];
-        uint256 free = balanceOf(account) - f.tokens;
+        Account storage a = _accounts[account];
+        uint256 free = a.balance - a.frozenTokens;
         if (amount > free) revert FreeBalanceExceeded(account, free, amount);
-        // Bounded by the balance, which the supply cap keeps within 128 bits.
+        // Bounded by the balance, which the supply cap keeps within 120 bits.
         // forge-lint: disable-next-line(unsafe-typecast)
-        f.tokens += uint128(amount);
+        a.frozenTokens += uint120(amount);
         emit TokensFrozen(account, amount);
     }
 
     function _unfreezeTokens(address account, uint256 amount) private {
-        Freeze storage f = _freezes[account];
-        if (amount > f.tokens) revert FrozenAmountExceeded(account, f.tokens, amount);
+        Account storage a = _accounts[account];
+        if (amount > a.frozenTokens) revert FrozenAmountExceeded(account, a.frozenTokens, amount);
         // forge-lint: disable-next-line(unsafe-typecast)
-        f.tokens -= uint128(amount);
+        a.frozenTokens -= uint120(amount);
         emit TokensUnfrozen(account, amount);
     }
 
@@ -556,19 +599,19 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     function _grant(address account, uint256 mask) private {
         if (account == address(0)) revert InvalidAddress(account);
-        if (mask == 0 || mask > AssetRoles.ALL) revert InvalidRoles(mask);
-        uint256 before = _roles[account];
-        _roles[account] = before | mask;
-        emit RolesGranted(account, mask);
-        if (!_isAgent(before) && _isAgent(before | mask)) emit AgentAdded(account);
+        _setRoles(account, mask, true);
     }
 
-    function _revoke(address account, uint256 mask) private {
+    function _setRoles(address account, uint256 mask, bool give) private {
         if (mask == 0 || mask > AssetRoles.ALL) revert InvalidRoles(mask);
-        uint256 before = _roles[account];
-        _roles[account] = before & ~mask;
-        emit RolesRevoked(account, mask);
-        if (_isAgent(before) && !_isAgent(before & ~mask)) emit AgentRemoved(account);
+        uint256 old = _roles[account];
+        uint256 now_ = give ? old | mask : old & ~mask;
+        _roles[account] = now_;
+        if (give) emit RolesGranted(account, mask);
+        else emit RolesRevoked(account, mask);
+        if (_isAgent(old) == _isAgent(now_)) return;
+        if (give) emit AgentAdded(account);
+        else emit AgentRemoved(account);
     }
 
     function _isAgent(uint256 mask) private pure returns (bool) {

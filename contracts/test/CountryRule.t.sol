@@ -32,13 +32,9 @@ contract CountryRuleTest is Fixture {
 
     function test_unknown_country_is_refused_in_both_modes() public {
         countryRule.setParams(_countryParams(false, US));
-        assertEq(
-            countryRule.check(address(0), address(this), alice, bob, 1), ReasonCodes.COUNTRY_UNKNOWN, "no country"
-        );
+        assertEq(countryRule.check(address(0), address(this), alice, bob, 1), ReasonCodes.COUNTRY_UNKNOWN, "no country");
         countryRule.setParams(_countryParams(true, US));
-        assertEq(
-            countryRule.check(address(0), address(this), alice, bob, 1), ReasonCodes.COUNTRY_UNKNOWN, "no country"
-        );
+        assertEq(countryRule.check(address(0), address(this), alice, bob, 1), ReasonCodes.COUNTRY_UNKNOWN, "no country");
     }
 
     function test_bad_parameters_are_refused() public {

@@ -81,9 +81,7 @@ abstract contract Fixture is TestBase {
         topics = TopicSchemeRegistry(_deploy(type(TopicSchemeRegistry).creationCode, abi.encode(system)));
         address tokenCode = _deploy(type(AssetToken).creationCode, "");
         address complianceCode = _deploy(type(TokenCompliance).creationCode, "");
-        factory = AssetFactory(
-            _deploy(type(AssetFactory).creationCode, abi.encode(system, tokenCode, complianceCode))
-        );
+        factory = AssetFactory(_deploy(type(AssetFactory).creationCode, abi.encode(system, tokenCode, complianceCode)));
         countryRule = CountryRule(_deploy(type(CountryRule).creationCode, ""));
         claimRule = ClaimRule(_deploy(type(ClaimRule).creationCode, ""));
         Bootstrap(bootstrap).run(ISystem(address(system)), _book(), _systemGrants());

@@ -17,9 +17,7 @@ interface IERC3643 is IERC20 {
     );
     event IdentityRegistryAdded(address indexed _identityRegistry);
     event ComplianceAdded(address indexed _compliance);
-    event RecoverySuccess(
-        address indexed _lostWallet, address indexed _newWallet, address indexed _investorOnchainID
-    );
+    event RecoverySuccess(address indexed _lostWallet, address indexed _newWallet, address indexed _investorOnchainID);
     event AddressFrozen(address indexed _userAddress, bool indexed _isFrozen, address indexed _owner);
     event TokensFrozen(address indexed _userAddress, uint256 _amount);
     event TokensUnfrozen(address indexed _userAddress, uint256 _amount);

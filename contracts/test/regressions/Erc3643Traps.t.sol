@@ -139,7 +139,9 @@ contract Erc3643TrapsTest is Fixture {
         int256[3] memory sums;
         address[3] memory who = [alice, bob, NEW_WALLET];
         for (uint256 i; i < logs.length; ++i) {
-            if (logs[i].emitter != address(token) || logs[i].topics[0] != keccak256("Transfer(address,address,uint256)")) {
+            if (
+                logs[i].emitter != address(token) || logs[i].topics[0] != keccak256("Transfer(address,address,uint256)")
+            ) {
                 continue;
             }
             int256 amount = int256(abi.decode(logs[i].data, (uint256)));

@@ -1,2 +1,178 @@
 //! The isolated signer: the only component with key access.
+//!
+//! A request passes, in this order, the peer's certificate, its grant, the policy, the attestation, the watermark and the provider. `core` decides and
+//! computes without I/O, `providers` hold keys, `store` remembers, `edge` speaks protobuf.
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod core;
+pub mod edge;
+pub mod errors;
+pub mod keys;
+pub mod providers;
+pub mod signing;
+pub mod store;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use dalp_proto::signer::{key_service_server::KeyServiceServer, signer_service_server::SignerServiceServer};
+use dalp_service::{
+    caller::GATEWAY,
+    server::{HealthHandle, PeerPolicy, Routes, Server, ServerError},
+    stop::Stop,
+};
+use secrecy::ExposeSecret as _;
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use crate::{
+    config::{Attestation, SignerConfig},
+    edge::{key::KeyEdge, signer::SignerEdge},
+    providers::{Provider, ProviderKind, Providers, local::LocalProvider, pkcs11::Pkcs11Provider},
+    signing::Signer,
+    store::{Store, StoreError},
+};
+
+/// Name in certificates, logs and health.
+pub const NAME: &str = "svc-signer";
+/// The services that may ask for signatures.
+const DOMAIN_SERVICES: [&str; 4] = ["svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution"];
+/// How often dependencies are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the signer does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A secret cannot be read.
+    #[error("{0}")]
+    Secret(String),
+    /// Our own program cannot be found for the worker.
+    #[error("the path of this program is unknown")]
+    Program(#[source] std::io::Error),
+    /// The database settings are unusable.
+    #[error("the store cannot be prepared")]
+    Store(#[from] StoreError),
+    /// The listener does not come up.
+    #[error("the server does not start")]
+    Server(#[from] ServerError),
+}
+
+/// A running signer.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Where metrics are, if anywhere.
+    pub metrics_addr: Option<SocketAddr>,
+    /// Ends it.
+    pub stop: Stop,
+    served: JoinHandle<Result<(), ServerError>>,
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Waits until it has ended.
+    pub async fn join(self) -> Result<(), ServerError> {
+        self.served.await.unwrap_or(Ok(()))
+    }
+}
+
+/// Starts the signer; it runs until `stop` is requested. The database and the HSM may still be away: the signer listens, reports itself unhealthy,
+/// refuses with a retry hint and recovers by itself.
+pub async fn start(config: SignerConfig, stop: Stop) -> Result<Running, StartError> {
+    let store = Store::new(&config)?;
+    let providers = providers(&config, &store)?;
+    if config.signer.attestation == Attestation::Off {
+        tracing::warn!("attestation is off: payloads are signed without a compliance attestation; development only");
+    }
+    if config.signer.allow_mixed {
+        tracing::warn!("allow_mixed is on: a key's metadata chooses its provider");
+    }
+    let policy = PeerPolicy::deny_all()
+        .allow("/dalp.signer.v1.SignerService/", DOMAIN_SERVICES)
+        .allow("/dalp.signer.v1.KeyService/", [GATEWAY])
+        .allow("/dalp.signer.v1.KeyService/GetKey", DOMAIN_SERVICES)
+        .allow("/dalp.signer.v1.KeyService/GetKey", [GATEWAY]);
+    let server = Server::new(NAME, &config.server, policy).bind().await?;
+    let signer = Arc::new(Signer::new(&config, store.clone(), providers.clone()));
+    let routes = Routes::new(SignerServiceServer::new(SignerEdge::new(Arc::clone(&signer))))
+        .add_service(KeyServiceServer::new(KeyEdge::new(Arc::clone(&signer))));
+    let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
+    health.set("database", false).await;
+    for provider in providers.usable() {
+        health.set(provider.kind().as_str(), false).await;
+    }
+    let watch = tokio::spawn(watch(store.clone(), providers, health, Arc::clone(&signer)));
+    let served = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let served = server.serve(routes, &stop).await;
+            watch.abort();
+            store.close().await;
+            served
+        }
+    });
+    Ok(Running { addr, metrics_addr, stop, served })
+}
+
+fn providers(config: &SignerConfig, store: &Store) -> Result<Providers, StartError> {
+    let mut configured: Vec<Arc<dyn Provider>> = Vec::new();
+    if let Some(local) = config.local.as_ref().filter(|_| config.uses(ProviderKind::Local)) {
+        let key = local.key_encryption_key().map_err(|problem| StartError::Secret(format!("local.key_encryption_key: {problem}")))?;
+        configured.push(Arc::new(LocalProvider::new(&key)));
+    }
+    if let Some(pkcs11) = config.pkcs11.as_ref().filter(|_| config.uses(ProviderKind::Pkcs11)) {
+        let digest_key = config.signer.digest_key.resolve().map_err(|error| StartError::Secret(format!("signer.digest_key: {error}")))?;
+        let digest_key = Zeroizing::new(digest_key.expose_secret().as_bytes().to_vec());
+        let provider = Pkcs11Provider::new(pkcs11.clone(), worker_program(config)?, digest_key, Arc::new(store.clone()));
+        configured.push(Arc::new(provider));
+    }
+    Ok(Providers::new(config.signer.provider, config.signer.allow_mixed, configured))
+}
+
+fn worker_program(config: &SignerConfig) -> Result<PathBuf, StartError> {
+    match &config.worker_program {
+        Some(program) => Ok(program.clone()),
+        None => std::env::current_exe().map_err(StartError::Program),
+    }
+}
+
+/// Brings the schema up once the database is there, starts the sweep, and keeps reporting how the dependencies are.
+async fn watch(store: Store, providers: Providers, health: HealthHandle, signer: Arc<Signer>) {
+    let mut sweep = None;
+    loop {
+        let database = match &sweep {
+            None => match store.migrate().await {
+                Ok(()) => {
+                    let signer = Arc::clone(&signer);
+                    sweep = Some(AbortOnDrop(tokio::spawn(async move { signer.sweep().await })));
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "schema not ready");
+                    false
+                }
+            },
+            Some(_) => store.ping().await.is_ok(),
+        };
+        health.set("database", database).await;
+        for provider in providers.usable() {
+            // An HSM logs in through the latch in the database, so without the one there is not the other.
+            let ready = sweep.is_some() && provider.status().await.ready;
+            metrics::gauge!("dalp_signer_provider_ready", "provider" => provider.kind().as_str()).set(f64::from(u8::from(ready)));
+            health.set(provider.kind().as_str(), ready).await;
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+/// A task that does not outlive its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

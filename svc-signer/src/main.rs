@@ -1,3 +1,79 @@
 //! The isolated signer: the only component with key access.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use dalp_service::{
+    config::{self, ProcessEnvironment},
+    stop::Stop,
+    telemetry,
+};
+use svc_signer::{
+    NAME,
+    config::{ENVIRONMENT_PREFIX, SignerConfig},
+    providers::pkcs11,
+};
+
+#[derive(Parser)]
+#[command(name = NAME, version, about = "The isolated signer: the only component with key access")]
+struct Arguments {
+    /// Configuration file; see config.example.toml.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reads the configuration, lists every problem and ends.
+    CheckConfig,
+    /// Initialises a fresh token of a PKCS#11 module (development and tests).
+    InitToken {
+        /// The module.
+        #[arg(long)]
+        module: String,
+        /// Label of the new token.
+        #[arg(long)]
+        label: String,
+        /// File with the security officer's PIN.
+        #[arg(long)]
+        so_pin_file: PathBuf,
+        /// File with the user PIN.
+        #[arg(long)]
+        pin_file: PathBuf,
+    },
+    /// Holds one PKCS#11 partition; started by the signer, with a socket as standard input.
+    #[command(hide = true, name = "pkcs11-worker")]
+    Pkcs11Worker,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::Pkcs11Worker) => Ok(pkcs11::worker::run()),
+        Some(Command::InitToken { module, label, so_pin_file, pin_file }) => {
+            let read = |path: PathBuf| std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()));
+            let (so_pin, pin) = (read(so_pin_file)?, read(pin_file)?);
+            pkcs11::initialise_token(&module, &label, so_pin.trim_end(), pin.trim_end()).map_err(anyhow::Error::msg)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        command => {
+            let config: SignerConfig = config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
+            if matches!(command, Some(Command::CheckConfig)) {
+                return Ok(ExitCode::SUCCESS);
+            }
+            serve(config)
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(config: SignerConfig) -> anyhow::Result<ExitCode> {
+    let _telemetry = telemetry::init(NAME, &config.telemetry)?;
+    let running = svc_signer::start(config, Stop::on_signals()).await?;
+    running.join().await?;
+    Ok(ExitCode::SUCCESS)
+}

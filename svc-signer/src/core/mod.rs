@@ -1,0 +1,8 @@
+//! The pure core: what a request means, whether it may be signed, and what leaves. No I/O, no clock of its own.
+
+pub mod digest;
+pub mod grants;
+pub mod payload;
+pub mod policy;
+pub mod signature;
+pub mod watermark;

@@ -1,0 +1,241 @@
+//! Messages to orders and back.
+
+use alloy::{
+    consensus::{TxEip1559, TxLegacy},
+    dyn_abi::TypedData,
+    primitives::TxKind,
+};
+use dalp_proto::signer as proto;
+use dalp_service::{
+    Refusal, TenantId,
+    fields::{self, Violations},
+};
+use prost_types::Timestamp;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    core::{
+        digest,
+        payload::{Claim, Payload, UnsignedTransaction},
+    },
+    signing::SignOrder,
+    store::{
+        keys::KeyRecord,
+        requests::{Status, StoredRequest},
+    },
+};
+
+/// Longest calldata; nodes take no larger transaction.
+const DATA_MAX_BYTES: usize = 128 * 1024;
+/// Longest claim data.
+const CLAIM_MAX_BYTES: usize = 64 * 1024;
+/// Longest document.
+const DOCUMENT_MAX_BYTES: usize = 256 * 1024;
+
+/// Reads a sign request; every field that is wrong is named.
+pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
+    let mut bad = Violations::new();
+    let request_id = uuid(&mut bad, "request_id", &request.request_id);
+    let tenant = tenant(&mut bad, "tenant", &request.tenant);
+    let signer = bad.check(fields::nonzero_address("signer", &request.signer));
+    let replaces = match request.replaces_request_id.as_str() {
+        "" => None,
+        id => uuid(&mut bad, "replaces_request_id", id),
+    };
+    let payload = match request.payload {
+        Some(proto::sign_request::Payload::EvmTransaction(tx)) => transaction(&mut bad, &tx).map(Payload::Transaction),
+        Some(proto::sign_request::Payload::Eip712(document)) => self::document(&mut bad, &document.document_json),
+        Some(proto::sign_request::Payload::Claim(claim)) => self::claim(&mut bad, &claim).map(Payload::Claim),
+        None => {
+            bad.push("payload", "exactly one of evm_transaction, eip712 and claim must be set");
+            None
+        }
+    };
+    if replaces.is_some() && !matches!(payload, Some(Payload::Transaction(_)) | None) {
+        bad.push("replaces_request_id", "only a transaction can replace another");
+    }
+    let digest = payload.as_ref().and_then(|payload| match payload.validate().and_then(|()| digest::digest(payload)) {
+        Ok(digest) => Some(digest),
+        Err(error) => {
+            let path = match payload {
+                Payload::Transaction(_) => "evm_transaction.chain_id",
+                Payload::Document(_) => "eip712.document_json",
+                Payload::Claim(_) => "claim",
+            };
+            bad.push(path, error.to_string());
+            None
+        }
+    });
+    bad.finish()?;
+    match (request_id, tenant, signer, payload, digest) {
+        (Some(request_id), Some(tenant), Some(signer), Some(payload), Some(digest)) => {
+            Ok(SignOrder { request_id, tenant, signer, payload, digest, replaces })
+        }
+        _ => Err(Refusal::internal("a field was neither read nor refused")),
+    }
+}
+
+/// Reads an id.
+pub fn request_id(path: &str, text: &str) -> Result<Uuid, Refusal> {
+    let mut bad = Violations::new();
+    let id = uuid(&mut bad, path, text);
+    bad.finish()?;
+    id.ok_or_else(|| Refusal::internal("an id was neither read nor refused"))
+}
+
+fn uuid(bad: &mut Violations, path: &str, text: &str) -> Option<Uuid> {
+    match Uuid::try_parse(text) {
+        Ok(id) if !id.is_nil() => Some(id),
+        _ => {
+            bad.push(path, "must be a UUID");
+            None
+        }
+    }
+}
+
+/// Reads a tenant.
+pub fn tenant(bad: &mut Violations, path: &str, text: &str) -> Option<String> {
+    match text.parse::<TenantId>() {
+        Ok(tenant) => Some(tenant.as_str().to_owned()),
+        Err(error) => {
+            bad.push(path, error.to_string());
+            None
+        }
+    }
+}
+
+fn transaction(bad: &mut Violations, tx: &proto::EvmTransaction) -> Option<UnsignedTransaction> {
+    let at = |field: &str| format!("evm_transaction.{field}");
+    if i64::try_from(tx.chain_id).is_err() {
+        bad.push(at("chain_id"), "must be below 2^63");
+    }
+    // EIP-2681 ends nonces at 2^64 - 2; a database ends them earlier and no account gets there.
+    if i64::try_from(tx.nonce).is_err() {
+        bad.push(at("nonce"), "must be below 2^63");
+    }
+    if tx.gas_limit == 0 {
+        bad.push(at("gas_limit"), "must be at least 1");
+    }
+    let value = bad.check(fields::amount(&at("value_wei"), &tx.value_wei));
+    let input = bad.check(fields::hex_bytes(&at("data"), if tx.data.is_empty() { "0x" } else { &tx.data }, DATA_MAX_BYTES));
+    let to = match tx.target.as_str() {
+        "" => {
+            if input.as_ref().is_some_and(|input| input.is_empty()) {
+                bad.push(at("target"), "is empty, which creates a contract, but there is no code in data");
+            }
+            Some(TxKind::Create)
+        }
+        target => bad.check(fields::address(&at("target"), target)).map(TxKind::Call),
+    };
+    let mut fee = |field: &str, text: &str| {
+        let path = at(field);
+        let value = bad.check(fields::amount(&path, text))?;
+        match u128::try_from(value) {
+            Ok(value) => Some(value),
+            Err(_) => {
+                bad.push(path, "must be below 2^128");
+                None
+            }
+        }
+    };
+    let legacy = !tx.gas_price_wei.is_empty();
+    if legacy {
+        let gas_price = fee("gas_price_wei", &tx.gas_price_wei)?;
+        if !tx.max_fee_per_gas_wei.is_empty() || !tx.max_priority_fee_per_gas_wei.is_empty() {
+            bad.push(at("gas_price_wei"), "excludes max_fee_per_gas_wei and max_priority_fee_per_gas_wei");
+        }
+        return Some(UnsignedTransaction::Legacy(TxLegacy {
+            // Chain id 0 stands here as it came, so that it is refused and not taken for "no EIP-155".
+            chain_id: Some(tx.chain_id),
+            nonce: tx.nonce,
+            gas_price,
+            gas_limit: tx.gas_limit,
+            to: to?,
+            value: value?,
+            input: input?,
+        }));
+    }
+    let max_fee_per_gas = fee("max_fee_per_gas_wei", &tx.max_fee_per_gas_wei);
+    let max_priority_fee_per_gas = fee("max_priority_fee_per_gas_wei", &tx.max_priority_fee_per_gas_wei);
+    let (max_fee_per_gas, max_priority_fee_per_gas) = (max_fee_per_gas?, max_priority_fee_per_gas?);
+    if max_priority_fee_per_gas > max_fee_per_gas {
+        bad.push(at("max_priority_fee_per_gas_wei"), "must not be above max_fee_per_gas_wei");
+    }
+    Some(UnsignedTransaction::Eip1559(TxEip1559 {
+        chain_id: tx.chain_id,
+        nonce: tx.nonce,
+        gas_limit: tx.gas_limit,
+        max_fee_per_gas,
+        max_priority_fee_per_gas,
+        to: to?,
+        value: value?,
+        access_list: Default::default(),
+        input: input?,
+    }))
+}
+
+fn document(bad: &mut Violations, json: &str) -> Option<Payload> {
+    const PATH: &str = "eip712.document_json";
+    if json.len() > DOCUMENT_MAX_BYTES {
+        bad.push(PATH, format!("has more than {DOCUMENT_MAX_BYTES} bytes"));
+        return None;
+    }
+    match serde_json::from_str::<TypedData>(json) {
+        Ok(document) => Some(Payload::Document(Box::new(document))),
+        Err(error) => {
+            bad.push(PATH, format!("is not an EIP-712 document with types, primaryType, domain and message: {error}"));
+            None
+        }
+    }
+}
+
+fn claim(bad: &mut Violations, claim: &proto::ClaimAttestation) -> Option<Claim> {
+    let identity = bad.check(fields::nonzero_address("claim.identity", &claim.identity));
+    let topic = bad.check(fields::bytes32("claim.topic", &claim.topic));
+    let data = bad.check(fields::hex_bytes("claim.data", if claim.data.is_empty() { "0x" } else { &claim.data }, CLAIM_MAX_BYTES));
+    Some(Claim { identity: identity?, topic: topic?, data: data? })
+}
+
+/// The outcome of a stored request as a message. Documents and claims carry the bare signature, transactions the signed bytes.
+#[must_use]
+pub fn outcome(request: &StoredRequest, provider: &str) -> proto::SignOutcome {
+    let hex = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| format!("0x{}", hex::encode(bytes))).unwrap_or_default();
+    let is_transaction = request.nonce.is_some();
+    proto::SignOutcome {
+        request_id: request.request_id.to_string(),
+        status: match request.status {
+            Status::Pending => proto::SignStatus::Pending,
+            Status::Approved => proto::SignStatus::Approved,
+            Status::Denied => proto::SignStatus::Denied,
+            Status::Expired => proto::SignStatus::Expired,
+            Status::Blocked => proto::SignStatus::Blocked,
+        }
+        .into(),
+        signature: if is_transaction { String::new() } else { hex(&request.signature) },
+        signed_transaction: hex(&request.signed_tx),
+        tx_hash: hex(&request.tx_hash),
+        provider: provider.to_owned(),
+        detail: request.detail.clone(),
+        error: request.error.clone(),
+        updated_at: Some(timestamp(request.updated_at)),
+    }
+}
+
+/// A key as a message.
+#[must_use]
+pub fn key(record: &KeyRecord) -> proto::Key {
+    proto::Key {
+        address: record.address.to_checksum(None),
+        wallet: record.name.wallet.clone(),
+        provider: record.provider.to_string(),
+        owner: record.owner.clone(),
+        public_key: format!("0x{}", hex::encode(record.public_key.serialize_uncompressed())),
+        disabled: record.disabled,
+        created_at: Some(timestamp(record.created_at)),
+    }
+}
+
+fn timestamp(at: OffsetDateTime) -> Timestamp {
+    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
+}

@@ -1,0 +1,137 @@
+//! `dalp.signer.v1.SignerService`.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use dalp_proto::signer::{
+    Intent, ListIntentsRequest, ListIntentsResponse, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse,
+    StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse, signer_service_server::SignerService,
+};
+use dalp_service::{
+    Reason, Refusal,
+    fields::{self, Violations},
+};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::{convert, peer_of};
+use crate::{errors::SignerError, signing::Signer, store::requests::StoredRequest};
+
+/// How often a watched request is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+
+/// The service.
+#[derive(Clone)]
+pub struct SignerEdge {
+    signer: Arc<Signer>,
+}
+
+// === impl SignerEdge ===
+
+impl SignerEdge {
+    /// Serves this signer.
+    #[must_use]
+    pub fn new(signer: Arc<Signer>) -> Self {
+        Self { signer }
+    }
+
+    /// A request that this peer may see: its own.
+    async fn find(&self, peer: &str, id: Uuid) -> Result<StoredRequest, Refusal> {
+        let found = self.signer.store().request(id).await.map_err(SignerError::from)?;
+        found.filter(|request| request.peer == peer).ok_or_else(|| SignerError::RequestNotFound.into())
+    }
+
+    async fn outcome(&self, request: &StoredRequest) -> Result<SignOutcome, Refusal> {
+        let key = self.signer.key(&request.tenant, request.signer).await?;
+        Ok(convert::outcome(request, key.provider.as_str()))
+    }
+}
+
+#[tonic::async_trait]
+impl SignerService for SignerEdge {
+    async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        let peer = peer_of(&request)?;
+        let order = convert::sign_order(request.into_inner())?;
+        let stored = self.signer.sign(&peer, order).await.map_err(Refusal::from)?;
+        Ok(Response::new(SignResponse { outcome: Some(self.outcome(&stored).await?) }))
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let peer = peer_of(&request)?;
+        let id = convert::request_id("request_id", &request.get_ref().request_id)?;
+        let found = self.find(&peer, id).await?;
+        Ok(Response::new(StatusResponse { outcome: Some(self.outcome(&found).await?) }))
+    }
+
+    type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<WatchStatusResponse, Status>> + Send>>;
+
+    async fn watch_status(&self, request: Request<WatchStatusRequest>) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let peer = peer_of(&request)?;
+        let id = convert::request_id("request_id", &request.get_ref().request_id)?;
+        let mut found = self.find(&peer, id).await?;
+        let (changes, stream) = tokio::sync::mpsc::channel(4);
+        let edge = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let (status, seen) = (found.status, (found.status, found.detail.clone(), found.error.clone()));
+                let change = edge.outcome(&found).await.map(|outcome| WatchStatusResponse { outcome: Some(outcome) });
+                if changes.send(change.map_err(Status::from)).await.is_err() || status.is_final() {
+                    return;
+                }
+                // A change may come from another replica, so the row is asked, not this process.
+                while (found.status, found.detail.clone(), found.error.clone()) == seen {
+                    tokio::select! {
+                        () = tokio::time::sleep(WATCH_EVERY) => {}
+                        () = changes.closed() => return,
+                    }
+                    match edge.find(&peer, id).await {
+                        Ok(now) => found = now,
+                        Err(refusal) => {
+                            let _ = changes.send(Err(refusal.into())).await;
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        let peer = peer_of(&request)?;
+        let id = convert::request_id("request_id", &request.get_ref().request_id)?;
+        self.signer.release(&peer, id).await.map_err(Refusal::from)?;
+        Ok(Response::new(ReleaseResponse {}))
+    }
+
+    async fn list_intents(&self, request: Request<ListIntentsRequest>) -> Result<Response<ListIntentsResponse>, Status> {
+        let peer = peer_of(&request)?;
+        // All services share the lanes, so one may see the intents of another; a peer without any grant may not.
+        if !self.signer.knows_peer(&peer) {
+            return Err(Refusal::new(Reason::GrantMissing, "the peer holds no grant").meta("peer", peer).into());
+        }
+        let request = request.into_inner();
+        let mut bad = Violations::new();
+        let tenant = convert::tenant(&mut bad, "tenant", &request.tenant);
+        let signer = bad.check(fields::nonzero_address("signer", &request.signer));
+        let chain_id = bad.check(fields::in_range("chain_id", request.chain_id, 1, i64::MAX.unsigned_abs()));
+        let from_nonce = bad.check(fields::in_range("from_nonce", request.from_nonce, 0, i64::MAX.unsigned_abs()));
+        bad.finish()?;
+        let (Some(tenant), Some(signer), Some(chain_id), Some(from_nonce)) = (tenant, signer, chain_id, from_nonce) else {
+            return Err(Refusal::internal("a field was neither read nor refused").into());
+        };
+        let found = self
+            .signer
+            .store()
+            .intents(&tenant, chain_id.cast_signed(), signer, from_nonce.cast_signed())
+            .await
+            .map_err(SignerError::from)
+            .map_err(Refusal::from)?;
+        let mut intents = Vec::with_capacity(found.len());
+        for intent in &found {
+            let nonce = intent.nonce.unwrap_or_default().unsigned_abs();
+            intents.push(Intent { nonce, outcome: Some(self.outcome(intent).await?) });
+        }
+        Ok(Response::new(ListIntentsResponse { intents }))
+    }
+}

@@ -1,0 +1,117 @@
+//! Why the signer refuses, and what that is on the wire.
+
+use alloy::primitives::Address;
+use dalp_service::{Reason, Refusal};
+
+use crate::{providers::{ProviderError, ProviderKind}, store::StoreError};
+
+/// A refusal or failure of the signer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignerError {
+    /// The tenant has no such key.
+    #[error("tenant {tenant} has no key {signer}")]
+    KeyNotFound {
+        /// Tenant.
+        tenant: String,
+        /// Address.
+        signer: Address,
+    },
+    /// The key signs nothing more.
+    #[error("key {0} is disabled")]
+    KeyDisabled(Address),
+    /// Another key has this wallet name.
+    #[error("another key of the tenant is called {0}")]
+    WalletTaken(String),
+    /// No grant covers the request.
+    #[error("{peer} holds no grant for this {kind} with this key, contract and function")]
+    GrantMissing {
+        /// The peer.
+        peer: String,
+        /// Kind of payload.
+        kind: &'static str,
+    },
+    /// A rule refuses.
+    #[error("rule {rule}: {why}")]
+    PolicyDenied {
+        /// The rule.
+        rule: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// There is no attestation over the payload.
+    #[error("the payload needs a compliance attestation")]
+    AttestationRequired,
+    /// The nonce is held by another request.
+    #[error("nonce {nonce} is held by another request")]
+    WatermarkConflict {
+        /// The nonce asked for.
+        nonce: i64,
+        /// The nonce after the highest one known.
+        next_nonce: i64,
+    },
+    /// The id stands for another payload.
+    #[error("the request id was used for another payload")]
+    RequestIdReused,
+    /// The idempotency key stands for another payload.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyKeyReused,
+    /// The peer made no such request.
+    #[error("there is no such request")]
+    RequestNotFound,
+    /// A request that is signed or undecided keeps its nonce.
+    #[error("only a finally refused, unsigned request gives its nonce back")]
+    ReleaseRefused,
+    /// Keys of this provider are not in use.
+    #[error("provider {0} is not active")]
+    ProviderNotActive(ProviderKind),
+    /// The provider failed.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The database failed.
+    #[error("the signer's store failed")]
+    Store(#[from] StoreError),
+}
+
+// === impl SignerError ===
+
+impl SignerError {
+    /// The reason in the catalogue.
+    #[must_use]
+    pub const fn code(&self) -> Reason {
+        match self {
+            Self::KeyNotFound { .. } => Reason::KeyNotFound,
+            Self::KeyDisabled(_) => Reason::KeyDisabled,
+            Self::WalletTaken(_) => Reason::KeyLabelTaken,
+            Self::GrantMissing { .. } => Reason::GrantMissing,
+            Self::PolicyDenied { .. } => Reason::PolicyDenied,
+            Self::AttestationRequired => Reason::AttestationRequired,
+            Self::WatermarkConflict { .. } | Self::ReleaseRefused => Reason::WatermarkConflict,
+            Self::RequestIdReused => Reason::RequestIdReused,
+            Self::IdempotencyKeyReused => Reason::IdempotencyKeyReused,
+            Self::RequestNotFound => Reason::NotFound,
+            Self::ProviderNotActive(_) => Reason::ProviderNotActive,
+            Self::Provider(ProviderError::Blocked(_)) => Reason::ProviderBlocked,
+            Self::Provider(ProviderError::Failed(_)) => Reason::ProviderFailed,
+            Self::Provider(_) => Reason::ProviderUnavailable,
+            Self::Store(StoreError::Unavailable(_)) => Reason::DatabaseUnavailable,
+            Self::Store(StoreError::Closed) => Reason::Stopping,
+            Self::Store(_) => Reason::Internal,
+        }
+    }
+}
+
+impl From<SignerError> for Refusal {
+    fn from(error: SignerError) -> Self {
+        let message = error.to_string();
+        let refusal = Self::new(error.code(), message);
+        match error {
+            SignerError::PolicyDenied { rule, .. } => refusal.meta("rule", rule),
+            SignerError::GrantMissing { peer, .. } => refusal.meta("peer", peer),
+            SignerError::WatermarkConflict { nonce, next_nonce } => refusal.meta("nonce", nonce).meta("next_nonce", next_nonce),
+            SignerError::Store(source @ (StoreError::Unavailable(_) | StoreError::Closed)) => refusal.source(source),
+            SignerError::Store(source) => Self::internal(source),
+            _ => refusal,
+        }
+    }
+}

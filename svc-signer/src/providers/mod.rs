@@ -1,0 +1,164 @@
+//! Where keys live. Each provider has a file here and a file of the same name under `config/`, and passes `tests/conformance.rs`.
+
+pub mod local;
+pub mod pkcs11;
+
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use alloy::primitives::B256;
+use async_trait::async_trait;
+use secp256k1::PublicKey;
+use serde::Deserialize;
+
+use crate::core::signature::RawSignature;
+
+/// The providers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderKind {
+    /// Envelope-encrypted keys in the signer's own database.
+    Local,
+    /// A hardware security module through PKCS#11.
+    Pkcs11,
+}
+
+/// A name that is no provider of this build.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("there is no provider called {0}")]
+pub struct UnknownProvider(pub String);
+
+/// What a key is for; a provider binds the key to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyName {
+    /// The tenant.
+    pub tenant: String,
+    /// The wallet, unique in the tenant.
+    pub wallet: String,
+}
+
+/// A fresh key.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Its public half.
+    pub public_key: PublicKey,
+    /// What the provider needs to find it again: a sealed blob, or an identifier inside the HSM.
+    pub material: Vec<u8>,
+}
+
+/// A key to sign with.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyHandle<'a> {
+    /// What it is for.
+    pub name: &'a KeyName,
+    /// What the provider returned when it was created.
+    pub material: &'a [u8],
+}
+
+/// A failure of a provider, by what happens next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProviderError {
+    /// A person has to act first, for instance present quorum keys. The request stays open until its deadline.
+    #[error("the provider waits for a person: {0}")]
+    Pending(String),
+    /// Nothing moves until an operator acts.
+    #[error("the provider is blocked: {0}")]
+    Blocked(String),
+    /// It cannot be reached now; the same request is tried again.
+    #[error("the provider cannot be reached: {0}")]
+    Unavailable(String),
+    /// It answered with a failure that repeating does not mend.
+    #[error("the provider failed: {0}")]
+    Failed(String),
+}
+
+/// How a provider is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderStatus {
+    /// Whether it can sign now.
+    pub ready: bool,
+    /// Detail for people.
+    pub detail: String,
+}
+
+/// Holds keys and signs digests that the core computed.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> ProviderKind;
+
+    /// Creates a key. A repeat with the same name may answer with the same key, so that a crash leaves no orphans.
+    async fn create(&self, name: &KeyName) -> Result<NewKey, ProviderError>;
+
+    /// Signs 32 bytes. The caller normalises and verifies the answer.
+    async fn sign(&self, key: KeyHandle<'_>, digest: B256) -> Result<RawSignature, ProviderError>;
+
+    /// How it is doing; may try to reconnect.
+    async fn status(&self) -> ProviderStatus;
+}
+
+/// The providers that are configured, and which of them may be used.
+#[derive(Clone)]
+pub struct Providers {
+    active: ProviderKind,
+    allow_mixed: bool,
+    configured: BTreeMap<ProviderKind, Arc<dyn Provider>>,
+}
+
+// === impl Providers ===
+
+impl Providers {
+    /// `active` must be among `configured`; the configuration check has seen to it.
+    #[must_use]
+    pub fn new(active: ProviderKind, allow_mixed: bool, configured: Vec<Arc<dyn Provider>>) -> Self {
+        Self { active, allow_mixed, configured: configured.into_iter().map(|provider| (provider.kind(), provider)).collect() }
+    }
+
+    /// The provider for a key of `kind`; `None` means that it is not active.
+    #[must_use]
+    pub fn select(&self, kind: ProviderKind) -> Option<&Arc<dyn Provider>> {
+        if kind == self.active || self.allow_mixed { self.configured.get(&kind) } else { None }
+    }
+
+    /// The provider that new keys go to.
+    #[must_use]
+    pub const fn active(&self) -> ProviderKind {
+        self.active
+    }
+
+    /// All that are usable.
+    pub fn usable(&self) -> impl Iterator<Item = &Arc<dyn Provider>> {
+        self.configured.values().filter(|provider| self.select(provider.kind()).is_some())
+    }
+}
+
+// === impl ProviderKind ===
+
+impl ProviderKind {
+    /// The name in configuration, database and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Pkcs11 => "pkcs11",
+        }
+    }
+}
+
+impl fmt::Display for ProviderKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ProviderKind {
+    type Err = UnknownProvider;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "local" => Ok(Self::Local),
+            "pkcs11" => Ok(Self::Pkcs11),
+            other => Err(UnknownProvider(other.to_owned())),
+        }
+    }
+}

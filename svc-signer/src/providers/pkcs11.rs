@@ -1,0 +1,300 @@
+//! Keys in a hardware security module through PKCS#11.
+//!
+//! The partition lives in a supervised child process (`pkcs11/worker.rs`). This end starts it, gives it the PIN over the socket, puts a deadline on each call
+//! and replaces it when it hangs, crashes or loses its device. A login is written down before it is tried, so that a wrong PIN is tried once and no more,
+//! whatever restarts: ten bad logins lock a Luna partition.
+
+mod child;
+pub mod codes;
+mod token;
+mod wire;
+pub mod worker;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use alloy::primitives::B256;
+use async_trait::async_trait;
+use hmac::{Hmac, Mac as _};
+use secp256k1::PublicKey;
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use self::{
+    child::{CallError, Worker},
+    codes::{Class, During},
+    wire::{Failure, Open, Reply, Request},
+};
+use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus};
+use crate::{config::pkcs11::Pkcs11Config, core::signature::RawSignature};
+
+/// How long a failed start is remembered before the next caller tries again.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// Whether a login may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// Try it; this was written down.
+    Go,
+    /// Another replica is trying right now.
+    Busy,
+    /// This PIN was refused, or its outcome is unknown too often.
+    Blocked,
+}
+
+/// How a login ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It worked, or it failed without counting against the PIN.
+    Cleared,
+    /// The PIN is wrong.
+    BadPin,
+    /// Nobody knows: the module hung or died.
+    Unknown,
+}
+
+/// The memory of logins, shared by replicas: a row per partition in the signer's database.
+#[async_trait]
+pub trait PinLatch: Send + Sync {
+    /// Writes down that a login will be tried with the PIN of this keyed digest. One that has not ended after `longest` will not any more.
+    async fn begin(&self, partition: &str, pin_digest: [u8; 32], longest: Duration) -> Result<Attempt, ProviderError>;
+    /// Writes down how it ended.
+    async fn end(&self, partition: &str, pin_digest: [u8; 32], ended: Ended) -> Result<(), ProviderError>;
+}
+
+/// One partition.
+pub struct Pkcs11Provider {
+    config: Pkcs11Config,
+    /// The program that has the `pkcs11-worker` subcommand.
+    program: PathBuf,
+    /// Makes PIN digests worthless without it: PINs are short.
+    digest_key: Zeroizing<Vec<u8>>,
+    latch: Arc<dyn PinLatch>,
+    worker: RwLock<Option<Arc<Worker>>>,
+    /// Serialises starts, and remembers why the last one failed.
+    start: tokio::sync::Mutex<Option<(Instant, ProviderError)>>,
+}
+
+/// A failed attempt to use a worker.
+enum Fault {
+    /// Repeat once on a fresh worker.
+    Restart(ProviderError),
+    /// Tell the caller.
+    Final(ProviderError),
+}
+
+// === impl Pkcs11Provider ===
+
+impl Pkcs11Provider {
+    /// Prepares a partition; the worker starts with the first use.
+    #[must_use]
+    pub fn new(config: Pkcs11Config, program: PathBuf, digest_key: Zeroizing<Vec<u8>>, latch: Arc<dyn PinLatch>) -> Self {
+        Self { config, program, digest_key, latch, worker: RwLock::default(), start: tokio::sync::Mutex::new(None) }
+    }
+
+    /// Process id of the worker, when there is one.
+    #[must_use]
+    pub fn worker_pid(&self) -> Option<u32> {
+        self.running().map(|worker| worker.pid())
+    }
+
+    /// What identifies the partition in the latch.
+    fn partition(&self) -> String {
+        format!("{}#{}", self.config.module.display(), self.config.token_label)
+    }
+
+    fn running(&self) -> Option<Arc<Worker>> {
+        self.worker.read().unwrap_or_else(PoisonError::into_inner).clone().filter(|worker| worker.is_alive())
+    }
+
+    /// The running worker, started if need be.
+    async fn worker(&self) -> Result<Arc<Worker>, ProviderError> {
+        if let Some(worker) = self.running() {
+            return Ok(worker);
+        }
+        let mut last = self.start.lock().await;
+        if let Some(worker) = self.running() {
+            return Ok(worker);
+        }
+        if let Some((at, error)) = last.as_ref()
+            && at.elapsed() < RESTART_PAUSE
+        {
+            return Err(error.clone());
+        }
+        match self.start_worker().await {
+            Ok(worker) => {
+                let worker = Arc::new(worker);
+                tracing::info!(partition = self.partition(), pid = worker.pid(), "partition opened");
+                metrics::counter!("dalp_signer_partition_starts_total", "outcome" => "opened").increment(1);
+                *last = None;
+                *self.worker.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&worker));
+                Ok(worker)
+            }
+            Err(error) => {
+                tracing::warn!(partition = self.partition(), %error, "partition not opened");
+                metrics::counter!("dalp_signer_partition_starts_total", "outcome" => "failed").increment(1);
+                *last = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_worker(&self) -> Result<Worker, ProviderError> {
+        // Read at each start, so that a corrected PIN file is enough to unblock the partition.
+        let pin = self.config.pin.resolve().map_err(|error| ProviderError::Unavailable(error.to_string()))?;
+        let mut keyed = Hmac::<Sha256>::new_from_slice(&self.digest_key).expect("HMAC takes keys of any length");
+        keyed.update(pin.expose_secret().as_bytes());
+        let pin_digest: [u8; 32] = keyed.finalize().into_bytes().into();
+        let partition = self.partition();
+        let longest = Duration::from_millis(self.config.login_deadline_ms);
+        match self.latch.begin(&partition, pin_digest, longest).await? {
+            Attempt::Go => {}
+            Attempt::Busy => return Err(ProviderError::Unavailable("another replica is logging in".to_owned())),
+            Attempt::Blocked => {
+                return Err(ProviderError::Blocked("this PIN was refused before; it is not tried again until it changes".to_owned()));
+            }
+        }
+        let worker = match Worker::spawn(&self.program, &self.config.environment) {
+            Ok(worker) => worker,
+            Err(error) => {
+                self.latch.end(&partition, pin_digest, Ended::Cleared).await?;
+                return Err(ProviderError::Unavailable(format!("the PKCS#11 worker does not start: {error}")));
+            }
+        };
+        let open = Request::Open(Open {
+            module: self.config.module.display().to_string(),
+            token_label: self.config.token_label.clone(),
+            crypto_user: self.config.crypto_user,
+            sessions: self.config.sessions,
+            pin: Zeroizing::new(pin.expose_secret().to_owned()),
+        });
+        match worker.call(&open, longest).await {
+            Ok(Reply::Opened) => {
+                self.latch.end(&partition, pin_digest, Ended::Cleared).await?;
+                Ok(worker)
+            }
+            Ok(Reply::Failed(failure)) => {
+                let class = self.class(&failure);
+                let ended = if failure.login && class == Class::BadPin { Ended::BadPin } else { Ended::Cleared };
+                self.latch.end(&partition, pin_digest, ended).await?;
+                Err(match (class, failure.detail) {
+                    (Class::BadPin | Class::Locked, detail) => ProviderError::Blocked(detail),
+                    (Class::Quorum, detail) => ProviderError::Pending(detail),
+                    (Class::Transport | Class::Failed, detail) => ProviderError::Unavailable(detail),
+                })
+            }
+            Ok(_) => Err(ProviderError::Failed("the PKCS#11 worker answered out of turn".to_owned())),
+            // The attempt stays written down: nobody knows whether the module counted it.
+            Err(error) => {
+                self.latch.end(&partition, pin_digest, Ended::Unknown).await?;
+                Err(ProviderError::Unavailable(error.to_string()))
+            }
+        }
+    }
+
+    fn class(&self, failure: &Failure) -> Class {
+        let during = if failure.login { During::Login } else { During::Use };
+        codes::classify(failure.code, during, self.config.quorum_codes.as_deref().unwrap_or(codes::QUORUM))
+    }
+
+    async fn ask(&self, request: &Request, deadline_ms: u64) -> Result<Reply, ProviderError> {
+        match self.try_once(request, deadline_ms).await {
+            Err(Fault::Restart(_)) => match self.try_once(request, deadline_ms).await {
+                Err(Fault::Restart(error) | Fault::Final(error)) => Err(error),
+                Ok(reply) => Ok(reply),
+            },
+            Err(Fault::Final(error)) => Err(error),
+            Ok(reply) => Ok(reply),
+        }
+    }
+
+    async fn try_once(&self, request: &Request, deadline_ms: u64) -> Result<Reply, Fault> {
+        let worker = self.worker().await.map_err(Fault::Final)?;
+        match worker.call(request, Duration::from_millis(deadline_ms)).await {
+            Ok(Reply::Failed(failure)) => match self.class(&failure) {
+                Class::Transport => {
+                    self.discard(&worker, &failure.detail);
+                    Err(Fault::Restart(ProviderError::Unavailable(failure.detail)))
+                }
+                Class::Quorum => Err(Fault::Final(ProviderError::Pending(failure.detail))),
+                Class::Locked | Class::BadPin => Err(Fault::Final(ProviderError::Blocked(failure.detail))),
+                Class::Failed => Err(Fault::Final(ProviderError::Failed(failure.detail))),
+            },
+            Ok(reply) => Ok(reply),
+            Err(error @ CallError::Gone) => {
+                self.discard(&worker, "worker gone");
+                Err(Fault::Restart(ProviderError::Unavailable(error.to_string())))
+            }
+            // No second try: the caller has waited a whole deadline already.
+            Err(error @ CallError::Deadline) => {
+                self.discard(&worker, "deadline passed");
+                Err(Fault::Final(ProviderError::Unavailable(error.to_string())))
+            }
+        }
+    }
+
+    fn discard(&self, worker: &Arc<Worker>, why: &str) {
+        tracing::warn!(partition = self.partition(), pid = worker.pid(), why, "partition worker killed");
+        metrics::counter!("dalp_signer_partition_kills_total").increment(1);
+        worker.kill();
+        let mut current = self.worker.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|now| Arc::ptr_eq(now, worker)) {
+            *current = None;
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Pkcs11Provider {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Pkcs11
+    }
+
+    async fn create(&self, name: &KeyName) -> Result<NewKey, ProviderError> {
+        let label = format!("dalp:{}:{}", name.tenant, name.wallet);
+        let key_id: [u8; 32] = Sha256::digest(label.as_bytes()).into();
+        let request = Request::Generate { label, key_id };
+        match self.ask(&request, self.config.generate_deadline_ms).await? {
+            Reply::PublicKey(point) => {
+                let public_key = PublicKey::from_slice(&point)
+                    .map_err(|_| ProviderError::Failed("the module returned a point that is not on secp256k1".to_owned()))?;
+                Ok(NewKey { public_key, material: key_id.to_vec() })
+            }
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    async fn sign(&self, key: KeyHandle<'_>, digest: B256) -> Result<RawSignature, ProviderError> {
+        let key_id: [u8; 32] =
+            key.material.try_into().map_err(|_| ProviderError::Failed("the key's identifier is damaged".to_owned()))?;
+        match self.ask(&Request::Sign { key_id, digest: digest.0 }, self.config.call_deadline_ms).await? {
+            Reply::Signature(bytes) => {
+                RawSignature::from_concatenated(&bytes).map_err(|error| ProviderError::Failed(error.to_string()))
+            }
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    async fn status(&self) -> ProviderStatus {
+        match self.worker().await {
+            Ok(worker) => ProviderStatus { ready: true, detail: format!("open, worker {}", worker.pid()) },
+            Err(error) => ProviderStatus { ready: false, detail: error.to_string() },
+        }
+    }
+}
+
+fn out_of_turn() -> ProviderError {
+    ProviderError::Failed("the PKCS#11 worker answered out of turn".to_owned())
+}
+
+/// Initialises a token with a label and a user PIN, for `init-token` and tests.
+pub fn initialise_token(module: &str, label: &str, so_pin: &str, pin: &str) -> Result<(), String> {
+    if label.trim().is_empty() || label.len() > 32 {
+        return Err("a token label has 1 to 32 characters".to_owned());
+    }
+    token::initialise(module, label, so_pin, pin).map_err(|failure| failure.detail)
+}

@@ -1,0 +1,162 @@
+//! What a PKCS#11 return code means for a request. One table; vendor codes are those of Luna 7.
+
+use cryptoki::error::RvError;
+
+/// What happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A person has to act; try again until the deadline.
+    Quorum,
+    /// The PIN is wrong. Never tried twice.
+    BadPin,
+    /// Locked, disabled, zeroised or barred. An operator has to act.
+    Locked,
+    /// The connection or the session is gone. Restart the worker and try again.
+    Transport,
+    /// Repeating does not mend it.
+    Failed,
+}
+
+/// Whether the code came out of `C_Login`, where some codes mean something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum During {
+    /// `C_Login`.
+    Login,
+    /// Anything else.
+    Use,
+}
+
+const CKR_GENERAL_ERROR: u64 = 0x05;
+const CKR_FUNCTION_CANCELED: u64 = 0x50;
+const CKR_USER_NOT_LOGGED_IN: u64 = 0x101;
+const CKR_DEVICE_TIMEOUT: u64 = 0x8000_002B;
+/// First code that a vendor may define.
+const VENDOR: u64 = 0x8000_0000;
+
+/// Codes that mean "a person has to act", unless configuration says otherwise. Which of them a firmware returns is not public.
+pub const QUORUM: &[u64] = &[
+    0x8000_001A, // USER_NOT_AUTHORIZED
+    0x8000_002D, // PED_CLIENT_NOT_RUNNING
+    0x8000_002E, // PED_UNPLUGGED
+    0x8000_009D, // PED_UNSUPPORTED
+    0x8000_009E, // PED_ERROR
+    0x8000_0021, // CALLBACK_ERROR
+    0x8000_0023, // SP_TIMEOUT
+    0x8000_0024, // TIMEOUT
+    0x8000_0097, // KEY_NOT_AUTHORIZED
+    0x8000_0136, // KEY_NOT_ACTIVE
+    0x8000_020B, // M_OF_N_ACTIVATION_REQUIRED
+    0x8000_0207, // MISSING_SPLITS
+];
+
+const BAD_PIN: &[u64] = &[
+    0xA0,        // PIN_INCORRECT
+    0x8000_0067, // CHALLENGE_INCORRECT
+];
+
+const LOCKED: &[u64] = &[
+    0xA4,        // PIN_LOCKED
+    0xA3,        // PIN_EXPIRED
+    0x70,        // MECHANISM_INVALID: the curve is barred, for instance by FIPS mode
+    0x8000_0007, // USER_LOCKED_OUT
+    0x8000_0020, // PARTITION_DISABLED
+    0x8000_0076, // HSM_TAMPERED
+    0x8000_0098, // AUTH_DATA_INCORRECT
+    0x8000_009C, // AUTH_DATA_INCORRECT_AND_LIMIT_REACHED
+    0x8000_001C, // SO_LOGIN_FAILURE_THRESHOLD
+    0x8000_0030, // OPERATION_NOT_ALLOWED
+    0x8000_0025, // ECC_UNKNOWN_CURVE
+];
+
+const TRANSPORT: &[u64] = &[
+    0x30,        // DEVICE_ERROR
+    0x32,        // DEVICE_REMOVED
+    0xE0,        // TOKEN_NOT_PRESENT
+    0xB3,        // SESSION_HANDLE_INVALID
+    0xB0,        // SESSION_CLOSED
+    0x190,       // CRYPTOKI_NOT_INITIALIZED
+    0x8000_001F, // UNABLE_TO_CONNECT
+    0x8000_0004, // RC_ERROR
+    0x8000_0005, // CONTAINER_HANDLE_INVALID
+    0x8000_0041, // AGAIN
+    0x8000_1604, // BUSY
+];
+
+/// Secure trusted channel errors of Luna, a whole range.
+const STC: std::ops::RangeInclusive<u64> = 0x8000_0045..=0x8000_0066;
+
+/// Classifies a return code. `quorum` replaces [`QUORUM`] where configuration gives a list.
+#[must_use]
+pub fn classify(code: u64, during: During, quorum: &[u64]) -> Class {
+    let login = during == During::Login;
+    if BAD_PIN.contains(&code) {
+        Class::BadPin
+    } else if LOCKED.contains(&code) {
+        Class::Locked
+    } else if quorum.contains(&code) || (login && matches!(code, CKR_DEVICE_TIMEOUT | CKR_FUNCTION_CANCELED)) {
+        Class::Quorum
+    } else if TRANSPORT.contains(&code) || STC.contains(&code) || code == CKR_DEVICE_TIMEOUT || code == CKR_USER_NOT_LOGGED_IN {
+        // Not logged in after a login means that the device restarted underneath: a fresh worker logs in once more.
+        Class::Transport
+    } else if login && code >= VENDOR {
+        // An unknown vendor code at login is most likely an activation that has to be granted.
+        Class::Quorum
+    } else {
+        Class::Failed
+    }
+}
+
+/// The numeric code of an error, as far as the table distinguishes it.
+#[must_use]
+pub fn code_of(error: &RvError) -> u64 {
+    match error {
+        RvError::VendorDefined(code) => *code,
+        RvError::DeviceError => 0x30,
+        RvError::DeviceRemoved => 0x32,
+        RvError::FunctionCanceled => CKR_FUNCTION_CANCELED,
+        RvError::MechanismInvalid => 0x70,
+        RvError::PinIncorrect => 0xA0,
+        RvError::PinExpired => 0xA3,
+        RvError::PinLocked => 0xA4,
+        RvError::SessionClosed => 0xB0,
+        RvError::SessionHandleInvalid => 0xB3,
+        RvError::TokenNotPresent => 0xE0,
+        RvError::UserAlreadyLoggedIn => 0x100,
+        RvError::UserNotLoggedIn => CKR_USER_NOT_LOGGED_IN,
+        RvError::CryptokiNotInitialized => 0x190,
+        _ => CKR_GENERAL_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_without_contradictions() {
+        for list in [QUORUM, BAD_PIN, LOCKED, TRANSPORT] {
+            for code in list {
+                let found = [QUORUM, BAD_PIN, LOCKED, TRANSPORT].iter().filter(|list| list.contains(code)).count();
+                assert_eq!(found, 1, "{code:#x}");
+                assert!(list == TRANSPORT || !STC.contains(code) || list.contains(code));
+            }
+        }
+    }
+
+    #[test]
+    fn codes_mean_what_the_vendor_says() {
+        let class = |code, during| classify(code, during, QUORUM);
+        assert_eq!(class(0xA0, During::Login), Class::BadPin);
+        assert_eq!(class(0xA4, During::Login), Class::Locked);
+        assert_eq!(class(0x8000_002E, During::Login), Class::Quorum);
+        assert_eq!(class(0x50, During::Login), Class::Quorum);
+        assert_eq!(class(0x50, During::Use), Class::Failed);
+        assert_eq!(class(0x8000_002B, During::Use), Class::Transport);
+        assert_eq!(class(0x8000_002B, During::Login), Class::Quorum);
+        assert_eq!(class(0x8000_7777, During::Login), Class::Quorum, "unknown at login");
+        assert_eq!(class(0x8000_7777, During::Use), Class::Failed, "unknown at use");
+        assert_eq!(class(0x101, During::Use), Class::Transport);
+        assert_eq!(class(0x05, During::Use), Class::Failed);
+        assert_eq!(classify(0x8000_002E, During::Use, &[]), Class::Failed, "the list is configuration");
+    }
+}

@@ -1,0 +1,272 @@
+//! What the signer and its PKCS#11 worker say to each other: length-prefixed frames over a socket pair, several calls in flight.
+
+use std::io::{self, Read, Write};
+
+use zeroize::Zeroizing;
+
+/// A frame larger than this is a fault, not a message.
+const MAX_FRAME_LEN: usize = 64 * 1024;
+
+/// What the worker is asked.
+pub(crate) enum Request {
+    /// Load the module, find the token, log in once. The first frame, exactly once.
+    Open(Open),
+    /// Sign a digest with the key of this `CKA_ID`.
+    Sign {
+        /// `CKA_ID` of the private key.
+        key_id: [u8; 32],
+        /// The digest.
+        digest: [u8; 32],
+    },
+    /// Find the key of this `CKA_ID`, or generate it.
+    Generate {
+        /// `CKA_LABEL`.
+        label: String,
+        /// `CKA_ID`.
+        key_id: [u8; 32],
+    },
+}
+
+/// How to open a token.
+pub(crate) struct Open {
+    /// Path of the module.
+    pub(crate) module: String,
+    /// Label of the token, without padding.
+    pub(crate) token_label: String,
+    /// Log in as the vendor's crypto user instead of the user.
+    pub(crate) crypto_user: bool,
+    /// Sessions to open, one thread each.
+    pub(crate) sessions: u8,
+    /// The PIN.
+    pub(crate) pin: Zeroizing<String>,
+}
+
+/// What the worker answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// Logged in.
+    Opened,
+    /// r || s as the module returned it.
+    Signature(Vec<u8>),
+    /// Uncompressed public key of 65 bytes.
+    PublicKey(Vec<u8>),
+    /// It did not work.
+    Failed(Failure),
+}
+
+/// A failed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The return code; 0 where the module returned none.
+    pub(crate) code: u64,
+    /// Whether the login failed.
+    pub(crate) login: bool,
+    /// Text for people.
+    pub(crate) detail: String,
+}
+
+/// Appends a framed request.
+pub(crate) fn encode_request(call_id: u64, request: &Request) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(256));
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&call_id.to_le_bytes());
+    match request {
+        Request::Open(open) => {
+            out.push(1);
+            put(&mut out, open.module.as_bytes());
+            put(&mut out, open.token_label.as_bytes());
+            out.push(u8::from(open.crypto_user));
+            out.push(open.sessions);
+            put(&mut out, open.pin.as_bytes());
+        }
+        Request::Sign { key_id, digest } => {
+            out.push(2);
+            out.extend_from_slice(key_id);
+            out.extend_from_slice(digest);
+        }
+        Request::Generate { label, key_id } => {
+            out.push(3);
+            put(&mut out, label.as_bytes());
+            out.extend_from_slice(key_id);
+        }
+    }
+    finish(&mut out);
+    out
+}
+
+/// Appends a framed reply.
+pub(crate) fn encode_reply(call_id: u64, reply: &Reply) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    out.extend_from_slice(&call_id.to_le_bytes());
+    match reply {
+        Reply::Opened => out.push(1),
+        Reply::Signature(bytes) => {
+            out.push(2);
+            put(&mut out, bytes);
+        }
+        Reply::PublicKey(bytes) => {
+            out.push(3);
+            put(&mut out, bytes);
+        }
+        Reply::Failed(failure) => {
+            out.push(4);
+            out.extend_from_slice(&failure.code.to_le_bytes());
+            out.push(u8::from(failure.login));
+            put(&mut out, failure.detail.as_bytes());
+        }
+    }
+    finish(&mut out);
+    out
+}
+
+/// Reads the body of a request frame.
+pub(crate) fn decode_request(frame: &[u8]) -> io::Result<(u64, Request)> {
+    let mut rest = Cursor(frame);
+    let call_id = rest.u64()?;
+    let request = match rest.u8()? {
+        1 => Request::Open(Open {
+            module: rest.text()?,
+            token_label: rest.text()?,
+            crypto_user: rest.u8()? != 0,
+            sessions: rest.u8()?,
+            pin: Zeroizing::new(rest.text()?),
+        }),
+        2 => Request::Sign { key_id: rest.array()?, digest: rest.array()? },
+        3 => Request::Generate { label: rest.text()?, key_id: rest.array()? },
+        _ => return Err(malformed()),
+    };
+    rest.end(request).map(|request| (call_id, request))
+}
+
+/// Reads the body of a reply frame.
+pub(crate) fn decode_reply(frame: &[u8]) -> io::Result<(u64, Reply)> {
+    let mut rest = Cursor(frame);
+    let call_id = rest.u64()?;
+    let reply = match rest.u8()? {
+        1 => Reply::Opened,
+        2 => Reply::Signature(rest.bytes()?.to_vec()),
+        3 => Reply::PublicKey(rest.bytes()?.to_vec()),
+        4 => Reply::Failed(Failure { code: rest.u64()?, login: rest.u8()? != 0, detail: rest.text()? }),
+        _ => return Err(malformed()),
+    };
+    rest.end(reply).map(|reply| (call_id, reply))
+}
+
+/// Reads one frame; `None` at the orderly end.
+pub(crate) fn read_frame(input: &mut impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut len = [0; 4];
+    match input.read_exact(&mut len) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let len = frame_len(len)?;
+    let mut frame = Zeroizing::new(vec![0; len]);
+    input.read_exact(&mut frame)?;
+    Ok(Some(frame))
+}
+
+/// Writes a framed message.
+pub(crate) fn write_frame(output: &mut impl Write, framed: &[u8]) -> io::Result<()> {
+    output.write_all(framed)?;
+    output.flush()
+}
+
+/// Length of a frame from its prefix.
+pub(crate) fn frame_len(prefix: [u8; 4]) -> io::Result<usize> {
+    match u32::from_le_bytes(prefix) as usize {
+        len if len <= MAX_FRAME_LEN => Ok(len),
+        _ => Err(malformed()),
+    }
+}
+
+fn finish(out: &mut Vec<u8>) {
+    let len = u32::try_from(out.len() - 4).expect("a frame is far below 4 GiB");
+    out[..4].copy_from_slice(&len.to_le_bytes());
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&u32::try_from(bytes.len()).expect("a field is far below 4 GiB").to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "malformed frame")
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+// === impl Cursor ===
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: usize) -> io::Result<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(len).ok_or_else(malformed)?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| malformed())
+    }
+
+    fn u8(&mut self) -> io::Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u64(&mut self) -> io::Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn bytes(&mut self) -> io::Result<&'a [u8]> {
+        let len = u32::from_le_bytes(self.array()?) as usize;
+        self.take(len)
+    }
+
+    fn text(&mut self) -> io::Result<String> {
+        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| malformed())
+    }
+
+    fn end<T>(self, value: T) -> io::Result<T> {
+        if self.0.is_empty() { Ok(value) } else { Err(malformed()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_the_trip() {
+        let replies = [
+            Reply::Opened,
+            Reply::Signature(vec![1; 64]),
+            Reply::PublicKey(vec![4; 65]),
+            Reply::Failed(Failure { code: 0x8000_002E, login: true, detail: "C_Login".to_owned() }),
+        ];
+        for reply in replies {
+            let framed = encode_reply(9, &reply);
+            let frame = read_frame(&mut framed.as_slice()).unwrap().unwrap();
+            assert_eq!(decode_reply(&frame).unwrap(), (9, reply));
+            assert!(decode_reply(&frame[..frame.len() - 1]).is_err());
+        }
+        let open = Open {
+            module: "m".to_owned(),
+            token_label: "t".to_owned(),
+            crypto_user: true,
+            sessions: 3,
+            pin: Zeroizing::new("1234".to_owned()),
+        };
+        let framed = encode_request(1, &Request::Open(open));
+        match decode_request(&framed[4..]).unwrap() {
+            (1, Request::Open(open)) => {
+                assert_eq!((open.module.as_str(), open.token_label.as_str(), open.pin.as_str()), ("m", "t", "1234"));
+                assert_eq!((open.crypto_user, open.sessions), (true, 3));
+            }
+            _ => panic!("another request"),
+        }
+        let framed = encode_request(2, &Request::Sign { key_id: [1; 32], digest: [2; 32] });
+        assert!(matches!(decode_request(&framed[4..]).unwrap(), (2, Request::Sign { key_id: [1, ..], digest: [2, ..] })));
+        assert!(read_frame(&mut [0xff; 8].as_slice()).is_err(), "an absurd length is a fault");
+        assert!(read_frame(&mut [].as_slice()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,403 @@
+//! The signer itself: peer, grant, policy, attestation, watermark, provider, in that order.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use alloy::primitives::{Address, B256};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    config::{Attestation, SignerConfig},
+    core::{
+        digest::{assemble, content_hash, request_hash},
+        grants::Grants,
+        payload::{Payload, UnsignedTransaction},
+        policy::{Decision, Policy, RollingLimit},
+        watermark::is_cancel,
+    },
+    errors::SignerError,
+    providers::{KeyHandle, ProviderError, Providers},
+    store::{
+        Leaf, Store,
+        admit::{Admission, Admitted, LaneEntry},
+        batch::Batcher,
+        keys::KeyRecord,
+        requests::{Outcome, Released, Status, StoredRequest},
+    },
+};
+
+/// How many undecided requests one sweep looks at.
+const SWEEP_MAX: i64 = 256;
+
+/// A request as the edge understood it.
+#[derive(Debug, Clone)]
+pub struct SignOrder {
+    /// Chosen by the caller.
+    pub request_id: Uuid,
+    /// The tenant that owns the key.
+    pub tenant: String,
+    /// The key.
+    pub signer: Address,
+    /// What to sign.
+    pub payload: Payload,
+    /// Its digest, computed by the core.
+    pub digest: B256,
+    /// The request it replaces.
+    pub replaces: Option<Uuid>,
+}
+
+/// The signer.
+pub struct Signer {
+    store: Store,
+    providers: Providers,
+    grants: Grants,
+    policy: Policy,
+    attestation: Attestation,
+    request_deadline: time::Duration,
+    retry_ms: i64,
+    /// Keys by address. The database has the last word on whether one is disabled.
+    keys: RwLock<HashMap<Address, Arc<KeyRecord>>>,
+    admissions: Batcher<Admission, Admitted>,
+    outcomes: Batcher<Outcome, Option<StoredRequest>>,
+    leaves: Batcher<Leaf, ()>,
+}
+
+// === impl Signer ===
+
+impl Signer {
+    /// Puts the parts together and starts the writers. Needs a runtime.
+    #[must_use]
+    pub fn new(config: &SignerConfig, store: Store, providers: Providers) -> Self {
+        let admissions = {
+            let store = store.clone();
+            Batcher::spawn("admissions", move |batch| {
+                let store = store.clone();
+                async move { store.admit(batch).await }
+            })
+        };
+        let outcomes = {
+            let store = store.clone();
+            Batcher::spawn("outcomes", move |batch: Vec<Outcome>| {
+                let store = store.clone();
+                async move { spread(store.conclude(&batch).await, batch.len()) }
+            })
+        };
+        let leaves = {
+            let store = store.clone();
+            Batcher::spawn("leaves", move |batch: Vec<Leaf>| {
+                let store = store.clone();
+                async move { spread(store.write_leaves(&batch).await.map(|()| vec![(); batch.len()]), batch.len()) }
+            })
+        };
+        Self {
+            store,
+            providers,
+            grants: Grants::new(config.grants.clone()),
+            policy: Policy::new(config.policy.rules.clone()),
+            attestation: config.signer.attestation,
+            request_deadline: time::Duration::seconds(i64::from(config.signer.request_deadline_s)),
+            retry_ms: i64::try_from(config.signer.retry_ms).unwrap_or(i64::MAX),
+            keys: RwLock::default(),
+            admissions,
+            outcomes,
+            leaves,
+        }
+    }
+
+    /// The store, for reads.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The providers.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    /// Whether a peer may ask for anything at all.
+    pub fn knows_peer(&self, peer: &str) -> bool {
+        self.grants.knows(peer)
+    }
+
+    /// Accepts a request and answers with its present state. Repeats answer with the stored one.
+    pub async fn sign(&self, peer: &str, order: SignOrder) -> Result<StoredRequest, SignerError> {
+        let payload_hash = request_hash(&order.tenant, order.signer, &order.payload, order.digest, order.replaces);
+        match self.check(peer, &order, payload_hash).await {
+            Ok((key, admission)) => self.admit_and_sign(key, admission).await,
+            Err(refusal) => self.refuse(peer, &order, payload_hash, refusal).await,
+        }
+    }
+
+    /// Everything that is decided before anything is stored.
+    async fn check(&self, peer: &str, order: &SignOrder, payload_hash: [u8; 32]) -> Result<(Arc<KeyRecord>, Admission), SignerError> {
+        let kind = order.payload.kind();
+        if !self.grants.allow(peer, order.signer, &order.payload) {
+            return Err(SignerError::GrantMissing { peer: peer.to_owned(), kind: kind.as_str() });
+        }
+        let key = self.key(&order.tenant, order.signer).await?;
+        if key.disabled {
+            return Err(SignerError::KeyDisabled(order.signer));
+        }
+        let (rule, rolling) = match self.policy.decide(&order.tenant, order.signer, &order.payload) {
+            Decision::Allow(rule) => (rule.name.clone(), rule.rolling.as_ref()),
+            Decision::Deny { rule, why } => return Err(SignerError::PolicyDenied { rule: rule.to_owned(), why }),
+        };
+        if self.attestation == Attestation::Required {
+            return Err(SignerError::AttestationRequired);
+        }
+        if self.providers.select(key.provider).is_none() {
+            return Err(SignerError::ProviderNotActive(key.provider));
+        }
+        let value_wei = order.payload.value_wei();
+        // A payload without value uses up nothing, and need not wait for the key's row.
+        let rolling = rolling.filter(|_| !value_wei.is_zero()).map(|RollingLimit { limit_wei, window_s }| (limit_wei.to_string(), *window_s));
+        let admission = Admission {
+            request_id: order.request_id,
+            tenant: order.tenant.clone(),
+            signer: order.signer,
+            peer: peer.to_owned(),
+            kind,
+            payload_hash,
+            digest: order.digest.0,
+            chain_id: order.payload.chain_id().and_then(|id| i64::try_from(id).ok()),
+            lane: match &order.payload {
+                Payload::Transaction(tx) => Some(lane_entry(tx, order.signer)),
+                Payload::Document(_) | Payload::Claim(_) => None,
+            },
+            replaces: order.replaces,
+            rule,
+            value_wei: value_wei.to_string(),
+            rolling,
+        };
+        Ok((key, admission))
+    }
+
+    async fn admit_and_sign(&self, key: Arc<KeyRecord>, admission: Admission) -> Result<StoredRequest, SignerError> {
+        let request_id = admission.request_id;
+        let fresh = StoredRequest {
+            request_id,
+            tenant: admission.tenant.clone(),
+            signer: admission.signer,
+            peer: admission.peer.clone(),
+            kind: admission.kind,
+            payload_hash: admission.payload_hash,
+            digest: admission.digest,
+            unsigned_tx: None,
+            nonce: admission.lane.as_ref().map(|lane| lane.nonce),
+            status: Status::Pending,
+            signature: None,
+            signed_tx: None,
+            tx_hash: None,
+            detail: String::new(),
+            error: String::new(),
+            created_at: OffsetDateTime::now_utc(),
+            updated_at: OffsetDateTime::now_utc(),
+        };
+        let unsigned_tx = match &admission.lane {
+            Some(lane) => Some(serde_json::from_slice(&lane.unsigned_tx).map_err(|_| crate::store::StoreError::Damaged("transaction"))?),
+            None => None,
+        };
+        let leaf = |reason: String, decision| Leaf {
+            subject: "sign",
+            tenant: fresh.tenant.clone(),
+            peer: fresh.peer.clone(),
+            signer: Some(fresh.signer.into_array()),
+            request_id: Some(request_id),
+            decision,
+            reason,
+        };
+        let nonce = fresh.nonce.unwrap_or_default();
+        let rule = admission.rule.clone();
+        let refusal = match self.admissions.submit(admission).await? {
+            Admitted::New => return self.drive(&key, StoredRequest { unsigned_tx, ..fresh }).await,
+            Admitted::Known(known) if known.status.is_final() => return Ok(*known),
+            Admitted::Known(known) => return self.drive(&key, *known).await,
+            Admitted::Reused => SignerError::RequestIdReused,
+            Admitted::Disabled => {
+                self.forget_key(key.address);
+                SignerError::KeyDisabled(key.address)
+            }
+            Admitted::Conflict { next_nonce } => SignerError::WatermarkConflict { nonce, next_nonce },
+            Admitted::LimitExceeded => SignerError::PolicyDenied { rule, why: "the limit over time is used up" },
+        };
+        self.leaves.submit(leaf(refusal.to_string(), refusal.code().as_str())).await?;
+        count("refused");
+        Err(refusal)
+    }
+
+    /// A refusal before admission. What was accepted earlier keeps its answer, whatever has changed since.
+    async fn refuse(&self, peer: &str, order: &SignOrder, payload_hash: [u8; 32], refusal: SignerError) -> Result<StoredRequest, SignerError> {
+        if matches!(refusal, SignerError::Store(_)) {
+            return Err(refusal);
+        }
+        if !matches!(refusal, SignerError::GrantMissing { .. })
+            && let Some(known) = self.store.request(order.request_id).await?
+            && known.payload_hash == payload_hash
+        {
+            return Ok(known);
+        }
+        let leaf = Leaf {
+            subject: "sign",
+            tenant: order.tenant.clone(),
+            peer: peer.to_owned(),
+            signer: Some(order.signer.into_array()),
+            request_id: Some(order.request_id),
+            decision: refusal.code().as_str(),
+            reason: refusal.to_string(),
+        };
+        self.leaves.submit(leaf).await?;
+        count("refused");
+        Err(refusal)
+    }
+
+    /// Asks the provider for an accepted request and stores what comes of it.
+    async fn drive(&self, key: &KeyRecord, request: StoredRequest) -> Result<StoredRequest, SignerError> {
+        let outcome = self.ask_provider(key, &request).await;
+        let status = outcome.status;
+        let unchanged = status == request.status && outcome.detail == request.detail && outcome.error == request.error;
+        if unchanged && request.updated_at > OffsetDateTime::now_utc() - time::Duration::milliseconds(self.retry_ms) && !request.detail.is_empty() {
+            return Ok(request);
+        }
+        let stored = self.outcomes.submit(outcome).await?;
+        count(status.as_str());
+        stored.ok_or(SignerError::RequestNotFound)
+    }
+
+    async fn ask_provider(&self, key: &KeyRecord, request: &StoredRequest) -> Outcome {
+        let outcome = |status, detail: String, error| Outcome {
+            request_id: request.request_id,
+            status,
+            signature: None,
+            signed_tx: None,
+            tx_hash: None,
+            detail,
+            error,
+        };
+        if OffsetDateTime::now_utc() - request.created_at > self.request_deadline {
+            return outcome(Status::Expired, format!("not decided in time; last: {}", request.detail), "POLL_TIMEOUT");
+        }
+        let Some(provider) = self.providers.select(key.provider) else {
+            return outcome(Status::Blocked, format!("provider {} is not active", key.provider), "");
+        };
+        let started = Instant::now();
+        let digest = B256::from(request.digest);
+        let signed = provider
+            .sign(KeyHandle { name: &key.name, material: &key.material }, digest)
+            .await
+            .and_then(|raw| raw.normalise(digest, &key.public_key).map_err(|error| ProviderError::Failed(error.to_string())));
+        metrics::histogram!("dalp_signer_provider_seconds", "provider" => key.provider.as_str()).record(started.elapsed().as_secs_f64());
+        match signed {
+            Ok(signature) => {
+                let transaction = request.unsigned_tx.as_ref().map(|tx| assemble(tx, signature));
+                Outcome {
+                    signature: Some(signature.as_bytes().to_vec()),
+                    tx_hash: transaction.as_ref().map(|signed| signed.hash.to_vec()),
+                    signed_tx: transaction.map(|signed| signed.raw.to_vec()),
+                    ..outcome(Status::Approved, String::new(), "")
+                }
+            }
+            Err(error) => {
+                tracing::warn!(request_id = %request.request_id, signer = %key.address, %error, "provider did not sign");
+                match error {
+                    ProviderError::Blocked(detail) => outcome(Status::Blocked, detail, ""),
+                    ProviderError::Failed(detail) => outcome(Status::Pending, detail, "PROVIDER_FAILED"),
+                    ProviderError::Pending(detail) | ProviderError::Unavailable(detail) => outcome(Status::Pending, detail, ""),
+                }
+            }
+        }
+    }
+
+    /// Tries undecided requests again, among them those that a crash left behind. Runs for ever.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.retry_ms.unsigned_abs())).await;
+            match self.store.open_requests(self.retry_ms, SWEEP_MAX).await {
+                Ok(open) => {
+                    metrics::gauge!("dalp_signer_open_requests").set(open.len() as f64);
+                    for request in open {
+                        let request_id = request.request_id;
+                        let result = match self.key(&request.tenant, request.signer).await {
+                            // A disabled key signs nothing more, also nothing it had accepted.
+                            Ok(key) if key.disabled => self.deny(&request, "the key was disabled").await,
+                            Ok(key) => self.drive(&key, request).await.map(drop),
+                            Err(error) => Err(error),
+                        };
+                        if let Err(error) = result {
+                            tracing::warn!(%request_id, %error, "open request not advanced");
+                        }
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "open requests not read"),
+            }
+        }
+    }
+
+    async fn deny(&self, request: &StoredRequest, why: &str) -> Result<(), SignerError> {
+        let outcome = Outcome {
+            request_id: request.request_id,
+            status: Status::Denied,
+            signature: None,
+            signed_tx: None,
+            tx_hash: None,
+            detail: why.to_owned(),
+            error: "",
+        };
+        self.outcomes.submit(outcome).await?;
+        Ok(())
+    }
+
+    /// Frees the nonce of a finally refused request of this peer.
+    pub async fn release(&self, peer: &str, request_id: Uuid) -> Result<(), SignerError> {
+        match self.store.release(request_id, peer).await? {
+            Released::Done => Ok(()),
+            Released::NotFound => Err(SignerError::RequestNotFound),
+            Released::Held => Err(SignerError::ReleaseRefused),
+        }
+    }
+
+    /// A key of a tenant, from memory when it was seen before.
+    pub async fn key(&self, tenant: &str, signer: Address) -> Result<Arc<KeyRecord>, SignerError> {
+        let not_found = || SignerError::KeyNotFound { tenant: tenant.to_owned(), signer };
+        let remembered = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&signer).cloned();
+        let key = match remembered {
+            Some(key) => key,
+            None => {
+                let key = Arc::new(self.store.key(signer).await?.ok_or_else(not_found)?);
+                self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(signer, Arc::clone(&key));
+                key
+            }
+        };
+        if key.name.tenant == tenant { Ok(key) } else { Err(not_found()) }
+    }
+
+    /// Drops a key from memory, because it changed.
+    pub fn forget_key(&self, signer: Address) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&signer);
+    }
+}
+
+fn lane_entry(tx: &UnsignedTransaction, signer: Address) -> LaneEntry {
+    LaneEntry {
+        // The edge refuses larger nonces.
+        nonce: i64::try_from(tx.nonce()).unwrap_or(i64::MAX),
+        content_hash: content_hash(tx),
+        is_cancel: is_cancel(tx, signer),
+        unsigned_tx: serde_json::to_vec(tx).expect("a transaction is plain data"),
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("dalp_signer_requests_total", "outcome" => outcome).increment(1);
+}
+
+/// Hands the answer of a whole write to each of its items.
+fn spread<O>(written: Result<Vec<O>, crate::store::StoreError>, len: usize) -> Vec<Result<O, crate::store::StoreError>> {
+    match written {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) => (0..len).map(|_| Err(error.clone())).collect(),
+    }
+}

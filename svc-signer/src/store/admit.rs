@@ -1,0 +1,288 @@
+//! Admission: the request row and its watermark, in one statement for all that wait.
+//!
+//! The constraint on (tenant, chain, signer, nonce) decides who gets a nonce; no lock and no lease does. What the one statement does not take (a repeat, a
+//! held nonce, a replacement, a rule with a rolling limit) is looked at one by one.
+
+use std::collections::HashSet;
+
+use alloy::primitives::Address;
+use sqlx::{PgTransaction, Row as _};
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    requests::StoredRequest,
+};
+use crate::core::{
+    payload::PayloadKind,
+    watermark::{Claimant, Holder, may_replace},
+};
+
+/// A request on its way in; grant and policy have passed.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// Its id.
+    pub request_id: Uuid,
+    /// Tenant.
+    pub tenant: String,
+    /// Key.
+    pub signer: Address,
+    /// The peer that asks.
+    pub peer: String,
+    /// Kind of payload.
+    pub kind: PayloadKind,
+    /// What makes it the same request.
+    pub payload_hash: [u8; 32],
+    /// What the key signs.
+    pub digest: [u8; 32],
+    /// Chain of a document or transaction.
+    pub chain_id: Option<i64>,
+    /// For transactions.
+    pub lane: Option<LaneEntry>,
+    /// The request it replaces.
+    pub replaces: Option<Uuid>,
+    /// The rule that allowed it.
+    pub rule: String,
+    /// Value in wei, decimal.
+    pub value_wei: String,
+    /// Limit of that rule in wei, decimal, and its window in seconds.
+    pub rolling: Option<(String, u32)>,
+}
+
+/// What a transaction takes of its lane.
+#[derive(Debug, Clone)]
+pub struct LaneEntry {
+    /// Nonce.
+    pub nonce: i64,
+    /// Hash over target, value and calldata.
+    pub content_hash: [u8; 32],
+    /// Whether it only cancels.
+    pub is_cancel: bool,
+    /// The transaction, encoded.
+    pub unsigned_tx: Vec<u8>,
+}
+
+/// The answer to an admission.
+#[derive(Debug, Clone)]
+pub enum Admitted {
+    /// Accepted and stored.
+    New,
+    /// Accepted before.
+    Known(Box<StoredRequest>),
+    /// The id stands for another payload.
+    Reused,
+    /// The key was disabled meanwhile.
+    Disabled,
+    /// The nonce is held.
+    Conflict {
+        /// The nonce after the highest known one of the lane.
+        next_nonce: i64,
+    },
+    /// The rule's limit over time is used up.
+    LimitExceeded,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Admits what can be admitted; answers in order.
+    pub async fn admit(&self, batch: Vec<Admission>) -> Vec<Result<Admitted, StoreError>> {
+        let mut seen = HashSet::new();
+        let plain: Vec<&Admission> = batch
+            .iter()
+            .filter(|item| item.replaces.is_none() && item.rolling.is_none() && seen.insert(item.request_id))
+            .collect();
+        let accepted = match self.admit_plain(&plain).await {
+            Ok(accepted) => accepted,
+            // Someone else stored one of the ids in between; one by one it is seen which.
+            Err(StoreError::Statement(error)) if is_unique_violation(&error) => HashSet::new(),
+            Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut fresh = accepted;
+        let mut answers = Vec::with_capacity(batch.len());
+        for item in &batch {
+            answers.push(if fresh.remove(&item.request_id) { Ok(Admitted::New) } else { self.admit_carefully(item).await });
+        }
+        answers
+    }
+
+    async fn admit_plain(&self, items: &[&Admission]) -> Result<HashSet<Uuid>, StoreError> {
+        if items.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let lane = |item: &&Admission| item.lane.clone();
+        let rows = sqlx::query(
+            "with item as (
+                select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[],
+                    $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::text[])
+                    as item (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx, rule, value_wei)
+                where not exists (select from signer.requests known where known.request_id = item.request_id)
+                    and exists (select from signer.keys key where key.address = item.signer and key.disabled_at is null)
+             ), mark as (
+                insert into signer.watermarks (tenant, chain_id, signer, nonce, request_id, content_hash)
+                select tenant, chain_id, signer, nonce, request_id, content_hash from item where nonce is not null
+                order by signer, chain_id, nonce
+                on conflict do nothing
+                returning request_id
+             )
+             insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx,
+                rule, value_wei)
+             select request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx, rule, value_wei::numeric
+             from item where nonce is null or request_id in (select request_id from mark)
+             returning request_id",
+        )
+        .bind(items.iter().map(|item| item.request_id).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.tenant.as_str()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.signer.to_vec()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.peer.as_str()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.kind.as_str()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.payload_hash.to_vec()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.digest.to_vec()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.chain_id).collect::<Vec<_>>())
+        .bind(items.iter().map(lane).map(|lane| lane.map(|lane| lane.nonce)).collect::<Vec<_>>())
+        .bind(items.iter().map(lane).map(|lane| lane.map(|lane| lane.content_hash.to_vec())).collect::<Vec<_>>())
+        .bind(items.iter().map(lane).map(|lane| lane.map(|lane| lane.unsigned_tx)).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.rule.as_str()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.value_wei.as_str()).collect::<Vec<_>>())
+        .fetch_all(&self.relaxed)
+        .await?;
+        rows.iter().map(|row| Ok(row.try_get("request_id")?)).collect()
+    }
+
+    async fn admit_carefully(&self, item: &Admission) -> Result<Admitted, StoreError> {
+        if let Some(known) = self.request(item.request_id).await? {
+            return Ok(if known.payload_hash == item.payload_hash { Admitted::Known(Box::new(known)) } else { Admitted::Reused });
+        }
+        let mut tx = self.pool.begin().await?;
+        // The key row serialises the careful cases of one key, also its rolling limits.
+        let enabled = sqlx::query("select disabled_at is null as enabled from signer.keys where address = $1 for no key update")
+            .bind(item.signer.as_slice())
+            .fetch_optional(&mut *tx)
+            .await?;
+        if !enabled.map(|row| row.try_get("enabled")).transpose()?.unwrap_or(false) {
+            return Ok(Admitted::Disabled);
+        }
+        if let Some((limit_wei, window_s)) = &item.rolling
+            && !within_limit(&mut tx, item, limit_wei, *window_s).await?
+        {
+            return Ok(Admitted::LimitExceeded);
+        }
+        if let (Some(lane), Some(chain_id)) = (&item.lane, item.chain_id)
+            && !take_nonce(&mut tx, item, lane, chain_id).await?
+        {
+            let next_nonce = sqlx::query(
+                "select coalesce(max(nonce) + 1, 0) as next_nonce from signer.watermarks where tenant = $1 and chain_id = $2 and signer = $3",
+            )
+            .bind(&item.tenant)
+            .bind(chain_id)
+            .bind(item.signer.as_slice())
+            .fetch_one(&mut *tx)
+            .await?
+            .try_get("next_nonce")?;
+            return Ok(Admitted::Conflict { next_nonce });
+        }
+        let inserted = sqlx::query(
+            "insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash,
+                unsigned_tx, replaces, rule, value_wei)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::numeric) on conflict do nothing",
+        )
+        .bind(item.request_id)
+        .bind(&item.tenant)
+        .bind(item.signer.as_slice())
+        .bind(&item.peer)
+        .bind(item.kind.as_str())
+        .bind(item.payload_hash.as_slice())
+        .bind(item.digest.as_slice())
+        .bind(item.chain_id)
+        .bind(item.lane.as_ref().map(|lane| lane.nonce))
+        .bind(item.lane.as_ref().map(|lane| lane.content_hash.as_slice()))
+        .bind(item.lane.as_ref().map(|lane| lane.unsigned_tx.as_slice()))
+        .bind(item.replaces)
+        .bind(&item.rule)
+        .bind(&item.value_wei)
+        .execute(&mut *tx)
+        .await?;
+        if inserted.rows_affected() == 0 {
+            drop(tx);
+            let known = self.request(item.request_id).await?.ok_or(StoreError::Damaged("request just seen"))?;
+            return Ok(if known.payload_hash == item.payload_hash { Admitted::Known(Box::new(known)) } else { Admitted::Reused });
+        }
+        tx.commit().await?;
+        Ok(Admitted::New)
+    }
+}
+
+async fn within_limit(tx: &mut PgTransaction<'_>, item: &Admission, limit_wei: &str, window_s: u32) -> Result<bool, StoreError> {
+    // Refused requests moved nothing; everything else counts, also what is still undecided.
+    let row = sqlx::query(
+        "select coalesce(sum(value_wei), 0) + $4::numeric <= $5::numeric as within from signer.requests
+         where signer = $1 and rule = $2 and value_wei > 0 and status not in ('DENIED', 'EXPIRED')
+            and created_at > now() - make_interval(secs => $3)",
+    )
+    .bind(item.signer.as_slice())
+    .bind(&item.rule)
+    .bind(f64::from(window_s))
+    .bind(&item.value_wei)
+    .bind(limit_wei)
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(row.try_get("within")?)
+}
+
+async fn take_nonce(tx: &mut PgTransaction<'_>, item: &Admission, lane: &LaneEntry, chain_id: i64) -> Result<bool, StoreError> {
+    let free = sqlx::query(
+        "insert into signer.watermarks (tenant, chain_id, signer, nonce, request_id, content_hash) values ($1, $2, $3, $4, $5, $6)
+         on conflict do nothing",
+    )
+    .bind(&item.tenant)
+    .bind(chain_id)
+    .bind(item.signer.as_slice())
+    .bind(lane.nonce)
+    .bind(item.request_id)
+    .bind(lane.content_hash.as_slice())
+    .execute(&mut **tx)
+    .await?;
+    if free.rows_affected() == 1 {
+        return Ok(true);
+    }
+    let row = sqlx::query(
+        "select held.request_id, held.content_hash, exists (
+            select from signer.requests named where named.request_id = $5 and named.tenant = held.tenant and named.chain_id = held.chain_id
+                and named.signer = held.signer and named.nonce = held.nonce) as named
+         from signer.watermarks held where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 for update",
+    )
+    .bind(&item.tenant)
+    .bind(chain_id)
+    .bind(item.signer.as_slice())
+    .bind(lane.nonce)
+    .bind(item.replaces)
+    .fetch_optional(&mut **tx)
+    .await?;
+    // Released in between: the caller repeats and finds the nonce free.
+    let Some(row) = row else { return Ok(false) };
+    let holder = Holder {
+        request_id: row.try_get("request_id")?,
+        content_hash: row.try_get::<&[u8], _>("content_hash")?.try_into().map_err(|_| StoreError::Damaged("content hash"))?,
+    };
+    let claimant =
+        Claimant { content_hash: lane.content_hash, is_cancel: lane.is_cancel, names_the_held_nonce: row.try_get("named")? };
+    if !may_replace(&holder, claimant) {
+        return Ok(false);
+    }
+    sqlx::query(
+        "update signer.watermarks set request_id = $5, content_hash = $6 where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4",
+    )
+    .bind(&item.tenant)
+    .bind(chain_id)
+    .bind(item.signer.as_slice())
+    .bind(lane.nonce)
+    .bind(item.request_id)
+    .bind(lane.content_hash.as_slice())
+    .execute(&mut **tx)
+    .await?;
+    Ok(true)
+}
+
+fn is_unique_violation(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
+}

@@ -1,0 +1,54 @@
+//! Group commit: callers queue items, one task writes all that have gathered while the write before was under way.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::StoreError;
+
+/// Most items of one write.
+const BATCH_MAX: usize = 256;
+/// Most items that wait; beyond it callers wait for room.
+const QUEUE_MAX: usize = 4096;
+
+type Item<I, O> = (I, oneshot::Sender<Result<O, StoreError>>);
+
+/// A handle to a batching writer; the task ends with its last handle.
+pub struct Batcher<I, O> {
+    queue: mpsc::Sender<Item<I, O>>,
+}
+
+// === impl Batcher ===
+
+impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
+    /// Starts a writer. `write` answers each item, in order.
+    pub fn spawn<F, W>(name: &'static str, write: W) -> Self
+    where
+        F: Future<Output = Vec<Result<O, StoreError>>> + Send,
+        W: Fn(Vec<I>) -> F + Send + Sync + 'static,
+    {
+        let (queue, mut items) = mpsc::channel::<Item<I, O>>(QUEUE_MAX);
+        let write = Arc::new(write);
+        tokio::spawn(async move {
+            let mut gathered = Vec::with_capacity(BATCH_MAX);
+            while items.recv_many(&mut gathered, BATCH_MAX).await > 0 {
+                metrics::histogram!("dalp_signer_batch_size", "writer" => name).record(gathered.len() as f64);
+                let (batch, waiting): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
+                let answers = write(batch).await;
+                debug_assert_eq!(answers.len(), waiting.len(), "one answer per item");
+                for (answer, waiting) in answers.into_iter().zip(waiting) {
+                    // A caller that gave up finds the result by its request id.
+                    let _ = waiting.send(answer);
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// Queues an item and waits for its answer.
+    pub async fn submit(&self, item: I) -> Result<O, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.send((item, answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}

@@ -1,0 +1,184 @@
+//! The signer's own database: keys, requests, watermarks, the PIN latch and the audit. No sqlx type passes beyond this module.
+
+pub mod admit;
+pub mod batch;
+pub mod keys;
+pub mod latch;
+pub mod requests;
+
+use std::{str::FromStr as _, sync::Arc, time::Duration};
+
+use secrecy::ExposeSecret as _;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{
+    config::SignerConfig,
+    core::payload::PayloadKind,
+    providers::ProviderError,
+};
+
+/// Anything that goes wrong below.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database cannot be reached, or gave up under us; the same call may be repeated.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Arc<sqlx::Error>),
+    /// The database refused a statement.
+    #[error("a statement failed")]
+    Statement(#[source] Arc<sqlx::Error>),
+    /// The schema cannot be brought up to date.
+    #[error("the schema cannot be migrated")]
+    Migration(#[source] Arc<sqlx::migrate::MigrateError>),
+    /// A row does not hold what the code wrote.
+    #[error("a stored row is damaged: {0}")]
+    Damaged(&'static str),
+    /// The writer ended; the process is stopping.
+    #[error("the store is closing")]
+    Closed,
+}
+
+/// The store.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+    /// Connections that do not wait for the disk. Used for admissions only: the outcome that follows is committed in full, and its commit
+    /// carries every earlier one to disk with it; an admission lost with the server lost nothing that had left the signer.
+    relaxed: PgPool,
+}
+
+/// What an audit leaf says.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// What was decided about: `sign`, `key`.
+    pub subject: &'static str,
+    /// Tenant.
+    pub tenant: String,
+    /// Peer or principal that asked.
+    pub peer: String,
+    /// Key.
+    pub signer: Option<[u8; 20]>,
+    /// Request.
+    pub request_id: Option<uuid::Uuid>,
+    /// The decision.
+    pub decision: &'static str,
+    /// Rule or reason.
+    pub reason: String,
+}
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+// === impl Store ===
+
+impl Store {
+    /// Prepares the pools; connects when first used, so that the signer starts before its database.
+    pub fn new(config: &SignerConfig) -> Result<Self, StoreError> {
+        let url = config.database.url.resolve().map_err(|_| StoreError::Damaged("database.url cannot be resolved"))?;
+        let options = PgConnectOptions::from_str(url.expose_secret())
+            .map_err(StoreError::from)?
+            .application_name("svc-signer");
+        let pool = |options: PgConnectOptions, most: u32| {
+            PgPoolOptions::new()
+                .max_connections(most.max(2))
+                .acquire_timeout(Duration::from_secs(5))
+                .test_before_acquire(false)
+                .connect_lazy_with(options)
+        };
+        Ok(Self {
+            relaxed: pool(options.clone().options([("synchronous_commit", "off")]), 4),
+            pool: pool(options, config.database.max_connections),
+        })
+    }
+
+    /// Brings the schema up to date.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        MIGRATIONS.run(&self.pool).await.map_err(|error| StoreError::Migration(Arc::new(error)))
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.relaxed.close().await;
+        self.pool.close().await;
+    }
+
+    /// Writes audit leaves for decisions that changed nothing else.
+    pub async fn write_leaves(&self, leaves: &[Leaf]) -> Result<(), StoreError> {
+        write_leaves(&self.pool, leaves).await
+    }
+}
+
+async fn write_leaves<'c>(executor: impl sqlx::PgExecutor<'c>, leaves: &[Leaf]) -> Result<(), StoreError> {
+    if leaves.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into signer.audit_leaves (subject, tenant, peer, signer, request_id, decision, reason, leaf)
+         select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::uuid[], $6::text[], $7::text[], $8::bytea[])",
+    )
+    .bind(leaves.iter().map(|leaf| leaf.subject).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.tenant.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.peer.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.signer.map(|signer| signer.to_vec())).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.request_id).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.decision).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.reason.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.digest().to_vec()).collect::<Vec<_>>())
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+// === impl Leaf ===
+
+impl Leaf {
+    fn digest(&self) -> [u8; 32] {
+        use sha2::{Digest as _, Sha256};
+        let mut hash = Sha256::new();
+        hash.update(b"dalp.signer.leaf.v1\0");
+        let signer = self.signer.map(hex::encode).unwrap_or_default();
+        let request_id = self.request_id.map(|id| id.to_string()).unwrap_or_default();
+        for part in [self.subject, &self.tenant, &self.peer, &signer, &request_id, self.decision, &self.reason] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        hash.finalize().into()
+    }
+}
+
+// === impl StoreError ===
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let transient = match &error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Tls(_) => true,
+            sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+                code == "40001" || code == "40P01" || code.starts_with("57P0") || code.starts_with("08") || code.starts_with("53")
+            }),
+            _ => false,
+        };
+        let error = Arc::new(error);
+        if transient { Self::Unavailable(error) } else { Self::Statement(error) }
+    }
+}
+
+impl From<StoreError> for ProviderError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(format!("the signer's database: {error}"))
+    }
+}
+
+fn kind_from(name: &str) -> Result<PayloadKind, StoreError> {
+    [PayloadKind::EvmTransaction, PayloadKind::Eip712, PayloadKind::Claim]
+        .into_iter()
+        .find(|kind| kind.as_str() == name)
+        .ok_or(StoreError::Damaged("payload kind"))
+}

@@ -1,0 +1,319 @@
+//! Accepted requests and their outcomes.
+
+use alloy::primitives::Address;
+use sqlx::{Row as _, postgres::PgRow};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Leaf, Store, StoreError, kind_from, write_leaves};
+use crate::core::payload::{PayloadKind, UnsignedTransaction};
+
+/// The five statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Not decided yet.
+    Pending,
+    /// Signed.
+    Approved,
+    /// Refused for good.
+    Denied,
+    /// Not decided in time.
+    Expired,
+    /// Nothing moves until an operator acts.
+    Blocked,
+}
+
+/// A stored request with its outcome.
+#[derive(Debug, Clone)]
+pub struct StoredRequest {
+    /// Its id.
+    pub request_id: Uuid,
+    /// Tenant.
+    pub tenant: String,
+    /// Key.
+    pub signer: Address,
+    /// The peer that made it.
+    pub peer: String,
+    /// Kind of payload.
+    pub kind: PayloadKind,
+    /// What makes it the same request.
+    pub payload_hash: [u8; 32],
+    /// What the key signs.
+    pub digest: [u8; 32],
+    /// The transaction, for transactions.
+    pub unsigned_tx: Option<UnsignedTransaction>,
+    /// Nonce, for transactions.
+    pub nonce: Option<i64>,
+    /// How it stands.
+    pub status: Status,
+    /// r || s || v.
+    pub signature: Option<Vec<u8>>,
+    /// EIP-2718 bytes.
+    pub signed_tx: Option<Vec<u8>>,
+    /// Their hash.
+    pub tx_hash: Option<Vec<u8>>,
+    /// For people.
+    pub detail: String,
+    /// Typed error beside the status.
+    pub error: String,
+    /// When it was accepted.
+    pub created_at: OffsetDateTime,
+    /// When it last changed.
+    pub updated_at: OffsetDateTime,
+}
+
+/// A change of a request.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The request.
+    pub request_id: Uuid,
+    /// The status after it.
+    pub status: Status,
+    /// r || s || v, once approved.
+    pub signature: Option<Vec<u8>>,
+    /// EIP-2718 bytes, for transactions.
+    pub signed_tx: Option<Vec<u8>>,
+    /// Their hash.
+    pub tx_hash: Option<Vec<u8>>,
+    /// For people.
+    pub detail: String,
+    /// Typed error beside the status.
+    pub error: &'static str,
+}
+
+/// The outcome of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// The nonce is free, or with the request that held it before.
+    Done,
+    /// The peer made no such request.
+    NotFound,
+    /// The request is signed, or not finally refused.
+    Held,
+}
+
+macro_rules! select_requests {
+    ($rest:literal) => {
+        concat!(
+            "select request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, nonce, status, signature, signed_tx, tx_hash,
+                detail, error, created_at, updated_at from signer.requests ",
+            $rest
+        )
+    };
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Requests by id.
+    pub async fn requests(&self, ids: &[Uuid]) -> Result<Vec<StoredRequest>, StoreError> {
+        let rows = sqlx::query(select_requests!("where request_id = any($1)")).bind(ids).fetch_all(&self.pool).await?;
+        rows.iter().map(record).collect()
+    }
+
+    /// One request.
+    pub async fn request(&self, id: Uuid) -> Result<Option<StoredRequest>, StoreError> {
+        Ok(self.requests(&[id]).await?.pop())
+    }
+
+    /// Requests that wait for a decision and have not been looked at since, oldest first.
+    pub async fn open_requests(&self, untouched_ms: i64, limit: i64) -> Result<Vec<StoredRequest>, StoreError> {
+        let sql = select_requests!(
+            "where status in ('PENDING', 'BLOCKED') and updated_at < now() - make_interval(secs => $1 / 1000.0) order by updated_at limit $2"
+        );
+        sqlx::query(sql).bind(untouched_ms as f64).bind(limit).fetch_all(&self.pool).await?.iter().map(record).collect()
+    }
+
+    /// Transaction requests of a lane from a nonce on, by nonce, then age.
+    pub async fn intents(&self, tenant: &str, chain_id: i64, signer: Address, from_nonce: i64) -> Result<Vec<StoredRequest>, StoreError> {
+        let sql = select_requests!(
+            "where tenant = $1 and chain_id = $2 and signer = $3 and nonce >= $4 order by nonce, created_at, request_id limit 10000"
+        );
+        sqlx::query(sql)
+            .bind(tenant)
+            .bind(chain_id)
+            .bind(signer.as_slice())
+            .bind(from_nonce)
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(record)
+            .collect()
+    }
+
+    /// Writes outcomes, with an audit leaf for each decision, in one statement and one commit. The first approval of a request stands; a later
+    /// one finds it and is dropped. Answers, per outcome, with the request as it then stands.
+    pub async fn conclude(&self, outcomes: &[Outcome]) -> Result<Vec<Option<StoredRequest>>, StoreError> {
+        let rows = sqlx::query(
+            "with given as (
+                select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[])
+                    as given (request_id, status, signature, signed_tx, tx_hash, detail, error)
+             ), changed as (
+                update signer.requests as request
+                set status = given.status, signature = given.signature, signed_tx = given.signed_tx, tx_hash = given.tx_hash,
+                    detail = given.detail, error = given.error, updated_at = now()
+                from given
+                where request.request_id = given.request_id and request.status in ('PENDING', 'BLOCKED')
+                returning request.*
+             ), leaves as (
+                insert into signer.audit_leaves (subject, tenant, peer, signer, request_id, decision, reason, leaf)
+                select 'sign', tenant, peer, signer, request_id, lower(status), rule,
+                    sha256(convert_to('dalp.signer.outcome.v1 ' || request_id || ' ' || status || ' ', 'utf8') || payload_hash
+                        || coalesce(signature, ''))
+                from changed where status <> 'PENDING'
+             )
+             select request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, nonce, status, signature, signed_tx, tx_hash,
+                detail, error, created_at, updated_at from changed",
+        )
+        .bind(outcomes.iter().map(|outcome| outcome.request_id).collect::<Vec<_>>())
+        .bind(outcomes.iter().map(|outcome| outcome.status.as_str()).collect::<Vec<_>>())
+        .bind(outcomes.iter().map(|outcome| outcome.signature.as_deref()).collect::<Vec<_>>())
+        .bind(outcomes.iter().map(|outcome| outcome.signed_tx.as_deref()).collect::<Vec<_>>())
+        .bind(outcomes.iter().map(|outcome| outcome.tx_hash.as_deref()).collect::<Vec<_>>())
+        .bind(outcomes.iter().map(|outcome| outcome.detail.as_str()).collect::<Vec<_>>())
+        .bind(outcomes.iter().map(|outcome| outcome.error).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await?;
+        let mut changed = rows.iter().map(|row| record(row).map(|found| (found.request_id, found))).collect::<Result<std::collections::HashMap<_, _>, _>>()?;
+        let missing: Vec<_> = outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !changed.contains_key(id)).collect();
+        if !missing.is_empty() {
+            changed.extend(self.requests(&missing).await?.into_iter().map(|found| (found.request_id, found)));
+        }
+        Ok(outcomes.iter().map(|outcome| changed.get(&outcome.request_id).cloned()).collect())
+    }
+
+    /// Frees the nonce of a finally refused transaction request.
+    pub async fn release(&self, request_id: Uuid, peer: &str) -> Result<Released, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let row = sqlx::query(
+            "select tenant, chain_id, signer, nonce, status, released from signer.requests
+             where request_id = $1 and peer = $2 and kind = 'evm_transaction' for update",
+        )
+        .bind(request_id)
+        .bind(peer)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else { return Ok(Released::NotFound) };
+        if row.try_get("released")? {
+            return Ok(Released::Done);
+        }
+        let status: String = row.try_get("status")?;
+        if !matches!(status.as_str(), "DENIED" | "EXPIRED") {
+            return Ok(Released::Held);
+        }
+        let (tenant, chain_id, signer, nonce): (String, i64, Vec<u8>, i64) =
+            (row.try_get("tenant")?, row.try_get("chain_id")?, row.try_get("signer")?, row.try_get("nonce")?);
+        sqlx::query("update signer.requests set released = true, updated_at = now() where request_id = $1")
+            .bind(request_id)
+            .execute(&mut *tx)
+            .await?;
+        // The nonce goes back to the youngest request that may still use it; with none left it is free.
+        let heir = sqlx::query(
+            "select request_id, content_hash from signer.requests
+             where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and not released
+             order by (status = 'APPROVED') desc, created_at desc limit 1",
+        )
+        .bind(&tenant)
+        .bind(chain_id)
+        .bind(&signer)
+        .bind(nonce)
+        .fetch_optional(&mut *tx)
+        .await?;
+        match heir {
+            Some(heir) => {
+                sqlx::query(
+                    "update signer.watermarks set request_id = $6, content_hash = $7
+                     where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and request_id = $5",
+                )
+                .bind(&tenant)
+                .bind(chain_id)
+                .bind(&signer)
+                .bind(nonce)
+                .bind(request_id)
+                .bind(heir.try_get::<Uuid, _>("request_id")?)
+                .bind(heir.try_get::<Vec<u8>, _>("content_hash")?)
+                .execute(&mut *tx)
+                .await?;
+            }
+            None => {
+                sqlx::query("delete from signer.watermarks where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4")
+                    .bind(&tenant)
+                    .bind(chain_id)
+                    .bind(&signer)
+                    .bind(nonce)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        }
+        let leaf = Leaf {
+            subject: "sign",
+            tenant,
+            peer: peer.to_owned(),
+            signer: signer.try_into().ok(),
+            request_id: Some(request_id),
+            decision: "released",
+            reason: String::new(),
+        };
+        write_leaves(&mut *tx, &[leaf]).await?;
+        tx.commit().await?;
+        Ok(Released::Done)
+    }
+}
+
+fn record(row: &PgRow) -> Result<StoredRequest, StoreError> {
+    let hash = |name: &str| -> Result<[u8; 32], StoreError> {
+        row.try_get::<&[u8], _>(name)?.try_into().map_err(|_| StoreError::Damaged("hash"))
+    };
+    let unsigned_tx = match row.try_get::<Option<&[u8]>, _>("unsigned_tx")? {
+        Some(bytes) => Some(serde_json::from_slice(bytes).map_err(|_| StoreError::Damaged("unsigned transaction"))?),
+        None => None,
+    };
+    Ok(StoredRequest {
+        request_id: row.try_get("request_id")?,
+        tenant: row.try_get("tenant")?,
+        signer: Address::try_from(row.try_get::<&[u8], _>("signer")?).map_err(|_| StoreError::Damaged("address"))?,
+        peer: row.try_get("peer")?,
+        kind: kind_from(row.try_get("kind")?)?,
+        payload_hash: hash("payload_hash")?,
+        digest: hash("digest")?,
+        unsigned_tx,
+        nonce: row.try_get("nonce")?,
+        status: Status::from_stored(row.try_get("status")?)?,
+        signature: row.try_get("signature")?,
+        signed_tx: row.try_get("signed_tx")?,
+        tx_hash: row.try_get("tx_hash")?,
+        detail: row.try_get("detail")?,
+        error: row.try_get("error")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+// === impl Status ===
+
+impl Status {
+    /// As stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Approved => "APPROVED",
+            Self::Denied => "DENIED",
+            Self::Expired => "EXPIRED",
+            Self::Blocked => "BLOCKED",
+        }
+    }
+
+    /// Whether it never changes any more.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Approved | Self::Denied | Self::Expired)
+    }
+
+    fn from_stored(name: &str) -> Result<Self, StoreError> {
+        [Self::Pending, Self::Approved, Self::Denied, Self::Expired, Self::Blocked]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+            .ok_or(StoreError::Damaged("status"))
+    }
+}

@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 FORGE := contracts/tools/forge
-BUF := contracts/node_modules/.bin/buf
+BUF := contracts/tools/buf
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
 .PHONY: help setup demo up down test check fmt lint-contracts contracts test-contracts gas fuzz bench build
@@ -37,6 +37,7 @@ check: setup ## formatting, lints, wire contracts, licences, artifacts
 	@cd proto && ../$(BUF) lint
 	@cargo deny --log-level error check licenses bans sources
 	@contracts/tools/artifacts.sh check
+	@contracts/tools/analyse.sh
 
 fmt: ## format Rust and Solidity
 	@cargo fmt --all

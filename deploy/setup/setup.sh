@@ -22,6 +22,7 @@ compgen -G '/usr/lib/softhsm/libsofthsm2.so' >/dev/null || compgen -G '/usr/lib/
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
+python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 command -v openssl >/dev/null || packages+=(openssl)
 if [ "${#packages[@]}" -gt 0 ]; then
     say "installing system packages: ${packages[*]}"
@@ -46,3 +47,11 @@ cargo_tool() {
 }
 command -v cargo-nextest >/dev/null || cargo_tool cargo-nextest 0.9.143
 command -v cargo-deny >/dev/null || cargo_tool cargo-deny 0.20.2
+
+# slither analyses the contracts; a test-time tool in an environment of its own, nothing of it is linked.
+slither_version=0.11.3
+if ! "$root/.tools/py/bin/slither" --version 2>/dev/null | grep -qx "$slither_version"; then
+    say "installing slither $slither_version"
+    python3 -m venv "$root/.tools/py"
+    "$root/.tools/py/bin/pip" install --quiet --disable-pip-version-check "slither-analyzer==$slither_version"
+fi

@@ -42,7 +42,8 @@ impl std::fmt::Display for Refusal {
 static ERRORS: LazyLock<HashMap<[u8; 4], AbiError>> = LazyLock::new(|| {
     let mut errors: HashMap<[u8; 4], AbiError> = HashMap::new();
     for text in ABIS {
-        let abi: JsonAbi = serde_json::from_str::<Artifact>(text).expect("committed artifacts are checked by a test").abi;
+        let abi: JsonAbi =
+            serde_json::from_str::<Artifact>(text).expect("committed artifacts are checked by a test").abi;
         errors.extend(abi.errors.into_values().flatten().map(|error| (error.selector().0, error)));
     }
     for (name, kind) in [("Error", "string"), ("Panic", "uint256")] {

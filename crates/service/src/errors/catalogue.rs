@@ -165,6 +165,16 @@ reasons! {
     AssetPaused = "ASSET_PAUSED", FailedPrecondition, FixInput, None;
     /// The wallet is registered already.
     IdentityAlreadyRegistered = "IDENTITY_ALREADY_REGISTERED", AlreadyExists, FixInput, None;
+    /// The wallet has an identity already.
+    IdentityExists = "IDENTITY_EXISTS", AlreadyExists, FixInput, None;
+    /// The wallet has no identity in the tenant's registry.
+    IdentityNotFound = "IDENTITY_NOT_FOUND", NotFound, FixInput, None;
+    /// The identity holds no such claim of this issuer.
+    ClaimNotFound = "CLAIM_NOT_FOUND", NotFound, FixInput, None;
+    /// The sender lacks the role on the asset.
+    AssetRoleMissing = "ASSET_ROLE_MISSING", PermissionDenied, FixInput, None;
+    /// The block is beyond what was indexed so far.
+    BlockNotIndexed = "BLOCK_NOT_INDEXED", FailedPrecondition, RetrySameKey, Some(1000);
     /// There is no such claim topic.
     TopicUnknown = "TOPIC_UNKNOWN", InvalidArgument, FixInput, None;
     /// The claim issuer is not trusted for this topic.

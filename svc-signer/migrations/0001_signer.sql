@@ -1,5 +1,4 @@
--- The signer's own schema. Nothing else can read this database.
-create schema if not exists signer;
+-- The signer's own schema, created by the store before it migrates. Nothing else can read this database.
 
 create table signer.keys (
     address     bytea primary key check (octet_length(address) = 20),

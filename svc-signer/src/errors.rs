@@ -3,7 +3,10 @@
 use alloy::primitives::Address;
 use dalp_service::{Reason, Refusal};
 
-use crate::{providers::{ProviderError, ProviderKind}, store::StoreError};
+use crate::{
+    providers::{ProviderError, ProviderKind},
+    store::StoreError,
+};
 
 /// A refusal or failure of the signer.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +111,9 @@ impl From<SignerError> for Refusal {
         match error {
             SignerError::PolicyDenied { rule, .. } => refusal.meta("rule", rule),
             SignerError::GrantMissing { peer, .. } => refusal.meta("peer", peer),
-            SignerError::WatermarkConflict { nonce, next_nonce } => refusal.meta("nonce", nonce).meta("next_nonce", next_nonce),
+            SignerError::WatermarkConflict { nonce, next_nonce } => {
+                refusal.meta("nonce", nonce).meta("next_nonce", next_nonce)
+            }
             SignerError::Store(source @ (StoreError::Unavailable(_) | StoreError::Closed)) => refusal.source(source),
             SignerError::Store(source) => Self::internal(source),
             _ => refusal,

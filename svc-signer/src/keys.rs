@@ -8,7 +8,11 @@ use crate::{
 };
 
 /// Creates a key, or answers with the one that the idempotency key stands for. The flag says which.
-pub async fn create_key(signer: &Signer, provider: ProviderKind, creation: &Creation) -> Result<(KeyRecord, bool), SignerError> {
+pub async fn create_key(
+    signer: &Signer,
+    provider: ProviderKind,
+    creation: &Creation,
+) -> Result<(KeyRecord, bool), SignerError> {
     if let Some(key) = earlier(signer, creation).await? {
         return Ok((key, true));
     }

@@ -120,13 +120,20 @@ pub async fn start(config: SignerConfig, stop: Stop) -> Result<Running, StartErr
 fn providers(config: &SignerConfig, store: &Store) -> Result<Providers, StartError> {
     let mut configured: Vec<Arc<dyn Provider>> = Vec::new();
     if let Some(local) = config.local.as_ref().filter(|_| config.uses(ProviderKind::Local)) {
-        let key = local.key_encryption_key().map_err(|problem| StartError::Secret(format!("local.key_encryption_key: {problem}")))?;
+        let key = local
+            .key_encryption_key()
+            .map_err(|problem| StartError::Secret(format!("local.key_encryption_key: {problem}")))?;
         configured.push(Arc::new(LocalProvider::new(&key)));
     }
     if let Some(pkcs11) = config.pkcs11.as_ref().filter(|_| config.uses(ProviderKind::Pkcs11)) {
-        let digest_key = config.signer.digest_key.resolve().map_err(|error| StartError::Secret(format!("signer.digest_key: {error}")))?;
+        let digest_key = config
+            .signer
+            .digest_key
+            .resolve()
+            .map_err(|error| StartError::Secret(format!("signer.digest_key: {error}")))?;
         let digest_key = Zeroizing::new(digest_key.expose_secret().as_bytes().to_vec());
-        let provider = Pkcs11Provider::new(pkcs11.clone(), worker_program(config)?, digest_key, Arc::new(store.clone()));
+        let provider =
+            Pkcs11Provider::new(pkcs11.clone(), worker_program(config)?, digest_key, Arc::new(store.clone()));
         configured.push(Arc::new(provider));
     }
     Ok(Providers::new(config.signer.provider, config.signer.allow_mixed, configured))
@@ -161,7 +168,8 @@ async fn watch(store: Store, providers: Providers, health: HealthHandle, signer:
         for provider in providers.usable() {
             // An HSM logs in through the latch in the database, so without the one there is not the other.
             let ready = sweep.is_some() && provider.status().await.ready;
-            metrics::gauge!("dalp_signer_provider_ready", "provider" => provider.kind().as_str()).set(f64::from(u8::from(ready)));
+            metrics::gauge!("dalp_signer_provider_ready", "provider" => provider.kind().as_str())
+                .set(f64::from(u8::from(ready)));
             health.set(provider.kind().as_str(), ready).await;
         }
         tokio::time::sleep(WATCH_EVERY).await;

@@ -55,13 +55,16 @@ fn main() -> anyhow::Result<ExitCode> {
     match arguments.command {
         Some(Command::Pkcs11Worker) => Ok(pkcs11::worker::run()),
         Some(Command::InitToken { module, label, so_pin_file, pin_file }) => {
-            let read = |path: PathBuf| std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()));
+            let read = |path: PathBuf| {
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+            };
             let (so_pin, pin) = (read(so_pin_file)?, read(pin_file)?);
             pkcs11::initialise_token(&module, &label, so_pin.trim_end(), pin.trim_end()).map_err(anyhow::Error::msg)?;
             Ok(ExitCode::SUCCESS)
         }
         command => {
-            let config: SignerConfig = config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
+            let config: SignerConfig =
+                config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
             if matches!(command, Some(Command::CheckConfig)) {
                 return Ok(ExitCode::SUCCESS);
             }

@@ -133,7 +133,12 @@ impl Signer {
     }
 
     /// Everything that is decided before anything is stored.
-    async fn check(&self, peer: &str, order: &SignOrder, payload_hash: [u8; 32]) -> Result<(Arc<KeyRecord>, Admission), SignerError> {
+    async fn check(
+        &self,
+        peer: &str,
+        order: &SignOrder,
+        payload_hash: [u8; 32],
+    ) -> Result<(Arc<KeyRecord>, Admission), SignerError> {
         let kind = order.payload.kind();
         if !self.grants.allow(peer, order.signer, &order.payload) {
             return Err(SignerError::GrantMissing { peer: peer.to_owned(), kind: kind.as_str() });
@@ -154,7 +159,9 @@ impl Signer {
         }
         let value_wei = order.payload.value_wei();
         // A payload without value uses up nothing, and need not wait for the key's row.
-        let rolling = rolling.filter(|_| !value_wei.is_zero()).map(|RollingLimit { limit_wei, window_s }| (limit_wei.to_string(), *window_s));
+        let rolling = rolling
+            .filter(|_| !value_wei.is_zero())
+            .map(|RollingLimit { limit_wei, window_s }| (limit_wei.to_string(), *window_s));
         let admission = Admission {
             request_id: order.request_id,
             tenant: order.tenant.clone(),
@@ -198,7 +205,10 @@ impl Signer {
             updated_at: OffsetDateTime::now_utc(),
         };
         let unsigned_tx = match &admission.lane {
-            Some(lane) => Some(serde_json::from_slice(&lane.unsigned_tx).map_err(|_| crate::store::StoreError::Damaged("transaction"))?),
+            Some(lane) => Some(
+                serde_json::from_slice(&lane.unsigned_tx)
+                    .map_err(|_| crate::store::StoreError::Damaged("transaction"))?,
+            ),
             None => None,
         };
         let leaf = |reason: String, decision| Leaf {
@@ -230,7 +240,13 @@ impl Signer {
     }
 
     /// A refusal before admission. What was accepted earlier keeps its answer, whatever has changed since.
-    async fn refuse(&self, peer: &str, order: &SignOrder, payload_hash: [u8; 32], refusal: SignerError) -> Result<StoredRequest, SignerError> {
+    async fn refuse(
+        &self,
+        peer: &str,
+        order: &SignOrder,
+        payload_hash: [u8; 32],
+        refusal: SignerError,
+    ) -> Result<StoredRequest, SignerError> {
         if matches!(refusal, SignerError::Store(_)) {
             return Err(refusal);
         }
@@ -259,7 +275,10 @@ impl Signer {
         let outcome = self.ask_provider(key, &request).await;
         let status = outcome.status;
         let unchanged = status == request.status && outcome.detail == request.detail && outcome.error == request.error;
-        if unchanged && request.updated_at > OffsetDateTime::now_utc() - time::Duration::milliseconds(self.retry_ms) && !request.detail.is_empty() {
+        if unchanged
+            && request.updated_at > OffsetDateTime::now_utc() - time::Duration::milliseconds(self.retry_ms)
+            && !request.detail.is_empty()
+        {
             return Ok(request);
         }
         let stored = self.outcomes.submit(outcome).await?;
@@ -285,11 +304,12 @@ impl Signer {
         };
         let started = Instant::now();
         let digest = B256::from(request.digest);
-        let signed = provider
-            .sign(KeyHandle { name: &key.name, material: &key.material }, digest)
-            .await
-            .and_then(|raw| raw.normalise(digest, &key.public_key).map_err(|error| ProviderError::Failed(error.to_string())));
-        metrics::histogram!("dalp_signer_provider_seconds", "provider" => key.provider.as_str()).record(started.elapsed().as_secs_f64());
+        let signed =
+            provider.sign(KeyHandle { name: &key.name, material: &key.material }, digest).await.and_then(|raw| {
+                raw.normalise(digest, &key.public_key).map_err(|error| ProviderError::Failed(error.to_string()))
+            });
+        metrics::histogram!("dalp_signer_provider_seconds", "provider" => key.provider.as_str())
+            .record(started.elapsed().as_secs_f64());
         match signed {
             Ok(signature) => {
                 let transaction = request.unsigned_tx.as_ref().map(|tx| assemble(tx, signature));
@@ -305,7 +325,9 @@ impl Signer {
                 match error {
                     ProviderError::Blocked(detail) => outcome(Status::Blocked, detail, ""),
                     ProviderError::Failed(detail) => outcome(Status::Pending, detail, "PROVIDER_FAILED"),
-                    ProviderError::Pending(detail) | ProviderError::Unavailable(detail) => outcome(Status::Pending, detail, ""),
+                    ProviderError::Pending(detail) | ProviderError::Unavailable(detail) => {
+                        outcome(Status::Pending, detail, "")
+                    }
                 }
             }
         }
@@ -395,7 +417,10 @@ fn count(outcome: &'static str) {
 }
 
 /// Hands the answer of a whole write to each of its items.
-fn spread<O>(written: Result<Vec<O>, crate::store::StoreError>, len: usize) -> Vec<Result<O, crate::store::StoreError>> {
+fn spread<O>(
+    written: Result<Vec<O>, crate::store::StoreError>,
+    len: usize,
+) -> Vec<Result<O, crate::store::StoreError>> {
     match written {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
         Err(error) => (0..len).map(|_| Err(error.clone())).collect(),

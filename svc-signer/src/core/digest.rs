@@ -50,7 +50,13 @@ pub fn assemble(tx: &UnsignedTransaction, signature: Signature) -> SignedTransac
 
 /// What makes two requests under one id the same request. The digest covers every field of the payload.
 #[must_use]
-pub fn request_hash(tenant: &str, signer: Address, payload: &Payload, digest: B256, replaces: Option<uuid::Uuid>) -> [u8; 32] {
+pub fn request_hash(
+    tenant: &str,
+    signer: Address,
+    payload: &Payload,
+    digest: B256,
+    replaces: Option<uuid::Uuid>,
+) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"dalp.signer.request.v1\0");
     hash.update((tenant.len() as u64).to_be_bytes());
@@ -78,7 +84,7 @@ pub fn content_hash(tx: &UnsignedTransaction) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use alloy::{
-        consensus::{TxEip1559, TxLegacy, transaction::SignerRecoverable},
+        consensus::{TxEip1559, TxLegacy},
         eips::eip2718::Decodable2718,
         primitives::{TxKind, U256, address, b256},
         signers::{SignerSync, local::PrivateKeySigner},
@@ -103,12 +109,16 @@ mod tests {
     #[test]
     fn assembled_transactions_recover_to_their_signer() {
         let key = PrivateKeySigner::random();
-        let legacy = TxLegacy { chain_id: Some(31337), nonce: 3, gas_price: 9, gas_limit: 21_000, ..Default::default() };
+        let legacy =
+            TxLegacy { chain_id: Some(31337), nonce: 3, gas_price: 9, gas_limit: 21_000, ..Default::default() };
         for tx in [UnsignedTransaction::Eip1559(call(0)), UnsignedTransaction::Legacy(legacy)] {
             let digest = digest(&Payload::Transaction(tx.clone())).unwrap();
             let signed = assemble(&tx, key.sign_hash_sync(&digest).unwrap());
             let decoded = TxEnvelope::decode_2718(&mut signed.raw.as_ref()).unwrap();
-            assert_eq!(decoded.recover_signer().unwrap(), key.address());
+            assert_eq!(
+                decoded.signature().recover_address_from_prehash(&decoded.signature_hash()).unwrap(),
+                key.address()
+            );
             assert_eq!(*decoded.tx_hash(), signed.hash);
         }
     }

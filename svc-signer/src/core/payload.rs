@@ -104,7 +104,8 @@ impl<'de> Deserialize<'de> for Selector {
         let text = String::deserialize(deserializer)?;
         let mut bytes = [0; 4];
         let digits = text.strip_prefix("0x").ok_or_else(|| serde::de::Error::custom("a selector starts with 0x"))?;
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| serde::de::Error::custom("a selector has 4 bytes of hex"))?;
+        hex::decode_to_slice(digits, &mut bytes)
+            .map_err(|_| serde::de::Error::custom("a selector has 4 bytes of hex"))?;
         Ok(Self(bytes))
     }
 }

@@ -12,8 +12,8 @@ use secp256k1::{
 
 /// Half of the order of the group; above it a signature is malleable and chains refuse it (EIP-2).
 const ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xba, 0xae, 0xdc, 0xe6,
-    0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xba, 0xae, 0xdc,
+    0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
 ];
 
 /// r and s as a provider returned them, of any length a library may produce.
@@ -69,14 +69,16 @@ impl RawSignature {
         let mut compact = [0; 64];
         compact[..32].copy_from_slice(&padded(&self.r)?);
         compact[32..].copy_from_slice(&padded(&self.s)?);
-        let mut standard = secp256k1::ecdsa::Signature::from_compact(&compact).map_err(|_| SignatureError::Malformed)?;
+        let mut standard =
+            secp256k1::ecdsa::Signature::from_compact(&compact).map_err(|_| SignatureError::Malformed)?;
         standard.normalize_s();
         let compact = standard.serialize_compact();
         let message = Message::from_digest(digest.0);
         // Ids 2 and 3 mean that r overflowed the order, which happens once in 2^128 signatures.
         for parity in [false, true] {
             let id = if parity { RecoveryId::One } else { RecoveryId::Zero };
-            let recoverable = RecoverableSignature::from_compact(&compact, id).map_err(|_| SignatureError::Malformed)?;
+            let recoverable =
+                RecoverableSignature::from_compact(&compact, id).map_err(|_| SignatureError::Malformed)?;
             if context().recover_ecdsa(message, &recoverable).is_ok_and(|found| found == *key) {
                 return Ok(Signature::from_bytes_and_parity(&compact, parity));
             }
@@ -135,9 +137,8 @@ mod tests {
             .map(|digest| (digest, raw(digest, &key)))
             .find_map(|(digest, (r, s))| (r[0] == 0).then_some((digest, r, s)))
             .unwrap();
-        let signature = RawSignature { r: r[1..].to_vec(), s: s.to_vec() }
-            .normalise(digest, &key.public_key(context()))
-            .unwrap();
+        let signature =
+            RawSignature { r: r[1..].to_vec(), s: s.to_vec() }.normalise(digest, &key.public_key(context())).unwrap();
         assert_eq!(signature.r(), U256::from_be_bytes(r));
         assert_eq!(signature.as_bytes().len(), 65);
     }

@@ -118,7 +118,8 @@ fn transaction(bad: &mut Violations, tx: &proto::EvmTransaction) -> Option<Unsig
         bad.push(at("gas_limit"), "must be at least 1");
     }
     let value = bad.check(fields::amount(&at("value_wei"), &tx.value_wei));
-    let input = bad.check(fields::hex_bytes(&at("data"), if tx.data.is_empty() { "0x" } else { &tx.data }, DATA_MAX_BYTES));
+    let input =
+        bad.check(fields::hex_bytes(&at("data"), if tx.data.is_empty() { "0x" } else { &tx.data }, DATA_MAX_BYTES));
     let to = match tx.target.as_str() {
         "" => {
             if input.as_ref().is_some_and(|input| input.is_empty()) {
@@ -193,14 +194,19 @@ fn document(bad: &mut Violations, json: &str) -> Option<Payload> {
 fn claim(bad: &mut Violations, claim: &proto::ClaimAttestation) -> Option<Claim> {
     let identity = bad.check(fields::nonzero_address("claim.identity", &claim.identity));
     let topic = bad.check(fields::bytes32("claim.topic", &claim.topic));
-    let data = bad.check(fields::hex_bytes("claim.data", if claim.data.is_empty() { "0x" } else { &claim.data }, CLAIM_MAX_BYTES));
+    let data = bad.check(fields::hex_bytes(
+        "claim.data",
+        if claim.data.is_empty() { "0x" } else { &claim.data },
+        CLAIM_MAX_BYTES,
+    ));
     Some(Claim { identity: identity?, topic: topic?, data: data? })
 }
 
 /// The outcome of a stored request as a message. Documents and claims carry the bare signature, transactions the signed bytes.
 #[must_use]
 pub fn outcome(request: &StoredRequest, provider: &str) -> proto::SignOutcome {
-    let hex = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| format!("0x{}", hex::encode(bytes))).unwrap_or_default();
+    let hex =
+        |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| format!("0x{}", hex::encode(bytes))).unwrap_or_default();
     let is_transaction = request.nonce.is_some();
     proto::SignOutcome {
         request_id: request.request_id.to_string(),

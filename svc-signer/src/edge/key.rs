@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dalp_proto::signer::{
-    CreateKeyRequest, CreateKeyResponse, DisableKeyRequest, DisableKeyResponse, GetKeyRequest, GetKeyResponse, ListKeysRequest,
-    ListKeysResponse, key_service_server::KeyService,
+    CreateKeyRequest, CreateKeyResponse, DisableKeyRequest, DisableKeyResponse, GetKeyRequest, GetKeyResponse,
+    ListKeysRequest, ListKeysResponse, key_service_server::KeyService,
 };
 use dalp_service::{
     Caller, PeerIdentity, PrincipalId, Reason, Refusal,
@@ -102,7 +102,9 @@ impl KeyService for KeyEdge {
         let page_size = i64::from(page_size.unwrap_or(PAGE_SIZE_DEFAULT));
         let after = match request.page_token.as_str() {
             "" => 0,
-            token => token.parse::<i64>().map_err(|_| Refusal::new(Reason::PageTokenInvalid, "this page token is not of this list"))?,
+            token => token
+                .parse::<i64>()
+                .map_err(|_| Refusal::new(Reason::PageTokenInvalid, "this page token is not of this list"))?,
         };
         let mut keys = self
             .signer
@@ -126,7 +128,9 @@ impl KeyService for KeyEdge {
             let caller = Caller::from_request(&request)?;
             let named = &request.get_ref().tenant;
             if !named.is_empty() && named != caller.tenant.as_str() {
-                return Err(Refusal::new(Reason::TenantMismatch, "the request names another tenant than its caller's").into());
+                return Err(
+                    Refusal::new(Reason::TenantMismatch, "the request names another tenant than its caller's").into()
+                );
             }
             caller.tenant.to_string()
         } else {

@@ -3,8 +3,9 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use dalp_proto::signer::{
-    Intent, ListIntentsRequest, ListIntentsResponse, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse,
-    StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse, signer_service_server::SignerService,
+    Intent, ListIntentsRequest, ListIntentsResponse, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest,
+    SignResponse, StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse,
+    signer_service_server::SignerService,
 };
 use dalp_service::{
     Reason, Refusal,
@@ -65,7 +66,10 @@ impl SignerService for SignerEdge {
 
     type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<WatchStatusResponse, Status>> + Send>>;
 
-    async fn watch_status(&self, request: Request<WatchStatusRequest>) -> Result<Response<Self::WatchStatusStream>, Status> {
+    async fn watch_status(
+        &self,
+        request: Request<WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
         let peer = peer_of(&request)?;
         let id = convert::request_id("request_id", &request.get_ref().request_id)?;
         let mut found = self.find(&peer, id).await?;
@@ -104,7 +108,10 @@ impl SignerService for SignerEdge {
         Ok(Response::new(ReleaseResponse {}))
     }
 
-    async fn list_intents(&self, request: Request<ListIntentsRequest>) -> Result<Response<ListIntentsResponse>, Status> {
+    async fn list_intents(
+        &self,
+        request: Request<ListIntentsRequest>,
+    ) -> Result<Response<ListIntentsResponse>, Status> {
         let peer = peer_of(&request)?;
         // All services share the lanes, so one may see the intents of another; a peer without any grant may not.
         if !self.signer.knows_peer(&peer) {
@@ -117,7 +124,8 @@ impl SignerService for SignerEdge {
         let chain_id = bad.check(fields::in_range("chain_id", request.chain_id, 1, i64::MAX.unsigned_abs()));
         let from_nonce = bad.check(fields::in_range("from_nonce", request.from_nonce, 0, i64::MAX.unsigned_abs()));
         bad.finish()?;
-        let (Some(tenant), Some(signer), Some(chain_id), Some(from_nonce)) = (tenant, signer, chain_id, from_nonce) else {
+        let (Some(tenant), Some(signer), Some(chain_id), Some(from_nonce)) = (tenant, signer, chain_id, from_nonce)
+        else {
             return Err(Refusal::internal("a field was neither read nor refused").into());
         };
         let found = self

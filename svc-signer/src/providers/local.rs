@@ -99,7 +99,13 @@ fn associated(name: &KeyName, purpose: &[u8]) -> Vec<u8> {
     data
 }
 
-fn encrypt(cipher: &XChaCha20Poly1305, name: &KeyName, purpose: &[u8], plain: &[u8], out: &mut Vec<u8>) -> Result<(), ProviderError> {
+fn encrypt(
+    cipher: &XChaCha20Poly1305,
+    name: &KeyName,
+    purpose: &[u8],
+    plain: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), ProviderError> {
     let nonce = random::<NONCE_LEN>()?;
     let sealed = cipher
         .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: &associated(name, purpose) })
@@ -111,7 +117,8 @@ fn encrypt(cipher: &XChaCha20Poly1305, name: &KeyName, purpose: &[u8], plain: &[
 
 fn decrypt(cipher: &XChaCha20Poly1305, name: &KeyName, purpose: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (nonce, body) = sealed.split_at_checked(NONCE_LEN)?;
-    let plain = cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: body, aad: &associated(name, purpose) }).ok()?;
+    let plain =
+        cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: body, aad: &associated(name, purpose) }).ok()?;
     Some(Zeroizing::new(plain))
 }
 

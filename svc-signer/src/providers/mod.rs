@@ -111,7 +111,11 @@ impl Providers {
     /// `active` must be among `configured`; the configuration check has seen to it.
     #[must_use]
     pub fn new(active: ProviderKind, allow_mixed: bool, configured: Vec<Arc<dyn Provider>>) -> Self {
-        Self { active, allow_mixed, configured: configured.into_iter().map(|provider| (provider.kind(), provider)).collect() }
+        Self {
+            active,
+            allow_mixed,
+            configured: configured.into_iter().map(|provider| (provider.kind(), provider)).collect(),
+        }
     }
 
     /// The provider for a key of `kind`; `None` means that it is not active.

@@ -92,7 +92,12 @@ enum Fault {
 impl Pkcs11Provider {
     /// Prepares a partition; the worker starts with the first use.
     #[must_use]
-    pub fn new(config: Pkcs11Config, program: PathBuf, digest_key: Zeroizing<Vec<u8>>, latch: Arc<dyn PinLatch>) -> Self {
+    pub fn new(
+        config: Pkcs11Config,
+        program: PathBuf,
+        digest_key: Zeroizing<Vec<u8>>,
+        latch: Arc<dyn PinLatch>,
+    ) -> Self {
         Self { config, program, digest_key, latch, worker: RwLock::default(), start: tokio::sync::Mutex::new(None) }
     }
 
@@ -155,7 +160,9 @@ impl Pkcs11Provider {
             Attempt::Go => {}
             Attempt::Busy => return Err(ProviderError::Unavailable("another replica is logging in".to_owned())),
             Attempt::Blocked => {
-                return Err(ProviderError::Blocked("this PIN was refused before; it is not tried again until it changes".to_owned()));
+                return Err(ProviderError::Blocked(
+                    "this PIN was refused before; it is not tried again until it changes".to_owned(),
+                ));
             }
         }
         let worker = match Worker::spawn(&self.program, &self.config.environment) {
@@ -260,8 +267,9 @@ impl Provider for Pkcs11Provider {
         let request = Request::Generate { label, key_id };
         match self.ask(&request, self.config.generate_deadline_ms).await? {
             Reply::PublicKey(point) => {
-                let public_key = PublicKey::from_slice(&point)
-                    .map_err(|_| ProviderError::Failed("the module returned a point that is not on secp256k1".to_owned()))?;
+                let public_key = PublicKey::from_slice(&point).map_err(|_| {
+                    ProviderError::Failed("the module returned a point that is not on secp256k1".to_owned())
+                })?;
                 Ok(NewKey { public_key, material: key_id.to_vec() })
             }
             _ => Err(out_of_turn()),

@@ -9,10 +9,7 @@ use alloy::primitives::Address;
 use sqlx::{PgTransaction, Row as _};
 use uuid::Uuid;
 
-use super::{
-    Store, StoreError,
-    requests::StoredRequest,
-};
+use super::{Store, StoreError, requests::StoredRequest};
 use crate::core::{
     payload::PayloadKind,
     watermark::{Claimant, Holder, may_replace},
@@ -101,7 +98,11 @@ impl Store {
         let mut fresh = accepted;
         let mut answers = Vec::with_capacity(batch.len());
         for item in &batch {
-            answers.push(if fresh.remove(&item.request_id) { Ok(Admitted::New) } else { self.admit_carefully(item).await });
+            answers.push(if fresh.remove(&item.request_id) {
+                Ok(Admitted::New)
+            } else {
+                self.admit_carefully(item).await
+            });
         }
         answers
     }
@@ -151,14 +152,19 @@ impl Store {
 
     async fn admit_carefully(&self, item: &Admission) -> Result<Admitted, StoreError> {
         if let Some(known) = self.request(item.request_id).await? {
-            return Ok(if known.payload_hash == item.payload_hash { Admitted::Known(Box::new(known)) } else { Admitted::Reused });
+            return Ok(if known.payload_hash == item.payload_hash {
+                Admitted::Known(Box::new(known))
+            } else {
+                Admitted::Reused
+            });
         }
         let mut tx = self.pool.begin().await?;
         // The key row serialises the careful cases of one key, also its rolling limits.
-        let enabled = sqlx::query("select disabled_at is null as enabled from signer.keys where address = $1 for no key update")
-            .bind(item.signer.as_slice())
-            .fetch_optional(&mut *tx)
-            .await?;
+        let enabled =
+            sqlx::query("select disabled_at is null as enabled from signer.keys where address = $1 for no key update")
+                .bind(item.signer.as_slice())
+                .fetch_optional(&mut *tx)
+                .await?;
         if !enabled.map(|row| row.try_get("enabled")).transpose()?.unwrap_or(false) {
             return Ok(Admitted::Disabled);
         }
@@ -205,14 +211,23 @@ impl Store {
         if inserted.rows_affected() == 0 {
             drop(tx);
             let known = self.request(item.request_id).await?.ok_or(StoreError::Damaged("request just seen"))?;
-            return Ok(if known.payload_hash == item.payload_hash { Admitted::Known(Box::new(known)) } else { Admitted::Reused });
+            return Ok(if known.payload_hash == item.payload_hash {
+                Admitted::Known(Box::new(known))
+            } else {
+                Admitted::Reused
+            });
         }
         tx.commit().await?;
         Ok(Admitted::New)
     }
 }
 
-async fn within_limit(tx: &mut PgTransaction<'_>, item: &Admission, limit_wei: &str, window_s: u32) -> Result<bool, StoreError> {
+async fn within_limit(
+    tx: &mut PgTransaction<'_>,
+    item: &Admission,
+    limit_wei: &str,
+    window_s: u32,
+) -> Result<bool, StoreError> {
     // Refused requests moved nothing; everything else counts, also what is still undecided.
     let row = sqlx::query(
         "select coalesce(sum(value_wei), 0) + $4::numeric <= $5::numeric as within from signer.requests
@@ -229,7 +244,12 @@ async fn within_limit(tx: &mut PgTransaction<'_>, item: &Admission, limit_wei: &
     Ok(row.try_get("within")?)
 }
 
-async fn take_nonce(tx: &mut PgTransaction<'_>, item: &Admission, lane: &LaneEntry, chain_id: i64) -> Result<bool, StoreError> {
+async fn take_nonce(
+    tx: &mut PgTransaction<'_>,
+    item: &Admission,
+    lane: &LaneEntry,
+    chain_id: i64,
+) -> Result<bool, StoreError> {
     let free = sqlx::query(
         "insert into signer.watermarks (tenant, chain_id, signer, nonce, request_id, content_hash) values ($1, $2, $3, $4, $5, $6)
          on conflict do nothing",
@@ -262,10 +282,16 @@ async fn take_nonce(tx: &mut PgTransaction<'_>, item: &Admission, lane: &LaneEnt
     let Some(row) = row else { return Ok(false) };
     let holder = Holder {
         request_id: row.try_get("request_id")?,
-        content_hash: row.try_get::<&[u8], _>("content_hash")?.try_into().map_err(|_| StoreError::Damaged("content hash"))?,
+        content_hash: row
+            .try_get::<&[u8], _>("content_hash")?
+            .try_into()
+            .map_err(|_| StoreError::Damaged("content hash"))?,
     };
-    let claimant =
-        Claimant { content_hash: lane.content_hash, is_cancel: lane.is_cancel, names_the_held_nonce: row.try_get("named")? };
+    let claimant = Claimant {
+        content_hash: lane.content_hash,
+        is_cancel: lane.is_cancel,
+        names_the_held_nonce: row.try_get("named")?,
+    };
     if !may_replace(&holder, claimant) {
         return Ok(false);
     }

@@ -81,7 +81,12 @@ macro_rules! select_keys {
 impl Store {
     /// The key of an address, whatever its tenant.
     pub async fn key(&self, address: Address) -> Result<Option<KeyRecord>, StoreError> {
-        sqlx::query(select_keys!("where address = $1")).bind(address.as_slice()).fetch_optional(&self.pool).await?.map(|row| record(&row)).transpose()
+        sqlx::query(select_keys!("where address = $1"))
+            .bind(address.as_slice())
+            .fetch_optional(&self.pool)
+            .await?
+            .map(|row| record(&row))
+            .transpose()
     }
 
     /// Keys of a tenant after a position, oldest first.
@@ -111,7 +116,8 @@ impl Store {
         if row.try_get::<Vec<u8>, _>("payload_hash")? != creation.payload_hash {
             return Ok(Earlier::Other);
         }
-        let found = self.key(address(row.try_get("address")?)?).await?.ok_or(StoreError::Damaged("key of a creation"))?;
+        let found =
+            self.key(address(row.try_get("address")?)?).await?.ok_or(StoreError::Damaged("key of a creation"))?;
         Ok(Earlier::Same(found))
     }
 
@@ -126,7 +132,12 @@ impl Store {
     }
 
     /// Stores a new key, its idempotency row and its audit leaf in one commit.
-    pub async fn insert_key(&self, creation: &Creation, provider: ProviderKind, key: &NewKey) -> Result<Stored, StoreError> {
+    pub async fn insert_key(
+        &self,
+        creation: &Creation,
+        provider: ProviderKind,
+        key: &NewKey,
+    ) -> Result<Stored, StoreError> {
         let key_address = address_of(&key.public_key);
         let mut tx = self.pool.begin().await?;
         let inserted = sqlx::query(
@@ -155,7 +166,8 @@ impl Store {
         .bind(key_address.as_slice())
         .execute(&mut *tx)
         .await?;
-        let leaf = key_leaf(&creation.name.tenant, &creation.principal, key_address, "created", creation.name.wallet.clone());
+        let leaf =
+            key_leaf(&creation.name.tenant, &creation.principal, key_address, "created", creation.name.wallet.clone());
         write_leaves(&mut *tx, &[leaf]).await?;
         tx.commit().await?;
         let stored = self.key(key_address).await?.ok_or(StoreError::Damaged("key just stored"))?;
@@ -163,7 +175,13 @@ impl Store {
     }
 
     /// Disables a key for ever. `None`: the tenant has no such key.
-    pub async fn disable_key(&self, tenant: &str, principal: &str, key: Address, why: &str) -> Result<Option<KeyRecord>, StoreError> {
+    pub async fn disable_key(
+        &self,
+        tenant: &str,
+        principal: &str,
+        key: Address,
+        why: &str,
+    ) -> Result<Option<KeyRecord>, StoreError> {
         let mut tx = self.pool.begin().await?;
         let changed = sqlx::query(
             "update signer.keys set disabled_at = now(), disabled_why = $3 where address = $1 and tenant = $2 and disabled_at is null",

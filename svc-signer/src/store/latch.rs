@@ -32,13 +32,13 @@ impl PinLatch for Store {
                 updated_at = case when $4 then 'epoch' else now() end
              where partition = $1 and pin_digest = $2",
         )
-            .bind(partition)
-            .bind(pin_digest.as_slice())
-            .bind(state)
-            .bind(undecided)
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::from)?;
+        .bind(partition)
+        .bind(pin_digest.as_slice())
+        .bind(state)
+        .bind(undecided)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::from)?;
         Ok(())
     }
 }
@@ -46,7 +46,12 @@ impl PinLatch for Store {
 // === impl Store ===
 
 impl Store {
-    async fn begin_login(&self, partition: &str, pin_digest: [u8; 32], longest: Duration) -> Result<Attempt, StoreError> {
+    async fn begin_login(
+        &self,
+        partition: &str,
+        pin_digest: [u8; 32],
+        longest: Duration,
+    ) -> Result<Attempt, StoreError> {
         let mut tx = self.pool.begin().await?;
         let fresh = sqlx::query(
             "insert into signer.pin_latch (partition, pin_digest, state) values ($1, $2, 'trying') on conflict (partition) do nothing",

@@ -14,11 +14,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{
-    config::SignerConfig,
-    core::payload::PayloadKind,
-    providers::ProviderError,
-};
+use crate::{config::SignerConfig, core::payload::PayloadKind, providers::ProviderError};
 
 /// Anything that goes wrong below.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -79,7 +75,9 @@ impl Store {
         let url = config.database.url.resolve().map_err(|_| StoreError::Damaged("database.url cannot be resolved"))?;
         let options = PgConnectOptions::from_str(url.expose_secret())
             .map_err(StoreError::from)?
-            .application_name("svc-signer");
+            .application_name("svc-signer")
+            // Fixed, because a role called like the schema would see another one once the schema exists.
+            .options([("search_path", "signer")]);
         let pool = |options: PgConnectOptions, most: u32| {
             PgPoolOptions::new()
                 .max_connections(most.max(2))
@@ -95,6 +93,12 @@ impl Store {
 
     /// Brings the schema up to date.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        // Looked for first: a role that may not create schemas finds it prepared.
+        let prepared =
+            sqlx::query("select from pg_namespace where nspname = 'signer'").fetch_optional(&self.pool).await?;
+        if prepared.is_none() {
+            sqlx::query("create schema if not exists signer").execute(&self.pool).await?;
+        }
         MIGRATIONS.run(&self.pool).await.map_err(|error| StoreError::Migration(Arc::new(error)))
     }
 
@@ -159,9 +163,17 @@ impl Leaf {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let transient = match &error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Tls(_) => true,
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Tls(_) => true,
             sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                code == "40001" || code == "40P01" || code.starts_with("57P0") || code.starts_with("08") || code.starts_with("53")
+                code == "40001"
+                    || code == "40P01"
+                    || code.starts_with("57P0")
+                    || code.starts_with("08")
+                    || code.starts_with("53")
             }),
             _ => false,
         };

@@ -125,7 +125,13 @@ impl Store {
     }
 
     /// Transaction requests of a lane from a nonce on, by nonce, then age.
-    pub async fn intents(&self, tenant: &str, chain_id: i64, signer: Address, from_nonce: i64) -> Result<Vec<StoredRequest>, StoreError> {
+    pub async fn intents(
+        &self,
+        tenant: &str,
+        chain_id: i64,
+        signer: Address,
+        from_nonce: i64,
+    ) -> Result<Vec<StoredRequest>, StoreError> {
         let sql = select_requests!(
             "where tenant = $1 and chain_id = $2 and signer = $3 and nonce >= $4 order by nonce, created_at, request_id limit 10000"
         );
@@ -174,8 +180,12 @@ impl Store {
         .bind(outcomes.iter().map(|outcome| outcome.error).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await?;
-        let mut changed = rows.iter().map(|row| record(row).map(|found| (found.request_id, found))).collect::<Result<std::collections::HashMap<_, _>, _>>()?;
-        let missing: Vec<_> = outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !changed.contains_key(id)).collect();
+        let mut changed = rows
+            .iter()
+            .map(|row| record(row).map(|found| (found.request_id, found)))
+            .collect::<Result<std::collections::HashMap<_, _>, _>>()?;
+        let missing: Vec<_> =
+            outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !changed.contains_key(id)).collect();
         if !missing.is_empty() {
             changed.extend(self.requests(&missing).await?.into_iter().map(|found| (found.request_id, found)));
         }
@@ -236,13 +246,15 @@ impl Store {
                 .await?;
             }
             None => {
-                sqlx::query("delete from signer.watermarks where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4")
-                    .bind(&tenant)
-                    .bind(chain_id)
-                    .bind(&signer)
-                    .bind(nonce)
-                    .execute(&mut *tx)
-                    .await?;
+                sqlx::query(
+                    "delete from signer.watermarks where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4",
+                )
+                .bind(&tenant)
+                .bind(chain_id)
+                .bind(&signer)
+                .bind(nonce)
+                .execute(&mut *tx)
+                .await?;
             }
         }
         let leaf = Leaf {

@@ -121,7 +121,8 @@ async fn write_all(mut socket: OwnedWriteHalf, mut outgoing: mpsc::UnboundedRece
 
 async fn read_all(mut input: OwnedReadHalf, calls: Calls) {
     while let Ok((call_id, reply)) = read_one(&mut input).await {
-        let waiting = calls.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(|calls| calls.remove(&call_id));
+        let waiting =
+            calls.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(|calls| calls.remove(&call_id));
         if let Some(waiting) = waiting {
             // The caller may have given up; its answer is of no use to anyone else.
             let _ = waiting.send(reply);

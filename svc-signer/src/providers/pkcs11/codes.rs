@@ -95,7 +95,11 @@ pub fn classify(code: u64, during: During, quorum: &[u64]) -> Class {
         Class::Locked
     } else if quorum.contains(&code) || (login && matches!(code, CKR_DEVICE_TIMEOUT | CKR_FUNCTION_CANCELED)) {
         Class::Quorum
-    } else if TRANSPORT.contains(&code) || STC.contains(&code) || code == CKR_DEVICE_TIMEOUT || code == CKR_USER_NOT_LOGGED_IN {
+    } else if TRANSPORT.contains(&code)
+        || STC.contains(&code)
+        || code == CKR_DEVICE_TIMEOUT
+        || code == CKR_USER_NOT_LOGGED_IN
+    {
         // Not logged in after a login means that the device restarted underneath: a fresh worker logs in once more.
         Class::Transport
     } else if login && code >= VENDOR {

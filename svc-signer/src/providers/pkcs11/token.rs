@@ -27,13 +27,15 @@ pub(crate) fn load(module: &str) -> Result<Pkcs11, Failure> {
 /// The slot whose token has this label. Slots that cannot be read are passed over: one broken token must not hide the others.
 pub(crate) fn find(context: &Pkcs11, label: &str) -> Result<Slot, Failure> {
     let slots = context.get_slots_with_token().map_err(|error| failure(&error))?;
-    let mut found = slots
-        .into_iter()
-        .filter(|slot| context.get_token_info(*slot).is_ok_and(|token| token.label().trim_end_matches([' ', '\0']) == label));
+    let mut found = slots.into_iter().filter(|slot| {
+        context.get_token_info(*slot).is_ok_and(|token| token.label().trim_end_matches([' ', '\0']) == label)
+    });
     match (found.next(), found.next()) {
         (Some(slot), None) => Ok(slot),
         (None, _) => Err(Failure { code: 0xE0, login: false, detail: format!("no token is labelled {label:?}") }),
-        (Some(_), Some(_)) => Err(Failure { code: 0, login: false, detail: format!("several tokens are labelled {label:?}") }),
+        (Some(_), Some(_)) => {
+            Err(Failure { code: 0, login: false, detail: format!("several tokens are labelled {label:?}") })
+        }
     }
 }
 
@@ -70,8 +72,11 @@ pub(crate) fn find_or_generate(session: &Session, label: &str, key_id: &[u8; 32]
         Attribute::EcPoint(point) => Some(point),
         _ => None,
     });
-    uncompressed(point.as_deref().unwrap_or_default())
-        .ok_or_else(|| Failure { code: 0, login: false, detail: "the module returned no usable EC point".to_owned() })
+    uncompressed(point.as_deref().unwrap_or_default()).ok_or_else(|| Failure {
+        code: 0,
+        login: false,
+        detail: "the module returned no usable EC point".to_owned(),
+    })
 }
 
 /// Initialises a fresh token: SO PIN, label, user PIN. Refuses where a token of that label exists.
@@ -137,7 +142,8 @@ fn generate(session: &Session, label: &str, key_id: &[u8; 32]) -> Result<ObjectH
         Attribute::Label(label.as_bytes().to_vec()),
         Attribute::Id(key_id.to_vec()),
     ];
-    let (public, _) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(|error| failure(&error))?;
+    let (public, _) =
+        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(|error| failure(&error))?;
     Ok(public)
 }
 

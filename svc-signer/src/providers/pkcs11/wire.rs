@@ -265,7 +265,10 @@ mod tests {
             _ => panic!("another request"),
         }
         let framed = encode_request(2, &Request::Sign { key_id: [1; 32], digest: [2; 32] });
-        assert!(matches!(decode_request(&framed[4..]).unwrap(), (2, Request::Sign { key_id: [1, ..], digest: [2, ..] })));
+        assert!(matches!(
+            decode_request(&framed[4..]).unwrap(),
+            (2, Request::Sign { key_id: [1, ..], digest: [2, ..] })
+        ));
         assert!(read_frame(&mut [0xff; 8].as_slice()).is_err(), "an absurd length is a fault");
         assert!(read_frame(&mut [].as_slice()).unwrap().is_none());
     }

@@ -127,7 +127,9 @@ impl Shared {
                 let key = self.handle(session, key_id)?;
                 token::sign(session, key, digest).map(Reply::Signature)
             }
-            Request::Generate { label, key_id } => token::find_or_generate(session, label, key_id).map(Reply::PublicKey),
+            Request::Generate { label, key_id } => {
+                token::find_or_generate(session, label, key_id).map(Reply::PublicKey)
+            }
             Request::Open(_) => Err(Failure { code: 0, login: false, detail: "the token is open".to_owned() }),
         }
     }
@@ -136,8 +138,11 @@ impl Shared {
         if let Some(handle) = self.handles.read().unwrap_or_else(PoisonError::into_inner).get(key_id) {
             return Ok(*handle);
         }
-        let handle = token::private_key(session, key_id)?
-            .ok_or_else(|| Failure { code: 0, login: false, detail: "the token does not hold this key".to_owned() })?;
+        let handle = token::private_key(session, key_id)?.ok_or_else(|| Failure {
+            code: 0,
+            login: false,
+            detail: "the token does not hold this key".to_owned(),
+        })?;
         self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(*key_id, handle);
         Ok(handle)
     }

@@ -1,0 +1,510 @@
+//! What every provider must do, and the failures of others that must not be ours.
+
+mod support;
+
+use std::{process::Command, sync::Arc, time::Duration};
+
+use alloy::{
+    consensus::{Transaction as _, TxEnvelope},
+    eips::eip2718::Decodable2718 as _,
+    primitives::{Address, B256, Signature, keccak256},
+};
+use dalp_proto::signer::{
+    ClaimAttestation, CreateKeyRequest, DisableKeyRequest, Eip712Document, EvmTransaction, GetKeyRequest, Key,
+    ListIntentsRequest, ListKeysRequest, ReleaseRequest, SignOutcome, SignRequest, SignStatus, StatusRequest,
+    key_service_server::KeyService as _, sign_request::Payload, signer_service_server::SignerService as _,
+};
+use dalp_service::{Caller, PeerIdentity, Refusal};
+use support::{Bench, PEER, RULES, Setting};
+use svc_signer::providers::{KeyHandle, KeyName, Provider as _, ProviderError, ProviderKind};
+use tonic::{Request, Status};
+use uuid::Uuid;
+
+const TARGET: &str = "0x2222222222222222222222222222222222222222";
+
+fn from_peer<T>(message: T, peer: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(PeerIdentity::trusted(peer.parse().unwrap()));
+    request
+}
+
+fn from_caller<T>(message: T, tenant: &str, idempotency_key: &str) -> Request<T> {
+    let mut request = from_peer(message, "spiffe://dalp.dev/svc-gateway");
+    let caller = Caller { tenant: tenant.parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![] };
+    caller.apply(request.metadata_mut());
+    request.metadata_mut().insert("idempotency-key", idempotency_key.parse().unwrap());
+    request
+}
+
+fn reason(status: &Status) -> String {
+    Refusal::details(status).map(|details| details.reason).unwrap_or_else(|| format!("{status:?}"))
+}
+
+fn meta(status: &Status, key: &str) -> String {
+    Refusal::details(status).and_then(|details| details.metadata.get(key).cloned()).unwrap_or_default()
+}
+
+fn call(nonce: u64) -> EvmTransaction {
+    EvmTransaction {
+        chain_id: 31337,
+        nonce,
+        target: TARGET.to_owned(),
+        value_wei: "0".to_owned(),
+        data: "0xa9059cbb".to_owned(),
+        gas_limit: 90_000,
+        max_fee_per_gas_wei: "10".to_owned(),
+        max_priority_fee_per_gas_wei: "1".to_owned(),
+        gas_price_wei: String::new(),
+    }
+}
+
+fn order(signer: &str, tx: EvmTransaction) -> SignRequest {
+    SignRequest {
+        request_id: Uuid::new_v4().to_string(),
+        tenant: "bank".to_owned(),
+        signer: signer.to_owned(),
+        payload: Some(Payload::EvmTransaction(tx)),
+        replaces_request_id: String::new(),
+    }
+}
+
+async fn create(bench: &Bench, wallet: &str) -> Key {
+    let request = CreateKeyRequest { wallet: wallet.to_owned(), ..Default::default() };
+    bench.keys.create_key(from_caller(request, "bank", wallet)).await.unwrap().into_inner().key.unwrap()
+}
+
+async fn sign(bench: &Bench, request: &SignRequest) -> Result<SignOutcome, Status> {
+    let answer = bench.edge.sign(from_peer(request.clone(), PEER)).await?;
+    Ok(answer.into_inner().outcome.unwrap())
+}
+
+fn approved_transaction(outcome: &SignOutcome) -> TxEnvelope {
+    assert_eq!(outcome.status(), SignStatus::Approved, "{outcome:?}");
+    let raw = hex::decode(&outcome.signed_transaction[2..]).unwrap();
+    assert_eq!(outcome.tx_hash, keccak256(&raw).to_string());
+    TxEnvelope::decode_2718(&mut raw.as_slice()).unwrap()
+}
+
+fn sender(tx: &TxEnvelope) -> Address {
+    tx.signature().recover_address_from_prehash(&tx.signature_hash()).unwrap()
+}
+
+async fn conformance(provider: ProviderKind) {
+    let bench = Bench::new(provider).await;
+    let key = create(&bench, "desk").await;
+    let again = create(&bench, "desk").await;
+    assert_eq!(key, again, "CreateKey repeats with the same key");
+    assert_eq!(key.provider, provider.as_str());
+
+    signatures(&bench, &key).await;
+    payloads(&bench, &key.address).await;
+    repeats(&bench, &key.address).await;
+    watermark(&bench, &create(&bench, "lane").await.address).await;
+    refusals(&bench, &key.address).await;
+    limits(&bench, &create(&bench, "limited").await.address).await;
+    administration(&bench, &key.address).await;
+    disabled(&bench, &create(&bench, "old").await.address).await;
+}
+
+/// 200 random digests: one shape, low s, recovered to the key. Eight at a time: sessions are never shared.
+async fn signatures(bench: &Bench, key: &Key) {
+    let address: Address = key.address.parse().unwrap();
+    let record = bench.store.key(address).await.unwrap().unwrap();
+    let provider = Arc::clone(bench.signer.providers().select(record.provider).unwrap());
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0u64..8 {
+        let (provider, record) = (Arc::clone(&provider), record.clone());
+        tasks.spawn(async move {
+            for number in 0u64..25 {
+                let digest = keccak256([worker.to_be_bytes(), number.to_be_bytes()].concat());
+                let handle = KeyHandle { name: &record.name, material: &record.material };
+                let raw = provider.sign(handle, digest).await.unwrap();
+                let signature = raw.normalise(digest, &record.public_key).unwrap();
+                assert!(signature.normalize_s().is_none(), "low s");
+                assert_eq!(signature.recover_address_from_prehash(&digest).unwrap(), record.address);
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}
+
+async fn payloads(bench: &Bench, signer: &str) {
+    let address: Address = signer.parse().unwrap();
+    let modern = approved_transaction(&sign(bench, &order(signer, call(0))).await.unwrap());
+    assert_eq!(sender(&modern), address);
+    assert_eq!((modern.nonce(), modern.chain_id(), modern.is_eip1559()), (0, Some(31337), true));
+    let legacy = EvmTransaction {
+        gas_price_wei: "9".to_owned(),
+        max_fee_per_gas_wei: String::new(),
+        max_priority_fee_per_gas_wei: String::new(),
+        ..call(1)
+    };
+    let legacy = approved_transaction(&sign(bench, &order(signer, legacy)).await.unwrap());
+    assert_eq!(sender(&legacy), address);
+    assert!(legacy.is_legacy() && legacy.chain_id() == Some(31337));
+
+    let claim = ClaimAttestation {
+        identity: TARGET.to_owned(),
+        topic: B256::with_last_byte(1).to_string(),
+        data: "0x01".to_owned(),
+    };
+    let claim = SignRequest { payload: Some(Payload::Claim(claim)), ..order(signer, call(0)) };
+    let outcome = sign(bench, &claim).await.unwrap();
+    let signature = Signature::from_raw(&hex::decode(&outcome.signature[2..]).unwrap()).unwrap();
+    let encoded = format!(
+        "000000000000000000000000{}{}{}{}{}",
+        &TARGET[2..],
+        hex::encode(B256::with_last_byte(1)),
+        hex::encode(B256::with_last_byte(0x60)),
+        hex::encode(B256::with_last_byte(1)),
+        format!("01{}", "00".repeat(31))
+    );
+    let statement = keccak256(hex::decode(encoded).unwrap());
+    assert_eq!(signature.recover_address_from_msg(statement).unwrap(), address);
+
+    let json = serde_json::json!({
+        "types": {"EIP712Domain": [{"name": "chainId", "type": "uint256"}], "Price": [{"name": "value", "type": "uint256"}]},
+        "primaryType": "Price", "domain": {"chainId": 31337}, "message": {"value": "5"}
+    });
+    let document = |json: &serde_json::Value| SignRequest {
+        payload: Some(Payload::Eip712(Eip712Document { document_json: json.to_string() })),
+        ..order(signer, call(0))
+    };
+    assert_eq!(sign(bench, &document(&json)).await.unwrap().status(), SignStatus::Approved);
+    for chain_id in [serde_json::json!(0), serde_json::Value::Null] {
+        let mut bad = json.clone();
+        bad["domain"]["chainId"] = chain_id;
+        assert_eq!(reason(&sign(bench, &document(&bad)).await.unwrap_err()), "INVALID_FIELD");
+    }
+}
+
+async fn repeats(bench: &Bench, signer: &str) {
+    let request = order(signer, call(10));
+    let (first, second) = tokio::join!(sign(bench, &request), sign(bench, &request));
+    let first = first.unwrap();
+    assert_eq!(first, second.unwrap(), "two at once get one answer");
+    assert_eq!(first, sign(bench, &request).await.unwrap(), "a repeat gets the stored bytes");
+    let status =
+        bench.edge.status(from_peer(StatusRequest { request_id: request.request_id.clone() }, PEER)).await.unwrap();
+    assert_eq!(status.into_inner().outcome.unwrap(), first);
+    let other = SignRequest { request_id: request.request_id.clone(), ..order(signer, call(11)) };
+    assert_eq!(reason(&sign(bench, &other).await.unwrap_err()), "REQUEST_ID_REUSED");
+    let stranger = StatusRequest { request_id: request.request_id.clone() };
+    let stranger = bench.edge.status(from_peer(stranger, "spiffe://dalp.dev/svc-feeds")).await.unwrap_err();
+    assert_eq!(reason(&stranger), "NOT_FOUND", "a peer sees its own requests only");
+    let release = ReleaseRequest { request_id: request.request_id };
+    let refused = bench.edge.release(from_peer(release, PEER)).await.unwrap_err();
+    assert_eq!(reason(&refused), "WATERMARK_CONFLICT", "a signed request is never released");
+}
+
+async fn watermark(bench: &Bench, signer: &str) {
+    let first = order(signer, call(0));
+    sign(bench, &first).await.unwrap();
+    let dearer = EvmTransaction { max_fee_per_gas_wei: "20".to_owned(), ..call(0) };
+    let conflict = sign(bench, &order(signer, dearer.clone())).await.unwrap_err();
+    assert_eq!((reason(&conflict), meta(&conflict, "next_nonce")), ("WATERMARK_CONFLICT".to_owned(), "1".to_owned()));
+    let replace = |tx: EvmTransaction, replaced: &SignRequest| SignRequest {
+        replaces_request_id: replaced.request_id.clone(),
+        ..order(signer, tx)
+    };
+    let changed = EvmTransaction { data: "0x095ea7b3".to_owned(), ..dearer.clone() };
+    assert_eq!(reason(&sign(bench, &replace(changed.clone(), &first)).await.unwrap_err()), "WATERMARK_CONFLICT");
+    let second = replace(dearer, &first);
+    approved_transaction(&sign(bench, &second).await.unwrap());
+    let cancel = EvmTransaction { target: signer.to_owned(), data: String::new(), ..call(0) };
+    let unnamed = sign(bench, &order(signer, cancel.clone())).await.unwrap_err();
+    assert_eq!(reason(&unnamed), "WATERMARK_CONFLICT", "a cancel names what it replaces, too");
+    approved_transaction(&sign(bench, &replace(cancel, &second)).await.unwrap());
+    let list =
+        ListIntentsRequest { tenant: "bank".to_owned(), chain_id: 31337, signer: signer.to_owned(), from_nonce: 0 };
+    let intents = bench.edge.list_intents(from_peer(list, PEER)).await.unwrap().into_inner().intents;
+    assert_eq!(intents.len(), 3, "every request of the nonce, and no refused one");
+    assert!(intents.iter().all(|intent| intent.nonce == 0));
+    // Twenty at once for one nonce: one gets it.
+    let requests: Vec<_> =
+        (0..20u32).map(|number| order(signer, EvmTransaction { data: format!("0x{number:08x}"), ..call(1) })).collect();
+    let answers = futures::future::join_all(requests.iter().map(|request| sign(bench, request))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    // Fifty nonces at once: all get theirs.
+    let requests: Vec<_> = (2..52).map(|nonce| order(signer, call(nonce))).collect();
+    for answer in futures::future::join_all(requests.iter().map(|request| sign(bench, request))).await {
+        approved_transaction(&answer.unwrap());
+    }
+}
+
+async fn refusals(bench: &Bench, signer: &str) {
+    let no_key = Address::repeat_byte(9).to_checksum(None);
+    assert_eq!(reason(&sign(bench, &order(&no_key, call(90))).await.unwrap_err()), "KEY_NOT_FOUND");
+    let other_tenant = SignRequest { tenant: "other".to_owned(), ..order(signer, call(90)) };
+    assert_eq!(
+        reason(&sign(bench, &other_tenant).await.unwrap_err()),
+        "KEY_NOT_FOUND",
+        "another tenant's key is no key"
+    );
+    let feeds = bench.edge.sign(from_peer(order(signer, call(90)), "spiffe://dalp.dev/svc-feeds")).await.unwrap_err();
+    assert_eq!(reason(&feeds), "GRANT_MISSING");
+    let rich =
+        sign(bench, &order(signer, EvmTransaction { value_wei: "1001".to_owned(), ..call(90) })).await.unwrap_err();
+    assert_eq!((reason(&rich), meta(&rich, "rule")), ("POLICY_DENIED".to_owned(), "small".to_owned()));
+    let bad = [
+        EvmTransaction { chain_id: 0, ..call(90) },
+        EvmTransaction { value_wei: "-1".to_owned(), ..call(90) },
+        EvmTransaction { value_wei: format!("1{}", "0".repeat(78)), ..call(90) },
+        EvmTransaction { target: "0x70997970c51812dc3A010C7d01b50e0d17dc79C8".to_owned(), ..call(90) },
+        EvmTransaction { gas_price_wei: "1".to_owned(), ..call(90) },
+        EvmTransaction { data: "0x0".to_owned(), ..call(90) },
+        EvmTransaction { target: String::new(), data: String::new(), ..call(90) },
+    ];
+    for tx in bad {
+        assert_eq!(reason(&sign(bench, &order(signer, tx.clone())).await.unwrap_err()), "INVALID_FIELD", "{tx:?}");
+    }
+    let empty = SignRequest { payload: None, ..order(signer, call(90)) };
+    assert_eq!(reason(&sign(bench, &empty).await.unwrap_err()), "INVALID_FIELD");
+    let list =
+        ListIntentsRequest { tenant: "bank".to_owned(), chain_id: 31337, signer: signer.to_owned(), from_nonce: 90 };
+    let intents = bench.edge.list_intents(from_peer(list, PEER)).await.unwrap().into_inner().intents;
+    assert!(intents.is_empty(), "a refusal stores no intent");
+    approved_transaction(&sign(bench, &order(signer, call(90))).await.unwrap());
+}
+
+async fn limits(bench: &Bench, signer: &str) {
+    let pay = |nonce, value: &str| {
+        let target = "0x1111111111111111111111111111111111111111".to_owned();
+        order(signer, EvmTransaction { target, value_wei: value.to_owned(), ..call(nonce) })
+    };
+    approved_transaction(&sign(bench, &pay(0, "60")).await.unwrap());
+    let over = sign(bench, &pay(1, "41")).await.unwrap_err();
+    assert_eq!((reason(&over), meta(&over, "rule")), ("POLICY_DENIED".to_owned(), "hourly".to_owned()));
+    approved_transaction(&sign(bench, &pay(1, "40")).await.unwrap());
+    assert_eq!(reason(&sign(bench, &pay(2, "1")).await.unwrap_err()), "POLICY_DENIED");
+}
+
+async fn administration(bench: &Bench, address: &str) {
+    let get = GetKeyRequest { address: address.to_owned(), tenant: "bank".to_owned() };
+    assert!(bench.keys.get_key(from_peer(get.clone(), PEER)).await.is_ok());
+    let foreign = bench.keys.get_key(from_caller(get.clone(), "other", "k")).await.unwrap_err();
+    assert_eq!(reason(&foreign), "TENANT_MISMATCH");
+    let own = GetKeyRequest { tenant: String::new(), ..get };
+    assert_eq!(reason(&bench.keys.get_key(from_caller(own, "other", "k")).await.unwrap_err()), "KEY_NOT_FOUND");
+    let reused = CreateKeyRequest { wallet: "other-wallet".to_owned(), ..Default::default() };
+    assert_eq!(
+        reason(&bench.keys.create_key(from_caller(reused, "bank", "desk")).await.unwrap_err()),
+        "IDEMPOTENCY_KEY_REUSED"
+    );
+    let taken = CreateKeyRequest { wallet: "desk".to_owned(), ..Default::default() };
+    assert_eq!(
+        reason(&bench.keys.create_key(from_caller(taken, "bank", "another")).await.unwrap_err()),
+        "KEY_LABEL_TAKEN"
+    );
+    let unnamed = CreateKeyRequest { wallet: "Big Wallet".to_owned(), ..Default::default() };
+    assert_eq!(reason(&bench.keys.create_key(from_caller(unnamed, "bank", "bad")).await.unwrap_err()), "INVALID_FIELD");
+    let mut listed = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page = bench
+            .keys
+            .list_keys(from_caller(ListKeysRequest { page_size: 2, page_token }, "bank", "l"))
+            .await
+            .unwrap()
+            .into_inner();
+        listed.extend(page.keys.into_iter().map(|key| key.wallet));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, ["desk", "lane", "limited"]);
+}
+
+async fn disabled(bench: &Bench, signer: &str) {
+    let before = order(signer, call(0));
+    let outcome = sign(bench, &before).await.unwrap();
+    // A second replica has the key in memory when the first disables it.
+    let setting = Setting { provider: bench.config.signer.provider, allow_mixed: false, extra: RULES.to_owned() };
+    let replica = Bench::over(setting, Arc::clone(&bench.postgres), bench.token.clone()).await;
+    sign(&replica, &order(signer, call(1))).await.unwrap();
+    let disable = DisableKeyRequest { address: signer.to_owned(), reason: "lost".to_owned() };
+    let key = bench.keys.disable_key(from_caller(disable, "bank", "d")).await.unwrap().into_inner().key.unwrap();
+    assert!(key.disabled);
+    for bench in [bench, &replica] {
+        assert_eq!(reason(&sign(bench, &order(signer, call(2))).await.unwrap_err()), "KEY_DISABLED");
+        assert_eq!(sign(bench, &before).await.unwrap(), outcome, "what was signed stays readable");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_conforms() {
+    conformance(ProviderKind::Local).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pkcs11_conforms() {
+    conformance(ProviderKind::Pkcs11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_another_provider_need_allow_mixed() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    let over = |allow_mixed| Setting { provider: ProviderKind::Local, allow_mixed, extra: RULES.to_owned() };
+    let strict = Bench::over(over(false), Arc::clone(&bench.postgres), bench.token.clone()).await;
+    assert_eq!(reason(&sign(&strict, &order(&key.address, call(0))).await.unwrap_err()), "PROVIDER_NOT_ACTIVE");
+    let mixed = Bench::over(over(true), Arc::clone(&bench.postgres), bench.token.clone()).await;
+    approved_transaction(&sign(&mixed, &order(&key.address, call(0))).await.unwrap());
+}
+
+/// Named regression: retried logins locked the HSM user out.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_pin_loop_locks_the_partition() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    let token = bench.token.clone().unwrap();
+    std::fs::write(token.pin_file(), "wrong\n").unwrap();
+    let setting = || Setting { provider: ProviderKind::Pkcs11, allow_mixed: false, extra: RULES.to_owned() };
+    let wrong = Bench::over(setting(), Arc::clone(&bench.postgres), Some(Arc::clone(&token))).await;
+    let request = order(&key.address, call(0));
+    let outcome = sign(&wrong, &request).await.unwrap();
+    assert_eq!(outcome.status(), SignStatus::Blocked, "{outcome:?}");
+    assert!(
+        outcome.detail.contains("PIN") || outcome.detail.contains("C_Login") || outcome.detail.contains("0x000000a0"),
+        "{outcome:?}"
+    );
+    // Again, after the pause, and on another replica: the PIN is not tried a second time.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let replica = Bench::over(setting(), Arc::clone(&bench.postgres), Some(Arc::clone(&token))).await;
+    for bench in [&wrong, &replica] {
+        let outcome = sign(bench, &request).await.unwrap();
+        assert_eq!(outcome.status(), SignStatus::Blocked);
+        assert!(outcome.detail.contains("not tried again"), "{outcome:?}");
+        let create = CreateKeyRequest { wallet: "new".to_owned(), ..Default::default() };
+        assert_eq!(
+            reason(&bench.keys.create_key(from_caller(create, "bank", "new")).await.unwrap_err()),
+            "PROVIDER_BLOCKED"
+        );
+    }
+    // A corrected PIN is another version and is tried; nothing restarts.
+    std::fs::write(token.pin_file(), support::PIN).unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    approved_transaction(&sign(&wrong, &request).await.unwrap());
+}
+
+/// Named regression: a blocking module call froze the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn pkcs11_call_hangs_for_minutes() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    let hsm = bench.hsm.clone().unwrap();
+    let pid = hsm.worker_pid().unwrap();
+    assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
+    let request = order(&key.address, call(0));
+    let outcome = tokio::time::timeout(Duration::from_secs(20), sign(&bench, &request)).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), SignStatus::Pending, "{outcome:?}");
+    let signed = sign(&bench, &request).await.unwrap();
+    approved_transaction(&signed);
+    assert_ne!(hsm.worker_pid().unwrap(), pid, "a fresh worker");
+}
+
+/// Named regressions: two contexts in one process are undefined behaviour; after an HSM restart everything failed until the service restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn second_initialise_crashes() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    let hsm = bench.hsm.clone().unwrap();
+    for nonce in 0..3 {
+        let pid = hsm.worker_pid().unwrap();
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+        approved_transaction(&sign(&bench, &order(&key.address, call(nonce))).await.unwrap());
+        assert_ne!(hsm.worker_pid().unwrap(), pid, "each context has a process of its own");
+    }
+    let setting = Setting { provider: ProviderKind::Pkcs11, allow_mixed: false, extra: RULES.to_owned() };
+    let replica = Bench::over(setting, Arc::clone(&bench.postgres), bench.token.clone()).await;
+    let (one, two) = (order(&key.address, call(3)), order(&key.address, call(4)));
+    let (one, two) = tokio::join!(sign(&bench, &one), sign(&replica, &two));
+    approved_transaction(&one.unwrap());
+    approved_transaction(&two.unwrap());
+}
+
+/// Named regression: CKR_OPERATION_ACTIVE.
+#[tokio::test(flavor = "multi_thread")]
+async fn session_shared_between_threads() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    let record = bench.store.key(key.address.parse().unwrap()).await.unwrap().unwrap();
+    let hsm = bench.hsm.clone().unwrap();
+    let signatures = (0u64..400).map(|number| {
+        let (hsm, record) = (Arc::clone(&hsm), record.clone());
+        async move {
+            let digest = keccak256(number.to_be_bytes());
+            let raw = hsm.sign(KeyHandle { name: &record.name, material: &record.material }, digest).await?;
+            raw.normalise(digest, &record.public_key).map_err(|error| ProviderError::Failed(error.to_string()))
+        }
+    });
+    for signature in futures::future::join_all(signatures).await {
+        signature.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hsm_key_is_found_again_after_a_crash() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let hsm = bench.hsm.clone().unwrap();
+    let name = KeyName { tenant: "bank".to_owned(), wallet: "orphan".to_owned() };
+    // Generated, and the signer died before it was stored.
+    let first = hsm.create(&name).await.unwrap();
+    let key = create(&bench, "orphan").await;
+    assert_eq!(key.public_key, format!("0x{}", hex::encode(first.public_key.serialize_uncompressed())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_nonce_is_given_back() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    let token = bench.token.clone().unwrap();
+    std::fs::write(token.pin_file(), "wrong\n").unwrap();
+    let setting = Setting { provider: ProviderKind::Pkcs11, allow_mixed: false, extra: RULES.to_owned() };
+    let mut replica = Bench::over(setting, Arc::clone(&bench.postgres), Some(token)).await;
+    let request = order(&key.address, call(0));
+    assert_eq!(sign(&replica, &request).await.unwrap().status(), SignStatus::Blocked);
+    let release = || from_peer(ReleaseRequest { request_id: request.request_id.clone() }, PEER);
+    assert_eq!(
+        reason(&replica.edge.release(release()).await.unwrap_err()),
+        "WATERMARK_CONFLICT",
+        "blocked is not final"
+    );
+    // The same signer with a deadline that has passed.
+    replica.config.signer.request_deadline_s = 1;
+    let signer =
+        svc_signer::signing::Signer::new(&replica.config, replica.store.clone(), replica.signer.providers().clone());
+    replica.edge = svc_signer::edge::signer::SignerEdge::new(Arc::new(signer));
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let expired = sign(&replica, &request).await.unwrap();
+    assert_eq!((expired.status(), expired.error.as_str()), (SignStatus::Expired, "POLL_TIMEOUT"));
+    replica.edge.release(release()).await.unwrap();
+    replica.edge.release(release()).await.unwrap();
+    let other = order(&key.address, EvmTransaction { data: "0x12345678".to_owned(), ..call(0) });
+    approved_transaction(&sign(&bench, &other).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_example_configuration_is_complete_and_readable() {
+    let text = include_str!("../config.example.toml");
+    let config: svc_signer::config::SignerConfig = toml::from_str(text).unwrap();
+    assert!(config.signer.allow_mixed && config.local.is_some() && config.pkcs11.is_some());
+    // With every commented key switched on it is still readable: no key of the example is a fantasy.
+    let on: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key)
+                if key.starts_with('[')
+                    || key.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ') || name.starts_with('"')) =>
+            {
+                key
+            }
+            _ => line,
+        })
+        .fold(String::new(), |text, line| text + line + "\n");
+    let config: svc_signer::config::SignerConfig = toml::from_str(&on).unwrap();
+    assert_eq!(config.policy.rules.len(), 3);
+}

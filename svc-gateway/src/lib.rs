@@ -1,2 +1,139 @@
 //! The public edge: who are you, may you, is this a repeat?
+//!
+//! In reading order:
+//! - [`config`]: tenants, roles, principals and upstreams, as an operator writes them down.
+//! - [`permissions`], [`api_key`], [`principals`]: from a credential to what its holder may do.
+//! - [`limits`]: token buckets.
+//! - [`admission`]: the one decision about each call, pure.
+//! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
+//! - [`operations`]: the Operation service, answered here from the engine's records.
 #![forbid(unsafe_code)]
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use dalp_service::{
+    config::{ExposeSecret as _, SecretError},
+    server::{HealthHandle, PeerPolicy, Routes, Server, ServerError},
+    stop::Stop,
+    tls::{ClientAuth, ClientTls, TlsError},
+};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::task::JoinHandle;
+
+pub mod admission;
+pub mod api_key;
+pub mod body;
+pub mod config;
+pub mod limits;
+pub mod metric_definitions;
+pub mod permissions;
+pub mod principals;
+pub mod proxy;
+pub mod upstreams;
+
+pub use config::GatewayConfig;
+
+/// The name of this service in certificates, logs and metrics.
+pub const NAME: &str = "svc-gateway";
+/// Environment variables that override the configuration begin with it.
+pub const ENV_PREFIX: &str = "DALP_GATEWAY";
+
+/// How long a request waits for a database connection before it is refused as retryable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why the gateway does not come up. A database or upstream that is down is no reason: the gateway waits and says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The listener does not come up.
+    #[error("the listener does not come up")]
+    Server(#[from] ServerError),
+    /// The certificate towards the services is not usable.
+    #[error("the TLS material towards the services is not usable")]
+    ClientTls(#[from] TlsError),
+    /// The database URL cannot be read.
+    #[error("the database URL cannot be read")]
+    DatabaseUrl(#[from] SecretError),
+    /// The database URL is not one. Its text is not repeated, for it holds a password.
+    #[error("the database URL is not a PostgreSQL URL")]
+    NotADatabaseUrl,
+}
+
+/// A gateway that answers.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Where its metrics are, if served.
+    pub metrics_addr: Option<SocketAddr>,
+    /// What it says about its dependencies.
+    pub health: HealthHandle,
+    served: JoinHandle<Result<(), ServerError>>,
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Completes when the gateway has stopped and its last requests are answered.
+    ///
+    /// # Errors
+    /// When serving failed.
+    pub async fn stopped(self) -> anyhow::Result<()> {
+        Ok(self.served.await??)
+    }
+}
+
+/// Starts the gateway; `stop` ends it gracefully.
+///
+/// # Errors
+/// When certificates, listener or references of the configuration are not usable.
+pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartError> {
+    let client_tls = ClientTls::load(&config.client_tls)?;
+    let pool = pool(&config)?;
+    let upstreams: Vec<_> =
+        config.upstreams.iter().map(|upstream| upstreams::Upstream::new(upstream, &client_tls)).collect();
+    let server =
+        Server::new(NAME, &config.server, PeerPolicy::public()).client_auth(ClientAuth::Optional).bind().await?;
+    metric_definitions::describe();
+    client_tls.watch(stop);
+
+    let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
+    let interval = Duration::from_millis(config.health_interval_ms);
+    health.set("database", false).await;
+    tokio::spawn(watch_database(pool.clone(), health.clone(), interval, stop.clone()));
+    for upstream in &upstreams {
+        health.set_alone(upstream.name(), false).await;
+        tokio::spawn(upstream.clone().watch_health(health.clone(), interval, stop.clone()));
+    }
+
+    let own = Routes::default();
+    let edge = proxy::Edge::new(admission::Gate::new(&config, Instant::now()), upstreams, own);
+    let stop = stop.clone();
+    let served = tokio::spawn(async move { server.serve(edge, &stop).await });
+    Ok(Running { addr, metrics_addr, health, served })
+}
+
+fn pool(config: &GatewayConfig) -> Result<PgPool, StartError> {
+    let url = config.database.url.resolve()?;
+    PgPoolOptions::new()
+        .max_connections(config.database.max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy(url.expose_secret())
+        .map_err(|_| StartError::NotADatabaseUrl)
+}
+
+async fn watch_database(pool: PgPool, health: HealthHandle, interval: Duration, stop: Stop) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.requested() => return,
+        }
+        let answered = sqlx::query("select 1").execute(&pool).await;
+        health.set("database", answered.is_ok()).await;
+    }
+}

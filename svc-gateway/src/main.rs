@@ -1,3 +1,65 @@
-//! The public edge: who are you, may you, is this a repeat?
+//! `svc-gateway --config gateway.toml` serves; `svc-gateway api-key new` makes a key for a principal.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use dalp_service::{config, stop::Stop, telemetry};
+use svc_gateway::{ENV_PREFIX, GatewayConfig, NAME, api_key::ApiKey};
+
+/// The public edge of the platform.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The configuration file; see config.example.toml. Variables DALP_GATEWAY__SECTION__KEY override it.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// API keys of principals.
+    #[command(subcommand)]
+    ApiKey(ApiKeyCommand),
+}
+
+#[derive(Subcommand)]
+enum ApiKeyCommand {
+    /// Prints a new key, to be handed to its owner, and the lines of the configuration that let it in.
+    New,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Some(Command::ApiKey(ApiKeyCommand::New)) => new_api_key(),
+        None => serve(arguments.config).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{NAME}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(path: Option<PathBuf>) -> anyhow::Result<()> {
+    let config: GatewayConfig = config::load(path.as_deref(), &config::ProcessEnvironment, ENV_PREFIX)?;
+    let _telemetry = telemetry::init(NAME, &config.telemetry)?;
+    let stop = Stop::on_signals();
+    svc_gateway::start(config, &stop).await?.stopped().await
+}
+
+#[allow(clippy::print_stdout, reason = "a command-line tool answers on its standard output")]
+fn new_api_key() -> anyhow::Result<()> {
+    let key = ApiKey::generate().context("cannot draw random bytes")?;
+    println!("# hand this to its owner; it is shown once and stored nowhere\n{}\n", key.expose());
+    println!("# into a [[principals]] section of the gateway's configuration");
+    println!("prefix = \"{}\"\napi_key_sha256 = \"{}\"", key.prefix(), key.digest());
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Rate limits: one token bucket per tenant and rate class.
+//!
+//! The bucket is our own thirty lines because a repeat must not be charged twice: the domain service says afterwards that an
+//! answer was replayed, and the token goes back. The common limiter crates cannot give a token back.
+
+use std::{
+    collections::HashMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use dalp_proto::RateClass;
+use dalp_service::TenantId;
+
+use crate::config::{LimitsConfig, RateConfig};
+
+/// How long to wait before a call would be admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exhausted {
+    /// After this time there is a token again, unless somebody else takes it.
+    pub retry_after: Duration,
+}
+
+/// The buckets of all tenants.
+#[derive(Debug)]
+pub struct Limits {
+    buckets: HashMap<(TenantId, RateClass), Mutex<Bucket>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    per_second: f64,
+    burst: f64,
+    tokens: f64,
+    filled_at: Instant,
+}
+
+// === impl Limits ===
+
+impl Limits {
+    /// Full buckets for each tenant.
+    pub fn new<'t>(tenants: impl IntoIterator<Item = (&'t TenantId, &'t LimitsConfig)>, now: Instant) -> Self {
+        let buckets = tenants
+            .into_iter()
+            .flat_map(|(tenant, limits)| {
+                limits.classes().map(|(class, rate)| ((tenant.clone(), class), Mutex::new(Bucket::full(rate, now))))
+            })
+            .collect();
+        Self { buckets }
+    }
+
+    /// Takes a token, or says when to come back.
+    pub fn take(&self, tenant: &TenantId, class: RateClass, now: Instant) -> Result<(), Exhausted> {
+        // A class without a bucket is one the contracts do not know; it must not be a way around the limits.
+        let Some(bucket) = self.buckets.get(&(tenant.clone(), class)) else {
+            return Err(Exhausted { retry_after: Duration::from_secs(60) });
+        };
+        bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take(now)
+    }
+
+    /// Gives a token back: the call turned out to repeat one that was charged before.
+    pub fn give_back(&self, tenant: &TenantId, class: RateClass) {
+        if let Some(bucket) = self.buckets.get(&(tenant.clone(), class)) {
+            let mut bucket = bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            bucket.tokens = (bucket.tokens + 1.0).min(bucket.burst);
+        }
+    }
+}
+
+// === impl Bucket ===
+
+impl Bucket {
+    fn full(rate: RateConfig, now: Instant) -> Self {
+        let burst = f64::from(rate.burst);
+        Self { per_second: f64::from(rate.per_second), burst, tokens: burst, filled_at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> Result<(), Exhausted> {
+        let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * self.per_second).min(self.burst);
+        self.filled_at = self.filled_at.max(now);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        Err(Exhausted { retry_after: Duration::from_secs_f64((1.0 - self.tokens) / self.per_second) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(per_second: u32, burst: u32, now: Instant) -> (Limits, TenantId, TenantId) {
+        let rate = RateConfig { per_second, burst };
+        let config = LimitsConfig { read: rate, write: rate, stream: rate, admin: rate };
+        let (a, b): (TenantId, TenantId) = ("a".parse().unwrap(), "b".parse().unwrap());
+        (Limits::new([(&a, &config), (&b, &config)], now), a, b)
+    }
+
+    #[test]
+    fn a_burst_passes_then_the_rate_holds() {
+        let start = Instant::now();
+        let (limits, tenant, other) = limits(10, 3, start);
+        for _ in 0..3 {
+            limits.take(&tenant, RateClass::Write, start).unwrap();
+        }
+        let refused = limits.take(&tenant, RateClass::Write, start).unwrap_err();
+        assert_eq!(refused.retry_after, Duration::from_millis(100));
+        // Neither another class nor another tenant pays for it.
+        limits.take(&tenant, RateClass::Read, start).unwrap();
+        limits.take(&other, RateClass::Write, start).unwrap();
+        limits.take(&tenant, RateClass::Write, start + refused.retry_after).unwrap();
+        assert!(limits.take(&tenant, RateClass::Write, start + refused.retry_after).is_err());
+    }
+
+    #[test]
+    fn a_replayed_call_costs_nothing() {
+        let start = Instant::now();
+        let (limits, tenant, _) = limits(1, 1, start);
+        for _ in 0..10 {
+            limits.take(&tenant, RateClass::Write, start).unwrap();
+            limits.give_back(&tenant, RateClass::Write);
+        }
+        limits.give_back(&tenant, RateClass::Write);
+        limits.take(&tenant, RateClass::Write, start).unwrap();
+        assert!(limits.take(&tenant, RateClass::Write, start).is_err(), "giving back never exceeds the burst");
+    }
+
+    #[test]
+    fn an_unknown_class_is_no_way_around() {
+        let start = Instant::now();
+        let (limits, tenant, _) = limits(1, 1, start);
+        assert!(limits.take(&tenant, RateClass::Unspecified, start).is_err());
+    }
+}

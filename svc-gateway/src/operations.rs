@@ -1,0 +1,290 @@
+//! The Operation service, answered from the engine's records. Another tenant's operation does not exist here.
+
+use std::{pin::Pin, time::Duration};
+
+use dalp_engine::{
+    CancelError, Failure, OperationFilter, OperationId, OperationState, OperationView, Reader, StoreError, TenantId, TransactionState,
+    TransactionView, model::ActionView,
+};
+use dalp_proto::operation::{
+    self as wire, CancelOperationRequest, CancelOperationResponse, GetOperationRequest, GetOperationResponse, ListOperationsRequest,
+    ListOperationsResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest, WatchOperationResponse,
+    operation_service_server::OperationService,
+};
+use dalp_service::{Caller, Reason, Refusal, errors::RefusalResult, fields, stop::Stop};
+use futures::{Stream, StreamExt as _, future, stream};
+use prost_types::Timestamp;
+use time::OffsetDateTime;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(60);
+const DEFAULT_PAGE: u32 = 50;
+const MAX_PAGE: u32 = 500;
+const MAX_REASON_CHARACTERS: usize = 500;
+
+/// Reads and controls operations.
+#[derive(Clone, Debug)]
+pub struct Operations {
+    reader: Reader,
+    stop: Stop,
+}
+
+// === impl Operations ===
+
+impl Operations {
+    /// Answers from `reader`; waits and streams end when `stop` is requested.
+    #[must_use]
+    pub fn new(reader: Reader, stop: Stop) -> Self {
+        Self { reader, stop }
+    }
+}
+
+#[tonic::async_trait]
+impl OperationService for Operations {
+    type WatchOperationStream = Pin<Box<dyn Stream<Item = Result<WatchOperationResponse, Status>> + Send>>;
+
+    async fn get_operation(&self, request: Request<GetOperationRequest>) -> Result<Response<GetOperationResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let id = operation_id(&request.get_ref().operation_id)?;
+        let found = self.reader.get_operation(&tenant, id).await.map_err(store_refusal)?;
+        Ok(Response::new(GetOperationResponse { operation: Some(operation(found.ok_or_else(|| absent(id))?)) }))
+    }
+
+    async fn list_operations(&self, request: Request<ListOperationsRequest>) -> Result<Response<ListOperationsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let list = List::try_from(request.into_inner())?;
+        let page = self.reader.list_operations(&tenant, &list.filter, list.after, list.page_size).await.map_err(store_refusal)?;
+        Ok(Response::new(ListOperationsResponse {
+            operations: page.operations.into_iter().map(operation).collect(),
+            next_page_token: page.next.map(|id| id.0.simple().to_string()).unwrap_or_default(),
+        }))
+    }
+
+    async fn wait_operation(&self, request: Request<WaitOperationRequest>) -> Result<Response<WaitOperationResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let id = operation_id(&request.operation_id)?;
+        let timeout = wait_timeout(request.timeout)?;
+        let found = tokio::select! {
+            found = self.reader.wait(&tenant, id, timeout) => found.map_err(store_refusal)?,
+            // The client asks again and another replica answers; the operation does not depend on this one.
+            () = self.stop.requested() => return Err(stopping().into()),
+        };
+        Ok(Response::new(WaitOperationResponse { operation: Some(operation(found.ok_or_else(|| absent(id))?)) }))
+    }
+
+    async fn watch_operation(&self, request: Request<WatchOperationRequest>) -> Result<Response<Self::WatchOperationStream>, Status> {
+        let tenant = tenant(&request)?;
+        let id = operation_id(&request.get_ref().operation_id)?;
+        // A stream that begins with nothing would look like an operation that ended.
+        if self.reader.get_operation(&tenant, id).await.map_err(store_refusal)?.is_none() {
+            return Err(absent(id).into());
+        }
+        let stop = self.stop.clone();
+        let changes = self.reader.watch(tenant, id).map(|view| match view {
+            Ok(view) => Ok(WatchOperationResponse { operation: Some(operation(view)) }),
+            Err(error) => Err(store_refusal(error).into()),
+        });
+        let stopped = stream::once(async move {
+            stop.requested().await;
+            Err(stopping().into())
+        });
+        // Whichever comes first ends the stream: the operation's final state, or our own stop.
+        let both = stream::select(changes.map(Some).chain(stream::once(future::ready(None))), stopped.map(Some));
+        let ends = both.take_while(|item| future::ready(item.is_some())).filter_map(future::ready).scan(false, |ended, item| {
+            let deliver = !*ended;
+            *ended = item.is_err();
+            future::ready(deliver.then_some(item))
+        });
+        Ok(Response::new(Box::pin(ends)))
+    }
+
+    async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<CancelOperationResponse>, Status> {
+        let caller = Caller::from_metadata(request.metadata())?;
+        let tenant = TenantId::new(caller.tenant.as_str());
+        let request = request.into_inner();
+        let id = operation_id(&request.operation_id)?;
+        let reason = fields::bounded_string("reason", &request.reason, 0, MAX_REASON_CHARACTERS).map_err(invalid)?;
+        let cancelled = self.reader.cancel(&tenant, id, caller.principal.as_str(), &reason).await;
+        let view = cancelled.map_err(|error| match error {
+            CancelError::NotFound => absent(id),
+            CancelError::NotCancellable => {
+                Refusal::new(Reason::OperationNotCancellable, "nothing of the operation can be withdrawn any more").meta("operation_id", id)
+            }
+            CancelError::Store(error) => store_refusal(error),
+        })?;
+        Ok(Response::new(CancelOperationResponse { operation: Some(operation(view)) }))
+    }
+}
+
+/// What a list asks for.
+#[derive(Debug)]
+struct List {
+    filter: OperationFilter,
+    after: Option<OperationId>,
+    page_size: u32,
+}
+
+impl TryFrom<ListOperationsRequest> for List {
+    type Error = Refusal;
+
+    fn try_from(request: ListOperationsRequest) -> Result<Self, Refusal> {
+        let page_size = match request.page_size {
+            0 => DEFAULT_PAGE,
+            size => fields::in_range("page_size", size, 1, MAX_PAGE).map_err(invalid)?,
+        };
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => match Uuid::parse_str(token) {
+                Ok(id) => Some(OperationId(id)),
+                Err(_) => return Err(Refusal::new(Reason::PageTokenInvalid, "the page token does not belong to this list")),
+            },
+        };
+        let state = match request.state {
+            0 => None,
+            state => Some(match fields::enum_value::<wire::OperationState>("state", state).map_err(invalid)? {
+                wire::OperationState::Completed => OperationState::Completed,
+                wire::OperationState::Failed => OperationState::Failed,
+                wire::OperationState::Cancelled => OperationState::Cancelled,
+                wire::OperationState::Running | wire::OperationState::Unspecified => OperationState::Running,
+            }),
+        };
+        let kind = fields::bounded_string("kind", &request.kind, 0, 100).map_err(invalid)?;
+        Ok(Self { filter: OperationFilter { state, kind: (!kind.is_empty()).then_some(kind) }, after, page_size })
+    }
+}
+
+fn tenant<T>(request: &Request<T>) -> RefusalResult<TenantId> {
+    // Written by our own edge a moment ago, in this process.
+    Ok(TenantId::new(Caller::from_metadata(request.metadata())?.tenant.as_str()))
+}
+
+fn operation_id(text: &str) -> RefusalResult<OperationId> {
+    text.parse().map_err(|_| invalid(fields::violation("operation_id", "not an operation id: expected a UUID")))
+}
+
+fn wait_timeout(timeout: Option<prost_types::Duration>) -> RefusalResult<Duration> {
+    let Some(timeout) = timeout else { return Ok(DEFAULT_WAIT) };
+    match Duration::try_from(timeout) {
+        Ok(timeout) if timeout <= MAX_WAIT => Ok(timeout),
+        _ => Err(invalid(fields::violation("timeout", "expected 0 to 60 seconds"))),
+    }
+}
+
+fn invalid(violation: fields::Violation) -> Refusal {
+    Refusal::new(Reason::InvalidField, violation.to_string()).field(violation.path, violation.description)
+}
+
+fn absent(id: OperationId) -> Refusal {
+    Refusal::new(Reason::NotFound, "there is no such operation").meta("operation_id", id)
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(Reason::Stopping, "this replica is stopping; ask again")
+}
+
+fn store_refusal(error: StoreError) -> Refusal {
+    match error.is_retryable() {
+        true => Refusal::new(Reason::DatabaseUnavailable, "the database cannot be reached").source(error),
+        false => Refusal::internal(error),
+    }
+}
+
+fn operation(view: OperationView) -> wire::Operation {
+    wire::Operation {
+        operation_id: view.operation_id.to_string(),
+        kind: view.kind,
+        state: match view.state {
+            OperationState::Running => wire::OperationState::Running,
+            OperationState::Completed => wire::OperationState::Completed,
+            OperationState::Failed => wire::OperationState::Failed,
+            OperationState::Cancelled => wire::OperationState::Cancelled,
+        }
+        .into(),
+        transactions: view.transactions.into_iter().map(transaction).collect(),
+        result_json: view.result.map(|result| result.to_string()).unwrap_or_default(),
+        error: view.error.map(|Failure { reason, message, metadata }| wire::OperationError {
+            reason,
+            message,
+            metadata: metadata.into_iter().collect(),
+        }),
+        created_at: Some(timestamp(view.created_at)),
+        updated_at: Some(timestamp(view.updated_at)),
+        principal: view.principal,
+    }
+}
+
+fn transaction(view: TransactionView) -> wire::Transaction {
+    wire::Transaction {
+        transaction_id: view.transaction_id.to_string(),
+        step: view.step,
+        chain_id: view.lane.chain_id,
+        sender: view.lane.sender.to_string(),
+        target: view.target.map(|target| target.to_string()).unwrap_or_default(),
+        state: transaction_state(view.state).into(),
+        sub_status: view.sub_status,
+        nonce: view.nonce,
+        tx_hash: view.tx_hash.map(|hash| hash.to_string()).unwrap_or_default(),
+        block_number: view.block_number,
+        gas_used: view.gas_used,
+        history: view
+            .history
+            .into_iter()
+            .map(|ActionView { action, tries, last_error, at }| wire::Action { action, tries, last_error, at: Some(timestamp(at)) })
+            .collect(),
+    }
+}
+
+fn transaction_state(state: TransactionState) -> wire::TransactionState {
+    match state {
+        TransactionState::Received => wire::TransactionState::Received,
+        TransactionState::Queued => wire::TransactionState::Queued,
+        TransactionState::Preparing => wire::TransactionState::Preparing,
+        TransactionState::PendingApproval => wire::TransactionState::PendingApproval,
+        TransactionState::Signing => wire::TransactionState::Signing,
+        TransactionState::Broadcasting => wire::TransactionState::Broadcasting,
+        TransactionState::Confirming => wire::TransactionState::Confirming,
+        TransactionState::Completed => wire::TransactionState::Completed,
+        TransactionState::Failed => wire::TransactionState::Failed,
+        TransactionState::Cancelled => wire::TransactionState::Cancelled,
+        TransactionState::DeadLetter => wire::TransactionState::DeadLetter,
+    }
+}
+
+fn timestamp(at: OffsetDateTime) -> Timestamp {
+    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_or_refused_by_field() {
+        let list = List::try_from(ListOperationsRequest { state: 2, kind: "asset.transfer".into(), ..Default::default() }).unwrap();
+        assert_eq!((list.page_size, list.filter.state), (DEFAULT_PAGE, Some(OperationState::Completed)));
+        assert_eq!(list.filter.kind.as_deref(), Some("asset.transfer"));
+        let refused = |request: ListOperationsRequest| List::try_from(request).unwrap_err();
+        assert_eq!(refused(ListOperationsRequest { page_size: 501, ..Default::default() }).violations()[0].0, "page_size");
+        assert_eq!(refused(ListOperationsRequest { state: 99, ..Default::default() }).violations()[0].0, "state");
+        let token = ListOperationsRequest { page_token: "x".into(), ..Default::default() };
+        assert_eq!(refused(token).reason(), Reason::PageTokenInvalid);
+    }
+
+    #[test]
+    fn waits_are_bounded() {
+        assert_eq!(wait_timeout(None).unwrap(), DEFAULT_WAIT);
+        let of = |seconds| wait_timeout(Some(prost_types::Duration { seconds, nanos: 0 }));
+        assert_eq!(of(60).unwrap(), MAX_WAIT);
+        assert!(of(61).is_err() && of(-1).is_err());
+    }
+
+    #[test]
+    fn every_state_has_its_name_on_the_wire() {
+        for state in TransactionState::ALL {
+            assert_eq!(transaction_state(*state).as_str_name(), format!("TRANSACTION_STATE_{}", state.as_str()));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The edge: admission, caller context, then the upstream or the gateway's own services.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use dalp_service::{
+    PeerIdentity,
+    caller::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
+    server::Routes,
+    telemetry,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use time::OffsetDateTime;
+use tonic::{body::Body, metadata::MetadataMap};
+use tower::{Service, ServiceExt as _};
+
+use crate::{
+    admission::{Admitted, Denied, Gate, Route},
+    metric_definitions as names,
+    upstreams::Upstream,
+};
+
+/// Headers that end at the gateway: credentials are not for the services behind it, and the others describe the connection.
+const STOPS_HERE: &[HeaderName] = &[
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::FORWARDED,
+    header::CONNECTION,
+    header::HOST,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Metadata under this prefix is the platform's own: what a client sends under it is dropped.
+const RESERVED: &str = "dalp-";
+
+/// The tower service behind the public listener.
+#[derive(Clone)]
+pub struct Edge {
+    shared: Arc<Shared>,
+    own: Routes,
+}
+
+struct Shared {
+    gate: Gate,
+    upstreams: Vec<Upstream>,
+}
+
+// === impl Edge ===
+
+impl Edge {
+    /// `upstreams` in the order of the configuration; `own` are the services that the gateway answers itself.
+    #[must_use]
+    pub fn new(gate: Gate, upstreams: Vec<Upstream>, own: Routes) -> Self {
+        Self { shared: Arc::new(Shared { gate, upstreams }), own: own.prepare() }
+    }
+
+    async fn handle(self, mut request: Request<Body>) -> Response<Body> {
+        let peer = request.extensions().get::<PeerIdentity>();
+        let now = (Instant::now(), OffsetDateTime::now_utc());
+        let decision = self.shared.gate.admit(request.uri().path(), request.headers(), peer, now.0, now.1);
+        let admitted = match decision {
+            Ok(admitted) => admitted,
+            Err(denied) => return refuse(&denied),
+        };
+        let headers = std::mem::take(request.headers_mut());
+        *request.headers_mut() = outgoing(headers, &admitted);
+        let mut response = match admitted.route {
+            Route::Own => match self.own.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Route::Upstream(index) => self.shared.upstreams[index].forward(request).await,
+        };
+        if response.headers().get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true") {
+            self.shared.gate.not_charged(&admitted);
+            let tenant = admitted.principal.tenant.to_string();
+            metrics::counter!(names::GATEWAY_REPLAYS_TOTAL, "tenant" => tenant).increment(1);
+        }
+        say_key(response.headers_mut(), admitted.idempotency_key.as_deref());
+        response
+    }
+}
+
+impl Service<Request<Body>> for Edge {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.handle(request).await) })
+    }
+}
+
+fn refuse(denied: &Denied) -> Response<Body> {
+    let reason = denied.refusal.reason().as_str();
+    tracing::info!(reason, message = denied.refusal.message(), "refused at the gateway");
+    metrics::counter!(names::GATEWAY_REFUSALS_TOTAL, "reason" => reason).increment(1);
+    let mut response: Response<Body> = denied.refusal.to_status().into_http();
+    say_key(response.headers_mut(), denied.idempotency_key.as_deref());
+    response
+}
+
+/// The metadata of a call as the service behind the gateway sees it.
+fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> HeaderMap {
+    STOPS_HERE.iter().for_each(|name| drop(headers.remove(name)));
+    let reserved: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(RESERVED) || name.as_str().starts_with("x-forwarded-"))
+        .cloned()
+        .collect();
+    reserved.iter().for_each(|name| drop(headers.remove(name)));
+    if let Some(key) = admitted.idempotency_key.as_deref().and_then(|key| HeaderValue::from_str(key).ok()) {
+        headers.insert(IDEMPOTENCY_KEY, key);
+    }
+    let mut metadata = MetadataMap::from_headers(headers);
+    admitted.principal.caller.apply(&mut metadata);
+    telemetry::inject(&mut metadata);
+    metadata.into_headers()
+}
+
+/// Says which idempotency key is in force, and that nothing was replayed unless the service behind said so.
+fn say_key(headers: &mut HeaderMap, key: Option<&str>) {
+    let Some(value) = key.and_then(|key| HeaderValue::from_str(key).ok()) else { return };
+    headers.insert(IDEMPOTENCY_KEY, value);
+    headers.entry(IDEMPOTENCY_REPLAYED).or_insert(HeaderValue::from_static("false"));
+}

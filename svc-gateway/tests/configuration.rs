@@ -1,0 +1,115 @@
+//! What is wrong with a configuration is listed before the process exits, all of it.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[allow(dead_code)]
+mod support;
+
+#[test]
+fn every_problem_is_listed_at_once() {
+    let pki = support::Pki::new();
+    std::fs::write(pki.path("url"), "postgres://x@localhost/y").unwrap();
+    let (server, client) = (pki.issue("svc-gateway"), pki.issue("client"));
+    let digest = "ab".repeat(32);
+    let text = format!(
+        r#"
+health_interval_ms = 1
+[server]
+listen = "127.0.0.1:0"
+[server.tls]
+{server}
+[client_tls]
+{client}
+[database]
+url = "file:{url}"
+[limits]
+read = {{ per_second = 0, burst = 1 }}
+[[upstreams]]
+name = "svc-feeds"
+address = "127.0.0.1:1"
+spiffe_id = "spiffe://dalp.dev/svc-feeds"
+[[upstreams]]
+name = "svc-feeds"
+address = "127.0.0.1:2"
+spiffe_id = "spiffe://dalp.dev/svc-feeds"
+services = ["dalp.feeds.v1.FeedService", "dalp.operation.v1.OperationService", "dalp.none.v1.None"]
+[[upstreams]]
+name = "svc-strange"
+address = "127.0.0.1:3"
+spiffe_id = "spiffe://dalp.dev/svc-strange"
+[[tenants]]
+id = "acme"
+[[tenants]]
+id = "acme"
+[[roles]]
+name = "operator"
+permissions = ["*"]
+[[roles]]
+name = "operator"
+permissions = ["asset:fly", "signer:*"]
+[[principals]]
+id = "a"
+tenant = "acme"
+roles = ["operator", "ghost"]
+spiffe = "spiffe://dalp.dev/clients/a"
+[[principals]]
+id = "a"
+tenant = "acme"
+roles = []
+spiffe = "spiffe://dalp.dev/clients/a"
+scope = "read"
+[[principals]]
+id = "b"
+tenant = "nowhere"
+roles = []
+[[principals]]
+id = "c"
+tenant = "acme"
+roles = []
+prefix = "abcd"
+[[principals]]
+id = "d"
+tenant = "acme"
+roles = []
+prefix = "abcdef"
+api_key_sha256 = "{digest}"
+[[principals]]
+id = "e"
+tenant = "acme"
+roles = []
+prefix = "abcdef"
+api_key_sha256 = "{digest}"
+"#,
+        url = pki.path("url").display(),
+    );
+    let problems = support::load(&pki.path("gateway.toml"), &text).unwrap_err();
+    let keys: Vec<_> = problems.problems.iter().map(|problem| problem.key.as_str()).collect();
+    for key in [
+        "health_interval_ms",
+        "limits.read",
+        "upstreams[1].name",
+        "upstreams[1].services",
+        "upstreams[2].services",
+        "tenants[1].id",
+        "roles[1].name",
+        "roles[1].permissions",
+        "principals[0].roles",
+        "principals[1].id",
+        "principals[1].spiffe",
+        "principals[1].scope",
+        "principals[2].tenant",
+        "principals[2].id",
+        "principals[3].prefix",
+        "principals[5].prefix",
+    ] {
+        assert!(keys.contains(&key), "{key} is not among the problems:\n{problems}");
+    }
+    assert_eq!(keys.iter().filter(|key| **key == "upstreams[1].services").count(), 3, "{problems}");
+    assert_eq!(keys.iter().filter(|key| **key == "roles[1].permissions").count(), 2, "{problems}");
+}
+
+#[test]
+fn unknown_keys_are_refused() {
+    let pki = support::Pki::new();
+    let problems = support::load(&pki.path("gateway.toml"), "colour = \"red\"\n").unwrap_err();
+    assert!(problems.to_string().contains("colour"), "{problems}");
+}

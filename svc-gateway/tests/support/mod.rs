@@ -1,0 +1,222 @@
+//! A certificate authority, a small real upstream over mTLS, and a gateway in front of it.
+#![allow(unreachable_pub)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use dalp_proto::feeds::{
+    GetLatestRequest, GetLatestResponse, SubmitUpdateRequest, SubmitUpdateResponse,
+    feed_service_server::{FeedService, FeedServiceServer},
+};
+use dalp_service::{
+    Caller, Refusal,
+    caller::{idempotency_key, set_idempotency},
+    config::{self, MapEnvironment, ServerConfig},
+    server::{PeerPolicy, Routes, Server},
+    stop::Stop,
+};
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use svc_gateway::{GatewayConfig, Running, api_key::ApiKey};
+use tokio_rustls::{TlsConnector, rustls};
+use tonic::{
+    Request, Response, Status,
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint, Uri},
+};
+
+/// An authority that issues certificates into a folder.
+pub struct Pki {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    pub folder: tempfile::TempDir,
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+        Self { authority, folder }
+    }
+
+    pub fn issue(&self, name: &str) -> String {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI(format!("spiffe://dalp.dev/{name}").try_into().unwrap()));
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        let file = name.replace('/', "-");
+        fs::write(self.path(&format!("{file}.pem")), certificate.pem()).unwrap();
+        fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
+        let at = |end: &str| self.path(&format!("{file}.{end}")).display().to_string();
+        format!(
+            "certificate = {:?}\nkey = {:?}\ntrust_anchors = {:?}\n",
+            at("pem"),
+            at("key"),
+            self.path("ca.pem").display().to_string()
+        )
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    /// A channel as an ordinary client opens it, with the certificate of `name` or none.
+    pub fn channel(&self, address: std::net::SocketAddr, name: Option<&str>) -> Channel {
+        use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.path("ca.pem")).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut tls = match name {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                self.issue(name);
+                let file = name.replace('/', "-");
+                let chain = vec![CertificateDer::from_pem_file(self.path(&format!("{file}.pem"))).unwrap()];
+                let key = PrivateKeyDer::from_pem_file(self.path(&format!("{file}.key"))).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = TlsConnector::from(Arc::new(tls));
+        Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+            let connector = connector.clone();
+            async move {
+                let stream = tokio::net::TcpStream::connect(address).await?;
+                connector.connect("localhost".try_into().unwrap(), stream).await.map(TokioIo::new)
+            }
+        }))
+    }
+}
+
+/// What the upstream saw of each call.
+pub type Seen = Arc<Mutex<Vec<(MetadataMap, Option<Caller>)>>>;
+
+/// A feed service that remembers the metadata of its calls and the idempotency keys it has met.
+#[derive(Clone, Default)]
+pub struct Upstream {
+    pub seen: Seen,
+    keys: Arc<Mutex<Vec<String>>>,
+}
+
+#[tonic::async_trait]
+impl FeedService for Upstream {
+    async fn submit_update(
+        &self,
+        request: Request<SubmitUpdateRequest>,
+    ) -> Result<Response<SubmitUpdateResponse>, Status> {
+        self.remember(&request)?;
+        if request.get_ref().feed == "refuse" {
+            return Err(Refusal::new(dalp_service::Reason::InvalidField, "refused").field("feed", "refused").into());
+        }
+        let key = idempotency_key(&request)?.expect("the gateway always sends a key");
+        let mut keys = self.keys.lock().unwrap();
+        let replayed = keys.contains(&key);
+        keys.push(key.clone());
+        let mut response = Response::new(SubmitUpdateResponse::default());
+        set_idempotency(&mut response, &key, replayed);
+        Ok(response)
+    }
+
+    async fn get_latest(&self, request: Request<GetLatestRequest>) -> Result<Response<GetLatestResponse>, Status> {
+        self.remember(&request)?;
+        if request.get_ref().feed == "slow" {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        Ok(Response::new(GetLatestResponse { value: request.into_inner().feed, ..Default::default() }))
+    }
+}
+
+impl Upstream {
+    fn remember<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let caller = Caller::from_request(request)?;
+        self.seen.lock().unwrap().push((request.metadata().clone(), Some(caller)));
+        Ok(())
+    }
+}
+
+/// A gateway with one upstream, and what a test needs around it.
+pub struct World {
+    pub pki: Pki,
+    pub gateway: Running,
+    pub upstream: Upstream,
+    pub upstream_stop: Stop,
+    pub keys: Keys,
+    _stop: Guard,
+}
+
+/// API keys of the principals.
+pub struct Keys {
+    pub operator: ApiKey,
+    pub reader: ApiKey,
+    pub poor: ApiKey,
+    pub expired: ApiKey,
+    pub limited: ApiKey,
+}
+
+/// Stops everything when the test ends.
+struct Guard(Stop);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}
+
+pub async fn world() -> World {
+    let pki = Pki::new();
+    let stop = Stop::new();
+    let (upstream, upstream_stop) = (Upstream::default(), stop.child());
+    let feeds = format!("listen = \"127.0.0.1:0\"\n[tls]\n{}", pki.issue("svc-feeds"));
+    let feeds: ServerConfig = toml::from_str(&feeds).unwrap();
+    let policy = PeerPolicy::deny_all().allow("/dalp.feeds.v1.", ["svc-gateway"]);
+    let server = Server::new("svc-feeds", &feeds, policy).bind().await.unwrap();
+    let address = server.bound_addr();
+    let (routes, until) = (Routes::new(FeedServiceServer::new(upstream.clone())), upstream_stop.clone());
+    tokio::spawn(async move { server.serve(routes, &until).await });
+
+    let key = || ApiKey::generate().unwrap();
+    let keys = Keys { operator: key(), reader: key(), poor: key(), expired: key(), limited: key() };
+    fs::write(pki.path("database-url"), "postgres://nobody@127.0.0.1:1/none").unwrap();
+    let tls = pki.issue("svc-gateway");
+    let principal = |id: &str, tenant: &str, role: &str, key: &ApiKey, more: &str| {
+        format!(
+            "[[principals]]\nid = \"{id}\"\ntenant = \"{tenant}\"\nroles = [\"{role}\"]\nprefix = \"{}\"\napi_key_sha256 = \"{}\"\n{more}\n",
+            key.prefix(),
+            key.digest()
+        )
+    };
+    let text = format!(
+        "health_interval_ms = 100\n[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
+         [database]\nurl = \"file:{url}\"\n\
+         [[upstreams]]\nname = \"svc-feeds\"\naddress = \"{address}\"\nspiffe_id = \"spiffe://dalp.dev/svc-feeds\"\n\
+         [[upstreams]]\nname = \"svc-settlement\"\naddress = \"127.0.0.1:1\"\nspiffe_id = \"spiffe://dalp.dev/svc-settlement\"\n\
+         [[tenants]]\nid = \"acme\"\n[[tenants]]\nid = \"tiny\"\n\
+         limits = {{ read = {{ per_second = 1, burst = 1 }}, write = {{ per_second = 1, burst = 1 }}, stream = {{ per_second = 1, burst = 1 }}, admin = {{ per_second = 1, burst = 1 }} }}\n\
+         [[roles]]\nname = \"operator\"\npermissions = [\"*\"]\n[[roles]]\nname = \"asset-reader\"\npermissions = [\"asset:read\"]\n\
+         [[principals]]\nid = \"machine\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/machine\"\n{}{}{}{}{}",
+        principal("ops", "acme", "operator", &keys.operator, ""),
+        principal("reader", "acme", "operator", &keys.reader, "scope = \"read\""),
+        principal("poor", "acme", "asset-reader", &keys.poor, ""),
+        principal("expired", "acme", "operator", &keys.expired, "expires_at = \"2020-01-01T00:00:00Z\""),
+        principal("limited", "tiny", "operator", &keys.limited, ""),
+        url = pki.path("database-url").display(),
+    );
+    let config = load(&pki.path("gateway.toml"), &text).unwrap();
+    let gateway = svc_gateway::start(config, &stop).await.unwrap();
+    World { pki, gateway, upstream, upstream_stop, keys, _stop: Guard(stop) }
+}
+
+pub fn load(path: &Path, text: &str) -> Result<GatewayConfig, config::ConfigProblems> {
+    fs::write(path, text).unwrap();
+    config::load(Some(path), &MapEnvironment::default(), svc_gateway::ENV_PREFIX)
+}

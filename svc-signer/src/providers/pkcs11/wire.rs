@@ -180,7 +180,7 @@ pub(crate) fn frame_len(prefix: [u8; 4]) -> io::Result<usize> {
     }
 }
 
-fn finish(out: &mut Vec<u8>) {
+fn finish(out: &mut [u8]) {
     let len = u32::try_from(out.len() - 4).expect("a frame is far below 4 GiB");
     out[..4].copy_from_slice(&len.to_le_bytes());
 }

@@ -7,6 +7,7 @@
 //! - [`admission`]: the one decision about each call, pure.
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
 //! - [`operations`]: the Operation service, answered here from the engine's records.
+#![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
 
 use std::{
@@ -14,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dalp_engine::Reader;
+use dalp_proto::operation::operation_service_server::OperationServiceServer;
 use dalp_service::{
     config::{ExposeSecret as _, SecretError},
     server::{HealthHandle, PeerPolicy, Routes, Server, ServerError},
@@ -29,6 +32,7 @@ pub mod body;
 pub mod config;
 pub mod limits;
 pub mod metric_definitions;
+pub mod operations;
 pub mod permissions;
 pub mod principals;
 pub mod proxy;
@@ -109,7 +113,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         tokio::spawn(upstream.clone().watch_health(health.clone(), interval, stop.clone()));
     }
 
-    let own = Routes::default();
+    let operations = operations::Operations::new(Reader::new(pool), stop.clone());
+    let own = Routes::new(OperationServiceServer::new(operations));
     let edge = proxy::Edge::new(admission::Gate::new(&config, Instant::now()), upstreams, own);
     let stop = stop.clone();
     let served = tokio::spawn(async move { server.serve(edge, &stop).await });

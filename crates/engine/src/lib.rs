@@ -1,2 +1,38 @@
-//! Durable operations: flows, lanes, transactions, outbox and audit leaves.
+//! Durable operations on EVM chains: accepted once, carried out exactly once, or definitely refused.
+//!
+//! In reading order:
+//! - [`model`]: identifiers, what an operation and a transaction look like to a reader.
+//! - [`states`]: the one table of transaction states.
+//! - [`flow`]: flows as pure functions that are asked again at every wake-up.
+//! - [`signer`]: what the engine needs of a signer, and the adapter to svc-signer.
+//! - [`Engine`]: admission and the workers.
+//! - [`Reader`]: operations and the outbox for whoever has only a connection pool.
+//!
+//! Safety never rests on a lease: `unique (chain, sender, nonce)` in a table that is never trimmed, and triggers that make
+//! what was written once unchangeable, decide. Leases only save work.
 #![forbid(unsafe_code)]
+
+pub mod audit;
+mod engine;
+mod error;
+pub mod flow;
+pub mod metric_definitions;
+pub mod model;
+mod reader;
+pub mod signer;
+pub mod states;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod worker;
+
+pub use engine::{Accepted, AcceptHook, Admission, Engine, EngineConfig, StartError};
+pub use error::{AdmitError, StoreError};
+pub use flow::{Call, Cx, Decoder, Failure, Flow, Flows, Mined, PreCheck, SignDocument, Signature, Step, Suspend};
+pub use model::{
+    ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent, RequestId, ServiceName, TenantId,
+    TransactionId, TransactionView,
+};
+pub use reader::{CancelError, Reader};
+pub use states::{OperationState, TransactionState};
+pub use store::migrate;

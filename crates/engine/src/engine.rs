@@ -1,0 +1,217 @@
+//! Admission, and the life of the workers.
+
+use crate::{
+    audit,
+    error::{AdmitError, StoreError},
+    flow::{Decoder, Flow, Flows, History, Verdict},
+    metric_definitions as metric,
+    model::{OperationId, OperationView, ServiceName, TenantId},
+    reader::Reader,
+    signer::Signer,
+    store::{self, NewOperation, Store},
+    worker::{self, Shared},
+};
+use dalp_chain::Upstreams;
+use sqlx::PgPool;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use crate::store::AcceptHook;
+
+/// How an engine runs. [`EngineConfig::new`] gives what suits most chains.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The service whose work this engine does.
+    pub service: ServiceName,
+    /// Stable name of this replica: after a restart it takes its own leases back at once. No two running replicas share it.
+    pub instance: String,
+    /// Most transactions of a lane that are simulated and bound together.
+    pub prepare_batch: usize,
+    /// Most transactions of a lane that are bound and not yet included.
+    pub lane_window: usize,
+    /// Most sign requests of a lane under way at once.
+    pub sign_concurrency: usize,
+    /// Added to the node's gas estimate, because state may move between simulation and inclusion.
+    pub gas_margin_percent: u64,
+    /// After this long without a receipt the stored bytes are sent again.
+    pub rebroadcast_after: Duration,
+    /// After this long without a receipt the lowest transaction of a lane is replaced at a higher price.
+    pub replace_after: Duration,
+    /// Longest pause between looks at the database when no hint comes.
+    pub slow_poll: Duration,
+    /// How long a lane lease lasts unrenewed.
+    pub lease: Duration,
+    /// How often a step is tried before its transaction is parked as DEAD_LETTER.
+    pub retry_budget: u32,
+}
+
+/// An operation that asks to be accepted.
+pub struct Admission<F: Flow> {
+    /// Owner.
+    pub tenant: TenantId,
+    /// Who asks.
+    pub principal: String,
+    /// Full name of the RPC, part of the scope of the key.
+    pub method: String,
+    /// The caller's key, or the one generated for it.
+    pub idempotency_key: String,
+    /// The canonical command.
+    pub order: F::Order,
+    /// The service's own rows, written in the same commit; not called on a repeat.
+    pub hook: Option<AcceptHook>,
+}
+
+/// An accepted operation.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// As it stands now.
+    pub operation: OperationView,
+    /// Whether an earlier request with the same key was accepted, and this is its operation.
+    pub replayed: bool,
+}
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The schema could not be brought up to date.
+    #[error("schema")]
+    Store(#[from] StoreError),
+}
+
+/// A running engine. Cheap to clone; [`Engine::stop`] ends it for all clones.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    reader: Reader,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    aborts: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
+}
+
+// === impl EngineConfig ===
+
+impl EngineConfig {
+    /// Defaults for a service replica.
+    pub fn new(service: impl Into<String>, instance: impl Into<String>) -> Self {
+        Self {
+            service: ServiceName::new(service),
+            instance: instance.into(),
+            prepare_batch: 100,
+            lane_window: 400,
+            sign_concurrency: 32,
+            gas_margin_percent: 25,
+            rebroadcast_after: Duration::from_secs(10),
+            replace_after: Duration::from_secs(60),
+            slow_poll: Duration::from_millis(500),
+            lease: Duration::from_secs(15),
+            retry_budget: 30,
+        }
+    }
+}
+
+// === impl Admission ===
+
+impl<F: Flow> Admission<F> {
+    /// An admission without rows of the service's own.
+    pub fn new(tenant: TenantId, principal: impl Into<String>, method: impl Into<String>, idempotency_key: impl Into<String>, order: F::Order) -> Self {
+        Self { tenant, principal: principal.into(), method: method.into(), idempotency_key: idempotency_key.into(), order, hook: None }
+    }
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Brings the schema up to date and starts the workers.
+    pub async fn start(
+        config: EngineConfig,
+        pool: PgPool,
+        chains: HashMap<u64, Upstreams>,
+        signer: Arc<dyn Signer>,
+        flows: Flows,
+        decoder: Arc<dyn Decoder>,
+    ) -> Result<Self, StartError> {
+        store::migrate(&pool).await?;
+        metric::describe();
+        let store = Store { pool: pool.clone(), service: config.service.clone() };
+        let shared = Arc::new(Shared::new(config, store, chains, signer, flows, decoder));
+        let engine = Self {
+            shared: shared.clone(),
+            reader: Reader::new(pool),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            aborts: Arc::default(),
+        };
+        let handles = worker::spawn(shared, &engine.tasks, engine.stop.clone());
+        engine.aborts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(handles);
+        engine.tasks.close();
+        Ok(engine)
+    }
+
+    /// Accepts an operation in one commit, or finds the one that the key stands for.
+    pub async fn accept<F: Flow>(&self, admission: Admission<F>) -> Result<Accepted, AdmitError> {
+        let flows = &self.shared.flows;
+        if !flows.contains(F::KIND, F::VERSION) {
+            return Err(AdmitError::UnknownFlow(F::KIND.to_owned()));
+        }
+        let order = serde_json::to_value(&admission.order)?;
+        let id = OperationId::generate();
+        let decision = flows.ask(F::KIND, F::VERSION, id, &order, &History::default());
+        if let Some(chain) = store::unknown_chain(&decision, &self.shared.chain_ids) {
+            return Err(AdmitError::UnknownChain(chain));
+        }
+        if let Verdict::Broken(why) = &decision.verdict {
+            return Err(AdmitError::Database(StoreError::Corrupt(why.clone())));
+        }
+        let lanes = store::lanes_of(&decision);
+        let signs = decision.new_steps.iter().any(|(_, input)| matches!(input, crate::flow::StepInput::Signature { .. }));
+        let new = NewOperation {
+            id,
+            tenant: admission.tenant.clone(),
+            principal: admission.principal,
+            method: admission.method,
+            key: admission.idempotency_key,
+            command_hash: audit::command_hash(&order),
+            kind: F::KIND,
+            version: F::VERSION,
+            order,
+        };
+        let admitted = self.shared.store.admit(new, decision, admission.hook).await?;
+        if !admitted.replayed {
+            metric::operation_accepted(F::KIND);
+            self.shared.poke_lanes(lanes);
+            if signs {
+                self.shared.signatures.notify_one();
+            }
+            self.shared.changed();
+        }
+        let operation = self.reader.get_operation(&admission.tenant, admitted.id).await?;
+        let operation = operation.ok_or_else(|| StoreError::corrupt("an idempotency key without its operation"))?;
+        Ok(Accepted { operation, replayed: admitted.replayed })
+    }
+
+    /// Reads operations and the outbox.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Lets every worker finish the commit it is in, then ends. Unfinished work goes on at the next start.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// Ends every worker at whatever line it stands, like a killed process does. For crash tests.
+    #[cfg(feature = "testing")]
+    pub async fn kill(&self) {
+        self.shared.kill_lanes();
+        for handle in self.aborts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
+            handle.abort();
+        }
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,73 @@
+//! What can go wrong at the store and at admission.
+
+use crate::model::LaneId;
+
+/// The database did not carry out a statement, or holds what this version cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A statement failed.
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+    /// A migration failed.
+    #[error("migration")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A stored value cannot be read.
+    #[error("stored value: {0}")]
+    Corrupt(String),
+}
+
+/// Why an operation was not accepted. Nothing is stored then.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// The idempotency key belongs to another payload. Never retryable.
+    #[error("the idempotency key was used with another payload")]
+    KeyReused {
+        /// SHA-256 over the stored command, hex.
+        stored_hash: String,
+        /// SHA-256 over the given command, hex.
+        given_hash: String,
+    },
+    /// The sender belongs to another tenant.
+    #[error("lane {0} belongs to another tenant")]
+    LaneOfOtherTenant(LaneId),
+    /// The flow's first step names a chain that this service is not configured for.
+    #[error("chain {0} is not configured")]
+    UnknownChain(u64),
+    /// The flow is not registered.
+    #[error("flow {0} is not registered")]
+    UnknownFlow(String),
+    /// The order cannot be written down.
+    #[error("order cannot be serialised")]
+    Order(#[from] serde_json::Error),
+    /// The database did not take it. Retryable with the same key.
+    #[error("not stored")]
+    Database(#[from] StoreError),
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// Whether the same work may succeed later: connection errors, serialisation failures, deadlocks, and a server that
+    /// stops or starts. Everything else is a defect and is reported as such.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code == "40001" || code == "40P01" || code.starts_with("57P0") || code.starts_with("08"))
+            }
+            Self::Database(error) => {
+                matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_))
+            }
+            Self::Migrate(_) | Self::Corrupt(_) => false,
+        }
+    }
+
+    pub(crate) fn corrupt(what: impl std::fmt::Display) -> Self {
+        Self::Corrupt(what.to_string())
+    }
+}
+
+impl From<sqlx::Error> for AdmitError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(StoreError::Database(error))
+    }
+}

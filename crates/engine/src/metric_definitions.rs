@@ -1,0 +1,59 @@
+//! Every metric of this crate.
+
+use crate::states::{OperationState, TransactionState};
+use metrics::{Unit, counter, describe_counter, describe_histogram, gauge, histogram};
+use std::time::Duration;
+
+/// Operations accepted, by kind.
+pub const OPERATIONS_ACCEPTED: &str = "dalp_engine_operations_accepted_total";
+/// Operations that ended, by state.
+pub const OPERATIONS_FINISHED: &str = "dalp_engine_operations_finished_total";
+/// Transactions that ended, by state.
+pub const TRANSACTIONS_FINISHED: &str = "dalp_engine_transactions_finished_total";
+/// Time of one batch of a stage, by stage.
+pub const STAGE_SECONDS: &str = "dalp_engine_stage_seconds";
+/// Nonces that somebody else used.
+pub const NONCES_USED_OUTSIDE: &str = "dalp_engine_nonces_used_outside_total";
+/// Included transactions whose block disappeared.
+pub const TRANSACTIONS_REORGED: &str = "dalp_engine_transactions_reorged_total";
+/// Lanes that this instance works on.
+pub const LANES_LEASED: &str = "dalp_engine_lanes_leased";
+
+/// Tells the recorder what the metrics mean.
+pub fn describe() {
+    describe_counter!(OPERATIONS_ACCEPTED, "Operations accepted, by kind");
+    describe_counter!(OPERATIONS_FINISHED, "Operations that ended, by state");
+    describe_counter!(TRANSACTIONS_FINISHED, "Transactions that ended, by state");
+    describe_histogram!(STAGE_SECONDS, Unit::Seconds, "Time of one batch of a stage");
+    describe_counter!(NONCES_USED_OUTSIDE, "Nonces that somebody else used");
+    describe_counter!(TRANSACTIONS_REORGED, "Included transactions whose block disappeared");
+    metrics::describe_gauge!(LANES_LEASED, "Lanes that this instance works on");
+}
+
+pub(crate) fn operation_accepted(kind: &'static str) {
+    counter!(OPERATIONS_ACCEPTED, "kind" => kind).increment(1);
+}
+
+pub(crate) fn operation_finished(state: OperationState) {
+    counter!(OPERATIONS_FINISHED, "state" => state.as_str()).increment(1);
+}
+
+pub(crate) fn transactions_finished(state: TransactionState, count: usize) {
+    counter!(TRANSACTIONS_FINISHED, "state" => state.as_str()).increment(count as u64);
+}
+
+pub(crate) fn stage(stage: &'static str, elapsed: Duration) {
+    histogram!(STAGE_SECONDS, "stage" => stage).record(elapsed.as_secs_f64());
+}
+
+pub(crate) fn used_outside() {
+    counter!(NONCES_USED_OUTSIDE).increment(1);
+}
+
+pub(crate) fn reorged(count: usize) {
+    counter!(TRANSACTIONS_REORGED).increment(count as u64);
+}
+
+pub(crate) fn lanes_leased(count: usize) {
+    gauge!(LANES_LEASED).set(count as f64);
+}

@@ -1,0 +1,168 @@
+//! Operations and the outbox for whoever has only a connection pool.
+
+use crate::{
+    error::StoreError,
+    model::{OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent, TenantId},
+    store::{HINT_CHANNEL, Reads},
+};
+use futures::{Stream, stream};
+use sqlx::{PgPool, postgres::PgListener};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+
+/// How long a waiter looks away when no hint comes.
+const SLOW_POLL: Duration = Duration::from_secs(1);
+
+/// Reads and withdraws operations. Cheap to clone; clones share one LISTEN connection, opened by the first waiter.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    reads: Reads,
+    hints: Arc<OnceLock<watch::Receiver<u64>>>,
+}
+
+/// Why an operation was not withdrawn.
+#[derive(Debug, thiserror::Error)]
+pub enum CancelError {
+    /// The tenant has no such operation.
+    #[error("no such operation")]
+    NotFound,
+    /// It is final, or all its transactions have a nonce.
+    #[error("nothing of the operation can be withdrawn any more")]
+    NotCancellable,
+    /// The database did not answer.
+    #[error("not stored")]
+    Store(#[from] StoreError),
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Reads through a pool.
+    pub fn new(pool: PgPool) -> Self {
+        Self { reads: Reads { pool }, hints: Arc::default() }
+    }
+
+    /// One operation with its transactions.
+    pub async fn get_operation(&self, tenant: &TenantId, id: OperationId) -> Result<Option<OperationView>, StoreError> {
+        self.reads.operation(tenant, id).await
+    }
+
+    /// A page of operations, newest first, without their transactions.
+    pub async fn list_operations(
+        &self,
+        tenant: &TenantId,
+        filter: &OperationFilter,
+        after: Option<OperationId>,
+        page_size: u32,
+    ) -> Result<OperationPage, StoreError> {
+        self.reads.operations(tenant, filter, after, page_size.clamp(1, 500)).await
+    }
+
+    /// The operation once it is final, or as it stands after `timeout`.
+    pub async fn wait(&self, tenant: &TenantId, id: OperationId, timeout: Duration) -> Result<Option<OperationView>, StoreError> {
+        let deadline = Instant::now() + timeout;
+        let mut hints = self.hints();
+        loop {
+            hints.borrow_and_update();
+            match self.get_operation(tenant, id).await? {
+                Some(operation) if !operation.state.is_final() && Instant::now() < deadline => {
+                    next_look(&mut hints, deadline.min(Instant::now() + SLOW_POLL)).await;
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// The operation as it stands, then at each change, ending with its final state. Empty if there is none.
+    pub fn watch(&self, tenant: TenantId, id: OperationId) -> impl Stream<Item = Result<OperationView, StoreError>> + Send + 'static {
+        let reader = self.clone();
+        let hints = self.hints();
+        stream::unfold(Some((reader, hints, tenant, id, None::<OperationView>)), |state| async move {
+            let (reader, mut hints, tenant, id, last) = state?;
+            loop {
+                hints.borrow_and_update();
+                match reader.get_operation(&tenant, id).await {
+                    Err(error) => return Some((Err(error), None)),
+                    Ok(None) => return None,
+                    Ok(Some(view)) if last.as_ref() != Some(&view) => {
+                        let next = (!view.state.is_final()).then(|| (reader, hints, tenant, id, Some(view.clone())));
+                        return Some((Ok(view), next));
+                    }
+                    Ok(Some(_)) => next_look(&mut hints, Instant::now() + SLOW_POLL).await,
+                }
+            }
+        })
+    }
+
+    /// Withdraws what has no nonce yet; the rest keeps its course.
+    pub async fn cancel(&self, tenant: &TenantId, id: OperationId, actor: &str, reason: &str) -> Result<OperationView, CancelError> {
+        if !self.reads.cancel(tenant, id, actor, reason).await? {
+            return match self.get_operation(tenant, id).await? {
+                Some(_) => Err(CancelError::NotCancellable),
+                None => Err(CancelError::NotFound),
+            };
+        }
+        self.get_operation(tenant, id).await?.ok_or(CancelError::NotFound)
+    }
+
+    /// Events of a tenant behind a cursor, in commit order; none that could still be overtaken.
+    pub async fn events(&self, tenant: &TenantId, after: OutboxCursor, limit: u32) -> Result<Vec<OutboxEvent>, StoreError> {
+        self.reads.events(Some(tenant), after, limit).await
+    }
+
+    /// Events of all tenants behind a cursor, for relays such as webhooks.
+    pub async fn all_events(&self, after: OutboxCursor, limit: u32) -> Result<Vec<OutboxEvent>, StoreError> {
+        self.reads.events(None, after, limit).await
+    }
+
+    /// Completes when something may have changed, at the latest after a second.
+    pub async fn changed(&self) {
+        let mut hints = self.hints();
+        next_look(&mut hints, Instant::now() + SLOW_POLL).await;
+    }
+
+    /// Checks the audit chain of a tenant; the number of chained leaves, or the first position that does not fit.
+    pub async fn verify_audit(&self, tenant: &TenantId) -> Result<Result<u64, u64>, StoreError> {
+        self.reads.verify_audit(tenant).await
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.hints.get_or_init(|| listen(self.reads.pool.clone())).clone()
+    }
+}
+
+async fn next_look(hints: &mut watch::Receiver<u64>, at: Instant) {
+    // A listener that has ended gives no hints; the slow poll alone carries on.
+    if let Ok(Err(_)) = tokio::time::timeout_at(at, hints.changed()).await {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
+/// Counts hints until nobody listens. The hint is only a hint, so a lost connection is made again without hurry.
+fn listen(pool: PgPool) -> watch::Receiver<u64> {
+    let (hint, receiver) = watch::channel(0u64);
+    tokio::spawn(async move {
+        while !hint.is_closed() && !pool.is_closed() {
+            let Ok(mut listener) = PgListener::connect_with(&pool).await else {
+                tokio::time::sleep(SLOW_POLL).await;
+                continue;
+            };
+            if listener.listen(HINT_CHANNEL).await.is_err() {
+                continue;
+            }
+            loop {
+                tokio::select! {
+                    () = hint.closed() => return,
+                    notification = listener.recv() => match notification {
+                        Ok(_) => hint.send_modify(|count| *count += 1),
+                        Err(_) => break,
+                    },
+                }
+            }
+        }
+    });
+    receiver
+}

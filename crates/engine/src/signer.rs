@@ -1,0 +1,127 @@
+//! What the engine needs of a signer, and the adapter to svc-signer.
+
+mod remote;
+
+pub use remote::RemoteSigner;
+
+use crate::{
+    flow::{Failure, SignDocument, Signature},
+    model::{LaneId, RequestId, TenantId},
+};
+use alloy::primitives::{Address, B256, Bytes, U256};
+use dalp_chain::Fees;
+
+/// Signs typed payloads. Every method may be called again with the same arguments.
+#[async_trait::async_trait]
+pub trait Signer: Send + Sync + 'static {
+    /// Asks for a signature. The same request id answers with the stored outcome.
+    async fn sign(&self, request: SignRequest) -> Result<SignOutcome, SignError>;
+    /// Where a request stands.
+    async fn status(&self, request_id: RequestId) -> Result<SignOutcome, SignError>;
+    /// Frees the watermark of a request that a provider refused for good.
+    async fn release(&self, request_id: RequestId) -> Result<(), SignError>;
+    /// The requests that the signer knows of a lane, from a nonce on.
+    async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError>;
+}
+
+/// A request to sign.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SignRequest {
+    /// Deterministic, stored before the call.
+    pub request_id: RequestId,
+    /// Owner of the key.
+    pub tenant: TenantId,
+    /// What to sign.
+    pub payload: SignPayload,
+    /// The request that this one replaces at the same nonce.
+    pub replaces: Option<RequestId>,
+}
+
+/// What to sign.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SignPayload {
+    /// A transaction.
+    Transaction(UnsignedTransaction),
+    /// A document or claim.
+    Document(SignDocument),
+}
+
+/// Every field of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsignedTransaction {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Sender.
+    pub sender: Address,
+    /// Nonce.
+    pub nonce: u64,
+    /// Called contract; absent to create one.
+    pub target: Option<Address>,
+    /// Native amount.
+    pub value_wei: U256,
+    /// Calldata.
+    pub data: Bytes,
+    /// Gas limit.
+    pub gas_limit: u64,
+    /// Prices.
+    pub fees: Fees,
+}
+
+/// Where a request stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignOutcome {
+    /// Not decided yet; ask again.
+    Pending {
+        /// Detail of the provider, for people.
+        detail: String,
+    },
+    /// Blocked by the provider until an operator acts; ask again.
+    Blocked {
+        /// Detail of the provider, for people.
+        detail: String,
+    },
+    /// A signed transaction.
+    SignedTransaction {
+        /// EIP-2718 bytes.
+        raw: Bytes,
+        /// Their keccak256.
+        tx_hash: B256,
+    },
+    /// A signature over a document.
+    Signed(Signature),
+    /// Refused by a person or policy of the provider; final.
+    Denied(Failure),
+    /// Not decided in time; final.
+    Expired(Failure),
+}
+
+/// One transaction request that the signer knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Nonce of the transaction.
+    pub nonce: u64,
+    /// The request.
+    pub request_id: RequestId,
+    /// Where it stands.
+    pub outcome: SignOutcome,
+}
+
+/// Why the signer gave no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// No answer. The request may have been taken all the same: ask again with the same id.
+    #[error("signer unavailable: {0}")]
+    Unavailable(String),
+    /// The signer refuses this request for good; nothing was handed to a provider.
+    #[error("signer refused: {0}")]
+    Refused(Failure),
+    /// Another request of the lane holds the nonce.
+    #[error("signer's watermark stands at {next_nonce:?}")]
+    WatermarkConflict {
+        /// The next nonce that the signer would sign, if it says so.
+        next_nonce: Option<u64>,
+    },
+    /// The signer does not know the request.
+    #[error("signer does not know the request")]
+    NotFound,
+}

@@ -1,0 +1,150 @@
+//! svc-signer behind the [`Signer`] trait.
+
+use super::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer};
+use crate::{
+    flow::{Failure, SignDocument, Signature},
+    model::{LaneId, RequestId, TenantId},
+};
+use alloy::{hex, primitives::Bytes};
+use dalp_chain::Fees;
+use dalp_proto::signer as wire;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+/// A connection to svc-signer. Cheap to clone; requests share one HTTP/2 connection.
+#[derive(Clone, Debug)]
+pub struct RemoteSigner {
+    client: wire::signer_service_client::SignerServiceClient<Channel>,
+}
+
+// === impl RemoteSigner ===
+
+impl RemoteSigner {
+    /// Uses a channel that the service has set up with its certificate.
+    pub fn new(channel: Channel) -> Self {
+        Self { client: wire::signer_service_client::SignerServiceClient::new(channel) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Signer for RemoteSigner {
+    async fn sign(&self, request: SignRequest) -> Result<SignOutcome, SignError> {
+        let answer = self.client.clone().sign(to_wire(request)).await.map_err(sign_error)?.into_inner();
+        outcome(answer.outcome)
+    }
+
+    async fn status(&self, request_id: RequestId) -> Result<SignOutcome, SignError> {
+        let request = wire::StatusRequest { request_id: request_id.to_string() };
+        outcome(self.client.clone().status(request).await.map_err(sign_error)?.into_inner().outcome)
+    }
+
+    async fn release(&self, request_id: RequestId) -> Result<(), SignError> {
+        self.client.clone().release(wire::ReleaseRequest { request_id: request_id.to_string() }).await.map_err(sign_error)?;
+        Ok(())
+    }
+
+    async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
+        let request = wire::ListIntentsRequest {
+            tenant: tenant.to_string(),
+            chain_id: lane.chain_id,
+            signer: lane.sender.to_checksum(None),
+            from_nonce,
+        };
+        let answer = self.client.clone().list_intents(request).await.map_err(sign_error)?.into_inner();
+        answer
+            .intents
+            .into_iter()
+            .map(|intent| {
+                let id = intent.outcome.as_ref().map(|outcome| outcome.request_id.clone()).unwrap_or_default();
+                let request_id = id.parse().map_err(|_| malformed("request_id of an intent"))?;
+                Ok(Intent { nonce: intent.nonce, request_id, outcome: outcome(intent.outcome)? })
+            })
+            .collect()
+    }
+}
+
+fn to_wire(request: SignRequest) -> wire::SignRequest {
+    use wire::sign_request::Payload;
+    let (signer, payload) = match request.payload {
+        SignPayload::Transaction(transaction) => {
+            let mut fields = wire::EvmTransaction {
+                chain_id: transaction.chain_id,
+                nonce: transaction.nonce,
+                target: transaction.target.map(|target| target.to_checksum(None)).unwrap_or_default(),
+                value_wei: transaction.value_wei.to_string(),
+                data: transaction.data.to_string(),
+                gas_limit: transaction.gas_limit,
+                ..Default::default()
+            };
+            match transaction.fees {
+                Fees::Eip1559 { max_fee_wei, priority_fee_wei } => {
+                    fields.max_fee_per_gas_wei = max_fee_wei.to_string();
+                    fields.max_priority_fee_per_gas_wei = priority_fee_wei.to_string();
+                }
+                Fees::Legacy { gas_price_wei } => fields.gas_price_wei = gas_price_wei.to_string(),
+            }
+            (transaction.sender, Payload::EvmTransaction(fields))
+        }
+        SignPayload::Document(SignDocument::Eip712 { signer, document }) => {
+            (signer, Payload::Eip712(wire::Eip712Document { document_json: document.to_string() }))
+        }
+        SignPayload::Document(SignDocument::Claim { signer, identity, topic, data }) => {
+            let claim = wire::ClaimAttestation { identity: identity.to_checksum(None), topic: topic.to_string(), data: data.to_string() };
+            (signer, Payload::Claim(claim))
+        }
+    };
+    wire::SignRequest {
+        request_id: request.request_id.to_string(),
+        tenant: request.tenant.to_string(),
+        signer: signer.to_checksum(None),
+        payload: Some(payload),
+        replaces_request_id: request.replaces.map(|id| id.to_string()).unwrap_or_default(),
+    }
+}
+
+fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
+    let outcome = outcome.ok_or_else(|| malformed("outcome"))?;
+    let refusal = |reason: &str| Failure::new(reason, outcome.detail.clone()).with("provider", &outcome.provider);
+    // A status that this build does not know must not make work fail: it waits, and the next build reads it.
+    Ok(match wire::SignStatus::try_from(outcome.status).unwrap_or(wire::SignStatus::Unspecified) {
+        wire::SignStatus::Unspecified | wire::SignStatus::Pending => SignOutcome::Pending { detail: outcome.detail },
+        wire::SignStatus::Blocked => SignOutcome::Blocked { detail: outcome.detail },
+        wire::SignStatus::Denied => SignOutcome::Denied(refusal("PROVIDER_DENIED")),
+        wire::SignStatus::Expired => SignOutcome::Expired(refusal("APPROVAL_EXPIRED")),
+        wire::SignStatus::Approved if !outcome.signed_transaction.is_empty() => SignOutcome::SignedTransaction {
+            raw: bytes(&outcome.signed_transaction)?,
+            tx_hash: outcome.tx_hash.parse().map_err(|_| malformed("tx_hash"))?,
+        },
+        wire::SignStatus::Approved if !outcome.signature.is_empty() => SignOutcome::Signed(Signature(bytes(&outcome.signature)?)),
+        // The provider broadcasts by itself and has no bytes for us yet.
+        wire::SignStatus::Approved => SignOutcome::Pending { detail: outcome.detail },
+    })
+}
+
+fn bytes(text: &str) -> Result<Bytes, SignError> {
+    hex::decode(text).map(Bytes::from).map_err(|_| malformed("hex"))
+}
+
+fn malformed(what: &str) -> SignError {
+    SignError::Unavailable(format!("unreadable answer: {what}"))
+}
+
+fn sign_error(status: Status) -> SignError {
+    let info = status.get_details_error_info();
+    let reason = info.as_ref().map(|info| info.reason.as_str()).unwrap_or_default();
+    match (status.code(), reason) {
+        (_, "WATERMARK_CONFLICT") => SignError::WatermarkConflict {
+            next_nonce: info.as_ref().and_then(|info| info.metadata.get("next_nonce")).and_then(|nonce| nonce.parse().ok()),
+        },
+        (Code::NotFound, "" | "NOT_FOUND") => SignError::NotFound,
+        // Only what the signer has decided is final. A missing reason is a proxy's, a crash's or a deadline's answer.
+        (Code::InvalidArgument | Code::PermissionDenied | Code::FailedPrecondition | Code::NotFound | Code::AlreadyExists, reason) if !reason.is_empty() => {
+            let mut failure = Failure::new(reason, status.message());
+            if let Some(info) = &info {
+                failure.metadata.extend(info.metadata.clone());
+            }
+            SignError::Refused(failure)
+        }
+        _ => SignError::Unavailable(format!("{}: {}", status.code(), status.message())),
+    }
+}

@@ -1,0 +1,208 @@
+//! Inclusion, finality and reorgs.
+
+use super::{Event, Refusal, Store, emit, hash, signed, unsigned};
+use crate::{
+    error::StoreError,
+    flow::{Failure, Mined, StepOutcome},
+    model::TransactionId,
+    states::TransactionState,
+};
+use alloy::primitives::{Address, B256, Bytes, U256};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::{Row, types::Json};
+use uuid::Uuid;
+
+/// A signed attempt found in a block.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Inclusion {
+    pub(crate) mined: Mined,
+    pub(crate) succeeded: bool,
+    pub(crate) revert_data: Option<Bytes>,
+}
+
+/// An included attempt whose block is final.
+pub(crate) struct FinalAttempt {
+    pub(crate) request_id: Uuid,
+    pub(crate) tenant: String,
+    pub(crate) operation_id: Uuid,
+    pub(crate) transaction_id: TransactionId,
+    pub(crate) is_cancel: bool,
+    pub(crate) inclusion: Inclusion,
+    pub(crate) sender: Address,
+    pub(crate) target: Option<Address>,
+    pub(crate) value_wei: U256,
+    pub(crate) data: Bytes,
+}
+
+/// How a final attempt ends its transaction.
+pub(crate) struct Finished {
+    pub(crate) attempt: FinalAttempt,
+    pub(crate) reverted: Option<Failure>,
+}
+
+impl Store {
+    /// Which of the hashes are ours.
+    pub(crate) async fn our_hashes(&self, hashes: &[B256]) -> Result<Vec<B256>, StoreError> {
+        let hashes: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.to_vec()).collect();
+        let ours: Vec<Vec<u8>> = sqlx::query_scalar("SELECT tx_hash FROM engine.attempts WHERE tx_hash = ANY($1) AND service = $2")
+            .bind(hashes)
+            .bind(self.service.as_str())
+            .fetch_all(&self.pool)
+            .await?;
+        ours.iter().map(|bytes| hash(bytes)).collect()
+    }
+
+    /// Records inclusions. What is recorded already for the same block changes nothing and is told nobody.
+    pub(crate) async fn include(&self, inclusions: &[Inclusion]) -> Result<usize, StoreError> {
+        let hashes: Vec<Vec<u8>> = inclusions.iter().map(|inclusion| inclusion.mined.tx_hash.to_vec()).collect();
+        let numbers: Vec<i64> = inclusions.iter().map(|inclusion| signed(inclusion.mined.block_number)).collect::<Result<_, _>>()?;
+        let blocks: Vec<Vec<u8>> = inclusions.iter().map(|inclusion| inclusion.mined.block_hash.to_vec()).collect();
+        let receipts: Vec<serde_json::Value> =
+            inclusions.iter().map(|inclusion| serde_json::to_value(inclusion).map_err(StoreError::corrupt)).collect::<Result<_, _>>()?;
+        let mut commit = self.pool.begin().await?;
+        let included: Vec<Uuid> = sqlx::query_scalar(
+            "UPDATE engine.attempts a SET state = 'MINED', block_number = x.n, block_hash = x.b, receipt = x.r
+             FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::jsonb[]) AS x(h, n, b, r)
+             WHERE a.tx_hash = x.h AND a.service = $5 AND (a.state IN ('SIGNED', 'SENT', 'SUPERSEDED', 'SEALED') OR (a.state = 'MINED' AND a.block_hash <> x.b))
+             RETURNING a.request_id",
+        )
+        .bind(hashes)
+        .bind(numbers)
+        .bind(blocks)
+        .bind(receipts)
+        .bind(self.service.as_str())
+        .fetch_all(&mut *commit)
+        .await?;
+        if included.is_empty() {
+            return Ok(0);
+        }
+        sqlx::query(
+            "UPDATE engine.attempts o SET state = CASE WHEN o.raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END FROM engine.attempts a
+             WHERE a.request_id = ANY($1) AND o.chain_id = a.chain_id AND o.sender = a.sender AND o.nonce = a.nonce AND o.request_id <> a.request_id
+               AND o.state IN ('SIGNING', 'SIGNED', 'SENT')",
+        )
+        .bind(&included)
+        .execute(&mut *commit)
+        .await?;
+        let rows = sqlx::query(
+            "UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = a.tx_hash, nonce = a.nonce,
+                    block_number = a.block_number, gas_used = (a.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
+             FROM engine.attempts a WHERE a.request_id = ANY($1) AND t.transaction_id = a.transaction_id
+               AND t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING', 'DEAD_LETTER') RETURNING t.tenant, t.operation_id, t.transaction_id, t.nonce",
+        )
+        .bind(&included)
+        .fetch_all(&mut *commit)
+        .await?;
+        emit(&mut commit, super::lanes::pending_events(&rows, TransactionState::Confirming, "included")?).await?;
+        commit.commit().await?;
+        Ok(included.len())
+    }
+
+    /// Blocks that hold included, not yet final attempts.
+    pub(crate) async fn mined_blocks(&self, chain_id: u64) -> Result<Vec<(u64, B256)>, StoreError> {
+        let rows = sqlx::query("SELECT DISTINCT block_number, block_hash FROM engine.attempts WHERE chain_id = $1 AND service = $2 AND state = 'MINED' ORDER BY block_number")
+            .bind(signed(chain_id)?)
+            .bind(self.service.as_str())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok((unsigned(row.try_get(0)?)?, hash(row.try_get(1)?)?))).collect()
+    }
+
+    /// Takes back what stood in blocks that disappeared: it is broadcast again, and its events are retracted.
+    pub(crate) async fn retract(&self, chain_id: u64, blocks: &[B256]) -> Result<usize, StoreError> {
+        let mut commit = self.pool.begin().await?;
+        let blocks: Vec<Vec<u8>> = blocks.iter().map(|hash| hash.to_vec()).collect();
+        let gone: Vec<Uuid> = sqlx::query_scalar(
+            "UPDATE engine.attempts SET state = 'SENT', due_at = '-infinity', block_number = NULL, block_hash = NULL, receipt = NULL
+             WHERE chain_id = $1 AND service = $2 AND state = 'MINED' AND block_hash = ANY($3) RETURNING request_id",
+        )
+        .bind(signed(chain_id)?)
+        .bind(self.service.as_str())
+        .bind(blocks)
+        .fetch_all(&mut *commit)
+        .await?;
+        let rows = sqlx::query(
+            "UPDATE engine.transactions t SET state = 'BROADCASTING', sub_status = 'reorged', block_number = NULL, gas_used = NULL,
+                    history = engine.note(history, 'reorged', ''), updated_at = now()
+             FROM engine.attempts a WHERE a.request_id = ANY($1) AND t.transaction_id = a.transaction_id AND t.state = 'CONFIRMING'
+             RETURNING t.tenant, t.operation_id, t.transaction_id",
+        )
+        .bind(&gone)
+        .fetch_all(&mut *commit)
+        .await?;
+        let mut events = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (tenant, operation): (String, Uuid) = (row.try_get(0)?, row.try_get(1)?);
+            let body = json!({"state": TransactionState::Broadcasting, "sub_status": "reorged"});
+            events.push(Event::transaction("engine.transaction.retracted", &tenant, operation, row.try_get(2)?, body));
+        }
+        emit(&mut commit, events).await?;
+        commit.commit().await?;
+        crate::metric_definitions::reorged(gone.len());
+        Ok(gone.len())
+    }
+
+    /// Included attempts of blocks that are final.
+    pub(crate) async fn final_attempts(&self, chain_id: u64, blocks: &[B256], limit: i64) -> Result<Vec<FinalAttempt>, StoreError> {
+        let blocks: Vec<Vec<u8>> = blocks.iter().map(|hash| hash.to_vec()).collect();
+        let rows = sqlx::query(
+            "SELECT a.request_id, a.tenant, t.operation_id, a.transaction_id, a.kind, a.receipt, t.sender, t.target, t.value_wei::text AS value_wei, t.data
+             FROM engine.attempts a JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id
+             WHERE a.chain_id = $1 AND a.service = $2 AND a.state = 'MINED' AND a.block_hash = ANY($3) LIMIT $4",
+        )
+        .bind(signed(chain_id)?)
+        .bind(self.service.as_str())
+        .bind(blocks)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(FinalAttempt {
+                    request_id: row.try_get("request_id")?,
+                    tenant: row.try_get("tenant")?,
+                    operation_id: row.try_get("operation_id")?,
+                    transaction_id: TransactionId(row.try_get("transaction_id")?),
+                    is_cancel: row.try_get::<&str, _>("kind")? == "CANCEL",
+                    inclusion: row.try_get::<Json<Inclusion>, _>("receipt")?.0,
+                    sender: super::address(row.try_get("sender")?)?,
+                    target: row.try_get::<Option<&[u8]>, _>("target")?.map(super::address).transpose()?,
+                    value_wei: row.try_get::<&str, _>("value_wei")?.parse().map_err(StoreError::corrupt)?,
+                    data: Bytes::copy_from_slice(row.try_get("data")?),
+                })
+            })
+            .collect()
+    }
+
+    /// Ends transactions whose attempts are final, and wakes their flows.
+    pub(crate) async fn finish(&self, finished: Vec<Finished>) -> Result<(), StoreError> {
+        let ids: Vec<Uuid> = finished.iter().map(|one| one.attempt.request_id).collect();
+        let settled = finished
+            .into_iter()
+            .map(|Finished { attempt, reverted }| {
+                let (state, sub_status, failure) = match (attempt.is_cancel, reverted) {
+                    (true, _) => (TransactionState::Cancelled, "cancelled", Some(Failure::new("TRANSACTION_CANCELLED", "replaced by a cancel"))),
+                    (false, Some(failure)) => (TransactionState::Failed, "reverted", Some(failure)),
+                    (false, None) => (TransactionState::Completed, "", None),
+                };
+                let outcome = failure.is_none().then(|| StepOutcome::Mined { mined: attempt.inclusion.mined.clone() });
+                let failure = failure.unwrap_or_else(|| Failure::new("", ""));
+                let refusal = Refusal {
+                    tenant: attempt.tenant,
+                    operation_id: attempt.operation_id,
+                    transaction_id: attempt.transaction_id,
+                    state,
+                    sub_status,
+                    failure,
+                };
+                (refusal, outcome)
+            })
+            .collect();
+        let mut commit = self.pool.begin().await?;
+        self.settle(&mut commit, settled, &["CONFIRMING"]).await?;
+        sqlx::query("UPDATE engine.attempts SET state = 'DONE' WHERE request_id = ANY($1) AND state = 'MINED'").bind(ids).execute(&mut *commit).await?;
+        commit.commit().await?;
+        Ok(())
+    }
+}

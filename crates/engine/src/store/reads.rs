@@ -1,0 +1,285 @@
+//! What readers ask for.
+
+use super::{address, hash, leaf, unsigned};
+use crate::{
+    audit::{self, Leaf},
+    error::StoreError,
+    flow::{Failure, StepOutcome},
+    model::{
+        ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent, TenantId, TransactionId,
+        TransactionView,
+    },
+};
+use serde_json::json;
+use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
+use uuid::Uuid;
+
+/// Reads across services.
+#[derive(Clone, Debug)]
+pub(crate) struct Reads {
+    pub(crate) pool: PgPool,
+}
+
+impl Reads {
+    pub(crate) async fn operation(&self, tenant: &TenantId, id: OperationId) -> Result<Option<OperationView>, StoreError> {
+        let row = sqlx::query("SELECT * FROM engine.operations WHERE tenant = $1 AND operation_id = $2")
+            .bind(tenant.as_str())
+            .bind(id.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut view = operation(&row)?;
+        let rows = sqlx::query(
+            "SELECT transaction_id, step, chain_id, sender, target, state, sub_status, nonce, tx_hash, block_number, gas_used, error, history, updated_at
+             FROM engine.transactions WHERE tenant = $1 AND operation_id = $2 ORDER BY position",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_all(&self.pool)
+        .await?;
+        for row in &rows {
+            view.updated_at = view.updated_at.max(row.try_get("updated_at")?);
+            view.transactions.push(transaction(row)?);
+        }
+        Ok(Some(view))
+    }
+
+    pub(crate) async fn operations(
+        &self,
+        tenant: &TenantId,
+        filter: &OperationFilter,
+        after: Option<OperationId>,
+        page_size: u32,
+    ) -> Result<OperationPage, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM engine.operations WHERE tenant = $1 AND ($2::uuid IS NULL OR operation_id < $2) AND ($3::text IS NULL OR state = $3)
+                    AND ($4::text IS NULL OR kind = $4) ORDER BY operation_id DESC LIMIT $5",
+        )
+        .bind(tenant.as_str())
+        .bind(after.map(|id| id.0))
+        .bind(filter.state.map(|state| state.as_str()))
+        .bind(&filter.kind)
+        .bind(i64::from(page_size) + 1)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut operations = rows.iter().map(operation).collect::<Result<Vec<_>, _>>()?;
+        let more = operations.len() > page_size as usize;
+        operations.truncate(page_size as usize);
+        let next = operations.last().filter(|_| more).map(|operation| operation.operation_id);
+        Ok(OperationPage { operations, next })
+    }
+
+    /// Withdraws what has no nonce. Returns whether anything was withdrawn.
+    pub(crate) async fn cancel(&self, tenant: &TenantId, id: OperationId, actor: &str, reason: &str) -> Result<bool, StoreError> {
+        let mut commit = self.pool.begin().await?;
+        let state: Option<String> =
+            sqlx::query_scalar("SELECT state FROM engine.operations WHERE tenant = $1 AND operation_id = $2 FOR NO KEY UPDATE")
+                .bind(tenant.as_str())
+                .bind(id.0)
+                .fetch_optional(&mut *commit)
+                .await?;
+        if state.as_deref() != Some("RUNNING") {
+            return Ok(false);
+        }
+        let withdrawn: Vec<String> = sqlx::query_scalar(
+            "UPDATE engine.transactions SET state = 'CANCELLED', sub_status = 'withdrawn', updated_at = now()
+             WHERE tenant = $1 AND operation_id = $2 AND state IN ('RECEIVED', 'QUEUED', 'PREPARING') RETURNING step",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_all(&mut *commit)
+        .await?;
+        if withdrawn.is_empty() {
+            return Ok(false);
+        }
+        let failure = Failure::new("OPERATION_CANCELLED", reason);
+        sqlx::query(
+            "UPDATE engine.steps SET outcome = $4, due_at = NULL WHERE tenant = $1 AND operation_id = $2 AND (name = ANY($3) OR due_at IS NOT NULL)
+                    AND outcome IS NULL",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .bind(&withdrawn)
+        .bind(Json(StepOutcome::Failed { failure }))
+        .execute(&mut *commit)
+        .await?;
+        let signed_for: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM engine.attempts a JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id
+                            WHERE t.tenant = $1 AND t.operation_id = $2)",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_one(&mut *commit)
+        .await?;
+        // With something signed, the flow decides with what it has; else it ends here.
+        sqlx::query(
+            "UPDATE engine.operations SET cancel_requested = true, updated_at = now(), wake = $3,
+                    state = CASE WHEN $3 THEN state ELSE 'CANCELLED' END WHERE tenant = $1 AND operation_id = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .bind(signed_for)
+        .execute(&mut *commit)
+        .await?;
+        let body = json!({"reason": reason, "withdrawn": withdrawn});
+        leaf(&mut commit, tenant.as_str(), "operation.cancel", actor, &id.to_string(), body.clone()).await?;
+        let topic = if signed_for { "engine.operation.pending" } else { "engine.operation.final" };
+        let event = super::Event { tenant: tenant.to_string(), topic, subject: id.0, operation_id: id.0, body };
+        super::emit(&mut commit, vec![event]).await?;
+        commit.commit().await?;
+        sqlx::query("SELECT pg_notify($1, '')").bind(super::HINT_CHANNEL).execute(&self.pool).await?;
+        Ok(true)
+    }
+
+    pub(crate) async fn events(&self, tenant: Option<&TenantId>, after: OutboxCursor, limit: u32) -> Result<Vec<OutboxEvent>, StoreError> {
+        // Below the oldest running transaction everything is decided: nothing can still commit in front of what is read here.
+        let rows = sqlx::query(
+            "SELECT sequence, xid::text AS xid, tenant, topic, subject, operation_id, body, created_at FROM engine.outbox
+             WHERE ($1::text IS NULL OR tenant = $1) AND (xid, sequence) > ($2::text::xid8, $3) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+             ORDER BY xid, sequence LIMIT $4",
+        )
+        .bind(tenant.map(TenantId::as_str))
+        .bind(after.xid.to_string())
+        .bind(after.sequence)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let xid: String = row.try_get("xid")?;
+                Ok(OutboxEvent {
+                    cursor: OutboxCursor { xid: xid.parse().map_err(StoreError::corrupt)?, sequence: row.try_get("sequence")? },
+                    tenant: TenantId::new(row.try_get::<String, _>("tenant")?),
+                    topic: row.try_get("topic")?,
+                    subject: row.try_get("subject")?,
+                    operation_id: OperationId(row.try_get("operation_id")?),
+                    body: row.try_get("body")?,
+                    at: row.try_get("created_at")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Chains leaves that are not chained yet, in commit order. Returns how many.
+    pub(crate) async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError> {
+        let mut commit = self.pool.begin().await?;
+        // One sequencer at a time; a second one finds nothing to lock and leaves it to the first.
+        sqlx::query("LOCK TABLE engine.audit_chain IN SHARE ROW EXCLUSIVE MODE").execute(&mut *commit).await?;
+        let rows = sqlx::query(
+            "SELECT l.sequence, l.tenant, l.action, l.actor, l.subject, l.body FROM engine.audit_leaves l
+             WHERE l.xid < pg_snapshot_xmin(pg_current_snapshot()) AND l.sequence > coalesce((SELECT max(leaf_sequence) - 100000 FROM engine.audit_chain), 0)
+               AND NOT EXISTS (SELECT FROM engine.audit_chain c WHERE c.leaf_sequence = l.sequence)
+             ORDER BY l.xid, l.sequence LIMIT $1",
+        )
+        .bind(limit)
+        .fetch_all(&mut *commit)
+        .await?;
+        let leaves = rows.iter().map(audit_leaf).collect::<Result<Vec<_>, _>>()?;
+        let mut tips: std::collections::HashMap<String, (i64, [u8; 32])> = std::collections::HashMap::new();
+        let (mut tenants, mut positions, mut sequences, mut previous_hashes, mut hashes) = (vec![], vec![], vec![], vec![], vec![]);
+        for leaf in leaves {
+            let (position, previous) = match tips.get(&leaf.tenant) {
+                Some(tip) => *tip,
+                None => sqlx::query("SELECT position, hash FROM engine.audit_chain WHERE tenant = $1 ORDER BY position DESC LIMIT 1")
+                    .bind(&leaf.tenant)
+                    .fetch_optional(&mut *commit)
+                    .await?
+                    .map(|row| Ok::<_, StoreError>((row.try_get(0)?, fixed(row.try_get::<&[u8], _>(1)?)?)))
+                    .transpose()?
+                    .unwrap_or((0, audit::GENESIS)),
+            };
+            let next = audit::chain_hash(&previous, &leaf);
+            tips.insert(leaf.tenant.clone(), (position + 1, next));
+            tenants.push(leaf.tenant);
+            positions.push(position + 1);
+            sequences.push(leaf.sequence);
+            previous_hashes.push(previous.to_vec());
+            hashes.push(next.to_vec());
+        }
+        let count = hashes.len();
+        if count > 0 {
+            sqlx::query(
+                "INSERT INTO engine.audit_chain (tenant, position, leaf_sequence, previous_hash, hash)
+                 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[])",
+            )
+            .bind(tenants)
+            .bind(positions)
+            .bind(sequences)
+            .bind(previous_hashes)
+            .bind(hashes)
+            .execute(&mut *commit)
+            .await?;
+        }
+        commit.commit().await?;
+        Ok(count)
+    }
+
+    pub(crate) async fn verify_audit(&self, tenant: &TenantId) -> Result<Result<u64, u64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT l.sequence, l.tenant, l.action, l.actor, l.subject, l.body, c.position, c.hash FROM engine.audit_chain c
+             JOIN engine.audit_leaves l ON l.sequence = c.leaf_sequence WHERE c.tenant = $1 ORDER BY c.position",
+        )
+        .bind(tenant.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        let mut previous = audit::GENESIS;
+        for (index, row) in rows.iter().enumerate() {
+            let position = unsigned(row.try_get("position")?)?;
+            let next = audit::chain_hash(&previous, &audit_leaf(row)?);
+            if position != index as u64 + 1 || row.try_get::<&[u8], _>("hash")? != next {
+                return Ok(Err(position));
+            }
+            previous = next;
+        }
+        Ok(Ok(rows.len() as u64))
+    }
+}
+
+fn fixed(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
+    bytes.try_into().map_err(StoreError::corrupt)
+}
+
+fn audit_leaf(row: &PgRow) -> Result<Leaf, StoreError> {
+    Ok(Leaf {
+        sequence: row.try_get("sequence")?,
+        tenant: row.try_get("tenant")?,
+        action: row.try_get("action")?,
+        actor: row.try_get("actor")?,
+        subject: row.try_get("subject")?,
+        body: row.try_get("body")?,
+    })
+}
+
+fn operation(row: &PgRow) -> Result<OperationView, StoreError> {
+    Ok(OperationView {
+        operation_id: OperationId(row.try_get("operation_id")?),
+        tenant: TenantId::new(row.try_get::<String, _>("tenant")?),
+        principal: row.try_get("principal")?,
+        kind: row.try_get("kind")?,
+        state: row.try_get::<&str, _>("state")?.parse().map_err(StoreError::Corrupt)?,
+        result: row.try_get("result")?,
+        error: row.try_get::<Option<Json<Failure>>, _>("error")?.map(|Json(failure)| failure),
+        transactions: Vec::new(),
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+fn transaction(row: &PgRow) -> Result<TransactionView, StoreError> {
+    let number = |name: &str| row.try_get::<Option<i64>, _>(name)?.map(unsigned).transpose();
+    Ok(TransactionView {
+        transaction_id: TransactionId(row.try_get::<Uuid, _>("transaction_id")?),
+        step: row.try_get("step")?,
+        lane: LaneId { chain_id: unsigned(row.try_get("chain_id")?)?, sender: address(row.try_get("sender")?)? },
+        target: row.try_get::<Option<&[u8]>, _>("target")?.map(address).transpose()?,
+        state: row.try_get::<&str, _>("state")?.parse().map_err(StoreError::Corrupt)?,
+        sub_status: row.try_get("sub_status")?,
+        nonce: number("nonce")?,
+        tx_hash: row.try_get::<Option<&[u8]>, _>("tx_hash")?.map(hash).transpose()?,
+        block_number: number("block_number")?,
+        gas_used: number("gas_used")?,
+        error: row.try_get::<Option<Json<Failure>>, _>("error")?.map(|Json(failure)| failure),
+        history: row.try_get::<Json<Vec<ActionView>>, _>("history")?.0,
+    })
+}
+

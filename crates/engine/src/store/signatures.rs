@@ -1,0 +1,74 @@
+//! Signature steps.
+
+use super::Store;
+use crate::{
+    error::StoreError,
+    flow::{SignDocument, StepInput, StepOutcome},
+    model::{RequestId, TenantId},
+};
+use sqlx::{Row, types::Json};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A document that waits for its signature.
+pub(crate) struct PendingSignature {
+    pub(crate) tenant: TenantId,
+    pub(crate) operation_id: Uuid,
+    pub(crate) name: String,
+    pub(crate) request_id: RequestId,
+    pub(crate) tries: u32,
+    pub(crate) document: SignDocument,
+}
+
+impl Store {
+    /// Takes documents that are due; each comes up again after `again_after`, unless it was settled.
+    pub(crate) async fn claim_signatures(&self, limit: i64, again_after: Duration) -> Result<Vec<PendingSignature>, StoreError> {
+        let rows = sqlx::query(
+            "UPDATE engine.steps s SET tries = s.tries + 1, due_at = now() + make_interval(secs => $3)
+             FROM (SELECT tenant, operation_id, name FROM engine.steps WHERE service = $1 AND due_at <= now()
+                   ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED) d
+             WHERE s.tenant = d.tenant AND s.operation_id = d.operation_id AND s.name = d.name
+             RETURNING s.tenant, s.operation_id, s.name, s.request_id, s.tries, s.input",
+        )
+        .bind(self.service.as_str())
+        .bind(limit)
+        .bind(again_after.as_secs_f64())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let Json(input): Json<StepInput> = row.try_get("input")?;
+                let StepInput::Signature { document } = input else { return Err(StoreError::corrupt("a step to sign without a document")) };
+                Ok(PendingSignature {
+                    tenant: TenantId::new(row.try_get::<String, _>("tenant")?),
+                    operation_id: row.try_get("operation_id")?,
+                    name: row.try_get("name")?,
+                    request_id: RequestId(row.try_get("request_id")?),
+                    tries: u32::try_from(row.try_get::<i32, _>("tries")?).unwrap_or(0),
+                    document,
+                })
+            })
+            .collect()
+    }
+
+    /// Settles a signature step and wakes its flow. The operation is locked first, whatever its state, or a wake-up is lost.
+    pub(crate) async fn settle_signature(&self, pending: &PendingSignature, outcome: StepOutcome) -> Result<(), StoreError> {
+        let mut commit = self.pool.begin().await?;
+        sqlx::query("UPDATE engine.operations SET wake = (state = 'RUNNING'), updated_at = now() WHERE tenant = $1 AND operation_id = $2")
+            .bind(pending.tenant.as_str())
+            .bind(pending.operation_id)
+            .execute(&mut *commit)
+            .await?;
+        sqlx::query(
+            "UPDATE engine.steps SET outcome = $4, due_at = NULL WHERE tenant = $1 AND operation_id = $2 AND name = $3 AND outcome IS NULL",
+        )
+        .bind(pending.tenant.as_str())
+        .bind(pending.operation_id)
+        .bind(&pending.name)
+        .bind(Json(outcome))
+        .execute(&mut *commit)
+        .await?;
+        commit.commit().await?;
+        Ok(())
+    }
+}

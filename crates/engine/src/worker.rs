@@ -1,0 +1,255 @@
+//! The workers: one drives flows, one asks for document signatures, one per lane sends, one per chain confirms.
+
+mod chain;
+mod lane;
+
+use crate::{
+    engine::EngineConfig,
+    error::StoreError,
+    flow::{Decoder, Failure, Flows, StepOutcome},
+    metric_definitions as metric,
+    model::LaneId,
+    signer::{SignError, SignOutcome, SignPayload, SignRequest, Signer},
+    store::{self, PendingSignature, Reads, Store},
+};
+use dalp_chain::Upstreams;
+use futures::{StreamExt as _, stream};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+const FLOWS_AT_ONCE: i64 = 128;
+const SIGNATURES_AT_ONCE: usize = 32;
+const LANES_AT_ONCE: i64 = 500;
+/// Hints to other processes are joined for this long: NOTIFY takes a lock that every commit with one waits for.
+const HINT_EVERY: Duration = Duration::from_millis(20);
+const AUDIT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the workers share.
+pub(crate) struct Shared {
+    pub(crate) config: EngineConfig,
+    pub(crate) store: Store,
+    pub(crate) chains: HashMap<u64, Upstreams>,
+    pub(crate) chain_ids: BTreeSet<u64>,
+    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) flows: Flows,
+    pub(crate) decoder: Arc<dyn Decoder>,
+    /// A flow may be woken.
+    driver: Notify,
+    /// A document may wait for its signature.
+    pub(crate) signatures: Notify,
+    /// A lane without a worker may have work.
+    supervisor: Notify,
+    /// Something that readers see has changed.
+    hint: Notify,
+    lanes: Mutex<HashMap<LaneId, LaneHandle>>,
+}
+
+struct LaneHandle {
+    poke: Arc<Notify>,
+    abort: AbortHandle,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(
+        config: EngineConfig,
+        store: Store,
+        chains: HashMap<u64, Upstreams>,
+        signer: Arc<dyn Signer>,
+        flows: Flows,
+        decoder: Arc<dyn Decoder>,
+    ) -> Self {
+        let chain_ids = chains.keys().copied().collect();
+        Self {
+            config,
+            store,
+            chains,
+            chain_ids,
+            signer,
+            flows,
+            decoder,
+            driver: Notify::new(),
+            signatures: Notify::new(),
+            supervisor: Notify::new(),
+            hint: Notify::new(),
+            lanes: Mutex::default(),
+        }
+    }
+
+    /// Lanes got work.
+    pub(crate) fn poke_lanes(&self, lanes: impl IntoIterator<Item = LaneId>) {
+        let handles = self.lanes();
+        for lane in lanes {
+            match handles.get(&lane) {
+                Some(handle) => handle.poke.notify_one(),
+                None => self.supervisor.notify_one(),
+            }
+        }
+    }
+
+    /// Something that readers see has changed.
+    pub(crate) fn changed(&self) {
+        self.hint.notify_one();
+    }
+
+    /// Flows may be woken.
+    pub(crate) fn woken(&self) {
+        self.driver.notify_one();
+        self.hint.notify_one();
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn kill_lanes(&self) {
+        self.lanes().values().for_each(|handle| handle.abort.abort());
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<LaneId, LaneHandle>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts every worker.
+pub(crate) fn spawn(shared: Arc<Shared>, tasks: &TaskTracker, stop: CancellationToken) -> Vec<AbortHandle> {
+    let mut handles = vec![
+        tasks.spawn(drive_flows(shared.clone(), stop.clone())).abort_handle(),
+        tasks.spawn(sign_documents(shared.clone(), stop.clone())).abort_handle(),
+        tasks.spawn(supervise_lanes(shared.clone(), tasks.clone(), stop.clone())).abort_handle(),
+        tasks.spawn(give_hints(shared.clone(), stop.clone())).abort_handle(),
+        tasks.spawn(chain_audit(shared.clone(), stop.clone())).abort_handle(),
+    ];
+    for (chain_id, upstreams) in &shared.chains {
+        handles.push(tasks.spawn(chain::confirm(shared.clone(), *chain_id, upstreams.clone(), stop.clone())).abort_handle());
+    }
+    handles
+}
+
+/// Waits for a hint, or for the slow poll behind it. `false`: the engine stops.
+async fn next_turn(stop: &CancellationToken, hint: &Notify, at_most: Duration) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = hint.notified() => true,
+        () = tokio::time::sleep(at_most) => true,
+    }
+}
+
+fn report(what: &'static str, error: &StoreError) {
+    tracing::error!(what, error = error as &dyn std::error::Error, "worker failed, will try again");
+}
+
+async fn drive_flows(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        let started = Instant::now();
+        match store::retry("drive flows", || shared.store.drive(&shared.flows, &shared.chain_ids, FLOWS_AT_ONCE)).await {
+            Ok((0, _)) => {
+                if !next_turn(&stop, &shared.driver, shared.config.slow_poll).await {
+                    return;
+                }
+            }
+            Ok((_, lanes)) => {
+                metric::stage("drive", started.elapsed());
+                shared.poke_lanes(lanes);
+                shared.signatures.notify_one();
+                shared.changed();
+            }
+            Err(error) => {
+                report("drive flows", &error);
+                tokio::time::sleep(shared.config.slow_poll).await;
+            }
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+async fn sign_documents(shared: Arc<Shared>, stop: CancellationToken) {
+    let again_after = shared.config.slow_poll.max(Duration::from_secs(1));
+    while next_turn(&stop, &shared.signatures, shared.config.slow_poll).await {
+        let pending = store::retry("claim signatures", || shared.store.claim_signatures(SIGNATURES_AT_ONCE as i64, again_after)).await;
+        let pending = pending.unwrap_or_else(|error| {
+            report("claim signatures", &error);
+            Vec::new()
+        });
+        let full = pending.len() == SIGNATURES_AT_ONCE;
+        stream::iter(pending).for_each_concurrent(SIGNATURES_AT_ONCE, |one| sign_document(&shared, one)).await;
+        if full {
+            shared.signatures.notify_one();
+        }
+    }
+}
+
+async fn sign_document(shared: &Shared, pending: PendingSignature) {
+    let request = SignRequest {
+        request_id: pending.request_id,
+        tenant: pending.tenant.clone(),
+        payload: SignPayload::Document(pending.document.clone()),
+        replaces: None,
+    };
+    let outcome = match shared.signer.sign(request).await {
+        Ok(SignOutcome::Signed(signature)) => StepOutcome::Signed { signature },
+        Ok(SignOutcome::Denied(failure) | SignOutcome::Expired(failure)) | Err(SignError::Refused(failure)) => StepOutcome::Failed { failure },
+        Ok(SignOutcome::SignedTransaction { .. }) => {
+            StepOutcome::Failed { failure: Failure::new("SIGNER_PROTOCOL", "the signer answered a document with a transaction") }
+        }
+        Ok(SignOutcome::Pending { .. } | SignOutcome::Blocked { .. }) => return, // comes up again by its due time
+        Err(error) => {
+            tracing::warn!(request_id = %pending.request_id, tries = pending.tries, %error, "document not signed, will ask again");
+            return;
+        }
+    };
+    match store::retry("settle signature", || shared.store.settle_signature(&pending, outcome.clone())).await {
+        Ok(()) => shared.woken(),
+        Err(error) => report("settle signature", &error),
+    }
+}
+
+async fn supervise_lanes(shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) {
+    loop {
+        match store::retry("lease lanes", || shared.store.lease_lanes(&shared.config.instance, shared.config.lease, LANES_AT_ONCE)).await {
+            Ok(leased) => {
+                let mut handles = shared.lanes();
+                handles.retain(|_, handle| !handle.abort.is_finished());
+                for lane in leased {
+                    // A lane that ends between this check and its last look is found again by the next lease query.
+                    let Some(upstreams) = shared.chains.get(&lane.chain_id).filter(|_| !handles.contains_key(&lane)) else { continue };
+                    let poke = Arc::new(Notify::new());
+                    let worker = lane::LaneWorker::new(shared.clone(), lane, upstreams.clone(), poke.clone(), stop.clone());
+                    let abort = tasks.spawn(worker.run()).abort_handle();
+                    handles.insert(lane, LaneHandle { poke, abort });
+                }
+                metric::lanes_leased(handles.len());
+            }
+            Err(error) => report("lease lanes", &error),
+        }
+        if !next_turn(&stop, &shared.supervisor, shared.config.slow_poll).await {
+            return;
+        }
+    }
+}
+
+async fn give_hints(shared: Arc<Shared>, stop: CancellationToken) {
+    while next_turn(&stop, &shared.hint, Duration::from_secs(60)).await {
+        // A hint that fails is made up for by the slow poll.
+        let _ = shared.store.hint().await;
+        tokio::time::sleep(HINT_EVERY).await;
+    }
+}
+
+async fn chain_audit(shared: Arc<Shared>, stop: CancellationToken) {
+    let reads = Reads { pool: shared.store.pool.clone() };
+    let never = Notify::new();
+    while next_turn(&stop, &never, AUDIT_EVERY).await {
+        if let Err(error) = reads.chain_audit(5_000).await {
+            report("chain audit leaves", &error);
+        }
+    }
+}

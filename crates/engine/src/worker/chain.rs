@@ -1,0 +1,191 @@
+//! Confirms one chain: inclusion by block, finality, reorgs.
+//!
+//! It keeps no durable cursor. What it misses while it is away, the lanes find by receipt, because on start they look at
+//! everything sent; and nothing becomes final before its block was found on the chain again at that moment.
+
+use super::{Shared, report};
+use crate::{
+    error::StoreError,
+    flow::{Failure, Mined},
+    metric_definitions as metric,
+    store::{self, FinalAttempt, Finished, Inclusion},
+};
+use alloy::primitives::B256;
+use dalp_chain::{BlockHeader, BlockId, BlockNumberOrTag, CallError, ChainError, Finality, Receipt, TransactionRequest, Upstreams};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Blocks looked at together, and the most that is caught up block by block.
+const BLOCKS_AT_ONCE: u64 = 32;
+const REMEMBERED_BLOCKS: usize = 256;
+const FINAL_AT_ONCE: i64 = 500;
+
+#[derive(Debug, thiserror::Error)]
+enum TurnError {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Follows the chain until the engine stops.
+pub(super) async fn confirm(shared: Arc<Shared>, chain_id: u64, upstreams: Upstreams, stop: CancellationToken) {
+    let never = Notify::new();
+    let mut seen = BTreeMap::new();
+    while super::next_turn(&stop, &never, upstreams.config().poll_interval()).await {
+        match turn(&shared, chain_id, &upstreams, &mut seen).await {
+            Ok(()) => {}
+            Err(TurnError::Chain(error)) => tracing::warn!(chain_id, %error, "chain not readable, will look again"),
+            Err(TurnError::Store(error)) => report("confirm", &error),
+        }
+    }
+}
+
+async fn turn(shared: &Shared, chain_id: u64, upstreams: &Upstreams, seen: &mut BTreeMap<u64, B256>) -> Result<(), TurnError> {
+    let Some(head) = upstreams.block(BlockNumberOrTag::Latest).await? else { return Ok(()) };
+    if seen.get(&head.number) != Some(&head.hash) {
+        let from = match seen.last_key_value() {
+            Some((last, _)) if *last < head.number && head.number - last <= BLOCKS_AT_ONCE => last + 1,
+            _ => head.number,
+        };
+        let headers = if from == head.number { vec![head.clone()] } else { upstreams.blocks(from..=head.number).await? };
+        let linked = headers.first().is_none_or(|first| first.number == 0 || seen.get(&(first.number - 1)).is_none_or(|hash| *hash == first.parent_hash));
+        let jumped = !seen.is_empty() && from == head.number && !seen.contains_key(&head.number.saturating_sub(1));
+        if !linked || jumped || seen.get(&head.number).is_some() {
+            // Another branch: everything included below the head is compared with it, and the blocks of the new branch are read.
+            seen.clear();
+            verify(shared, chain_id, upstreams, head.number).await?;
+            let from = head.number.saturating_sub(BLOCKS_AT_ONCE - 1);
+            let headers = upstreams.blocks(from..=head.number).await?;
+            take_blocks(shared, upstreams, &headers, seen).await?;
+        } else {
+            take_blocks(shared, upstreams, &headers, seen).await?;
+        }
+        while seen.len() > REMEMBERED_BLOCKS {
+            seen.pop_first();
+        }
+    }
+    finalise(shared, chain_id, upstreams, head.number).await
+}
+
+/// Reads the receipts of blocks that hold transactions of ours: one request per block.
+async fn take_blocks(shared: &Shared, upstreams: &Upstreams, headers: &[BlockHeader], seen: &mut BTreeMap<u64, B256>) -> Result<(), TurnError> {
+    let hashes: Vec<B256> = headers.iter().flat_map(|header| header.transactions.iter().copied()).collect();
+    let ours = if hashes.is_empty() { Vec::new() } else { store::retry("find our transactions", || shared.store.our_hashes(&hashes)).await? };
+    for header in headers {
+        if header.transactions.iter().any(|hash| ours.contains(hash)) {
+            // Gone in the meantime: the next turn sees the new branch.
+            let Some(receipts) = upstreams.block_receipts(BlockId::hash(header.hash)).await? else { return Ok(()) };
+            let inclusions: Vec<Inclusion> = receipts.into_iter().filter(|receipt| ours.contains(&receipt.transaction_hash)).map(inclusion).collect();
+            include(shared, &inclusions).await?;
+        }
+        seen.insert(header.number, header.hash);
+    }
+    Ok(())
+}
+
+/// Records inclusions, found by block or by receipt.
+pub(super) async fn include(shared: &Shared, inclusions: &[Inclusion]) -> Result<(), StoreError> {
+    if !inclusions.is_empty() && store::retry("include", || shared.store.include(inclusions)).await? > 0 {
+        shared.changed();
+    }
+    Ok(())
+}
+
+pub(super) fn inclusion(receipt: Receipt) -> Inclusion {
+    Inclusion {
+        succeeded: receipt.succeeded,
+        revert_data: receipt.revert_reason,
+        mined: Mined {
+            tx_hash: receipt.transaction_hash,
+            block_number: receipt.block_number,
+            block_hash: receipt.block_hash,
+            gas_used: receipt.gas_used,
+            contract_address: receipt.contract_address,
+            logs: receipt.logs,
+        },
+    }
+}
+
+/// Compares the blocks of included attempts with the chain; returns those that stand.
+async fn verify(shared: &Shared, chain_id: u64, upstreams: &Upstreams, up_to: u64) -> Result<Vec<B256>, TurnError> {
+    let mined = store::retry("mined blocks", || shared.store.mined_blocks(chain_id)).await?;
+    let (mut stand, mut gone) = (Vec::new(), Vec::new());
+    let mut numbers: Vec<u64> = mined.iter().map(|(number, _)| *number).filter(|number| *number <= up_to).collect();
+    numbers.dedup();
+    if numbers.is_empty() {
+        return Ok(stand);
+    }
+    let headers = upstreams.blocks(numbers).await?;
+    for (number, hash) in mined {
+        match headers.iter().find(|header| header.number == number) {
+            Some(header) if header.hash == hash => stand.push(hash),
+            Some(_) => gone.push(hash),
+            None => {}
+        }
+    }
+    if !gone.is_empty() {
+        let count = store::retry("retract", || shared.store.retract(chain_id, &gone)).await?;
+        tracing::warn!(chain_id, blocks = gone.len(), transactions = count, "blocks disappeared");
+        shared.changed();
+        let lanes: Vec<_> = shared.lanes().keys().copied().filter(|lane| lane.chain_id == chain_id).collect();
+        shared.poke_lanes(lanes);
+        shared.supervisor.notify_one();
+    }
+    Ok(stand)
+}
+
+async fn finalise(shared: &Shared, chain_id: u64, upstreams: &Upstreams, head: u64) -> Result<(), TurnError> {
+    let mined = store::retry("mined blocks", || shared.store.mined_blocks(chain_id)).await?;
+    if mined.is_empty() {
+        return Ok(());
+    }
+    let final_height = match upstreams.config().finality {
+        rule @ Finality::Depth(_) => rule.final_height(head, None),
+        Finality::FinalizedTag => upstreams.final_height().await?,
+    };
+    let Some(final_height) = final_height.filter(|height| mined.iter().any(|(number, _)| number <= height)) else { return Ok(()) };
+    let stand = verify(shared, chain_id, upstreams, final_height).await?;
+    if stand.is_empty() {
+        return Ok(());
+    }
+    loop {
+        let started = Instant::now();
+        let attempts = store::retry("final attempts", || shared.store.final_attempts(chain_id, &stand, FINAL_AT_ONCE)).await?;
+        let count = attempts.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let mut finished = Vec::with_capacity(count);
+        for attempt in attempts {
+            let reverted = if attempt.inclusion.succeeded { None } else { Some(revert_reason(shared, upstreams, &attempt).await?) };
+            finished.push(Finished { attempt, reverted });
+        }
+        // Not retried here: the next turn reads the same rows again.
+        shared.store.finish(finished).await?;
+        metric::stage("finish", started.elapsed());
+        shared.woken();
+        if count < FINAL_AT_ONCE as usize {
+            return Ok(());
+        }
+    }
+}
+
+/// Why a transaction reverted: what the receipt says, else the same call at its block.
+async fn revert_reason(shared: &Shared, upstreams: &Upstreams, attempt: &FinalAttempt) -> Result<Failure, TurnError> {
+    let mined = &attempt.inclusion.mined;
+    let failure = match &attempt.inclusion.revert_data {
+        Some(data) if !data.is_empty() => shared.decoder.decode_revert(data),
+        _ => {
+            let mut call = TransactionRequest::default().from(attempt.sender).value(attempt.value_wei).input(attempt.data.clone().into());
+            call.to = attempt.target.map(Into::into);
+            match upstreams.call(&call, BlockId::number(mined.block_number)).await {
+                Err(CallError::Revert(data)) => shared.decoder.decode_revert(&data),
+                Err(CallError::Unavailable(error)) => return Err(ChainError::Unavailable(error).into()),
+                Ok(_) | Err(CallError::Node(_)) => Failure::new("TRANSACTION_REVERTED", "reverted on chain; the same call gives no reason any more"),
+            }
+        }
+    };
+    Ok(failure.with("tx_hash", mined.tx_hash))
+}

@@ -1,0 +1,228 @@
+//! The engine against a real PostgreSQL and a real anvil, with a local key that signs in the process. Needs both installed.
+
+#[allow(unreachable_pub)]
+mod support;
+
+use dalp_engine::{AdmitError, OperationState, TransactionState, flow::Failure};
+use std::{collections::BTreeSet, time::Duration};
+use support::{Bench, PayOrder, TENANT};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_mined_and_told_once() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let accepted = bench.pay(&engine, 0, "one", PayOrder::times(2)).await.expect("accepted");
+    let done = bench.wait(&engine, accepted.operation.operation_id).await;
+    assert_eq!(done.state, OperationState::Completed, "{done:?}");
+    assert_eq!(done.transactions.len(), 2);
+    assert!(done.transactions.iter().all(|one| one.state == TransactionState::Completed && one.tx_hash.is_some() && one.block_number.is_some()));
+    let finals: i64 = bench.scalar("SELECT count(*) FROM engine.outbox WHERE topic = 'engine.transaction.final'").await;
+    assert_eq!(finals, 2, "duplicate_confirmation_events");
+    bench.assert_lane_is_whole(0, 2).await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_the_same_operation() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let first = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
+    let again = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
+    assert!(again.replayed && !first.replayed);
+    assert_eq!(first.operation.operation_id, again.operation.operation_id);
+    bench.wait(&engine, first.operation.operation_id).await;
+    bench.assert_lane_is_whole(0, 1).await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn same_key_other_payload() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
+    let refused = bench.pay(&engine, 0, "key", PayOrder::times(2)).await.expect_err("another payload");
+    assert!(matches!(refused, AdmitError::KeyReused { stored_hash, given_hash } if stored_hash != given_hash));
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_belongs_to_one_tenant() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
+    let refused = bench.pay_as(&engine, "other", 0, "key", PayOrder::times(1)).await.expect_err("another tenant's sender");
+    assert!(matches!(refused, AdmitError::LaneOfOtherTenant(_)));
+    let stored: i64 = bench.scalar("SELECT count(*) FROM engine.operations WHERE tenant = 'other'").await;
+    assert_eq!(stored, 0, "a refusal queues nothing");
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gas_estimate_failure_sends_anyway() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let accepted = bench.pay(&engine, 0, "bad", PayOrder { reverts: true, ..PayOrder::times(1) }).await.expect("accepted");
+    let failed = bench.wait(&engine, accepted.operation.operation_id).await;
+    assert_eq!(failed.state, OperationState::Failed);
+    assert_eq!(failed.error.as_ref().map(|failure| failure.reason.as_str()), Some("DECODED"), "{failed:?}");
+    assert_eq!((failed.transactions[0].sub_status.as_str(), failed.transactions[0].nonce), ("simulation_reverted", None));
+    assert_eq!(bench.signer.requests(), 0, "nothing was signed");
+    bench.assert_lane_is_whole(0, 0).await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn insufficient_funds_is_opaque() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let accepted = bench.pay(&engine, 0, "rich", PayOrder { too_much: true, ..PayOrder::times(1) }).await.expect("accepted");
+    let failed = bench.wait(&engine, accepted.operation.operation_id).await;
+    assert_eq!(failed.error.map(|failure: Failure| failure.reason).as_deref(), Some("INSUFFICIENT_FUNDS"));
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_nonce_leaves_no_gap() {
+    let bench = Bench::start().await;
+    bench.signer.deny_nonces(&[1, 4]);
+    let engine = bench.engine("a").await;
+    let accepted = bench.pay(&engine, 0, "group", PayOrder { together: 5, ..PayOrder::times(0) }).await.expect("accepted");
+    let done = bench.wait(&engine, accepted.operation.operation_id).await;
+    let state = |state| done.transactions.iter().filter(|one| one.state == state).count();
+    assert_eq!((state(TransactionState::Completed), state(TransactionState::Failed)), (3, 2), "{done:?}");
+    let next = bench.pay(&engine, 0, "next", PayOrder::times(1)).await.expect("accepted");
+    let next = bench.wait(&engine, next.operation.operation_id).await;
+    assert_eq!(next.state, OperationState::Completed, "gap_after_failed_send: {next:?}");
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unavailable_signer_is_asked_again_with_the_same_request() {
+    let bench = Bench::start().await;
+    bench.signer.fail_next(3);
+    let engine = bench.engine("a").await;
+    let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
+    assert_eq!(bench.wait(&engine, accepted.operation.operation_id).await.state, OperationState::Completed);
+    assert_eq!(bench.signer.distinct_requests(), 1);
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonce_used_outside() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let first = bench.pay(&engine, 0, "first", PayOrder::times(1)).await.expect("accepted");
+    bench.wait(&engine, first.operation.operation_id).await;
+    bench.send_outside(0).await;
+    let second = bench.pay(&engine, 0, "second", PayOrder::times(1)).await.expect("accepted");
+    let done = bench.wait(&engine, second.operation.operation_id).await;
+    assert_eq!((done.state, done.transactions[0].nonce), (OperationState::Completed, Some(2)), "{done:?}");
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_disagrees_with_chain() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let first = bench.pay(&engine, 0, "first", PayOrder::times(1)).await.expect("accepted");
+    bench.wait(&engine, first.operation.operation_id).await;
+    engine.stop().await;
+    bench.send_outside(0).await;
+    bench.send_outside(0).await;
+    let engine = bench.engine("a").await;
+    let second = bench.pay(&engine, 0, "second", PayOrder::times(1)).await.expect("accepted");
+    let done = bench.wait(&engine, second.operation.operation_id).await;
+    assert_eq!((done.state, done.transactions[0].nonce), (OperationState::Completed, Some(3)), "{done:?}");
+    engine.stop().await;
+}
+
+/// Killed again and again at whatever line it stands, with a backlog on several lanes.
+#[tokio::test(flavor = "multi_thread")]
+async fn backlog_jams_after_kill() {
+    const OPERATIONS: usize = 120;
+    const LANES: usize = 4;
+    let bench = Bench::start().await;
+    let mut engine = bench.engine("a").await;
+    let mut ids = Vec::new();
+    for index in 0..OPERATIONS {
+        let accepted = bench.pay(&engine, index % LANES, &format!("key{index}"), PayOrder::times(2)).await.expect("accepted");
+        ids.push(accepted.operation.operation_id);
+        if index % 15 == 14 {
+            engine.kill().await;
+            engine = bench.engine("a").await;
+        }
+    }
+    for round in 0..6u64 {
+        // A different line each time: after so many signatures.
+        bench.signer.wait_for_more_requests(5 + 7 * round, Duration::from_secs(5)).await;
+        engine.kill().await;
+        engine = bench.engine("a").await;
+    }
+    for id in &ids {
+        let done = bench.wait(&engine, *id).await;
+        assert_eq!(done.state, OperationState::Completed, "{done:?}");
+    }
+    for lane in 0..LANES {
+        bench.assert_lane_is_whole(lane, (OPERATIONS / LANES * 2) as u64).await;
+    }
+    let hashes: BTreeSet<Vec<u8>> = bench.column("SELECT tx_hash FROM engine.transactions WHERE state = 'COMPLETED'").await.into_iter().collect();
+    assert_eq!(hashes.len(), OPERATIONS * 2, "each mined once");
+    assert_eq!(bench.payments_on_chain().await, (OPERATIONS * 2) as u64, "recovery_double_send");
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_disappears_is_told() {
+    let bench = Bench::start_with(&["--block-time", "1"], 2).await;
+    let engine = bench.engine("a").await;
+    let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
+    let id = accepted.operation.operation_id;
+    bench.until(&engine, id, |view| view.transactions.iter().any(|one| one.state == TransactionState::Confirming)).await;
+    bench.reorg(2).await;
+    let done = bench.wait(&engine, id).await;
+    assert_eq!(done.state, OperationState::Completed, "{done:?}");
+    assert_eq!(bench.payments_on_chain().await, 1);
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_never_overtaken() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let mut open = bench.pool.begin().await.expect("a transaction begins");
+    // Written first, committed last.
+    sqlx::query("INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body) VALUES ($1, 'test', 's', gen_random_uuid(), '{}')")
+        .bind(TENANT)
+        .execute(&mut *open)
+        .await
+        .expect("event is written");
+    let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
+    bench.wait(&engine, accepted.operation.operation_id).await;
+    let tenant = TENANT.into();
+    assert!(engine.reader().events(&tenant, Default::default(), 100).await.expect("readable").is_empty(), "readers stop below an open transaction");
+    open.commit().await.expect("committed");
+    let events = engine.reader().events(&tenant, Default::default(), 100).await.expect("readable");
+    assert_eq!(events[0].topic, "test");
+    assert!(events.windows(2).all(|pair| pair[0].cursor < pair[1].cursor));
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_refuses_what_must_never_be() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
+    bench.wait(&engine, accepted.operation.operation_id).await;
+    for forbidden in [
+        "UPDATE engine.nonces SET transaction_id = gen_random_uuid()",
+        "UPDATE engine.nonces SET released = true",
+        "DELETE FROM engine.nonces",
+        "UPDATE engine.attempts SET raw = '\\x00'",
+        "UPDATE engine.attempts SET nonce = 7",
+        "UPDATE engine.audit_leaves SET action = 'forged'",
+        "DELETE FROM engine.audit_leaves",
+    ] {
+        sqlx::query(forbidden).execute(&bench.pool).await.expect_err(forbidden);
+    }
+    engine.stop().await;
+}

@@ -1,0 +1,250 @@
+//! The shape of the workspace: rules of the house that a reviewer would otherwise have to remember.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+#[path = "shape/dependencies.rs"]
+mod dependencies;
+#[path = "shape/keys.rs"]
+mod keys;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use dalp_proto::{Exposure, IdempotencyClass, Methods, RateClass};
+use dalp_service::Reason;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// The lines of a golden file, without comments.
+fn golden(name: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join("tests/tests/golden").join(name)).unwrap();
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+fn files(folder: &Path, accept: &dyn Fn(&Path) -> bool, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" && name != "node_modules" && name != ".git" {
+            files(&path, accept, found);
+        } else if path.is_file() && accept(&path) {
+            found.push(path);
+        }
+    }
+}
+
+// === dependencies ===
+
+#[test]
+fn dependencies_point_one_way() {
+    let found = dependencies::violations(&dependencies::workspace(&root()));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_dependency_check_finds_each_kind_of_violation() {
+    let package = |folder: &str, name: &str, rest: &str| {
+        dependencies::manifest(folder, &format!("[package]\nname = \"{name}\"\n{rest}"))
+    };
+    let manifests = [
+        package("svc-one", "svc-one", "[dependencies]\nsvc-two.workspace = true\n"),
+        package("svc-two", "svc-two", "[target.'cfg(unix)'.dependencies]\ncryptoki = \"1\"\n"),
+        package(
+            "crates/lib",
+            "lib",
+            "[dev-dependencies]\nsvc-one = { path = \"../svc-one\" }\n[build-dependencies]\ncurve = { package = \"k256\", version = \"1\" }\n",
+        ),
+        package("svc-signer", "svc-signer", "[dependencies]\ncryptoki = \"1\"\nsecp256k1 = \"1\"\nlib = \"1\"\n"),
+        package("tests", "tests", "[dependencies]\nsvc-one.workspace = true\n"),
+    ];
+    let found = dependencies::violations(&manifests);
+    assert_eq!(
+        found,
+        [
+            "the service svc-one depends on the service svc-two",
+            "svc-two depends on cryptoki, which only svc-signer may",
+            "lib is a library and depends on the service svc-one",
+            "lib depends on k256, which only svc-signer may",
+        ]
+    );
+}
+
+/// alloy can hold keys as well; its feature is unified over the workspace, so the manifests do not show who uses it.
+#[test]
+fn no_service_but_the_signer_holds_keys_through_alloy() {
+    let mut sources = Vec::new();
+    for folder in fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        if (name.starts_with("svc-") && name != "svc-signer") || name == "crates" {
+            files(&folder, &|path| path.extension().is_some_and(|end| end == "rs"), &mut sources);
+        }
+    }
+    let in_tests =
+        |path: &Path| path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "testing");
+    let holders: Vec<_> = sources
+        .into_iter()
+        .filter(|path| !in_tests(path) && !path.ends_with("testing.rs") && !path.ends_with("tests.rs"))
+        .filter(|path| {
+            let text = fs::read_to_string(path).unwrap();
+            // A module's own unit tests stand at its end.
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            code.contains("PrivateKeySigner") || code.contains("signers::local") || code.contains("LocalSigner")
+        })
+        .collect();
+    assert!(holders.is_empty(), "{holders:?}");
+}
+
+// === the contracts of the wire ===
+
+#[test]
+fn every_rpc_says_who_may_what_a_repeat_means_and_what_it_costs() {
+    let methods = Methods::load();
+    let well_formed =
+        |permission: &str| permission.split_once(':').is_some_and(|(area, verb)| !area.is_empty() && !verb.is_empty());
+    let without: BTreeSet<_> =
+        methods.iter().filter(|method| !well_formed(&method.permission)).map(|method| method.path.clone()).collect();
+    assert_eq!(
+        without,
+        golden("rpcs_without_permission.txt"),
+        "an RPC needs a permission option, or a reasoned line in the golden file"
+    );
+    let unrouted: BTreeSet<_> =
+        methods.iter().filter(|method| method.exposure == Exposure::Mesh).map(|method| method.path.clone()).collect();
+    assert_eq!(
+        unrouted,
+        golden("rpcs_of_the_mesh.txt"),
+        "what the gateway does not route is decided in the golden file too"
+    );
+    for method in methods.iter() {
+        assert_ne!(method.idempotency, IdempotencyClass::Unspecified, "{}", method.path);
+        assert_ne!(method.rate, RateClass::Unspecified, "{}", method.path);
+    }
+}
+
+// === errors ===
+
+#[test]
+fn every_reason_has_its_page_and_every_page_its_reason() {
+    let folder = root().join("docs/errors");
+    let pages: BTreeSet<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "md"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .filter(|stem| stem != "README")
+        .collect();
+    let reasons: BTreeSet<String> = Reason::ALL.iter().map(|reason| reason.as_str().to_owned()).collect();
+    assert_eq!(pages, reasons, "docs/errors and the catalogue differ");
+    for reason in Reason::ALL {
+        let page = fs::read_to_string(folder.join(format!("{reason}.md"))).unwrap();
+        assert!(page.starts_with(&format!("# {reason}")), "{reason}: the page begins with its reason");
+        assert!(
+            page.contains(reason.next().as_str()),
+            "{reason}: the page says what the caller does next ({})",
+            reason.next().as_str()
+        );
+        for heading in ["## What happened", "## When", "## What to do"] {
+            assert!(page.contains(heading), "{reason}: the page lacks {heading}");
+        }
+    }
+}
+
+// === configuration ===
+
+fn example(service: &str) -> String {
+    let path = root().join(service).join("config.example.toml");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn every_configuration_key_stands_in_its_example() {
+    let examples = [
+        ("svc-gateway", keys::missing::<svc_gateway::GatewayConfig>(&example("svc-gateway"))),
+        ("svc-feeds", keys::missing::<svc_feeds::Config>(&example("svc-feeds"))),
+        ("svc-settlement", keys::missing::<svc_settlement::Config>(&example("svc-settlement"))),
+        ("svc-distribution", keys::missing::<svc_distribution::Config>(&example("svc-distribution"))),
+    ];
+    for (service, missing) in examples {
+        match missing {
+            Ok(missing) => assert!(missing.is_empty(), "{service}: not in config.example.toml: {missing:?}"),
+            Err(error) => panic!("{service}: config.example.toml does not read: {error}"),
+        }
+    }
+}
+
+#[test]
+fn every_key_of_an_example_is_explained() {
+    for service in ["svc-gateway", "svc-feeds", "svc-settlement", "svc-distribution"] {
+        let text = example(service);
+        let (mut explained, mut before) = (BTreeSet::new(), "");
+        for line in text.lines() {
+            let key = line
+                .split_once('=')
+                .map(|(key, _)| key.trim())
+                .filter(|key| !line.starts_with([' ', '#', '"']) && !key.is_empty());
+            if let Some(key) = key {
+                // The second section of a kind need not repeat what the first one said.
+                assert!(before.starts_with('#') || explained.contains(key), "{service}: {key} has no comment above it");
+                explained.insert(key.to_owned());
+            }
+            before = line;
+        }
+    }
+}
+
+#[test]
+fn the_key_check_finds_what_is_missing() {
+    #[derive(serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Outer {
+        #[serde(default)]
+        present: u32,
+        #[serde(default)]
+        absent: u32,
+        inner: Option<Inner>,
+        list: Vec<Inner>,
+    }
+    #[derive(serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Inner {
+        a: Option<String>,
+        b: Option<String>,
+    }
+    let example = "present = 1\n[inner]\na = \"x\"\n[[list]]\na = \"x\"\n[[list]]\nb = \"x\"\n";
+    assert_eq!(keys::missing::<Outer>(example).unwrap(), ["absent", "inner.b"]);
+}
+
+// === metrics ===
+
+/// The metric names that a `metric_definitions.rs` defines.
+fn metric_names(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| {
+            line.trim_start().strip_prefix("pub const ").or_else(|| line.trim_start().strip_prefix("pub(crate) const "))
+        })
+        .filter_map(|rest| rest.split_once(": &str = \"").and_then(|(_, value)| value.split_once('"')))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+#[test]
+fn every_metric_is_documented_or_on_a_dashboard() {
+    let (mut definitions, mut dashboards) = (Vec::new(), vec![root().join("docs/metrics.md")]);
+    files(&root(), &|path| path.ends_with("metric_definitions.rs"), &mut definitions);
+    files(
+        &root().join("deploy/dashboards"),
+        &|path| path.extension().is_some_and(|end| end == "json"),
+        &mut dashboards,
+    );
+    let known: String = dashboards.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let words: BTreeSet<&str> = known.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_')).collect();
+    let names: Vec<String> =
+        definitions.iter().flat_map(|path| metric_names(&fs::read_to_string(path).unwrap())).collect();
+    assert!(names.len() > 10, "the definitions are read: {names:?}");
+    let lost: Vec<_> = names.iter().filter(|name| !words.contains(name.as_str())).collect();
+    assert!(lost.is_empty(), "neither in docs/metrics.md nor on a dashboard: {lost:?}");
+}

@@ -3,13 +3,13 @@
 use std::{pin::Pin, time::Duration};
 
 use dalp_engine::{
-    CancelError, Failure, OperationFilter, OperationId, OperationState, OperationView, Reader, StoreError, TenantId, TransactionState,
-    TransactionView, model::ActionView,
+    CancelError, Failure, OperationFilter, OperationId, OperationState, OperationView, Reader, StoreError, TenantId,
+    TransactionState, TransactionView, model::ActionView,
 };
 use dalp_proto::operation::{
-    self as wire, CancelOperationRequest, CancelOperationResponse, GetOperationRequest, GetOperationResponse, ListOperationsRequest,
-    ListOperationsResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest, WatchOperationResponse,
-    operation_service_server::OperationService,
+    self as wire, CancelOperationRequest, CancelOperationResponse, GetOperationRequest, GetOperationResponse,
+    ListOperationsRequest, ListOperationsResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
+    WatchOperationResponse, operation_service_server::OperationService,
 };
 use dalp_service::{Caller, Reason, Refusal, errors::RefusalResult, fields, stop::Stop};
 use futures::{Stream, StreamExt as _, future, stream};
@@ -45,24 +45,37 @@ impl Operations {
 impl OperationService for Operations {
     type WatchOperationStream = Pin<Box<dyn Stream<Item = Result<WatchOperationResponse, Status>> + Send>>;
 
-    async fn get_operation(&self, request: Request<GetOperationRequest>) -> Result<Response<GetOperationResponse>, Status> {
+    async fn get_operation(
+        &self,
+        request: Request<GetOperationRequest>,
+    ) -> Result<Response<GetOperationResponse>, Status> {
         let tenant = tenant(&request)?;
         let id = operation_id(&request.get_ref().operation_id)?;
         let found = self.reader.get_operation(&tenant, id).await.map_err(store_refusal)?;
         Ok(Response::new(GetOperationResponse { operation: Some(operation(found.ok_or_else(|| absent(id))?)) }))
     }
 
-    async fn list_operations(&self, request: Request<ListOperationsRequest>) -> Result<Response<ListOperationsResponse>, Status> {
+    async fn list_operations(
+        &self,
+        request: Request<ListOperationsRequest>,
+    ) -> Result<Response<ListOperationsResponse>, Status> {
         let tenant = tenant(&request)?;
         let list = List::try_from(request.into_inner())?;
-        let page = self.reader.list_operations(&tenant, &list.filter, list.after, list.page_size).await.map_err(store_refusal)?;
+        let page = self
+            .reader
+            .list_operations(&tenant, &list.filter, list.after, list.page_size)
+            .await
+            .map_err(store_refusal)?;
         Ok(Response::new(ListOperationsResponse {
             operations: page.operations.into_iter().map(operation).collect(),
             next_page_token: page.next.map(|id| id.0.simple().to_string()).unwrap_or_default(),
         }))
     }
 
-    async fn wait_operation(&self, request: Request<WaitOperationRequest>) -> Result<Response<WaitOperationResponse>, Status> {
+    async fn wait_operation(
+        &self,
+        request: Request<WaitOperationRequest>,
+    ) -> Result<Response<WaitOperationResponse>, Status> {
         let tenant = tenant(&request)?;
         let request = request.into_inner();
         let id = operation_id(&request.operation_id)?;
@@ -75,7 +88,10 @@ impl OperationService for Operations {
         Ok(Response::new(WaitOperationResponse { operation: Some(operation(found.ok_or_else(|| absent(id))?)) }))
     }
 
-    async fn watch_operation(&self, request: Request<WatchOperationRequest>) -> Result<Response<Self::WatchOperationStream>, Status> {
+    async fn watch_operation(
+        &self,
+        request: Request<WatchOperationRequest>,
+    ) -> Result<Response<Self::WatchOperationStream>, Status> {
         let tenant = tenant(&request)?;
         let id = operation_id(&request.get_ref().operation_id)?;
         // A stream that begins with nothing would look like an operation that ended.
@@ -93,15 +109,21 @@ impl OperationService for Operations {
         });
         // Whichever comes first ends the stream: the operation's final state, or our own stop.
         let both = stream::select(changes.map(Some).chain(stream::once(future::ready(None))), stopped.map(Some));
-        let ends = both.take_while(|item| future::ready(item.is_some())).filter_map(future::ready).scan(false, |ended, item| {
-            let deliver = !*ended;
-            *ended = item.is_err();
-            future::ready(deliver.then_some(item))
-        });
+        let ends = both.take_while(|item| future::ready(item.is_some())).filter_map(future::ready).scan(
+            false,
+            |ended, item| {
+                let deliver = !*ended;
+                *ended = item.is_err();
+                future::ready(deliver.then_some(item))
+            },
+        );
         Ok(Response::new(Box::pin(ends)))
     }
 
-    async fn cancel_operation(&self, request: Request<CancelOperationRequest>) -> Result<Response<CancelOperationResponse>, Status> {
+    async fn cancel_operation(
+        &self,
+        request: Request<CancelOperationRequest>,
+    ) -> Result<Response<CancelOperationResponse>, Status> {
         let caller = Caller::from_metadata(request.metadata())?;
         let tenant = TenantId::new(caller.tenant.as_str());
         let request = request.into_inner();
@@ -111,7 +133,8 @@ impl OperationService for Operations {
         let view = cancelled.map_err(|error| match error {
             CancelError::NotFound => absent(id),
             CancelError::NotCancellable => {
-                Refusal::new(Reason::OperationNotCancellable, "nothing of the operation can be withdrawn any more").meta("operation_id", id)
+                Refusal::new(Reason::OperationNotCancellable, "nothing of the operation can be withdrawn any more")
+                    .meta("operation_id", id)
             }
             CancelError::Store(error) => store_refusal(error),
         })?;
@@ -139,7 +162,9 @@ impl TryFrom<ListOperationsRequest> for List {
             "" => None,
             token => match Uuid::parse_str(token) {
                 Ok(id) => Some(OperationId(id)),
-                Err(_) => return Err(Refusal::new(Reason::PageTokenInvalid, "the page token does not belong to this list")),
+                Err(_) => {
+                    return Err(Refusal::new(Reason::PageTokenInvalid, "the page token does not belong to this list"));
+                }
             },
         };
         let state = match request.state {
@@ -232,7 +257,12 @@ fn transaction(view: TransactionView) -> wire::Transaction {
         history: view
             .history
             .into_iter()
-            .map(|ActionView { action, tries, last_error, at }| wire::Action { action, tries, last_error, at: Some(timestamp(at)) })
+            .map(|ActionView { action, tries, last_error, at }| wire::Action {
+                action,
+                tries,
+                last_error,
+                at: Some(timestamp(at)),
+            })
             .collect(),
     }
 }
@@ -263,11 +293,16 @@ mod tests {
 
     #[test]
     fn a_list_is_read_or_refused_by_field() {
-        let list = List::try_from(ListOperationsRequest { state: 2, kind: "asset.transfer".into(), ..Default::default() }).unwrap();
+        let list =
+            List::try_from(ListOperationsRequest { state: 2, kind: "asset.transfer".into(), ..Default::default() })
+                .unwrap();
         assert_eq!((list.page_size, list.filter.state), (DEFAULT_PAGE, Some(OperationState::Completed)));
         assert_eq!(list.filter.kind.as_deref(), Some("asset.transfer"));
         let refused = |request: ListOperationsRequest| List::try_from(request).unwrap_err();
-        assert_eq!(refused(ListOperationsRequest { page_size: 501, ..Default::default() }).violations()[0].0, "page_size");
+        assert_eq!(
+            refused(ListOperationsRequest { page_size: 501, ..Default::default() }).violations()[0].0,
+            "page_size"
+        );
         assert_eq!(refused(ListOperationsRequest { state: 99, ..Default::default() }).violations()[0].0, "state");
         let token = ListOperationsRequest { page_token: "x".into(), ..Default::default() };
         assert_eq!(refused(token).reason(), Reason::PageTokenInvalid);

@@ -251,7 +251,10 @@ async fn the_callers_deadline_holds() {
     let mut request = with_key(&world.keys.operator, latest("slow"));
     request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
     // The client's own library counts the same deadline; whichever notices first ends the call.
-    let ended = tokio::time::timeout(Duration::from_secs(10), world.anonymous().get_latest(request)).await.unwrap().unwrap_err();
+    let ended = tokio::time::timeout(Duration::from_secs(10), world.anonymous().get_latest(request))
+        .await
+        .unwrap()
+        .unwrap_err();
     assert!(matches!(ended.code(), Code::DeadlineExceeded | Code::Cancelled), "{ended:?}");
     let seen = world.upstream.seen.lock().unwrap();
     assert!(seen[0].0.contains_key("grpc-timeout"), "the service behind knows it too");

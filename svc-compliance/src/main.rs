@@ -1,3 +1,31 @@
 //! Systems, identities, assets, compliance and holders.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use anyhow::Context as _;
+use clap::Parser;
+use dalp_service::{
+    config::{self, ProcessEnvironment},
+    stop::Stop,
+    telemetry,
+};
+use std::path::PathBuf;
+use svc_compliance::{NAME, config::ComplianceConfig, config::ENVIRONMENT_PREFIX};
+
+#[derive(Parser)]
+#[command(name = NAME, version, about = "Systems, identities, assets, compliance and holders")]
+struct Arguments {
+    /// Configuration file; see config.example.toml.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config: ComplianceConfig = config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
+    let _telemetry = telemetry::init(NAME, &config.telemetry)?;
+    let stop = Stop::on_signals();
+    let running = svc_compliance::start(config, stop).await.context("svc-compliance does not start")?;
+    running.stopped().await;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What every edge module works with: engine, store, chain, rights, and the tenants' systems.
+
+use crate::{
+    readers::ChainReader,
+    abi::AssetFactory,
+    rights::Rights,
+    store::{Store, StoreError, systems::SystemAddresses},
+};
+use alloy::primitives::Address;
+use dalp_engine::{Engine, OperationId, OperationState, OperationView, TenantId};
+use dalp_service::{Reason, Refusal};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::OnceCell;
+
+/// The parts that work once database and schema are there.
+pub struct App {
+    /// Durable operations.
+    pub engine: Engine,
+    /// Our own tables.
+    pub store: Store,
+    /// The chain.
+    pub chain: ChainReader,
+    /// Wallet rights.
+    pub rights: Rights,
+    /// The deterministic deployer of the chain, if the operator names one.
+    pub create2_deployer: Option<Address>,
+    /// Gas that one transaction of a batch may use.
+    pub batch_gas_limit: u64,
+    systems: Mutex<HashMap<String, Arc<SystemAddresses>>>,
+    assets: Mutex<HashSet<(String, Address)>>,
+}
+
+/// The app, once it is up; until then every request is asked to come again.
+#[derive(Clone, Default)]
+pub struct AppHandle {
+    cell: Arc<OnceCell<App>>,
+}
+
+// === impl AppHandle ===
+
+impl AppHandle {
+    /// The app, or the refusal that it is not up yet.
+    pub fn get(&self) -> Result<&App, Refusal> {
+        self.cell.get().ok_or_else(|| Refusal::new(Reason::DatabaseUnavailable, "the service waits for its database"))
+    }
+
+    /// Puts the app in place, once.
+    pub(crate) fn set(&self, app: App) {
+        if self.cell.set(app).is_err() {
+            tracing::error!("the service was brought up twice; the first one stays");
+        }
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// An app of these parts.
+    #[must_use]
+    pub fn new(engine: Engine, store: Store, chain: ChainReader, rights: Rights, create2_deployer: Option<Address>, batch_gas_limit: u64) -> Self {
+        Self { engine, store, chain, rights, create2_deployer, batch_gas_limit, systems: Mutex::default(), assets: Mutex::default() }
+    }
+
+    /// The tenant's system. Known for ever once deployed.
+    pub async fn system(&self, tenant: &str) -> Result<Arc<SystemAddresses>, Refusal> {
+        if let Some(known) = self.systems.lock().unwrap_or_else(PoisonError::into_inner).get(tenant) {
+            return Ok(known.clone());
+        }
+        let missing = || Refusal::new(Reason::SystemNotBootstrapped, "the tenant has no system on this chain; call Bootstrap first");
+        let chain_id = self.chain.chain_id();
+        let stored = self.store.system(tenant, chain_id).await?.ok_or_else(missing)?;
+        let addresses = match stored.addresses {
+            Some(addresses) => addresses,
+            None => {
+                let operation = self.operation(tenant, stored.operation_id).await?.ok_or_else(missing)?;
+                let result = match (operation.state, operation.result) {
+                    (OperationState::Completed, Some(result)) => result,
+                    _ => return Err(missing().meta("operation_id", stored.operation_id)),
+                };
+                let addresses: SystemAddresses = serde_json::from_value(result).map_err(Refusal::internal)?;
+                self.store.put_addresses(tenant, chain_id, stored.operation_id, &addresses).await?;
+                addresses
+            }
+        };
+        let addresses = Arc::new(addresses);
+        self.systems.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.to_owned(), addresses.clone());
+        Ok(addresses)
+    }
+
+    /// Refuses an address that is no asset of the tenant: its own factory says so.
+    pub async fn require_asset(&self, tenant: &str, asset: Address) -> Result<(), Refusal> {
+        let id = (tenant.to_owned(), asset);
+        if self.assets.lock().unwrap_or_else(PoisonError::into_inner).contains(&id) {
+            return Ok(());
+        }
+        let system = self.system(tenant).await?;
+        if !self.chain.read(system.asset_factory, AssetFactory::isAssetCall { token: asset }).await? {
+            return Err(Refusal::new(Reason::NotFound, "the tenant has no such asset").meta("asset", asset.to_checksum(None)));
+        }
+        self.assets.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        Ok(())
+    }
+
+    /// An operation of the tenant.
+    pub async fn operation(&self, tenant: &str, id: uuid::Uuid) -> Result<Option<OperationView>, Refusal> {
+        self.engine.reader().get_operation(&TenantId::new(tenant), OperationId(id)).await.map_err(engine_store)
+    }
+}
+
+/// What a failure of the engine's store is to a caller.
+pub(crate) fn engine_store(error: dalp_engine::StoreError) -> Refusal {
+    if error.is_retryable() {
+        Refusal::new(Reason::DatabaseUnavailable, "the database did not answer").source(error)
+    } else {
+        Refusal::internal(error)
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database { .. } => Self::new(Reason::DatabaseUnavailable, "the database did not answer").source(error),
+            _ => Self::internal(error),
+        }
+    }
+}

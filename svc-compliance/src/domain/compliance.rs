@@ -1,0 +1,102 @@
+//! Reading what the rules would say: names, cures and advice of every reason code.
+
+/// Who can cure a veto.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cure {
+    /// The holder.
+    Holder,
+    /// An operator of the asset.
+    Operator,
+    /// Nobody.
+    Nobody,
+}
+
+/// What can be done about a reason code. One row per code of the contracts; a test compares the table with their sources.
+pub const REASONS: &[(&str, Cure, &str)] = &[
+    ("TOKEN_PAUSED", Cure::Operator, "the emergency role opens transfers with Unpause"),
+    ("SENDER_FROZEN", Cure::Operator, "the custodian lifts the freeze of the sender with SetAddressFrozen"),
+    ("RECIPIENT_FROZEN", Cure::Operator, "the custodian lifts the freeze of the receiver with SetAddressFrozen"),
+    ("RECIPIENT_INVALID", Cure::Nobody, "tokens cannot be sent to this address"),
+    ("BALANCE_TOO_LOW", Cure::Holder, "the sender holds less than the amount"),
+    ("FREE_BALANCE_TOO_LOW", Cure::Operator, "the custodian releases frozen tokens with UnfreezePartial, or send less"),
+    ("SUPPLY_TOO_LARGE", Cure::Nobody, "the total supply would pass what the token can hold"),
+    ("COUNTRY_UNKNOWN", Cure::Operator, "register the receiver with its country"),
+    ("COUNTRY_NOT_ALLOWED", Cure::Nobody, "the receiver's country is not on the asset's list"),
+    ("COUNTRY_BLOCKED", Cure::Nobody, "the receiver's country is barred for this asset"),
+    ("SENDER_CLAIMS_MISSING", Cure::Holder, "the sender obtains the claims that the asset's claim rule demands"),
+    ("RECIPIENT_CLAIMS_MISSING", Cure::Holder, "the receiver obtains the claims that the asset's claim rule demands"),
+    ("RULE_NOT_CONFIGURED", Cure::Operator, "governance sets the parameters of the rule, or removes it"),
+    ("NOT_REGISTERED", Cure::Operator, "register the receiver's identity with RegisterIdentity"),
+    ("POLICY_EMPTY", Cure::Operator, "name claim topics for the asset or the registry: without any nobody is admitted"),
+    ("TOPIC_RETIRED", Cure::Operator, "the claim topic was removed; change the asset's claim topics"),
+    ("CLAIM_MISSING", Cure::Holder, "the receiver completes the missing attestation, for instance KYC"),
+    ("ISSUER_NOT_TRUSTED", Cure::Operator, "the claim's issuer is not trusted; trust it or have a trusted issuer attest"),
+    ("CLAIM_EXPIRED", Cure::Holder, "the receiver renews the expired attestation"),
+    ("CLAIM_REVOKED", Cure::Holder, "the attestation was revoked; the receiver obtains a new one"),
+    ("CLAIM_MALFORMED", Cure::Holder, "the receiver's identity presents a malformed claim; have it issued again"),
+    ("CLAIM_FORBIDDEN", Cure::Nobody, "the receiver carries an attestation that the asset excludes"),
+    ("ABSENCE_UNPROVABLE", Cure::Nobody, "the asset excludes an attestation, and a foreign identity could hide it"),
+];
+
+/// Who can cure a reason, and how. An unknown code is the operator's to look into.
+#[must_use]
+pub fn cure_of(reason: &str) -> (Cure, &'static str) {
+    REASONS
+        .iter()
+        .find(|(code, ..)| *code == reason)
+        .map_or((Cure::Operator, "see the documentation of the rule"), |(_, cure, advice)| (*cure, *advice))
+}
+
+/// The name of what refuses with a reason code: the token, the registry, or a rule.
+#[must_use]
+pub fn module_of(reason: &str) -> &'static str {
+    match reason {
+        "TOKEN_PAUSED" | "SENDER_FROZEN" | "RECIPIENT_FROZEN" | "RECIPIENT_INVALID" | "BALANCE_TOO_LOW" | "FREE_BALANCE_TOO_LOW" | "SUPPLY_TOO_LARGE" => "AssetToken",
+        "SENDER_CLAIMS_MISSING" | "RECIPIENT_CLAIMS_MISSING" => "ClaimRule",
+        "RULE_NOT_CONFIGURED" => "Rule",
+        reason if reason.starts_with("COUNTRY_") => "CountryRule",
+        _ => "IdentityRegistry",
+    }
+}
+
+/// A reason code as text: ASCII in a word, filled with zeros. `None` is agreement.
+#[must_use]
+pub fn reason_text(word: &[u8; 32]) -> Option<String> {
+    let length = word.iter().position(|byte| *byte == 0).unwrap_or(32);
+    match length {
+        0 => None,
+        _ => Some(word[..length].iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_holds_every_code_of_the_contracts() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/src/");
+        let sources = ["Refusals.sol", "libraries/IdentityReasons.sol"].map(|file| std::fs::read_to_string(format!("{root}{file}")).expect("readable"));
+        let codes: Vec<&str> = sources
+            .iter()
+            .flat_map(|source| source.lines())
+            .filter(|line| line.contains("bytes32 internal constant"))
+            .filter_map(|line| line.split('"').nth(1))
+            .collect();
+        assert!(codes.len() > 15, "{codes:?}");
+        for code in &codes {
+            assert!(REASONS.iter().any(|(known, ..)| known == code), "no cure for {code}");
+        }
+        for (known, ..) in REASONS {
+            assert!(codes.contains(known), "{known} is not a code of the contracts");
+        }
+    }
+
+    #[test]
+    fn reasons_are_text() {
+        let mut word = [0; 32];
+        assert_eq!(reason_text(&word), None);
+        word[..2].copy_from_slice(b"AB");
+        assert_eq!(reason_text(&word).as_deref(), Some("AB"));
+    }
+}

@@ -1,0 +1,252 @@
+//! The asset service.
+
+use super::{Admitted, Write, asset_messages::class_of, bad_page_token, page_size, read_address};
+use crate::{
+    abi::AssetToken,
+    app::{App, AppHandle},
+    domain::{
+        asset::{AssetAction, AssetCommand, BatchTransfer, CreateAsset},
+        claim::TopicName,
+        rule::RuleKind,
+    },
+    flows::{
+        asset::{AssetOrder, RuleTarget, with_asset_flow},
+        batch_transfer::{BatchTransferFlow, BatchTransferOrder},
+        create_asset::{CreateAssetFlow, CreateAssetOrder},
+    },
+    readers::{
+        assets,
+        identities::{identity_of, require_topic},
+    },
+    store::assets as stored_assets,
+};
+use alloy::{primitives::Address, sol_types::SolCall as _};
+use dalp_engine::{AcceptHook, OperationState};
+use dalp_proto::asset::{self as proto, asset_service_server::AssetService};
+use dalp_service::{Caller, Reason, Refusal};
+use tonic::{Request, Response, Status};
+
+/// Items of the batch that is measured.
+const MEASURED_ITEMS: usize = 16;
+/// Items of one transaction when nothing could be measured, for instance because the first ones would be refused.
+const UNMEASURED_ITEMS: usize = 32;
+/// The most items of one transaction.
+const MOST_ITEMS: usize = 256;
+
+/// Serves `dalp.asset.v1.AssetService`.
+pub(super) struct AssetEdge {
+    app: AppHandle,
+}
+
+impl AssetEdge {
+    pub(super) fn new(app: AppHandle) -> Self {
+        Self { app }
+    }
+
+    async fn create(&self, request: Request<proto::CreateAssetRequest>) -> Result<Admitted, Refusal> {
+        let write = Write::begin(&self.app, "dalp.asset.v1.AssetService/CreateAsset", &request).await?;
+        let command = CreateAsset::try_from(request.get_ref())?;
+        write.require_wallet(command.issuer).await?;
+        let (app, tenant) = (write.app, write.tenant().to_owned());
+        let order = async {
+            let (system, chain_id) = (app.system(&tenant).await?, app.chain.chain_id());
+            let issuer_identity = identity_of(&app.chain, &system, command.issuer)
+                .await?
+                .ok_or_else(|| Refusal::new(Reason::IssuerIdentityMissing, "the issuer has no on-chain identity; register it first"))?;
+            for topic in topics_of(&command) {
+                require_topic(&app.chain, &system, topic).await?;
+            }
+            free_symbol(app, &tenant, &command.symbol).await?;
+            let (owner, row) = (tenant.clone(), command.clone());
+            let hook: AcceptHook =
+                Box::new(move |connection, id| Box::pin(async move { stored_assets::insert(connection, &owner, chain_id, id.0, &row).await }));
+            let order = CreateAssetOrder {
+                chain_id,
+                asset_factory: system.asset_factory,
+                country_rule: system.country_rule,
+                claim_rule: system.claim_rule,
+                issuer_identity,
+                command: command.clone(),
+            };
+            Ok((order, Some(hook)))
+        };
+        write.accept::<CreateAssetFlow, _>(&command, order).await
+    }
+
+    async fn batch(&self, request: Request<proto::BatchTransferRequest>) -> Result<Admitted, Refusal> {
+        let write = Write::begin(&self.app, "dalp.asset.v1.AssetService/BatchTransfer", &request).await?;
+        let command = BatchTransfer::try_from(request.get_ref())?;
+        write.require_wallet(command.sender).await?;
+        let (app, tenant) = (write.app, write.tenant().to_owned());
+        let order = async {
+            app.require_asset(&tenant, command.asset).await?;
+            let items_per_transaction = items_per_transaction(app, &command).await?;
+            Ok((BatchTransferOrder { chain_id: app.chain.chain_id(), items_per_transaction, command: command.clone() }, None))
+        };
+        write.accept::<BatchTransferFlow, _>(&command, order).await
+    }
+
+    async fn command<T: Send + Sync>(&self, method: &'static str, request: Request<T>) -> Result<Admitted, Refusal>
+    where
+        for<'m> AssetCommand: TryFrom<&'m T, Error = crate::domain::Violations>,
+    {
+        let write = Write::begin(&self.app, method, &request).await?;
+        let command = AssetCommand::try_from(request.get_ref())?;
+        run(write, command).await
+    }
+
+    async fn view(&self, app: &App, tenant: &str, asset: Address) -> Result<proto::Asset, Refusal> {
+        let stored = app.store.asset(tenant, app.chain.chain_id(), asset).await?;
+        let (_, block) = app.chain.latest().await?;
+        let view = assets::view(&app.chain, asset, block).await?;
+        Ok(proto::Asset {
+            asset: asset.to_checksum(None),
+            name: view.name,
+            symbol: view.symbol,
+            decimals: view.decimals.into(),
+            asset_class: stored.as_ref().map(|stored| class_of(stored.class)).unwrap_or_default().into(),
+            isin: stored.and_then(|stored| stored.isin).unwrap_or_default(),
+            compliance: view.compliance.to_checksum(None),
+            total_supply: view.total_supply.to_string(),
+            paused: view.paused,
+            chain_id: app.chain.chain_id(),
+        })
+    }
+}
+
+fn topics_of(command: &CreateAsset) -> Vec<&TopicName> {
+    command.claim_topics.iter().chain(command.rules.iter().flat_map(|rule| rule.topics())).collect()
+}
+
+/// Checks the sender's rights and accepts an operation on an asset; rules come here too.
+pub(super) async fn run(write: Write<'_>, command: AssetCommand) -> Result<Admitted, Refusal> {
+    write.require_wallet(command.sender).await?;
+    let (app, tenant) = (write.app, write.tenant().to_owned());
+    let order = async {
+        app.require_asset(&tenant, command.asset).await?;
+        assets::require_authority(&app.chain, command.asset, command.sender, command.action.authority()).await?;
+        let rule_target = rule_target(app, &tenant, &command).await?;
+        Ok((AssetOrder { chain_id: app.chain.chain_id(), rule_target, command: command.clone() }, None))
+    };
+    macro_rules! accept {
+        ($flow:ty) => {
+            write.accept::<$flow, _>(&command, order).await
+        };
+    }
+    with_asset_flow!(command.action, accept)
+}
+
+async fn rule_target(app: &App, tenant: &str, command: &AssetCommand) -> Result<Option<RuleTarget>, Refusal> {
+    let module = match &command.action {
+        AssetAction::AddRule { rule } => {
+            let system = app.system(tenant).await?;
+            for topic in rule.topics() {
+                require_topic(&app.chain, &system, topic).await?;
+            }
+            match rule.kind() {
+                RuleKind::Country => system.country_rule,
+                RuleKind::Claim => system.claim_rule,
+            }
+        }
+        AssetAction::RemoveRule { module } => *module,
+        _ => return Ok(None),
+    };
+    let compliance = app.chain.read(command.asset, AssetToken::complianceCall {}).await?;
+    Ok(Some(RuleTarget { compliance, module }))
+}
+
+/// Refuses a symbol in use; one whose order came to nothing is given back first. The constraint decides between two at once.
+async fn free_symbol(app: &App, tenant: &str, symbol: &str) -> Result<(), Refusal> {
+    let Some(holder) = app.store.asset_by_symbol(tenant, app.chain.chain_id(), symbol).await? else { return Ok(()) };
+    let operation = app.operation(tenant, holder.operation_id).await?;
+    let failed = operation.is_some_and(|operation| {
+        // What was created stays created, also when a later step failed.
+        let created = operation.transactions.iter().any(|one| one.step == "create" && one.state == dalp_engine::TransactionState::Completed);
+        matches!(operation.state, OperationState::Failed | OperationState::Cancelled) && !created
+    });
+    if failed && holder.asset.is_none() {
+        app.store.release_symbol(tenant, holder.operation_id).await?;
+        return Ok(());
+    }
+    let taken = Refusal::new(Reason::SymbolTaken, format!("another asset of the tenant has the symbol {symbol}"));
+    Err(match holder.asset {
+        Some(asset) => taken.meta("asset", asset.to_checksum(None)),
+        None => taken.meta("operation_id", holder.operation_id),
+    })
+}
+
+/// How many items fit into one transaction, from the gas of a sample.
+async fn items_per_transaction(app: &App, command: &BatchTransfer) -> Result<usize, Refusal> {
+    let gas_of = |count: usize| {
+        let (to_list, amounts) = command.items.iter().take(count).copied().unzip();
+        app.chain.gas(command.sender, command.asset, AssetToken::batchTransferCall { toList: to_list, amounts }.abi_encode())
+    };
+    let sample = MEASURED_ITEMS.min(command.items.len());
+    let items = match gas_of(sample).await? {
+        Some(gas) => (app.batch_gas_limit / (gas / sample as u64).max(1)) as usize,
+        None => UNMEASURED_ITEMS,
+    };
+    Ok(items.clamp(1, MOST_ITEMS))
+}
+
+macro_rules! writes {
+    ($($name:ident: $request:ident -> $response:ident, $method:literal;)+) => {
+        #[tonic::async_trait]
+        impl AssetService for AssetEdge {
+            $(
+                async fn $name(&self, request: Request<proto::$request>) -> Result<Response<proto::$response>, Status> {
+                    let admitted = self.command(concat!("dalp.asset.v1.AssetService/", $method), request).await?;
+                    Ok(admitted.respond(|operation| proto::$response { operation }))
+                }
+            )+
+
+            async fn create_asset(&self, request: Request<proto::CreateAssetRequest>) -> Result<Response<proto::CreateAssetResponse>, Status> {
+                Ok(self.create(request).await?.respond(|operation| proto::CreateAssetResponse { operation }))
+            }
+
+            async fn batch_transfer(&self, request: Request<proto::BatchTransferRequest>) -> Result<Response<proto::BatchTransferResponse>, Status> {
+                Ok(self.batch(request).await?.respond(|operation| proto::BatchTransferResponse { operation }))
+            }
+
+            async fn get_asset(&self, request: Request<proto::GetAssetRequest>) -> Result<Response<proto::GetAssetResponse>, Status> {
+                let caller = Caller::from_request(&request)?;
+                let asset = read_address("asset", &request.get_ref().asset)?;
+                let app = self.app.get()?;
+                app.require_asset(caller.tenant.as_str(), asset).await?;
+                let asset = self.view(app, caller.tenant.as_str(), asset).await?;
+                Ok(Response::new(proto::GetAssetResponse { asset: Some(asset) }))
+            }
+
+            async fn list_assets(&self, request: Request<proto::ListAssetsRequest>) -> Result<Response<proto::ListAssetsResponse>, Status> {
+                let caller = Caller::from_request(&request)?;
+                let (app, tenant, message) = (self.app.get()?, caller.tenant.as_str(), request.get_ref());
+                let limit = page_size(message.page_size)?;
+                let below = match message.page_token.as_str() {
+                    "" => None,
+                    token => Some(token.parse::<u64>().map_err(|_| bad_page_token())?),
+                };
+                let mut stored = app.store.assets(tenant, app.chain.chain_id(), below, limit + 1).await.map_err(Refusal::from)?;
+                let more = stored.len() > limit as usize;
+                stored.truncate(limit as usize);
+                let next_page_token = stored.last().filter(|_| more).map(|last| last.seq.to_string()).unwrap_or_default();
+                let views = stored.iter().filter_map(|stored| stored.asset).map(|asset| self.view(app, tenant, asset));
+                let assets = futures::future::try_join_all(views).await?;
+                Ok(Response::new(proto::ListAssetsResponse { assets, next_page_token }))
+            }
+        }
+    };
+}
+
+writes! {
+    mint: MintRequest -> MintResponse, "Mint";
+    burn: BurnRequest -> BurnResponse, "Burn";
+    transfer: TransferRequest -> TransferResponse, "Transfer";
+    forced_transfer: ForcedTransferRequest -> ForcedTransferResponse, "ForcedTransfer";
+    set_address_frozen: SetAddressFrozenRequest -> SetAddressFrozenResponse, "SetAddressFrozen";
+    freeze_partial: FreezePartialRequest -> FreezePartialResponse, "FreezePartial";
+    unfreeze_partial: UnfreezePartialRequest -> UnfreezePartialResponse, "UnfreezePartial";
+    pause: PauseRequest -> PauseResponse, "Pause";
+    unpause: UnpauseRequest -> UnpauseResponse, "Unpause";
+    grant_role: GrantRoleRequest -> GrantRoleResponse, "GrantRole";
+    revoke_role: RevokeRoleRequest -> RevokeRoleResponse, "RevokeRole";
+}

@@ -1,0 +1,171 @@
+//! The gRPC edge: message to command, object-level right, acceptance. No proto type passes beyond this module.
+
+mod asset;
+mod asset_messages;
+mod compliance;
+mod compliance_messages;
+mod holder;
+mod identity;
+mod identity_messages;
+mod operation;
+mod system;
+mod system_messages;
+
+use crate::{
+    app::{App, AppHandle, engine_store},
+    domain::{ViolationKind, Violations},
+    store::assets::SYMBOL_CONSTRAINT,
+};
+use alloy::primitives::Address;
+use dalp_engine::{AcceptHook, Admission, AdmitError, Flow, OperationView, TenantId};
+use dalp_proto::{
+    asset::asset_service_server::AssetServiceServer, compliance::compliance_service_server::ComplianceServiceServer,
+    holder::holder_service_server::HolderServiceServer, identity::identity_service_server::IdentityServiceServer,
+    system::system_service_server::SystemServiceServer,
+};
+use dalp_service::{Caller, Reason, Refusal, caller, server::Routes};
+use serde::{Serialize, de::DeserializeOwned};
+use tonic::{Request, Response};
+
+/// The most entries of a page.
+const MAX_PAGE: u32 = 500;
+/// The entries of a page when the caller does not say.
+const DEFAULT_PAGE: u32 = 50;
+
+/// Every service of this process.
+pub(crate) fn routes(app: &AppHandle) -> Routes {
+    Routes::new(SystemServiceServer::new(system::SystemEdge::new(app.clone())))
+        .add_service(IdentityServiceServer::new(identity::IdentityEdge::new(app.clone())))
+        .add_service(AssetServiceServer::new(asset::AssetEdge::new(app.clone())))
+        .add_service(ComplianceServiceServer::new(compliance::ComplianceEdge::new(app.clone())))
+        .add_service(HolderServiceServer::new(holder::HolderEdge::new(app.clone())))
+}
+
+/// What a write knows before its message is read.
+struct Write<'a> {
+    app: &'a App,
+    caller: Caller,
+    key: String,
+    method: &'static str,
+    /// The stored order of the operation that the key already stands for.
+    repeated: Option<serde_json::Value>,
+}
+
+/// An operation that was accepted, now or earlier under the same key.
+struct Admitted {
+    operation: OperationView,
+    key: String,
+    replayed: bool,
+}
+
+impl<'a> Write<'a> {
+    async fn begin<T>(app: &'a AppHandle, method: &'static str, request: &Request<T>) -> Result<Self, Refusal> {
+        let caller = Caller::from_request(request)?;
+        let key = match caller::idempotency_key(request)? {
+            Some(key) => key,
+            None => uuid::Uuid::new_v4().to_string(),
+        };
+        let app = app.get()?;
+        let repeated = app.store.repeated_order(caller.tenant.as_str(), caller.principal.as_str(), method, &key).await?;
+        Ok(Self { app, caller, key, method, repeated })
+    }
+
+    fn tenant(&self) -> &str {
+        self.caller.tenant.as_str()
+    }
+
+    /// Refuses a sender that the caller may not use.
+    async fn require_wallet(&self, sender: Address) -> Result<(), Refusal> {
+        self.app.rights.require_wallet(&self.caller, sender).await
+    }
+
+    /// Accepts the flow's order in one commit. `order` makes it from the command and what the chain says, with every
+    /// precondition; a repeat takes what was resolved then, so that it finds its operation whatever has changed since.
+    async fn accept<F, C>(self, command: &C, order: impl Future<Output = Result<(F::Order, Option<AcceptHook>), Refusal>>) -> Result<Admitted, Refusal>
+    where
+        F: Flow,
+        F::Order: DeserializeOwned,
+        C: Serialize,
+    {
+        let (order, hook) = match self.repeated {
+            Some(mut stored) => {
+                stored["command"] = serde_json::to_value(command).map_err(Refusal::internal)?;
+                // A key of another kind of operation has another shape of order: let the engine compare and refuse.
+                match serde_json::from_value(stored) {
+                    Ok(order) => (order, None),
+                    Err(_) => order.await?,
+                }
+            }
+            None => order.await?,
+        };
+        let tenant = TenantId::new(self.caller.tenant.as_str());
+        let mut admission = Admission::<F>::new(tenant, self.caller.principal.as_str(), self.method, self.key.clone(), order);
+        admission.hook = hook;
+        let accepted = self.app.engine.accept(admission).await.map_err(admit_refusal)?;
+        Ok(Admitted { operation: accepted.operation, key: self.key, replayed: accepted.replayed })
+    }
+}
+
+impl Admitted {
+    fn respond<R>(self, answer: impl FnOnce(Option<dalp_proto::operation::Operation>) -> R) -> Response<R> {
+        let mut response = Response::new(answer(Some(operation::to_wire(self.operation))));
+        caller::set_idempotency(&mut response, &self.key, self.replayed);
+        response
+    }
+}
+
+fn admit_refusal(error: AdmitError) -> Refusal {
+    match error {
+        AdmitError::KeyReused { stored_hash, given_hash } => {
+            Refusal::new(Reason::IdempotencyKeyReused, "the idempotency key stands for another payload").meta("stored_hash", stored_hash).meta("given_hash", given_hash)
+        }
+        AdmitError::LaneOfOtherTenant(_) => Refusal::new(Reason::WalletNotOwned, "the sender belongs to another tenant"),
+        AdmitError::Database(dalp_engine::StoreError::Database(sqlx_error)) if constraint_of(&sqlx_error) == Some(SYMBOL_CONSTRAINT) => {
+            Refusal::new(Reason::SymbolTaken, "another asset of the tenant has this symbol")
+        }
+        AdmitError::Database(error) => engine_store(error),
+        error => Refusal::internal(error),
+    }
+}
+
+fn constraint_of(error: &sqlx::Error) -> Option<&str> {
+    match error {
+        sqlx::Error::Database(error) => error.constraint(),
+        _ => None,
+    }
+}
+
+impl From<Violations> for Refusal {
+    fn from(violations: Violations) -> Self {
+        let reason = match violations.kind() {
+            ViolationKind::Field => Reason::InvalidField,
+            ViolationKind::ModuleParameters => Reason::ModuleParametersInvalid,
+            ViolationKind::Template => Reason::TemplateUnknown,
+        };
+        let message = match violations.0.as_slice() {
+            [one] => format!("{}: {}", one.field, one.description),
+            many => format!("{} fields are not valid", many.len()),
+        };
+        violations.0.into_iter().fold(Self::new(reason, message), |refusal, one| refusal.field(one.field, one.description))
+    }
+}
+
+/// A page size within bounds.
+fn page_size(asked: u32) -> Result<u32, Refusal> {
+    match asked {
+        0 => Ok(DEFAULT_PAGE),
+        1..=MAX_PAGE => Ok(asked),
+        _ => Err(Refusal::new(Reason::InvalidField, "page_size is out of range").field("page_size", format!("must be at most {MAX_PAGE}"))),
+    }
+}
+
+fn bad_page_token() -> Refusal {
+    Refusal::new(Reason::PageTokenInvalid, "the page token is not one of ours").field("page_token", "give back next_page_token of the page before")
+}
+
+/// An address field of a read.
+fn read_address(field: &str, text: &str) -> Result<Address, Refusal> {
+    let mut violations = Violations::new();
+    let address = violations.address(field, text);
+    Ok(violations.into_result(address)?)
+}

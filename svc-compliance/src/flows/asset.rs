@@ -1,0 +1,221 @@
+//! Operations of one transaction on an asset. One kind each, one body for all.
+
+use super::{Sent, call};
+use crate::{
+    abi::{AssetToken, TokenCompliance},
+    decoder::PREVIEW,
+    domain::{
+        asset::{AssetAction, AssetCommand},
+        rule::Rule,
+    },
+};
+use alloy::{
+    primitives::{Address, Bytes, U256},
+    sol_types::SolCall as _,
+};
+use dalp_contracts::encode::{Sides, country_rule_params};
+use dalp_engine::{Call, Cx, Flow, Flows, PreCheck, Step};
+use serde::{Deserialize, Serialize};
+
+/// An operation on an asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetOrder {
+    /// Where.
+    pub chain_id: u64,
+    /// Compliance of the asset and contract of the rule, for operations on rules.
+    pub rule_target: Option<RuleTarget>,
+    /// What was asked for.
+    pub command: AssetCommand,
+}
+
+/// What an operation on rules is sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleTarget {
+    /// Compliance of the asset.
+    pub compliance: Address,
+    /// Contract of the rule.
+    pub module: Address,
+}
+
+macro_rules! flows {
+    ($($(#[$doc:meta])* $name:ident = $kind:literal;)+) => {
+        $(
+            $(#[$doc])*
+            pub struct $name;
+
+            impl Flow for $name {
+                const KIND: &'static str = $kind;
+                type Order = AssetOrder;
+                type Outcome = Sent;
+
+                fn run(cx: &mut Cx<'_, AssetOrder>) -> Step<Sent> {
+                    let order = cx.order();
+                    let mined = cx.transact("send", || transaction(order))?;
+                    cx.done(mined.into())
+                }
+            }
+        )+
+
+        /// Adds the flows of this module.
+        #[must_use]
+        pub fn register(flows: Flows) -> Flows {
+            flows$(.with::<$name>())+
+        }
+
+        /// Runs the macro for the flow of an action's kind.
+        macro_rules! with_asset_flow {
+            ($action:expr, $then:ident) => {
+                match $action.kind() {
+                    $($kind => $then!($crate::flows::asset::$name),)+
+                    other => unreachable!("every action has a flow, {other} has none"),
+                }
+            };
+        }
+        pub(crate) use with_asset_flow;
+    };
+}
+
+flows! {
+    /// `asset.mint`.
+    MintFlow = "asset.mint";
+    /// `asset.burn`.
+    BurnFlow = "asset.burn";
+    /// `asset.transfer`.
+    TransferFlow = "asset.transfer";
+    /// `asset.forced_transfer`.
+    ForcedTransferFlow = "asset.forced_transfer";
+    /// `asset.set_address_frozen`.
+    SetAddressFrozenFlow = "asset.set_address_frozen";
+    /// `asset.freeze_partial`.
+    FreezePartialFlow = "asset.freeze_partial";
+    /// `asset.unfreeze_partial`.
+    UnfreezePartialFlow = "asset.unfreeze_partial";
+    /// `asset.pause`.
+    PauseFlow = "asset.pause";
+    /// `asset.unpause`.
+    UnpauseFlow = "asset.unpause";
+    /// `asset.grant_role`.
+    GrantRoleFlow = "asset.grant_role";
+    /// `asset.revoke_role`.
+    RevokeRoleFlow = "asset.revoke_role";
+    /// `compliance.add_rule`.
+    AddRuleFlow = "compliance.add_rule";
+    /// `compliance.remove_rule`.
+    RemoveRuleFlow = "compliance.remove_rule";
+}
+
+/// The transaction of an operation, with the pre-check where compliance has a say.
+pub(crate) fn transaction(order: &AssetOrder) -> Call {
+    let AssetCommand { sender, asset, action } = &order.command;
+    let token = |data: Vec<u8>| Call::new(order.chain_id, *sender, *asset, data);
+    let compliance = |data: Vec<u8>| {
+        let target = order.rule_target.as_ref().map_or(*asset, |target| target.compliance);
+        Call::new(order.chain_id, *sender, target, data)
+    };
+    let module = order.rule_target.as_ref().map(|target| target.module).unwrap_or_default();
+    match action {
+        AssetAction::Mint { to, amount } => {
+            checked(call(order.chain_id, *sender, *asset, &AssetToken::mintCall { to: *to, amount: *amount }), Address::ZERO, *to, *amount)
+        }
+        AssetAction::Transfer { to, amount } => {
+            checked(call(order.chain_id, *sender, *asset, &AssetToken::transferCall { to: *to, amount: *amount }), *sender, *to, *amount)
+        }
+        AssetAction::Burn { from, amount } => token(AssetToken::burnCall { account: *from, amount: *amount }.abi_encode()),
+        AssetAction::ForcedTransfer { from, to, amount, .. } => {
+            token(AssetToken::forcedTransferCall { from: *from, to: *to, amount: *amount }.abi_encode())
+        }
+        AssetAction::SetAddressFrozen { holder, frozen, .. } => {
+            token(AssetToken::setAddressFrozenCall { account: *holder, freeze: *frozen }.abi_encode())
+        }
+        AssetAction::FreezePartial { holder, amount, .. } => {
+            token(AssetToken::freezePartialTokensCall { account: *holder, amount: *amount }.abi_encode())
+        }
+        AssetAction::UnfreezePartial { holder, amount, .. } => {
+            token(AssetToken::unfreezePartialTokensCall { account: *holder, amount: *amount }.abi_encode())
+        }
+        AssetAction::Pause => token(AssetToken::pauseCall {}.abi_encode()),
+        AssetAction::Unpause => token(AssetToken::unpauseCall {}.abi_encode()),
+        AssetAction::GrantRole { role, account } => token(AssetToken::grantCall { account: *account, roleMask: role.mask() }.abi_encode()),
+        AssetAction::RevokeRole { role, account } => token(AssetToken::revokeCall { account: *account, roleMask: role.mask() }.abi_encode()),
+        AssetAction::AddRule { rule } => compliance(TokenCompliance::addModuleCall { module, params: rule_params(rule) }.abi_encode()),
+        AssetAction::RemoveRule { module } => compliance(TokenCompliance::removeModuleCall { module: *module }.abi_encode()),
+    }
+}
+
+/// Adds the question whether compliance agrees, so that a refusal names module and reason before anything is signed.
+pub(crate) fn checked(mut call: Call, from: Address, to: Address, amount: U256) -> Call {
+    if let Some(target) = call.target {
+        let data = AssetToken::previewCall { from, to, amount }.abi_encode().into();
+        call.sensitive_checks.push(PreCheck { target, data, decoder: PREVIEW.to_owned() });
+    }
+    call
+}
+
+/// Parameters as the rule's contract reads them.
+pub(crate) fn rule_params(rule: &Rule) -> Bytes {
+    match rule {
+        Rule::Country { allow, countries } => country_rule_params(*allow, countries),
+        Rule::Claim { any_of } => {
+            let groups = any_of
+                .iter()
+                .map(|group| dalp_contracts::bindings::ClaimRule::Group {
+                    allOf: group.all_of.iter().map(|topic| topic.id()).collect(),
+                    noneOf: group.none_of.iter().map(|topic| topic.id()).collect(),
+                })
+                .collect();
+            dalp_contracts::encode::claim_rule_params(Sides::Recipient, groups)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::replay::play;
+    use dalp_engine::{Failure, flow::Verdict};
+
+    fn order(action: AssetAction) -> AssetOrder {
+        let command = AssetCommand { sender: Address::repeat_byte(1), asset: Address::repeat_byte(2), action };
+        AssetOrder { chain_id: 1, rule_target: None, command }
+    }
+
+    #[test]
+    fn transfers_and_mints_ask_compliance_first() {
+        let (to, amount) = (Address::repeat_byte(3), U256::from(5));
+        for (action, from) in
+            [(AssetAction::Transfer { to, amount }, Address::repeat_byte(1)), (AssetAction::Mint { to, amount }, Address::ZERO)]
+        {
+            let played = play::<TransferFlow>(&order(action), |_| Ok(vec![]));
+            let check = &played.calls[0].1.sensitive_checks[0];
+            let asked = AssetToken::previewCall::abi_decode(&check.data).expect("preview");
+            assert_eq!((asked.from, asked.to, asked.amount, check.target), (from, to, amount, Address::repeat_byte(2)));
+        }
+    }
+
+    #[test]
+    fn a_forced_transfer_skips_the_rules() {
+        let action = AssetAction::ForcedTransfer {
+            from: Address::repeat_byte(4),
+            to: Address::repeat_byte(3),
+            amount: U256::from(5),
+            reason: "court order".into(),
+        };
+        assert!(transaction(&order(action)).sensitive_checks.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_is_the_operation_s() {
+        let action = AssetAction::Transfer { to: Address::repeat_byte(3), amount: U256::from(5) };
+        let refusal = Failure::new("COMPLIANCE_REFUSED", "no").with("module", "CountryRule");
+        let played = play::<TransferFlow>(&order(action), |_| Err(refusal.clone()));
+        assert_eq!(played.verdict, Verdict::Failed(refusal.clone().with("step", "send")));
+    }
+
+    #[test]
+    fn every_action_has_a_registered_flow() {
+        let flows = register(Flows::new());
+        for kind in ["asset.mint", "asset.transfer", "compliance.add_rule", "compliance.remove_rule", "asset.revoke_role"] {
+            assert!(flows.contains(kind, 1), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Asset issuance: token, compliance, rules, identity, policy and roles in one factory call (born paused), then claims on the
+//! token's own identity, then unpause and the first mint.
+
+use super::{
+    asset::{checked, rule_params},
+    call,
+};
+use crate::{
+    abi::{AssetConfig, AssetFactory, AssetToken, Group, Identity, RoleGrant, RuleConfig},
+    domain::{
+        asset::{AssetRole, CreateAsset},
+        claim::{SCHEME_ECDSA, TopicName, asset_topics},
+        rule::{Rule, RuleKind},
+    },
+};
+use alloy::{
+    primitives::{Address, B256, Bytes, U256},
+    sol_types::{SolEvent as _, SolValue as _},
+};
+use dalp_engine::{Call, Cx, Failure, Flow, Mined, OperationId, SignDocument, Step};
+use dalp_service::Reason;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `asset.create`.
+pub struct CreateAssetFlow;
+
+/// An asset to create, with the contracts of the tenant that take part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateAssetOrder {
+    /// Where.
+    pub chain_id: u64,
+    /// The tenant's asset factory.
+    pub asset_factory: Address,
+    /// Contract of country rules.
+    pub country_rule: Address,
+    /// Contract of claim rules.
+    pub claim_rule: Address,
+    /// Identity of the issuer.
+    pub issuer_identity: Address,
+    /// What was asked for.
+    pub command: CreateAsset,
+}
+
+/// A created asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetCreated {
+    /// Token.
+    pub asset: Address,
+    /// Its compliance.
+    pub compliance: Address,
+    /// Its own identity.
+    pub identity: Address,
+    /// Block of its creation.
+    pub block_number: u64,
+}
+
+impl Flow for CreateAssetFlow {
+    const KIND: &'static str = "asset.create";
+    type Order = CreateAssetOrder;
+    type Outcome = AssetCreated;
+
+    fn run(cx: &mut Cx<'_, CreateAssetOrder>) -> Step<AssetCreated> {
+        let (order, operation) = (cx.order(), cx.operation_id());
+        let (chain_id, issuer) = (order.chain_id, order.command.issuer);
+        let create = AssetFactory::createCall { config: config(order, operation) };
+        let mined = cx.transact("create", || call(chain_id, issuer, order.asset_factory, &create))?;
+        let Some(created) = created(order, &mined) else {
+            return cx.fail(Failure::new(Reason::Internal.as_str(), "the creation has no AssetCreated event"));
+        };
+        for (name, claim) in claims(order, &created) {
+            let signature = cx.sign(&format!("sign_{name}"), || SignDocument::Claim {
+                signer: issuer,
+                identity: created.identity,
+                topic: B256::from(claim.topic.to_be_bytes::<32>()),
+                data: claim.data.clone(),
+            })?;
+            let add = Identity::addClaimCall {
+                topic: claim.topic,
+                scheme: U256::from(SCHEME_ECDSA),
+                issuer: order.issuer_identity,
+                signature: signature.0,
+                data: claim.data,
+                uri: String::new(),
+            };
+            cx.transact(&format!("claim_{name}"), || call(chain_id, issuer, created.identity, &add))?;
+        }
+        if order.command.unpause {
+            cx.transact("unpause", || call(chain_id, issuer, created.asset, &AssetToken::unpauseCall {}))?;
+        }
+        if let Some((to, amount)) = order.command.initial_mint {
+            cx.transact("mint", || initial_mint(order, &created, to, amount))?;
+        }
+        cx.done(created)
+    }
+}
+
+/// A claim on the asset's own identity.
+struct AssetClaim {
+    topic: U256,
+    data: Bytes,
+}
+
+fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetConfig {
+    let command = &order.command;
+    let mut salt = [0; 32];
+    salt[16..].copy_from_slice(operation.0.as_bytes());
+    let policy = match command.claim_topics.as_slice() {
+        [] => Vec::new(),
+        topics => vec![Group { allOf: topics.iter().map(TopicName::id).collect(), noneOf: Vec::new() }],
+    };
+    AssetConfig {
+        salt: B256::new(salt),
+        name: command.name.clone(),
+        symbol: command.symbol.clone(),
+        decimals: command.decimals,
+        owner: command.issuer,
+        grants: grants(command),
+        rules: command.rules.iter().map(|rule| RuleConfig { module: module_of(order, rule), params: rule_params(rule) }).collect(),
+        policy,
+        unpause: false,
+        mints: Vec::new(),
+    }
+}
+
+/// Roles by account. The issuer gets governance, and the roles that the order itself needs of it.
+fn grants(command: &CreateAsset) -> Vec<RoleGrant> {
+    let mut masks: BTreeMap<Address, U256> = BTreeMap::new();
+    *masks.entry(command.issuer).or_default() |= AssetRole::Governance.mask();
+    if command.unpause {
+        *masks.entry(command.issuer).or_default() |= AssetRole::Emergency.mask();
+    }
+    if command.initial_mint.is_some() {
+        *masks.entry(command.issuer).or_default() |= AssetRole::Supply.mask();
+    }
+    for (role, account) in &command.roles {
+        *masks.entry(*account).or_default() |= role.mask();
+    }
+    masks.into_iter().map(|(account, roles)| RoleGrant { account, roles }).collect()
+}
+
+fn module_of(order: &CreateAssetOrder, rule: &Rule) -> Address {
+    match rule.kind() {
+        RuleKind::Country => order.country_rule,
+        RuleKind::Claim => order.claim_rule,
+    }
+}
+
+fn created(order: &CreateAssetOrder, mined: &Mined) -> Option<AssetCreated> {
+    mined.logs.iter().filter(|log| log.address() == order.asset_factory).find_map(|log| {
+        let event = AssetFactory::AssetCreated::decode_log(&log.inner).ok()?;
+        Some(AssetCreated { asset: event.token, compliance: event.compliance, identity: event.onchainID, block_number: mined.block_number })
+    })
+}
+
+fn claims(order: &CreateAssetOrder, created: &AssetCreated) -> Vec<(&'static str, AssetClaim)> {
+    let claim = |topic: &str, data: Vec<u8>| AssetClaim { topic: TopicName::unchecked(topic).id(), data: data.into() };
+    let mut claims = vec![
+        ("issuer", claim(asset_topics::ISSUER, (order.issuer_identity, created.asset).abi_encode())),
+        ("class", claim(asset_topics::CLASS, order.command.class.name().abi_encode())),
+    ];
+    if let Some(isin) = &order.command.isin {
+        claims.push(("isin", claim(asset_topics::ISIN, isin.as_str().abi_encode())));
+    }
+    claims
+}
+
+fn initial_mint(order: &CreateAssetOrder, created: &AssetCreated, to: Address, amount: U256) -> Call {
+    let mint = call(order.chain_id, order.command.issuer, created.asset, &AssetToken::mintCall { to, amount });
+    checked(mint, Address::ZERO, to, amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{asset::AssetClass, isin::Isin},
+        flows::replay::play,
+    };
+    use alloy::{primitives::Log, sol_types::SolCall as _};
+    use dalp_engine::flow::Verdict;
+
+    fn order() -> CreateAssetOrder {
+        CreateAssetOrder {
+            chain_id: 1,
+            asset_factory: Address::repeat_byte(0xfa),
+            country_rule: Address::repeat_byte(0xc0),
+            claim_rule: Address::repeat_byte(0xc1),
+            issuer_identity: Address::repeat_byte(0x1d),
+            command: CreateAsset {
+                issuer: Address::repeat_byte(1),
+                name: "Bond".into(),
+                symbol: "BND".into(),
+                decimals: 0,
+                class: AssetClass::Bond,
+                isin: Isin::parse("US0378331005").ok(),
+                rules: vec![Rule::Country { allow: true, countries: vec![756] }],
+                claim_topics: vec![TopicName::unchecked("kyc")],
+                roles: vec![(AssetRole::Custodian, Address::repeat_byte(5))],
+                unpause: true,
+                initial_mint: Some((Address::repeat_byte(6), U256::from(100))),
+            },
+        }
+    }
+
+    fn event() -> dalp_chain::Log {
+        let event = AssetFactory::AssetCreated {
+            token: Address::repeat_byte(0xaa),
+            creator: Address::repeat_byte(1),
+            compliance: Address::repeat_byte(0xbb),
+            onchainID: Address::repeat_byte(0xdd),
+            salt: B256::ZERO,
+            name: "Bond".into(),
+            symbol: "BND".into(),
+        };
+        let inner = Log { address: Address::repeat_byte(0xfa), data: event.encode_log_data() };
+        dalp_chain::Log { inner, ..Default::default() }
+    }
+
+    #[test]
+    fn the_sequence_is_that_of_the_flow_page() {
+        let played = play::<CreateAssetFlow>(&order(), |_| Ok(vec![event()]));
+        let names: Vec<_> = played.calls.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["create", "claim_issuer", "claim_class", "claim_isin", "unpause", "mint"]);
+        let created = AssetFactory::createCall::abi_decode(&played.calls[0].1.data).expect("create").config;
+        assert!(!created.unpause && created.mints.is_empty(), "born paused, zero supply");
+        let issuer = created.grants.iter().find(|grant| grant.account == Address::repeat_byte(1)).expect("issuer");
+        assert_eq!(issuer.roles, U256::from(1 + 2 + 8));
+        let Verdict::Done(outcome) = played.verdict else { panic!("{:?}", played.verdict) };
+        let asset: AssetCreated = serde_json::from_value(outcome).expect("outcome");
+        assert_eq!(asset.asset, Address::repeat_byte(0xaa));
+    }
+
+    #[test]
+    fn a_foreign_event_is_not_believed() {
+        let played = play::<CreateAssetFlow>(&order(), |_| {
+            let mut log = event();
+            log.inner.address = Address::repeat_byte(0x66);
+            Ok(vec![log])
+        });
+        assert!(matches!(played.verdict, Verdict::Failed(failure) if failure.reason == "INTERNAL"));
+    }
+}

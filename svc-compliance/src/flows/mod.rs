@@ -1,0 +1,116 @@
+//! What happens on chain, one flow per file. Pure: asked again at every wake-up, they decide from what has happened.
+//!
+//! Step names are stored; they are never renamed.
+
+pub mod asset;
+pub mod batch_transfer;
+pub mod bootstrap;
+pub mod claims;
+pub mod create_asset;
+pub mod identities;
+pub mod trust;
+
+use alloy::primitives::{Address, B256};
+use dalp_engine::{Flows, Mined};
+use serde::{Deserialize, Serialize};
+
+/// What a flow of one transaction ends with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Its hash.
+    pub tx_hash: B256,
+    /// Its block.
+    pub block_number: u64,
+}
+
+impl From<Mined> for Sent {
+    fn from(mined: Mined) -> Self {
+        Self { tx_hash: mined.tx_hash, block_number: mined.block_number }
+    }
+}
+
+/// Every flow of this service.
+#[must_use]
+pub fn all() -> Flows {
+    let flows = Flows::new()
+        .with::<bootstrap::BootstrapFlow>()
+        .with::<identities::RegisterIdentityFlow>()
+        .with::<identities::AddKeyFlow>()
+        .with::<identities::RemoveKeyFlow>()
+        .with::<claims::IssueClaimFlow>()
+        .with::<claims::RevokeClaimFlow>()
+        .with::<trust::RegisterTopicFlow>()
+        .with::<trust::AddTrustedIssuerFlow>()
+        .with::<trust::RemoveTrustedIssuerFlow>()
+        .with::<create_asset::CreateAssetFlow>()
+        .with::<batch_transfer::BatchTransferFlow>();
+    asset::register(flows)
+}
+
+/// A call of a typed function.
+pub(crate) fn call<C: alloy::sol_types::SolCall>(chain_id: u64, sender: Address, target: Address, call: &C) -> dalp_engine::Call {
+    dalp_engine::Call::new(chain_id, sender, target, call.abi_encode())
+}
+
+#[cfg(test)]
+pub(crate) mod replay {
+    //! Drives a flow without a database: everything it orders is carried out at once.
+
+    use alloy::primitives::{Address, B256, Bytes};
+    use dalp_engine::{
+        Call, Failure, Flow, Flows, Mined, OperationId, SignDocument, Signature,
+        flow::{History, RecordedStep, StepInput, StepOutcome, Verdict},
+    };
+
+    /// What the flow ordered, by step name in order, and how it ended.
+    pub(crate) struct Played {
+        pub(crate) calls: Vec<(String, Call)>,
+        pub(crate) documents: Vec<(String, SignDocument)>,
+        pub(crate) verdict: Verdict,
+    }
+
+    pub(crate) fn play<F: Flow>(order: &F::Order, logs: impl Fn(&str) -> Result<Vec<dalp_chain::Log>, Failure>) -> Played {
+        let flows = Flows::new().with::<F>();
+        let order = serde_json::to_value(order).expect("orders serialise");
+        let (mut history, mut calls, mut documents) = (History::default(), Vec::new(), Vec::new());
+        for _ in 0..100 {
+            // Histories are stored as JSON: what does not survive that would not survive a restart.
+            let stored = serde_json::to_string(&history).expect("serialises");
+            history = serde_json::from_str(&stored).expect("parses");
+            let decision = flows.ask(F::KIND, F::VERSION, OperationId(uuid::Uuid::from_u128(7)), &order, &history);
+            if decision.verdict != Verdict::Waiting {
+                return Played { calls, documents, verdict: decision.verdict };
+            }
+            assert!(!decision.new_steps.is_empty(), "the flow waits for nothing");
+            for (name, input) in decision.new_steps {
+                let outcome = match &input {
+                    StepInput::Transaction { call } => {
+                        calls.push((name.clone(), call.clone()));
+                        Some(match logs(&name) {
+                            Ok(logs) => StepOutcome::Mined { mined: mined(call, logs) },
+                            Err(failure) => StepOutcome::Failed { failure },
+                        })
+                    }
+                    StepInput::Signature { document } => {
+                        documents.push((name.clone(), document.clone()));
+                        Some(StepOutcome::Signed { signature: Signature(Bytes::from(vec![1; 65])) })
+                    }
+                    StepInput::Group { .. } | StepInput::Value { .. } => None,
+                };
+                history.steps.insert(name, RecordedStep { input, outcome });
+            }
+        }
+        panic!("the flow never ends");
+    }
+
+    fn mined(call: &Call, logs: Vec<dalp_chain::Log>) -> Mined {
+        Mined {
+            tx_hash: B256::repeat_byte(1),
+            block_number: 9,
+            block_hash: B256::repeat_byte(2),
+            gas_used: 21_000,
+            contract_address: call.target.is_none().then(|| Address::repeat_byte(0xcc)),
+            logs,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Follows the chain and keeps who holds what after each block. One replica at a time, by a lease that every commit checks.
+
+use crate::{
+    abi::{AssetFactory, AssetToken},
+    store::{
+        Store, StoreError,
+        holdings::{Holding, HoldingKey, IndexBatch},
+    },
+};
+use alloy::{
+    primitives::{Address, B256, Log as PrimitiveLog, U256},
+    sol_types::SolEvent,
+};
+use dalp_chain::{
+    BlockRef, Filter, Log, Upstreams,
+    follower::{Batch, Change, Follower, FollowerSink, Turn},
+};
+use dalp_service::stop::Stop;
+use std::{collections::HashMap, time::Duration};
+use uuid::Uuid;
+
+/// How long a replica that fell silent keeps the others waiting.
+const LEASE: Duration = Duration::from_secs(15);
+/// How often the lease is renewed, or asked for.
+const RENEW: Duration = Duration::from_secs(5);
+
+/// One event that changes a holding or creates an asset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Event {
+    Created { token: Address, salt: B256 },
+    Moved { from: Address, to: Address, amount: U256 },
+    AddressFrozen { holder: Address, frozen: bool },
+    Frozen { holder: Address, amount: U256 },
+    Unfrozen { holder: Address, amount: U256 },
+}
+
+/// Indexes until stopped.
+pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: String, stop: Stop) {
+    let chain_id = upstreams.config().chain_id;
+    while !stop.is_requested() {
+        match store.lease_indexer(chain_id, &owner, LEASE).await {
+            Ok(true) => lead(&store, &upstreams, start_block, &owner, &stop).await,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(chain_id, %error, source = source_of(&error), "the indexer cannot ask for its lease"),
+        }
+        tokio::select! {
+            () = stop.requested() => {}
+            () = tokio::time::sleep(RENEW) => {}
+        }
+    }
+}
+
+/// Follows while the lease is held.
+async fn lead(store: &Store, upstreams: &Upstreams, start_block: u64, owner: &str, stop: &Stop) {
+    let chain_id = upstreams.config().chain_id;
+    let sink = Sink { store: store.clone(), chain_id, owner: owner.to_owned() };
+    let mut follower = Follower::new(upstreams.clone(), filter(), start_block, sink);
+    let mut renewed = tokio::time::Instant::now();
+    while !stop.is_requested() {
+        if renewed.elapsed() >= RENEW {
+            match store.lease_indexer(chain_id, owner, LEASE).await {
+                Ok(true) => renewed = tokio::time::Instant::now(),
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(chain_id, %error, "the indexer cannot renew its lease");
+                    return;
+                }
+            }
+        }
+        let pause = match follower.turn().await {
+            Ok(Turn::Idle) => upstreams.config().poll_interval(),
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::warn!(chain_id, %error, source = source_of(&error), "the indexer starts over from what is committed");
+                return;
+            }
+        };
+        tokio::select! {
+            () = stop.requested() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn source_of(error: &dyn std::error::Error) -> Option<String> {
+    error.source().map(ToString::to_string)
+}
+
+/// By topic, not by address: the first events of a new asset stand in the block of its creation.
+fn filter() -> Filter {
+    Filter::new().event_signature(vec![
+        AssetFactory::AssetCreated::SIGNATURE_HASH,
+        AssetToken::Transfer::SIGNATURE_HASH,
+        AssetToken::AddressFrozen::SIGNATURE_HASH,
+        AssetToken::TokensFrozen::SIGNATURE_HASH,
+        AssetToken::TokensUnfrozen::SIGNATURE_HASH,
+    ])
+}
+
+struct Sink {
+    store: Store,
+    chain_id: u64,
+    owner: String,
+}
+
+#[async_trait::async_trait]
+impl FollowerSink for Sink {
+    type Error = StoreError;
+
+    async fn applied(&mut self) -> Result<Vec<BlockRef>, StoreError> {
+        self.store.indexed_blocks(self.chain_id).await
+    }
+
+    async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let mut index = IndexBatch::default();
+        let mut events: Vec<(u64, Address, Event)> = Vec::new();
+        let (factories, mut assets) = self.store.indexed_contracts(self.chain_id).await?;
+        let mut rewinds = false;
+        for change in batch.changes {
+            match change {
+                Change::Retracted { .. } => rewinds = true,
+                Change::Applied { block, logs } => {
+                    index.blocks.push(block);
+                    // An asset's creation stands before its first transfer, but a node may not promise the order of one block.
+                    for log in &logs {
+                        if let Some(Event::Created { token, salt }) = decode(log).filter(|_| factories.contains(&log.address())) {
+                            let operation = Uuid::from_slice(&salt[16..]).unwrap_or_default();
+                            index.assets.push((token, log.address(), block.number, operation));
+                            assets.insert(token);
+                        }
+                    }
+                    let ours = logs.iter().filter(|log| assets.contains(&log.address()));
+                    events.extend(ours.filter_map(|log| Some((block.number, log.address(), decode(log)?))));
+                }
+            }
+        }
+        if rewinds {
+            // Retractions come in a batch of their own, and the cursor is the last block that stays.
+            index.rewind_to = Some(batch.cursor.map(|block| block.number));
+            index.blocks.clear();
+        }
+        let keys: Vec<HoldingKey> = touched(&events);
+        let mut current = if keys.is_empty() { HashMap::new() } else { self.store.newest_holdings(self.chain_id, &keys).await? };
+        for (block, asset, event) in events {
+            apply(&mut current, &mut index, block, asset, event);
+        }
+        self.store.commit_index(self.chain_id, &self.owner, &index).await
+    }
+}
+
+fn decode(log: &Log) -> Option<Event> {
+    fn as_event<E: SolEvent>(log: &PrimitiveLog) -> Option<E> {
+        E::decode_log(log).ok().map(|decoded| decoded.data)
+    }
+    let (topic, log) = (*log.topic0()?, &log.inner);
+    if topic == AssetToken::Transfer::SIGNATURE_HASH {
+        as_event::<AssetToken::Transfer>(log).map(|event| Event::Moved { from: event.from, to: event.to, amount: event.value })
+    } else if topic == AssetFactory::AssetCreated::SIGNATURE_HASH {
+        as_event::<AssetFactory::AssetCreated>(log).map(|event| Event::Created { token: event.token, salt: event.salt })
+    } else if topic == AssetToken::AddressFrozen::SIGNATURE_HASH {
+        as_event::<AssetToken::AddressFrozen>(log).map(|event| Event::AddressFrozen { holder: event.userAddress, frozen: event.isFrozen })
+    } else if topic == AssetToken::TokensFrozen::SIGNATURE_HASH {
+        as_event::<AssetToken::TokensFrozen>(log).map(|event| Event::Frozen { holder: event.userAddress, amount: event.amount })
+    } else {
+        as_event::<AssetToken::TokensUnfrozen>(log).map(|event| Event::Unfrozen { holder: event.userAddress, amount: event.amount })
+    }
+}
+
+fn touched(events: &[(u64, Address, Event)]) -> Vec<HoldingKey> {
+    let mut keys: Vec<HoldingKey> = events
+        .iter()
+        .flat_map(|(_, asset, event)| match event {
+            Event::Moved { from, to, .. } => vec![(*asset, *from), (*asset, *to)],
+            Event::AddressFrozen { holder, .. } | Event::Frozen { holder, .. } | Event::Unfrozen { holder, .. } => vec![(*asset, *holder)],
+            Event::Created { .. } => Vec::new(),
+        })
+        .filter(|(_, holder)| !holder.is_zero())
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn apply(current: &mut HashMap<HoldingKey, Holding>, index: &mut IndexBatch, block: u64, asset: Address, event: Event) {
+    let mut change = |holder: Address, change: &dyn Fn(&mut Holding)| {
+        if holder.is_zero() {
+            return; // the other side of a mint or burn
+        }
+        let holding = current.entry((asset, holder)).or_default();
+        change(holding);
+        index.holdings.insert((block, asset, holder), *holding);
+    };
+    match event {
+        Event::Moved { from, to, amount } => {
+            change(from, &|holding| holding.balance = holding.balance.saturating_sub(amount));
+            change(to, &|holding| holding.balance = holding.balance.saturating_add(amount));
+        }
+        Event::AddressFrozen { holder, frozen } => change(holder, &|holding| holding.address_frozen = frozen),
+        Event::Frozen { holder, amount } => change(holder, &|holding| holding.frozen = holding.frozen.saturating_add(amount)),
+        Event::Unfrozen { holder, amount } => change(holder, &|holding| holding.frozen = holding.frozen.saturating_sub(amount)),
+        Event::Created { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_add_up_per_block() {
+        let (asset, a, b) = (Address::repeat_byte(1), Address::repeat_byte(2), Address::repeat_byte(3));
+        let (mut current, mut index) = (HashMap::new(), IndexBatch::default());
+        let mut add = |block, event| apply(&mut current, &mut index, block, asset, event);
+        add(1, Event::Moved { from: Address::ZERO, to: a, amount: U256::from(10) });
+        add(1, Event::Moved { from: a, to: b, amount: U256::from(4) });
+        add(2, Event::Frozen { holder: a, amount: U256::from(3) });
+        add(3, Event::Moved { from: a, to: Address::ZERO, amount: U256::from(1) });
+        add(3, Event::AddressFrozen { holder: b, frozen: true });
+        let at = |block, holder| index.holdings.get(&(block, asset, holder)).copied();
+        assert_eq!(at(1, a).map(|holding| holding.balance), Some(U256::from(6)));
+        assert_eq!(at(2, a).map(|holding| holding.frozen), Some(U256::from(3)));
+        assert_eq!(at(3, a).map(|holding| (holding.balance, holding.frozen)), Some((U256::from(5), U256::from(3))));
+        assert_eq!(at(3, b).map(|holding| holding.address_frozen), Some(true));
+        assert_eq!(index.holdings.len(), 5);
+    }
+
+    #[test]
+    fn a_transfer_to_oneself_changes_nothing() {
+        let (asset, a) = (Address::repeat_byte(1), Address::repeat_byte(2));
+        let (mut current, mut index) = (HashMap::new(), IndexBatch::default());
+        apply(&mut current, &mut index, 1, asset, Event::Moved { from: Address::ZERO, to: a, amount: U256::from(10) });
+        apply(&mut current, &mut index, 1, asset, Event::Moved { from: a, to: a, amount: U256::from(10) });
+        assert_eq!(current[&(asset, a)].balance, U256::from(10));
+    }
+}

@@ -1,0 +1,56 @@
+//! Assets as the chain shows them.
+
+use super::{ChainReader, ReadError};
+use crate::{abi::AssetToken, domain::asset::Authority};
+use alloy::primitives::{Address, U256};
+use dalp_chain::BlockId;
+use dalp_service::{Reason, Refusal};
+
+/// An asset at one block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssetView {
+    /// Name.
+    pub name: String,
+    /// Symbol.
+    pub symbol: String,
+    /// Decimals.
+    pub decimals: u8,
+    /// Compliance contract.
+    pub compliance: Address,
+    /// Base units.
+    pub total_supply: U256,
+    /// Whether transfers are stopped.
+    pub paused: bool,
+}
+
+/// Reads an asset at a block.
+pub async fn view(chain: &ChainReader, asset: Address, block: BlockId) -> Result<AssetView, Refusal> {
+    let (name, symbol, decimals, compliance, total_supply, paused) = futures::try_join!(
+        chain.read_at(asset, AssetToken::nameCall {}, block),
+        chain.read_at(asset, AssetToken::symbolCall {}, block),
+        chain.read_at(asset, AssetToken::decimalsCall {}, block),
+        chain.read_at(asset, AssetToken::complianceCall {}, block),
+        chain.read_at(asset, AssetToken::totalSupplyCall {}, block),
+        chain.read_at(asset, AssetToken::pausedCall {}, block),
+    )?;
+    Ok(AssetView { name, symbol, decimals, compliance, total_supply, paused })
+}
+
+/// Refuses a sender without the right an action needs. When the chain cannot be read the action is accepted and waits: its
+/// simulation asks the same question before anything is signed.
+pub async fn require_authority(chain: &ChainReader, asset: Address, sender: Address, authority: Authority) -> Result<(), Refusal> {
+    let (held, role): (Result<bool, ReadError>, &str) = match authority {
+        Authority::Holder => return Ok(()),
+        Authority::Role(role) => (chain.read(asset, AssetToken::hasCall { account: sender, roleMask: role.mask() }).await, role.name()),
+        Authority::Owner => (chain.read(asset, AssetToken::ownerCall {}).await.map(|owner| owner == sender), "admin"),
+    };
+    match held {
+        Ok(true) => Ok(()),
+        Err(error) if error.is_unavailable() => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(false) => Err(Refusal::new(Reason::AssetRoleMissing, format!("the sender lacks the role {role} on the asset"))
+            .meta("role", role)
+            .meta("sender", sender.to_checksum(None))
+            .meta("asset", asset.to_checksum(None))),
+    }
+}

@@ -1,0 +1,110 @@
+//! Identities and claims as the chain shows them.
+
+use super::{ChainReader, ReadError};
+use crate::{
+    abi::{Identity, IdentityRegistry, TopicSchemeRegistry},
+    domain::claim::{TopicName, claim_id, expiry_of, key_of},
+    store::systems::SystemAddresses,
+};
+use alloy::primitives::{Address, B256, Bytes, U256};
+use dalp_chain::BlockId;
+use dalp_service::{Reason, Refusal};
+
+/// A participant on chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityView {
+    /// Identity contract.
+    pub identity: Address,
+    /// ISO 3166-1 numeric.
+    pub country: u16,
+    /// Its claims of the topics that we know.
+    pub claims: Vec<ClaimView>,
+}
+
+/// A claim on chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimView {
+    /// ERC-735 claim id.
+    pub claim_id: B256,
+    /// Topic.
+    pub topic: U256,
+    /// Identity of the issuer.
+    pub issuer: Address,
+    /// Data.
+    pub data: Bytes,
+    /// Unix seconds, 0 never.
+    pub expires_at: u64,
+    /// Whether it counts now.
+    pub live: bool,
+}
+
+/// The identity of a registered wallet.
+pub async fn identity_of(chain: &ChainReader, system: &SystemAddresses, wallet: Address) -> Result<Option<Address>, Refusal> {
+    let identity = chain.read(system.identity_registry, IdentityRegistry::identityCall { userAddress: wallet }).await?;
+    Ok((!identity.is_zero()).then_some(identity))
+}
+
+/// As [`identity_of`]; none is a refusal.
+pub async fn require_identity(chain: &ChainReader, system: &SystemAddresses, wallet: Address) -> Result<Address, Refusal> {
+    identity_of(chain, system, wallet).await?.ok_or_else(|| {
+        Refusal::new(Reason::IdentityNotFound, "the wallet has no identity in the tenant's registry").meta("wallet", wallet.to_checksum(None))
+    })
+}
+
+/// Refuses a topic that the chain does not know.
+pub async fn require_topic(chain: &ChainReader, system: &SystemAddresses, topic: &TopicName) -> Result<(), Refusal> {
+    if chain.read(system.topic_scheme_registry, TopicSchemeRegistry::existsCall { topic: topic.id() }).await? {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::TopicUnknown, format!("there is no claim topic {}; register it first", topic.as_str())).meta("topic", topic.as_str()))
+}
+
+/// The digest of the claim of an issuer about a topic.
+pub async fn claim_digest(chain: &ChainReader, subject_identity: Address, issuer_identity: Address, topic: &TopicName) -> Result<B256, Refusal> {
+    let meta = chain.read(subject_identity, Identity::claimMetaCall { claimId: claim_id(issuer_identity, topic.id()) }).await?;
+    if meta.digest.is_zero() {
+        return Err(Refusal::new(Reason::ClaimNotFound, "the identity holds no such claim of this issuer").meta("topic", topic.as_str()));
+    }
+    Ok(meta.digest)
+}
+
+/// Whether a wallet holds a management key of an identity.
+pub async fn manages(chain: &ChainReader, identity: Address, wallet: Address) -> Result<bool, ReadError> {
+    chain.read(identity, Identity::keyHasPurposeCall { key: key_of(wallet), purpose: U256::ONE }).await
+}
+
+/// An identity with its claims, at one block.
+pub async fn view(chain: &ChainReader, system: &SystemAddresses, wallet: Address, topics: &[TopicName], now_s: u64) -> Result<Option<IdentityView>, Refusal> {
+    let (_, block) = chain.latest().await?;
+    let registration = chain.read_at(system.identity_registry, IdentityRegistry::registrationCall { user: wallet }, block).await?;
+    if registration.identityAddress.is_zero() {
+        return Ok(None);
+    }
+    let identity = registration.identityAddress;
+    let lists = futures::future::try_join_all(topics.iter().map(|topic| async move {
+        let ids = chain.read_at(identity, Identity::getClaimIdsByTopicCall { topic: topic.id() }, block).await?;
+        futures::future::try_join_all(ids.into_iter().map(|id| claim(chain, system, identity, id, block, now_s))).await
+    }))
+    .await?;
+    Ok(Some(IdentityView { identity, country: registration.country, claims: lists.into_iter().flatten().collect() }))
+}
+
+async fn claim(chain: &ChainReader, system: &SystemAddresses, identity: Address, id: B256, block: BlockId, now_s: u64) -> Result<ClaimView, Refusal> {
+    let claim = chain.read_at(identity, Identity::getClaimCall { claimId: id }, block).await?;
+    let meta = chain.read_at(identity, Identity::claimMetaCall { claimId: id }, block).await?;
+    let trusted = IdentityRegistry::isTrustedForCall { issuer: claim.issuer, topic: claim.topic, subject: identity };
+    let (trusted, known, live) = futures::try_join!(
+        chain.read_at(system.identity_registry, trusted, block),
+        chain.read_at(system.topic_scheme_registry, TopicSchemeRegistry::existsCall { topic: claim.topic }, block),
+        async {
+            // An issuer that does not answer, for instance a foreign one, vouches for nothing here.
+            match chain.read_at(claim.issuer, Identity::isClaimLiveCall { signer: meta.signer, digest: meta.digest }, block).await {
+                Err(error) if error.is_unavailable() => Err(error),
+                answer => Ok(answer.unwrap_or(false)),
+            }
+        },
+    )?;
+    let expires_at = expiry_of(&claim.data);
+    let live = trusted && known && live && (expires_at == 0 || now_s < expires_at);
+    Ok(ClaimView { claim_id: id, topic: claim.topic, issuer: claim.issuer, data: claim.data, expires_at, live })
+}

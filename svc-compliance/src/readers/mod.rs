@@ -1,0 +1,111 @@
+//! Reading the chain, as typed calls.
+
+pub mod assets;
+pub mod identities;
+pub mod rules;
+
+use alloy::{primitives::Address, sol_types::SolCall};
+use dalp_chain::{BlockId, BlockNumberOrTag, CallError, TransactionRequest, Upstreams};
+use dalp_service::{Reason, Refusal};
+
+/// One chain, read through its pool of nodes.
+#[derive(Clone)]
+pub struct ChainReader {
+    upstreams: Upstreams,
+}
+
+/// Why a read gave no value.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such contract at the address, or it does not answer this call.
+    #[error("{0} does not answer the call")]
+    NotThere(Address),
+    /// The contract refused.
+    #[error("the contract refused")]
+    Reverted(Vec<u8>),
+    /// No node answered. Retryable.
+    #[error("the chain cannot be read")]
+    Chain(#[source] CallError),
+}
+
+// === impl ChainReader ===
+
+impl ChainReader {
+    /// Reads through a pool.
+    #[must_use]
+    pub fn new(upstreams: Upstreams) -> Self {
+        Self { upstreams }
+    }
+
+    /// EIP-155 chain id.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.upstreams.config().chain_id
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
+    /// Calls a contract at the latest block.
+    pub async fn read<C: SolCall>(&self, target: Address, call: C) -> Result<C::Return, ReadError> {
+        self.read_at(target, call, BlockId::latest()).await
+    }
+
+    /// Calls a contract at a block.
+    pub async fn read_at<C: SolCall>(&self, target: Address, call: C, block: BlockId) -> Result<C::Return, ReadError> {
+        let request = TransactionRequest::default().to(target).input(call.abi_encode().into());
+        let answer = match self.upstreams.call(&request, block).await {
+            Ok(answer) => answer,
+            Err(CallError::Revert(data)) => return Err(ReadError::Reverted(data.to_vec())),
+            Err(error) => return Err(ReadError::Chain(error)),
+        };
+        C::abi_decode_returns(&answer).map_err(|_| ReadError::NotThere(target))
+    }
+
+    /// The latest block, so that several reads see one state.
+    pub async fn latest(&self) -> Result<(u64, BlockId), Refusal> {
+        match self.upstreams.block(BlockNumberOrTag::Latest).await {
+            Ok(Some(header)) => Ok((header.number, BlockId::hash(header.hash))),
+            Ok(None) => Err(Refusal::new(Reason::ChainUnavailable, "the chain has no block yet")),
+            Err(error) => Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)),
+        }
+    }
+
+    /// Gas of a call by its sender; `None` when it would fail.
+    pub async fn gas(&self, sender: Address, target: Address, data: Vec<u8>) -> Result<Option<u64>, Refusal> {
+        let request = TransactionRequest::default().from(sender).to(target).input(data.into());
+        match self.upstreams.estimate_gas(&request, BlockId::latest()).await {
+            Ok(gas) => Ok(Some(gas)),
+            Err(CallError::Unavailable(error)) => Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)),
+            Err(CallError::Revert(_) | CallError::Node(_)) => Ok(None),
+        }
+    }
+}
+
+// === impl ReadError ===
+
+impl ReadError {
+    /// Whether the chain was not reached, so that nothing is known.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Chain(error) if error.is_retryable())
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match &error {
+            ReadError::NotThere(address) => {
+                Self::new(Reason::NotFound, "there is no such contract").meta("address", address.to_checksum(None))
+            }
+            ReadError::Reverted(data) => {
+                let refusal = dalp_contracts::decode_revert(data);
+                Self::new(Reason::FailedPrecondition, format!("the contract refused: {refusal}"))
+            }
+            ReadError::Chain(_) => Self::new(Reason::ChainUnavailable, "the chain cannot be read").source(error),
+        }
+    }
+}

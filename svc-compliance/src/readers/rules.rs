@@ -1,0 +1,62 @@
+//! The rules of an asset, and what each would say of a movement.
+
+use super::ChainReader;
+use crate::{
+    abi::{AssetToken, Rule, TokenCompliance},
+    domain::compliance::{Cure, cure_of, reason_text},
+};
+use alloy::primitives::{Address, U256};
+use dalp_service::Refusal;
+
+/// A bound rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleView {
+    /// Contract.
+    pub module: Address,
+    /// Name.
+    pub name: String,
+}
+
+/// What one check says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictView {
+    /// `token`, `identity`, or the name of the rule.
+    pub check: String,
+    /// The rule's contract; none for checks of the token and the registry.
+    pub module: Option<Address>,
+    /// Reason code of a veto, with who can cure it and how.
+    pub veto: Option<(String, Cure, &'static str)>,
+}
+
+/// The rules of an asset in the order they are asked.
+pub async fn list(chain: &ChainReader, asset: Address) -> Result<Vec<RuleView>, Refusal> {
+    let (_, block) = chain.latest().await?;
+    let compliance = chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
+    let modules = chain.read_at(compliance, TokenCompliance::getModulesCall {}, block).await?;
+    let rules = modules.into_iter().map(|module| async move {
+        let name = chain.read_at(module, Rule::nameCall {}, block).await?;
+        Ok::<_, Refusal>(RuleView { module, name })
+    });
+    futures::future::try_join_all(rules).await
+}
+
+/// The whole evaluation of a movement at the latest block, and that block.
+pub async fn simulate(chain: &ChainReader, asset: Address, from: Option<Address>, to: Option<Address>, amount: U256) -> Result<(Vec<VerdictView>, u64), Refusal> {
+    let (number, block) = chain.latest().await?;
+    let compliance = chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
+    let asked = TokenCompliance::explainCall { from: from.unwrap_or_default(), to: to.unwrap_or_default(), amount };
+    let verdicts = chain.read_at(compliance, asked, block).await?;
+    let named = verdicts.into_iter().enumerate().map(|(index, verdict)| async move {
+        let (check, module) = match index {
+            0 => ("token".to_owned(), None),
+            1 => ("identity".to_owned(), None),
+            _ => (chain.read_at(verdict.module, Rule::nameCall {}, block).await?, Some(verdict.module)),
+        };
+        let veto = reason_text(&verdict.reason.0).map(|reason| {
+            let (cure, advice) = cure_of(&reason);
+            (reason, cure, advice)
+        });
+        Ok::<_, Refusal>(VerdictView { check, module, veto })
+    });
+    Ok((futures::future::try_join_all(named).await?, number))
+}

@@ -1,0 +1,126 @@
+//! Assets ordered through us.
+
+use super::{Store, StoreError, address_of, during, hex_of, signed, unsigned};
+use crate::domain::asset::{AssetClass, CreateAsset};
+use alloy::primitives::Address;
+use sqlx::{Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+/// An asset as it was ordered, with its address once its creation was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAsset {
+    /// Position for pages newest first.
+    pub seq: u64,
+    /// The operation that creates it; also the salt of its address.
+    pub operation_id: Uuid,
+    /// Token, once created.
+    pub asset: Option<Address>,
+    /// Name.
+    pub name: String,
+    /// Symbol.
+    pub symbol: String,
+    /// Decimals.
+    pub decimals: u8,
+    /// Template.
+    pub class: AssetClass,
+    /// ISIN.
+    pub isin: Option<String>,
+}
+
+/// The name of the constraint that keeps a symbol unique in a tenant.
+pub(crate) const SYMBOL_CONSTRAINT: &str = "assets_symbol";
+
+/// Inserts the order of an asset; runs in the commit that accepts the operation.
+pub(crate) async fn insert(
+    connection: &mut sqlx::PgConnection,
+    tenant: &str,
+    chain_id: u64,
+    operation_id: Uuid,
+    command: &CreateAsset,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO compliance.assets (tenant_id, chain_id, operation_id, symbol, name, decimals, asset_class, isin)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(tenant)
+    .bind(signed(chain_id))
+    .bind(operation_id)
+    .bind(&command.symbol)
+    .bind(&command.name)
+    .bind(i16::from(command.decimals))
+    .bind(command.class.name())
+    .bind(command.isin.as_ref().map(|isin| isin.as_str().to_owned()))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+impl Store {
+    /// One asset by its token.
+    pub async fn asset(&self, tenant: &str, chain_id: u64, asset: Address) -> Result<Option<StoredAsset>, StoreError> {
+        sqlx::query("SELECT * FROM compliance.assets WHERE tenant_id = $1 AND chain_id = $2 AND asset = $3")
+            .bind(tenant)
+            .bind(signed(chain_id))
+            .bind(hex_of(asset))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(during("read asset"))?
+            .map(parse)
+            .transpose()
+    }
+
+    /// The order that holds a symbol.
+    pub async fn asset_by_symbol(&self, tenant: &str, chain_id: u64, symbol: &str) -> Result<Option<StoredAsset>, StoreError> {
+        sqlx::query("SELECT * FROM compliance.assets WHERE tenant_id = $1 AND chain_id = $2 AND symbol = $3")
+            .bind(tenant)
+            .bind(signed(chain_id))
+            .bind(symbol)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(during("read asset by symbol"))?
+            .map(parse)
+            .transpose()
+    }
+
+    /// Gives a symbol back whose order failed without creating the asset.
+    pub async fn release_symbol(&self, tenant: &str, operation_id: Uuid) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM compliance.assets WHERE tenant_id = $1 AND operation_id = $2 AND asset IS NULL")
+            .bind(tenant)
+            .bind(operation_id)
+            .execute(&self.pool)
+            .await
+            .map_err(during("release symbol"))?;
+        Ok(())
+    }
+
+    /// Created assets below a position, newest first.
+    pub async fn assets(&self, tenant: &str, chain_id: u64, below: Option<u64>, limit: u32) -> Result<Vec<StoredAsset>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM compliance.assets WHERE tenant_id = $1 AND chain_id = $2 AND asset IS NOT NULL AND seq < $3
+             ORDER BY seq DESC LIMIT $4",
+        )
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .bind(below.map_or(i64::MAX, signed))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("list assets"))?;
+        rows.into_iter().map(parse).collect()
+    }
+}
+
+fn parse(row: PgRow) -> Result<StoredAsset, StoreError> {
+    let class: String = row.get("asset_class");
+    let asset: Option<String> = row.get("asset");
+    Ok(StoredAsset {
+        seq: unsigned(row.get("seq")),
+        operation_id: row.get("operation_id"),
+        asset: asset.map(address_of).transpose()?,
+        name: row.get("name"),
+        symbol: row.get("symbol"),
+        decimals: u8::try_from(row.get::<i16, _>("decimals")).unwrap_or(u8::MAX),
+        class: AssetClass::of_name(&class).ok_or(StoreError::Malformed { what: "asset class", value: class })?,
+        isin: row.get("isin"),
+    })
+}

@@ -1,0 +1,130 @@
+//! What this service keeps in PostgreSQL, in a schema of its own. No sqlx type passes beyond this module.
+
+pub mod assets;
+pub mod holdings;
+pub mod systems;
+
+use alloy::primitives::{Address, B256};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{str::FromStr as _, time::Duration};
+
+/// The schema of this service.
+pub const SCHEMA: &str = "compliance";
+
+/// The service's tables.
+#[derive(Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+/// Why the store did not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database refused or is away.
+    #[error("the database did not carry out {action}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The embedded migrations could not be applied.
+    #[error("the schema {SCHEMA} could not be brought up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A stored value is not what this version writes.
+    #[error("a stored {what} is malformed: {value}")]
+    Malformed {
+        /// Which value.
+        what: &'static str,
+        /// What stands there.
+        value: String,
+    },
+    /// The connection string is not usable.
+    #[error("the database url is not usable")]
+    Url(#[source] sqlx::Error),
+    /// Another replica indexes this chain now.
+    #[error("the indexer lease of chain {0} is held by another replica")]
+    LeaseLost(u64),
+}
+
+// === impl Store ===
+
+impl Store {
+    /// A pool that connects when first used, so that a service starts while its database is away.
+    pub fn lazy(url: &str, max_connections: u32) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url).map_err(StoreError::Url)?.options([("search_path", SCHEMA)]);
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Creates the schema if it is missing and applies the embedded migrations.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Database { action: "create schema", source };
+        sqlx::query("CREATE SCHEMA IF NOT EXISTS compliance").execute(&self.pool).await.map_err(failed)?;
+        sqlx::migrate!("./migrations").run(&self.pool).await.map_err(StoreError::Migrate)
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await.map(drop).map_err(during("ping"))
+    }
+
+    /// The order of the operation that an idempotency key already stands for: a repeat takes its resolved parts from there.
+    pub async fn repeated_order(&self, tenant: &str, principal: &str, method: &str, key: &str) -> Result<Option<serde_json::Value>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT o.order_json FROM engine.idempotency i JOIN engine.operations o ON o.tenant = i.tenant AND o.operation_id = i.operation_id
+             WHERE i.tenant = $1 AND i.principal = $2 AND i.method = $3 AND i.key = $4",
+        )
+        .bind(tenant)
+        .bind(principal)
+        .bind(method)
+        .bind(key)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(during("look for a repeat"))
+    }
+
+    /// The pool, for the engine, which keeps its own schema in the same database.
+    pub(crate) fn pool(&self) -> PgPool {
+        self.pool.clone()
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn during(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { action, source }
+}
+
+/// Addresses are stored in lower case: one form only, so that equality and order in SQL are those of the bytes.
+fn hex_of(address: Address) -> String {
+    format!("{address:#x}")
+}
+
+fn address_of(text: String) -> Result<Address, StoreError> {
+    text.parse().map_err(|_| StoreError::Malformed { what: "address", value: text })
+}
+
+fn hash_of(text: String) -> Result<B256, StoreError> {
+    text.parse().map_err(|_| StoreError::Malformed { what: "hash", value: text })
+}
+
+/// Chain ids and block numbers are kept as bigint; no chain passes 2^63.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

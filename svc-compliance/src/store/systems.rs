@@ -1,0 +1,120 @@
+//! Systems of tenants and the names of their topics.
+
+use super::{Store, StoreError, during, hex_of, signed};
+use crate::domain::claim::TopicName;
+use alloy::primitives::Address;
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use uuid::Uuid;
+
+/// Addresses of a tenant's system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemAddresses {
+    /// Administrator.
+    pub admin: Address,
+    /// Address book and roles.
+    pub system: Address,
+    /// Identity registry.
+    pub identity_registry: Address,
+    /// Identity factory.
+    pub identity_factory: Address,
+    /// Topic schemes.
+    pub topic_scheme_registry: Address,
+    /// Asset factory.
+    pub asset_factory: Address,
+    /// Country rule.
+    pub country_rule: Address,
+    /// Claim rule.
+    pub claim_rule: Address,
+}
+
+/// A system and the operation that deploys it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSystem {
+    /// Where everything is, once deployed and read.
+    pub addresses: Option<SystemAddresses>,
+    /// The operation that deploys it.
+    pub operation_id: Uuid,
+}
+
+/// Takes the tenant's place on the chain; runs in the commit that accepts the deployment. `replaces` is an order that came to
+/// nothing. When another order was faster, nothing is written and the commit fails with `RowNotFound`.
+pub(crate) async fn claim(
+    connection: &mut sqlx::PgConnection,
+    tenant: &str,
+    chain_id: u64,
+    operation_id: Uuid,
+    replaces: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let written = sqlx::query(
+        "INSERT INTO compliance.systems (tenant_id, chain_id, operation_id) VALUES ($1, $2, $3)
+         ON CONFLICT (tenant_id, chain_id) DO UPDATE SET operation_id = excluded.operation_id, addresses = NULL, asset_factory = NULL
+         WHERE compliance.systems.operation_id = $4",
+    )
+    .bind(tenant)
+    .bind(signed(chain_id))
+    .bind(operation_id)
+    .bind(replaces)
+    .execute(connection)
+    .await?;
+    if written.rows_affected() == 0 { Err(sqlx::Error::RowNotFound) } else { Ok(()) }
+}
+
+impl Store {
+    /// The tenant's system on a chain, deployed or ordered.
+    pub async fn system(&self, tenant: &str, chain_id: u64) -> Result<Option<StoredSystem>, StoreError> {
+        let row = sqlx::query("SELECT operation_id, addresses FROM compliance.systems WHERE tenant_id = $1 AND chain_id = $2")
+            .bind(tenant)
+            .bind(signed(chain_id))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(during("read system"))?;
+        let Some(row) = row else { return Ok(None) };
+        let addresses: Option<serde_json::Value> = row.get("addresses");
+        let parse = |value: serde_json::Value| {
+            serde_json::from_value(value.clone()).map_err(|_| StoreError::Malformed { what: "system", value: value.to_string() })
+        };
+        Ok(Some(StoredSystem { addresses: addresses.map(parse).transpose()?, operation_id: row.get("operation_id") }))
+    }
+
+    /// Remembers where the system stands; from here on the indexer follows its asset factory.
+    pub async fn put_addresses(&self, tenant: &str, chain_id: u64, operation_id: Uuid, addresses: &SystemAddresses) -> Result<(), StoreError> {
+        let json = serde_json::to_value(addresses).map_err(|error| StoreError::Malformed { what: "system", value: error.to_string() })?;
+        sqlx::query(
+            "UPDATE compliance.systems SET addresses = $4, asset_factory = $5 WHERE tenant_id = $1 AND chain_id = $2 AND operation_id = $3",
+        )
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .bind(operation_id)
+        .bind(json)
+        .bind(hex_of(addresses.asset_factory))
+        .execute(&self.pool)
+        .await
+        .map_err(during("write system"))?;
+        Ok(())
+    }
+
+    /// Remembers the name of a topic.
+    pub async fn put_topic(&self, tenant: &str, chain_id: u64, name: &TopicName, signature: &str) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO compliance.topics (tenant_id, chain_id, name, signature) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
+            .bind(tenant)
+            .bind(signed(chain_id))
+            .bind(name.as_str())
+            .bind(signature)
+            .execute(&self.pool)
+            .await
+            .map_err(during("write topic"))?;
+        Ok(())
+    }
+
+    /// The names of the tenant's topics.
+    pub async fn topics(&self, tenant: &str, chain_id: u64) -> Result<Vec<TopicName>, StoreError> {
+        let rows = sqlx::query("SELECT name FROM compliance.topics WHERE tenant_id = $1 AND chain_id = $2 ORDER BY name")
+            .bind(tenant)
+            .bind(signed(chain_id))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(during("list topics"))?;
+        Ok(rows.into_iter().map(|row| TopicName::unchecked(row.get("name"))).collect())
+    }
+}

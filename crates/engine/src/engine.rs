@@ -117,8 +117,21 @@ impl EngineConfig {
 
 impl<F: Flow> Admission<F> {
     /// An admission without rows of the service's own.
-    pub fn new(tenant: TenantId, principal: impl Into<String>, method: impl Into<String>, idempotency_key: impl Into<String>, order: F::Order) -> Self {
-        Self { tenant, principal: principal.into(), method: method.into(), idempotency_key: idempotency_key.into(), order, hook: None }
+    pub fn new(
+        tenant: TenantId,
+        principal: impl Into<String>,
+        method: impl Into<String>,
+        idempotency_key: impl Into<String>,
+        order: F::Order,
+    ) -> Self {
+        Self {
+            tenant,
+            principal: principal.into(),
+            method: method.into(),
+            idempotency_key: idempotency_key.into(),
+            order,
+            hook: None,
+        }
     }
 }
 
@@ -167,7 +180,8 @@ impl Engine {
             return Err(AdmitError::Database(StoreError::Corrupt(why.clone())));
         }
         let lanes = store::lanes_of(&decision);
-        let signs = decision.new_steps.iter().any(|(_, input)| matches!(input, crate::flow::StepInput::Signature { .. }));
+        let signs =
+            decision.new_steps.iter().any(|(_, input)| matches!(input, crate::flow::StepInput::Signature { .. }));
         let new = NewOperation {
             id,
             tenant: admission.tenant.clone(),

@@ -51,11 +51,18 @@ impl StoreError {
     /// stops or starts. Everything else is a defect and is reported as such.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Database(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|code| code == "40001" || code == "40P01" || code.starts_with("57P0") || code.starts_with("08"))
-            }
+            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+                code == "40001" || code == "40P01" || code.starts_with("57P0") || code.starts_with("08")
+            }),
             Self::Database(error) => {
-                matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_))
+                matches!(
+                    error,
+                    sqlx::Error::Io(_)
+                        | sqlx::Error::PoolTimedOut
+                        | sqlx::Error::PoolClosed
+                        | sqlx::Error::WorkerCrashed
+                        | sqlx::Error::Protocol(_)
+                )
             }
             Self::Migrate(_) | Self::Corrupt(_) => false,
         }

@@ -280,7 +280,11 @@ impl<'a, O> Cx<'a, O> {
     }
 
     /// Like [`Cx::all`], but the flow decides what a refusal means.
-    pub fn try_all<C: IntoIterator<Item = Call>>(&mut self, name: &str, calls: impl FnOnce() -> C) -> Step<Vec<Result<Mined, Failure>>> {
+    pub fn try_all<C: IntoIterator<Item = Call>>(
+        &mut self,
+        name: &str,
+        calls: impl FnOnce() -> C,
+    ) -> Step<Vec<Result<Mined, Failure>>> {
         let Some(recorded) = self.history.steps.get(name) else {
             let calls: Vec<Call> = calls().into_iter().collect();
             let count = calls.len();
@@ -290,7 +294,9 @@ impl<'a, O> Cx<'a, O> {
             }
             return if count == 0 { Ok(Vec::new()) } else { Err(Suspend(Stop::Waiting)) };
         };
-        let StepInput::Group { count } = recorded.input else { return broken(name, "recorded as another kind of step") };
+        let StepInput::Group { count } = recorded.input else {
+            return broken(name, "recorded as another kind of step");
+        };
         let mut outcomes = Vec::with_capacity(count);
         for index in 0..count {
             let one = member(name, index);
@@ -299,7 +305,9 @@ impl<'a, O> Cx<'a, O> {
                 Some(None) => return Err(Suspend(Stop::Waiting)),
                 Some(Some(StepOutcome::Mined { mined })) => outcomes.push(Ok(mined.clone())),
                 Some(Some(StepOutcome::Failed { failure })) => outcomes.push(Err(failure.clone())),
-                Some(Some(StepOutcome::Signed { .. })) => return broken(&one, "a signature where a transaction was expected"),
+                Some(Some(StepOutcome::Signed { .. })) => {
+                    return broken(&one, "a signature where a transaction was expected");
+                }
             }
         }
         Ok(outcomes)
@@ -388,10 +396,20 @@ impl Flows {
     }
 
     /// Asks a flow what comes next. Also what the replay tests of stored histories call.
-    pub fn ask(&self, kind: &str, version: u32, operation_id: OperationId, order: &serde_json::Value, history: &History) -> Decision {
+    pub fn ask(
+        &self,
+        kind: &str,
+        version: u32,
+        operation_id: OperationId,
+        order: &serde_json::Value,
+        history: &History,
+    ) -> Decision {
         match self.by_kind.get(&(kind.to_owned(), version)) {
             Some(ask) => ask(operation_id, order, history),
-            None => Decision { new_steps: Vec::new(), verdict: Verdict::Broken(format!("flow {kind} version {version} is not registered")) },
+            None => Decision {
+                new_steps: Vec::new(),
+                verdict: Verdict::Broken(format!("flow {kind} version {version} is not registered")),
+            },
         }
     }
 }
@@ -399,7 +417,12 @@ impl Flows {
 fn ask<F: Flow>(operation_id: OperationId, order: &serde_json::Value, history: &History) -> Decision {
     let order: F::Order = match serde_json::from_value(order.clone()) {
         Ok(order) => order,
-        Err(error) => return Decision { new_steps: Vec::new(), verdict: Verdict::Broken(format!("order of {}: {error}", F::KIND)) },
+        Err(error) => {
+            return Decision {
+                new_steps: Vec::new(),
+                verdict: Verdict::Broken(format!("order of {}: {error}", F::KIND)),
+            };
+        }
     };
     let mut cx = Cx { operation_id, order: &order, history, new_steps: Vec::new() };
     let verdict = match F::run(&mut cx) {
@@ -435,7 +458,14 @@ impl Failure {
 impl Call {
     /// A call without value and checks.
     pub fn new(chain_id: u64, sender: Address, target: Address, data: impl Into<Bytes>) -> Self {
-        Self { chain_id, sender, target: Some(target), value: U256::ZERO, data: data.into(), sensitive_checks: Vec::new() }
+        Self {
+            chain_id,
+            sender,
+            target: Some(target),
+            value: U256::ZERO,
+            data: data.into(),
+            sensitive_checks: Vec::new(),
+        }
     }
 
     /// Its lane.

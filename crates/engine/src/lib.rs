@@ -26,12 +26,12 @@ mod store;
 pub mod testing;
 mod worker;
 
-pub use engine::{Accepted, AcceptHook, Admission, Engine, EngineConfig, StartError};
+pub use engine::{AcceptHook, Accepted, Admission, Engine, EngineConfig, StartError};
 pub use error::{AdmitError, StoreError};
 pub use flow::{Call, Cx, Decoder, Failure, Flow, Flows, Mined, PreCheck, SignDocument, Signature, Step, Suspend};
 pub use model::{
-    ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent, RequestId, ServiceName, TenantId,
-    TransactionId, TransactionView,
+    ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent,
+    RequestId, ServiceName, TenantId, TransactionId, TransactionView,
 };
 pub use reader::{CancelError, Reader};
 pub use states::{OperationState, TransactionState};

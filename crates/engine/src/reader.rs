@@ -62,7 +62,12 @@ impl Reader {
     }
 
     /// The operation once it is final, or as it stands after `timeout`.
-    pub async fn wait(&self, tenant: &TenantId, id: OperationId, timeout: Duration) -> Result<Option<OperationView>, StoreError> {
+    pub async fn wait(
+        &self,
+        tenant: &TenantId,
+        id: OperationId,
+        timeout: Duration,
+    ) -> Result<Option<OperationView>, StoreError> {
         let deadline = Instant::now() + timeout;
         let mut hints = self.hints();
         loop {
@@ -77,7 +82,11 @@ impl Reader {
     }
 
     /// The operation as it stands, then at each change, ending with its final state. Empty if there is none.
-    pub fn watch(&self, tenant: TenantId, id: OperationId) -> impl Stream<Item = Result<OperationView, StoreError>> + Send + 'static {
+    pub fn watch(
+        &self,
+        tenant: TenantId,
+        id: OperationId,
+    ) -> impl Stream<Item = Result<OperationView, StoreError>> + Send + 'static {
         let reader = self.clone();
         let hints = self.hints();
         stream::unfold(Some((reader, hints, tenant, id, None::<OperationView>)), |state| async move {
@@ -98,7 +107,13 @@ impl Reader {
     }
 
     /// Withdraws what has no nonce yet; the rest keeps its course.
-    pub async fn cancel(&self, tenant: &TenantId, id: OperationId, actor: &str, reason: &str) -> Result<OperationView, CancelError> {
+    pub async fn cancel(
+        &self,
+        tenant: &TenantId,
+        id: OperationId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<OperationView, CancelError> {
         if !self.reads.cancel(tenant, id, actor, reason).await? {
             return match self.get_operation(tenant, id).await? {
                 Some(_) => Err(CancelError::NotCancellable),
@@ -109,7 +124,12 @@ impl Reader {
     }
 
     /// Events of a tenant behind a cursor, in commit order; none that could still be overtaken.
-    pub async fn events(&self, tenant: &TenantId, after: OutboxCursor, limit: u32) -> Result<Vec<OutboxEvent>, StoreError> {
+    pub async fn events(
+        &self,
+        tenant: &TenantId,
+        after: OutboxCursor,
+        limit: u32,
+    ) -> Result<Vec<OutboxEvent>, StoreError> {
         self.reads.events(Some(tenant), after, limit).await
     }
 

@@ -180,7 +180,9 @@ mod tests {
     #[test]
     fn every_state_is_reachable_and_every_open_one_ends() {
         let mut reached = vec![S::Received];
-        while let Some((_, to, _)) = TRANSITIONS.iter().find(|(from, to, _)| reached.contains(from) && !reached.contains(to)) {
+        while let Some((_, to, _)) =
+            TRANSITIONS.iter().find(|(from, to, _)| reached.contains(from) && !reached.contains(to))
+        {
             reached.push(*to);
         }
         assert_eq!(reached.len(), TransactionState::ALL.len());

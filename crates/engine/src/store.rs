@@ -9,7 +9,7 @@ mod outbox;
 mod reads;
 mod signatures;
 
-pub(crate) use blocks::{Finished, FinalAttempt, Inclusion};
+pub(crate) use blocks::{FinalAttempt, Finished, Inclusion};
 pub(crate) use lanes::{Attempt, AttemptKind, AttemptState, Binding, LaneWork, NewAttempt, QueuedTransaction, Refusal};
 pub use operations::AcceptHook;
 pub(crate) use operations::{NewOperation, lanes_of, unknown_chain};
@@ -43,14 +43,21 @@ pub(crate) const HINT_CHANNEL: &str = "dalp_engine";
 
 impl Store {
     pub(crate) async fn hint(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT pg_notify($1, $2)").bind(HINT_CHANNEL).bind(self.service.as_str()).execute(&self.pool).await?;
+        sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(HINT_CHANNEL)
+            .bind(self.service.as_str())
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }
 
 /// Repeats work that failed for a reason of the moment, until it has an answer. The work must be one commit, so that a
 /// repeat finds either nothing or everything of it.
-pub(crate) async fn retry<T, F: Future<Output = Result<T, StoreError>>>(what: &'static str, mut work: impl FnMut() -> F) -> Result<T, StoreError> {
+pub(crate) async fn retry<T, F: Future<Output = Result<T, StoreError>>>(
+    what: &'static str,
+    mut work: impl FnMut() -> F,
+) -> Result<T, StoreError> {
     let mut pause = Duration::from_millis(10);
     loop {
         match work().await {

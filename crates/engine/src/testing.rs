@@ -18,10 +18,13 @@ impl TestPostgres {
         let directory = tempfile::Builder::new().prefix("dalp-pg").tempdir().expect("temporary directory can be made");
         let data = directory.path().join("data");
         std::fs::create_dir(&data).expect("data directory can be made");
-        let root = std::fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0).unwrap_or(false);
+        let root = std::fs::metadata("/proc/self")
+            .map(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+            .unwrap_or(false);
         if root {
             // PostgreSQL refuses to run as root.
-            let given = Command::new("chown").args(["-R", "postgres"]).arg(directory.path()).status().expect("chown runs");
+            let given =
+                Command::new("chown").args(["-R", "postgres"]).arg(directory.path()).status().expect("chown runs");
             assert!(given.success(), "user postgres exists");
         }
         let made = as_postgres(root, &binary("initdb"))
@@ -36,7 +39,18 @@ impl TestPostgres {
             .arg(&data)
             .arg("-k")
             .arg(directory.path())
-            .args(["-h", "", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=200"])
+            .args([
+                "-h",
+                "",
+                "-c",
+                "fsync=off",
+                "-c",
+                "synchronous_commit=off",
+                "-c",
+                "full_page_writes=off",
+                "-c",
+                "max_connections=200",
+            ])
             .args(["-c", "shared_buffers=128MB", "-c", "log_min_messages=fatal"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -71,7 +85,11 @@ impl TestPostgres {
 
     /// A pool.
     pub async fn pool(&self) -> sqlx::PgPool {
-        sqlx::postgres::PgPoolOptions::new().max_connections(30).connect_with(self.options()).await.expect("the server answers")
+        sqlx::postgres::PgPoolOptions::new()
+            .max_connections(30)
+            .connect_with(self.options())
+            .await
+            .expect("the server answers")
     }
 
     fn answers(&self) -> bool {
@@ -83,10 +101,9 @@ impl TestPostgres {
 impl Drop for TestPostgres {
     fn drop(&mut self) {
         // The postmaster takes its children with it when it is told to stop; killed, it would leave them.
-        if let Ok(pids) = std::fs::read_to_string(self.directory.path().join("data/postmaster.pid")) {
-            if let Some(pid) = pids.lines().next() {
-                let _ = Command::new("kill").args(["-QUIT", pid]).status();
-            }
+        let pids = std::fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap_or_default();
+        if let Some(pid) = pids.lines().next() {
+            let _ = Command::new("kill").args(["-QUIT", pid]).status();
         }
         let _ = self.server.wait();
     }

@@ -19,10 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::Notify,
-    task::AbortHandle,
-};
+use tokio::{sync::Notify, task::AbortHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const FLOWS_AT_ONCE: i64 = 128;
@@ -127,7 +124,9 @@ pub(crate) fn spawn(shared: Arc<Shared>, tasks: &TaskTracker, stop: Cancellation
         tasks.spawn(chain_audit(shared.clone(), stop.clone())).abort_handle(),
     ];
     for (chain_id, upstreams) in &shared.chains {
-        handles.push(tasks.spawn(chain::confirm(shared.clone(), *chain_id, upstreams.clone(), stop.clone())).abort_handle());
+        handles.push(
+            tasks.spawn(chain::confirm(shared.clone(), *chain_id, upstreams.clone(), stop.clone())).abort_handle(),
+        );
     }
     handles
 }
@@ -148,7 +147,8 @@ fn report(what: &'static str, error: &StoreError) {
 async fn drive_flows(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let started = Instant::now();
-        match store::retry("drive flows", || shared.store.drive(&shared.flows, &shared.chain_ids, FLOWS_AT_ONCE)).await {
+        match store::retry("drive flows", || shared.store.drive(&shared.flows, &shared.chain_ids, FLOWS_AT_ONCE)).await
+        {
             Ok((0, _)) => {
                 if !next_turn(&stop, &shared.driver, shared.config.slow_poll).await {
                     return;
@@ -174,7 +174,9 @@ async fn drive_flows(shared: Arc<Shared>, stop: CancellationToken) {
 async fn sign_documents(shared: Arc<Shared>, stop: CancellationToken) {
     let again_after = shared.config.slow_poll.max(Duration::from_secs(1));
     while next_turn(&stop, &shared.signatures, shared.config.slow_poll).await {
-        let pending = store::retry("claim signatures", || shared.store.claim_signatures(SIGNATURES_AT_ONCE as i64, again_after)).await;
+        let pending =
+            store::retry("claim signatures", || shared.store.claim_signatures(SIGNATURES_AT_ONCE as i64, again_after))
+                .await;
         let pending = pending.unwrap_or_else(|error| {
             report("claim signatures", &error);
             Vec::new()
@@ -196,10 +198,12 @@ async fn sign_document(shared: &Shared, pending: PendingSignature) {
     };
     let outcome = match shared.signer.sign(request).await {
         Ok(SignOutcome::Signed(signature)) => StepOutcome::Signed { signature },
-        Ok(SignOutcome::Denied(failure) | SignOutcome::Expired(failure)) | Err(SignError::Refused(failure)) => StepOutcome::Failed { failure },
-        Ok(SignOutcome::SignedTransaction { .. }) => {
-            StepOutcome::Failed { failure: Failure::new("SIGNER_PROTOCOL", "the signer answered a document with a transaction") }
+        Ok(SignOutcome::Denied(failure) | SignOutcome::Expired(failure)) | Err(SignError::Refused(failure)) => {
+            StepOutcome::Failed { failure }
         }
+        Ok(SignOutcome::SignedTransaction { .. }) => StepOutcome::Failed {
+            failure: Failure::new("SIGNER_PROTOCOL", "the signer answered a document with a transaction"),
+        },
         Ok(SignOutcome::Pending { .. } | SignOutcome::Blocked { .. }) => return, // comes up again by its due time
         Err(error) => {
             tracing::warn!(request_id = %pending.request_id, tries = pending.tries, %error, "document not signed, will ask again");
@@ -214,15 +218,23 @@ async fn sign_document(shared: &Shared, pending: PendingSignature) {
 
 async fn supervise_lanes(shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) {
     loop {
-        match store::retry("lease lanes", || shared.store.lease_lanes(&shared.config.instance, shared.config.lease, LANES_AT_ONCE)).await {
+        match store::retry("lease lanes", || {
+            shared.store.lease_lanes(&shared.config.instance, shared.config.lease, LANES_AT_ONCE)
+        })
+        .await
+        {
             Ok(leased) => {
                 let mut handles = shared.lanes();
                 handles.retain(|_, handle| !handle.abort.is_finished());
                 for lane in leased {
                     // A lane that ends between this check and its last look is found again by the next lease query.
-                    let Some(upstreams) = shared.chains.get(&lane.chain_id).filter(|_| !handles.contains_key(&lane)) else { continue };
+                    let Some(upstreams) = shared.chains.get(&lane.chain_id).filter(|_| !handles.contains_key(&lane))
+                    else {
+                        continue;
+                    };
                     let poke = Arc::new(Notify::new());
-                    let worker = lane::LaneWorker::new(shared.clone(), lane, upstreams.clone(), poke.clone(), stop.clone());
+                    let worker =
+                        lane::LaneWorker::new(shared.clone(), lane, upstreams.clone(), poke.clone(), stop.clone());
                     let abort = tasks.spawn(worker.run()).abort_handle();
                     handles.insert(lane, LaneHandle { poke, abort });
                 }

@@ -15,7 +15,11 @@ async fn a_payment_is_mined_and_told_once() {
     let done = bench.wait(&engine, accepted.operation.operation_id).await;
     assert_eq!(done.state, OperationState::Completed, "{done:?}");
     assert_eq!(done.transactions.len(), 2);
-    assert!(done.transactions.iter().all(|one| one.state == TransactionState::Completed && one.tx_hash.is_some() && one.block_number.is_some()));
+    assert!(
+        done.transactions
+            .iter()
+            .all(|one| one.state == TransactionState::Completed && one.tx_hash.is_some() && one.block_number.is_some())
+    );
     let finals: i64 = bench.scalar("SELECT count(*) FROM engine.outbox WHERE topic = 'engine.transaction.final'").await;
     assert_eq!(finals, 2, "duplicate_confirmation_events");
     bench.assert_lane_is_whole(0, 2).await;
@@ -50,7 +54,8 @@ async fn a_lane_belongs_to_one_tenant() {
     let bench = Bench::start().await;
     let engine = bench.engine("a").await;
     bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
-    let refused = bench.pay_as(&engine, "other", 0, "key", PayOrder::times(1)).await.expect_err("another tenant's sender");
+    let refused =
+        bench.pay_as(&engine, "other", 0, "key", PayOrder::times(1)).await.expect_err("another tenant's sender");
     assert!(matches!(refused, AdmitError::LaneOfOtherTenant(_)));
     let stored: i64 = bench.scalar("SELECT count(*) FROM engine.operations WHERE tenant = 'other'").await;
     assert_eq!(stored, 0, "a refusal queues nothing");
@@ -61,11 +66,15 @@ async fn a_lane_belongs_to_one_tenant() {
 async fn gas_estimate_failure_sends_anyway() {
     let bench = Bench::start().await;
     let engine = bench.engine("a").await;
-    let accepted = bench.pay(&engine, 0, "bad", PayOrder { reverts: true, ..PayOrder::times(1) }).await.expect("accepted");
+    let accepted =
+        bench.pay(&engine, 0, "bad", PayOrder { reverts: true, ..PayOrder::times(1) }).await.expect("accepted");
     let failed = bench.wait(&engine, accepted.operation.operation_id).await;
     assert_eq!(failed.state, OperationState::Failed);
     assert_eq!(failed.error.as_ref().map(|failure| failure.reason.as_str()), Some("DECODED"), "{failed:?}");
-    assert_eq!((failed.transactions[0].sub_status.as_str(), failed.transactions[0].nonce), ("simulation_reverted", None));
+    assert_eq!(
+        (failed.transactions[0].sub_status.as_str(), failed.transactions[0].nonce),
+        ("simulation_reverted", None)
+    );
     assert_eq!(bench.signer.requests(), 0, "nothing was signed");
     bench.assert_lane_is_whole(0, 0).await;
     engine.stop().await;
@@ -75,7 +84,8 @@ async fn gas_estimate_failure_sends_anyway() {
 async fn insufficient_funds_is_opaque() {
     let bench = Bench::start().await;
     let engine = bench.engine("a").await;
-    let accepted = bench.pay(&engine, 0, "rich", PayOrder { too_much: true, ..PayOrder::times(1) }).await.expect("accepted");
+    let accepted =
+        bench.pay(&engine, 0, "rich", PayOrder { too_much: true, ..PayOrder::times(1) }).await.expect("accepted");
     let failed = bench.wait(&engine, accepted.operation.operation_id).await;
     assert_eq!(failed.error.map(|failure: Failure| failure.reason).as_deref(), Some("INSUFFICIENT_FUNDS"));
     engine.stop().await;
@@ -86,7 +96,8 @@ async fn a_denied_nonce_leaves_no_gap() {
     let bench = Bench::start().await;
     bench.signer.deny_nonces(&[1, 4]);
     let engine = bench.engine("a").await;
-    let accepted = bench.pay(&engine, 0, "group", PayOrder { together: 5, ..PayOrder::times(0) }).await.expect("accepted");
+    let accepted =
+        bench.pay(&engine, 0, "group", PayOrder { together: 5, ..PayOrder::times(0) }).await.expect("accepted");
     let done = bench.wait(&engine, accepted.operation.operation_id).await;
     let state = |state| done.transactions.iter().filter(|one| one.state == state).count();
     assert_eq!((state(TransactionState::Completed), state(TransactionState::Failed)), (3, 2), "{done:?}");
@@ -145,7 +156,8 @@ async fn backlog_jams_after_kill() {
     let mut engine = bench.engine("a").await;
     let mut ids = Vec::new();
     for index in 0..OPERATIONS {
-        let accepted = bench.pay(&engine, index % LANES, &format!("key{index}"), PayOrder::times(2)).await.expect("accepted");
+        let accepted =
+            bench.pay(&engine, index % LANES, &format!("key{index}"), PayOrder::times(2)).await.expect("accepted");
         ids.push(accepted.operation.operation_id);
         if index % 15 == 14 {
             engine.kill().await;
@@ -165,7 +177,8 @@ async fn backlog_jams_after_kill() {
     for lane in 0..LANES {
         bench.assert_lane_is_whole(lane, (OPERATIONS / LANES * 2) as u64).await;
     }
-    let hashes: BTreeSet<Vec<u8>> = bench.column("SELECT tx_hash FROM engine.transactions WHERE state = 'COMPLETED'").await.into_iter().collect();
+    let hashes: BTreeSet<Vec<u8>> =
+        bench.column("SELECT tx_hash FROM engine.transactions WHERE state = 'COMPLETED'").await.into_iter().collect();
     assert_eq!(hashes.len(), OPERATIONS * 2, "each mined once");
     assert_eq!(bench.payments_on_chain().await, (OPERATIONS * 2) as u64, "recovery_double_send");
     engine.stop().await;
@@ -173,15 +186,60 @@ async fn backlog_jams_after_kill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_disappears_is_told() {
-    let bench = Bench::start_with(&["--block-time", "1"], 2).await;
+    let bench = Bench::start_with(&["--block-time", "1"], 3).await;
+    bench.mine(5).await;
     let engine = bench.engine("a").await;
     let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
     let id = accepted.operation.operation_id;
-    bench.until(&engine, id, |view| view.transactions.iter().any(|one| one.state == TransactionState::Confirming)).await;
+    bench
+        .until(&engine, id, |view| view.transactions.iter().any(|one| one.state == TransactionState::Confirming))
+        .await;
     bench.reorg(2).await;
     let done = bench.wait(&engine, id).await;
     assert_eq!(done.state, OperationState::Completed, "{done:?}");
     assert_eq!(bench.payments_on_chain().await, 1);
+    let told: i64 =
+        bench.scalar("SELECT count(*) FROM engine.outbox WHERE topic = 'engine.transaction.retracted'").await;
+    assert_eq!(told, 1, "reorg_leaves_holes");
+    engine.stop().await;
+}
+
+/// Not a check but a figure: `cargo nextest run -p dalp-engine --run-ignored only throughput --no-capture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures"]
+async fn throughput() {
+    const LANES: usize = 10;
+    let count: usize = 2_000;
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let started = std::time::Instant::now();
+    let accepting = (0..LANES).map(|lane| {
+        let (bench, engine) = (&bench, &engine);
+        async move {
+            let mut ids = Vec::new();
+            for index in 0..count / LANES {
+                ids.push(
+                    bench
+                        .pay(engine, lane, &format!("{lane}/{index}"), PayOrder::times(1))
+                        .await
+                        .expect("accepted")
+                        .operation
+                        .operation_id,
+                );
+            }
+            ids
+        }
+    });
+    let ids = futures::future::join_all(accepting).await.concat();
+    let accepted = started.elapsed();
+    for id in ids {
+        bench.wait(&engine, id).await;
+    }
+    let elapsed = started.elapsed();
+    eprintln!(
+        "{count} transactions on {LANES} lanes: accepted in {accepted:?}, final in {elapsed:?}, {:.0} tx/s",
+        count as f64 / elapsed.as_secs_f64()
+    );
     engine.stop().await;
 }
 
@@ -199,7 +257,10 @@ async fn an_event_is_never_overtaken() {
     let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
     bench.wait(&engine, accepted.operation.operation_id).await;
     let tenant = TENANT.into();
-    assert!(engine.reader().events(&tenant, Default::default(), 100).await.expect("readable").is_empty(), "readers stop below an open transaction");
+    assert!(
+        engine.reader().events(&tenant, Default::default(), 100).await.expect("readable").is_empty(),
+        "readers stop below an open transaction"
+    );
     open.commit().await.expect("committed");
     let events = engine.reader().events(&tenant, Default::default(), 100).await.expect("readable");
     assert_eq!(events[0].topic, "test");

@@ -30,7 +30,14 @@ fn call(byte: u8) -> Call {
 
 fn mined(block_number: u64) -> StepOutcome {
     StepOutcome::Mined {
-        mined: Mined { tx_hash: B256::ZERO, block_number, block_hash: B256::ZERO, gas_used: 1, contract_address: None, logs: vec![] },
+        mined: Mined {
+            tx_hash: B256::ZERO,
+            block_number,
+            block_hash: B256::ZERO,
+            gas_used: 1,
+            contract_address: None,
+            logs: vec![],
+        },
     }
 }
 
@@ -81,14 +88,22 @@ fn asking_again_orders_nothing_twice() {
     let flows = Flows::new().with::<Issue>();
     let order = serde_json::json!({"rules": 1, "unpause": false});
     let first = flows.ask(Issue::KIND, 1, OperationId(Uuid::nil()), &order, &History::default());
-    let history = History { steps: first.new_steps.into_iter().map(|(name, input)| (name, RecordedStep { input, outcome: None })).collect() };
+    let history = History {
+        steps: first.new_steps.into_iter().map(|(name, input)| (name, RecordedStep { input, outcome: None })).collect(),
+    };
     let again = flows.ask(Issue::KIND, 1, OperationId(Uuid::nil()), &order, &history);
     assert_eq!(again, Decision { new_steps: vec![], verdict: Verdict::Waiting });
 }
 
 #[test]
 fn an_unreadable_order_decides_nothing() {
-    let decision = Flows::new().with::<Issue>().ask(Issue::KIND, 1, OperationId(Uuid::nil()), &serde_json::json!({}), &History::default());
+    let decision = Flows::new().with::<Issue>().ask(
+        Issue::KIND,
+        1,
+        OperationId(Uuid::nil()),
+        &serde_json::json!({}),
+        &History::default(),
+    );
     assert!(matches!(decision.verdict, Verdict::Broken(_)));
 }
 
@@ -100,6 +115,12 @@ fn stored_histories_replay() {
         "tx_hash":"0x0000000000000000000000000000000000000000000000000000000000000000","block_number":5,
         "block_hash":"0x0000000000000000000000000000000000000000000000000000000000000000","gas_used":1,"contract_address":null,"logs":[]}}}}}"#;
     let history: History = serde_json::from_str(stored).expect("stored history is readable");
-    let decision = Flows::new().with::<Issue>().ask(Issue::KIND, 1, OperationId(Uuid::nil()), &serde_json::json!({"rules": 1, "unpause": false}), &history);
+    let decision = Flows::new().with::<Issue>().ask(
+        Issue::KIND,
+        1,
+        OperationId(Uuid::nil()),
+        &serde_json::json!({"rules": 1, "unpause": false}),
+        &history,
+    );
     assert_eq!(decision.new_steps.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["rules", "rules[0]"]);
 }

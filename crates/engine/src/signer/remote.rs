@@ -39,7 +39,11 @@ impl Signer for RemoteSigner {
     }
 
     async fn release(&self, request_id: RequestId) -> Result<(), SignError> {
-        self.client.clone().release(wire::ReleaseRequest { request_id: request_id.to_string() }).await.map_err(sign_error)?;
+        self.client
+            .clone()
+            .release(wire::ReleaseRequest { request_id: request_id.to_string() })
+            .await
+            .map_err(sign_error)?;
         Ok(())
     }
 
@@ -89,7 +93,11 @@ fn to_wire(request: SignRequest) -> wire::SignRequest {
             (signer, Payload::Eip712(wire::Eip712Document { document_json: document.to_string() }))
         }
         SignPayload::Document(SignDocument::Claim { signer, identity, topic, data }) => {
-            let claim = wire::ClaimAttestation { identity: identity.to_checksum(None), topic: topic.to_string(), data: data.to_string() };
+            let claim = wire::ClaimAttestation {
+                identity: identity.to_checksum(None),
+                topic: topic.to_string(),
+                data: data.to_string(),
+            };
             (signer, Payload::Claim(claim))
         }
     };
@@ -115,7 +123,9 @@ fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError>
             raw: bytes(&outcome.signed_transaction)?,
             tx_hash: outcome.tx_hash.parse().map_err(|_| malformed("tx_hash"))?,
         },
-        wire::SignStatus::Approved if !outcome.signature.is_empty() => SignOutcome::Signed(Signature(bytes(&outcome.signature)?)),
+        wire::SignStatus::Approved if !outcome.signature.is_empty() => {
+            SignOutcome::Signed(Signature(bytes(&outcome.signature)?))
+        }
         // The provider broadcasts by itself and has no bytes for us yet.
         wire::SignStatus::Approved => SignOutcome::Pending { detail: outcome.detail },
     })
@@ -134,11 +144,21 @@ fn sign_error(status: Status) -> SignError {
     let reason = info.as_ref().map(|info| info.reason.as_str()).unwrap_or_default();
     match (status.code(), reason) {
         (_, "WATERMARK_CONFLICT") => SignError::WatermarkConflict {
-            next_nonce: info.as_ref().and_then(|info| info.metadata.get("next_nonce")).and_then(|nonce| nonce.parse().ok()),
+            next_nonce: info
+                .as_ref()
+                .and_then(|info| info.metadata.get("next_nonce"))
+                .and_then(|nonce| nonce.parse().ok()),
         },
         (Code::NotFound, "" | "NOT_FOUND") => SignError::NotFound,
         // Only what the signer has decided is final. A missing reason is a proxy's, a crash's or a deadline's answer.
-        (Code::InvalidArgument | Code::PermissionDenied | Code::FailedPrecondition | Code::NotFound | Code::AlreadyExists, reason) if !reason.is_empty() => {
+        (
+            Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::NotFound
+            | Code::AlreadyExists,
+            reason,
+        ) if !reason.is_empty() => {
             let mut failure = Failure::new(reason, status.message());
             if let Some(info) = &info {
                 failure.metadata.extend(info.metadata.clone());

@@ -45,21 +45,25 @@ impl Store {
     /// Which of the hashes are ours.
     pub(crate) async fn our_hashes(&self, hashes: &[B256]) -> Result<Vec<B256>, StoreError> {
         let hashes: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.to_vec()).collect();
-        let ours: Vec<Vec<u8>> = sqlx::query_scalar("SELECT tx_hash FROM engine.attempts WHERE tx_hash = ANY($1) AND service = $2")
-            .bind(hashes)
-            .bind(self.service.as_str())
-            .fetch_all(&self.pool)
-            .await?;
+        let ours: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT tx_hash FROM engine.attempts WHERE tx_hash = ANY($1) AND service = $2")
+                .bind(hashes)
+                .bind(self.service.as_str())
+                .fetch_all(&self.pool)
+                .await?;
         ours.iter().map(|bytes| hash(bytes)).collect()
     }
 
     /// Records inclusions. What is recorded already for the same block changes nothing and is told nobody.
     pub(crate) async fn include(&self, inclusions: &[Inclusion]) -> Result<usize, StoreError> {
         let hashes: Vec<Vec<u8>> = inclusions.iter().map(|inclusion| inclusion.mined.tx_hash.to_vec()).collect();
-        let numbers: Vec<i64> = inclusions.iter().map(|inclusion| signed(inclusion.mined.block_number)).collect::<Result<_, _>>()?;
+        let numbers: Vec<i64> =
+            inclusions.iter().map(|inclusion| signed(inclusion.mined.block_number)).collect::<Result<_, _>>()?;
         let blocks: Vec<Vec<u8>> = inclusions.iter().map(|inclusion| inclusion.mined.block_hash.to_vec()).collect();
-        let receipts: Vec<serde_json::Value> =
-            inclusions.iter().map(|inclusion| serde_json::to_value(inclusion).map_err(StoreError::corrupt)).collect::<Result<_, _>>()?;
+        let receipts: Vec<serde_json::Value> = inclusions
+            .iter()
+            .map(|inclusion| serde_json::to_value(inclusion).map_err(StoreError::corrupt))
+            .collect::<Result<_, _>>()?;
         let mut commit = self.pool.begin().await?;
         let included: Vec<Uuid> = sqlx::query_scalar(
             "UPDATE engine.attempts a SET state = 'MINED', block_number = x.n, block_hash = x.b, receipt = x.r
@@ -144,7 +148,12 @@ impl Store {
     }
 
     /// Included attempts of blocks that are final.
-    pub(crate) async fn final_attempts(&self, chain_id: u64, blocks: &[B256], limit: i64) -> Result<Vec<FinalAttempt>, StoreError> {
+    pub(crate) async fn final_attempts(
+        &self,
+        chain_id: u64,
+        blocks: &[B256],
+        limit: i64,
+    ) -> Result<Vec<FinalAttempt>, StoreError> {
         let blocks: Vec<Vec<u8>> = blocks.iter().map(|hash| hash.to_vec()).collect();
         let rows = sqlx::query(
             "SELECT a.request_id, a.tenant, t.operation_id, a.transaction_id, a.kind, a.receipt, t.sender, t.target, t.value_wei::text AS value_wei, t.data
@@ -182,7 +191,11 @@ impl Store {
             .into_iter()
             .map(|Finished { attempt, reverted }| {
                 let (state, sub_status, failure) = match (attempt.is_cancel, reverted) {
-                    (true, _) => (TransactionState::Cancelled, "cancelled", Some(Failure::new("TRANSACTION_CANCELLED", "replaced by a cancel"))),
+                    (true, _) => (
+                        TransactionState::Cancelled,
+                        "cancelled",
+                        Some(Failure::new("TRANSACTION_CANCELLED", "replaced by a cancel")),
+                    ),
                     (false, Some(failure)) => (TransactionState::Failed, "reverted", Some(failure)),
                     (false, None) => (TransactionState::Completed, "", None),
                 };
@@ -201,7 +214,10 @@ impl Store {
             .collect();
         let mut commit = self.pool.begin().await?;
         self.settle(&mut commit, settled, &["CONFIRMING"]).await?;
-        sqlx::query("UPDATE engine.attempts SET state = 'DONE' WHERE request_id = ANY($1) AND state = 'MINED'").bind(ids).execute(&mut *commit).await?;
+        sqlx::query("UPDATE engine.attempts SET state = 'DONE' WHERE request_id = ANY($1) AND state = 'MINED'")
+            .bind(ids)
+            .execute(&mut *commit)
+            .await?;
         commit.commit().await?;
         Ok(())
     }

@@ -108,7 +108,12 @@ const ATTEMPT: &str = "SELECT a.*, t.operation_id, t.target, t.value_wei::text A
 
 impl Store {
     /// Takes or renews the leases of lanes that have work of this service.
-    pub(crate) async fn lease_lanes(&self, instance: &str, lease: Duration, limit: i64) -> Result<Vec<LaneId>, StoreError> {
+    pub(crate) async fn lease_lanes(
+        &self,
+        instance: &str,
+        lease: Duration,
+        limit: i64,
+    ) -> Result<Vec<LaneId>, StoreError> {
         let rows = sqlx::query(
             "UPDATE engine.lane_leases l SET holder = $2, expires_at = now() + make_interval(secs => $3)
              FROM (SELECT service, chain_id, sender FROM engine.lane_leases c
@@ -126,7 +131,9 @@ impl Store {
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(|row| Ok(LaneId { chain_id: unsigned(row.try_get(0)?)?, sender: address(row.try_get(1)?)? })).collect()
+        rows.iter()
+            .map(|row| Ok(LaneId { chain_id: unsigned(row.try_get(0)?)?, sender: address(row.try_get(1)?)? }))
+            .collect()
     }
 
     /// What is due on a lane.
@@ -201,12 +208,14 @@ impl Store {
 
     /// Requests of the lane that this database knows, from a nonce on.
     pub(crate) async fn known_requests(&self, lane: LaneId, from_nonce: u64) -> Result<Vec<RequestId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar("SELECT request_id FROM engine.attempts WHERE chain_id = $1 AND sender = $2 AND nonce >= $3")
-            .bind(signed(lane.chain_id)?)
-            .bind(lane.sender.as_slice())
-            .bind(signed(from_nonce)?)
-            .fetch_all(&self.pool)
-            .await?;
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT request_id FROM engine.attempts WHERE chain_id = $1 AND sender = $2 AND nonce >= $3",
+        )
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
+        .bind(signed(from_nonce)?)
+        .fetch_all(&self.pool)
+        .await?;
         Ok(ids.into_iter().map(RequestId).collect())
     }
 
@@ -214,11 +223,13 @@ impl Store {
     /// sent is looked at again at once.
     pub(crate) async fn reconcile_lane(&self, lane: LaneId, least_next_nonce: u64) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
-        let row = sqlx::query("SELECT tenant, next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE")
-            .bind(signed(lane.chain_id)?)
-            .bind(lane.sender.as_slice())
-            .fetch_one(&mut *commit)
-            .await?;
+        let row = sqlx::query(
+            "SELECT tenant, next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE",
+        )
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
+        .fetch_one(&mut *commit)
+        .await?;
         let stored: Option<i64> = row.try_get("next_nonce")?;
         let least = signed(least_next_nonce)?;
         if stored.is_none_or(|stored| stored < least) {
@@ -231,7 +242,15 @@ impl Store {
             if let Some(stored) = stored {
                 crate::metric_definitions::used_outside();
                 let body = json!({"stored_next_nonce": stored, "chain_next_nonce": least});
-                leaf(&mut commit, row.try_get("tenant")?, "lane.resync", self.service.as_str(), &lane.to_string(), body).await?;
+                leaf(
+                    &mut commit,
+                    row.try_get("tenant")?,
+                    "lane.resync",
+                    self.service.as_str(),
+                    &lane.to_string(),
+                    body,
+                )
+                .await?;
             }
         }
         sqlx::query("UPDATE engine.attempts SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ('SIGNING', 'SIGNED', 'SENT')")
@@ -247,11 +266,13 @@ impl Store {
     /// Binds nonces and writes the attempts in one commit. What is no longer queued is left out.
     pub(crate) async fn bind(&self, lane: LaneId, bindings: Vec<Binding>) -> Result<usize, StoreError> {
         let mut commit = self.pool.begin().await?;
-        let next: Option<i64> = sqlx::query_scalar("SELECT next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE")
-            .bind(signed(lane.chain_id)?)
-            .bind(lane.sender.as_slice())
-            .fetch_one(&mut *commit)
-            .await?;
+        let next: Option<i64> = sqlx::query_scalar(
+            "SELECT next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE",
+        )
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
+        .fetch_one(&mut *commit)
+        .await?;
         let Some(next) = next else { return Ok(0) };
         // The next statement, not the same one: its snapshot is younger than the lane's lock.
         let ids: Vec<Uuid> = bindings.iter().map(|binding| binding.transaction.id.0).collect();
@@ -262,7 +283,8 @@ impl Store {
         .bind(&ids)
         .fetch_all(&mut *commit)
         .await?;
-        let bound: Vec<&Binding> = bindings.iter().filter(|binding| queued.contains(&binding.transaction.id.0)).collect();
+        let bound: Vec<&Binding> =
+            bindings.iter().filter(|binding| queued.contains(&binding.transaction.id.0)).collect();
         if bound.is_empty() {
             return Ok(0);
         }
@@ -280,7 +302,9 @@ impl Store {
         .await?
         .rows_affected();
         if taken != ids.len() as u64 {
-            return Err(StoreError::corrupt(format!("lane {lane}: a nonce from {next} on belongs to another transaction")));
+            return Err(StoreError::corrupt(format!(
+                "lane {lane}: a nonce from {next} on belongs to another transaction"
+            )));
         }
         let mut attempts = Vec::with_capacity(bound.len());
         let earlier: Vec<(Uuid, i32)> =
@@ -289,7 +313,8 @@ impl Store {
                 .fetch_all(&mut *commit)
                 .await?;
         for binding in &bound {
-            let number = earlier.iter().find(|(id, _)| *id == binding.transaction.id.0).map_or(1, |(_, number)| number + 1);
+            let number =
+                earlier.iter().find(|(id, _)| *id == binding.transaction.id.0).map_or(1, |(_, number)| number + 1);
             attempts.push((&binding.transaction, number, AttemptKind::Call, None, binding.gas_limit, binding.fees));
         }
         insert_attempts(&mut commit, self.service.as_str(), lane, &nonces, &attempts).await?;
@@ -362,7 +387,15 @@ impl Store {
     }
 
     /// Puts an attempt off, with the reason in the history of its transaction. `held`: the provider has not decided.
-    pub(crate) async fn defer_attempt(&self, attempt: &Attempt, pause: Duration, action: &str, sub_status: &str, error: &str, held: bool) -> Result<(), StoreError> {
+    pub(crate) async fn defer_attempt(
+        &self,
+        attempt: &Attempt,
+        pause: Duration,
+        action: &str,
+        sub_status: &str,
+        error: &str,
+        held: bool,
+    ) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
         sqlx::query("UPDATE engine.attempts SET tries = tries + 1, due_at = now() + make_interval(secs => $2), held = held OR $3 WHERE request_id = $1")
             .bind(attempt.request_id.0)
@@ -391,7 +424,14 @@ impl Store {
     }
 
     /// Puts queued transactions off, with the reason in their history.
-    pub(crate) async fn defer_queued(&self, ids: &[TransactionId], pause: Duration, action: &str, sub_status: &str, error: &str) -> Result<(), StoreError> {
+    pub(crate) async fn defer_queued(
+        &self,
+        ids: &[TransactionId],
+        pause: Duration,
+        action: &str,
+        sub_status: &str,
+        error: &str,
+    ) -> Result<(), StoreError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         sqlx::query(
             "UPDATE engine.transactions SET state = 'PREPARING', sub_status = $3, tries = tries + 1, due_at = now() + make_interval(secs => $2),
@@ -410,22 +450,40 @@ impl Store {
     /// Ends transactions that have no nonce.
     pub(crate) async fn refuse_queued(&self, refusals: Vec<Refusal>) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
-        self.settle(&mut commit, refusals.into_iter().map(|refusal| (refusal, None)).collect(), &["QUEUED", "PREPARING"]).await?;
+        self.settle(
+            &mut commit,
+            refusals.into_iter().map(|refusal| (refusal, None)).collect(),
+            &["QUEUED", "PREPARING"],
+        )
+        .await?;
         commit.commit().await?;
         Ok(())
     }
 
     /// Ends transactions whose attempts are refused for good. Nonces at the top of the lane are given back, the others are
     /// filled by a zero-value self-transfer. `sealed`: signed bytes exist, so the nonce can only be filled.
-    pub(crate) async fn refuse_attempts(&self, lane: LaneId, refused: Vec<(Attempt, Refusal)>, sealed: bool, fill_fees: Fees) -> Result<(), StoreError> {
+    pub(crate) async fn refuse_attempts(
+        &self,
+        lane: LaneId,
+        refused: Vec<(Attempt, Refusal)>,
+        sealed: bool,
+        fill_fees: Fees,
+    ) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
         let (attempts, refusals): (Vec<_>, Vec<_>) = refused.into_iter().unzip();
-        self.settle(&mut commit, refusals.into_iter().map(|refusal| (refusal, None)).collect(), &["SIGNING", "BROADCASTING"]).await?;
-        let mut next: i64 = sqlx::query_scalar("SELECT next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE")
-            .bind(signed(lane.chain_id)?)
-            .bind(lane.sender.as_slice())
-            .fetch_one(&mut *commit)
-            .await?;
+        self.settle(
+            &mut commit,
+            refusals.into_iter().map(|refusal| (refusal, None)).collect(),
+            &["SIGNING", "BROADCASTING"],
+        )
+        .await?;
+        let mut next: i64 = sqlx::query_scalar(
+            "SELECT next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE",
+        )
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
+        .fetch_one(&mut *commit)
+        .await?;
         let ids: Vec<Uuid> = attempts.iter().map(|attempt| attempt.request_id.0).collect();
         sqlx::query("UPDATE engine.attempts SET state = CASE WHEN raw IS NULL THEN 'REFUSED' ELSE 'SEALED' END, release_pending = raw IS NULL, due_at = '-infinity' WHERE request_id = ANY($1)")
             .bind(&ids)
@@ -437,12 +495,14 @@ impl Store {
         for attempt in by_nonce {
             let nonce = signed(attempt.nonce)?;
             if !sealed && attempt.kind == AttemptKind::Call && nonce == next - 1 {
-                sqlx::query("UPDATE engine.nonces SET released = true WHERE chain_id = $1 AND sender = $2 AND nonce = $3")
-                    .bind(signed(lane.chain_id)?)
-                    .bind(lane.sender.as_slice())
-                    .bind(nonce)
-                    .execute(&mut *commit)
-                    .await?;
+                sqlx::query(
+                    "UPDATE engine.nonces SET released = true WHERE chain_id = $1 AND sender = $2 AND nonce = $3",
+                )
+                .bind(signed(lane.chain_id)?)
+                .bind(lane.sender.as_slice())
+                .bind(nonce)
+                .execute(&mut *commit)
+                .await?;
                 next -= 1;
             } else {
                 fill.push(attempt);
@@ -456,7 +516,15 @@ impl Store {
             .await?;
         for attempt in &attempts {
             let body = json!({"nonce": attempt.nonce, "request_id": attempt.request_id, "filled": fill.iter().any(|one| one.nonce == attempt.nonce)});
-            leaf(&mut commit, &attempt.transaction.tenant, "transaction.refused", self.service.as_str(), &attempt.transaction.id.to_string(), body).await?;
+            leaf(
+                &mut commit,
+                &attempt.transaction.tenant,
+                "transaction.refused",
+                self.service.as_str(),
+                &attempt.transaction.id.to_string(),
+                body,
+            )
+            .await?;
         }
         for attempt in fill {
             let new = NewAttempt { of: attempt, kind: AttemptKind::Cancel, gas_limit: 21_000, fees: fill_fees };
@@ -469,10 +537,12 @@ impl Store {
     /// Writes a further attempt; the earlier one is no longer sent, but stays watched.
     pub(crate) async fn replace(&self, lane: LaneId, new: &NewAttempt<'_>) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
-        sqlx::query("UPDATE engine.attempts SET state = 'SUPERSEDED' WHERE request_id = $1 AND state IN ('SIGNED', 'SENT')")
-            .bind(new.of.request_id.0)
-            .execute(&mut *commit)
-            .await?;
+        sqlx::query(
+            "UPDATE engine.attempts SET state = 'SUPERSEDED' WHERE request_id = $1 AND state IN ('SIGNED', 'SENT')",
+        )
+        .bind(new.of.request_id.0)
+        .execute(&mut *commit)
+        .await?;
         add_attempt(&mut commit, self.service.as_str(), lane, new).await?;
         sqlx::query("UPDATE engine.transactions SET sub_status = 'replacing', history = engine.note(history, 'replace', ''), updated_at = now() WHERE transaction_id = $1 AND state = 'BROADCASTING'")
             .bind(new.of.transaction.id.0)
@@ -483,7 +553,12 @@ impl Store {
     }
 
     /// A replacement was refused: the attempt that it would have replaced goes on.
-    pub(crate) async fn drop_replacement(&self, refused: &Attempt, pause: Duration, error: &str) -> Result<(), StoreError> {
+    pub(crate) async fn drop_replacement(
+        &self,
+        refused: &Attempt,
+        pause: Duration,
+        error: &str,
+    ) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
         sqlx::query("UPDATE engine.attempts SET state = 'REFUSED', release_pending = true, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
             .bind(refused.request_id.0)
@@ -521,7 +596,15 @@ impl Store {
         .execute(&mut *commit)
         .await?;
         let body = json!({"nonce": attempt.nonce, "lane": lane.to_string()});
-        leaf(&mut commit, &attempt.transaction.tenant, "lane.nonce_used_outside", self.service.as_str(), &attempt.transaction.id.to_string(), body).await?;
+        leaf(
+            &mut commit,
+            &attempt.transaction.tenant,
+            "lane.nonce_used_outside",
+            self.service.as_str(),
+            &attempt.transaction.id.to_string(),
+            body,
+        )
+        .await?;
         commit.commit().await?;
         crate::metric_definitions::used_outside();
         Ok(())
@@ -529,13 +612,21 @@ impl Store {
 
     /// The signer has freed the watermark, or never held one.
     pub(crate) async fn released(&self, id: RequestId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE engine.attempts SET release_pending = false WHERE request_id = $1").bind(id.0).execute(&self.pool).await?;
+        sqlx::query("UPDATE engine.attempts SET release_pending = false WHERE request_id = $1")
+            .bind(id.0)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
     /// Ends transactions: locks and wakes their operations first, whatever their state, then steps, transactions, outbox.
     /// Only transactions in one of `from` change, so that nothing is told twice.
-    pub(crate) async fn settle(&self, commit: &mut PgConnection, settled: Vec<(Refusal, Option<StepOutcome>)>, from: &[&str]) -> Result<(), StoreError> {
+    pub(crate) async fn settle(
+        &self,
+        commit: &mut PgConnection,
+        settled: Vec<(Refusal, Option<StepOutcome>)>,
+        from: &[&str],
+    ) -> Result<(), StoreError> {
         if settled.is_empty() {
             return Ok(());
         }
@@ -593,7 +684,13 @@ impl Store {
                 "error": row.try_get::<Option<serde_json::Value>, _>("error")?,
             });
             let (tenant, operation): (String, Uuid) = (row.try_get("tenant")?, row.try_get("operation_id")?);
-            events.push(Event::transaction("engine.transaction.final", &tenant, operation, row.try_get("transaction_id")?, body));
+            events.push(Event::transaction(
+                "engine.transaction.final",
+                &tenant,
+                operation,
+                row.try_get("transaction_id")?,
+                body,
+            ));
         }
         for state in TransactionState::ALL {
             let count = states.iter().filter(|text| **text == state.as_str()).count();
@@ -605,17 +702,33 @@ impl Store {
     }
 }
 
-pub(super) fn pending_events(rows: &[PgRow], state: TransactionState, sub_status: &str) -> Result<Vec<Event>, StoreError> {
+pub(super) fn pending_events(
+    rows: &[PgRow],
+    state: TransactionState,
+    sub_status: &str,
+) -> Result<Vec<Event>, StoreError> {
     rows.iter()
         .map(|row| {
-            let body = json!({"state": state, "sub_status": sub_status, "nonce": row.try_get::<Option<i64>, _>("nonce")?});
+            let body =
+                json!({"state": state, "sub_status": sub_status, "nonce": row.try_get::<Option<i64>, _>("nonce")?});
             let (tenant, operation): (String, Uuid) = (row.try_get("tenant")?, row.try_get("operation_id")?);
-            Ok(Event::transaction("engine.transaction.pending", &tenant, operation, row.try_get("transaction_id")?, body))
+            Ok(Event::transaction(
+                "engine.transaction.pending",
+                &tenant,
+                operation,
+                row.try_get("transaction_id")?,
+                body,
+            ))
         })
         .collect()
 }
 
-async fn add_attempt(commit: &mut PgConnection, service: &str, lane: LaneId, new: &NewAttempt<'_>) -> Result<(), StoreError> {
+async fn add_attempt(
+    commit: &mut PgConnection,
+    service: &str,
+    lane: LaneId,
+    new: &NewAttempt<'_>,
+) -> Result<(), StoreError> {
     let last: i32 = sqlx::query_scalar("SELECT max(attempt) FROM engine.attempts WHERE transaction_id = $1")
         .bind(new.of.transaction.id.0)
         .fetch_one(&mut *commit)
@@ -626,7 +739,13 @@ async fn add_attempt(commit: &mut PgConnection, service: &str, lane: LaneId, new
 
 type AttemptRow<'a> = (&'a QueuedTransaction, i32, AttemptKind, Option<RequestId>, u64, Fees);
 
-async fn insert_attempts(commit: &mut PgConnection, service: &str, lane: LaneId, nonces: &[i64], rows: &[AttemptRow<'_>]) -> Result<(), StoreError> {
+async fn insert_attempts(
+    commit: &mut PgConnection,
+    service: &str,
+    lane: LaneId,
+    nonces: &[i64],
+    rows: &[AttemptRow<'_>],
+) -> Result<(), StoreError> {
     let (mut tenants, mut ids, mut numbers, mut kinds, mut requests) = (vec![], vec![], vec![], vec![], vec![]);
     let (mut replaces, mut gas, mut fees) = (vec![], vec![], vec![]);
     for (transaction, number, kind, replaced, gas_limit, price) in rows {
@@ -665,7 +784,9 @@ async fn insert_attempts(commit: &mut PgConnection, service: &str, lane: LaneId,
 /// Prices as decimal strings: JSON numbers are too small for wei.
 fn fees_json(fees: &Fees) -> serde_json::Value {
     match fees {
-        Fees::Eip1559 { max_fee_wei, priority_fee_wei } => json!({"max_fee_wei": max_fee_wei.to_string(), "priority_fee_wei": priority_fee_wei.to_string()}),
+        Fees::Eip1559 { max_fee_wei, priority_fee_wei } => {
+            json!({"max_fee_wei": max_fee_wei.to_string(), "priority_fee_wei": priority_fee_wei.to_string()})
+        }
         Fees::Legacy { gas_price_wei } => json!({"gas_price_wei": gas_price_wei.to_string()}),
     }
 }

@@ -41,11 +41,17 @@ struct Change {
 }
 
 /// Writes a service's own rows in the accept commit.
-pub type AcceptHook = Box<dyn for<'c> FnOnce(&'c mut PgConnection, OperationId) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send>;
+pub type AcceptHook =
+    Box<dyn for<'c> FnOnce(&'c mut PgConnection, OperationId) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send>;
 
 impl Store {
     /// One commit: idempotency, operation, first steps and intents, the service's own rows, audit leaf, outbox.
-    pub(crate) async fn admit(&self, new: NewOperation, decision: Decision, hook: Option<AcceptHook>) -> Result<Admitted, AdmitError> {
+    pub(crate) async fn admit(
+        &self,
+        new: NewOperation,
+        decision: Decision,
+        hook: Option<AcceptHook>,
+    ) -> Result<Admitted, AdmitError> {
         let mut commit = self.pool.begin().await?;
         let inserted = sqlx::query(
             "INSERT INTO engine.idempotency (tenant, principal, method, key, command_hash, operation_id) VALUES ($1, $2, $3, $4, $5, $6)
@@ -72,7 +78,10 @@ impl Store {
             return if stored_hash == new.command_hash {
                 Ok(Admitted { id: OperationId(stored.try_get(1)?), replayed: true })
             } else {
-                Err(AdmitError::KeyReused { stored_hash: hex::encode(stored_hash), given_hash: hex::encode(new.command_hash) })
+                Err(AdmitError::KeyReused {
+                    stored_hash: hex::encode(stored_hash),
+                    given_hash: hex::encode(new.command_hash),
+                })
             };
         }
         sqlx::query(
@@ -90,13 +99,21 @@ impl Store {
         .execute(&mut *commit)
         .await?;
         let change = Change { tenant: new.tenant.to_string(), id: new.id, first_position: 0, decision };
-        if let Some((_, lane)) = self.claim_lanes(&mut commit, std::slice::from_ref(&change)).await?.into_iter().next() {
+        if let Some((_, lane)) = self.claim_lanes(&mut commit, std::slice::from_ref(&change)).await?.into_iter().next()
+        {
             return Err(AdmitError::LaneOfOtherTenant(lane));
         }
         self.apply(&mut commit, vec![change]).await?;
         let body = json!({"kind": new.kind, "method": new.method, "command_hash": hex::encode(new.command_hash)});
-        leaf(&mut commit, new.tenant.as_str(), "operation.accept", &new.principal, &new.id.to_string(), body.clone()).await?;
-        let accepted = Event { tenant: new.tenant.to_string(), topic: "engine.operation.pending", subject: new.id.0, operation_id: new.id.0, body };
+        leaf(&mut commit, new.tenant.as_str(), "operation.accept", &new.principal, &new.id.to_string(), body.clone())
+            .await?;
+        let accepted = Event {
+            tenant: new.tenant.to_string(),
+            topic: "engine.operation.pending",
+            subject: new.id.0,
+            operation_id: new.id.0,
+            body,
+        };
         emit(&mut commit, vec![accepted]).await?;
         if let Some(hook) = hook {
             hook(&mut commit, new.id).await?;
@@ -106,7 +123,12 @@ impl Store {
     }
 
     /// Asks the flows of operations that were woken. Returns how many, and the lanes that got work.
-    pub(crate) async fn drive(&self, flows: &Flows, chains: &BTreeSet<u64>, limit: i64) -> Result<(usize, BTreeSet<LaneId>), StoreError> {
+    pub(crate) async fn drive(
+        &self,
+        flows: &Flows,
+        chains: &BTreeSet<u64>,
+        limit: i64,
+    ) -> Result<(usize, BTreeSet<LaneId>), StoreError> {
         let mut commit = self.pool.begin().await?;
         let operations = sqlx::query(
             "SELECT tenant, operation_id, kind, version, order_json, cancel_requested FROM engine.operations
@@ -154,8 +176,13 @@ impl Store {
         }
         for (tenant, lane) in self.claim_lanes(&mut commit, &changes).await? {
             let failure = Failure::new("LANE_OF_OTHER_TENANT", format!("lane {lane} belongs to another tenant"));
-            let touches = |change: &Change| change.tenant == tenant && calls(&change.decision).any(|(_, call)| call.lane() == lane);
-            changes.iter_mut().filter(|change| touches(change)).for_each(|change| change.decision = refused(failure.clone()));
+            let touches = |change: &Change| {
+                change.tenant == tenant && calls(&change.decision).any(|(_, call)| call.lane() == lane)
+            };
+            changes
+                .iter_mut()
+                .filter(|change| touches(change))
+                .for_each(|change| change.decision = refused(failure.clone()));
         }
         let lanes = changes.iter().flat_map(|change| calls(&change.decision).map(|(_, call)| call.lane())).collect();
         let count = changes.len();
@@ -165,9 +192,15 @@ impl Store {
     }
 
     /// Makes sure that the lanes of the calls exist; returns those that belong to another tenant.
-    async fn claim_lanes(&self, commit: &mut PgConnection, changes: &[Change]) -> Result<Vec<(String, LaneId)>, StoreError> {
-        let wanted: BTreeSet<(&str, LaneId)> =
-            changes.iter().flat_map(|change| calls(&change.decision).map(|(_, call)| (change.tenant.as_str(), call.lane()))).collect();
+    async fn claim_lanes(
+        &self,
+        commit: &mut PgConnection,
+        changes: &[Change],
+    ) -> Result<Vec<(String, LaneId)>, StoreError> {
+        let wanted: BTreeSet<(&str, LaneId)> = changes
+            .iter()
+            .flat_map(|change| calls(&change.decision).map(|(_, call)| (change.tenant.as_str(), call.lane())))
+            .collect();
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -204,7 +237,10 @@ impl Store {
         foreign
             .iter()
             .map(|row| {
-                let lane = LaneId { chain_id: super::unsigned(row.try_get(1)?)?, sender: super::address(row.try_get::<&[u8], _>(2)?)? };
+                let lane = LaneId {
+                    chain_id: super::unsigned(row.try_get(1)?)?,
+                    sender: super::address(row.try_get::<&[u8], _>(2)?)?,
+                };
                 Ok((row.try_get(0)?, lane))
             })
             .collect()
@@ -274,7 +310,8 @@ impl StepRows {
         self.names.push(name.to_owned());
         self.positions.push(position);
         self.inputs.push(serde_json::to_value(input).map_err(StoreError::corrupt)?);
-        self.requests.push(matches!(input, StepInput::Signature { .. }).then(|| StepInput::request_id(change.id, name).0));
+        self.requests
+            .push(matches!(input, StepInput::Signature { .. }).then(|| StepInput::request_id(change.id, name).0));
         Ok(())
     }
 
@@ -421,7 +458,8 @@ impl OperationRows {
         .bind(&self.broken)
         .execute(&mut *commit)
         .await?;
-        let ended: Vec<Uuid> = self.ids.iter().zip(&self.states).filter(|(_, state)| **state != "RUNNING").map(|(id, _)| *id).collect();
+        let ended: Vec<Uuid> =
+            self.ids.iter().zip(&self.states).filter(|(_, state)| **state != "RUNNING").map(|(id, _)| *id).collect();
         if !ended.is_empty() {
             // What an ended flow no longer waits for is withdrawn, as far as it has no nonce.
             sqlx::query(

@@ -16,7 +16,13 @@ pub(crate) struct Event {
 // === impl Event ===
 
 impl Event {
-    pub(crate) fn transaction(topic: &'static str, tenant: &str, operation_id: Uuid, transaction_id: Uuid, body: serde_json::Value) -> Self {
+    pub(crate) fn transaction(
+        topic: &'static str,
+        tenant: &str,
+        operation_id: Uuid,
+        transaction_id: Uuid,
+        body: serde_json::Value,
+    ) -> Self {
         Self { tenant: tenant.to_owned(), topic, subject: transaction_id, operation_id, body }
     }
 }

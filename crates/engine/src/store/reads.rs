@@ -6,8 +6,8 @@ use crate::{
     error::StoreError,
     flow::{Failure, StepOutcome},
     model::{
-        ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent, TenantId, TransactionId,
-        TransactionView,
+        ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent,
+        TenantId, TransactionId, TransactionView,
     },
 };
 use serde_json::json;
@@ -21,7 +21,11 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
-    pub(crate) async fn operation(&self, tenant: &TenantId, id: OperationId) -> Result<Option<OperationView>, StoreError> {
+    pub(crate) async fn operation(
+        &self,
+        tenant: &TenantId,
+        id: OperationId,
+    ) -> Result<Option<OperationView>, StoreError> {
         let row = sqlx::query("SELECT * FROM engine.operations WHERE tenant = $1 AND operation_id = $2")
             .bind(tenant.as_str())
             .bind(id.0)
@@ -70,14 +74,21 @@ impl Reads {
     }
 
     /// Withdraws what has no nonce. Returns whether anything was withdrawn.
-    pub(crate) async fn cancel(&self, tenant: &TenantId, id: OperationId, actor: &str, reason: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn cancel(
+        &self,
+        tenant: &TenantId,
+        id: OperationId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
         let mut commit = self.pool.begin().await?;
-        let state: Option<String> =
-            sqlx::query_scalar("SELECT state FROM engine.operations WHERE tenant = $1 AND operation_id = $2 FOR NO KEY UPDATE")
-                .bind(tenant.as_str())
-                .bind(id.0)
-                .fetch_optional(&mut *commit)
-                .await?;
+        let state: Option<String> = sqlx::query_scalar(
+            "SELECT state FROM engine.operations WHERE tenant = $1 AND operation_id = $2 FOR NO KEY UPDATE",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_optional(&mut *commit)
+        .await?;
         if state.as_deref() != Some("RUNNING") {
             return Ok(false);
         }
@@ -131,7 +142,12 @@ impl Reads {
         Ok(true)
     }
 
-    pub(crate) async fn events(&self, tenant: Option<&TenantId>, after: OutboxCursor, limit: u32) -> Result<Vec<OutboxEvent>, StoreError> {
+    pub(crate) async fn events(
+        &self,
+        tenant: Option<&TenantId>,
+        after: OutboxCursor,
+        limit: u32,
+    ) -> Result<Vec<OutboxEvent>, StoreError> {
         // Below the oldest running transaction everything is decided: nothing can still commit in front of what is read here.
         let rows = sqlx::query(
             "SELECT sequence, xid::text AS xid, tenant, topic, subject, operation_id, body, created_at FROM engine.outbox
@@ -148,7 +164,10 @@ impl Reads {
             .map(|row| {
                 let xid: String = row.try_get("xid")?;
                 Ok(OutboxEvent {
-                    cursor: OutboxCursor { xid: xid.parse().map_err(StoreError::corrupt)?, sequence: row.try_get("sequence")? },
+                    cursor: OutboxCursor {
+                        xid: xid.parse().map_err(StoreError::corrupt)?,
+                        sequence: row.try_get("sequence")?,
+                    },
                     tenant: TenantId::new(row.try_get::<String, _>("tenant")?),
                     topic: row.try_get("topic")?,
                     subject: row.try_get("subject")?,
@@ -176,17 +195,20 @@ impl Reads {
         .await?;
         let leaves = rows.iter().map(audit_leaf).collect::<Result<Vec<_>, _>>()?;
         let mut tips: std::collections::HashMap<String, (i64, [u8; 32])> = std::collections::HashMap::new();
-        let (mut tenants, mut positions, mut sequences, mut previous_hashes, mut hashes) = (vec![], vec![], vec![], vec![], vec![]);
+        let (mut tenants, mut positions, mut sequences, mut previous_hashes, mut hashes) =
+            (vec![], vec![], vec![], vec![], vec![]);
         for leaf in leaves {
             let (position, previous) = match tips.get(&leaf.tenant) {
                 Some(tip) => *tip,
-                None => sqlx::query("SELECT position, hash FROM engine.audit_chain WHERE tenant = $1 ORDER BY position DESC LIMIT 1")
-                    .bind(&leaf.tenant)
-                    .fetch_optional(&mut *commit)
-                    .await?
-                    .map(|row| Ok::<_, StoreError>((row.try_get(0)?, fixed(row.try_get::<&[u8], _>(1)?)?)))
-                    .transpose()?
-                    .unwrap_or((0, audit::GENESIS)),
+                None => sqlx::query(
+                    "SELECT position, hash FROM engine.audit_chain WHERE tenant = $1 ORDER BY position DESC LIMIT 1",
+                )
+                .bind(&leaf.tenant)
+                .fetch_optional(&mut *commit)
+                .await?
+                .map(|row| Ok::<_, StoreError>((row.try_get(0)?, fixed(row.try_get::<&[u8], _>(1)?)?)))
+                .transpose()?
+                .unwrap_or((0, audit::GENESIS)),
             };
             let next = audit::chain_hash(&previous, &leaf);
             tips.insert(leaf.tenant.clone(), (position + 1, next));
@@ -282,4 +304,3 @@ fn transaction(row: &PgRow) -> Result<TransactionView, StoreError> {
         history: row.try_get::<Json<Vec<ActionView>>, _>("history")?.0,
     })
 }
-

@@ -22,7 +22,11 @@ pub(crate) struct PendingSignature {
 
 impl Store {
     /// Takes documents that are due; each comes up again after `again_after`, unless it was settled.
-    pub(crate) async fn claim_signatures(&self, limit: i64, again_after: Duration) -> Result<Vec<PendingSignature>, StoreError> {
+    pub(crate) async fn claim_signatures(
+        &self,
+        limit: i64,
+        again_after: Duration,
+    ) -> Result<Vec<PendingSignature>, StoreError> {
         let rows = sqlx::query(
             "UPDATE engine.steps s SET tries = s.tries + 1, due_at = now() + make_interval(secs => $3)
              FROM (SELECT tenant, operation_id, name FROM engine.steps WHERE service = $1 AND due_at <= now()
@@ -38,7 +42,9 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let Json(input): Json<StepInput> = row.try_get("input")?;
-                let StepInput::Signature { document } = input else { return Err(StoreError::corrupt("a step to sign without a document")) };
+                let StepInput::Signature { document } = input else {
+                    return Err(StoreError::corrupt("a step to sign without a document"));
+                };
                 Ok(PendingSignature {
                     tenant: TenantId::new(row.try_get::<String, _>("tenant")?),
                     operation_id: row.try_get("operation_id")?,
@@ -52,7 +58,11 @@ impl Store {
     }
 
     /// Settles a signature step and wakes its flow. The operation is locked first, whatever its state, or a wake-up is lost.
-    pub(crate) async fn settle_signature(&self, pending: &PendingSignature, outcome: StepOutcome) -> Result<(), StoreError> {
+    pub(crate) async fn settle_signature(
+        &self,
+        pending: &PendingSignature,
+        outcome: StepOutcome,
+    ) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
         sqlx::query("UPDATE engine.operations SET wake = (state = 'RUNNING'), updated_at = now() WHERE tenant = $1 AND operation_id = $2")
             .bind(pending.tenant.as_str())

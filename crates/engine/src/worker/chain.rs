@@ -11,7 +11,9 @@ use crate::{
     store::{self, FinalAttempt, Finished, Inclusion},
 };
 use alloy::primitives::B256;
-use dalp_chain::{BlockHeader, BlockId, BlockNumberOrTag, CallError, ChainError, Finality, Receipt, TransactionRequest, Upstreams};
+use dalp_chain::{
+    BlockHeader, BlockId, BlockNumberOrTag, CallError, ChainError, Finality, Receipt, TransactionRequest, Upstreams,
+};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -42,15 +44,23 @@ pub(super) async fn confirm(shared: Arc<Shared>, chain_id: u64, upstreams: Upstr
     }
 }
 
-async fn turn(shared: &Shared, chain_id: u64, upstreams: &Upstreams, seen: &mut BTreeMap<u64, B256>) -> Result<(), TurnError> {
+async fn turn(
+    shared: &Shared,
+    chain_id: u64,
+    upstreams: &Upstreams,
+    seen: &mut BTreeMap<u64, B256>,
+) -> Result<(), TurnError> {
     let Some(head) = upstreams.block(BlockNumberOrTag::Latest).await? else { return Ok(()) };
     if seen.get(&head.number) != Some(&head.hash) {
         let from = match seen.last_key_value() {
             Some((last, _)) if *last < head.number && head.number - last <= BLOCKS_AT_ONCE => last + 1,
             _ => head.number,
         };
-        let headers = if from == head.number { vec![head.clone()] } else { upstreams.blocks(from..=head.number).await? };
-        let linked = headers.first().is_none_or(|first| first.number == 0 || seen.get(&(first.number - 1)).is_none_or(|hash| *hash == first.parent_hash));
+        let headers =
+            if from == head.number { vec![head.clone()] } else { upstreams.blocks(from..=head.number).await? };
+        let linked = headers.first().is_none_or(|first| {
+            first.number == 0 || seen.get(&(first.number - 1)).is_none_or(|hash| *hash == first.parent_hash)
+        });
         let jumped = !seen.is_empty() && from == head.number && !seen.contains_key(&head.number.saturating_sub(1));
         if !linked || jumped || seen.get(&head.number).is_some() {
             // Another branch: everything included below the head is compared with it, and the blocks of the new branch are read.
@@ -70,14 +80,27 @@ async fn turn(shared: &Shared, chain_id: u64, upstreams: &Upstreams, seen: &mut 
 }
 
 /// Reads the receipts of blocks that hold transactions of ours: one request per block.
-async fn take_blocks(shared: &Shared, upstreams: &Upstreams, headers: &[BlockHeader], seen: &mut BTreeMap<u64, B256>) -> Result<(), TurnError> {
+async fn take_blocks(
+    shared: &Shared,
+    upstreams: &Upstreams,
+    headers: &[BlockHeader],
+    seen: &mut BTreeMap<u64, B256>,
+) -> Result<(), TurnError> {
     let hashes: Vec<B256> = headers.iter().flat_map(|header| header.transactions.iter().copied()).collect();
-    let ours = if hashes.is_empty() { Vec::new() } else { store::retry("find our transactions", || shared.store.our_hashes(&hashes)).await? };
+    let ours = if hashes.is_empty() {
+        Vec::new()
+    } else {
+        store::retry("find our transactions", || shared.store.our_hashes(&hashes)).await?
+    };
     for header in headers {
         if header.transactions.iter().any(|hash| ours.contains(hash)) {
             // Gone in the meantime: the next turn sees the new branch.
             let Some(receipts) = upstreams.block_receipts(BlockId::hash(header.hash)).await? else { return Ok(()) };
-            let inclusions: Vec<Inclusion> = receipts.into_iter().filter(|receipt| ours.contains(&receipt.transaction_hash)).map(inclusion).collect();
+            let inclusions: Vec<Inclusion> = receipts
+                .into_iter()
+                .filter(|receipt| ours.contains(&receipt.transaction_hash))
+                .map(inclusion)
+                .collect();
             include(shared, &inclusions).await?;
         }
         seen.insert(header.number, header.hash);
@@ -145,21 +168,28 @@ async fn finalise(shared: &Shared, chain_id: u64, upstreams: &Upstreams, head: u
         rule @ Finality::Depth(_) => rule.final_height(head, None),
         Finality::FinalizedTag => upstreams.final_height().await?,
     };
-    let Some(final_height) = final_height.filter(|height| mined.iter().any(|(number, _)| number <= height)) else { return Ok(()) };
+    let Some(final_height) = final_height.filter(|height| mined.iter().any(|(number, _)| number <= height)) else {
+        return Ok(());
+    };
     let stand = verify(shared, chain_id, upstreams, final_height).await?;
     if stand.is_empty() {
         return Ok(());
     }
     loop {
         let started = Instant::now();
-        let attempts = store::retry("final attempts", || shared.store.final_attempts(chain_id, &stand, FINAL_AT_ONCE)).await?;
+        let attempts =
+            store::retry("final attempts", || shared.store.final_attempts(chain_id, &stand, FINAL_AT_ONCE)).await?;
         let count = attempts.len();
         if count == 0 {
             return Ok(());
         }
         let mut finished = Vec::with_capacity(count);
         for attempt in attempts {
-            let reverted = if attempt.inclusion.succeeded { None } else { Some(revert_reason(shared, upstreams, &attempt).await?) };
+            let reverted = if attempt.inclusion.succeeded {
+                None
+            } else {
+                Some(revert_reason(shared, upstreams, &attempt).await?)
+            };
             finished.push(Finished { attempt, reverted });
         }
         // Not retried here: the next turn reads the same rows again.
@@ -178,12 +208,17 @@ async fn revert_reason(shared: &Shared, upstreams: &Upstreams, attempt: &FinalAt
     let failure = match &attempt.inclusion.revert_data {
         Some(data) if !data.is_empty() => shared.decoder.decode_revert(data),
         _ => {
-            let mut call = TransactionRequest::default().from(attempt.sender).value(attempt.value_wei).input(attempt.data.clone().into());
+            let mut call = TransactionRequest::default()
+                .from(attempt.sender)
+                .value(attempt.value_wei)
+                .input(attempt.data.clone().into());
             call.to = attempt.target.map(Into::into);
             match upstreams.call(&call, BlockId::number(mined.block_number)).await {
                 Err(CallError::Revert(data)) => shared.decoder.decode_revert(&data),
                 Err(CallError::Unavailable(error)) => return Err(ChainError::Unavailable(error).into()),
-                Ok(_) | Err(CallError::Node(_)) => Failure::new("TRANSACTION_REVERTED", "reverted on chain; the same call gives no reason any more"),
+                Ok(_) | Err(CallError::Node(_)) => {
+                    Failure::new("TRANSACTION_REVERTED", "reverted on chain; the same call gives no reason any more")
+                }
             }
         }
     };

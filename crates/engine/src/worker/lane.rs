@@ -51,7 +51,13 @@ pub(super) struct LaneWorker {
 // === impl LaneWorker ===
 
 impl LaneWorker {
-    pub(super) fn new(shared: Arc<Shared>, lane: LaneId, upstreams: Upstreams, poke: Arc<Notify>, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lane: LaneId,
+        upstreams: Upstreams,
+        poke: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> Self {
         Self { shared, lane, upstreams, poke, stop }
     }
 
@@ -152,7 +158,8 @@ impl LaneWorker {
                 Err(error) => return Err(error.into()),
             };
             if !intents.is_empty() {
-                let known = store::retry("known requests", || self.shared.store.known_requests(self.lane, latest)).await?;
+                let known =
+                    store::retry("known requests", || self.shared.store.known_requests(self.lane, latest)).await?;
                 // Signed for a state of this database that a restore has lost: the nonce is taken, and must not stay a hole.
                 for intent in intents.into_iter().filter(|intent| !known.contains(&intent.request_id)) {
                     if let SignOutcome::SignedTransaction { raw, .. } = intent.outcome {
@@ -183,13 +190,21 @@ impl LaneWorker {
     }
 
     fn request(&self, transaction: &store::QueuedTransaction) -> TransactionRequest {
-        let mut request = TransactionRequest::default().from(self.lane.sender).value(transaction.value_wei).input(transaction.data.clone().into());
+        let mut request = TransactionRequest::default()
+            .from(self.lane.sender)
+            .value(transaction.value_wei)
+            .input(transaction.data.clone().into());
         request.to = transaction.target.map(Into::into);
         request
     }
 }
 
-fn refusal(transaction: &store::QueuedTransaction, state: TransactionState, sub_status: &'static str, failure: crate::flow::Failure) -> Refusal {
+fn refusal(
+    transaction: &store::QueuedTransaction,
+    state: TransactionState,
+    sub_status: &'static str,
+    failure: crate::flow::Failure,
+) -> Refusal {
     Refusal {
         tenant: transaction.tenant.clone(),
         operation_id: transaction.operation_id,

@@ -9,8 +9,8 @@ use alloy::{
 };
 use dalp_chain::{BlockNumberOrTag, Fees, Finality, Upstreams, testing::Anvil};
 use dalp_engine::{
-    Accepted, AdmitError, Admission, Call, Cx, Decoder, Engine, EngineConfig, Failure, Flow, Flows, LaneId, OperationId, OperationView, RequestId, Step,
-    TenantId,
+    Accepted, Admission, AdmitError, Call, Cx, Decoder, Engine, EngineConfig, Failure, Flow, Flows, LaneId,
+    OperationId, OperationView, RequestId, Step, TenantId,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
     testing::TestPostgres,
 };
@@ -121,7 +121,9 @@ impl Signer for LocalSigner {
                 return Err(SignError::Unavailable("test".into()));
             }
         }
-        let SignPayload::Transaction(unsigned) = request.payload else { return Err(SignError::Refused(Failure::new("UNSUPPORTED", ""))) };
+        let SignPayload::Transaction(unsigned) = request.payload else {
+            return Err(SignError::Refused(Failure::new("UNSUPPORTED", "")));
+        };
         let mut stored = self.stored.lock().expect("not poisoned");
         if let Some(outcome) = stored.get(&request.request_id) {
             return Ok(outcome.clone());
@@ -144,7 +146,8 @@ impl Signer for LocalSigner {
         };
         let signature = key.sign_transaction_sync(&mut transaction).expect("signs");
         let envelope = TxEnvelope::from(transaction.into_signed(signature));
-        let outcome = SignOutcome::SignedTransaction { raw: envelope.encoded_2718().into(), tx_hash: *envelope.tx_hash() };
+        let outcome =
+            SignOutcome::SignedTransaction { raw: envelope.encoded_2718().into(), tx_hash: *envelope.tx_hash() };
         stored.insert(request.request_id, outcome.clone());
         Ok(outcome)
     }
@@ -181,8 +184,12 @@ impl Bench {
         config.finality = Finality::Depth(depth);
         config.block_time_hint_ms = 100;
         let upstreams = Upstreams::connect(config).await.expect("connects");
-        let _: serde_json::Value = upstreams.request("anvil_setCode", serde_json::json!([REVERTER, "0x60006000fd"])).await.expect("code is set");
-        let keys: Vec<PrivateKeySigner> = (1..=10u8).map(|byte| PrivateKeySigner::from_bytes(&B256::repeat_byte(byte)).expect("key")).collect();
+        let _: serde_json::Value = upstreams
+            .request("anvil_setCode", serde_json::json!([REVERTER, "0x60006000fd"]))
+            .await
+            .expect("code is set");
+        let keys: Vec<PrivateKeySigner> =
+            (1..=10u8).map(|byte| PrivateKeySigner::from_bytes(&B256::repeat_byte(byte)).expect("key")).collect();
         for key in &keys {
             let rich = serde_json::json!([key.address(), "0x56bc75e2d63100000"]);
             let _: serde_json::Value = upstreams.request("anvil_setBalance", rich).await.expect("balance is set");
@@ -204,20 +211,37 @@ impl Bench {
         let mut config = EngineConfig::new("svc-test", instance);
         config.slow_poll = Duration::from_millis(100);
         config.rebroadcast_after = Duration::from_millis(500);
-        Engine::start(config, self.pool.clone(), chains, self.signer.clone(), Flows::new().with::<Pay>(), Arc::new(TestDecoder)).await.expect("starts")
+        Engine::start(
+            config,
+            self.pool.clone(),
+            chains,
+            self.signer.clone(),
+            Flows::new().with::<Pay>(),
+            Arc::new(TestDecoder),
+        )
+        .await
+        .expect("starts")
     }
 
     pub async fn pay(&self, engine: &Engine, lane: usize, key: &str, order: PayOrder) -> Result<Accepted, AdmitError> {
         self.pay_as(engine, TENANT, lane, key, order).await
     }
 
-    pub async fn pay_as(&self, engine: &Engine, tenant: &str, lane: usize, key: &str, order: PayOrder) -> Result<Accepted, AdmitError> {
+    pub async fn pay_as(
+        &self,
+        engine: &Engine,
+        tenant: &str,
+        lane: usize,
+        key: &str,
+        order: PayOrder,
+    ) -> Result<Accepted, AdmitError> {
         let order = PayOrder { sender: self.keys[lane].address(), ..order };
         engine.accept(Admission::<Pay>::new(tenant.into(), "tester", "test.Pay", key, order)).await
     }
 
     pub async fn wait(&self, engine: &Engine, id: OperationId) -> OperationView {
-        let view = engine.reader().wait(&TENANT.into(), id, Duration::from_secs(40)).await.expect("readable").expect("exists");
+        let view =
+            engine.reader().wait(&TENANT.into(), id, Duration::from_secs(40)).await.expect("readable").expect("exists");
         assert!(view.state.is_final(), "stuck: {view:#?}");
         view
     }
@@ -240,11 +264,13 @@ impl Bench {
     pub async fn assert_lane_is_whole(&self, lane: usize, count: u64) {
         let sender = self.keys[lane].address();
         let on_chain = self.upstreams.nonce(sender, BlockNumberOrTag::Latest).await.expect("readable");
-        let nonces: Vec<i64> = sqlx::query_scalar("SELECT nonce FROM engine.transactions WHERE sender = $1 AND nonce IS NOT NULL ORDER BY nonce")
-            .bind(sender.as_slice())
-            .fetch_all(&self.pool)
-            .await
-            .expect("readable");
+        let nonces: Vec<i64> = sqlx::query_scalar(
+            "SELECT nonce FROM engine.transactions WHERE sender = $1 AND nonce IS NOT NULL ORDER BY nonce",
+        )
+        .bind(sender.as_slice())
+        .fetch_all(&self.pool)
+        .await
+        .expect("readable");
         assert_eq!(on_chain, count, "nonces used on chain");
         assert_eq!(nonces, (0..count as i64).collect::<Vec<_>>(), "nonces bound");
     }
@@ -267,12 +293,19 @@ impl Bench {
             ..Default::default()
         };
         let signature = key.sign_transaction_sync(&mut transaction).expect("signs");
-        let outcome = self.upstreams.send_raw(TxEnvelope::from(transaction.into_signed(signature)).encoded_2718().into()).await;
+        let outcome =
+            self.upstreams.send_raw(TxEnvelope::from(transaction.into_signed(signature)).encoded_2718().into()).await;
         assert!(outcome.is_in_a_pool(), "{outcome:?}");
     }
 
+    pub async fn mine(&self, blocks: u64) {
+        let _: serde_json::Value =
+            self.upstreams.request("anvil_mine", serde_json::json!([blocks])).await.expect("mined");
+    }
+
     pub async fn reorg(&self, depth: u64) {
-        let _: serde_json::Value = self.upstreams.request("anvil_reorg", serde_json::json!([depth, []])).await.expect("reorganised");
+        let _: serde_json::Value =
+            self.upstreams.request("anvil_reorg", serde_json::json!([depth, []])).await.expect("reorganised");
     }
 
     pub async fn scalar<T>(&self, query: &'static str) -> T

@@ -28,7 +28,10 @@ impl LaneWorker {
                 let ids: Vec<_> = queued.iter().map(|one| one.id).collect();
                 let tries = queued.iter().map(|one| one.tries).max().unwrap_or(0);
                 let text = error.to_string();
-                store::retry("defer", || shared.store.defer_queued(&ids, backoff(tries), "simulate", "retrying_upstream", &text)).await?;
+                store::retry("defer", || {
+                    shared.store.defer_queued(&ids, backoff(tries), "simulate", "retrying_upstream", &text)
+                })
+                .await?;
                 return Ok(false);
             }
             Err(error) => return Err(error),
@@ -38,23 +41,36 @@ impl LaneWorker {
             match verdict {
                 Verdict::Passed { gas } => {
                     let gas_limit = gas.saturating_add(gas.saturating_mul(shared.config.gas_margin_percent) / 100);
-                    let needed_wei = U256::from(gas_limit).saturating_mul(U256::from(price.max_price_wei())).saturating_add(transaction.value_wei);
+                    let needed_wei = U256::from(gas_limit)
+                        .saturating_mul(U256::from(price.max_price_wei()))
+                        .saturating_add(transaction.value_wei);
                     if needed_wei > balance_wei {
-                        let failure = Failure::new("INSUFFICIENT_FUNDS", format!("{} cannot pay for gas and value", self.lane.sender));
-                        let failure = failure.with("needed_wei", needed_wei).with("available_wei", balance_wei).with("sender", self.lane.sender);
+                        let failure = Failure::new(
+                            "INSUFFICIENT_FUNDS",
+                            format!("{} cannot pay for gas and value", self.lane.sender),
+                        );
+                        let failure = failure
+                            .with("needed_wei", needed_wei)
+                            .with("available_wei", balance_wei)
+                            .with("sender", self.lane.sender);
                         refused.push(refusal(transaction, TransactionState::Failed, "insufficient_funds", failure));
                     } else {
                         bindings.push(Binding { transaction: transaction.clone(), gas_limit, fees: price });
                     }
                 }
-                Verdict::Refused(failure) => refused.push(refusal(transaction, TransactionState::Failed, "simulation_reverted", failure)),
+                Verdict::Refused(failure) => {
+                    refused.push(refusal(transaction, TransactionState::Failed, "simulation_reverted", failure))
+                }
                 Verdict::NotNow(error) if transaction.tries >= shared.config.retry_budget => {
                     let failure = Failure::new("SIMULATION_UNAVAILABLE", error);
                     refused.push(refusal(transaction, TransactionState::DeadLetter, "retries_exhausted", failure));
                 }
                 Verdict::NotNow(error) => {
                     let (ids, pause) = ([transaction.id], backoff(transaction.tries));
-                    store::retry("defer", || shared.store.defer_queued(&ids, pause, "estimate_gas", "retrying_upstream", &error)).await?;
+                    store::retry("defer", || {
+                        shared.store.defer_queued(&ids, pause, "estimate_gas", "retrying_upstream", &error)
+                    })
+                    .await?;
                 }
             }
         }
@@ -77,7 +93,10 @@ impl LaneWorker {
         let mut calls: Vec<(&'static str, Value)> = vec![("eth_getBalance", json!([self.lane.sender, block]))];
         for transaction in queued {
             for check in &transaction.checks {
-                calls.push(("eth_call", json!([{"from": self.lane.sender, "to": check.target, "input": check.data}, block])));
+                calls.push((
+                    "eth_call",
+                    json!([{"from": self.lane.sender, "to": check.target, "input": check.data}, block]),
+                ));
             }
             calls.push(("eth_estimateGas", json!([self.request(transaction), block])));
         }
@@ -108,8 +127,12 @@ impl LaneWorker {
 
     fn failed(&self, error: NodeError) -> Verdict {
         match error.kind {
-            NodeErrorKind::Reverted => Verdict::Refused(self.shared.decoder.decode_revert(&error.data.unwrap_or_default())),
-            NodeErrorKind::InsufficientFunds { .. } => Verdict::Refused(Failure::new("INSUFFICIENT_FUNDS", error.message)),
+            NodeErrorKind::Reverted => {
+                Verdict::Refused(self.shared.decoder.decode_revert(&error.data.unwrap_or_default()))
+            }
+            NodeErrorKind::InsufficientFunds { .. } => {
+                Verdict::Refused(Failure::new("INSUFFICIENT_FUNDS", error.message))
+            }
             kind if kind.is_about_the_node() => Verdict::NotNow(error.message),
             // An estimate that failed is never replaced by a guess.
             _ => Verdict::Refused(Failure::new("SIMULATION_REFUSED", error.message)),
@@ -121,12 +144,15 @@ impl LaneWorker {
         let (verdicts, _, _) = self.simulate(std::slice::from_ref(transaction)).await?;
         match verdicts.into_iter().next() {
             Some(Verdict::Refused(failure)) => Ok(Some(failure)),
-            Some(Verdict::NotNow(reason)) => Err(ChainError::Malformed { method: "eth_estimateGas".into(), reason }.into()),
+            Some(Verdict::NotNow(reason)) => {
+                Err(ChainError::Malformed { method: "eth_estimateGas".into(), reason }.into())
+            }
             Some(Verdict::Passed { .. }) | None => Ok(None),
         }
     }
 }
 
+#[allow(clippy::result_large_err)] // the node's own error, used up at once
 fn answer<T: serde::de::DeserializeOwned>(answer: Option<RpcResult>) -> Result<T, NodeError> {
     let internal = |message: String| NodeError { kind: NodeErrorKind::NodeBusy, code: 0, message, data: None };
     let raw = answer.ok_or_else(|| internal("no answer in the batch".into()))??;

@@ -25,11 +25,19 @@ impl LaneWorker {
                 SendOutcome::Accepted | SendOutcome::AlreadyKnown => sent.push(attempt.request_id),
                 SendOutcome::NonceTooLow => used.push(attempt),
                 SendOutcome::Underpriced | SendOutcome::ReplacementUnderpriced => self.bump(attempt).await?,
-                SendOutcome::InsufficientFunds { .. } => self.later(attempt, "insufficient_funds", "the sender cannot pay").await?,
-                SendOutcome::NonceTooHigh => self.later(attempt, "waiting_for_nonce", "the node waits for lower nonces").await?,
+                SendOutcome::InsufficientFunds { .. } => {
+                    self.later(attempt, "insufficient_funds", "the sender cannot pay").await?
+                }
+                SendOutcome::NonceTooHigh => {
+                    self.later(attempt, "waiting_for_nonce", "the node waits for lower nonces").await?
+                }
                 SendOutcome::PoolFull => self.later(attempt, "retrying_upstream", "the pool is full").await?,
-                SendOutcome::Rejected(error) if attempt.tries >= shared.config.retry_budget => self.give_up(attempt, error).await?,
-                SendOutcome::Rejected(error) | SendOutcome::Unknown(error) => self.later(attempt, "retrying_upstream", &error).await?,
+                SendOutcome::Rejected(error) if attempt.tries >= shared.config.retry_budget => {
+                    self.give_up(attempt, error).await?
+                }
+                SendOutcome::Rejected(error) | SendOutcome::Unknown(error) => {
+                    self.later(attempt, "retrying_upstream", &error).await?
+                }
             }
         }
         let progress = !sent.is_empty();
@@ -44,7 +52,8 @@ impl LaneWorker {
     /// Sent long ago and in no block yet: find the receipt, or send the same bytes again, or replace what holds the lane up.
     pub(super) async fn look_again(&self, attempts: &[&Attempt]) -> Result<bool, LaneError> {
         let next = self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
-        let (used, open): (Vec<&Attempt>, Vec<&Attempt>) = attempts.iter().copied().partition(|attempt| attempt.nonce < next);
+        let (used, open): (Vec<&Attempt>, Vec<&Attempt>) =
+            attempts.iter().copied().partition(|attempt| attempt.nonce < next);
         self.used(&used).await?;
         let stuck = |attempt: &&Attempt| attempt.nonce == next && attempt.age >= self.shared.config.replace_after;
         let (stuck, open): (Vec<&Attempt>, Vec<&Attempt>) = open.into_iter().partition(stuck);
@@ -66,7 +75,11 @@ impl LaneWorker {
         let inclusions: Vec<_> = receipts.into_iter().flatten().map(chain::inclusion).collect();
         let included: Vec<_> = inclusions.iter().map(|inclusion| inclusion.mined.tx_hash).collect();
         chain::include(shared, &inclusions).await?;
-        let missing: Vec<&Attempt> = attempts.iter().copied().filter(|attempt| !attempt.tx_hash.is_some_and(|hash| included.contains(&hash))).collect();
+        let missing: Vec<&Attempt> = attempts
+            .iter()
+            .copied()
+            .filter(|attempt| !attempt.tx_hash.is_some_and(|hash| included.contains(&hash)))
+            .collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -86,7 +99,10 @@ impl LaneWorker {
                 store::retry("requeue", || shared.store.requeue_used_outside(self.lane, attempt)).await?;
             } else {
                 let note = "the chain has used the nonce, no receipt yet";
-                store::retry("defer", || shared.store.defer_attempt(attempt, RECEIPT_LAG, "find_receipt", "nonce_used", note, false)).await?;
+                store::retry("defer", || {
+                    shared.store.defer_attempt(attempt, RECEIPT_LAG, "find_receipt", "nonce_used", note, false)
+                })
+                .await?;
             }
         }
         let least = self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
@@ -120,18 +136,29 @@ impl LaneWorker {
         }
         let market = self.market_fees().await?;
         let fill = fees::bump(&attempt.fees, &market, self.upstreams.config().fees.max_fee_cap_wei).unwrap_or(market);
-        let refusal = super::refusal(&attempt.transaction, TransactionState::DeadLetter, "rejected_by_nodes", Failure::new("TRANSACTION_REJECTED", error));
+        let refusal = super::refusal(
+            &attempt.transaction,
+            TransactionState::DeadLetter,
+            "rejected_by_nodes",
+            Failure::new("TRANSACTION_REJECTED", error),
+        );
         self.shared.store.refuse_attempts(self.lane, vec![(attempt.clone(), refusal)], true, fill).await?;
         self.shared.woken();
         Ok(())
     }
 
     async fn later(&self, attempt: &Attempt, sub_status: &str, error: &str) -> Result<(), LaneError> {
-        store::retry("defer", || self.shared.store.defer_attempt(attempt, backoff(attempt.tries), "send", sub_status, error, false)).await?;
+        store::retry("defer", || {
+            self.shared.store.defer_attempt(attempt, backoff(attempt.tries), "send", sub_status, error, false)
+        })
+        .await?;
         Ok(())
     }
 }
 
 fn bytes(attempt: &Attempt) -> Result<Bytes, StoreError> {
-    attempt.raw.clone().ok_or_else(|| StoreError::corrupt(format!("attempt {} is signed without bytes", attempt.request_id)))
+    attempt
+        .raw
+        .clone()
+        .ok_or_else(|| StoreError::corrupt(format!("attempt {} is signed without bytes", attempt.request_id)))
 }

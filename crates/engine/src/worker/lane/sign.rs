@@ -20,7 +20,8 @@ impl LaneWorker {
     pub(super) async fn sign(&self, work: &LaneWork, attempts: &[&Attempt]) -> Result<bool, LaneError> {
         let Some(tenant) = &work.tenant else { return Ok(false) };
         let shared = &self.shared;
-        let requests: Vec<(Attempt, SignRequest)> = attempts.iter().map(|attempt| ((*attempt).clone(), self.sign_request(tenant, attempt))).collect();
+        let requests: Vec<(Attempt, SignRequest)> =
+            attempts.iter().map(|attempt| ((*attempt).clone(), self.sign_request(tenant, attempt))).collect();
         let answers: Vec<(Attempt, Result<SignOutcome, SignError>)> = stream::iter(requests)
             .map(|(attempt, request)| async move { (attempt, shared.signer.sign(request).await) })
             .buffer_unordered(shared.config.sign_concurrency.max(1))
@@ -31,21 +32,38 @@ impl LaneWorker {
             match answer {
                 Ok(SignOutcome::SignedTransaction { raw, tx_hash }) if keccak256(raw) == *tx_hash => {
                     // What was true when it was bound may not be true after a hold.
-                    let refused_now = if attempt.held && !is_cancel(attempt) { self.refused_now(&attempt.transaction).await? } else { None };
+                    let refused_now = if attempt.held && !is_cancel(attempt) {
+                        self.refused_now(&attempt.transaction).await?
+                    } else {
+                        None
+                    };
                     signed.push((attempt.request_id, raw.clone(), *tx_hash));
                     if let Some(failure) = refused_now {
-                        sealed.push((attempt.clone(), refusal(&attempt.transaction, TransactionState::Failed, "simulation_reverted", failure)));
+                        sealed.push((
+                            attempt.clone(),
+                            refusal(&attempt.transaction, TransactionState::Failed, "simulation_reverted", failure),
+                        ));
                     }
                 }
                 Ok(SignOutcome::SignedTransaction { .. } | SignOutcome::Signed(_)) => {
                     self.again(attempt, "sign", "", "the signer's answer does not fit the request", false).await?;
                 }
-                Ok(SignOutcome::Pending { detail }) => self.again(attempt, "approval", "provider_hold", detail, true).await?,
+                Ok(SignOutcome::Pending { detail }) => {
+                    self.again(attempt, "approval", "provider_hold", detail, true).await?
+                }
                 Ok(SignOutcome::Blocked { detail }) => self.again(attempt, "approval", "blocked", detail, true).await?,
-                Ok(SignOutcome::Denied(failure)) | Err(SignError::Refused(failure)) => self.denied(attempt, "denied", failure.clone(), &mut refused).await?,
-                Ok(SignOutcome::Expired(failure)) => self.denied(attempt, "approval_expired", failure.clone(), &mut refused).await?,
-                Err(error @ (SignError::Unavailable(_) | SignError::NotFound)) => self.again(attempt, "sign", "", &error.to_string(), false).await?,
-                Err(error @ SignError::WatermarkConflict { .. }) => self.again(attempt, "sign", "watermark", &error.to_string(), false).await?,
+                Ok(SignOutcome::Denied(failure)) | Err(SignError::Refused(failure)) => {
+                    self.denied(attempt, "denied", failure.clone(), &mut refused).await?
+                }
+                Ok(SignOutcome::Expired(failure)) => {
+                    self.denied(attempt, "approval_expired", failure.clone(), &mut refused).await?
+                }
+                Err(error @ (SignError::Unavailable(_) | SignError::NotFound)) => {
+                    self.again(attempt, "sign", "", &error.to_string(), false).await?
+                }
+                Err(error @ SignError::WatermarkConflict { .. }) => {
+                    self.again(attempt, "sign", "watermark", &error.to_string(), false).await?
+                }
             }
         }
         let progress = !signed.is_empty() || !refused.is_empty();
@@ -80,15 +98,28 @@ impl LaneWorker {
         }
         if attempt.kind == AttemptKind::Replacement {
             // The transaction itself is still on its way: only the higher price was refused.
-            store::retry("drop replacement", || self.shared.store.drop_replacement(attempt, REPLACE_AGAIN, &failure.message)).await?;
+            store::retry("drop replacement", || {
+                self.shared.store.drop_replacement(attempt, REPLACE_AGAIN, &failure.message)
+            })
+            .await?;
             return Ok(());
         }
         refused.push((attempt.clone(), refusal(&attempt.transaction, TransactionState::Failed, sub_status, failure)));
         Ok(())
     }
 
-    async fn again(&self, attempt: &Attempt, action: &str, sub_status: &str, error: &str, held: bool) -> Result<(), LaneError> {
-        store::retry("defer attempt", || self.shared.store.defer_attempt(attempt, backoff(attempt.tries), action, sub_status, error, held)).await?;
+    async fn again(
+        &self,
+        attempt: &Attempt,
+        action: &str,
+        sub_status: &str,
+        error: &str,
+        held: bool,
+    ) -> Result<(), LaneError> {
+        store::retry("defer attempt", || {
+            self.shared.store.defer_attempt(attempt, backoff(attempt.tries), action, sub_status, error, held)
+        })
+        .await?;
         Ok(())
     }
 

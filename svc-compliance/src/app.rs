@@ -48,7 +48,7 @@ impl AppHandle {
     }
 
     /// Puts the app in place, once.
-    pub(crate) fn set(&self, app: App) {
+    pub fn set(&self, app: App) {
         if self.cell.set(app).is_err() {
             tracing::error!("the service was brought up twice; the first one stays");
         }

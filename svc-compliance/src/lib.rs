@@ -66,6 +66,12 @@ pub struct Running {
     supervisor: JoinHandle<()>,
 }
 
+/// Every gRPC service of this process, over an app that may come up later.
+#[must_use]
+pub fn routes(app: &AppHandle) -> Routes {
+    edge::routes(app)
+}
+
 /// Starts the service; it answers at once and works as soon as its dependencies do.
 pub async fn start(config: ComplianceConfig, stop: Stop) -> Result<Running, StartError> {
     let policy = PeerPolicy::deny_all().allow("/dalp.", ["svc-gateway"]);
@@ -76,7 +82,7 @@ pub async fn start(config: ComplianceConfig, stop: Stop) -> Result<Running, Star
     let server = Server::new(NAME, &config.server, policy).bind().await?;
     let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
     let app = AppHandle::default();
-    let routes: Routes = edge::routes(&app);
+    let routes = routes(&app);
     let supervisor = tokio::spawn(supervisor::run(config, store, client_tls, app, health, stop.clone()));
     let server = tokio::spawn(async move {
         if let Err(error) = server.serve(routes, &stop).await {

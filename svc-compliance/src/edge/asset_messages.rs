@@ -285,7 +285,8 @@ fn initial_mint(violations: &mut Violations, request: &proto::CreateAssetRequest
         text => violations.amount_or_zero("initial_supply", text),
     };
     if amount.is_zero() {
-        if !request.initial_holder.is_empty() {
+        let supply_was_bad = violations.0.iter().any(|violation| violation.field == "initial_supply");
+        if !request.initial_holder.is_empty() && !supply_was_bad {
             violations.push("initial_holder", "is given without an initial_supply");
         }
         return None;

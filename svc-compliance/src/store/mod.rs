@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// The pool, for the engine, which keeps its own schema in the same database.
-    pub(crate) fn pool(&self) -> PgPool {
+    pub fn pool(&self) -> PgPool {
         self.pool.clone()
     }
 

@@ -1,2 +1,5 @@
-//! End-to-end, fault, shape and bench targets.
+//! End-to-end, fault, shape and bench targets. What several of them share stands here.
 #![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod load;

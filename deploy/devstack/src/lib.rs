@@ -1,2 +1,16 @@
 //! The development stack: everything on one machine, and the demo scenario.
+//!
+//! In reading order: [`stack`] starts the platform, [`configuration`] writes what each service reads, [`client`] is an
+//! ordinary client of it, [`scenario`] is the main job, [`report`] the shape in which every measuring target reports.
 #![forbid(unsafe_code)]
+
+pub mod client;
+pub mod commands;
+pub mod configuration;
+pub mod demo;
+pub mod pki;
+pub mod process;
+pub mod report;
+pub mod scenario;
+pub mod stack;
+pub mod up;

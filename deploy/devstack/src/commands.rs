@@ -1,0 +1,69 @@
+//! Commands to try against a running stack, for `buf curl` and for grpcurl, from one table.
+
+use std::fmt::Write as _;
+
+use crate::stack::Stack;
+
+/// Method, request as JSON, what it shows.
+const TABLE: [(&str, &str, &str); 5] = [
+    ("dalp.signer.v1.KeyService/CreateKey", r#"{"wallet":"treasury","provider":"pkcs11"}"#, "create a key in the HSM"),
+    ("dalp.signer.v1.KeyService/ListKeys", "{}", "list the keys"),
+    ("dalp.system.v1.SystemService/GetSystem", "{}", "addresses of the on-chain system, once bootstrapped"),
+    ("dalp.asset.v1.AssetService/ListAssets", "{}", "list the assets"),
+    ("dalp.operation.v1.OperationService/ListOperations", r#"{"pageSize":5}"#, "the newest operations"),
+];
+
+/// One line to paste.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// What it shows.
+    pub shows: &'static str,
+    /// The command.
+    pub command: String,
+}
+
+/// The lines for `buf curl`; they need nothing beside the npm packages of this repository.
+#[must_use]
+pub fn buf_curl(stack: &Stack) -> Vec<Line> {
+    lines(|method, body| {
+        format!(
+            "contracts/tools/buf curl --schema proto --protocol grpc --cacert {} --servername localhost -H 'authorization: Bearer {}' -d '{body}' https://{}/{method}",
+            stack.folder().join("pki/ca.pem").display(),
+            stack.settings().api_key,
+            stack.settings().address("svc-gateway"),
+        )
+    })
+}
+
+/// The same lines for grpcurl.
+#[must_use]
+pub fn grpcurl(stack: &Stack) -> Vec<Line> {
+    lines(|method, body| {
+        format!(
+            "grpcurl -cacert {} -servername localhost -H 'authorization: Bearer {}' -d '{body}' {} {method}",
+            stack.folder().join("pki/ca.pem").display(),
+            stack.settings().api_key,
+            stack.settings().address("svc-gateway"),
+        )
+    })
+}
+
+fn lines(command: impl Fn(&str, &str) -> String) -> Vec<Line> {
+    TABLE.iter().map(|(method, body, shows)| Line { shows, command: command(method, body) }).collect()
+}
+
+/// What `up` prints.
+#[must_use]
+pub fn text(stack: &Stack) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "the stack is running; logs and configuration: {}", stack.folder().display());
+    let _ = writeln!(text, "chain: {}", stack.chain_url());
+    for (tool, lines) in [("buf curl", buf_curl(stack)), ("grpcurl", grpcurl(stack))] {
+        let _ = writeln!(text, "\nwith {tool}:");
+        for line in lines {
+            let _ = writeln!(text, "# {}\n{}", line.shows, line.command);
+        }
+    }
+    let _ = write!(text, "\nend it with Ctrl-C or `make down`");
+    text
+}

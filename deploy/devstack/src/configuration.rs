@@ -1,0 +1,278 @@
+//! The configuration of every service, written from one set of settings.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// Label of the development token.
+pub const TOKEN_LABEL: &str = "dalp-dev";
+/// The only tenant of the stack.
+pub const TENANT: &str = "example-bank";
+/// Trust domain of the development certificates.
+pub const TRUST_DOMAIN: &str = "dalp.dev";
+
+/// Everything the configurations are made of.
+#[derive(Clone)]
+pub struct Settings {
+    /// The stack's folder.
+    pub folder: PathBuf,
+    /// Service name, gRPC address, metrics address.
+    pub listeners: Vec<(String, String, String)>,
+    /// Database of the domain services.
+    pub database_url: String,
+    /// The signer's own database.
+    pub signer_database_url: String,
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// JSON-RPC address.
+    pub chain_url: String,
+    /// SoftHSM's library.
+    pub pkcs11_module: PathBuf,
+    /// The operator's API key.
+    pub api_key: String,
+    /// Its SHA-256, which is all the gateway gets.
+    pub api_key_sha256: String,
+    /// Key-encryption key of the local provider, hex.
+    pub key_encryption_key: String,
+    /// Key of the signer's keyed digests.
+    pub digest_key: String,
+    /// PIN of the token's user.
+    pub pin: String,
+    /// PIN of the token's security officer.
+    pub security_officer_pin: String,
+    /// Tracing filter of all services.
+    pub log_filter: String,
+}
+
+// === impl Settings ===
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Settings").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// gRPC address of a service.
+    #[must_use]
+    pub fn address(&self, service: &str) -> String {
+        self.listener(service).map(|(_, address, _)| address.clone()).unwrap_or_default()
+    }
+
+    /// Metrics address of a service.
+    #[must_use]
+    pub fn metrics_address(&self, service: &str) -> String {
+        self.listener(service).map(|(_, _, address)| address.clone()).unwrap_or_default()
+    }
+
+    fn listener(&self, service: &str) -> Option<&(String, String, String)> {
+        self.listeners.iter().find(|(name, _, _)| name == service)
+    }
+
+    /// Path of a secret file.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> PathBuf {
+        self.folder.join("secrets").join(name)
+    }
+
+    /// Path of SoftHSM's own configuration.
+    #[must_use]
+    pub fn softhsm_configuration(&self) -> PathBuf {
+        self.folder.join("softhsm2.conf")
+    }
+
+    fn pki(&self, file: &str) -> String {
+        self.folder.join("pki").join(file).display().to_string()
+    }
+
+    fn spiffe(service: &str) -> String {
+        format!("spiffe://{TRUST_DOMAIN}/{service}")
+    }
+
+    fn tls(&self, section: &str, service: &str) -> String {
+        format!(
+            "[{section}]\ncertificate = \"{}\"\nkey = \"{}\"\ntrust_anchors = \"{}\"\ncrl = \"{}\"\nreload_ms = 500\n\n",
+            self.pki(&format!("{service}.pem")),
+            self.pki(&format!("{service}.key")),
+            self.pki("ca.pem"),
+            self.pki("crl.pem"),
+        )
+    }
+
+    fn head(&self, service: &str) -> String {
+        format!(
+            "[server]\nlisten = \"{}\"\naddress_file = \"{}\"\nmetrics_listen = \"{}\"\n\n{}[telemetry]\nlog_format = \"text\"\nlog_filter = \"{}\"\n\n",
+            self.address(service),
+            self.folder.join(format!("{service}.address")).display(),
+            self.metrics_address(service),
+            self.tls("server.tls", service),
+            self.log_filter,
+        )
+    }
+
+    fn database(&self, secret: &str) -> String {
+        format!("[database]\nurl = \"file:{}\"\nmax_connections = 16\n\n", self.secret(secret).display())
+    }
+}
+
+/// Writes secrets and configurations into the stack's folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write(settings: &Settings) -> anyhow::Result<()> {
+    let tokens = settings.folder.join("tokens");
+    std::fs::create_dir_all(&tokens)?;
+    std::fs::create_dir_all(settings.folder.join("secrets"))?;
+    std::fs::write(
+        settings.softhsm_configuration(),
+        format!("directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n", tokens.display()),
+    )?;
+    for (name, secret) in [
+        ("database-url", &settings.database_url),
+        ("signer-database-url", &settings.signer_database_url),
+        ("kek", &settings.key_encryption_key),
+        ("digest-key", &settings.digest_key),
+        ("pin", &settings.pin),
+        ("so-pin", &settings.security_officer_pin),
+        ("api-key", &settings.api_key),
+    ] {
+        write_secret(&settings.secret(name), secret)?;
+    }
+    for (service, text) in [
+        ("svc-signer", signer(settings)),
+        ("svc-compliance", compliance(settings)),
+        ("svc-gateway", gateway(settings)),
+        ("svc-feeds", settings.head("svc-feeds")),
+        ("svc-settlement", settings.head("svc-settlement")),
+        ("svc-distribution", settings.head("svc-distribution")),
+    ] {
+        std::fs::write(settings.folder.join(format!("{service}.toml")), text)?;
+    }
+    Ok(())
+}
+
+fn write_secret(path: &Path, secret: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(secret.as_bytes())?;
+    Ok(())
+}
+
+fn signer(settings: &Settings) -> String {
+    let mut text = settings.head("svc-signer");
+    text += &settings.database("signer-database-url");
+    let _ = write!(
+        text,
+        r#"[signer]
+environment = "development"
+provider = "local"
+allow_mixed = true     # the stack shows both providers side by side
+attestation = "off"    # accepted in development only
+digest_key = "file:{digest_key}"
+
+[local]
+key_encryption_key = "file:{kek}"
+
+[pkcs11]
+module = "{module}"
+token_label = "{TOKEN_LABEL}"
+pin = "file:{pin}"
+environment = {{ SOFTHSM2_CONF = "{softhsm}" }}
+
+[[policy.rules]]
+name = "development-allows"
+action = "allow"
+"#,
+        digest_key = settings.secret("digest-key").display(),
+        kek = settings.secret("kek").display(),
+        module = settings.pkcs11_module.display(),
+        pin = settings.secret("pin").display(),
+        softhsm = settings.softhsm_configuration().display(),
+    );
+    for service in ["svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution"] {
+        let _ = write!(
+            text,
+            "\n[[grants]]\npeer = \"{}\"\nkinds = [\"evm_transaction\", \"eip712\", \"claim\"]\n",
+            Settings::spiffe(service)
+        );
+    }
+    text
+}
+
+fn compliance(settings: &Settings) -> String {
+    let mut text = settings.head("svc-compliance");
+    text += &settings.tls("client_tls", "svc-compliance");
+    text += &settings.database("database-url");
+    let _ = write!(
+        text,
+        r#"[compliance]
+instance = "compliance-1"
+
+[signer]
+address = "{}"
+spiffe_id = "{}"
+
+[chain]
+chain_id = {}
+finality = {{ depth = 0 }}
+block_time_hint_ms = 200
+
+[[chain.upstreams]]
+name = "anvil"
+url = "{}"
+"#,
+        settings.address("svc-signer"),
+        Settings::spiffe("svc-signer"),
+        settings.chain_id,
+        settings.chain_url,
+    );
+    text
+}
+
+fn gateway(settings: &Settings) -> String {
+    let mut text = settings.head("svc-gateway");
+    text += &settings.tls("client_tls", "svc-gateway");
+    text += &settings.database("database-url");
+    for service in ["svc-signer", "svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution"] {
+        let _ = write!(
+            text,
+            "[[upstreams]]\nname = \"{service}\"\naddress = \"{}\"\nspiffe_id = \"{}\"\n\n",
+            settings.address(service),
+            Settings::spiffe(service),
+        );
+    }
+    let _ = write!(
+        text,
+        r#"[limits]
+read = {{ per_second = 5000, burst = 5000 }}
+write = {{ per_second = 5000, burst = 5000 }}
+stream = {{ per_second = 1000, burst = 1000 }}
+admin = {{ per_second = 1000, burst = 1000 }}
+
+[[tenants]]
+id = "{TENANT}"
+
+[[roles]]
+name = "operator"
+permissions = ["*"]
+
+[[principals]]
+id = "operator"
+tenant = "{TENANT}"
+roles = ["operator"]
+prefix = "operator"
+api_key_sha256 = "{}"
+scope = "read-write"
+"#,
+        settings.api_key_sha256,
+    );
+    text
+}

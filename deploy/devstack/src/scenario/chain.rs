@@ -1,0 +1,58 @@
+//! The chain as an auditor sees it: read directly, not through the platform.
+
+use alloy::primitives::{Address, U256};
+use alloy::providers::{Provider, ProviderBuilder, RootProvider};
+use alloy::sol;
+use anyhow::Context;
+
+sol! {
+    #[sol(rpc)]
+    interface IBalances {
+        function balanceOf(address account) external view returns (uint256);
+    }
+}
+
+/// Direct reads and, on the development chain, funding.
+#[derive(Debug, Clone)]
+pub struct ChainView {
+    provider: RootProvider,
+}
+
+// === impl ChainView ===
+
+impl ChainView {
+    /// A view over a development node's JSON-RPC address.
+    ///
+    /// # Errors
+    /// When the address is not a URL.
+    pub fn new(rpc_url: &str) -> anyhow::Result<Self> {
+        let url = rpc_url.parse().context("the chain's address is not a URL")?;
+        Ok(Self { provider: ProviderBuilder::default().connect_http(url) })
+    }
+
+    /// Gives an address ether on the development chain.
+    ///
+    /// # Errors
+    /// When the node refuses; only a development node knows the call.
+    pub async fn fund(&self, address: Address, wei: U256) -> anyhow::Result<()> {
+        let _: serde_json::Value =
+            self.provider.raw_request("anvil_setBalance".into(), (address, wei)).await.context("cannot fund")?;
+        Ok(())
+    }
+
+    /// The number of transactions an address has sent, at the latest block.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn nonce(&self, address: Address) -> anyhow::Result<u64> {
+        Ok(self.provider.get_transaction_count(address).await?)
+    }
+
+    /// A token balance at the latest block, in base units.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn balance(&self, token: Address, holder: Address) -> anyhow::Result<U256> {
+        Ok(IBalances::new(token, &self.provider).balanceOf(holder).call().await?)
+    }
+}

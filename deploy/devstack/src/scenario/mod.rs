@@ -1,0 +1,27 @@
+//! The main job as a scenario: a bank issues a bond and transfers it, through the gateway as an ordinary client.
+
+mod bond;
+mod chain;
+mod parties;
+mod steps;
+
+pub use chain::ChainView;
+pub use parties::{Parties, Wallet};
+pub use steps::{Outcome, Steps};
+
+pub(crate) use steps::say;
+
+use crate::client::Client;
+use crate::report::StepRow;
+
+/// Runs the whole scenario and returns its rows. A row that differs from what was expected has `ok == false`.
+pub async fn run(client: &Client, chain: &ChainView) -> Vec<StepRow> {
+    let mut steps = Steps::default();
+    match parties::create(client, chain, &mut steps).await {
+        Ok(parties) => bond::run(client, chain, &parties, &mut steps).await,
+        Err(error) => {
+            steps.run("set-up", "completed", async { Err(error) }).await;
+        }
+    }
+    steps.into_rows()
+}

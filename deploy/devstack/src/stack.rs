@@ -1,0 +1,241 @@
+//! The whole platform on one machine, in one temporary folder.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use alloy::primitives::hex;
+use anyhow::{Context, bail};
+use dalp_chain::testing::Anvil;
+use dalp_engine::testing::TestPostgres;
+use sha2::{Digest as _, Sha256};
+use tonic::transport::Channel;
+
+use crate::client::{self, Client};
+use crate::configuration::{self, Settings};
+use crate::pki::DevPki;
+use crate::process::Service;
+
+/// Services in the order they start: whoever is called stands first.
+pub const SERVICES: [&str; 6] =
+    ["svc-signer", "svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution", "svc-gateway"];
+
+/// Gateway listeners take ports below the range the system gives to outgoing connections, so that a restarted service finds its port free.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How the stack is made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Arguments of the development chain beside the port.
+    pub chain_arguments: Vec<String>,
+    /// A tracing filter for all services.
+    pub log_filter: String,
+}
+
+/// A running stack. Dropped: ended and removed.
+pub struct Stack {
+    services: Vec<Service>,
+    settings: Settings,
+    anvil: Anvil,
+    _postgres: TestPostgres,
+    folder: tempfile::TempDir,
+}
+
+// === impl Options ===
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            chain_arguments: ["--block-time", "1", "--gas-limit", "300000000"].map(str::to_owned).to_vec(),
+            log_filter: "info".to_owned(),
+        }
+    }
+}
+
+// === impl Stack ===
+
+impl Stack {
+    /// Starts everything and waits until every service listens and the gateway says that it serves.
+    ///
+    /// # Errors
+    /// When a part is missing or does not start; the error says which and what to do.
+    pub async fn start(options: &Options) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("dalp-").tempdir().context("cannot make a temporary folder")?;
+        // The database server runs as another user when the stack runs as root.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
+        let postgres = TestPostgres::start();
+        let anvil = Anvil::start(&options.chain_arguments);
+        DevPki::create(&folder.path().join("pki"), &SERVICES)?;
+        let settings = settings(folder.path(), &postgres, &anvil, options).await?;
+        configuration::write(&settings)?;
+        init_token(&settings)?;
+        let mut stack = Self { services: Vec::new(), settings, anvil, _postgres: postgres, folder };
+        for name in SERVICES {
+            let service = Service::start(name, binary(name)?, stack.folder.path())?;
+            stack.services.push(service);
+        }
+        stack.wait_until_serving().await?;
+        Ok(stack)
+    }
+
+    /// The folder with configuration, certificates and logs.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What the services were configured with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// JSON-RPC address of the development chain.
+    #[must_use]
+    pub fn chain_url(&self) -> &str {
+        &self.anvil.url
+    }
+
+    /// One service, to kill and restart it.
+    pub fn service(&mut self, name: &str) -> Option<&mut Service> {
+        self.services.iter_mut().find(|service| service.name() == name)
+    }
+
+    /// All services.
+    #[must_use]
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// A channel to the gateway as an ordinary TLS client opens it: the server is verified, the client shows no certificate.
+    ///
+    /// # Errors
+    /// When the development authority's certificate cannot be read.
+    pub fn channel(&self) -> anyhow::Result<Channel> {
+        client::channel(&self.settings.address("svc-gateway"), &self.folder.path().join("pki/ca.pem"))
+    }
+
+    /// A client with the operator's API key.
+    ///
+    /// # Errors
+    /// As [`Stack::channel`].
+    pub fn client(&self) -> anyhow::Result<Client> {
+        Client::new(self.channel()?, &self.settings.api_key)
+    }
+
+    /// Waits until the gateway's health says that it serves with all it depends on.
+    ///
+    /// # Errors
+    /// When it does not in time; the error names the log files.
+    pub async fn wait_until_serving(&self) -> anyhow::Result<()> {
+        let channel = self.channel()?;
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(100));
+        loop {
+            looks.tick().await;
+            let said = client::health(channel.clone()).await;
+            if matches!(said, Ok(true)) {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("the gateway does not serve ({said:?}); see the logs in {}", self.folder.path().display());
+            }
+        }
+    }
+}
+
+async fn settings(
+    folder: &Path,
+    postgres: &TestPostgres,
+    anvil: &Anvil,
+    options: &Options,
+) -> anyhow::Result<Settings> {
+    let mut ports = free_ports(SERVICES.len() * 2)?.into_iter();
+    let mut next = || ports.next().context("as many ports as were asked for");
+    let mut listeners = Vec::new();
+    for name in SERVICES {
+        listeners.push((name.to_owned(), format!("127.0.0.1:{}", next()?), format!("127.0.0.1:{}", next()?)));
+    }
+    let secret: [u8; 24] = rand::random();
+    let api_key = format!("dalp_operator_{}", hex::encode(secret));
+    Ok(Settings {
+        folder: folder.to_owned(),
+        listeners,
+        database_url: postgres.create_database("dalp").await,
+        signer_database_url: postgres.create_database("signer").await,
+        chain_id: dalp_chain::testing::ANVIL_CHAIN_ID,
+        chain_url: anvil.url.clone(),
+        pkcs11_module: pkcs11_module()?,
+        api_key_sha256: hex::encode(Sha256::digest(api_key.as_bytes())),
+        api_key,
+        key_encryption_key: hex::encode(rand::random::<[u8; 32]>()),
+        digest_key: hex::encode(rand::random::<[u8; 32]>()),
+        pin: format!("{:08}", rand::random::<u32>() % 100_000_000),
+        security_officer_pin: format!("{:08}", rand::random::<u32>() % 100_000_000),
+        log_filter: options.log_filter.clone(),
+    })
+}
+
+/// Where the programs of this build stand: beside this one, or one folder up when this one is a test.
+///
+/// # Errors
+/// When there is no such program, with the command that builds it.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find this program's own path")?;
+    let folders = own.ancestors().skip(1).take(3);
+    folders
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .with_context(|| format!("{name} is not built beside {}: run `cargo build --workspace --bins`", own.display()))
+}
+
+/// Where SoftHSM's library stands.
+///
+/// # Errors
+/// When it is not installed, with what to install.
+pub fn pkcs11_module() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("DALP_PKCS11_MODULE") {
+        return Ok(path.into());
+    }
+    let multiarch = std::fs::read_dir("/usr/lib")?.flatten().map(|entry| entry.path());
+    std::iter::once(PathBuf::from("/usr/lib"))
+        .chain(multiarch)
+        .map(|folder| folder.join("softhsm/libsofthsm2.so"))
+        .find(|path| path.is_file())
+        .context("SoftHSM is not installed: run `make setup`, or set DALP_PKCS11_MODULE to its library")
+}
+
+fn init_token(settings: &Settings) -> anyhow::Result<()> {
+    let output = std::process::Command::new(binary("svc-signer")?)
+        .arg("init-token")
+        .arg("--module")
+        .arg(&settings.pkcs11_module)
+        .args(["--label", configuration::TOKEN_LABEL])
+        .arg("--so-pin-file")
+        .arg(settings.secret("so-pin"))
+        .arg("--pin-file")
+        .arg(settings.secret("pin"))
+        .env("SOFTHSM2_CONF", settings.softhsm_configuration())
+        .output()
+        .context("cannot run svc-signer init-token")?;
+    if !output.status.success() {
+        bail!("cannot initialise the token: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let mut held = Vec::new();
+    let mut tries = 0;
+    while held.len() < count {
+        tries += 1;
+        if tries > 10_000 {
+            bail!("no free ports between {} and {}", PORTS.start, PORTS.end);
+        }
+        let port = rand::random_range(PORTS);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            held.push((port, listener));
+        }
+    }
+    Ok(held.into_iter().map(|(port, _)| port).collect())
+}

@@ -1,0 +1,199 @@
+//! Load on a running stack: a bond whose holders transfer to one receiver, a lane per holder.
+
+use alloy::primitives::{Address, U256};
+use anyhow::{Context, ensure};
+use dalp_devstack::client::{Client, keyed};
+use dalp_devstack::scenario::{ChainView, Wallet};
+use dalp_proto::asset::asset_service_client::AssetServiceClient;
+use dalp_proto::asset::{AssetClass, AssetRole, CreateAssetRequest, MintRequest, RoleGrant, TransferRequest};
+use dalp_proto::identity::identity_service_client::IdentityServiceClient;
+use dalp_proto::identity::{AddTrustedIssuerRequest, IssueClaimRequest, RegisterIdentityRequest, RegisterTopicRequest};
+use dalp_proto::operation::{Operation, OperationState};
+use dalp_proto::signer::CreateKeyRequest;
+use dalp_proto::signer::key_service_client::KeyServiceClient;
+use dalp_proto::system::BootstrapRequest;
+use dalp_proto::system::system_service_client::SystemServiceClient;
+use futures::future::try_join_all;
+use tonic::Status;
+
+/// Base units each holder starts with.
+pub const START: u64 = 1_000_000_000;
+
+/// A bond under load.
+#[derive(Debug, Clone)]
+pub struct Load {
+    client: Client,
+    /// The token contract.
+    pub token: Address,
+    issuer: Wallet,
+    /// One lane each.
+    pub holders: Vec<Wallet>,
+    /// Receives every transfer.
+    pub receiver: Wallet,
+}
+
+// === impl Load ===
+
+impl Load {
+    /// Creates keys with a provider, the system, identities, claims and a bond without rules beside the KYC topic, and mints to each holder.
+    ///
+    /// # Errors
+    /// When any step does not complete.
+    pub async fn prepare(client: &Client, chain: &ChainView, lanes: usize, provider: &str) -> anyhow::Result<Self> {
+        let issuer = wallet(client, chain, "load-issuer", "local").await?;
+        let receiver = wallet(client, chain, "load-receiver", "local").await?;
+        let mut holders = Vec::new();
+        for lane in 0..lanes {
+            holders.push(wallet(client, chain, &format!("load-holder-{lane}"), provider).await?);
+        }
+        let accepted = SystemServiceClient::new(client.gateway())
+            .bootstrap(keyed(BootstrapRequest { admin: issuer.text.clone() }, "load-bootstrap"))
+            .await?
+            .into_inner();
+        completed(client, accepted.operation).await?;
+        identify(client, &issuer, &[&receiver, &issuer]).await?;
+        let token = issue(client, &issuer).await?;
+        let load = Self { client: client.clone(), token, issuer, holders, receiver };
+        load.admit(&load.holders).await?;
+        Ok(load)
+    }
+
+    /// Verifies wallets, also such whose keys the platform does not hold, and mints to each.
+    ///
+    /// # Errors
+    /// When any step does not complete.
+    pub async fn admit(&self, wallets: &[Wallet]) -> anyhow::Result<()> {
+        let everyone: Vec<&Wallet> = wallets.iter().collect();
+        register(&self.client, &self.issuer, &everyone).await?;
+        try_join_all(wallets.iter().map(|holder| async {
+            let request = MintRequest {
+                sender: self.issuer.text.clone(),
+                asset: self.token.to_checksum(None),
+                to: holder.text.clone(),
+                amount: START.to_string(),
+            };
+            let key = format!("load-mint-{}", holder.text);
+            let accepted =
+                AssetServiceClient::new(self.client.gateway()).mint(keyed(request, &key)).await?.into_inner();
+            completed(&self.client, accepted.operation).await
+        }))
+        .await?;
+        Ok(())
+    }
+
+    /// Asks for one transfer of one base unit on a lane.
+    ///
+    /// # Errors
+    /// As the platform refuses it.
+    pub async fn transfer(&self, lane: usize, key: &str) -> Result<Operation, Status> {
+        let request = TransferRequest {
+            sender: self.holders[lane].text.clone(),
+            asset: self.token.to_checksum(None),
+            to: self.receiver.text.clone(),
+            amount: "1".to_owned(),
+        };
+        let answer = AssetServiceClient::new(self.client.gateway()).transfer(keyed(request, key)).await?;
+        answer.into_inner().operation.ok_or_else(|| Status::internal("the answer carries no operation"))
+    }
+
+    /// What the receiver has got, straight from the chain.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn received(&self, chain: &ChainView) -> anyhow::Result<U256> {
+        chain.balance(self.token, self.receiver.address).await
+    }
+}
+
+async fn wallet(client: &Client, chain: &ChainView, name: &str, provider: &str) -> anyhow::Result<Wallet> {
+    let request = CreateKeyRequest { wallet: name.to_owned(), provider: provider.to_owned(), owner: String::new() };
+    let key = KeyServiceClient::new(client.gateway())
+        .create_key(keyed(request, name))
+        .await?
+        .into_inner()
+        .key
+        .context("the answer carries no key")?;
+    let wallet = Wallet { address: key.address.parse()?, text: key.address };
+    chain.fund(wallet.address, U256::from(10u64).pow(U256::from(21u64))).await?;
+    Ok(wallet)
+}
+
+/// Registers topic, trusted issuer and the first identities: the issuer attests KYC itself.
+async fn identify(client: &Client, issuer: &Wallet, first: &[&Wallet]) -> anyhow::Result<()> {
+    let identities = || IdentityServiceClient::new(client.gateway());
+    let topic = RegisterTopicRequest {
+        sender: issuer.text.clone(),
+        name: "kyc".to_owned(),
+        signature: "(uint64 expiresAt)".to_owned(),
+    };
+    completed(client, identities().register_topic(keyed(topic, "load-topic")).await?.into_inner().operation).await?;
+    register_identities(client, issuer, first).await?;
+    let trust = AddTrustedIssuerRequest {
+        sender: issuer.text.clone(),
+        issuer: issuer.text.clone(),
+        topics: vec!["kyc".to_owned()],
+    };
+    completed(client, identities().add_trusted_issuer(keyed(trust, "load-trust")).await?.into_inner().operation)
+        .await?;
+    attest(client, issuer, first).await
+}
+
+async fn register(client: &Client, issuer: &Wallet, wallets: &[&Wallet]) -> anyhow::Result<()> {
+    register_identities(client, issuer, wallets).await?;
+    attest(client, issuer, wallets).await
+}
+
+async fn register_identities(client: &Client, issuer: &Wallet, wallets: &[&Wallet]) -> anyhow::Result<()> {
+    try_join_all(wallets.iter().map(|wallet| async {
+        let request =
+            RegisterIdentityRequest { sender: issuer.text.clone(), wallet: wallet.text.clone(), country: 756 };
+        let key = format!("load-identity-{}", wallet.text);
+        let accepted =
+            IdentityServiceClient::new(client.gateway()).register_identity(keyed(request, &key)).await?.into_inner();
+        completed(client, accepted.operation).await
+    }))
+    .await?;
+    Ok(())
+}
+
+async fn attest(client: &Client, issuer: &Wallet, wallets: &[&Wallet]) -> anyhow::Result<()> {
+    try_join_all(wallets.iter().map(|wallet| async {
+        let request = IssueClaimRequest {
+            issuer: issuer.text.clone(),
+            subject: wallet.text.clone(),
+            topic: "kyc".to_owned(),
+            data: "0x".to_owned(),
+            expires_at: 0,
+        };
+        let key = format!("load-claim-{}", wallet.text);
+        let accepted =
+            IdentityServiceClient::new(client.gateway()).issue_claim(keyed(request, &key)).await?.into_inner();
+        completed(client, accepted.operation).await
+    }))
+    .await?;
+    Ok(())
+}
+
+async fn issue(client: &Client, issuer: &Wallet) -> anyhow::Result<Address> {
+    let request = CreateAssetRequest {
+        issuer: issuer.text.clone(),
+        name: "Load bond".to_owned(),
+        symbol: "LOAD".to_owned(),
+        asset_class: AssetClass::Bond.into(),
+        claim_topics: vec!["kyc".to_owned()],
+        roles: vec![RoleGrant { role: AssetRole::Supply.into(), account: issuer.text.clone() }],
+        unpause: true,
+        ..CreateAssetRequest::default()
+    };
+    let accepted =
+        AssetServiceClient::new(client.gateway()).create_asset(keyed(request, "load-issue")).await?.into_inner();
+    let operation = completed(client, accepted.operation).await?;
+    let result: serde_json::Value = serde_json::from_str(&operation.result_json)?;
+    Ok(result["asset"].as_str().context("the result names no asset")?.parse()?)
+}
+
+async fn completed(client: &Client, accepted: Option<Operation>) -> anyhow::Result<Operation> {
+    let operation = client.finished(accepted).await?;
+    ensure!(operation.state() == OperationState::Completed, "{} did not complete: {operation:?}", operation.kind);
+    Ok(operation)
+}

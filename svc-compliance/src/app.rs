@@ -1,8 +1,8 @@
 //! What every edge module works with: engine, store, chain, rights, and the tenants' systems.
 
 use crate::{
-    readers::ChainReader,
     abi::AssetFactory,
+    readers::ChainReader,
     rights::Rights,
     store::{Store, StoreError, systems::SystemAddresses},
 };
@@ -60,8 +60,24 @@ impl AppHandle {
 impl App {
     /// An app of these parts.
     #[must_use]
-    pub fn new(engine: Engine, store: Store, chain: ChainReader, rights: Rights, create2_deployer: Option<Address>, batch_gas_limit: u64) -> Self {
-        Self { engine, store, chain, rights, create2_deployer, batch_gas_limit, systems: Mutex::default(), assets: Mutex::default() }
+    pub fn new(
+        engine: Engine,
+        store: Store,
+        chain: ChainReader,
+        rights: Rights,
+        create2_deployer: Option<Address>,
+        batch_gas_limit: u64,
+    ) -> Self {
+        Self {
+            engine,
+            store,
+            chain,
+            rights,
+            create2_deployer,
+            batch_gas_limit,
+            systems: Mutex::default(),
+            assets: Mutex::default(),
+        }
     }
 
     /// The tenant's system. Known for ever once deployed.
@@ -69,7 +85,9 @@ impl App {
         if let Some(known) = self.systems.lock().unwrap_or_else(PoisonError::into_inner).get(tenant) {
             return Ok(known.clone());
         }
-        let missing = || Refusal::new(Reason::SystemNotBootstrapped, "the tenant has no system on this chain; call Bootstrap first");
+        let missing = || {
+            Refusal::new(Reason::SystemNotBootstrapped, "the tenant has no system on this chain; call Bootstrap first")
+        };
         let chain_id = self.chain.chain_id();
         let stored = self.store.system(tenant, chain_id).await?.ok_or_else(missing)?;
         let addresses = match stored.addresses {
@@ -98,7 +116,9 @@ impl App {
         }
         let system = self.system(tenant).await?;
         if !self.chain.read(system.asset_factory, AssetFactory::isAssetCall { token: asset }).await? {
-            return Err(Refusal::new(Reason::NotFound, "the tenant has no such asset").meta("asset", asset.to_checksum(None)));
+            return Err(
+                Refusal::new(Reason::NotFound, "the tenant has no such asset").meta("asset", asset.to_checksum(None))
+            );
         }
         self.assets.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         Ok(())
@@ -122,7 +142,9 @@ pub(crate) fn engine_store(error: dalp_engine::StoreError) -> Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Database { .. } => Self::new(Reason::DatabaseUnavailable, "the database did not answer").source(error),
+            StoreError::Database { .. } => {
+                Self::new(Reason::DatabaseUnavailable, "the database did not answer").source(error)
+            }
             _ => Self::internal(error),
         }
     }

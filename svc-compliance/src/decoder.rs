@@ -28,7 +28,11 @@ impl Decoder for ContractDecoder {
             _ => format!("the contract refused: {refusal}"),
         };
         let named = Failure::new(reason.as_str(), message).with("contract_error", &refusal.contract_error);
-        refusal.args.iter().filter(|(name, _)| !name.is_empty()).fold(named, |failure, (name, value)| failure.with(name.clone(), value))
+        refusal
+            .args
+            .iter()
+            .filter(|(name, _)| !name.is_empty())
+            .fold(named, |failure, (name, value)| failure.with(name.clone(), value))
     }
 
     fn judge(&self, decoder: &str, answer: &[u8]) -> Result<(), Failure> {
@@ -56,14 +60,19 @@ fn refused(module: Address, reason: &str) -> Failure {
 fn reason_of(contract_error: &str) -> Reason {
     match contract_error {
         "MissingRole" | "NotOwner" | "NotGovernance" => Reason::AssetRoleMissing,
-        "MissingSystemRole" | "SystemUnauthorized" | "IdentityFactoryUnauthorized" | "RegistryUnauthorized" | "TopicSchemeUnauthorized" | "IdentityUnauthorized" => {
-            Reason::RoleMissing
-        }
+        "MissingSystemRole"
+        | "SystemUnauthorized"
+        | "IdentityFactoryUnauthorized"
+        | "RegistryUnauthorized"
+        | "TopicSchemeUnauthorized"
+        | "IdentityUnauthorized" => Reason::RoleMissing,
         "SymbolTaken" => Reason::SymbolTaken,
         "RegistryAlreadyRegistered" | "FailedDeployment" => Reason::IdentityExists,
         "RegistryNotRegistered" => Reason::IdentityNotFound,
         "RegistryTopicUnknown" | "TopicSchemeUnknown" => Reason::TopicUnknown,
-        "TopicSchemeExists" | "RegistryIssuerKnown" | "IdentityKeyExists" | "ModuleAlreadyBound" => Reason::AlreadyExists,
+        "TopicSchemeExists" | "RegistryIssuerKnown" | "IdentityKeyExists" | "ModuleAlreadyBound" => {
+            Reason::AlreadyExists
+        }
         "RegistryIssuerUnknown" | "IdentityKeyUnknown" | "ModuleNotBound" | "NotAnAsset" => Reason::NotFound,
         "IdentityIssuerNotTrusted" => Reason::IssuerNotTrusted,
         "IdentityClaimInvalid" | "IdentityClaimExpired" => Reason::ClaimInvalid,
@@ -97,17 +106,25 @@ mod tests {
 
     #[test]
     fn a_refusal_names_module_and_reason() {
-        let failure = ContractDecoder.decode_revert(&ComplianceRefused { module: MODULE, reason: word("COUNTRY_BLOCKED") }.abi_encode());
+        let failure = ContractDecoder
+            .decode_revert(&ComplianceRefused { module: MODULE, reason: word("COUNTRY_BLOCKED") }.abi_encode());
         assert_eq!(failure.reason, "COMPLIANCE_REFUSED");
-        assert_eq!((failure.metadata["module"].as_str(), failure.metadata["module_reason"].as_str()), ("CountryRule", "COUNTRY_BLOCKED"));
+        assert_eq!(
+            (failure.metadata["module"].as_str(), failure.metadata["module_reason"].as_str()),
+            ("CountryRule", "COUNTRY_BLOCKED")
+        );
         let judged = ContractDecoder.judge(PREVIEW, &(MODULE, word("CLAIM_MISSING")).abi_encode()).unwrap_err();
-        assert_eq!((judged.reason.as_str(), judged.metadata["module"].as_str()), ("COMPLIANCE_REFUSED", "IdentityRegistry"));
+        assert_eq!(
+            (judged.reason.as_str(), judged.metadata["module"].as_str()),
+            ("COMPLIANCE_REFUSED", "IdentityRegistry")
+        );
         assert_eq!(ContractDecoder.judge(PREVIEW, &(Address::ZERO, B256::ZERO).abi_encode()), Ok(()));
     }
 
     #[test]
     fn other_errors_have_their_reason() {
-        let failure = ContractDecoder.decode_revert(&MissingRole { caller: MODULE, role: alloy::primitives::U256::from(2) }.abi_encode());
+        let failure = ContractDecoder
+            .decode_revert(&MissingRole { caller: MODULE, role: alloy::primitives::U256::from(2) }.abi_encode());
         assert_eq!(failure.reason, "ASSET_ROLE_MISSING");
         assert_eq!(ContractDecoder.decode_revert(&[]).reason, "SIMULATION_REVERTED");
         assert!(ContractDecoder.judge(PREVIEW, &[]).is_err());

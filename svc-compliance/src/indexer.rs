@@ -41,7 +41,9 @@ pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: St
         match store.lease_indexer(chain_id, &owner, LEASE).await {
             Ok(true) => lead(&store, &upstreams, start_block, &owner, &stop).await,
             Ok(false) => {}
-            Err(error) => tracing::warn!(chain_id, %error, source = source_of(&error), "the indexer cannot ask for its lease"),
+            Err(error) => {
+                tracing::warn!(chain_id, %error, source = source_of(&error), "the indexer cannot ask for its lease")
+            }
         }
         tokio::select! {
             () = stop.requested() => {}
@@ -123,7 +125,9 @@ impl FollowerSink for Sink {
                     index.blocks.push(block);
                     // An asset's creation stands before its first transfer, but a node may not promise the order of one block.
                     for log in &logs {
-                        if let Some(Event::Created { token, salt }) = decode(log).filter(|_| factories.contains(&log.address())) {
+                        if let Some(Event::Created { token, salt }) =
+                            decode(log).filter(|_| factories.contains(&log.address()))
+                        {
                             let operation = Uuid::from_slice(&salt[16..]).unwrap_or_default();
                             index.assets.push((token, log.address(), block.number, operation));
                             assets.insert(token);
@@ -140,7 +144,8 @@ impl FollowerSink for Sink {
             index.blocks.clear();
         }
         let keys: Vec<HoldingKey> = touched(&events);
-        let mut current = if keys.is_empty() { HashMap::new() } else { self.store.newest_holdings(self.chain_id, &keys).await? };
+        let mut current =
+            if keys.is_empty() { HashMap::new() } else { self.store.newest_holdings(self.chain_id, &keys).await? };
         for (block, asset, event) in events {
             apply(&mut current, &mut index, block, asset, event);
         }
@@ -154,15 +159,22 @@ fn decode(log: &Log) -> Option<Event> {
     }
     let (topic, log) = (*log.topic0()?, &log.inner);
     if topic == AssetToken::Transfer::SIGNATURE_HASH {
-        as_event::<AssetToken::Transfer>(log).map(|event| Event::Moved { from: event.from, to: event.to, amount: event.value })
+        as_event::<AssetToken::Transfer>(log).map(|event| Event::Moved {
+            from: event.from,
+            to: event.to,
+            amount: event.value,
+        })
     } else if topic == AssetFactory::AssetCreated::SIGNATURE_HASH {
         as_event::<AssetFactory::AssetCreated>(log).map(|event| Event::Created { token: event.token, salt: event.salt })
     } else if topic == AssetToken::AddressFrozen::SIGNATURE_HASH {
-        as_event::<AssetToken::AddressFrozen>(log).map(|event| Event::AddressFrozen { holder: event.userAddress, frozen: event.isFrozen })
+        as_event::<AssetToken::AddressFrozen>(log)
+            .map(|event| Event::AddressFrozen { holder: event.userAddress, frozen: event.isFrozen })
     } else if topic == AssetToken::TokensFrozen::SIGNATURE_HASH {
-        as_event::<AssetToken::TokensFrozen>(log).map(|event| Event::Frozen { holder: event.userAddress, amount: event.amount })
+        as_event::<AssetToken::TokensFrozen>(log)
+            .map(|event| Event::Frozen { holder: event.userAddress, amount: event.amount })
     } else {
-        as_event::<AssetToken::TokensUnfrozen>(log).map(|event| Event::Unfrozen { holder: event.userAddress, amount: event.amount })
+        as_event::<AssetToken::TokensUnfrozen>(log)
+            .map(|event| Event::Unfrozen { holder: event.userAddress, amount: event.amount })
     }
 }
 
@@ -171,7 +183,9 @@ fn touched(events: &[(u64, Address, Event)]) -> Vec<HoldingKey> {
         .iter()
         .flat_map(|(_, asset, event)| match event {
             Event::Moved { from, to, .. } => vec![(*asset, *from), (*asset, *to)],
-            Event::AddressFrozen { holder, .. } | Event::Frozen { holder, .. } | Event::Unfrozen { holder, .. } => vec![(*asset, *holder)],
+            Event::AddressFrozen { holder, .. } | Event::Frozen { holder, .. } | Event::Unfrozen { holder, .. } => {
+                vec![(*asset, *holder)]
+            }
             Event::Created { .. } => Vec::new(),
         })
         .filter(|(_, holder)| !holder.is_zero())
@@ -196,8 +210,12 @@ fn apply(current: &mut HashMap<HoldingKey, Holding>, index: &mut IndexBatch, blo
             change(to, &|holding| holding.balance = holding.balance.saturating_add(amount));
         }
         Event::AddressFrozen { holder, frozen } => change(holder, &|holding| holding.address_frozen = frozen),
-        Event::Frozen { holder, amount } => change(holder, &|holding| holding.frozen = holding.frozen.saturating_add(amount)),
-        Event::Unfrozen { holder, amount } => change(holder, &|holding| holding.frozen = holding.frozen.saturating_sub(amount)),
+        Event::Frozen { holder, amount } => {
+            change(holder, &|holding| holding.frozen = holding.frozen.saturating_add(amount))
+        }
+        Event::Unfrozen { holder, amount } => {
+            change(holder, &|holding| holding.frozen = holding.frozen.saturating_sub(amount))
+        }
         Event::Created { .. } => {}
     }
 }

@@ -57,7 +57,12 @@ impl RemoteKeys {
 impl Keys for RemoteKeys {
     async fn key(&self, tenant: &str, address: Address) -> Result<KeyRecord, Refusal> {
         let request = GetKeyRequest { address: address.to_checksum(None), tenant: tenant.to_owned() };
-        let answer = self.client.clone().get_key(request).await.map_err(|status| Refusal::from_upstream("svc-signer", status))?;
+        let answer = self
+            .client
+            .clone()
+            .get_key(request)
+            .await
+            .map_err(|status| Refusal::from_upstream("svc-signer", status))?;
         let key = answer.into_inner().key.ok_or_else(|| Refusal::new(Reason::KeyNotFound, "there is no such key"))?;
         Ok(KeyRecord { owner: key.owner, disabled: key.disabled })
     }
@@ -75,7 +80,8 @@ impl Rights {
     /// Refuses a sender that is no key of the tenant, is disabled, or is not the caller's to use.
     pub async fn require_wallet(&self, caller: &Caller, sender: Address) -> Result<(), Refusal> {
         let key = self.lookup(caller.tenant.as_str(), sender).await?;
-        let refuse = |reason, message: &str| Err(Refusal::new(reason, message).meta("wallet", sender.to_checksum(None)));
+        let refuse =
+            |reason, message: &str| Err(Refusal::new(reason, message).meta("wallet", sender.to_checksum(None)));
         if key.disabled {
             return refuse(Reason::KeyDisabled, "the sender's key is disabled");
         }
@@ -118,7 +124,9 @@ mod tests {
         async fn key(&self, tenant: &str, address: Address) -> Result<KeyRecord, Refusal> {
             self.0.fetch_add(1, Ordering::SeqCst);
             match (tenant, address) {
-                ("acme", address) if address == Address::repeat_byte(1) => Ok(KeyRecord { owner: "alice".into(), disabled: false }),
+                ("acme", address) if address == Address::repeat_byte(1) => {
+                    Ok(KeyRecord { owner: "alice".into(), disabled: false })
+                }
                 _ => Err(Refusal::new(Reason::KeyNotFound, "none")),
             }
         }
@@ -137,8 +145,14 @@ mod tests {
         assert!(rights.require_wallet(&caller("acme", "alice", &[]), wallet).await.is_ok());
         assert!(rights.require_wallet(&caller("acme", "ops", &[ANY_WALLET]), wallet).await.is_ok());
         let reason = |answer: Result<(), Refusal>| answer.unwrap_err().reason();
-        assert_eq!(reason(rights.require_wallet(&caller("acme", "bob", &["trader"]), wallet).await), Reason::WalletNotOwned);
+        assert_eq!(
+            reason(rights.require_wallet(&caller("acme", "bob", &["trader"]), wallet).await),
+            Reason::WalletNotOwned
+        );
         assert_eq!(asked.load(Ordering::SeqCst), 1, "the answer is remembered");
-        assert_eq!(reason(rights.require_wallet(&caller("other", "alice", &[ANY_WALLET]), wallet).await), Reason::KeyNotFound);
+        assert_eq!(
+            reason(rights.require_wallet(&caller("other", "alice", &[ANY_WALLET]), wallet).await),
+            Reason::KeyNotFound
+        );
     }
 }

@@ -21,7 +21,14 @@ const CHAIN: &str = "chain";
 const SIGNER: &str = "svc-signer";
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(config: ComplianceConfig, store: Store, client_tls: ClientTls, app: AppHandle, health: HealthHandle, stop: Stop) {
+pub(crate) async fn run(
+    config: ComplianceConfig,
+    store: Store,
+    client_tls: ClientTls,
+    app: AppHandle,
+    health: HealthHandle,
+    stop: Stop,
+) {
     for dependency in [DATABASE, CHAIN, SIGNER] {
         health.set(dependency, false).await;
     }
@@ -40,9 +47,22 @@ pub(crate) async fn run(config: ComplianceConfig, store: Store, client_tls: Clie
     };
     let rights = Rights::new(Box::new(RemoteKeys::new(client::connect_propagating(&config.signer, &client_tls))));
     let section = &config.compliance;
-    app.set(App::new(engine.clone(), store.clone(), ChainReader::new(upstreams.clone()), rights, section.create2_deployer, section.batch_gas_limit));
+    app.set(App::new(
+        engine.clone(),
+        store.clone(),
+        ChainReader::new(upstreams.clone()),
+        rights,
+        section.create2_deployer,
+        section.batch_gas_limit,
+    ));
     let index = section.index.then(|| {
-        tokio::spawn(indexer::run(store.clone(), upstreams, section.index_from_block, section.instance.clone(), stop.clone()))
+        tokio::spawn(indexer::run(
+            store.clone(),
+            upstreams,
+            section.index_from_block,
+            section.instance.clone(),
+            stop.clone(),
+        ))
     });
     tracing::info!("ready");
     loop {
@@ -71,7 +91,12 @@ async fn connect(config: &ComplianceConfig, stop: &Stop) -> Option<Upstreams> {
     }
 }
 
-async fn bring_up(config: &ComplianceConfig, store: &Store, upstreams: &Upstreams, channel: &Channel) -> anyhow::Result<Engine> {
+async fn bring_up(
+    config: &ComplianceConfig,
+    store: &Store,
+    upstreams: &Upstreams,
+    channel: &Channel,
+) -> anyhow::Result<Engine> {
     store.migrate().await?;
     let engine_config = EngineConfig::new(NAME, config.compliance.instance.clone());
     let chains = HashMap::from([(config.chain.chain_id, upstreams.clone())]);
@@ -101,7 +126,9 @@ impl Watched {
         let mut client = tonic_health::pb::health_client::HealthClient::new(self.signer.clone());
         let check = client.check(tonic_health::pb::HealthCheckRequest::default());
         let healthy = match tokio::time::timeout(Duration::from_secs(3), check).await {
-            Ok(Ok(answer)) => answer.into_inner().status == i32::from(tonic_health::pb::health_check_response::ServingStatus::Serving),
+            Ok(Ok(answer)) => {
+                answer.into_inner().status == i32::from(tonic_health::pb::health_check_response::ServingStatus::Serving)
+            }
             Ok(Err(_)) | Err(_) => false,
         };
         self.health.set(SIGNER, healthy).await;

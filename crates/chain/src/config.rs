@@ -53,13 +53,13 @@ pub struct FeePolicy {
     #[serde(default = "defaults::fee_kind")]
     pub kind: FeeKind,
     /// Nothing is ever signed above this price per gas, replacements included.
-    #[serde(default = "defaults::max_fee_cap_wei")]
+    #[serde(default = "defaults::max_fee_cap_wei", deserialize_with = "wei")]
     pub max_fee_cap_wei: u128,
     /// Added to the price of the moment, so that a signature survives a queue or an approval. 10,000 = +100 %.
     #[serde(default = "defaults::headroom_bps")]
     pub headroom_bps: u32,
     /// A fixed tip per gas. Absent: what the node suggests.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_wei")]
     pub priority_fee_wei: Option<u128>,
 }
 
@@ -73,6 +73,25 @@ pub enum FeeKind {
     Legacy,
     /// Type 2 if the latest block has a base fee, else type 0.
     Auto,
+}
+
+/// TOML knows 64-bit numbers only: amounts beyond are written as decimal text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Wei {
+    Number(u64),
+    Text(String),
+}
+
+fn wei<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+    match Wei::deserialize(deserializer)? {
+        Wei::Number(amount) => Ok(amount.into()),
+        Wei::Text(text) => text.parse().map_err(|_| serde::de::Error::custom("expected wei as a number or decimal text")),
+    }
+}
+
+fn some_wei<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u128>, D::Error> {
+    wei(deserializer).map(Some)
 }
 
 mod defaults {

@@ -219,9 +219,10 @@ impl AssetAction {
         match self {
             Self::Transfer { .. } => Authority::Holder,
             Self::Mint { .. } | Self::Burn { .. } => Authority::Role(AssetRole::Supply),
-            Self::ForcedTransfer { .. } | Self::SetAddressFrozen { .. } | Self::FreezePartial { .. } | Self::UnfreezePartial { .. } => {
-                Authority::Role(AssetRole::Custodian)
-            }
+            Self::ForcedTransfer { .. }
+            | Self::SetAddressFrozen { .. }
+            | Self::FreezePartial { .. }
+            | Self::UnfreezePartial { .. } => Authority::Role(AssetRole::Custodian),
             Self::Pause | Self::Unpause => Authority::Role(AssetRole::Emergency),
             Self::GrantRole { .. } | Self::RevokeRole { .. } => Authority::Owner,
             Self::AddRule { .. } | Self::RemoveRule { .. } => Authority::Role(AssetRole::Governance),

@@ -68,7 +68,9 @@ pub fn with_expiry(expires_at: u64, payload: &[u8]) -> Bytes {
 pub fn expiry_of(data: &[u8]) -> u64 {
     let tag = keccak256(b"dalp.claim.v1");
     match data.get(..16) {
-        Some(head) if head[..8] == tag[..8] => head[8..].iter().fold(0, |expiry, byte| (expiry << 8) | u64::from(*byte)),
+        Some(head) if head[..8] == tag[..8] => {
+            head[8..].iter().fold(0, |expiry, byte| (expiry << 8) | u64::from(*byte))
+        }
         _ => 0,
     }
 }

@@ -30,7 +30,11 @@ pub const REASONS: &[(&str, Cure, &str)] = &[
     ("POLICY_EMPTY", Cure::Operator, "name claim topics for the asset or the registry: without any nobody is admitted"),
     ("TOPIC_RETIRED", Cure::Operator, "the claim topic was removed; change the asset's claim topics"),
     ("CLAIM_MISSING", Cure::Holder, "the receiver completes the missing attestation, for instance KYC"),
-    ("ISSUER_NOT_TRUSTED", Cure::Operator, "the claim's issuer is not trusted; trust it or have a trusted issuer attest"),
+    (
+        "ISSUER_NOT_TRUSTED",
+        Cure::Operator,
+        "the claim's issuer is not trusted; trust it or have a trusted issuer attest",
+    ),
     ("CLAIM_EXPIRED", Cure::Holder, "the receiver renews the expired attestation"),
     ("CLAIM_REVOKED", Cure::Holder, "the attestation was revoked; the receiver obtains a new one"),
     ("CLAIM_MALFORMED", Cure::Holder, "the receiver's identity presents a malformed claim; have it issued again"),
@@ -51,7 +55,13 @@ pub fn cure_of(reason: &str) -> (Cure, &'static str) {
 #[must_use]
 pub fn module_of(reason: &str) -> &'static str {
     match reason {
-        "TOKEN_PAUSED" | "SENDER_FROZEN" | "RECIPIENT_FROZEN" | "RECIPIENT_INVALID" | "BALANCE_TOO_LOW" | "FREE_BALANCE_TOO_LOW" | "SUPPLY_TOO_LARGE" => "AssetToken",
+        "TOKEN_PAUSED"
+        | "SENDER_FROZEN"
+        | "RECIPIENT_FROZEN"
+        | "RECIPIENT_INVALID"
+        | "BALANCE_TOO_LOW"
+        | "FREE_BALANCE_TOO_LOW"
+        | "SUPPLY_TOO_LARGE" => "AssetToken",
         "SENDER_CLAIMS_MISSING" | "RECIPIENT_CLAIMS_MISSING" => "ClaimRule",
         "RULE_NOT_CONFIGURED" => "Rule",
         reason if reason.starts_with("COUNTRY_") => "CountryRule",
@@ -65,7 +75,9 @@ pub fn reason_text(word: &[u8; 32]) -> Option<String> {
     let length = word.iter().position(|byte| *byte == 0).unwrap_or(32);
     match length {
         0 => None,
-        _ => Some(word[..length].iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect()),
+        _ => Some(
+            word[..length].iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect(),
+        ),
     }
 }
 
@@ -76,7 +88,8 @@ mod tests {
     #[test]
     fn the_table_holds_every_code_of_the_contracts() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../contracts/src/");
-        let sources = ["Refusals.sol", "libraries/IdentityReasons.sol"].map(|file| std::fs::read_to_string(format!("{root}{file}")).expect("readable"));
+        let sources = ["Refusals.sol", "libraries/IdentityReasons.sol"]
+            .map(|file| std::fs::read_to_string(format!("{root}{file}")).expect("readable"));
         let codes: Vec<&str> = sources
             .iter()
             .flat_map(|source| source.lines())

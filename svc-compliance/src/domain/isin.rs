@@ -80,7 +80,9 @@ mod tests {
     #[test]
     fn wrong_ones_do_not() {
         assert_eq!(Isin::parse("US0378331004"), Err(IsinError::CheckDigit { expected: 5, found: 4 }));
-        for isin in ["", "US037833100", "US03783310055", "us0378331005", "U10378331005", "US03783310O5X", "US037833100A"] {
+        for isin in
+            ["", "US037833100", "US03783310055", "us0378331005", "U10378331005", "US03783310O5X", "US037833100A"]
+        {
             assert_eq!(Isin::parse(isin), Err(IsinError::Shape), "{isin}");
         }
     }

@@ -156,7 +156,9 @@ mod tests {
 
     #[test]
     fn amounts_are_bounded_decimal_and_positive() {
-        for text in ["", "-1", "0", "1.5", "0x10", "01", "+1", "340282366920938463463374607431768211456", &"9".repeat(400)] {
+        for text in
+            ["", "-1", "0", "1.5", "0x10", "01", "+1", "340282366920938463463374607431768211456", &"9".repeat(400)]
+        {
             let mut violations = Violations::new();
             violations.amount("amount", text);
             assert_eq!(violations.0.len(), 1, "{text}: {violations:?}");

@@ -103,7 +103,10 @@ impl Rule {
                     violations.push_kind(kind, &here, "needs at least one topic: an empty group would let everyone in");
                 }
                 let mut topics = |name: &str, list: &[String]| -> Vec<TopicName> {
-                    list.iter().enumerate().map(|(at, topic)| violations.topic(kind, &format!("{here}.{name}[{at}]"), topic)).collect()
+                    list.iter()
+                        .enumerate()
+                        .map(|(at, topic)| violations.topic(kind, &format!("{here}.{name}[{at}]"), topic))
+                        .collect()
                 };
                 let group = Group { all_of: topics("all_of", all_of), none_of: topics("none_of", none_of) };
                 if group.all_of.iter().any(|topic| group.none_of.contains(topic)) {
@@ -146,11 +149,17 @@ mod tests {
     #[test]
     fn a_country_rule_needs_valid_countries() {
         let mut violations = Violations::new();
-        assert_eq!(Rule::country(&mut violations, "rule", true, &[756, 276]), Rule::Country { allow: true, countries: vec![276, 756] });
+        assert_eq!(
+            Rule::country(&mut violations, "rule", true, &[756, 276]),
+            Rule::Country { allow: true, countries: vec![276, 756] }
+        );
         assert!(violations.0.is_empty());
-        for (countries, field) in
-            [(vec![], "rule.countries"), (vec![276, 0], "rule.countries[1]"), (vec![1000], "rule.countries[0]"), (vec![276, 276], "rule.countries")]
-        {
+        for (countries, field) in [
+            (vec![], "rule.countries"),
+            (vec![276, 0], "rule.countries[1]"),
+            (vec![1000], "rule.countries[0]"),
+            (vec![276, 276], "rule.countries"),
+        ] {
             let mut violations = Violations::new();
             Rule::country(&mut violations, "rule", false, &countries);
             assert_eq!(violations.0.len(), 1, "{countries:?}");

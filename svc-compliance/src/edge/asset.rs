@@ -50,16 +50,17 @@ impl AssetEdge {
         let (app, tenant) = (write.app, write.tenant().to_owned());
         let order = async {
             let (system, chain_id) = (app.system(&tenant).await?, app.chain.chain_id());
-            let issuer_identity = identity_of(&app.chain, &system, command.issuer)
-                .await?
-                .ok_or_else(|| Refusal::new(Reason::IssuerIdentityMissing, "the issuer has no on-chain identity; register it first"))?;
+            let issuer_identity = identity_of(&app.chain, &system, command.issuer).await?.ok_or_else(|| {
+                Refusal::new(Reason::IssuerIdentityMissing, "the issuer has no on-chain identity; register it first")
+            })?;
             for topic in topics_of(&command) {
                 require_topic(&app.chain, &system, topic).await?;
             }
             free_symbol(app, &tenant, &command.symbol).await?;
             let (owner, row) = (tenant.clone(), command.clone());
-            let hook: AcceptHook =
-                Box::new(move |connection, id| Box::pin(async move { stored_assets::insert(connection, &owner, chain_id, id.0, &row).await }));
+            let hook: AcceptHook = Box::new(move |connection, id| {
+                Box::pin(async move { stored_assets::insert(connection, &owner, chain_id, id.0, &row).await })
+            });
             let order = CreateAssetOrder {
                 chain_id,
                 asset_factory: system.asset_factory,
@@ -81,7 +82,10 @@ impl AssetEdge {
         let order = async {
             app.require_asset(&tenant, command.asset).await?;
             let items_per_transaction = items_per_transaction(app, &command).await?;
-            Ok((BatchTransferOrder { chain_id: app.chain.chain_id(), items_per_transaction, command: command.clone() }, None))
+            Ok((
+                BatchTransferOrder { chain_id: app.chain.chain_id(), items_per_transaction, command: command.clone() },
+                None,
+            ))
         };
         write.accept::<BatchTransferFlow, _>(&command, order).await
     }
@@ -161,7 +165,10 @@ async fn free_symbol(app: &App, tenant: &str, symbol: &str) -> Result<(), Refusa
     let operation = app.operation(tenant, holder.operation_id).await?;
     let failed = operation.is_some_and(|operation| {
         // What was created stays created, also when a later step failed.
-        let created = operation.transactions.iter().any(|one| one.step == "create" && one.state == dalp_engine::TransactionState::Completed);
+        let created = operation
+            .transactions
+            .iter()
+            .any(|one| one.step == "create" && one.state == dalp_engine::TransactionState::Completed);
         matches!(operation.state, OperationState::Failed | OperationState::Cancelled) && !created
     });
     if failed && holder.asset.is_none() {
@@ -179,7 +186,11 @@ async fn free_symbol(app: &App, tenant: &str, symbol: &str) -> Result<(), Refusa
 async fn items_per_transaction(app: &App, command: &BatchTransfer) -> Result<usize, Refusal> {
     let gas_of = |count: usize| {
         let (to_list, amounts) = command.items.iter().take(count).copied().unzip();
-        app.chain.gas(command.sender, command.asset, AssetToken::batchTransferCall { toList: to_list, amounts }.abi_encode())
+        app.chain.gas(
+            command.sender,
+            command.asset,
+            AssetToken::batchTransferCall { toList: to_list, amounts }.abi_encode(),
+        )
     };
     let sample = MEASURED_ITEMS.min(command.items.len());
     let items = match gas_of(sample).await? {

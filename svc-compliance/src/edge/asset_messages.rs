@@ -56,8 +56,11 @@ impl TryFrom<&proto::BatchTransferRequest> for BatchTransfer {
                 (to, violations.amount(&format!("items[{index}].amount"), &item.amount))
             })
             .collect();
-        let command =
-            Self { sender: violations.address("sender", &request.sender), asset: violations.address("asset", &request.asset), items };
+        let command = Self {
+            sender: violations.address("sender", &request.sender),
+            asset: violations.address("asset", &request.asset),
+            items,
+        };
         violations.into_result(command)
     }
 }
@@ -134,7 +137,8 @@ pub(super) fn rule(violations: &mut Violations, path: &str, binding: Option<&pro
                 Ok(proto::CountryMode::Allow) => true,
                 Ok(proto::CountryMode::Block) => false,
                 Ok(proto::CountryMode::Unspecified) | Err(_) => {
-                    let description = format!("unknown value {}: one of COUNTRY_MODE_ALLOW, COUNTRY_MODE_BLOCK", country.mode);
+                    let description =
+                        format!("unknown value {}: one of COUNTRY_MODE_ALLOW, COUNTRY_MODE_BLOCK", country.mode);
                     violations.push_kind(ViolationKind::ModuleParameters, format!("{path}.mode"), description);
                     false
                 }
@@ -142,7 +146,8 @@ pub(super) fn rule(violations: &mut Violations, path: &str, binding: Option<&pro
             Some(Rule::country(violations, &path, allow, &country.countries))
         }
         Some(proto::rule_binding::Rule::Claim(claim)) => {
-            let groups: Vec<_> = claim.any_of.iter().map(|group| (group.all_of.clone(), group.none_of.clone())).collect();
+            let groups: Vec<_> =
+                claim.any_of.iter().map(|group| (group.all_of.clone(), group.none_of.clone())).collect();
             Some(Rule::claim(violations, &format!("{path}.claim"), &groups))
         }
         None => {
@@ -201,7 +206,9 @@ fn class(violations: &mut Violations, class: i32) -> AssetClass {
         Ok(proto::AssetClass::RealEstate) => AssetClass::RealEstate,
         Ok(proto::AssetClass::PreciousMetal) => AssetClass::PreciousMetal,
         Ok(proto::AssetClass::Unspecified) | Err(_) => {
-            let description = format!("unknown template {class}: one of ASSET_CLASS_BOND, EQUITY, FUND, DEPOSIT, STABLECOIN, REAL_ESTATE, PRECIOUS_METAL");
+            let description = format!(
+                "unknown template {class}: one of ASSET_CLASS_BOND, EQUITY, FUND, DEPOSIT, STABLECOIN, REAL_ESTATE, PRECIOUS_METAL"
+            );
             violations.push_kind(ViolationKind::Template, "asset_class", description);
             AssetClass::Bond
         }
@@ -225,7 +232,11 @@ fn rules(violations: &mut Violations, bindings: &[proto::RuleBinding]) -> Vec<Ru
         let path = format!("rules[{index}]");
         let Some(rule) = rule(violations, &path, Some(binding)) else { continue };
         if rules.iter().any(|earlier| earlier.kind() == rule.kind()) {
-            violations.push_kind(ViolationKind::ModuleParameters, path, "binds a kind of rule twice; put everything into one");
+            violations.push_kind(
+                ViolationKind::ModuleParameters,
+                path,
+                "binds a kind of rule twice; put everything into one",
+            );
         }
         rules.push(rule);
     }
@@ -273,13 +284,21 @@ fn role(violations: &mut Violations, field: &str, role: i32) -> AssetRole {
         Ok(proto::AssetRole::Sale) => AssetRole::Sale,
         Ok(proto::AssetRole::Funds) => AssetRole::Funds,
         Ok(proto::AssetRole::Unspecified) | Err(_) => {
-            violations.push(field, format!("unknown value {role}: one of ASSET_ROLE_GOVERNANCE, SUPPLY, CUSTODIAN, EMERGENCY, SALE, FUNDS"));
+            violations.push(
+                field,
+                format!(
+                    "unknown value {role}: one of ASSET_ROLE_GOVERNANCE, SUPPLY, CUSTODIAN, EMERGENCY, SALE, FUNDS"
+                ),
+            );
             AssetRole::Governance
         }
     }
 }
 
-fn initial_mint(violations: &mut Violations, request: &proto::CreateAssetRequest) -> Option<(alloy::primitives::Address, U256)> {
+fn initial_mint(
+    violations: &mut Violations,
+    request: &proto::CreateAssetRequest,
+) -> Option<(alloy::primitives::Address, U256)> {
     let amount = match request.initial_supply.as_str() {
         "" => U256::ZERO,
         text => violations.amount_or_zero("initial_supply", text),
@@ -355,13 +374,29 @@ mod tests {
             (Template, "asset_class", Box::new(|request| request.asset_class = 99)),
             (Field, "isin", Box::new(|request| request.isin = "US0378331004".into())),
             (ModuleParameters, "rules[0].country.countries", Box::new(|request| request.rules = vec![country(1, &[])])),
-            (ModuleParameters, "rules[0].country.countries[0]", Box::new(|request| request.rules = vec![country(1, &[0])])),
-            (ModuleParameters, "rules[0].country.countries[1]", Box::new(|request| request.rules = vec![country(2, &[1, 1000])])),
+            (
+                ModuleParameters,
+                "rules[0].country.countries[0]",
+                Box::new(|request| request.rules = vec![country(1, &[0])]),
+            ),
+            (
+                ModuleParameters,
+                "rules[0].country.countries[1]",
+                Box::new(|request| request.rules = vec![country(2, &[1, 1000])]),
+            ),
             (ModuleParameters, "rules[0].country.mode", Box::new(|request| request.rules = vec![country(7, &[1])])),
             (ModuleParameters, "rules[0]", Box::new(|request| request.rules = vec![proto::RuleBinding { rule: None }])),
             (ModuleParameters, "rules[0].claim.any_of", Box::new(|request| request.rules = vec![claim(vec![])])),
-            (ModuleParameters, "rules[0].claim.any_of[0]", Box::new(|request| request.rules = vec![claim(vec![proto::ClaimGroup::default()])])),
-            (ModuleParameters, "rules[1]", Box::new(|request| request.rules = vec![country(1, &[1]), country(2, &[2])])),
+            (
+                ModuleParameters,
+                "rules[0].claim.any_of[0]",
+                Box::new(|request| request.rules = vec![claim(vec![proto::ClaimGroup::default()])]),
+            ),
+            (
+                ModuleParameters,
+                "rules[1]",
+                Box::new(|request| request.rules = vec![country(1, &[1]), country(2, &[2])]),
+            ),
             (Field, "claim_topics[1]", Box::new(|request| request.claim_topics = vec!["kyc".into(), "A".into()])),
             (Field, "roles[0].role", Box::new(|request| request.roles[0].role = 77)),
             (Field, "roles[0].account", Box::new(|request| request.roles[0].account = "0x".into())),
@@ -378,7 +413,12 @@ mod tests {
     #[test]
     fn token_operations_are_checked() {
         let transfer = |to: &str, amount: &str| {
-            let request = proto::TransferRequest { sender: WALLET.into(), asset: WALLET.into(), to: to.into(), amount: amount.into() };
+            let request = proto::TransferRequest {
+                sender: WALLET.into(),
+                asset: WALLET.into(),
+                to: to.into(),
+                amount: amount.into(),
+            };
             AssetCommand::try_from(&request).map_err(|violations| violations.0[0].field.clone())
         };
         assert!(transfer(WALLET, "1").is_ok());
@@ -395,17 +435,25 @@ mod tests {
             reason: " ".into(),
         };
         assert_eq!(AssetCommand::try_from(&forced).unwrap_err().0[0].field, "reason");
-        let grant = proto::GrantRoleRequest { sender: WALLET.into(), asset: WALLET.into(), role: 0, account: WALLET.into() };
+        let grant =
+            proto::GrantRoleRequest { sender: WALLET.into(), asset: WALLET.into(), role: 0, account: WALLET.into() };
         assert_eq!(AssetCommand::try_from(&grant).unwrap_err().0[0].field, "role");
     }
 
     #[test]
     fn batches_are_bounded_and_each_bad_item_is_named() {
         let item = |amount: &str| proto::TransferItem { to: WALLET.into(), amount: amount.into() };
-        let batch = |items| BatchTransfer::try_from(&proto::BatchTransferRequest { sender: WALLET.into(), asset: WALLET.into(), items });
+        let batch = |items| {
+            BatchTransfer::try_from(&proto::BatchTransferRequest { sender: WALLET.into(), asset: WALLET.into(), items })
+        };
         assert_eq!(batch(vec![]).unwrap_err().0[0].field, "items");
         assert_eq!(batch(vec![item("1"); 10_001]).unwrap_err().0[0].field, "items");
-        let fields: Vec<_> = batch(vec![item("1"), item("-1"), item("x")]).unwrap_err().0.into_iter().map(|violation| violation.field).collect();
+        let fields: Vec<_> = batch(vec![item("1"), item("-1"), item("x")])
+            .unwrap_err()
+            .0
+            .into_iter()
+            .map(|violation| violation.field)
+            .collect();
         assert_eq!(fields, ["items[1].amount", "items[2].amount"]);
         assert_eq!(batch(vec![item("1"); 10_000]).unwrap().items.len(), 10_000);
     }

@@ -32,32 +32,48 @@ impl ComplianceEdge {
 
 #[tonic::async_trait]
 impl ComplianceService for ComplianceEdge {
-    async fn add_rule(&self, request: Request<proto::AddRuleRequest>) -> Result<Response<proto::AddRuleResponse>, Status> {
+    async fn add_rule(
+        &self,
+        request: Request<proto::AddRuleRequest>,
+    ) -> Result<Response<proto::AddRuleResponse>, Status> {
         let admitted = self.command("dalp.compliance.v1.ComplianceService/AddRule", request).await?;
         Ok(admitted.respond(|operation| proto::AddRuleResponse { operation }))
     }
 
-    async fn remove_rule(&self, request: Request<proto::RemoveRuleRequest>) -> Result<Response<proto::RemoveRuleResponse>, Status> {
+    async fn remove_rule(
+        &self,
+        request: Request<proto::RemoveRuleRequest>,
+    ) -> Result<Response<proto::RemoveRuleResponse>, Status> {
         let admitted = self.command("dalp.compliance.v1.ComplianceService/RemoveRule", request).await?;
         Ok(admitted.respond(|operation| proto::RemoveRuleResponse { operation }))
     }
 
-    async fn list_rules(&self, request: Request<proto::ListRulesRequest>) -> Result<Response<proto::ListRulesResponse>, Status> {
+    async fn list_rules(
+        &self,
+        request: Request<proto::ListRulesRequest>,
+    ) -> Result<Response<proto::ListRulesResponse>, Status> {
         let caller = Caller::from_request(&request)?;
         let asset = read_address("asset", &request.get_ref().asset)?;
         let app = self.app.get()?;
         app.require_asset(caller.tenant.as_str(), asset).await?;
         let rules = rules::list(&app.chain, asset).await?;
-        let rules = rules.into_iter().map(|rule| proto::Rule { module: rule.module.to_checksum(None), name: rule.name }).collect();
+        let rules = rules
+            .into_iter()
+            .map(|rule| proto::Rule { module: rule.module.to_checksum(None), name: rule.name })
+            .collect();
         Ok(Response::new(proto::ListRulesResponse { rules }))
     }
 
-    async fn simulate_transfer(&self, request: Request<proto::SimulateTransferRequest>) -> Result<Response<proto::SimulateTransferResponse>, Status> {
+    async fn simulate_transfer(
+        &self,
+        request: Request<proto::SimulateTransferRequest>,
+    ) -> Result<Response<proto::SimulateTransferResponse>, Status> {
         let caller = Caller::from_request(&request)?;
         let movement = Movement::try_from(request.get_ref()).map_err(Refusal::from)?;
         let app = self.app.get()?;
         app.require_asset(caller.tenant.as_str(), movement.asset).await?;
-        let (verdicts, block_number) = rules::simulate(&app.chain, movement.asset, movement.from, movement.to, movement.amount).await?;
+        let (verdicts, block_number) =
+            rules::simulate(&app.chain, movement.asset, movement.from, movement.to, movement.amount).await?;
         let allowed = verdicts.iter().all(|verdict| verdict.veto.is_none());
         let verdicts = verdicts
             .into_iter()

@@ -84,7 +84,12 @@ mod tests {
     #[test]
     fn a_movement_has_a_side() {
         let simulate = |from: &str, to: &str| {
-            let request = proto::SimulateTransferRequest { asset: WALLET.into(), from: from.into(), to: to.into(), amount: "1".into() };
+            let request = proto::SimulateTransferRequest {
+                asset: WALLET.into(),
+                from: from.into(),
+                to: to.into(),
+                amount: "1".into(),
+            };
             Movement::try_from(&request).map_err(|violations| violations.0[0].field.clone())
         };
         assert_eq!(simulate("", "").unwrap_err(), "to");

@@ -27,7 +27,8 @@ async fn block_of(app: &App, asked: u64) -> Result<u64, Refusal> {
     match (asked, head) {
         (0, Some(head)) => Ok(head),
         (asked, Some(head)) if asked <= head => Ok(asked),
-        (_, head) => Err(Refusal::new(Reason::BlockNotIndexed, "the block is not indexed yet").meta("indexed_block", head.unwrap_or_default())),
+        (_, head) => Err(Refusal::new(Reason::BlockNotIndexed, "the block is not indexed yet")
+            .meta("indexed_block", head.unwrap_or_default())),
     }
 }
 
@@ -42,7 +43,10 @@ fn holder(address: Address, holding: Holding) -> proto::Holder {
 
 #[tonic::async_trait]
 impl HolderService for HolderEdge {
-    async fn list_holders(&self, request: Request<proto::ListHoldersRequest>) -> Result<Response<proto::ListHoldersResponse>, Status> {
+    async fn list_holders(
+        &self,
+        request: Request<proto::ListHoldersRequest>,
+    ) -> Result<Response<proto::ListHoldersResponse>, Status> {
         let caller = Caller::from_request(&request)?;
         let (app, message) = (self.app.get()?, request.get_ref());
         let asset = read_address("asset", &message.asset)?;
@@ -57,15 +61,20 @@ impl HolderService for HolderEdge {
                 (block_of(app, block).await?, Some(after.parse::<Address>().map_err(|_| bad_page_token())?))
             }
         };
-        let mut found = app.store.holders(app.chain.chain_id(), asset, block, after, limit + 1).await.map_err(Refusal::from)?;
+        let mut found =
+            app.store.holders(app.chain.chain_id(), asset, block, after, limit + 1).await.map_err(Refusal::from)?;
         let more = found.len() > limit as usize;
         found.truncate(limit as usize);
-        let next_page_token = found.last().filter(|_| more).map(|(last, _)| format!("{block}-{last:#x}")).unwrap_or_default();
+        let next_page_token =
+            found.last().filter(|_| more).map(|(last, _)| format!("{block}-{last:#x}")).unwrap_or_default();
         let holders = found.into_iter().map(|(address, holding)| holder(address, holding)).collect();
         Ok(Response::new(proto::ListHoldersResponse { holders, block_number: block, next_page_token }))
     }
 
-    async fn get_balance(&self, request: Request<proto::GetBalanceRequest>) -> Result<Response<proto::GetBalanceResponse>, Status> {
+    async fn get_balance(
+        &self,
+        request: Request<proto::GetBalanceRequest>,
+    ) -> Result<Response<proto::GetBalanceResponse>, Status> {
         let caller = Caller::from_request(&request)?;
         let (app, message) = (self.app.get()?, request.get_ref());
         let asset = read_address("asset", &message.asset)?;

@@ -3,7 +3,9 @@
 use super::{Admitted, Write, read_address};
 use crate::{
     app::AppHandle,
-    domain::identity::{AddTrustedIssuer, ChangeKey, IssueClaim, RegisterIdentity, RegisterTopic, RemoveTrustedIssuer, RevokeClaim},
+    domain::identity::{
+        AddTrustedIssuer, ChangeKey, IssueClaim, RegisterIdentity, RegisterTopic, RemoveTrustedIssuer, RevokeClaim,
+    },
     flows::{
         claims::{IssueClaimFlow, IssueClaimOrder, RevokeClaimFlow, RevokeClaimOrder},
         identities::{AddKeyFlow, ChangeKeyOrder, RegisterIdentityFlow, RegisterIdentityOrder, RemoveKeyFlow},
@@ -35,22 +37,32 @@ impl IdentityEdge {
         let order = async {
             let system = app.system(&tenant).await?;
             if let Some(identity) = identity_of(&app.chain, &system, command.wallet).await? {
-                return Err(Refusal::new(Reason::IdentityExists, "the wallet has an identity already").meta("identity", identity.to_checksum(None)));
+                return Err(Refusal::new(Reason::IdentityExists, "the wallet has an identity already")
+                    .meta("identity", identity.to_checksum(None)));
             }
-            let order = RegisterIdentityOrder { chain_id: app.chain.chain_id(), identity_factory: system.identity_factory, command: command.clone() };
+            let order = RegisterIdentityOrder {
+                chain_id: app.chain.chain_id(),
+                identity_factory: system.identity_factory,
+                command: command.clone(),
+            };
             Ok((order, None))
         };
         write.accept::<RegisterIdentityFlow, _>(&command, order).await
     }
 
-    async fn change_key<F: Flow<Order = ChangeKeyOrder>>(&self, write: Write<'_>, command: ChangeKey) -> Result<Admitted, Refusal> {
+    async fn change_key<F: Flow<Order = ChangeKeyOrder>>(
+        &self,
+        write: Write<'_>,
+        command: ChangeKey,
+    ) -> Result<Admitted, Refusal> {
         write.require_wallet(command.sender).await?;
         let (app, tenant) = (write.app, write.tenant().to_owned());
         let order = async {
             let system = app.system(&tenant).await?;
             let identity = require_identity(&app.chain, &system, command.wallet).await?;
             if !identities::manages(&app.chain, identity, command.sender).await? {
-                return Err(Refusal::new(Reason::RoleMissing, "the sender holds no management key of the identity").meta("identity", identity.to_checksum(None)));
+                return Err(Refusal::new(Reason::RoleMissing, "the sender holds no management key of the identity")
+                    .meta("identity", identity.to_checksum(None)));
             }
             Ok((ChangeKeyOrder { chain_id: app.chain.chain_id(), identity, command: command.clone() }, None))
         };
@@ -69,7 +81,15 @@ impl IdentityEdge {
                 require_identity(&app.chain, &system, command.subject),
                 require_topic(&app.chain, &system, &command.topic),
             )?;
-            Ok((IssueClaimOrder { chain_id: app.chain.chain_id(), issuer_identity, subject_identity, command: command.clone() }, None))
+            Ok((
+                IssueClaimOrder {
+                    chain_id: app.chain.chain_id(),
+                    issuer_identity,
+                    subject_identity,
+                    command: command.clone(),
+                },
+                None,
+            ))
         };
         write.accept::<IssueClaimFlow, _>(&command, order).await
     }
@@ -84,7 +104,10 @@ impl IdentityEdge {
             let issuer_identity = require_identity(&app.chain, &system, command.issuer).await?;
             let subject_identity = require_identity(&app.chain, &system, command.subject).await?;
             let digest = claim_digest(&app.chain, subject_identity, issuer_identity, &command.topic).await?;
-            Ok((RevokeClaimOrder { chain_id: app.chain.chain_id(), issuer_identity, digest, command: command.clone() }, None))
+            Ok((
+                RevokeClaimOrder { chain_id: app.chain.chain_id(), issuer_identity, digest, command: command.clone() },
+                None,
+            ))
         };
         write.accept::<RevokeClaimFlow, _>(&command, order).await
     }
@@ -98,7 +121,12 @@ impl IdentityEdge {
             let (system, chain_id) = (app.system(&tenant).await?, app.chain.chain_id());
             // The name is kept for readers whatever becomes of the order: the chain says whether the topic exists.
             app.store.put_topic(&tenant, chain_id, &command.name, &command.signature).await?;
-            let order = RegistryOrder { chain_id, registry: system.topic_scheme_registry, issuer_identity: Address::ZERO, command: command.clone() };
+            let order = RegistryOrder {
+                chain_id,
+                registry: system.topic_scheme_registry,
+                issuer_identity: Address::ZERO,
+                command: command.clone(),
+            };
             Ok((order, None))
         };
         write.accept::<RegisterTopicFlow, _>(&command, order).await
@@ -115,7 +143,12 @@ impl IdentityEdge {
                 require_topic(&app.chain, &system, topic).await?;
             }
             let issuer_identity = require_identity(&app.chain, &system, command.issuer).await?;
-            let order = RegistryOrder { chain_id: app.chain.chain_id(), registry: system.identity_registry, issuer_identity, command: command.clone() };
+            let order = RegistryOrder {
+                chain_id: app.chain.chain_id(),
+                registry: system.identity_registry,
+                issuer_identity,
+                command: command.clone(),
+            };
             Ok((order, None))
         };
         write.accept::<AddTrustedIssuerFlow, _>(&command, order).await
@@ -129,7 +162,12 @@ impl IdentityEdge {
         let order = async {
             let system = app.system(&tenant).await?;
             let issuer_identity = require_identity(&app.chain, &system, command.issuer).await?;
-            let order = RegistryOrder { chain_id: app.chain.chain_id(), registry: system.identity_registry, issuer_identity, command: command.clone() };
+            let order = RegistryOrder {
+                chain_id: app.chain.chain_id(),
+                registry: system.identity_registry,
+                issuer_identity,
+                command: command.clone(),
+            };
             Ok((order, None))
         };
         write.accept::<RemoveTrustedIssuerFlow, _>(&command, order).await
@@ -138,43 +176,73 @@ impl IdentityEdge {
 
 #[tonic::async_trait]
 impl IdentityService for IdentityEdge {
-    async fn register_identity(&self, request: Request<proto::RegisterIdentityRequest>) -> Result<Response<proto::RegisterIdentityResponse>, Status> {
+    async fn register_identity(
+        &self,
+        request: Request<proto::RegisterIdentityRequest>,
+    ) -> Result<Response<proto::RegisterIdentityResponse>, Status> {
         Ok(self.register(request).await?.respond(|operation| proto::RegisterIdentityResponse { operation }))
     }
 
     async fn add_key(&self, request: Request<proto::AddKeyRequest>) -> Result<Response<proto::AddKeyResponse>, Status> {
         let write = Write::begin(&self.app, "dalp.identity.v1.IdentityService/AddKey", &request).await?;
         let command = ChangeKey::try_from(request.get_ref()).map_err(Refusal::from)?;
-        Ok(self.change_key::<AddKeyFlow>(write, command).await?.respond(|operation| proto::AddKeyResponse { operation }))
+        Ok(self
+            .change_key::<AddKeyFlow>(write, command)
+            .await?
+            .respond(|operation| proto::AddKeyResponse { operation }))
     }
 
-    async fn remove_key(&self, request: Request<proto::RemoveKeyRequest>) -> Result<Response<proto::RemoveKeyResponse>, Status> {
+    async fn remove_key(
+        &self,
+        request: Request<proto::RemoveKeyRequest>,
+    ) -> Result<Response<proto::RemoveKeyResponse>, Status> {
         let write = Write::begin(&self.app, "dalp.identity.v1.IdentityService/RemoveKey", &request).await?;
         let command = ChangeKey::try_from(request.get_ref()).map_err(Refusal::from)?;
-        Ok(self.change_key::<RemoveKeyFlow>(write, command).await?.respond(|operation| proto::RemoveKeyResponse { operation }))
+        Ok(self
+            .change_key::<RemoveKeyFlow>(write, command)
+            .await?
+            .respond(|operation| proto::RemoveKeyResponse { operation }))
     }
 
-    async fn issue_claim(&self, request: Request<proto::IssueClaimRequest>) -> Result<Response<proto::IssueClaimResponse>, Status> {
+    async fn issue_claim(
+        &self,
+        request: Request<proto::IssueClaimRequest>,
+    ) -> Result<Response<proto::IssueClaimResponse>, Status> {
         Ok(self.issue(request).await?.respond(|operation| proto::IssueClaimResponse { operation }))
     }
 
-    async fn revoke_claim(&self, request: Request<proto::RevokeClaimRequest>) -> Result<Response<proto::RevokeClaimResponse>, Status> {
+    async fn revoke_claim(
+        &self,
+        request: Request<proto::RevokeClaimRequest>,
+    ) -> Result<Response<proto::RevokeClaimResponse>, Status> {
         Ok(self.revoke(request).await?.respond(|operation| proto::RevokeClaimResponse { operation }))
     }
 
-    async fn register_topic(&self, request: Request<proto::RegisterTopicRequest>) -> Result<Response<proto::RegisterTopicResponse>, Status> {
+    async fn register_topic(
+        &self,
+        request: Request<proto::RegisterTopicRequest>,
+    ) -> Result<Response<proto::RegisterTopicResponse>, Status> {
         Ok(self.topic(request).await?.respond(|operation| proto::RegisterTopicResponse { operation }))
     }
 
-    async fn add_trusted_issuer(&self, request: Request<proto::AddTrustedIssuerRequest>) -> Result<Response<proto::AddTrustedIssuerResponse>, Status> {
+    async fn add_trusted_issuer(
+        &self,
+        request: Request<proto::AddTrustedIssuerRequest>,
+    ) -> Result<Response<proto::AddTrustedIssuerResponse>, Status> {
         Ok(self.trust(request).await?.respond(|operation| proto::AddTrustedIssuerResponse { operation }))
     }
 
-    async fn remove_trusted_issuer(&self, request: Request<proto::RemoveTrustedIssuerRequest>) -> Result<Response<proto::RemoveTrustedIssuerResponse>, Status> {
+    async fn remove_trusted_issuer(
+        &self,
+        request: Request<proto::RemoveTrustedIssuerRequest>,
+    ) -> Result<Response<proto::RemoveTrustedIssuerResponse>, Status> {
         Ok(self.distrust(request).await?.respond(|operation| proto::RemoveTrustedIssuerResponse { operation }))
     }
 
-    async fn get_identity(&self, request: Request<proto::GetIdentityRequest>) -> Result<Response<proto::GetIdentityResponse>, Status> {
+    async fn get_identity(
+        &self,
+        request: Request<proto::GetIdentityRequest>,
+    ) -> Result<Response<proto::GetIdentityResponse>, Status> {
         let caller = Caller::from_request(&request)?;
         let wallet = read_address("wallet", &request.get_ref().wallet)?;
         let (app, tenant) = (self.app.get()?, caller.tenant.as_str());
@@ -182,7 +250,9 @@ impl IdentityService for IdentityEdge {
         let topics = app.store.topics(tenant, app.chain.chain_id()).await.map_err(Refusal::from)?;
         let now_s = u64::try_from(time::OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
         let view = identities::view(&app.chain, &system, wallet, &topics, now_s).await?;
-        let view = view.ok_or_else(|| Refusal::new(Reason::IdentityNotFound, "the wallet has no identity in the tenant's registry"))?;
+        let view = view.ok_or_else(|| {
+            Refusal::new(Reason::IdentityNotFound, "the wallet has no identity in the tenant's registry")
+        })?;
         let claims = view
             .claims
             .into_iter()
@@ -195,8 +265,12 @@ impl IdentityService for IdentityEdge {
                 live: claim.live,
             })
             .collect();
-        let identity =
-            proto::Identity { wallet: wallet.to_checksum(None), identity: view.identity.to_checksum(None), country: view.country.into(), claims };
+        let identity = proto::Identity {
+            wallet: wallet.to_checksum(None),
+            identity: view.identity.to_checksum(None),
+            country: view.country.into(),
+            claims,
+        };
         Ok(Response::new(proto::GetIdentityResponse { identity: Some(identity) }))
     }
 }

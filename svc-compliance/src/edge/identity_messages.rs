@@ -2,7 +2,10 @@
 
 use crate::domain::{
     ViolationKind, Violations,
-    identity::{AddTrustedIssuer, ChangeKey, IssueClaim, KeyPurpose, RegisterIdentity, RegisterTopic, RemoveTrustedIssuer, RevokeClaim},
+    identity::{
+        AddTrustedIssuer, ChangeKey, IssueClaim, KeyPurpose, RegisterIdentity, RegisterTopic, RemoveTrustedIssuer,
+        RevokeClaim,
+    },
 };
 use dalp_proto::identity as proto;
 
@@ -79,7 +82,8 @@ impl TryFrom<&proto::RegisterTopicRequest> for RegisterTopic {
     fn try_from(request: &proto::RegisterTopicRequest) -> Result<Self, Violations> {
         let mut violations = Violations::new();
         let signature = violations.text("signature", &request.signature, MAX_SIGNATURE_CHARS);
-        if !signature.is_empty() && !(signature.starts_with('(') && signature.ends_with(')')) {
+        let tuple = signature.starts_with('(') && signature.ends_with(')');
+        if !signature.is_empty() && !tuple {
             violations.push("signature", "must be an ABI tuple such as (uint64 expiresAt)");
         }
         let command = Self {
@@ -111,8 +115,11 @@ impl TryFrom<&proto::AddTrustedIssuerRequest> for AddTrustedIssuer {
                 violations.push(format!("topics[{index}]"), "is named twice");
             }
         }
-        let command =
-            Self { sender: violations.address("sender", &request.sender), issuer: violations.address("issuer", &request.issuer), topics };
+        let command = Self {
+            sender: violations.address("sender", &request.sender),
+            issuer: violations.address("issuer", &request.issuer),
+            topics,
+        };
         violations.into_result(command)
     }
 }
@@ -122,8 +129,10 @@ impl TryFrom<&proto::RemoveTrustedIssuerRequest> for RemoveTrustedIssuer {
 
     fn try_from(request: &proto::RemoveTrustedIssuerRequest) -> Result<Self, Violations> {
         let mut violations = Violations::new();
-        let command =
-            Self { sender: violations.address("sender", &request.sender), issuer: violations.address("issuer", &request.issuer) };
+        let command = Self {
+            sender: violations.address("sender", &request.sender),
+            issuer: violations.address("issuer", &request.issuer),
+        };
         violations.into_result(command)
     }
 }
@@ -135,7 +144,12 @@ fn change_key([sender, wallet, key]: [&str; 3], purpose: i32, add: bool) -> Resu
         Ok(proto::KeyPurpose::Action) => KeyPurpose::Action,
         Ok(proto::KeyPurpose::Claim) => KeyPurpose::Claim,
         Ok(proto::KeyPurpose::Unspecified) | Err(_) => {
-            violations.push("purpose", format!("unknown value {purpose}: one of KEY_PURPOSE_MANAGEMENT, KEY_PURPOSE_ACTION, KEY_PURPOSE_CLAIM"));
+            violations.push(
+                "purpose",
+                format!(
+                    "unknown value {purpose}: one of KEY_PURPOSE_MANAGEMENT, KEY_PURPOSE_ACTION, KEY_PURPOSE_CLAIM"
+                ),
+            );
             KeyPurpose::Action
         }
     };
@@ -182,7 +196,8 @@ mod tests {
     #[test]
     fn purposes_and_topic_lists_are_checked() {
         for purpose in [0, 4, -1] {
-            let request = proto::AddKeyRequest { sender: WALLET.into(), wallet: WALLET.into(), key: WALLET.into(), purpose };
+            let request =
+                proto::AddKeyRequest { sender: WALLET.into(), wallet: WALLET.into(), key: WALLET.into(), purpose };
             assert_eq!(fields(&ChangeKey::try_from(&request).unwrap_err()), ["purpose"]);
         }
         for (topics, field) in [(vec![], "topics"), (vec!["kyc", "kyc"], "topics[1]"), (vec!["kyc", ""], "topics[1]")] {
@@ -190,7 +205,8 @@ mod tests {
             let request = proto::AddTrustedIssuerRequest { sender: WALLET.into(), issuer: WALLET.into(), topics };
             assert_eq!(fields(&AddTrustedIssuer::try_from(&request).unwrap_err()), [field]);
         }
-        let request = proto::RegisterTopicRequest { sender: WALLET.into(), name: "a b".into(), signature: "uint64".into() };
+        let request =
+            proto::RegisterTopicRequest { sender: WALLET.into(), name: "a b".into(), signature: "uint64".into() };
         assert_eq!(fields(&RegisterTopic::try_from(&request).unwrap_err()), ["signature", "name"]);
     }
 }

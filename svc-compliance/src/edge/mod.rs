@@ -66,7 +66,8 @@ impl<'a> Write<'a> {
             None => uuid::Uuid::new_v4().to_string(),
         };
         let app = app.get()?;
-        let repeated = app.store.repeated_order(caller.tenant.as_str(), caller.principal.as_str(), method, &key).await?;
+        let repeated =
+            app.store.repeated_order(caller.tenant.as_str(), caller.principal.as_str(), method, &key).await?;
         Ok(Self { app, caller, key, method, repeated })
     }
 
@@ -81,7 +82,11 @@ impl<'a> Write<'a> {
 
     /// Accepts the flow's order in one commit. `order` makes it from the command and what the chain says, with every
     /// precondition; a repeat takes what was resolved then, so that it finds its operation whatever has changed since.
-    async fn accept<F, C>(self, command: &C, order: impl Future<Output = Result<(F::Order, Option<AcceptHook>), Refusal>>) -> Result<Admitted, Refusal>
+    async fn accept<F, C>(
+        self,
+        command: &C,
+        order: impl Future<Output = Result<(F::Order, Option<AcceptHook>), Refusal>>,
+    ) -> Result<Admitted, Refusal>
     where
         F: Flow,
         F::Order: DeserializeOwned,
@@ -99,7 +104,8 @@ impl<'a> Write<'a> {
             None => order.await?,
         };
         let tenant = TenantId::new(self.caller.tenant.as_str());
-        let mut admission = Admission::<F>::new(tenant, self.caller.principal.as_str(), self.method, self.key.clone(), order);
+        let mut admission =
+            Admission::<F>::new(tenant, self.caller.principal.as_str(), self.method, self.key.clone(), order);
         admission.hook = hook;
         let accepted = self.app.engine.accept(admission).await.map_err(admit_refusal)?;
         Ok(Admitted { operation: accepted.operation, key: self.key, replayed: accepted.replayed })
@@ -117,10 +123,16 @@ impl Admitted {
 fn admit_refusal(error: AdmitError) -> Refusal {
     match error {
         AdmitError::KeyReused { stored_hash, given_hash } => {
-            Refusal::new(Reason::IdempotencyKeyReused, "the idempotency key stands for another payload").meta("stored_hash", stored_hash).meta("given_hash", given_hash)
+            Refusal::new(Reason::IdempotencyKeyReused, "the idempotency key stands for another payload")
+                .meta("stored_hash", stored_hash)
+                .meta("given_hash", given_hash)
         }
-        AdmitError::LaneOfOtherTenant(_) => Refusal::new(Reason::WalletNotOwned, "the sender belongs to another tenant"),
-        AdmitError::Database(dalp_engine::StoreError::Database(sqlx_error)) if constraint_of(&sqlx_error) == Some(SYMBOL_CONSTRAINT) => {
+        AdmitError::LaneOfOtherTenant(_) => {
+            Refusal::new(Reason::WalletNotOwned, "the sender belongs to another tenant")
+        }
+        AdmitError::Database(dalp_engine::StoreError::Database(sqlx_error))
+            if constraint_of(&sqlx_error) == Some(SYMBOL_CONSTRAINT) =>
+        {
             Refusal::new(Reason::SymbolTaken, "another asset of the tenant has this symbol")
         }
         AdmitError::Database(error) => engine_store(error),
@@ -146,7 +158,10 @@ impl From<Violations> for Refusal {
             [one] => format!("{}: {}", one.field, one.description),
             many => format!("{} fields are not valid", many.len()),
         };
-        violations.0.into_iter().fold(Self::new(reason, message), |refusal, one| refusal.field(one.field, one.description))
+        violations
+            .0
+            .into_iter()
+            .fold(Self::new(reason, message), |refusal, one| refusal.field(one.field, one.description))
     }
 }
 
@@ -155,12 +170,14 @@ fn page_size(asked: u32) -> Result<u32, Refusal> {
     match asked {
         0 => Ok(DEFAULT_PAGE),
         1..=MAX_PAGE => Ok(asked),
-        _ => Err(Refusal::new(Reason::InvalidField, "page_size is out of range").field("page_size", format!("must be at most {MAX_PAGE}"))),
+        _ => Err(Refusal::new(Reason::InvalidField, "page_size is out of range")
+            .field("page_size", format!("must be at most {MAX_PAGE}"))),
     }
 }
 
 fn bad_page_token() -> Refusal {
-    Refusal::new(Reason::PageTokenInvalid, "the page token is not one of ours").field("page_token", "give back next_page_token of the page before")
+    Refusal::new(Reason::PageTokenInvalid, "the page token is not one of ours")
+        .field("page_token", "give back next_page_token of the page before")
 }
 
 /// An address field of a read.

@@ -41,7 +41,12 @@ fn transaction(view: TransactionView) -> proto::Transaction {
         history: view
             .history
             .into_iter()
-            .map(|action| proto::Action { action: action.action, tries: action.tries, last_error: action.last_error, at: Some(timestamp(action.at)) })
+            .map(|action| proto::Action {
+                action: action.action,
+                tries: action.tries,
+                last_error: action.last_error,
+                at: Some(timestamp(action.at)),
+            })
             .collect(),
     }
 }
@@ -63,7 +68,11 @@ fn state(state: TransactionState) -> proto::TransactionState {
 }
 
 fn error(failure: Failure) -> proto::OperationError {
-    proto::OperationError { reason: failure.reason, message: failure.message, metadata: failure.metadata.into_iter().collect() }
+    proto::OperationError {
+        reason: failure.reason,
+        message: failure.message,
+        metadata: failure.metadata.into_iter().collect(),
+    }
 }
 
 fn timestamp(at: OffsetDateTime) -> prost_types::Timestamp {

@@ -39,20 +39,32 @@ impl SystemEdge {
                 _ => replaces = Some(stored.operation_id),
             }
         }
-        let order = BootstrapOrder { chain_id, tenant: tenant.clone(), create2_deployer: app.create2_deployer, command: command.clone() };
-        let hook: AcceptHook =
-            Box::new(move |connection, id| Box::pin(async move { systems::claim(connection, &tenant, chain_id, id.0, replaces).await }));
+        let order = BootstrapOrder {
+            chain_id,
+            tenant: tenant.clone(),
+            create2_deployer: app.create2_deployer,
+            command: command.clone(),
+        };
+        let hook: AcceptHook = Box::new(move |connection, id| {
+            Box::pin(async move { systems::claim(connection, &tenant, chain_id, id.0, replaces).await })
+        });
         write.accept::<BootstrapFlow, _>(&command, async { Ok((order, Some(hook))) }).await
     }
 }
 
 #[tonic::async_trait]
 impl SystemService for SystemEdge {
-    async fn bootstrap(&self, request: Request<proto::BootstrapRequest>) -> Result<Response<proto::BootstrapResponse>, Status> {
+    async fn bootstrap(
+        &self,
+        request: Request<proto::BootstrapRequest>,
+    ) -> Result<Response<proto::BootstrapResponse>, Status> {
         Ok(self.start(request).await?.respond(|operation| proto::BootstrapResponse { operation }))
     }
 
-    async fn get_system(&self, request: Request<proto::GetSystemRequest>) -> Result<Response<proto::GetSystemResponse>, Status> {
+    async fn get_system(
+        &self,
+        request: Request<proto::GetSystemRequest>,
+    ) -> Result<Response<proto::GetSystemResponse>, Status> {
         let caller = Caller::from_request(&request)?;
         let app = self.app.get()?;
         let system = app.system(caller.tenant.as_str()).await?;

@@ -114,13 +114,21 @@ pub(crate) fn transaction(order: &AssetOrder) -> Call {
     };
     let module = order.rule_target.as_ref().map(|target| target.module).unwrap_or_default();
     match action {
-        AssetAction::Mint { to, amount } => {
-            checked(call(order.chain_id, *sender, *asset, &AssetToken::mintCall { to: *to, amount: *amount }), Address::ZERO, *to, *amount)
+        AssetAction::Mint { to, amount } => checked(
+            call(order.chain_id, *sender, *asset, &AssetToken::mintCall { to: *to, amount: *amount }),
+            Address::ZERO,
+            *to,
+            *amount,
+        ),
+        AssetAction::Transfer { to, amount } => checked(
+            call(order.chain_id, *sender, *asset, &AssetToken::transferCall { to: *to, amount: *amount }),
+            *sender,
+            *to,
+            *amount,
+        ),
+        AssetAction::Burn { from, amount } => {
+            token(AssetToken::burnCall { account: *from, amount: *amount }.abi_encode())
         }
-        AssetAction::Transfer { to, amount } => {
-            checked(call(order.chain_id, *sender, *asset, &AssetToken::transferCall { to: *to, amount: *amount }), *sender, *to, *amount)
-        }
-        AssetAction::Burn { from, amount } => token(AssetToken::burnCall { account: *from, amount: *amount }.abi_encode()),
         AssetAction::ForcedTransfer { from, to, amount, .. } => {
             token(AssetToken::forcedTransferCall { from: *from, to: *to, amount: *amount }.abi_encode())
         }
@@ -135,10 +143,18 @@ pub(crate) fn transaction(order: &AssetOrder) -> Call {
         }
         AssetAction::Pause => token(AssetToken::pauseCall {}.abi_encode()),
         AssetAction::Unpause => token(AssetToken::unpauseCall {}.abi_encode()),
-        AssetAction::GrantRole { role, account } => token(AssetToken::grantCall { account: *account, roleMask: role.mask() }.abi_encode()),
-        AssetAction::RevokeRole { role, account } => token(AssetToken::revokeCall { account: *account, roleMask: role.mask() }.abi_encode()),
-        AssetAction::AddRule { rule } => compliance(TokenCompliance::addModuleCall { module, params: rule_params(rule) }.abi_encode()),
-        AssetAction::RemoveRule { module } => compliance(TokenCompliance::removeModuleCall { module: *module }.abi_encode()),
+        AssetAction::GrantRole { role, account } => {
+            token(AssetToken::grantCall { account: *account, roleMask: role.mask() }.abi_encode())
+        }
+        AssetAction::RevokeRole { role, account } => {
+            token(AssetToken::revokeCall { account: *account, roleMask: role.mask() }.abi_encode())
+        }
+        AssetAction::AddRule { rule } => {
+            compliance(TokenCompliance::addModuleCall { module, params: rule_params(rule) }.abi_encode())
+        }
+        AssetAction::RemoveRule { module } => {
+            compliance(TokenCompliance::removeModuleCall { module: *module }.abi_encode())
+        }
     }
 }
 
@@ -182,9 +198,10 @@ mod tests {
     #[test]
     fn transfers_and_mints_ask_compliance_first() {
         let (to, amount) = (Address::repeat_byte(3), U256::from(5));
-        for (action, from) in
-            [(AssetAction::Transfer { to, amount }, Address::repeat_byte(1)), (AssetAction::Mint { to, amount }, Address::ZERO)]
-        {
+        for (action, from) in [
+            (AssetAction::Transfer { to, amount }, Address::repeat_byte(1)),
+            (AssetAction::Mint { to, amount }, Address::ZERO),
+        ] {
             let played = play::<TransferFlow>(&order(action), |_| Ok(vec![]));
             let check = &played.calls[0].1.sensitive_checks[0];
             let asked = AssetToken::previewCall::abi_decode(&check.data).expect("preview");
@@ -214,7 +231,9 @@ mod tests {
     #[test]
     fn every_action_has_a_registered_flow() {
         let flows = register(Flows::new());
-        for kind in ["asset.mint", "asset.transfer", "compliance.add_rule", "compliance.remove_rule", "asset.revoke_role"] {
+        for kind in
+            ["asset.mint", "asset.transfer", "compliance.add_rule", "compliance.remove_rule", "asset.revoke_role"]
+        {
             assert!(flows.contains(kind, 1), "{kind}");
         }
     }

@@ -41,7 +41,9 @@ impl Flow for BatchTransferFlow {
     fn run(cx: &mut Cx<'_, BatchTransferOrder>) -> Step<Vec<ChunkOutcome>> {
         let order = cx.order();
         let size = order.items_per_transaction.max(1);
-        let outcomes = cx.try_all("transfers", || order.command.items.chunks(size).map(|items| transaction(order, items)).collect::<Vec<_>>())?;
+        let outcomes = cx.try_all("transfers", || {
+            order.command.items.chunks(size).map(|items| transaction(order, items)).collect::<Vec<_>>()
+        })?;
         let chunks: Vec<ChunkOutcome> = outcomes
             .into_iter()
             .zip(order.command.items.chunks(size))
@@ -86,15 +88,16 @@ mod tests {
     #[test]
     fn a_batch_is_split_and_each_part_reported() {
         let refusal = Failure::new("COMPLIANCE_REFUSED", "no");
-        let played = play::<BatchTransferFlow>(&order(130), |name| if name == "transfers[1]" { Err(refusal.clone()) } else { Ok(vec![]) });
+        let played = play::<BatchTransferFlow>(&order(130), |name| {
+            if name == "transfers[1]" { Err(refusal.clone()) } else { Ok(vec![]) }
+        });
         assert_eq!(played.calls.len(), 3);
         let Verdict::Done(outcome) = played.verdict else { panic!("{:?}", played.verdict) };
         let chunks: Vec<ChunkOutcome> = serde_json::from_value(outcome).expect("chunks");
-        assert_eq!(chunks.iter().map(|chunk| (chunk.first_item, chunk.items, chunk.tx_hash.is_some())).collect::<Vec<_>>(), [
-            (0, 64, true),
-            (64, 64, false),
-            (128, 2, true)
-        ]);
+        assert_eq!(
+            chunks.iter().map(|chunk| (chunk.first_item, chunk.items, chunk.tx_hash.is_some())).collect::<Vec<_>>(),
+            [(0, 64, true), (64, 64, false), (128, 2, true)]
+        );
     }
 
     #[test]

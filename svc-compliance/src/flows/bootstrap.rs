@@ -40,7 +40,9 @@ impl Flow for BootstrapFlow {
                 let mined = cx.transact("deployer", || step_call(order, &creation))?;
                 match mined.contract_address {
                     Some(address) => address,
-                    None => return cx.fail(Failure::new(Reason::Internal.as_str(), "the creation has no contract address")),
+                    None => {
+                        return cx.fail(Failure::new(Reason::Internal.as_str(), "the creation has no contract address"));
+                    }
                 }
             }
         };
@@ -88,7 +90,12 @@ mod tests {
     use dalp_engine::flow::Verdict;
 
     fn order(create2_deployer: Option<Address>) -> BootstrapOrder {
-        BootstrapOrder { chain_id: 1, tenant: "acme".into(), create2_deployer, command: Bootstrap { admin: Address::repeat_byte(1) } }
+        BootstrapOrder {
+            chain_id: 1,
+            tenant: "acme".into(),
+            create2_deployer,
+            command: Bootstrap { admin: Address::repeat_byte(1) },
+        }
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl Flow for RevokeClaimFlow {
     fn run(cx: &mut Cx<'_, RevokeClaimOrder>) -> Step<Sent> {
         let order = cx.order();
         let revoke = Identity::revokeClaimCall { digest: order.digest };
-        let mined = cx.transact("revoke", || call(order.chain_id, order.command.issuer, order.issuer_identity, &revoke))?;
+        let mined =
+            cx.transact("revoke", || call(order.chain_id, order.command.issuer, order.issuer_identity, &revoke))?;
         cx.done(mined.into())
     }
 }

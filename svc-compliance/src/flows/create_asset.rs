@@ -116,7 +116,11 @@ fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetConfig {
         decimals: command.decimals,
         owner: command.issuer,
         grants: grants(command),
-        rules: command.rules.iter().map(|rule| RuleConfig { module: module_of(order, rule), params: rule_params(rule) }).collect(),
+        rules: command
+            .rules
+            .iter()
+            .map(|rule| RuleConfig { module: module_of(order, rule), params: rule_params(rule) })
+            .collect(),
         policy,
         unpause: false,
         mints: Vec::new(),
@@ -149,7 +153,12 @@ fn module_of(order: &CreateAssetOrder, rule: &Rule) -> Address {
 fn created(order: &CreateAssetOrder, mined: &Mined) -> Option<AssetCreated> {
     mined.logs.iter().filter(|log| log.address() == order.asset_factory).find_map(|log| {
         let event = AssetFactory::AssetCreated::decode_log(&log.inner).ok()?;
-        Some(AssetCreated { asset: event.token, compliance: event.compliance, identity: event.onchainID, block_number: mined.block_number })
+        Some(AssetCreated {
+            asset: event.token,
+            compliance: event.compliance,
+            identity: event.onchainID,
+            block_number: mined.block_number,
+        })
     })
 }
 

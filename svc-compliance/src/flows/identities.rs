@@ -58,7 +58,8 @@ impl Flow for RegisterIdentityFlow {
             country: command.country,
             claims: Vec::new(),
         };
-        let mined = cx.transact("register", || call(order.chain_id, command.sender, order.identity_factory, &create))?;
+        let mined =
+            cx.transact("register", || call(order.chain_id, command.sender, order.identity_factory, &create))?;
         cx.done(mined.into())
     }
 }
@@ -87,7 +88,8 @@ impl Flow for RemoveKeyFlow {
 
     fn run(cx: &mut Cx<'_, ChangeKeyOrder>) -> Step<Sent> {
         let ChangeKeyOrder { chain_id, identity, command } = cx.order();
-        let remove = Identity::removeKeyCall { key: key_of(command.key), purpose: U256::from(command.purpose.number()) };
+        let remove =
+            Identity::removeKeyCall { key: key_of(command.key), purpose: U256::from(command.purpose.number()) };
         let mined = cx.transact("remove_key", || call(*chain_id, command.sender, *identity, &remove))?;
         cx.done(mined.into())
     }

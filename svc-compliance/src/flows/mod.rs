@@ -48,7 +48,12 @@ pub fn all() -> Flows {
 }
 
 /// A call of a typed function.
-pub(crate) fn call<C: alloy::sol_types::SolCall>(chain_id: u64, sender: Address, target: Address, call: &C) -> dalp_engine::Call {
+pub(crate) fn call<C: alloy::sol_types::SolCall>(
+    chain_id: u64,
+    sender: Address,
+    target: Address,
+    call: &C,
+) -> dalp_engine::Call {
     dalp_engine::Call::new(chain_id, sender, target, call.abi_encode())
 }
 
@@ -69,7 +74,10 @@ pub(crate) mod replay {
         pub(crate) verdict: Verdict,
     }
 
-    pub(crate) fn play<F: Flow>(order: &F::Order, logs: impl Fn(&str) -> Result<Vec<dalp_chain::Log>, Failure>) -> Played {
+    pub(crate) fn play<F: Flow>(
+        order: &F::Order,
+        logs: impl Fn(&str) -> Result<Vec<dalp_chain::Log>, Failure>,
+    ) -> Played {
         let flows = Flows::new().with::<F>();
         let order = serde_json::to_value(order).expect("orders serialise");
         let (mut history, mut calls, mut documents) = (History::default(), Vec::new(), Vec::new());

@@ -36,8 +36,10 @@ impl Flow for RegisterTopicFlow {
 
     fn run(cx: &mut Cx<'_, Self::Order>) -> Step<Sent> {
         let RegistryOrder { chain_id, registry, command, .. } = cx.order();
-        let register =
-            TopicSchemeRegistry::registerTopicSchemeCall { name: command.name.as_str().to_owned(), schema: command.signature.clone() };
+        let register = TopicSchemeRegistry::registerTopicSchemeCall {
+            name: command.name.as_str().to_owned(),
+            schema: command.signature.clone(),
+        };
         let mined = cx.transact("register", || call(*chain_id, command.sender, *registry, &register))?;
         cx.done(mined.into())
     }

@@ -38,19 +38,28 @@ pub async fn view(chain: &ChainReader, asset: Address, block: BlockId) -> Result
 
 /// Refuses a sender without the right an action needs. When the chain cannot be read the action is accepted and waits: its
 /// simulation asks the same question before anything is signed.
-pub async fn require_authority(chain: &ChainReader, asset: Address, sender: Address, authority: Authority) -> Result<(), Refusal> {
+pub async fn require_authority(
+    chain: &ChainReader,
+    asset: Address,
+    sender: Address,
+    authority: Authority,
+) -> Result<(), Refusal> {
     let (held, role): (Result<bool, ReadError>, &str) = match authority {
         Authority::Holder => return Ok(()),
-        Authority::Role(role) => (chain.read(asset, AssetToken::hasCall { account: sender, roleMask: role.mask() }).await, role.name()),
+        Authority::Role(role) => {
+            (chain.read(asset, AssetToken::hasCall { account: sender, roleMask: role.mask() }).await, role.name())
+        }
         Authority::Owner => (chain.read(asset, AssetToken::ownerCall {}).await.map(|owner| owner == sender), "admin"),
     };
     match held {
         Ok(true) => Ok(()),
         Err(error) if error.is_unavailable() => Ok(()),
         Err(error) => Err(error.into()),
-        Ok(false) => Err(Refusal::new(Reason::AssetRoleMissing, format!("the sender lacks the role {role} on the asset"))
-            .meta("role", role)
-            .meta("sender", sender.to_checksum(None))
-            .meta("asset", asset.to_checksum(None))),
+        Ok(false) => {
+            Err(Refusal::new(Reason::AssetRoleMissing, format!("the sender lacks the role {role} on the asset"))
+                .meta("role", role)
+                .meta("sender", sender.to_checksum(None))
+                .meta("asset", asset.to_checksum(None)))
+        }
     }
 }

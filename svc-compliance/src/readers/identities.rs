@@ -39,15 +39,24 @@ pub struct ClaimView {
 }
 
 /// The identity of a registered wallet.
-pub async fn identity_of(chain: &ChainReader, system: &SystemAddresses, wallet: Address) -> Result<Option<Address>, Refusal> {
+pub async fn identity_of(
+    chain: &ChainReader,
+    system: &SystemAddresses,
+    wallet: Address,
+) -> Result<Option<Address>, Refusal> {
     let identity = chain.read(system.identity_registry, IdentityRegistry::identityCall { userAddress: wallet }).await?;
     Ok((!identity.is_zero()).then_some(identity))
 }
 
 /// As [`identity_of`]; none is a refusal.
-pub async fn require_identity(chain: &ChainReader, system: &SystemAddresses, wallet: Address) -> Result<Address, Refusal> {
+pub async fn require_identity(
+    chain: &ChainReader,
+    system: &SystemAddresses,
+    wallet: Address,
+) -> Result<Address, Refusal> {
     identity_of(chain, system, wallet).await?.ok_or_else(|| {
-        Refusal::new(Reason::IdentityNotFound, "the wallet has no identity in the tenant's registry").meta("wallet", wallet.to_checksum(None))
+        Refusal::new(Reason::IdentityNotFound, "the wallet has no identity in the tenant's registry")
+            .meta("wallet", wallet.to_checksum(None))
     })
 }
 
@@ -56,14 +65,23 @@ pub async fn require_topic(chain: &ChainReader, system: &SystemAddresses, topic:
     if chain.read(system.topic_scheme_registry, TopicSchemeRegistry::existsCall { topic: topic.id() }).await? {
         return Ok(());
     }
-    Err(Refusal::new(Reason::TopicUnknown, format!("there is no claim topic {}; register it first", topic.as_str())).meta("topic", topic.as_str()))
+    Err(Refusal::new(Reason::TopicUnknown, format!("there is no claim topic {}; register it first", topic.as_str()))
+        .meta("topic", topic.as_str()))
 }
 
 /// The digest of the claim of an issuer about a topic.
-pub async fn claim_digest(chain: &ChainReader, subject_identity: Address, issuer_identity: Address, topic: &TopicName) -> Result<B256, Refusal> {
-    let meta = chain.read(subject_identity, Identity::claimMetaCall { claimId: claim_id(issuer_identity, topic.id()) }).await?;
+pub async fn claim_digest(
+    chain: &ChainReader,
+    subject_identity: Address,
+    issuer_identity: Address,
+    topic: &TopicName,
+) -> Result<B256, Refusal> {
+    let meta = chain
+        .read(subject_identity, Identity::claimMetaCall { claimId: claim_id(issuer_identity, topic.id()) })
+        .await?;
     if meta.digest.is_zero() {
-        return Err(Refusal::new(Reason::ClaimNotFound, "the identity holds no such claim of this issuer").meta("topic", topic.as_str()));
+        return Err(Refusal::new(Reason::ClaimNotFound, "the identity holds no such claim of this issuer")
+            .meta("topic", topic.as_str()));
     }
     Ok(meta.digest)
 }
@@ -74,9 +92,16 @@ pub async fn manages(chain: &ChainReader, identity: Address, wallet: Address) ->
 }
 
 /// An identity with its claims, at one block.
-pub async fn view(chain: &ChainReader, system: &SystemAddresses, wallet: Address, topics: &[TopicName], now_s: u64) -> Result<Option<IdentityView>, Refusal> {
+pub async fn view(
+    chain: &ChainReader,
+    system: &SystemAddresses,
+    wallet: Address,
+    topics: &[TopicName],
+    now_s: u64,
+) -> Result<Option<IdentityView>, Refusal> {
     let (_, block) = chain.latest().await?;
-    let registration = chain.read_at(system.identity_registry, IdentityRegistry::registrationCall { user: wallet }, block).await?;
+    let registration =
+        chain.read_at(system.identity_registry, IdentityRegistry::registrationCall { user: wallet }, block).await?;
     if registration.identityAddress.is_zero() {
         return Ok(None);
     }
@@ -89,7 +114,14 @@ pub async fn view(chain: &ChainReader, system: &SystemAddresses, wallet: Address
     Ok(Some(IdentityView { identity, country: registration.country, claims: lists.into_iter().flatten().collect() }))
 }
 
-async fn claim(chain: &ChainReader, system: &SystemAddresses, identity: Address, id: B256, block: BlockId, now_s: u64) -> Result<ClaimView, Refusal> {
+async fn claim(
+    chain: &ChainReader,
+    system: &SystemAddresses,
+    identity: Address,
+    id: B256,
+    block: BlockId,
+    now_s: u64,
+) -> Result<ClaimView, Refusal> {
     let claim = chain.read_at(identity, Identity::getClaimCall { claimId: id }, block).await?;
     let meta = chain.read_at(identity, Identity::claimMetaCall { claimId: id }, block).await?;
     let trusted = IdentityRegistry::isTrustedForCall { issuer: claim.issuer, topic: claim.topic, subject: identity };
@@ -98,7 +130,10 @@ async fn claim(chain: &ChainReader, system: &SystemAddresses, identity: Address,
         chain.read_at(system.topic_scheme_registry, TopicSchemeRegistry::existsCall { topic: claim.topic }, block),
         async {
             // An issuer that does not answer, for instance a foreign one, vouches for nothing here.
-            match chain.read_at(claim.issuer, Identity::isClaimLiveCall { signer: meta.signer, digest: meta.digest }, block).await {
+            match chain
+                .read_at(claim.issuer, Identity::isClaimLiveCall { signer: meta.signer, digest: meta.digest }, block)
+                .await
+            {
                 Err(error) if error.is_unavailable() => Err(error),
                 answer => Ok(answer.unwrap_or(false)),
             }

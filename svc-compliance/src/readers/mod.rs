@@ -79,7 +79,9 @@ impl ChainReader {
         let request = TransactionRequest::default().from(sender).to(target).input(data.into());
         match self.upstreams.estimate_gas(&request, BlockId::latest()).await {
             Ok(gas) => Ok(Some(gas)),
-            Err(CallError::Unavailable(error)) => Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)),
+            Err(CallError::Unavailable(error)) => {
+                Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error))
+            }
             Err(CallError::Revert(_) | CallError::Node(_)) => Ok(None),
         }
     }

@@ -41,7 +41,13 @@ pub async fn list(chain: &ChainReader, asset: Address) -> Result<Vec<RuleView>, 
 }
 
 /// The whole evaluation of a movement at the latest block, and that block.
-pub async fn simulate(chain: &ChainReader, asset: Address, from: Option<Address>, to: Option<Address>, amount: U256) -> Result<(Vec<VerdictView>, u64), Refusal> {
+pub async fn simulate(
+    chain: &ChainReader,
+    asset: Address,
+    from: Option<Address>,
+    to: Option<Address>,
+    amount: U256,
+) -> Result<(Vec<VerdictView>, u64), Refusal> {
     let (number, block) = chain.latest().await?;
     let compliance = chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
     let asked = TokenCompliance::explainCall { from: from.unwrap_or_default(), to: to.unwrap_or_default(), amount };

@@ -70,7 +70,12 @@ impl Store {
     }
 
     /// The order that holds a symbol.
-    pub async fn asset_by_symbol(&self, tenant: &str, chain_id: u64, symbol: &str) -> Result<Option<StoredAsset>, StoreError> {
+    pub async fn asset_by_symbol(
+        &self,
+        tenant: &str,
+        chain_id: u64,
+        symbol: &str,
+    ) -> Result<Option<StoredAsset>, StoreError> {
         sqlx::query("SELECT * FROM compliance.assets WHERE tenant_id = $1 AND chain_id = $2 AND symbol = $3")
             .bind(tenant)
             .bind(signed(chain_id))
@@ -94,7 +99,13 @@ impl Store {
     }
 
     /// Created assets below a position, newest first.
-    pub async fn assets(&self, tenant: &str, chain_id: u64, below: Option<u64>, limit: u32) -> Result<Vec<StoredAsset>, StoreError> {
+    pub async fn assets(
+        &self,
+        tenant: &str,
+        chain_id: u64,
+        below: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<StoredAsset>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM compliance.assets WHERE tenant_id = $1 AND chain_id = $2 AND asset IS NOT NULL AND seq < $3
              ORDER BY seq DESC LIMIT $4",

@@ -58,43 +58,56 @@ impl Store {
 
     /// Blocks applied so far, oldest first.
     pub async fn indexed_blocks(&self, chain_id: u64) -> Result<Vec<BlockRef>, StoreError> {
-        let rows = sqlx::query("SELECT number, hash FROM compliance.indexed_blocks WHERE chain_id = $1 ORDER BY number")
-            .bind(signed(chain_id))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("read indexed blocks"))?;
-        rows.into_iter().map(|row| Ok(BlockRef { number: unsigned(row.get("number")), hash: hash_of(row.get("hash"))? })).collect()
+        let rows =
+            sqlx::query("SELECT number, hash FROM compliance.indexed_blocks WHERE chain_id = $1 ORDER BY number")
+                .bind(signed(chain_id))
+                .fetch_all(&self.pool)
+                .await
+                .map_err(during("read indexed blocks"))?;
+        rows.into_iter()
+            .map(|row| Ok(BlockRef { number: unsigned(row.get("number")), hash: hash_of(row.get("hash"))? }))
+            .collect()
     }
 
     /// The newest indexed block.
     pub async fn indexed_head(&self, chain_id: u64) -> Result<Option<u64>, StoreError> {
-        let head: Option<i64> = sqlx::query_scalar("SELECT max(number) FROM compliance.indexed_blocks WHERE chain_id = $1")
-            .bind(signed(chain_id))
-            .fetch_one(&self.pool)
-            .await
-            .map_err(during("read indexed head"))?;
+        let head: Option<i64> =
+            sqlx::query_scalar("SELECT max(number) FROM compliance.indexed_blocks WHERE chain_id = $1")
+                .bind(signed(chain_id))
+                .fetch_one(&self.pool)
+                .await
+                .map_err(during("read indexed head"))?;
         Ok(head.map(unsigned))
     }
 
     /// Asset factories of tenants, and tokens they have created.
     pub async fn indexed_contracts(&self, chain_id: u64) -> Result<(BTreeSet<Address>, BTreeSet<Address>), StoreError> {
-        let factories = sqlx::query("SELECT asset_factory FROM compliance.systems WHERE chain_id = $1 AND asset_factory IS NOT NULL")
-            .bind(signed(chain_id))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("list factories"))?;
+        let factories = sqlx::query(
+            "SELECT asset_factory FROM compliance.systems WHERE chain_id = $1 AND asset_factory IS NOT NULL",
+        )
+        .bind(signed(chain_id))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("list factories"))?;
         let assets = sqlx::query("SELECT asset FROM compliance.indexed_assets WHERE chain_id = $1")
             .bind(signed(chain_id))
             .fetch_all(&self.pool)
             .await
             .map_err(during("list indexed assets"))?;
-        let addresses = |rows: Vec<sqlx::postgres::PgRow>| rows.into_iter().map(|row| address_of(row.get(0))).collect::<Result<BTreeSet<_>, _>>();
+        let addresses = |rows: Vec<sqlx::postgres::PgRow>| {
+            rows.into_iter().map(|row| address_of(row.get(0))).collect::<Result<BTreeSet<_>, _>>()
+        };
         Ok((addresses(factories)?, addresses(assets)?))
     }
 
     /// The newest state of holdings.
-    pub async fn newest_holdings(&self, chain_id: u64, keys: &[HoldingKey]) -> Result<HashMap<HoldingKey, Holding>, StoreError> {
-        let (assets, holders): (Vec<String>, Vec<String>) = keys.iter().map(|(asset, holder)| (hex_of(*asset), hex_of(*holder))).unzip();
+    pub async fn newest_holdings(
+        &self,
+        chain_id: u64,
+        keys: &[HoldingKey],
+    ) -> Result<HashMap<HoldingKey, Holding>, StoreError> {
+        let (assets, holders): (Vec<String>, Vec<String>) =
+            keys.iter().map(|(asset, holder)| (hex_of(*asset), hex_of(*holder))).unzip();
         let rows = sqlx::query(
             "SELECT h.asset, h.holder, h.balance::text AS balance, h.frozen::text AS frozen, h.address_frozen
              FROM unnest($2::text[], $3::text[]) AS k(asset, holder)
@@ -107,7 +120,9 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(during("read holdings"))?;
-        rows.into_iter().map(|row| Ok(((address_of(row.get("asset"))?, address_of(row.get("holder"))?), holding(&row)?))).collect()
+        rows.into_iter()
+            .map(|row| Ok(((address_of(row.get("asset"))?, address_of(row.get("holder"))?), holding(&row)?)))
+            .collect()
     }
 
     /// Commits a batch with its cursor, if this replica still holds the lease.
@@ -115,12 +130,13 @@ impl Store {
         let mut connection = self.pool.acquire().await.map_err(during("index"))?;
         let mut commit = connection.begin().await.map_err(during("index"))?;
         let chain = signed(chain_id);
-        let held = sqlx::query("SELECT 1 FROM compliance.indexer_leases WHERE chain_id = $1 AND owner = $2 FOR NO KEY UPDATE")
-            .bind(chain)
-            .bind(owner)
-            .fetch_optional(&mut *commit)
-            .await
-            .map_err(during("check indexer lease"))?;
+        let held =
+            sqlx::query("SELECT 1 FROM compliance.indexer_leases WHERE chain_id = $1 AND owner = $2 FOR NO KEY UPDATE")
+                .bind(chain)
+                .bind(owner)
+                .fetch_optional(&mut *commit)
+                .await
+                .map_err(during("check indexer lease"))?;
         if held.is_none() {
             return Err(StoreError::LeaseLost(chain_id));
         }
@@ -132,7 +148,12 @@ impl Store {
                 "DELETE FROM compliance.indexed_assets WHERE chain_id = $1 AND created_block > $2",
                 "UPDATE compliance.assets SET asset = NULL, created_block = NULL WHERE chain_id = $1 AND created_block > $2",
             ] {
-                sqlx::query(statement).bind(chain).bind(above).execute(&mut *commit).await.map_err(during("retract blocks"))?;
+                sqlx::query(statement)
+                    .bind(chain)
+                    .bind(above)
+                    .execute(&mut *commit)
+                    .await
+                    .map_err(during("retract blocks"))?;
             }
         }
         for (asset, factory, block, operation_id) in &batch.assets {
@@ -157,14 +178,15 @@ impl Store {
             .await
             .map_err(during("name asset"))?;
         }
-        let mut columns: (Vec<String>, Vec<String>, Vec<i64>, Vec<String>, Vec<String>, Vec<bool>) = Default::default();
+        let (mut assets, mut holders, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut balances, mut frozen, mut address_frozen) = (Vec::new(), Vec::new(), Vec::new());
         for ((block, asset, holder), holding) in &batch.holdings {
-            columns.0.push(hex_of(*asset));
-            columns.1.push(hex_of(*holder));
-            columns.2.push(signed(*block));
-            columns.3.push(holding.balance.to_string());
-            columns.4.push(holding.frozen.to_string());
-            columns.5.push(holding.address_frozen);
+            assets.push(hex_of(*asset));
+            holders.push(hex_of(*holder));
+            numbers.push(signed(*block));
+            balances.push(holding.balance.to_string());
+            frozen.push(holding.frozen.to_string());
+            address_frozen.push(holding.address_frozen);
         }
         sqlx::query(
             "INSERT INTO compliance.holdings (chain_id, asset, holder, block_number, balance, frozen, address_frozen)
@@ -173,16 +195,17 @@ impl Store {
                AS h(asset, holder, block_number, balance, frozen, address_frozen)",
         )
         .bind(chain)
-        .bind(columns.0)
-        .bind(columns.1)
-        .bind(columns.2)
-        .bind(columns.3)
-        .bind(columns.4)
-        .bind(columns.5)
+        .bind(assets)
+        .bind(holders)
+        .bind(numbers)
+        .bind(balances)
+        .bind(frozen)
+        .bind(address_frozen)
         .execute(&mut *commit)
         .await
         .map_err(during("index holdings"))?;
-        let (numbers, hashes): (Vec<i64>, Vec<String>) = batch.blocks.iter().map(|block| (signed(block.number), format!("{:#x}", block.hash))).unzip();
+        let (numbers, hashes): (Vec<i64>, Vec<String>) =
+            batch.blocks.iter().map(|block| (signed(block.number), format!("{:#x}", block.hash))).unzip();
         sqlx::query("INSERT INTO compliance.indexed_blocks (chain_id, number, hash) SELECT $1, number, hash FROM unnest($2::bigint[], $3::text[]) AS b(number, hash)")
             .bind(chain)
             .bind(numbers)
@@ -203,7 +226,14 @@ impl Store {
     }
 
     /// Holders of an asset with something at a block, by address, behind one.
-    pub async fn holders(&self, chain_id: u64, asset: Address, block: u64, after: Option<Address>, limit: u32) -> Result<Vec<(Address, Holding)>, StoreError> {
+    pub async fn holders(
+        &self,
+        chain_id: u64,
+        asset: Address,
+        block: u64,
+        after: Option<Address>,
+        limit: u32,
+    ) -> Result<Vec<(Address, Holding)>, StoreError> {
         let rows = sqlx::query(
             "SELECT holder, balance::text AS balance, frozen::text AS frozen, address_frozen FROM (
                SELECT DISTINCT ON (holder) holder, balance, frozen, address_frozen FROM compliance.holdings
@@ -223,7 +253,13 @@ impl Store {
     }
 
     /// One holding at a block.
-    pub async fn holding(&self, chain_id: u64, asset: Address, holder: Address, block: u64) -> Result<Holding, StoreError> {
+    pub async fn holding(
+        &self,
+        chain_id: u64,
+        asset: Address,
+        holder: Address,
+        block: u64,
+    ) -> Result<Holding, StoreError> {
         let row = sqlx::query(
             "SELECT balance::text AS balance, frozen::text AS frozen, address_frozen FROM compliance.holdings
              WHERE chain_id = $1 AND asset = $2 AND holder = $3 AND block_number <= $4 ORDER BY block_number DESC LIMIT 1",

@@ -78,7 +78,13 @@ impl Store {
     }
 
     /// The order of the operation that an idempotency key already stands for: a repeat takes its resolved parts from there.
-    pub async fn repeated_order(&self, tenant: &str, principal: &str, method: &str, key: &str) -> Result<Option<serde_json::Value>, StoreError> {
+    pub async fn repeated_order(
+        &self,
+        tenant: &str,
+        principal: &str,
+        method: &str,
+        key: &str,
+    ) -> Result<Option<serde_json::Value>, StoreError> {
         sqlx::query_scalar(
             "SELECT o.order_json FROM engine.idempotency i JOIN engine.operations o ON o.tenant = i.tenant AND o.operation_id = i.operation_id
              WHERE i.tenant = $1 AND i.principal = $2 AND i.method = $3 AND i.key = $4",

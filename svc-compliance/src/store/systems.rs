@@ -63,23 +63,33 @@ pub(crate) async fn claim(
 impl Store {
     /// The tenant's system on a chain, deployed or ordered.
     pub async fn system(&self, tenant: &str, chain_id: u64) -> Result<Option<StoredSystem>, StoreError> {
-        let row = sqlx::query("SELECT operation_id, addresses FROM compliance.systems WHERE tenant_id = $1 AND chain_id = $2")
-            .bind(tenant)
-            .bind(signed(chain_id))
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(during("read system"))?;
+        let row = sqlx::query(
+            "SELECT operation_id, addresses FROM compliance.systems WHERE tenant_id = $1 AND chain_id = $2",
+        )
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(during("read system"))?;
         let Some(row) = row else { return Ok(None) };
         let addresses: Option<serde_json::Value> = row.get("addresses");
         let parse = |value: serde_json::Value| {
-            serde_json::from_value(value.clone()).map_err(|_| StoreError::Malformed { what: "system", value: value.to_string() })
+            serde_json::from_value(value.clone())
+                .map_err(|_| StoreError::Malformed { what: "system", value: value.to_string() })
         };
         Ok(Some(StoredSystem { addresses: addresses.map(parse).transpose()?, operation_id: row.get("operation_id") }))
     }
 
     /// Remembers where the system stands; from here on the indexer follows its asset factory.
-    pub async fn put_addresses(&self, tenant: &str, chain_id: u64, operation_id: Uuid, addresses: &SystemAddresses) -> Result<(), StoreError> {
-        let json = serde_json::to_value(addresses).map_err(|error| StoreError::Malformed { what: "system", value: error.to_string() })?;
+    pub async fn put_addresses(
+        &self,
+        tenant: &str,
+        chain_id: u64,
+        operation_id: Uuid,
+        addresses: &SystemAddresses,
+    ) -> Result<(), StoreError> {
+        let json = serde_json::to_value(addresses)
+            .map_err(|error| StoreError::Malformed { what: "system", value: error.to_string() })?;
         sqlx::query(
             "UPDATE compliance.systems SET addresses = $4, asset_factory = $5 WHERE tenant_id = $1 AND chain_id = $2 AND operation_id = $3",
         )
@@ -95,7 +105,13 @@ impl Store {
     }
 
     /// Remembers the name of a topic.
-    pub async fn put_topic(&self, tenant: &str, chain_id: u64, name: &TopicName, signature: &str) -> Result<(), StoreError> {
+    pub async fn put_topic(
+        &self,
+        tenant: &str,
+        chain_id: u64,
+        name: &TopicName,
+        signature: &str,
+    ) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO compliance.topics (tenant_id, chain_id, name, signature) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
             .bind(tenant)
             .bind(signed(chain_id))
@@ -109,12 +125,13 @@ impl Store {
 
     /// The names of the tenant's topics.
     pub async fn topics(&self, tenant: &str, chain_id: u64) -> Result<Vec<TopicName>, StoreError> {
-        let rows = sqlx::query("SELECT name FROM compliance.topics WHERE tenant_id = $1 AND chain_id = $2 ORDER BY name")
-            .bind(tenant)
-            .bind(signed(chain_id))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("list topics"))?;
+        let rows =
+            sqlx::query("SELECT name FROM compliance.topics WHERE tenant_id = $1 AND chain_id = $2 ORDER BY name")
+                .bind(tenant)
+                .bind(signed(chain_id))
+                .fetch_all(&self.pool)
+                .await
+                .map_err(during("list topics"))?;
         Ok(rows.into_iter().map(|row| TopicName::unchecked(row.get("name"))).collect())
     }
 }

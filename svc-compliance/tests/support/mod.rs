@@ -113,7 +113,9 @@ impl Signer for MemorySigner {
             }
             SignPayload::Document(SignDocument::Claim { signer, identity, topic, data }) => {
                 let hash = signing_hash(identity, U256::from_be_bytes(topic.0), &data);
-                SignOutcome::Signed(Signature(self.keys[&signer].sign_hash_sync(&hash).unwrap().as_bytes().to_vec().into()))
+                SignOutcome::Signed(Signature(
+                    self.keys[&signer].sign_hash_sync(&hash).unwrap().as_bytes().to_vec().into(),
+                ))
             }
             SignPayload::Document(SignDocument::Eip712 { .. }) => panic!("this service signs no documents"),
         };
@@ -138,7 +140,8 @@ impl Stack {
     pub async fn start(wallets: usize) -> Self {
         let anvil = Anvil::start(["--block-time", "1"]);
         let postgres = TestPostgres::start();
-        let keys: Vec<PrivateKeySigner> = (1..=wallets).map(|n| PrivateKeySigner::from_bytes(&B256::with_last_byte(n as u8)).unwrap()).collect();
+        let keys: Vec<PrivateKeySigner> =
+            (1..=wallets).map(|n| PrivateKeySigner::from_bytes(&B256::with_last_byte(n as u8)).unwrap()).collect();
         let wallets: Vec<Address> = keys.iter().map(PrivateKeySigner::address).collect();
         let signer = MemorySigner { keys: Arc::new(wallets.iter().copied().zip(keys).collect()), ..Default::default() };
         let upstreams = Upstreams::connect(anvil.config()).await.unwrap();
@@ -150,7 +153,16 @@ impl Stack {
         store.migrate().await.unwrap();
         let chains = HashMap::from([(upstreams.config().chain_id, upstreams.clone())]);
         let config = EngineConfig::new("svc-compliance", "test");
-        let engine = Engine::start(config, store.pool(), chains, Arc::new(signer.clone()), flows::all(), Arc::new(ContractDecoder)).await.unwrap();
+        let engine = Engine::start(
+            config,
+            store.pool(),
+            chains,
+            Arc::new(signer.clone()),
+            flows::all(),
+            Arc::new(ContractDecoder),
+        )
+        .await
+        .unwrap();
         let app = AppHandle::default();
         let rights = Rights::new(Box::new(MemoryKeys(wallets.clone())));
         app.set(App::new(engine.clone(), store.clone(), ChainReader::new(upstreams.clone()), rights, None, 10_000_000));
@@ -169,7 +181,11 @@ impl Stack {
     /// A request of a principal that may use every wallet, under a key.
     pub fn request<T>(&self, key: &str, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        let caller = Caller { tenant: TENANT.parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![ANY_WALLET.into()] };
+        let caller = Caller {
+            tenant: TENANT.parse().unwrap(),
+            principal: "ops".parse().unwrap(),
+            roles: vec![ANY_WALLET.into()],
+        };
         caller.apply(request.metadata_mut());
         request.metadata_mut().insert("idempotency-key", key.parse().unwrap());
         request
@@ -178,7 +194,13 @@ impl Stack {
     /// Waits until an operation is final.
     pub async fn ended(&self, operation: Option<Operation>) -> OperationView {
         let id: OperationId = operation.expect("an operation").operation_id.parse().unwrap();
-        let view = self.engine.reader().wait(&TenantId::new(TENANT), id, Duration::from_secs(60)).await.unwrap().expect("known");
+        let view = self
+            .engine
+            .reader()
+            .wait(&TenantId::new(TENANT), id, Duration::from_secs(60))
+            .await
+            .unwrap()
+            .expect("known");
         assert!(view.state.is_final(), "{} is stuck: {view:#?}", view.kind);
         view
     }

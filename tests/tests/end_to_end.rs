@@ -38,7 +38,7 @@ async fn bad_input_is_refused_and_nothing_is_stored(client: &Client) {
         ("a wallet of nobody", good, "KEY_NOT_FOUND"),
     ];
     for (what, request, expected) in wrong {
-        let refused = AssetServiceClient::new(client.gateway()).transfer(keyed(request, what)).await;
+        let refused = AssetServiceClient::new(client.gateway()).transfer(keyed(request, &what.replace(' ', "-"))).await;
         let status = refused.expect_err(what);
         assert_eq!(reason(&status), expected, "{what}: {status:?}");
     }

@@ -86,7 +86,9 @@ enum Wei {
 fn wei<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
     match Wei::deserialize(deserializer)? {
         Wei::Number(amount) => Ok(amount.into()),
-        Wei::Text(text) => text.parse().map_err(|_| serde::de::Error::custom("expected wei as a number or decimal text")),
+        Wei::Text(text) => {
+            text.parse().map_err(|_| serde::de::Error::custom("expected wei as a number or decimal text"))
+        }
     }
 }
 

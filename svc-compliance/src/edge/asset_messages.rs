@@ -362,7 +362,8 @@ mod tests {
     #[test]
     fn each_bad_field_is_named() {
         use ViolationKind::{Field, ModuleParameters, Template};
-        let cases: Vec<(ViolationKind, &str, Box<dyn FnOnce(&mut proto::CreateAssetRequest)>)> = vec![
+        type Change = Box<dyn FnOnce(&mut proto::CreateAssetRequest)>;
+        let cases: Vec<(ViolationKind, &str, Change)> = vec![
             (Field, "issuer", Box::new(|request| request.issuer = WALLET.replace("d8dA", "D8dA"))),
             (Field, "name", Box::new(|request| request.name = " ".into())),
             (Field, "name", Box::new(|request| request.name = "x".repeat(51))),

@@ -41,7 +41,8 @@ impl Flow for BootstrapFlow {
                 match mined.contract_address {
                     Some(address) => address,
                     None => {
-                        return cx.fail(Failure::new(Reason::Internal.as_str(), "the creation has no contract address"));
+                        return cx
+                            .fail(Failure::new(Reason::Internal.as_str(), "the creation has no contract address"));
                     }
                 }
             }

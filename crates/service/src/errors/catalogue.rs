@@ -164,7 +164,6 @@ reasons! {
     /// The asset is paused.
     AssetPaused = "ASSET_PAUSED", FailedPrecondition, FixInput, None;
     /// The wallet is registered already.
-    IdentityAlreadyRegistered = "IDENTITY_ALREADY_REGISTERED", AlreadyExists, FixInput, None;
     /// The wallet has an identity already.
     IdentityExists = "IDENTITY_EXISTS", AlreadyExists, FixInput, None;
     /// The wallet has no identity in the tenant's registry.

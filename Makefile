@@ -8,7 +8,7 @@ FORGE := contracts/tools/forge
 BUF := contracts/tools/buf
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup demo up down test check fmt lint-contracts contracts test-contracts gas fuzz bench build
+.PHONY: help setup demo up down test check fmt lint-contracts contracts test-contracts bench build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,7 @@ down: ## end a stack that `make up` started
 	@cargo run --quiet -p dalp-devstack -- down
 
 test: check test-contracts ## everything: checks, contract tests, unit, integration, end to end
+	@cargo build --workspace --bins --quiet
 	@cargo nextest run --workspace --no-fail-fast
 
 check: setup ## formatting, lints, wire contracts, licences, artifacts
@@ -44,7 +45,7 @@ fmt: ## format Rust and Solidity
 	@cd contracts && tools/forge fmt
 
 test-contracts: setup ## forge: unit, fuzz (1,000 runs), invariants, gas budgets, size limits
-	@cd contracts && FOUNDRY_PROFILE=ci tools/forge test
+	@cd contracts && FOUNDRY_PROFILE=ci FORGE_SNAPSHOT_CHECK=true tools/forge test
 
 bench: setup ## throughput, latencies and memory beside the chain's ceiling, floor and alloy; target/bench/report.json
 	@cargo build --release --workspace --bins

@@ -163,7 +163,6 @@ reasons! {
     UnfrozenBalanceInsufficient = "UNFROZEN_BALANCE_INSUFFICIENT", FailedPrecondition, FixInput, None;
     /// The asset is paused.
     AssetPaused = "ASSET_PAUSED", FailedPrecondition, FixInput, None;
-    /// The wallet is registered already.
     /// The wallet has an identity already.
     IdentityExists = "IDENTITY_EXISTS", AlreadyExists, FixInput, None;
     /// The wallet has no identity in the tenant's registry.

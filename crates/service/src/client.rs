@@ -3,12 +3,21 @@
 //! Wrap it with [`Propagate`] so that deadline and trace follow the request:
 //! `SignerClient::with_interceptor(client::connect(&peer, &tls), client::Propagate)`.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{
     Request, Status,
     metadata::MetadataValue,
@@ -20,6 +29,8 @@ use crate::{
     config::PeerConfig,
     deadline::{Deadline, GRPC_TIMEOUT},
     errors::{Reason, Refusal},
+    metric_definitions as names,
+    peer::SpiffeId,
     telemetry,
     tls::ClientTls,
 };
@@ -67,14 +78,110 @@ pub fn connect_propagating(peer: &PeerConfig, tls: &ClientTls) -> PropagatingCha
     InterceptedService::new(connect(peer, tls), Propagate)
 }
 
-async fn open(peer: &PeerConfig, tls: &ClientTls) -> io::Result<TlsStream<TcpStream>> {
+async fn open(peer: &PeerConfig, tls: &ClientTls) -> io::Result<WatchedStream> {
     let config = tls.config_for(&peer.spiffe_id).map_err(io::Error::other)?;
     let stream = TcpStream::connect(peer.address.as_str()).await?;
     stream.set_nodelay(true)?;
     // Only names the server may choose a certificate by; what counts is the identity the verifier checks.
     let host = peer.address.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    TlsConnector::from(config).connect(name, stream).await
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    Ok(WatchedStream::new(stream, peer.spiffe_id.clone(), tls.clone()))
+}
+
+/// A connection that breaks when its server's certificate no longer holds, so that the next request opens another one, to a server
+/// that does.
+struct WatchedStream {
+    stream: TlsStream<TcpStream>,
+    dismissed: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Ends the watch with the connection.
+    _ends_watch: DropGuard,
+}
+
+// === impl WatchedStream ===
+
+impl WatchedStream {
+    fn new(stream: TlsStream<TcpStream>, expected: SpiffeId, tls: ClientTls) -> Self {
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let (dismissed, ended) = (CancellationToken::new(), CancellationToken::new());
+        tokio::spawn(watch(chain, expected, tls, dismissed.clone(), ended.clone()));
+        Self { stream, dismissed: Box::pin(dismissed.cancelled_owned()), _ends_watch: ended.drop_guard() }
+    }
+
+    fn poll_dismissed(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.dismissed.as_mut().poll(context) {
+            Poll::Ready(()) => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server's certificate no longer holds"))
+            }
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_dismissed(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_dismissed(context)?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_dismissed(context)?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// Verifies the server again whenever the material changes, and at an interval, because certificates and lists also end by themselves.
+async fn watch(
+    chain: Vec<CertificateDer<'static>>,
+    expected: SpiffeId,
+    tls: ClientTls,
+    dismissed: CancellationToken,
+    ended: CancellationToken,
+) {
+    let mut generations = tls.published();
+    let mut looks = tokio::time::interval(tls.looks_every());
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            // `tls` holds the sending end.
+            _ = generations.changed() => {}
+            _ = looks.tick() => {}
+            () = ended.cancelled() => return,
+        }
+        if let Err(error) = tls.still_holds(&expected, &chain) {
+            metrics::counter!(names::TLS_PEERS_DISMISSED_TOTAL, "side" => "client").increment(1);
+            tracing::warn!(peer = %expected, %error, "connection closed: the server's certificate no longer holds");
+            dismissed.cancel();
+            return;
+        }
+    }
 }
 
 /// Carries the deadline and the W3C trace context of the request being served to the call it makes.

@@ -12,6 +12,10 @@ pub const GRPC_SERVER_IN_FLIGHT: &str = "grpc_server_in_flight";
 pub const TLS_HANDSHAKE_FAILURES_TOTAL: &str = "tls_handshake_failures_total";
 /// New certificate material by `side` (server, client) and `outcome` (published, refused).
 pub const TLS_RELOADS_TOTAL: &str = "tls_reloads_total";
+/// When the first revocation list in force is out of date, in seconds since 1970, by `side` (server, client).
+pub const TLS_LIST_ENDS_SECONDS: &str = "tls_revocation_list_next_update_seconds";
+/// Connections that were closed because the peer's certificate no longer holds, by `side` (server, client).
+pub const TLS_PEERS_DISMISSED_TOTAL: &str = "tls_peers_dismissed_total";
 
 /// The names, for the test that each is on a dashboard or an allow-list.
 pub const ALL: &[&str] = &[
@@ -20,6 +24,8 @@ pub const ALL: &[&str] = &[
     GRPC_SERVER_IN_FLIGHT,
     TLS_HANDSHAKE_FAILURES_TOTAL,
     TLS_RELOADS_TOTAL,
+    TLS_LIST_ENDS_SECONDS,
+    TLS_PEERS_DISMISSED_TOTAL,
 ];
 
 /// Buckets of every `_seconds` histogram: half a millisecond to a minute.
@@ -37,4 +43,10 @@ pub fn describe() {
     describe_gauge!(GRPC_SERVER_IN_FLIGHT, Unit::Count, "requests being served");
     describe_counter!(TLS_HANDSHAKE_FAILURES_TOTAL, Unit::Count, "TLS handshakes that did not come about");
     describe_counter!(TLS_RELOADS_TOTAL, Unit::Count, "new certificate material by side and outcome");
+    describe_gauge!(TLS_LIST_ENDS_SECONDS, Unit::Seconds, "when the first revocation list in force is out of date");
+    describe_counter!(
+        TLS_PEERS_DISMISSED_TOTAL,
+        Unit::Count,
+        "connections closed because the peer's certificate no longer holds"
+    );
 }

@@ -66,7 +66,7 @@ impl DevPki {
         let root = CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)?;
         let mut pki = Self { dir: dir.to_owned(), root, next_serial: 1, serials: BTreeMap::new(), revoked: Vec::new() };
         write(&pki.dir.join("ca.pem"), &pki.root.pem(), false)?;
-        pki.write_crl()?;
+        pki.publish_crl(OffsetDateTime::now_utc() + VALIDITY)?;
         for service in services {
             pki.issue(service)?;
         }
@@ -134,17 +134,18 @@ impl DevPki {
         if !self.revoked.contains(&serial) {
             self.revoked.push(serial);
         }
-        self.write_crl()?;
+        self.publish_crl(OffsetDateTime::now_utc() + VALIDITY)?;
         Ok(self.crl())
     }
 
-    fn write_crl(&mut self) -> io::Result<()> {
+    /// Writes the list anew, with this end.
+    pub fn publish_crl(&mut self, next_update: OffsetDateTime) -> io::Result<()> {
         let now = OffsetDateTime::now_utc();
         let number = self.next_serial;
         self.next_serial += 1;
         let params = CertificateRevocationListParams {
             this_update: now - Duration::minutes(5),
-            next_update: now + VALIDITY,
+            next_update,
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: self

@@ -51,10 +51,10 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// The certificates of the authorities that peers' certificates must lead to.
     pub trust_anchors: PathBuf,
-    /// Revocation lists of those authorities. Unset: revocation is not checked.
+    /// Revocation lists of those authorities. Unset: revocation is not checked. Out of date (`nextUpdate`): every peer is refused.
     #[serde(default)]
     pub crl: Option<PathBuf>,
-    /// How often the files are looked at for changes, in milliseconds.
+    /// How often the files are looked at for changes, and the peers of open connections verified again, in milliseconds.
     #[serde(default = "default_reload_ms")]
     pub reload_ms: u64,
 }

@@ -4,17 +4,22 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{MissedTickBehavior, timeout},
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::{BoundServer, GrpcService, metrics_endpoint, pipeline::Pipeline};
+use super::{BoundServer, GrpcService, HealthHandle, metrics_endpoint, pipeline::Pipeline};
 use crate::{metric_definitions as names, peer::PeerIdentity, stop::Stop, telemetry, tls::ServerTls};
 
 /// A client that opens a connection and says nothing must not hold a socket.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after the process ran out of file descriptors, instead of spinning on `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Name of the revocation list among the dependencies in the health.
+const REVOCATION_LIST: &str = "revocation-list";
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -23,6 +28,10 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
     let background = Stop::new();
     let _ends_background = background.token().drop_guard();
     server.tls.watch(&background);
+    if server.tls.lists_in_force().is_some() {
+        server.health.set(REVOCATION_LIST, true).await;
+        tokio::spawn(watch_lists(Arc::clone(&server.tls), server.health.clone(), background.clone()));
+    }
     if let Some((listener, _)) = server.metrics
         && let Ok(handle) = telemetry::metrics_handle()
     {
@@ -78,6 +87,19 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
     tracing::info!(service = server.name, "stopped");
 }
 
+/// Says in the health that the revocation list is out of date: from then on no peer is let in, and the reason must be findable.
+async fn watch_lists(tls: Arc<ServerTls>, health: HealthHandle, stop: Stop) {
+    let mut ticks = tokio::time::interval(tls.looks_every());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.requested() => return,
+        }
+        health.set(REVOCATION_LIST, tls.lists_in_force().unwrap_or(true)).await;
+    }
+}
+
 struct Connection {
     remote: SocketAddr,
     tls: Arc<ServerTls>,
@@ -94,7 +116,8 @@ impl Connection {
         };
         // Small answers must not wait for Nagle; a socket that cannot do it is dead anyway.
         let _ = stream.set_nodelay(true);
-        let published = self.tls.current();
+        let mut generations = self.tls.generations();
+        let published = Arc::clone(&generations.borrow_and_update());
         let accept = TlsAcceptor::from(Arc::clone(&published.server)).accept(stream);
         let stream = tokio::select! {
             accepted = timeout(HANDSHAKE_TIMEOUT, accept) => match accepted {
@@ -104,14 +127,16 @@ impl Connection {
             },
             () = self.stop.requested() => return,
         };
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let peer = match certificate
+        let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let peer = match chain
+            .first()
             .map(|der| PeerIdentity::from_certificate(der, published.spiffe.trust_domain()))
             .transpose()
         {
             Ok(peer) => peer,
             Err(error) => return refused(error.to_string()),
         };
+        let shown = peer.as_ref().map(ToString::to_string).unwrap_or_default();
         let service = service_fn(move |request: http::Request<Incoming>| {
             let pipeline = pipeline.clone();
             let peer = peer.clone();
@@ -126,8 +151,13 @@ impl Connection {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut leaving = false;
+        let mut looks = tokio::time::interval(self.tls.looks_every());
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // The server's own hold on its certificates outlives every connection.
+                _ = generations.changed() => {}
+                _ = looks.tick() => {}
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%remote, %error, "connection ended");
@@ -138,6 +168,12 @@ impl Connection {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
+            }
+            let now_in_force = Arc::clone(&generations.borrow());
+            if let Err(error) = now_in_force.still_holds(&chain) {
+                metrics::counter!(names::TLS_PEERS_DISMISSED_TOTAL, "side" => "server").increment(1);
+                tracing::warn!(%remote, peer = shown, %error, "connection closed: the peer's certificate no longer holds");
+                return;
             }
         }
     }

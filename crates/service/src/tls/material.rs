@@ -4,6 +4,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{RootCertStore, crypto::CryptoProvider};
@@ -11,6 +12,7 @@ use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime,
     pem::{self, PemObject},
 };
+use x509_parser::prelude::FromDer as _;
 
 use super::verify;
 use crate::{
@@ -24,6 +26,8 @@ pub struct Material {
     key: PrivateKeyDer<'static>,
     roots: Arc<RootCertStore>,
     crls: Vec<CertificateRevocationListDer<'static>>,
+    /// When the first of the revocation lists is out of date. From then on nobody can be vouched for.
+    lists_end: Option<UnixTime>,
     spiffe: SpiffeId,
     fingerprint: u64,
 }
@@ -48,6 +52,12 @@ pub enum TlsError {
         path: PathBuf,
         /// What was looked for.
         expected: &'static str,
+    },
+    /// A revocation list says itself that it is out of date: a certificate revoked since would pass.
+    #[error("the revocation list {path} is out of date: fetch its successor (a newer nextUpdate)")]
+    ListOutOfDate {
+        /// The file.
+        path: PathBuf,
     },
     /// A trust anchor is not one.
     #[error("a trust anchor in {path} is not usable")]
@@ -90,9 +100,13 @@ impl Material {
             .map_err(|_| TlsError::Unusable { path: config.key.clone(), expected: "private key" })?;
         let anchors: Vec<CertificateDer<'static>> =
             all(&config.trust_anchors, "certificate", &read(&config.trust_anchors)?)?;
-        let crls = match &config.crl {
+        let crls: Vec<CertificateRevocationListDer<'static>> = match &config.crl {
             Some(path) => all(path, "revocation list", &read(path)?)?,
             None => Vec::new(),
+        };
+        let lists_end = match &config.crl {
+            Some(path) => Some(earliest_end(path, &crls)?),
+            None => None,
         };
         let mut roots = RootCertStore::empty();
         for anchor in anchors {
@@ -102,7 +116,8 @@ impl Material {
             .first()
             .ok_or_else(|| TlsError::Unusable { path: config.certificate.clone(), expected: "certificate" })?;
         let spiffe = spiffe_of_certificate(leaf).map_err(TlsError::Identity)?;
-        let material = Self { spiffe, roots: Arc::new(roots), crls, key, fingerprint: hasher.finish(), chain };
+        let fingerprint = hasher.finish();
+        let material = Self { spiffe, roots: Arc::new(roots), crls, lists_end, key, fingerprint, chain };
         material.prove()?;
         Ok(material)
     }
@@ -137,6 +152,11 @@ impl Material {
         &self.crls
     }
 
+    /// When the first revocation list is out of date; `None` without lists.
+    pub(super) fn lists_end(&self) -> Option<UnixTime> {
+        self.lists_end
+    }
+
     pub(super) fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
@@ -146,6 +166,28 @@ impl std::fmt::Debug for Material {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Material").field("spiffe", &self.spiffe).finish_non_exhaustive()
     }
+}
+
+/// The first `nextUpdate` of the lists, which must lie ahead.
+fn earliest_end(path: &Path, lists: &[CertificateRevocationListDer<'static>]) -> Result<UnixTime, TlsError> {
+    let unusable = || TlsError::Unusable { path: path.to_owned(), expected: "revocation list with a nextUpdate" };
+    let mut earliest: Option<u64> = None;
+    for list in lists {
+        let (_, parsed) =
+            x509_parser::revocation_list::CertificateRevocationList::from_der(list.as_ref()).map_err(|_| unusable())?;
+        let end = parsed.next_update().and_then(|end| u64::try_from(end.timestamp()).ok()).ok_or_else(unusable)?;
+        earliest = Some(earliest.map_or(end, |other| other.min(end)));
+    }
+    let end = UnixTime::since_unix_epoch(Duration::from_secs(earliest.ok_or_else(unusable)?));
+    match in_force(Some(end), UnixTime::now()) {
+        true => Ok(end),
+        false => Err(TlsError::ListOutOfDate { path: path.to_owned() }),
+    }
+}
+
+/// Whether lists that end then may still be believed.
+pub(super) fn in_force(lists_end: Option<UnixTime>, now: UnixTime) -> bool {
+    lists_end.is_none_or(|end| now < end)
 }
 
 fn all<T: PemObject>(path: &Path, expected: &'static str, bytes: &[u8]) -> Result<Vec<T>, TlsError> {

@@ -1,14 +1,17 @@
 //! Certificates: loaded, checked against their own roots, published, and read again when they change.
 //!
 //! A new certificate is published only after it proved itself against the trust anchors it came with; bad material keeps
-//! the old one in force and is logged. Connections accepted later use the new material, present ones are left alone.
+//! the old one in force and is logged. Connections opened later use the new material; the peers of present ones are verified
+//! again, by what is in force then, and lose their connection when they no longer hold: a revoked peer does not keep the one it
+//! has. A revocation list that is out of date vouches for nobody.
 
 mod material;
 mod verify;
 
 use std::{sync::Arc, time::Duration};
 
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{WebPkiClientVerifier, danger::ClientCertVerifier};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 
 pub use material::{Material, TlsError};
@@ -38,6 +41,9 @@ pub struct ServerTls {
 pub(crate) struct Published {
     pub(crate) server: Arc<rustls::ServerConfig>,
     pub(crate) spiffe: SpiffeId,
+    /// Verifies clients again after their handshake.
+    clients: Arc<dyn ClientCertVerifier>,
+    lists_end: Option<UnixTime>,
     fingerprint: u64,
 }
 
@@ -83,11 +89,41 @@ impl ServerTls {
     /// Reloads when the files change, until stopped.
     pub fn watch(self: &Arc<Self>, stop: &Stop) -> tokio::task::JoinHandle<()> {
         let tls = Arc::clone(self);
-        tokio::spawn(poll(stop.clone(), Duration::from_millis(self.config.reload_ms), "server", move || tls.reload()))
+        tokio::spawn(poll(stop.clone(), self.looks_every(), "server", move || (tls.reload(), tls.lists_end())))
     }
 
-    pub(crate) fn current(&self) -> Arc<Published> {
-        Arc::clone(&self.published.borrow())
+    /// Whether the revocation lists may be believed now; `None` without lists.
+    #[must_use]
+    pub fn lists_in_force(&self) -> Option<bool> {
+        self.lists_end().map(|end| material::in_force(Some(end), UnixTime::now()))
+    }
+
+    /// How often the files are looked at, and present peers verified again.
+    pub(crate) fn looks_every(&self) -> Duration {
+        Duration::from_millis(self.config.reload_ms)
+    }
+
+    /// Each generation of material, beginning with the present one.
+    pub(crate) fn generations(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.subscribe()
+    }
+
+    fn lists_end(&self) -> Option<UnixTime> {
+        self.published.borrow().lists_end
+    }
+}
+
+// === impl Published ===
+
+impl Published {
+    /// Whether a client that was let in by this chain would be let in now.
+    pub(crate) fn still_holds(&self, chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
+        match chain.split_first() {
+            Some((leaf, intermediates)) => {
+                self.clients.verify_client_cert(leaf, intermediates, UnixTime::now()).map(drop)
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -122,8 +158,30 @@ impl ClientTls {
     /// Reloads when the files change, until stopped.
     pub fn watch(&self, stop: &Stop) -> tokio::task::JoinHandle<()> {
         let tls = self.clone();
-        let interval = Duration::from_millis(self.inner.config.reload_ms);
-        tokio::spawn(poll(stop.clone(), interval, "client", move || tls.reload()))
+        let lists_end = move |tls: &Self| tls.inner.published.borrow().lists_end();
+        tokio::spawn(poll(stop.clone(), self.looks_every(), "client", move || (tls.reload(), lists_end(&tls))))
+    }
+
+    /// How often the files are looked at, and present peers verified again.
+    pub(crate) fn looks_every(&self) -> Duration {
+        Duration::from_millis(self.inner.config.reload_ms)
+    }
+
+    /// Whether the server that showed this chain would still be taken for `expected`.
+    pub(crate) fn still_holds(
+        &self,
+        expected: &SpiffeId,
+        chain: &[CertificateDer<'static>],
+    ) -> Result<(), rustls::Error> {
+        let material = Arc::clone(&self.inner.published.borrow());
+        match chain.split_first() {
+            Some((leaf, intermediates)) => verify::SpiffeServerVerifier::new(&material, expected.clone()).verify(
+                leaf,
+                intermediates,
+                UnixTime::now(),
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Changes with every new generation of material.
@@ -150,7 +208,8 @@ impl ClientTls {
 
 fn publishable(material: &Material, client_auth: ClientAuth) -> Result<Published, TlsError> {
     let mut verifier = WebPkiClientVerifier::builder_with_provider(material.roots(), material::provider())
-        .with_crls(material.crls().iter().cloned());
+        .with_crls(material.crls().iter().cloned())
+        .enforce_revocation_expiration();
     if client_auth == ClientAuth::Optional {
         verifier = verifier.allow_unauthenticated();
     }
@@ -158,27 +217,37 @@ fn publishable(material: &Material, client_auth: ClientAuth) -> Result<Published
     let mut config = rustls::ServerConfig::builder_with_provider(material::provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Rejected)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::clone(&verifier))
         .with_single_cert(material.chain().to_vec(), material.key())
         .map_err(TlsError::Rejected)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     // A resumed session would not be checked against a certificate list published since: each connection proves itself.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Published { server: Arc::new(config), spiffe: material.spiffe().clone(), fingerprint: material.fingerprint() })
+    Ok(Published {
+        server: Arc::new(config),
+        spiffe: material.spiffe().clone(),
+        clients: verifier,
+        lists_end: material.lists_end(),
+        fingerprint: material.fingerprint(),
+    })
 }
 
+/// What a look at the files found: whether something new was published, and when the lists in force end.
+type Looked = (Result<bool, TlsError>, Option<UnixTime>);
+
 /// Reads the files at an interval. Content is compared, not time stamps: Kubernetes swaps links, and clocks lie.
-async fn poll(stop: Stop, interval: Duration, side: &'static str, reload: impl Fn() -> Result<bool, TlsError>) {
+async fn poll(stop: Stop, interval: Duration, side: &'static str, look: impl Fn() -> Looked) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut failing = false;
+    let (mut failing, mut late) = (false, false);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = stop.requested() => return,
         }
-        match reload() {
+        let (reloaded, lists_end) = look();
+        match reloaded {
             Ok(changed) => {
                 if changed {
                     metrics::counter!(names::TLS_RELOADS_TOTAL, "side" => side, "outcome" => "published").increment(1);
@@ -197,5 +266,17 @@ async fn poll(stop: Stop, interval: Duration, side: &'static str, reload: impl F
                 failing = true;
             }
         }
+        if let Some(end) = lists_end {
+            #[allow(clippy::cast_precision_loss)] // seconds since 1970 are far below 2^52
+            metrics::gauge!(names::TLS_LIST_ENDS_SECONDS, "side" => side).set(end.as_secs() as f64);
+        }
+        let out_of_date = !material::in_force(lists_end, UnixTime::now());
+        if out_of_date && !late {
+            tracing::error!(
+                side,
+                "the revocation list is out of date: every peer is refused until its successor is here"
+            );
+        }
+        late = out_of_date;
     }
 }

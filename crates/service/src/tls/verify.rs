@@ -8,7 +8,9 @@ use rustls::{
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
-use webpki::{CertRevocationList, EndEntityCert, KeyUsage, OwnedCertRevocationList, RevocationOptionsBuilder};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList, RevocationOptionsBuilder,
+};
 
 use super::material::{Material, provider};
 use crate::peer::{SpiffeId, spiffe_of_certificate};
@@ -29,6 +31,21 @@ impl SpiffeServerVerifier {
         Self { roots: material.roots(), crls: material.crls().to_vec(), expected, provider: provider() }
     }
 
+    /// Chain and identity: all that a handshake checks beside the possession of the key.
+    pub(super) fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        self.verify_chain(leaf, intermediates, now)?;
+        match spiffe_of_certificate(leaf) {
+            Ok(found) if found == self.expected => Ok(()),
+            Ok(found) => Err(Error::General(format!("the server is {found}, expected {}", self.expected))),
+            Err(error) => Err(Error::General(format!("the server is not {}: {error}", self.expected))),
+        }
+    }
+
     /// Chain, validity, usage and revocation; not the identity.
     pub(super) fn verify_chain(
         &self,
@@ -44,8 +61,10 @@ impl SpiffeServerVerifier {
             .collect::<Result<_, _>>()
             .map_err(|_| Error::General("a certificate revocation list does not parse".to_owned()))?;
         let lists: Vec<&CertRevocationList<'_>> = parsed.iter().collect();
-        // Without lists revocation is not checked; with lists, a status they do not tell is a refusal.
-        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(RevocationOptionsBuilder::build);
+        // Without lists revocation is not checked; with lists, a status they do not tell and a list out of date are refusals.
+        let revocation = RevocationOptionsBuilder::new(&lists)
+            .ok()
+            .map(|builder| builder.with_expiration_policy(ExpirationPolicy::Enforce).build());
         certificate
             .verify_for_usage(
                 self.provider.signature_verification_algorithms.all,
@@ -70,12 +89,7 @@ impl ServerCertVerifier for SpiffeServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify_chain(leaf, intermediates, now)?;
-        match spiffe_of_certificate(leaf) {
-            Ok(found) if found == self.expected => Ok(ServerCertVerified::assertion()),
-            Ok(found) => Err(Error::General(format!("the server is {found}, expected {}", self.expected))),
-            Err(error) => Err(Error::General(format!("the server is not {}: {error}", self.expected))),
-        }
+        self.verify(leaf, intermediates, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -107,6 +121,7 @@ fn as_tls(error: webpki::Error) -> Error {
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet.into(),
         webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer.into(),
         webpki::Error::CertRevoked => CertificateError::Revoked.into(),
+        webpki::Error::CrlExpired { .. } => CertificateError::ExpiredRevocationList.into(),
         webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus.into(),
         other => Error::General(format!("the certificate is not valid: {other}")),
     }

@@ -101,7 +101,9 @@ contract Identity is IdentityState, IERC735, IClaimIssuer, IClaimLiveness, IIden
             // Without this, anybody could deploy an issuer and litter identities with claims.
             address registry = SYSTEM.get(Names.IDENTITY_REGISTRY);
             if (registry == address(0) || !IIdentityRegistryPolicy(registry).isTrustedFor(issuer, topic, address(this)))
-            revert IdentityIssuerNotTrusted(issuer, topic);
+            {
+                revert IdentityIssuerNotTrusted(issuer, topic);
+            }
             pushed = true;
         }
         return _storeClaim(topic, issuer, signature, data, uri, pushed);

@@ -19,6 +19,14 @@ sol!(
     "artifacts/Identity.json"
 );
 
+// Keys and execution of an identity, to which it delegates.
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    IdentityControl,
+    "artifacts/IdentityControl.json"
+);
+
 sol!(
     #[sol(rpc)]
     #[derive(Debug)]
@@ -31,6 +39,14 @@ sol!(
     #[derive(Debug)]
     IdentityRegistry,
     "artifacts/IdentityRegistry.json"
+);
+
+// Trusted issuers, claim topics and policies of the registry, to which it delegates.
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    RegistryAdministration,
+    "artifacts/RegistryAdministration.json"
 );
 
 sol!(

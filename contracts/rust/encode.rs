@@ -61,3 +61,27 @@ pub fn claim_id(issuer: Address, topic: U256) -> B256 {
 pub fn key_of(account: Address) -> B256 {
     keccak256(account.abi_encode())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::primitives::address;
+
+    #[test]
+    fn digest_and_key_are_those_of_abi_encode() {
+        let identity = address!("0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045");
+        let topic = topic_id("kyc");
+        // abi.encode(address, uint256, bytes): two words, offset 0x60, length, padded bytes.
+        let mut expected = vec![0; 12];
+        expected.extend(identity);
+        expected.extend(topic.to_be_bytes::<32>());
+        expected.extend(U256::from(0x60).to_be_bytes::<32>());
+        expected.extend(U256::from(2).to_be_bytes::<32>());
+        expected.extend([0xab, 0xcd]);
+        expected.extend([0; 30]);
+        assert_eq!(claim_digest(identity, topic, &Bytes::from_static(&[0xab, 0xcd])), keccak256(&expected));
+        let mut key = vec![0; 12];
+        key.extend(identity);
+        assert_eq!(key_of(identity), keccak256(&key));
+    }
+}

@@ -58,11 +58,13 @@ struct Artifact {
     abi: JsonAbi,
 }
 
-const ABIS: [&str; 13] = [
+const ABIS: [&str; 15] = [
     include_str!("../artifacts/System.json"),
     include_str!("../artifacts/Identity.json"),
+    include_str!("../artifacts/IdentityControl.json"),
     include_str!("../artifacts/IdentityFactory.json"),
     include_str!("../artifacts/IdentityRegistry.json"),
+    include_str!("../artifacts/RegistryAdministration.json"),
     include_str!("../artifacts/TopicSchemeRegistry.json"),
     include_str!("../artifacts/AssetToken.json"),
     include_str!("../artifacts/AssetProxy.json"),

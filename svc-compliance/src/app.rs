@@ -1,12 +1,12 @@
 //! What every edge module works with: engine, store, chain, rights, and the tenants' systems.
 
 use crate::{
-    abi::AssetFactory,
     readers::ChainReader,
     rights::Rights,
     store::{Store, StoreError, systems::SystemAddresses},
 };
 use alloy::primitives::Address;
+use dalp_contracts::bindings::AssetFactory;
 use dalp_engine::{Engine, OperationId, OperationState, OperationView, TenantId};
 use dalp_service::{Reason, Refusal};
 use std::{

@@ -1,11 +1,8 @@
 //! Turns what the contracts answer into failures of the error catalogue.
 
-use crate::{
-    abi::AssetToken,
-    domain::compliance::{module_of, reason_text},
-};
+use crate::domain::compliance::module_of;
 use alloy::{primitives::Address, sol_types::SolCall as _};
-use dalp_contracts::decode_revert;
+use dalp_contracts::{bindings::AssetToken, decode_revert, revert::reason_text};
 use dalp_engine::{Decoder, Failure};
 use dalp_service::Reason;
 
@@ -41,9 +38,9 @@ impl Decoder for ContractDecoder {
         }
         let verdict = AssetToken::previewCall::abi_decode_returns(answer)
             .map_err(|_| Failure::new(Reason::NotFound.as_str(), "the address does not answer like an asset"))?;
-        match reason_text(&verdict.reason.0) {
-            None => Ok(()),
-            Some(reason) => Err(refused(verdict.module, &reason)),
+        match verdict.reason.is_zero() {
+            true => Ok(()),
+            false => Err(refused(verdict.module, &reason_text(verdict.reason))),
         }
     }
 }
@@ -87,14 +84,9 @@ mod tests {
     use super::*;
     use alloy::{
         primitives::{B256, address},
-        sol,
         sol_types::{SolError as _, SolValue as _},
     };
-
-    sol! {
-        error ComplianceRefused(address module, bytes32 reason);
-        error MissingRole(address caller, uint256 role);
-    }
+    use dalp_contracts::bindings::AssetToken::{ComplianceRefused, MissingRole};
 
     const MODULE: Address = address!("0x00000000000000000000000000000000000000aa");
 

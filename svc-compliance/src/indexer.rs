@@ -1,11 +1,8 @@
 //! Follows the chain and keeps who holds what after each block. One replica at a time, by a lease that every commit checks.
 
-use crate::{
-    abi::{AssetFactory, AssetToken},
-    store::{
-        Store, StoreError,
-        holdings::{Holding, HoldingKey, IndexBatch},
-    },
+use crate::store::{
+    Store, StoreError,
+    holdings::{Holding, HoldingKey, IndexBatch},
 };
 use alloy::{
     primitives::{Address, B256, Log as PrimitiveLog, U256},
@@ -15,6 +12,7 @@ use dalp_chain::{
     BlockRef, Filter, Log, Upstreams,
     follower::{Batch, Change, Follower, FollowerSink, Turn},
 };
+use dalp_contracts::bindings::{AssetFactory, AssetToken};
 use dalp_service::stop::Stop;
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
@@ -168,13 +166,13 @@ fn decode(log: &Log) -> Option<Event> {
         as_event::<AssetFactory::AssetCreated>(log).map(|event| Event::Created { token: event.token, salt: event.salt })
     } else if topic == AssetToken::AddressFrozen::SIGNATURE_HASH {
         as_event::<AssetToken::AddressFrozen>(log)
-            .map(|event| Event::AddressFrozen { holder: event.userAddress, frozen: event.isFrozen })
+            .map(|event| Event::AddressFrozen { holder: event._userAddress, frozen: event._isFrozen })
     } else if topic == AssetToken::TokensFrozen::SIGNATURE_HASH {
         as_event::<AssetToken::TokensFrozen>(log)
-            .map(|event| Event::Frozen { holder: event.userAddress, amount: event.amount })
+            .map(|event| Event::Frozen { holder: event._userAddress, amount: event._amount })
     } else {
         as_event::<AssetToken::TokensUnfrozen>(log)
-            .map(|event| Event::Unfrozen { holder: event.userAddress, amount: event.amount })
+            .map(|event| Event::Unfrozen { holder: event._userAddress, amount: event._amount })
     }
 }
 

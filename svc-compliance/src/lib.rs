@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod abi;
 pub mod app;
 pub mod config;
 pub mod decoder;

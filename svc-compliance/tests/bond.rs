@@ -5,6 +5,7 @@ mod support;
 
 use alloy::primitives::Address;
 use dalp_chain::BlockNumberOrTag;
+use dalp_contracts::bindings::AssetToken;
 use dalp_engine::OperationView;
 use dalp_proto::{
     asset::{self, asset_service_client::AssetServiceClient},
@@ -16,7 +17,7 @@ use dalp_proto::{
 use dalp_service::Refusal;
 use std::time::Duration;
 use support::Stack;
-use svc_compliance::{abi::AssetToken, readers::ChainReader};
+use svc_compliance::readers::ChainReader;
 
 fn text(address: Address) -> String {
     address.to_checksum(None)

@@ -2,6 +2,7 @@
 
 use super::{claim::TopicName, isin::Isin, rule::Rule};
 use alloy::primitives::{Address, U256};
+use dalp_contracts::roles::asset as roles;
 use serde::{Deserialize, Serialize};
 
 /// The most items of a batch transfer.
@@ -129,14 +130,14 @@ impl AssetRole {
     /// The bit of the contract's mask.
     #[must_use]
     pub fn mask(self) -> U256 {
-        U256::from(match self {
-            Self::Governance => 1_u8,
-            Self::Supply => 2,
-            Self::Custodian => 4,
-            Self::Emergency => 8,
-            Self::Sale => 16,
-            Self::Funds => 32,
-        })
+        match self {
+            Self::Governance => roles::GOVERNANCE,
+            Self::Supply => roles::SUPPLY,
+            Self::Custodian => roles::CUSTODIAN,
+            Self::Emergency => roles::EMERGENCY,
+            Self::Sale => roles::SALE,
+            Self::Funds => roles::FUNDS,
+        }
     }
 
     /// The name as callers know it.

@@ -1,9 +1,7 @@
-//! Claims: topics, the expiry envelope, and what an issuer signs.
+//! Claims: topics and the expiry envelope.
 
-use alloy::{
-    primitives::{Address, B256, Bytes, U256, eip191_hash_message, keccak256},
-    sol_types::SolValue as _,
-};
+use alloy::primitives::{Bytes, U256};
+use dalp_contracts::encode::{claim_data, topic_id};
 use serde::{Deserialize, Serialize};
 
 /// The name of a claim topic, 1 to 64 of `[a-z0-9._-]`.
@@ -48,61 +46,32 @@ impl TopicName {
     /// The topic id on chain: keccak256 of the name.
     #[must_use]
     pub fn id(&self) -> U256 {
-        U256::from_be_bytes(keccak256(self.0.as_bytes()).0)
+        topic_id(&self.0)
     }
 }
 
-/// Puts the expiry into the claim data, so that the issuer's signature covers it: 8 bytes tag, 8 bytes unix seconds, payload.
-/// Zero never expires and needs no envelope.
+/// Puts the expiry into the claim data, so that the issuer's signature covers it. What never expires needs no envelope.
 #[must_use]
 pub fn with_expiry(expires_at: u64, payload: &[u8]) -> Bytes {
-    if expires_at == 0 {
-        return Bytes::copy_from_slice(payload);
+    match expires_at {
+        0 => Bytes::copy_from_slice(payload),
+        expires_at => claim_data(Some(expires_at), payload),
     }
-    let tag = keccak256(b"dalp.claim.v1");
-    [&tag[..8], &expires_at.to_be_bytes(), payload].concat().into()
 }
 
 /// Unix seconds after which claim data no longer counts; 0 never.
 #[must_use]
 pub fn expiry_of(data: &[u8]) -> u64 {
-    let tag = keccak256(b"dalp.claim.v1");
+    let tag = &claim_data(None, &[])[..8];
     match data.get(..16) {
-        Some(head) if head[..8] == tag[..8] => {
-            head[8..].iter().fold(0, |expiry, byte| (expiry << 8) | u64::from(*byte))
-        }
+        Some(head) if head[..8] == *tag => head[8..].iter().fold(0, |expiry, byte| (expiry << 8) | u64::from(*byte)),
         _ => 0,
     }
-}
-
-/// What an issuer revokes: `keccak256(abi.encode(identity, topic, data))`.
-#[must_use]
-pub fn digest(identity: Address, topic: U256, data: &Bytes) -> B256 {
-    keccak256((identity, topic, data.clone()).abi_encode_params())
-}
-
-/// What an issuer's key signs: the eth-signed [`digest`].
-#[must_use]
-pub fn signing_hash(identity: Address, topic: U256, data: &Bytes) -> B256 {
-    eip191_hash_message(digest(identity, topic, data))
-}
-
-/// ERC-735 claim id: `keccak256(abi.encode(issuer, topic))`.
-#[must_use]
-pub fn claim_id(issuer: Address, topic: U256) -> B256 {
-    keccak256((issuer, topic).abi_encode_params())
-}
-
-/// The ERC-734 key of an account: `keccak256(abi.encode(account))`.
-#[must_use]
-pub fn key_of(account: Address) -> B256 {
-    keccak256(account.abi_encode())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy::primitives::address;
 
     #[test]
     fn topic_names() {
@@ -117,24 +86,5 @@ mod tests {
         let data = with_expiry(1_900_000_000, b"payload");
         assert_eq!((expiry_of(&data), &data[16..]), (1_900_000_000, &b"payload"[..]));
         assert_eq!((with_expiry(0, b"x"), expiry_of(b"x"), expiry_of(&[0; 64])), (Bytes::from_static(b"x"), 0, 0));
-    }
-
-    #[test]
-    fn the_digest_is_that_of_abi_encode() {
-        let identity = address!("0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045");
-        let topic = TopicName::unchecked("kyc").id();
-        // abi.encode(address, uint256, bytes): two words, offset 0x60, length, padded bytes.
-        let mut expected = Vec::new();
-        expected.extend([0; 12]);
-        expected.extend(identity);
-        expected.extend(topic.to_be_bytes::<32>());
-        expected.extend(U256::from(0x60).to_be_bytes::<32>());
-        expected.extend(U256::from(2).to_be_bytes::<32>());
-        expected.extend([0xab, 0xcd]);
-        expected.extend([0; 30]);
-        assert_eq!(digest(identity, topic, &Bytes::from_static(&[0xab, 0xcd])), keccak256(&expected));
-        let mut key = vec![0; 12];
-        key.extend(identity);
-        assert_eq!(key_of(identity), keccak256(&key));
     }
 }

@@ -69,18 +69,6 @@ pub fn module_of(reason: &str) -> &'static str {
     }
 }
 
-/// A reason code as text: ASCII in a word, filled with zeros. `None` is agreement.
-#[must_use]
-pub fn reason_text(word: &[u8; 32]) -> Option<String> {
-    let length = word.iter().position(|byte| *byte == 0).unwrap_or(32);
-    match length {
-        0 => None,
-        _ => Some(
-            word[..length].iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect(),
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,13 +91,5 @@ mod tests {
         for (known, ..) in REASONS {
             assert!(codes.contains(known), "{known} is not a code of the contracts");
         }
-    }
-
-    #[test]
-    fn reasons_are_text() {
-        let mut word = [0; 32];
-        assert_eq!(reason_text(&word), None);
-        word[..2].copy_from_slice(b"AB");
-        assert_eq!(reason_text(&word).as_deref(), Some("AB"));
     }
 }

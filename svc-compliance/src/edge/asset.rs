@@ -2,7 +2,6 @@
 
 use super::{Admitted, Write, asset_messages::class_of, bad_page_token, page_size, read_address};
 use crate::{
-    abi::AssetToken,
     app::{App, AppHandle},
     domain::{
         asset::{AssetAction, AssetCommand, BatchTransfer, CreateAsset},
@@ -21,6 +20,7 @@ use crate::{
     store::assets as stored_assets,
 };
 use alloy::{primitives::Address, sol_types::SolCall as _};
+use dalp_contracts::bindings::AssetToken;
 use dalp_engine::{AcceptHook, OperationState};
 use dalp_proto::asset::{self as proto, asset_service_server::AssetService};
 use dalp_service::{Caller, Reason, Refusal};

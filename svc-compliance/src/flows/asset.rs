@@ -2,7 +2,6 @@
 
 use super::{Sent, call};
 use crate::{
-    abi::{AssetToken, TokenCompliance},
     decoder::PREVIEW,
     domain::{
         asset::{AssetAction, AssetCommand},
@@ -13,7 +12,10 @@ use alloy::{
     primitives::{Address, Bytes, U256},
     sol_types::SolCall as _,
 };
-use dalp_contracts::encode::{Sides, country_rule_params};
+use dalp_contracts::{
+    bindings::{AssetToken, ClaimRule, TokenCompliance},
+    encode::{Sides, claim_rule_params, country_rule_params},
+};
 use dalp_engine::{Call, Cx, Flow, Flows, PreCheck, Step};
 use serde::{Deserialize, Serialize};
 
@@ -174,12 +176,12 @@ pub(crate) fn rule_params(rule: &Rule) -> Bytes {
         Rule::Claim { any_of } => {
             let groups = any_of
                 .iter()
-                .map(|group| dalp_contracts::bindings::ClaimRule::Group {
+                .map(|group| ClaimRule::Group {
                     allOf: group.all_of.iter().map(|topic| topic.id()).collect(),
                     noneOf: group.none_of.iter().map(|topic| topic.id()).collect(),
                 })
                 .collect();
-            dalp_contracts::encode::claim_rule_params(Sides::Recipient, groups)
+            claim_rule_params(Sides::Recipient, groups)
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Transfers to many receivers: as few transactions as gas allows, all-or-nothing per transaction, each outcome reported.
 
 use super::asset::checked;
-use crate::{abi::AssetToken, domain::asset::BatchTransfer};
+use crate::domain::asset::BatchTransfer;
 use alloy::{primitives::B256, sol_types::SolCall as _};
+use dalp_contracts::bindings::AssetToken;
 use dalp_engine::{Call, Cx, Failure, Flow, Step};
 use serde::{Deserialize, Serialize};
 

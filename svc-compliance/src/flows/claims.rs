@@ -1,14 +1,12 @@
 //! Claims: signed by the issuer's claim key, then added to the subject's identity; revoked at the issuer by digest.
 
 use super::{Sent, call};
-use crate::{
-    abi::Identity,
-    domain::{
-        claim::{SCHEME_ECDSA, with_expiry},
-        identity::{IssueClaim, RevokeClaim},
-    },
+use crate::domain::{
+    claim::{SCHEME_ECDSA, with_expiry},
+    identity::{IssueClaim, RevokeClaim},
 };
 use alloy::primitives::{Address, B256, U256};
+use dalp_contracts::bindings::Identity;
 use dalp_engine::{Cx, Flow, SignDocument, Step};
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +77,7 @@ impl Flow for RevokeClaimFlow {
 
     fn run(cx: &mut Cx<'_, RevokeClaimOrder>) -> Step<Sent> {
         let order = cx.order();
-        let revoke = Identity::revokeClaimCall { digest: order.digest };
+        let revoke = Identity::revokeClaim_1Call { digest: order.digest };
         let mined =
             cx.transact("revoke", || call(order.chain_id, order.command.issuer, order.issuer_identity, &revoke))?;
         cx.done(mined.into())

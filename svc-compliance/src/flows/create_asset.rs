@@ -5,18 +5,16 @@ use super::{
     asset::{checked, rule_params},
     call,
 };
-use crate::{
-    abi::{AssetConfig, AssetFactory, AssetToken, Group, Identity, RoleGrant, RuleConfig},
-    domain::{
-        asset::{AssetRole, CreateAsset},
-        claim::{SCHEME_ECDSA, TopicName, asset_topics},
-        rule::{Rule, RuleKind},
-    },
+use crate::domain::{
+    asset::{AssetRole, CreateAsset},
+    claim::{SCHEME_ECDSA, TopicName, asset_topics},
+    rule::{Rule, RuleKind},
 };
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
     sol_types::{SolEvent as _, SolValue as _},
 };
+use dalp_contracts::bindings::{AssetFactory, AssetToken, Identity};
 use dalp_engine::{Call, Cx, Failure, Flow, Mined, OperationId, SignDocument, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
@@ -101,15 +99,15 @@ struct AssetClaim {
     data: Bytes,
 }
 
-fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetConfig {
+fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetFactory::AssetConfig {
     let command = &order.command;
     let mut salt = [0; 32];
     salt[16..].copy_from_slice(operation.0.as_bytes());
     let policy = match command.claim_topics.as_slice() {
         [] => Vec::new(),
-        topics => vec![Group { allOf: topics.iter().map(TopicName::id).collect(), noneOf: Vec::new() }],
+        topics => vec![AssetFactory::Group { allOf: topics.iter().map(TopicName::id).collect(), noneOf: Vec::new() }],
     };
-    AssetConfig {
+    AssetFactory::AssetConfig {
         salt: B256::new(salt),
         name: command.name.clone(),
         symbol: command.symbol.clone(),
@@ -119,7 +117,7 @@ fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetConfig {
         rules: command
             .rules
             .iter()
-            .map(|rule| RuleConfig { module: module_of(order, rule), params: rule_params(rule) })
+            .map(|rule| AssetFactory::RuleConfig { module: module_of(order, rule), params: rule_params(rule) })
             .collect(),
         policy,
         unpause: false,
@@ -128,7 +126,7 @@ fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetConfig {
 }
 
 /// Roles by account. The issuer gets governance, and the roles that the order itself needs of it.
-fn grants(command: &CreateAsset) -> Vec<RoleGrant> {
+fn grants(command: &CreateAsset) -> Vec<AssetFactory::RoleGrant> {
     let mut masks: BTreeMap<Address, U256> = BTreeMap::new();
     *masks.entry(command.issuer).or_default() |= AssetRole::Governance.mask();
     if command.unpause {
@@ -140,7 +138,7 @@ fn grants(command: &CreateAsset) -> Vec<RoleGrant> {
     for (role, account) in &command.roles {
         *masks.entry(*account).or_default() |= role.mask();
     }
-    masks.into_iter().map(|(account, roles)| RoleGrant { account, roles }).collect()
+    masks.into_iter().map(|(account, roles)| AssetFactory::RoleGrant { account, roles }).collect()
 }
 
 fn module_of(order: &CreateAssetOrder, rule: &Rule) -> Address {

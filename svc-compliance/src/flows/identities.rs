@@ -1,14 +1,12 @@
 //! Identities and their keys.
 
 use super::{Sent, call};
-use crate::{
-    abi::{Identity, IdentityFactory},
-    domain::{
-        claim::key_of,
-        identity::{ChangeKey, RegisterIdentity},
-    },
-};
+use crate::domain::identity::{ChangeKey, RegisterIdentity};
 use alloy::primitives::{Address, B256, U256};
+use dalp_contracts::{
+    bindings::{IdentityControl, IdentityFactory},
+    encode::key_of,
+};
 use dalp_engine::{Cx, Flow, Step};
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +69,7 @@ impl Flow for AddKeyFlow {
 
     fn run(cx: &mut Cx<'_, ChangeKeyOrder>) -> Step<Sent> {
         let ChangeKeyOrder { chain_id, identity, command } = cx.order();
-        let add = Identity::addKeyCall {
+        let add = IdentityControl::addKeyCall {
             key: key_of(command.key),
             purpose: U256::from(command.purpose.number()),
             keyType: U256::from(KEY_TYPE_ECDSA),
@@ -89,7 +87,7 @@ impl Flow for RemoveKeyFlow {
     fn run(cx: &mut Cx<'_, ChangeKeyOrder>) -> Step<Sent> {
         let ChangeKeyOrder { chain_id, identity, command } = cx.order();
         let remove =
-            Identity::removeKeyCall { key: key_of(command.key), purpose: U256::from(command.purpose.number()) };
+            IdentityControl::removeKeyCall { key: key_of(command.key), purpose: U256::from(command.purpose.number()) };
         let mined = cx.transact("remove_key", || call(*chain_id, command.sender, *identity, &remove))?;
         cx.done(mined.into())
     }

@@ -1,11 +1,9 @@
 //! Topics and trusted issuers.
 
 use super::{Sent, call};
-use crate::{
-    abi::{IdentityRegistry, TopicSchemeRegistry},
-    domain::identity::{AddTrustedIssuer, RegisterTopic, RemoveTrustedIssuer},
-};
+use crate::domain::identity::{AddTrustedIssuer, RegisterTopic, RemoveTrustedIssuer};
 use alloy::primitives::Address;
+use dalp_contracts::bindings::{RegistryAdministration, TopicSchemeRegistry};
 use dalp_engine::{Cx, Flow, Step};
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +50,8 @@ impl Flow for AddTrustedIssuerFlow {
 
     fn run(cx: &mut Cx<'_, Self::Order>) -> Step<Sent> {
         let RegistryOrder { chain_id, registry, issuer_identity, command } = cx.order();
-        let claim_topics = command.topics.iter().map(|topic| topic.id()).collect();
-        let add = IdentityRegistry::addTrustedIssuerCall { trustedIssuer: *issuer_identity, claimTopics: claim_topics };
+        let topics = command.topics.iter().map(|topic| topic.id()).collect();
+        let add = RegistryAdministration::addTrustedIssuerCall { issuer: *issuer_identity, topics };
         let mined = cx.transact("add", || call(*chain_id, command.sender, *registry, &add))?;
         cx.done(mined.into())
     }
@@ -66,7 +64,7 @@ impl Flow for RemoveTrustedIssuerFlow {
 
     fn run(cx: &mut Cx<'_, Self::Order>) -> Step<Sent> {
         let RegistryOrder { chain_id, registry, issuer_identity, command } = cx.order();
-        let remove = IdentityRegistry::removeTrustedIssuerCall { trustedIssuer: *issuer_identity };
+        let remove = RegistryAdministration::removeTrustedIssuerCall { issuer: *issuer_identity };
         let mined = cx.transact("remove", || call(*chain_id, command.sender, *registry, &remove))?;
         cx.done(mined.into())
     }

@@ -1,9 +1,10 @@
 //! Assets as the chain shows them.
 
 use super::{ChainReader, ReadError};
-use crate::{abi::AssetToken, domain::asset::Authority};
+use crate::domain::asset::Authority;
 use alloy::primitives::{Address, U256};
 use dalp_chain::BlockId;
+use dalp_contracts::bindings::AssetToken;
 use dalp_service::{Reason, Refusal};
 
 /// An asset at one block.

@@ -2,12 +2,15 @@
 
 use super::{ChainReader, ReadError};
 use crate::{
-    abi::{Identity, IdentityRegistry, TopicSchemeRegistry},
-    domain::claim::{TopicName, claim_id, expiry_of, key_of},
+    domain::claim::{TopicName, expiry_of},
     store::systems::SystemAddresses,
 };
 use alloy::primitives::{Address, B256, Bytes, U256};
 use dalp_chain::BlockId;
+use dalp_contracts::{
+    bindings::{Identity, IdentityRegistry, RegistryAdministration, TopicSchemeRegistry},
+    encode::{claim_id, key_of},
+};
 use dalp_service::{Reason, Refusal};
 
 /// A participant on chain.
@@ -44,7 +47,7 @@ pub async fn identity_of(
     system: &SystemAddresses,
     wallet: Address,
 ) -> Result<Option<Address>, Refusal> {
-    let identity = chain.read(system.identity_registry, IdentityRegistry::identityCall { userAddress: wallet }).await?;
+    let identity = chain.read(system.identity_registry, IdentityRegistry::identityCall { wallet }).await?;
     Ok((!identity.is_zero()).then_some(identity))
 }
 
@@ -101,7 +104,7 @@ pub async fn view(
 ) -> Result<Option<IdentityView>, Refusal> {
     let (_, block) = chain.latest().await?;
     let registration =
-        chain.read_at(system.identity_registry, IdentityRegistry::registrationCall { user: wallet }, block).await?;
+        chain.read_at(system.identity_registry, IdentityRegistry::registrationCall { wallet }, block).await?;
     if registration.identityAddress.is_zero() {
         return Ok(None);
     }
@@ -124,7 +127,8 @@ async fn claim(
 ) -> Result<ClaimView, Refusal> {
     let claim = chain.read_at(identity, Identity::getClaimCall { claimId: id }, block).await?;
     let meta = chain.read_at(identity, Identity::claimMetaCall { claimId: id }, block).await?;
-    let trusted = IdentityRegistry::isTrustedForCall { issuer: claim.issuer, topic: claim.topic, subject: identity };
+    let trusted =
+        RegistryAdministration::isTrustedForCall { issuer: claim.issuer, topic: claim.topic, subject: identity };
     let (trusted, known, live) = futures::try_join!(
         chain.read_at(system.identity_registry, trusted, block),
         chain.read_at(system.topic_scheme_registry, TopicSchemeRegistry::existsCall { topic: claim.topic }, block),

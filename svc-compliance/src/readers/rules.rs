@@ -1,11 +1,13 @@
 //! The rules of an asset, and what each would say of a movement.
 
 use super::ChainReader;
-use crate::{
-    abi::{AssetToken, Rule, TokenCompliance},
-    domain::compliance::{Cure, cure_of, reason_text},
-};
+use crate::domain::compliance::{Cure, cure_of};
 use alloy::primitives::{Address, U256};
+use dalp_chain::BlockId;
+use dalp_contracts::{
+    bindings::{AssetToken, CountryRule, TokenCompliance},
+    revert::reason_text,
+};
 use dalp_service::Refusal;
 
 /// A bound rule.
@@ -34,7 +36,7 @@ pub async fn list(chain: &ChainReader, asset: Address) -> Result<Vec<RuleView>, 
     let compliance = chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
     let modules = chain.read_at(compliance, TokenCompliance::getModulesCall {}, block).await?;
     let rules = modules.into_iter().map(|module| async move {
-        let name = chain.read_at(module, Rule::nameCall {}, block).await?;
+        let name = rule_name(chain, module, block).await?;
         Ok::<_, Refusal>(RuleView { module, name })
     });
     futures::future::try_join_all(rules).await
@@ -56,13 +58,19 @@ pub async fn simulate(
         let (check, module) = match index {
             0 => ("token".to_owned(), None),
             1 => ("identity".to_owned(), None),
-            _ => (chain.read_at(verdict.module, Rule::nameCall {}, block).await?, Some(verdict.module)),
+            _ => (rule_name(chain, verdict.module, block).await?, Some(verdict.module)),
         };
-        let veto = reason_text(&verdict.reason.0).map(|reason| {
+        let reason = (!verdict.reason.is_zero()).then(|| reason_text(verdict.reason));
+        let veto = reason.map(|reason| {
             let (cure, advice) = cure_of(&reason);
             (reason, cure, advice)
         });
         Ok::<_, Refusal>(VerdictView { check, module, veto })
     });
     Ok((futures::future::try_join_all(named).await?, number))
+}
+
+/// The name of a rule; every rule answers to it alike.
+async fn rule_name(chain: &ChainReader, module: Address, block: BlockId) -> Result<String, Refusal> {
+    Ok(chain.read_at(module, CountryRule::nameCall {}, block).await?)
 }

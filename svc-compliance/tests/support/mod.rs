@@ -7,6 +7,7 @@ use alloy::{
     signers::{SignerSync as _, local::PrivateKeySigner},
 };
 use dalp_chain::{Fees, Upstreams, testing::Anvil};
+use dalp_contracts::encode::claim_signing_hash;
 use dalp_engine::{
     Engine, EngineConfig, LaneId, OperationId, OperationView, RequestId, SignDocument, Signature, TenantId,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
@@ -22,7 +23,6 @@ use std::{
 use svc_compliance::{
     app::{App, AppHandle},
     decoder::ContractDecoder,
-    domain::claim::signing_hash,
     flows, indexer,
     readers::ChainReader,
     rights::{ANY_WALLET, KeyRecord, Keys, Rights},
@@ -112,7 +112,7 @@ impl Signer for MemorySigner {
                 SignOutcome::SignedTransaction { raw: envelope.encoded_2718().into(), tx_hash: *envelope.tx_hash() }
             }
             SignPayload::Document(SignDocument::Claim { signer, identity, topic, data }) => {
-                let hash = signing_hash(identity, U256::from_be_bytes(topic.0), &data);
+                let hash = claim_signing_hash(identity, U256::from_be_bytes(topic.0), &data);
                 SignOutcome::Signed(Signature(
                     self.keys[&signer].sign_hash_sync(&hash).unwrap().as_bytes().to_vec().into(),
                 ))

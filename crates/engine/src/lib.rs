@@ -35,4 +35,4 @@ pub use model::{
 };
 pub use reader::{CancelError, Reader};
 pub use states::{OperationState, TransactionState};
-pub use store::migrate;
+pub use store::{audit_leaf, migrate};

@@ -50,6 +50,17 @@ impl Reader {
         self.reads.operation(tenant, id).await
     }
 
+    /// The order of the operation that an idempotency key stands for: a repeat takes from it what was resolved then.
+    pub async fn order_of_key(
+        &self,
+        tenant: &TenantId,
+        principal: &str,
+        method: &str,
+        key: &str,
+    ) -> Result<Option<serde_json::Value>, StoreError> {
+        self.reads.order_of_key(tenant, principal, method, key).await
+    }
+
     /// A page of operations, newest first, without their transactions.
     pub async fn list_operations(
         &self,

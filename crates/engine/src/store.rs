@@ -88,7 +88,26 @@ fn hash(bytes: &[u8]) -> Result<B256, StoreError> {
     B256::try_from(bytes).map_err(StoreError::corrupt)
 }
 
-/// Writes audit leaves.
+/// Writes an audit leaf in the commit that a connection is in; for what a service has to say in its [`AcceptHook`].
+pub async fn audit_leaf(
+    connection: &mut PgConnection,
+    tenant: &str,
+    action: &str,
+    actor: &str,
+    subject: &str,
+    body: serde_json::Value,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body) VALUES ($1, $2, $3, $4, $5)")
+        .bind(tenant)
+        .bind(action)
+        .bind(actor)
+        .bind(subject)
+        .bind(body)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 async fn leaf(
     connection: &mut PgConnection,
     tenant: &str,
@@ -97,13 +116,5 @@ async fn leaf(
     subject: &str,
     body: serde_json::Value,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body) VALUES ($1, $2, $3, $4, $5)")
-        .bind(tenant)
-        .bind(action)
-        .bind(actor)
-        .bind(subject)
-        .bind(body)
-        .execute(connection)
-        .await?;
-    Ok(())
+    Ok(audit_leaf(connection, tenant, action, actor, subject, body).await?)
 }

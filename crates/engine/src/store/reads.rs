@@ -48,6 +48,26 @@ impl Reads {
         Ok(Some(view))
     }
 
+    pub(crate) async fn order_of_key(
+        &self,
+        tenant: &TenantId,
+        principal: &str,
+        method: &str,
+        key: &str,
+    ) -> Result<Option<serde_json::Value>, StoreError> {
+        let order = sqlx::query_scalar(
+            "SELECT o.order_json FROM engine.idempotency i JOIN engine.operations o ON o.tenant = i.tenant AND o.operation_id = i.operation_id
+             WHERE i.tenant = $1 AND i.principal = $2 AND i.method = $3 AND i.key = $4",
+        )
+        .bind(tenant.as_str())
+        .bind(principal)
+        .bind(method)
+        .bind(key)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(order)
+    }
+
     pub(crate) async fn operations(
         &self,
         tenant: &TenantId,

@@ -108,9 +108,12 @@ impl LaneWorker {
             .iter()
             .map(|transaction| {
                 let mut verdict = None;
-                for check in &transaction.checks {
+                for (index, check) in transaction.checks.iter().enumerate() {
                     let failed = match answer::<Bytes>(answers.next()) {
-                        Ok(output) => self.shared.decoder.judge(&check.decoder, &output).err().map(Verdict::Refused),
+                        Ok(output) => {
+                            let refused = self.shared.decoder.judge(&check.decoder, &output).err();
+                            refused.map(|failure| Verdict::Refused(of_check(failure, index, transaction.checks.len())))
+                        }
                         Err(error) => Some(self.failed(error)),
                     };
                     verdict = verdict.or(failed); // every answer is taken, the first failure counts
@@ -150,6 +153,11 @@ impl LaneWorker {
             Some(Verdict::Passed { .. }) | None => Ok(None),
         }
     }
+}
+
+/// Says which of several checks refused, counted from 0.
+fn of_check(failure: Failure, index: usize, checks: usize) -> Failure {
+    if checks > 1 { failure.with("check", index) } else { failure }
 }
 
 #[allow(clippy::result_large_err)] // the node's own error, used up at once

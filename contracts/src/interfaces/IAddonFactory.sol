@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {DistributionTerms} from "./IDistribution.sol";
+
+/// @notice Creates the contracts that work for one asset. The salt belongs to the creator, as with assets, and the address
+/// follows from it and the terms, so that repeating a creation is refused instead of duplicated.
+interface IAddonFactory {
+    event DistributionCreated(
+        address indexed distribution,
+        address indexed token,
+        address indexed creator,
+        bytes32 salt,
+        DistributionTerms terms
+    );
+
+    error NotAnAsset(address token);
+    error AddonExists(address addon);
+
+    /// @notice A new airdrop. Caller: SALE of the asset. Emits `DistributionCreated`. Reverts `NotAnAsset`, `MissingRole`,
+    /// `InvalidTerms`, `AddonExists`.
+    function createDistribution(bytes32 salt, DistributionTerms calldata terms) external returns (address);
+
+    /// @notice Where `createDistribution` of this creator puts it.
+    function predictDistribution(address creator, bytes32 salt, DistributionTerms calldata terms)
+        external
+        view
+        returns (address);
+}

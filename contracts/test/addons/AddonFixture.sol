@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {AddonFactory} from "../../src/AddonFactory.sol";
+import {Distribution} from "../../src/Distribution.sol";
+import {DistributionKind, DistributionTerms, Recipient} from "../../src/interfaces/IDistribution.sol";
+import {IAddon} from "../../src/interfaces/IAddon.sol";
+import {Fixture} from "../Fixture.sol";
+import {Merkle} from "./Merkle.sol";
+
+/// @notice The tenant of `Fixture` with the factory of airdrops, sales and treasuries.
+abstract contract AddonFixture is Fixture {
+    uint64 internal constant NOW = 1_800_000_000;
+    uint64 internal constant DAY = 1 days;
+
+    AddonFactory internal addons;
+    address internal vault = address(0x7A);
+
+    function setUp() public virtual override {
+        super.setUp();
+        address distribution = _deploy(type(Distribution).creationCode, "");
+        addons = AddonFactory(_deploy(type(AddonFactory).creationCode, abi.encode(system, distribution)));
+        _investor(vault, DE);
+    }
+
+    /// @dev Makes a contract a holder: an identity of its own, registered, with a live KYC claim.
+    function _holder(address account) internal {
+        address identity = identities.createFor(account, address(this));
+        registry.registerIdentity(account, identity, DE);
+        _claim(identity, kyc);
+    }
+
+    /// @dev A wallet that is verified and has a key of its own per seed.
+    function _wallet(uint256 seed) internal returns (address wallet) {
+        wallet = address(uint160(0xE0000 + seed));
+        _investor(wallet, DE);
+    }
+
+    function _row(uint256 index, address account, uint256 amount) internal pure returns (Recipient memory) {
+        return Recipient(index, account, amount);
+    }
+
+    function _distributionTerms(DistributionKind kind, bytes32 root)
+        internal
+        view
+        returns (DistributionTerms memory terms)
+    {
+        terms.token = address(token);
+        terms.leftoverTo = vault;
+        terms.kind = kind;
+        terms.root = root;
+        terms.start = NOW;
+        terms.end = NOW + 30 * DAY;
+        if (kind == DistributionKind.VESTING) (terms.cliff, terms.duration) = (10 * DAY, 100 * DAY);
+    }
+
+    /// @dev A distribution of `rows` that holds `funds` tokens.
+    function _distribution(DistributionTerms memory terms, uint256 funds) internal returns (Distribution made) {
+        made = Distribution(addons.createDistribution("airdrop", terms));
+        _holder(address(made));
+        token.mint(address(made), funds);
+    }
+
+    function _expectMissingRole(address caller, uint256 role) internal {
+        vm.expectRevert(abi.encodeWithSelector(IAddon.MissingRole.selector, caller, role));
+    }
+
+    function _expectInvalidTerms(bytes32 field) internal {
+        vm.expectRevert(abi.encodeWithSelector(IAddon.InvalidTerms.selector, field));
+    }
+}

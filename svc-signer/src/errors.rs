@@ -26,6 +26,9 @@ pub enum SignerError {
     /// Another key has this wallet name.
     #[error("another key of the tenant is called {0}")]
     WalletTaken(String),
+    /// Another request makes this key right now.
+    #[error("the key {0} is being made; repeat the request")]
+    KeyInTheMaking(String),
     /// No grant covers the request.
     #[error("{peer} holds no grant for this {kind} with this key, contract and function")]
     GrantMissing {
@@ -86,6 +89,7 @@ impl SignerError {
             Self::KeyNotFound { .. } => Reason::KeyNotFound,
             Self::KeyDisabled(_) => Reason::KeyDisabled,
             Self::WalletTaken(_) => Reason::KeyLabelTaken,
+            Self::KeyInTheMaking(_) => Reason::Conflict,
             Self::GrantMissing { .. } => Reason::GrantMissing,
             Self::PolicyDenied { .. } => Reason::PolicyDenied,
             Self::AttestationRequired => Reason::AttestationRequired,

@@ -2,7 +2,7 @@
 
 use crate::{
     errors::SignerError,
-    providers::ProviderKind,
+    providers::{Provider, ProviderKind},
     signing::Signer,
     store::keys::{Creation, Earlier, KeyRecord, Stored},
 };
@@ -17,6 +17,27 @@ pub async fn create_key(
         return Ok((key, true));
     }
     let holder = signer.providers().select(provider).ok_or(SignerError::ProviderNotActive(provider))?;
+    if !signer.store().reserve(&creation.name, holder.longest_creation()).await? {
+        return Err(SignerError::KeyInTheMaking(creation.name.wallet.clone()));
+    }
+    let made = make(signer, holder.as_ref(), provider, creation).await;
+    if let Err(error) = signer.store().unreserve(&creation.name).await {
+        // It ends by itself; until then a repeat is asked to wait.
+        tracing::warn!(tenant = creation.name.tenant, %error, "reservation not given back");
+    }
+    made
+}
+
+async fn make(
+    signer: &Signer,
+    holder: &dyn Provider,
+    provider: ProviderKind,
+    creation: &Creation,
+) -> Result<(KeyRecord, bool), SignerError> {
+    // Looked at again: the one who held the reservation before may have been this very request.
+    if let Some(key) = earlier(signer, creation).await? {
+        return Ok((key, true));
+    }
     if signer.store().wallet_taken(&creation.name).await? {
         return Err(SignerError::WalletTaken(creation.name.wallet.clone()));
     }
@@ -31,6 +52,7 @@ pub async fn create_key(
             Some(key) => Ok((key, true)),
             None => Err(SignerError::WalletTaken(creation.name.wallet.clone())),
         },
+        Stored::IdempotencyKeyUsed => Err(SignerError::IdempotencyKeyReused),
     }
 }
 

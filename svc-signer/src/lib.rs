@@ -9,6 +9,7 @@ pub mod core;
 pub mod edge;
 pub mod errors;
 pub mod keys;
+pub mod metric_definitions;
 pub mod providers;
 pub mod signing;
 pub mod store;
@@ -22,7 +23,7 @@ use dalp_service::{
     stop::Stop,
 };
 use secrecy::ExposeSecret as _;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -96,20 +97,32 @@ pub async fn start(config: SignerConfig, stop: Stop) -> Result<Running, StartErr
         .allow("/dalp.signer.v1.KeyService/GetKey", DOMAIN_SERVICES)
         .allow("/dalp.signer.v1.KeyService/GetKey", [GATEWAY]);
     let server = Server::new(NAME, &config.server, policy).bind().await?;
+    metric_definitions::describe();
     let signer = Arc::new(Signer::new(&config, store.clone(), providers.clone()));
-    let routes = Routes::new(SignerServiceServer::new(SignerEdge::new(Arc::clone(&signer))))
+    let routes = Routes::new(SignerServiceServer::new(SignerEdge::new(Arc::clone(&signer), stop.clone())))
         .add_service(KeyServiceServer::new(KeyEdge::new(Arc::clone(&signer))));
     let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
     health.set("database", false).await;
     for provider in providers.usable() {
         health.set(provider.kind().as_str(), false).await;
     }
-    let watch = tokio::spawn(watch(store.clone(), providers, health, Arc::clone(&signer)));
+    let mut watches = tokio::task::JoinSet::new();
+    let (migrated, schema) = watch::channel(false);
+    for provider in providers.usable() {
+        watches.spawn(watch_provider(Arc::clone(provider), health.clone(), schema.clone()));
+    }
+    watches.spawn(watch_database(store.clone(), health, migrated));
+    watches.spawn(async move {
+        let mut schema = schema;
+        // The sending end lives as long as the watch of the database.
+        let _ = schema.wait_for(|ready| *ready).await;
+        signer.sweep().await;
+    });
     let served = tokio::spawn({
         let stop = stop.clone();
         async move {
             let served = server.serve(routes, &stop).await;
-            watch.abort();
+            watches.shutdown().await;
             store.close().await;
             served
         }
@@ -146,41 +159,40 @@ fn worker_program(config: &SignerConfig) -> Result<PathBuf, StartError> {
     }
 }
 
-/// Brings the schema up once the database is there, starts the sweep, and keeps reporting how the dependencies are.
-async fn watch(store: Store, providers: Providers, health: HealthHandle, signer: Arc<Signer>) {
-    let mut sweep = None;
+/// Brings the schema up once the database is there, and keeps reporting how it is.
+async fn watch_database(store: Store, health: HealthHandle, migrated: watch::Sender<bool>) {
     loop {
-        let database = match &sweep {
-            None => match store.migrate().await {
+        let ready = if *migrated.borrow() {
+            store.ping().await.is_ok()
+        } else {
+            match store.migrate().await {
                 Ok(()) => {
-                    let signer = Arc::clone(&signer);
-                    sweep = Some(AbortOnDrop(tokio::spawn(async move { signer.sweep().await })));
+                    migrated.send_replace(true);
                     true
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "schema not ready");
                     false
                 }
-            },
-            Some(_) => store.ping().await.is_ok(),
+            }
         };
-        health.set("database", database).await;
-        for provider in providers.usable() {
-            // An HSM logs in through the latch in the database, so without the one there is not the other.
-            let ready = sweep.is_some() && provider.status().await.ready;
-            metrics::gauge!("dalp_signer_provider_ready", "provider" => provider.kind().as_str())
-                .set(f64::from(u8::from(ready)));
-            health.set(provider.kind().as_str(), ready).await;
-        }
+        health.set("database", ready).await;
         tokio::time::sleep(WATCH_EVERY).await;
     }
 }
 
-/// A task that does not outlive its owner.
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+/// Keeps reporting how a provider is; a login may take half an hour and must not hold up the others.
+async fn watch_provider(provider: Arc<dyn Provider>, health: HealthHandle, mut schema: watch::Receiver<bool>) {
+    // An HSM logs in through the latch in the database, so without the one there is not the other.
+    let _ = schema.wait_for(|ready| *ready).await;
+    loop {
+        let status = provider.status().await;
+        if !status.ready {
+            tracing::debug!(provider = provider.kind().as_str(), detail = status.detail, "provider is not ready");
+        }
+        let ready = f64::from(u8::from(status.ready));
+        metrics::gauge!(metric_definitions::PROVIDER_READY, "provider" => provider.kind().as_str()).set(ready);
+        health.set(provider.kind().as_str(), status.ready).await;
+        tokio::time::sleep(WATCH_EVERY).await;
     }
 }

@@ -10,6 +10,8 @@ use dalp_service::{
     stop::Stop,
     telemetry,
 };
+use zeroize::Zeroizing;
+
 use svc_signer::{
     NAME,
     config::{ENVIRONMENT_PREFIX, SignerConfig},
@@ -56,7 +58,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(Command::Pkcs11Worker) => Ok(pkcs11::worker::run()),
         Some(Command::InitToken { module, label, so_pin_file, pin_file }) => {
             let read = |path: PathBuf| {
-                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+                let secret = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()));
+                secret.map(Zeroizing::new)
             };
             let (so_pin, pin) = (read(so_pin_file)?, read(pin_file)?);
             pkcs11::initialise_token(&module, &label, so_pin.trim_end(), pin.trim_end()).map_err(anyhow::Error::msg)?;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -16,22 +17,24 @@ use crate::{
         digest::{assemble, content_hash, request_hash},
         grants::Grants,
         payload::{Payload, UnsignedTransaction},
-        policy::{Decision, Policy, RollingLimit},
+        policy::{Decision, Policy, RollingLimit, Rule},
         watermark::is_cancel,
     },
     errors::SignerError,
+    metric_definitions as names,
     providers::{KeyHandle, ProviderError, Providers},
     store::{
-        Leaf, Store,
+        Leaf, Store, StoreError,
         admit::{Admission, Admitted, LaneEntry},
         batch::Batcher,
         keys::KeyRecord,
-        requests::{Outcome, Released, Status, StoredRequest},
+        requests::{Concluded, Outcome, Released, Status, StoredPayload, StoredRequest},
     },
 };
 
-/// How many undecided requests one sweep looks at.
+/// How many undecided requests one sweep looks at, and how many of them at once.
 const SWEEP_MAX: i64 = 256;
+const SWEEP_CONCURRENCY: usize = 16;
 
 /// A request as the edge understood it.
 #[derive(Debug, Clone)]
@@ -62,7 +65,7 @@ pub struct Signer {
     /// Keys by address. The database has the last word on whether one is disabled.
     keys: RwLock<HashMap<Address, Arc<KeyRecord>>>,
     admissions: Batcher<Admission, Admitted>,
-    outcomes: Batcher<Outcome, Option<StoredRequest>>,
+    outcomes: Batcher<Outcome, Concluded>,
     leaves: Batcher<Leaf, ()>,
 }
 
@@ -83,14 +86,14 @@ impl Signer {
             let store = store.clone();
             Batcher::spawn("outcomes", move |batch: Vec<Outcome>| {
                 let store = store.clone();
-                async move { spread(store.conclude(&batch).await, batch.len()) }
+                async move { write_all(&batch, |batch| store.conclude(batch).boxed()).await }
             })
         };
         let leaves = {
             let store = store.clone();
             Batcher::spawn("leaves", move |batch: Vec<Leaf>| {
                 let store = store.clone();
-                async move { spread(store.write_leaves(&batch).await.map(|()| vec![(); batch.len()]), batch.len()) }
+                async move { write_all(&batch, |batch| store.write_leaves(batch).boxed()).await }
             })
         };
         Self {
@@ -118,17 +121,32 @@ impl Signer {
         &self.providers
     }
 
-    /// Whether a peer may ask for anything at all.
-    pub fn knows_peer(&self, peer: &str) -> bool {
-        self.grants.knows(peer)
+    /// Whether a peer may read what was signed on a key's lanes.
+    pub fn may_read_lanes(&self, peer: &str, signer: Address) -> bool {
+        self.grants.may_read_lanes(peer, signer)
     }
 
     /// Accepts a request and answers with its present state. Repeats answer with the stored one.
     pub async fn sign(&self, peer: &str, order: SignOrder) -> Result<StoredRequest, SignerError> {
         let payload_hash = request_hash(&order.tenant, order.signer, &order.payload, order.digest, order.replaces);
         match self.check(peer, &order, payload_hash).await {
-            Ok((key, admission)) => self.admit_and_sign(key, admission).await,
+            Ok((key, admission)) => self.admit_and_sign(key, admission, &order.payload).await,
             Err(refusal) => self.refuse(peer, &order, payload_hash, refusal).await,
+        }
+    }
+
+    /// Grant, policy, attestation: what is asked of a new request, and again of an old one before it is signed late.
+    fn allowed(&self, peer: &str, tenant: &str, signer: Address, payload: &Payload) -> Result<&Rule, SignerError> {
+        if !self.grants.allow(peer, signer, payload) {
+            return Err(SignerError::GrantMissing { peer: peer.to_owned(), kind: payload.kind().as_str() });
+        }
+        let rule = match self.policy.decide(tenant, signer, payload) {
+            Decision::Allow(rule) => rule,
+            Decision::Deny { rule, why } => return Err(SignerError::PolicyDenied { rule: rule.to_owned(), why }),
+        };
+        match self.attestation {
+            Attestation::Required => Err(SignerError::AttestationRequired),
+            Attestation::Off => Ok(rule),
         }
     }
 
@@ -139,51 +157,56 @@ impl Signer {
         order: &SignOrder,
         payload_hash: [u8; 32],
     ) -> Result<(Arc<KeyRecord>, Admission), SignerError> {
-        let kind = order.payload.kind();
+        // Before the key is looked for: a peer without a grant does not learn which keys there are.
         if !self.grants.allow(peer, order.signer, &order.payload) {
-            return Err(SignerError::GrantMissing { peer: peer.to_owned(), kind: kind.as_str() });
+            return Err(SignerError::GrantMissing { peer: peer.to_owned(), kind: order.payload.kind().as_str() });
         }
         let key = self.key(&order.tenant, order.signer).await?;
         if key.disabled {
             return Err(SignerError::KeyDisabled(order.signer));
         }
-        let (rule, rolling) = match self.policy.decide(&order.tenant, order.signer, &order.payload) {
-            Decision::Allow(rule) => (rule.name.clone(), rule.rolling.as_ref()),
-            Decision::Deny { rule, why } => return Err(SignerError::PolicyDenied { rule: rule.to_owned(), why }),
-        };
-        if self.attestation == Attestation::Required {
-            return Err(SignerError::AttestationRequired);
-        }
+        let rule = self.allowed(peer, &order.tenant, order.signer, &order.payload)?;
         if self.providers.select(key.provider).is_none() {
             return Err(SignerError::ProviderNotActive(key.provider));
         }
         let value_wei = order.payload.value_wei();
         // A payload without value uses up nothing, and need not wait for the key's row.
-        let rolling = rolling
+        let rolling = rule
+            .rolling
+            .as_ref()
             .filter(|_| !value_wei.is_zero())
             .map(|RollingLimit { limit_wei, window_s }| (limit_wei.to_string(), *window_s));
+        let (lane, statement) = match &order.payload {
+            Payload::Transaction(tx) => (Some(lane_entry(tx, order.signer)), None),
+            Payload::Document(_) | Payload::Claim(_) => {
+                (None, Some(serde_json::to_vec(&order.payload).expect("a payload that was read can be written")))
+            }
+        };
         let admission = Admission {
             request_id: order.request_id,
             tenant: order.tenant.clone(),
             signer: order.signer,
             peer: peer.to_owned(),
-            kind,
+            kind: order.payload.kind(),
             payload_hash,
             digest: order.digest.0,
             chain_id: order.payload.chain_id().and_then(|id| i64::try_from(id).ok()),
-            lane: match &order.payload {
-                Payload::Transaction(tx) => Some(lane_entry(tx, order.signer)),
-                Payload::Document(_) | Payload::Claim(_) => None,
-            },
+            lane,
+            statement,
             replaces: order.replaces,
-            rule,
+            rule: rule.name.clone(),
             value_wei: value_wei.to_string(),
             rolling,
         };
         Ok((key, admission))
     }
 
-    async fn admit_and_sign(&self, key: Arc<KeyRecord>, admission: Admission) -> Result<StoredRequest, SignerError> {
+    async fn admit_and_sign(
+        &self,
+        key: Arc<KeyRecord>,
+        admission: Admission,
+        payload: &Payload,
+    ) -> Result<StoredRequest, SignerError> {
         let request_id = admission.request_id;
         let fresh = StoredRequest {
             request_id,
@@ -193,7 +216,7 @@ impl Signer {
             kind: admission.kind,
             payload_hash: admission.payload_hash,
             digest: admission.digest,
-            unsigned_tx: None,
+            payload: StoredPayload::None,
             nonce: admission.lane.as_ref().map(|lane| lane.nonce),
             status: Status::Pending,
             signature: None,
@@ -203,13 +226,6 @@ impl Signer {
             error: String::new(),
             created_at: OffsetDateTime::now_utc(),
             updated_at: OffsetDateTime::now_utc(),
-        };
-        let unsigned_tx = match &admission.lane {
-            Some(lane) => Some(
-                serde_json::from_slice(&lane.unsigned_tx)
-                    .map_err(|_| crate::store::StoreError::Damaged("transaction"))?,
-            ),
-            None => None,
         };
         let leaf = |reason: String, decision| Leaf {
             subject: "sign",
@@ -223,9 +239,9 @@ impl Signer {
         let nonce = fresh.nonce.unwrap_or_default();
         let rule = admission.rule.clone();
         let refusal = match self.admissions.submit(admission).await? {
-            Admitted::New => return self.drive(&key, StoredRequest { unsigned_tx, ..fresh }).await,
+            Admitted::New => return self.drive(&key, fresh, payload).await,
             Admitted::Known(known) if known.status.is_final() => return Ok(*known),
-            Admitted::Known(known) => return self.drive(&key, *known).await,
+            Admitted::Known(known) => return self.drive(&key, *known, payload).await,
             Admitted::Reused => SignerError::RequestIdReused,
             Admitted::Disabled => {
                 self.forget_key(key.address);
@@ -253,8 +269,13 @@ impl Signer {
         if !matches!(refusal, SignerError::GrantMissing { .. })
             && let Some(known) = self.store.request(order.request_id).await?
             && known.payload_hash == payload_hash
+            && known.peer == peer
         {
-            return Ok(known);
+            // What is not decided yet is decided by what is in force now.
+            return match withdraws(&refusal) && !known.status.is_final() {
+                true => self.deny(known, &refusal.to_string()).await,
+                false => Ok(known),
+            };
         }
         let leaf = Leaf {
             subject: "sign",
@@ -271,8 +292,13 @@ impl Signer {
     }
 
     /// Asks the provider for an accepted request and stores what comes of it.
-    async fn drive(&self, key: &KeyRecord, request: StoredRequest) -> Result<StoredRequest, SignerError> {
-        let outcome = self.ask_provider(key, &request).await;
+    async fn drive(
+        &self,
+        key: &KeyRecord,
+        request: StoredRequest,
+        payload: &Payload,
+    ) -> Result<StoredRequest, SignerError> {
+        let outcome = self.ask_provider(key, &request, payload).await;
         let status = outcome.status;
         let unchanged = status == request.status && outcome.detail == request.detail && outcome.error == request.error;
         if unchanged
@@ -281,12 +307,34 @@ impl Signer {
         {
             return Ok(request);
         }
-        let stored = self.outcomes.submit(outcome).await?;
-        count(status.as_str());
-        stored.ok_or(SignerError::RequestNotFound)
+        self.conclude(request, outcome).await
     }
 
-    async fn ask_provider(&self, key: &KeyRecord, request: &StoredRequest) -> Outcome {
+    /// Writes an outcome; answers with the request as it then stands.
+    async fn conclude(&self, request: StoredRequest, outcome: Outcome) -> Result<StoredRequest, SignerError> {
+        let stands = match self.outcomes.submit(outcome.clone()).await? {
+            Concluded::Stands { status, detail, updated_at } if status == outcome.status => StoredRequest {
+                status,
+                detail,
+                updated_at,
+                signature: outcome.signature,
+                signed_tx: outcome.signed_tx,
+                tx_hash: outcome.tx_hash,
+                error: outcome.error.to_owned(),
+                ..request
+            },
+            Concluded::Stands { status, detail, updated_at } => {
+                self.forget_key(request.signer);
+                StoredRequest { status, detail, updated_at, error: String::new(), ..request }
+            }
+            Concluded::Earlier(earlier) => *earlier,
+            Concluded::Absent => return Err(SignerError::RequestNotFound),
+        };
+        count(stands.status.as_str());
+        Ok(stands)
+    }
+
+    async fn ask_provider(&self, key: &KeyRecord, request: &StoredRequest, payload: &Payload) -> Outcome {
         let outcome = |status, detail: String, error| Outcome {
             request_id: request.request_id,
             status,
@@ -308,11 +356,14 @@ impl Signer {
             provider.sign(KeyHandle { name: &key.name, material: &key.material }, digest).await.and_then(|raw| {
                 raw.normalise(digest, &key.public_key).map_err(|error| ProviderError::Failed(error.to_string()))
             });
-        metrics::histogram!("dalp_signer_provider_seconds", "provider" => key.provider.as_str())
+        metrics::histogram!(names::PROVIDER_SECONDS, "provider" => key.provider.as_str())
             .record(started.elapsed().as_secs_f64());
         match signed {
             Ok(signature) => {
-                let transaction = request.unsigned_tx.as_ref().map(|tx| assemble(tx, signature));
+                let transaction = match payload {
+                    Payload::Transaction(tx) => Some(assemble(tx, signature)),
+                    Payload::Document(_) | Payload::Claim(_) => None,
+                };
                 Outcome {
                     signature: Some(signature.as_bytes().to_vec()),
                     tx_hash: transaction.as_ref().map(|signed| signed.hash.to_vec()),
@@ -339,28 +390,44 @@ impl Signer {
             tokio::time::sleep(Duration::from_millis(self.retry_ms.unsigned_abs())).await;
             match self.store.open_requests(self.retry_ms, SWEEP_MAX).await {
                 Ok(open) => {
-                    metrics::gauge!("dalp_signer_open_requests").set(open.len() as f64);
-                    for request in open {
-                        let request_id = request.request_id;
-                        let result = match self.key(&request.tenant, request.signer).await {
-                            // A disabled key signs nothing more, also nothing it had accepted.
-                            Ok(key) if key.disabled => self.deny(&request, "the key was disabled").await,
-                            Ok(key) => self.drive(&key, request).await.map(drop),
-                            Err(error) => Err(error),
-                        };
-                        if let Err(error) = result {
-                            tracing::warn!(%request_id, %error, "open request not advanced");
-                        }
-                    }
+                    metrics::gauge!(names::OPEN_REQUESTS).set(open.len() as f64);
+                    futures::stream::iter(open)
+                        .for_each_concurrent(SWEEP_CONCURRENCY, |request| self.retry(request))
+                        .await;
                 }
                 Err(error) => tracing::debug!(%error, "open requests not read"),
             }
         }
     }
 
-    async fn deny(&self, request: &StoredRequest, why: &str) -> Result<(), SignerError> {
+    /// Nobody is asking any more: grant, policy and key are looked at again, for they may have changed since the request was accepted.
+    async fn retry(&self, request: StoredRequest) {
+        let request_id = request.request_id;
+        let advanced = async {
+            let key = self.key(&request.tenant, request.signer).await?;
+            let payload = match request.payload() {
+                Ok(payload) => payload,
+                Err(StoreError::Damaged(why)) => return self.deny(request, why).await,
+                Err(error) => return Err(error.into()),
+            };
+            if key.disabled {
+                return self.deny(request, &SignerError::KeyDisabled(key.address).to_string()).await;
+            }
+            match self.allowed(&request.peer, &request.tenant, request.signer, &payload) {
+                Ok(_) => self.drive(&key, request, &payload).await,
+                Err(refusal) => self.deny(request, &refusal.to_string()).await,
+            }
+        };
+        if let Err(error) = advanced.await {
+            tracing::warn!(%request_id, %error, "open request not advanced");
+        }
+    }
+
+    async fn deny(&self, request: StoredRequest, why: &str) -> Result<StoredRequest, SignerError> {
+        let request_id = request.request_id;
+        tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
         let outcome = Outcome {
-            request_id: request.request_id,
+            request_id,
             status: Status::Denied,
             signature: None,
             signed_tx: None,
@@ -368,8 +435,7 @@ impl Signer {
             detail: why.to_owned(),
             error: "",
         };
-        self.outcomes.submit(outcome).await?;
-        Ok(())
+        self.conclude(request, outcome).await
     }
 
     /// Frees the nonce of a finally refused request of this peer.
@@ -412,17 +478,31 @@ fn lane_entry(tx: &UnsignedTransaction, signer: Address) -> LaneEntry {
     }
 }
 
-fn count(outcome: &'static str) {
-    metrics::counter!("dalp_signer_requests_total", "outcome" => outcome).increment(1);
+/// Whether a refusal ends what was accepted before and not signed yet.
+fn withdraws(refusal: &SignerError) -> bool {
+    matches!(refusal, SignerError::PolicyDenied { .. } | SignerError::AttestationRequired | SignerError::KeyDisabled(_))
 }
 
-/// Hands the answer of a whole write to each of its items.
-fn spread<O>(
-    written: Result<Vec<O>, crate::store::StoreError>,
-    len: usize,
-) -> Vec<Result<O, crate::store::StoreError>> {
-    match written {
+fn count(outcome: &'static str) {
+    metrics::counter!(names::REQUESTS_TOTAL, "outcome" => outcome).increment(1);
+}
+
+/// Writes a batch in one statement. When the database refuses it, each item goes alone, so that one that cannot be stored does not take the
+/// others with it.
+async fn write_all<'b, I, O>(
+    batch: &'b [I],
+    write: impl Fn(&'b [I]) -> BoxFuture<'b, Result<Vec<O>, StoreError>>,
+) -> Vec<Result<O, StoreError>> {
+    match write(batch).await {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
-        Err(error) => (0..len).map(|_| Err(error.clone())).collect(),
+        Err(StoreError::Statement(_)) if batch.len() > 1 => {
+            let mut answers = Vec::with_capacity(batch.len());
+            for item in batch {
+                let answer = write(std::slice::from_ref(item)).await;
+                answers.push(answer.and_then(|mut one| one.pop().ok_or(StoreError::Damaged("an answer per item"))));
+            }
+            answers
+        }
+        Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
     }
 }

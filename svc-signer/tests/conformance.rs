@@ -1,94 +1,24 @@
-//! What every provider must do, and the failures of others that must not be ours.
+//! What every provider must do.
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs)] // a test that cannot go on stops where it stands
 
 mod support;
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use alloy::{
-    consensus::{Transaction as _, TxEnvelope},
-    eips::eip2718::Decodable2718 as _,
+    consensus::Transaction as _,
     primitives::{Address, B256, Signature, keccak256},
 };
 use dalp_proto::signer::{
     ClaimAttestation, CreateKeyRequest, DisableKeyRequest, Eip712Document, EvmTransaction, GetKeyRequest, Key,
-    ListIntentsRequest, ListKeysRequest, ReleaseRequest, SignOutcome, SignRequest, SignStatus, StatusRequest,
+    ListIntentsRequest, ListKeysRequest, ReleaseRequest, SignRequest, SignStatus, StatusRequest,
     key_service_server::KeyService as _, sign_request::Payload, signer_service_server::SignerService as _,
 };
-use dalp_service::{Caller, PeerIdentity, Refusal};
-use support::{Bench, PEER, RULES, Setting};
-use svc_signer::providers::{KeyHandle, KeyName, Provider as _, ProviderError, ProviderKind};
-use tonic::{Request, Status};
-use uuid::Uuid;
-
-const TARGET: &str = "0x2222222222222222222222222222222222222222";
-
-fn from_peer<T>(message: T, peer: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    request.extensions_mut().insert(PeerIdentity::trusted(peer.parse().unwrap()));
-    request
-}
-
-fn from_caller<T>(message: T, tenant: &str, idempotency_key: &str) -> Request<T> {
-    let mut request = from_peer(message, "spiffe://dalp.dev/svc-gateway");
-    let caller = Caller { tenant: tenant.parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![] };
-    caller.apply(request.metadata_mut());
-    request.metadata_mut().insert("idempotency-key", idempotency_key.parse().unwrap());
-    request
-}
-
-fn reason(status: &Status) -> String {
-    Refusal::details(status).map(|details| details.reason).unwrap_or_else(|| format!("{status:?}"))
-}
-
-fn meta(status: &Status, key: &str) -> String {
-    Refusal::details(status).and_then(|details| details.metadata.get(key).cloned()).unwrap_or_default()
-}
-
-fn call(nonce: u64) -> EvmTransaction {
-    EvmTransaction {
-        chain_id: 31337,
-        nonce,
-        target: TARGET.to_owned(),
-        value_wei: "0".to_owned(),
-        data: "0xa9059cbb".to_owned(),
-        gas_limit: 90_000,
-        max_fee_per_gas_wei: "10".to_owned(),
-        max_priority_fee_per_gas_wei: "1".to_owned(),
-        gas_price_wei: String::new(),
-    }
-}
-
-fn order(signer: &str, tx: EvmTransaction) -> SignRequest {
-    SignRequest {
-        request_id: Uuid::new_v4().to_string(),
-        tenant: "bank".to_owned(),
-        signer: signer.to_owned(),
-        payload: Some(Payload::EvmTransaction(tx)),
-        replaces_request_id: String::new(),
-    }
-}
-
-async fn create(bench: &Bench, wallet: &str) -> Key {
-    let request = CreateKeyRequest { wallet: wallet.to_owned(), ..Default::default() };
-    bench.keys.create_key(from_caller(request, "bank", wallet)).await.unwrap().into_inner().key.unwrap()
-}
-
-async fn sign(bench: &Bench, request: &SignRequest) -> Result<SignOutcome, Status> {
-    let answer = bench.edge.sign(from_peer(request.clone(), PEER)).await?;
-    Ok(answer.into_inner().outcome.unwrap())
-}
-
-fn approved_transaction(outcome: &SignOutcome) -> TxEnvelope {
-    assert_eq!(outcome.status(), SignStatus::Approved, "{outcome:?}");
-    let raw = hex::decode(&outcome.signed_transaction[2..]).unwrap();
-    assert_eq!(outcome.tx_hash, keccak256(&raw).to_string());
-    TxEnvelope::decode_2718(&mut raw.as_slice()).unwrap()
-}
-
-fn sender(tx: &TxEnvelope) -> Address {
-    tx.signature().recover_address_from_prehash(&tx.signature_hash()).unwrap()
-}
+use support::{
+    Bench, PEER, RULES, Setting, TARGET, approved_transaction, call, create, from_caller, from_peer, meta, order,
+    reason, sender, sign,
+};
+use svc_signer::providers::{KeyHandle, ProviderKind};
 
 async fn conformance(provider: ProviderKind) {
     let bench = Bench::new(provider).await;
@@ -323,8 +253,7 @@ async fn disabled(bench: &Bench, signer: &str) {
     let before = order(signer, call(0));
     let outcome = sign(bench, &before).await.unwrap();
     // A second replica has the key in memory when the first disables it.
-    let setting = Setting { provider: bench.config.signer.provider, allow_mixed: false, extra: RULES.to_owned() };
-    let replica = Bench::over(setting, Arc::clone(&bench.postgres), bench.token.clone()).await;
+    let replica = bench.replica().await;
     sign(&replica, &order(signer, call(1))).await.unwrap();
     let disable = DisableKeyRequest { address: signer.to_owned(), reason: "lost".to_owned() };
     let key = bench.keys.disable_key(from_caller(disable, "bank", "d")).await.unwrap().into_inner().key.unwrap();
@@ -354,138 +283,6 @@ async fn keys_of_another_provider_need_allow_mixed() {
     assert_eq!(reason(&sign(&strict, &order(&key.address, call(0))).await.unwrap_err()), "PROVIDER_NOT_ACTIVE");
     let mixed = Bench::over(over(true), Arc::clone(&bench.postgres), bench.token.clone()).await;
     approved_transaction(&sign(&mixed, &order(&key.address, call(0))).await.unwrap());
-}
-
-/// Named regression: retried logins locked the HSM user out.
-#[tokio::test(flavor = "multi_thread")]
-async fn bad_pin_loop_locks_the_partition() {
-    let bench = Bench::new(ProviderKind::Pkcs11).await;
-    let key = create(&bench, "desk").await;
-    let token = bench.token.clone().unwrap();
-    std::fs::write(token.pin_file(), "wrong\n").unwrap();
-    let setting = || Setting { provider: ProviderKind::Pkcs11, allow_mixed: false, extra: RULES.to_owned() };
-    let wrong = Bench::over(setting(), Arc::clone(&bench.postgres), Some(Arc::clone(&token))).await;
-    let request = order(&key.address, call(0));
-    let outcome = sign(&wrong, &request).await.unwrap();
-    assert_eq!(outcome.status(), SignStatus::Blocked, "{outcome:?}");
-    assert!(
-        outcome.detail.contains("PIN") || outcome.detail.contains("C_Login") || outcome.detail.contains("0x000000a0"),
-        "{outcome:?}"
-    );
-    // Again, after the pause, and on another replica: the PIN is not tried a second time.
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    let replica = Bench::over(setting(), Arc::clone(&bench.postgres), Some(Arc::clone(&token))).await;
-    for bench in [&wrong, &replica] {
-        let outcome = sign(bench, &request).await.unwrap();
-        assert_eq!(outcome.status(), SignStatus::Blocked);
-        assert!(outcome.detail.contains("not tried again"), "{outcome:?}");
-        let create = CreateKeyRequest { wallet: "new".to_owned(), ..Default::default() };
-        assert_eq!(
-            reason(&bench.keys.create_key(from_caller(create, "bank", "new")).await.unwrap_err()),
-            "PROVIDER_BLOCKED"
-        );
-    }
-    // A corrected PIN is another version and is tried; nothing restarts.
-    std::fs::write(token.pin_file(), support::PIN).unwrap();
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    approved_transaction(&sign(&wrong, &request).await.unwrap());
-}
-
-/// Named regression: a blocking module call froze the process.
-#[tokio::test(flavor = "multi_thread")]
-async fn pkcs11_call_hangs_for_minutes() {
-    let bench = Bench::new(ProviderKind::Pkcs11).await;
-    let key = create(&bench, "desk").await;
-    let hsm = bench.hsm.clone().unwrap();
-    let pid = hsm.worker_pid().unwrap();
-    assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
-    let request = order(&key.address, call(0));
-    let outcome = tokio::time::timeout(Duration::from_secs(20), sign(&bench, &request)).await.unwrap().unwrap();
-    assert_eq!(outcome.status(), SignStatus::Pending, "{outcome:?}");
-    let signed = sign(&bench, &request).await.unwrap();
-    approved_transaction(&signed);
-    assert_ne!(hsm.worker_pid().unwrap(), pid, "a fresh worker");
-}
-
-/// Named regressions: two contexts in one process are undefined behaviour; after an HSM restart everything failed until the service restarted.
-#[tokio::test(flavor = "multi_thread")]
-async fn second_initialise_crashes() {
-    let bench = Bench::new(ProviderKind::Pkcs11).await;
-    let key = create(&bench, "desk").await;
-    let hsm = bench.hsm.clone().unwrap();
-    for nonce in 0..3 {
-        let pid = hsm.worker_pid().unwrap();
-        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-        approved_transaction(&sign(&bench, &order(&key.address, call(nonce))).await.unwrap());
-        assert_ne!(hsm.worker_pid().unwrap(), pid, "each context has a process of its own");
-    }
-    let setting = Setting { provider: ProviderKind::Pkcs11, allow_mixed: false, extra: RULES.to_owned() };
-    let replica = Bench::over(setting, Arc::clone(&bench.postgres), bench.token.clone()).await;
-    let (one, two) = (order(&key.address, call(3)), order(&key.address, call(4)));
-    let (one, two) = tokio::join!(sign(&bench, &one), sign(&replica, &two));
-    approved_transaction(&one.unwrap());
-    approved_transaction(&two.unwrap());
-}
-
-/// Named regression: CKR_OPERATION_ACTIVE.
-#[tokio::test(flavor = "multi_thread")]
-async fn session_shared_between_threads() {
-    let bench = Bench::new(ProviderKind::Pkcs11).await;
-    let key = create(&bench, "desk").await;
-    let record = bench.store.key(key.address.parse().unwrap()).await.unwrap().unwrap();
-    let hsm = bench.hsm.clone().unwrap();
-    let signatures = (0u64..400).map(|number| {
-        let (hsm, record) = (Arc::clone(&hsm), record.clone());
-        async move {
-            let digest = keccak256(number.to_be_bytes());
-            let raw = hsm.sign(KeyHandle { name: &record.name, material: &record.material }, digest).await?;
-            raw.normalise(digest, &record.public_key).map_err(|error| ProviderError::Failed(error.to_string()))
-        }
-    });
-    for signature in futures::future::join_all(signatures).await {
-        signature.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_hsm_key_is_found_again_after_a_crash() {
-    let bench = Bench::new(ProviderKind::Pkcs11).await;
-    let hsm = bench.hsm.clone().unwrap();
-    let name = KeyName { tenant: "bank".to_owned(), wallet: "orphan".to_owned() };
-    // Generated, and the signer died before it was stored.
-    let first = hsm.create(&name).await.unwrap();
-    let key = create(&bench, "orphan").await;
-    assert_eq!(key.public_key, format!("0x{}", hex::encode(first.public_key.serialize_uncompressed())));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_nonce_is_given_back() {
-    let bench = Bench::new(ProviderKind::Pkcs11).await;
-    let key = create(&bench, "desk").await;
-    let token = bench.token.clone().unwrap();
-    std::fs::write(token.pin_file(), "wrong\n").unwrap();
-    let setting = Setting { provider: ProviderKind::Pkcs11, allow_mixed: false, extra: RULES.to_owned() };
-    let mut replica = Bench::over(setting, Arc::clone(&bench.postgres), Some(token)).await;
-    let request = order(&key.address, call(0));
-    assert_eq!(sign(&replica, &request).await.unwrap().status(), SignStatus::Blocked);
-    let release = || from_peer(ReleaseRequest { request_id: request.request_id.clone() }, PEER);
-    assert_eq!(
-        reason(&replica.edge.release(release()).await.unwrap_err()),
-        "WATERMARK_CONFLICT",
-        "blocked is not final"
-    );
-    // The same signer with a deadline that has passed.
-    replica.config.signer.request_deadline_s = 1;
-    let signer =
-        svc_signer::signing::Signer::new(&replica.config, replica.store.clone(), replica.signer.providers().clone());
-    replica.edge = svc_signer::edge::signer::SignerEdge::new(Arc::new(signer));
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    let expired = sign(&replica, &request).await.unwrap();
-    assert_eq!((expired.status(), expired.error.as_str()), (SignStatus::Expired, "POLL_TIMEOUT"));
-    replica.edge.release(release()).await.unwrap();
-    replica.edge.release(release()).await.unwrap();
-    let other = order(&key.address, EvmTransaction { data: "0x12345678".to_owned(), ..call(0) });
-    approved_transaction(&sign(&bench, &other).await.unwrap());
 }
 
 #[tokio::test]

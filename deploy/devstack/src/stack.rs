@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::hex;
 use anyhow::{Context, bail};
 use dalp_chain::testing::Anvil;
-use dalp_engine::testing::TestPostgres;
+use dalp_testing::TestPostgres;
 use sha2::{Digest as _, Sha256};
 use tonic::transport::Channel;
 

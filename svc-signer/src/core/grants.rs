@@ -43,10 +43,10 @@ impl Grants {
         self.0.iter().any(|grant| grant.covers(peer, signer, payload))
     }
 
-    /// Whether the peer has any grant at all, which it needs to read states.
+    /// Whether the peer may have transactions of this key signed at all, which it needs to read the key's lanes.
     #[must_use]
-    pub fn knows(&self, peer: &str) -> bool {
-        self.0.iter().any(|grant| grant.peer == peer)
+    pub fn may_read_lanes(&self, peer: &str, signer: Address) -> bool {
+        self.0.iter().any(|grant| grant.is_for(peer, signer, PayloadKind::EvmTransaction))
     }
 }
 
@@ -62,11 +62,11 @@ impl Grant {
         let function = self.selectors.is_empty()
             || payload.kind() != PayloadKind::EvmTransaction
             || payload.selector().is_some_and(|selector| self.selectors.contains(&selector));
-        self.peer == peer
-            && self.kinds.contains(&payload.kind())
-            && (self.signers.is_empty() || self.signers.contains(&signer))
-            && contract
-            && function
+        self.is_for(peer, signer, payload.kind()) && contract && function
+    }
+
+    fn is_for(&self, peer: &str, signer: Address, kind: PayloadKind) -> bool {
+        self.peer == peer && self.kinds.contains(&kind) && (self.signers.is_empty() || self.signers.contains(&signer))
     }
 }
 
@@ -113,5 +113,9 @@ mod tests {
         assert!(!grants.allow(peer, key, &call(TxKind::Create, &[1, 2, 3, 4])), "creation");
         let narrowed = Grants::new(vec![Grant { signers: vec![Address::repeat_byte(8)], ..grant() }]);
         assert!(!narrowed.allow(peer, key, &good), "key");
+        assert!(narrowed.may_read_lanes(peer, Address::repeat_byte(8)));
+        assert!(!narrowed.may_read_lanes(peer, key), "the lanes of a key are as far away as the key");
+        let documents = Grants::new(vec![Grant { kinds: vec![PayloadKind::Eip712], ..grant() }]);
+        assert!(!documents.may_read_lanes(peer, key), "who has only documents signed has no lanes");
     }
 }

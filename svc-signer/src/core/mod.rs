@@ -1,6 +1,7 @@
 //! The pure core: what a request means, whether it may be signed, and what leaves. No I/O, no clock of its own.
 
 pub mod digest;
+pub mod document;
 pub mod grants;
 pub mod payload;
 pub mod policy;

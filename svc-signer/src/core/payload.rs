@@ -47,7 +47,7 @@ pub enum UnsignedTransaction {
 }
 
 /// A claim of ERC-735.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The identity contract the claim is about.
     pub identity: Address,
@@ -58,7 +58,8 @@ pub struct Claim {
 }
 
 /// What a caller wants signed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Payload {
     /// An EVM transaction.
     Transaction(UnsignedTransaction),

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     core::{
         digest,
+        document::check_size,
         payload::{Claim, Payload, UnsignedTransaction},
     },
     signing::SignOrder,
@@ -180,6 +181,10 @@ fn document(bad: &mut Violations, json: &str) -> Option<Payload> {
     const PATH: &str = "eip712.document_json";
     if json.len() > DOCUMENT_MAX_BYTES {
         bad.push(PATH, format!("has more than {DOCUMENT_MAX_BYTES} bytes"));
+        return None;
+    }
+    if let Err(error) = check_size(json) {
+        bad.push(PATH, error.to_string());
         return None;
     }
     match serde_json::from_str::<TypedData>(json) {

@@ -10,6 +10,7 @@ use dalp_proto::signer::{
 use dalp_service::{
     Reason, Refusal,
     fields::{self, Violations},
+    stop::Stop,
 };
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
@@ -25,15 +26,17 @@ const WATCH_EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct SignerEdge {
     signer: Arc<Signer>,
+    /// Ends the streams.
+    stop: Stop,
 }
 
 // === impl SignerEdge ===
 
 impl SignerEdge {
-    /// Serves this signer.
+    /// Serves this signer; streams end when `stop` is requested.
     #[must_use]
-    pub fn new(signer: Arc<Signer>) -> Self {
-        Self { signer }
+    pub fn new(signer: Arc<Signer>, stop: Stop) -> Self {
+        Self { signer, stop }
     }
 
     /// A request that this peer may see: its own.
@@ -87,6 +90,11 @@ impl SignerService for SignerEdge {
                     tokio::select! {
                         () = tokio::time::sleep(WATCH_EVERY) => {}
                         () = changes.closed() => return,
+                        () = edge.stop.requested() => {
+                            let stopping = Refusal::new(Reason::Stopping, "this replica is stopping; watch again");
+                            let _ = changes.send(Err(stopping.into())).await; // gone is gone
+                            return;
+                        }
                     }
                     match edge.find(&peer, id).await {
                         Ok(now) => found = now,
@@ -113,10 +121,6 @@ impl SignerService for SignerEdge {
         request: Request<ListIntentsRequest>,
     ) -> Result<Response<ListIntentsResponse>, Status> {
         let peer = peer_of(&request)?;
-        // All services share the lanes, so one may see the intents of another; a peer without any grant may not.
-        if !self.signer.knows_peer(&peer) {
-            return Err(Refusal::new(Reason::GrantMissing, "the peer holds no grant").meta("peer", peer).into());
-        }
         let request = request.into_inner();
         let mut bad = Violations::new();
         let tenant = convert::tenant(&mut bad, "tenant", &request.tenant);
@@ -128,6 +132,11 @@ impl SignerService for SignerEdge {
         else {
             return Err(Refusal::internal("a field was neither read nor refused").into());
         };
+        // All services share the lanes of a key, so one may see the intents of another; who may not use the key may not.
+        if !self.signer.may_read_lanes(&peer, signer) {
+            let refusal = Refusal::new(Reason::GrantMissing, "the peer holds no grant for transactions of this key");
+            return Err(refusal.meta("peer", peer).into());
+        }
         let found = self
             .signer
             .store()

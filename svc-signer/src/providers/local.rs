@@ -1,6 +1,8 @@
 //! Keys in the signer's own database, envelope-encrypted: each key under a data key of its own, each data key under the
 //! key-encryption key, which never touches the database.
 
+use std::time::Duration;
+
 use alloy::primitives::B256;
 use async_trait::async_trait;
 use chacha20poly1305::{
@@ -62,6 +64,11 @@ impl LocalProvider {
 impl Provider for LocalProvider {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Local
+    }
+
+    fn longest_creation(&self) -> Duration {
+        // It only computes; a process that dies in between leaves the name reserved for so long.
+        Duration::from_secs(1)
     }
 
     async fn create(&self, name: &KeyName) -> Result<NewKey, ProviderError> {

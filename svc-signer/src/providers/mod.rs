@@ -3,7 +3,7 @@
 pub mod local;
 pub mod pkcs11;
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use alloy::primitives::B256;
 use async_trait::async_trait;
@@ -37,7 +37,7 @@ pub struct KeyName {
 }
 
 /// A fresh key.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NewKey {
     /// Its public half.
     pub public_key: PublicKey,
@@ -46,12 +46,25 @@ pub struct NewKey {
 }
 
 /// A key to sign with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct KeyHandle<'a> {
     /// What it is for.
     pub name: &'a KeyName,
     /// What the provider returned when it was created.
     pub material: &'a [u8],
+}
+
+impl fmt::Debug for NewKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the material: sealed or not, it does not belong into a log.
+        formatter.debug_struct("NewKey").field("public_key", &self.public_key).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for KeyHandle<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("KeyHandle").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A failure of a provider, by what happens next.
@@ -86,6 +99,9 @@ pub struct ProviderStatus {
 pub trait Provider: Send + Sync {
     /// Which one it is.
     fn kind(&self) -> ProviderKind;
+
+    /// The longest that creating a key may take.
+    fn longest_creation(&self) -> Duration;
 
     /// Creates a key. A repeat with the same name may answer with the same key, so that a crash leaves no orphans.
     async fn create(&self, name: &KeyName) -> Result<NewKey, ProviderError>;

@@ -22,6 +22,7 @@ use hmac::{Hmac, Mac as _};
 use secp256k1::PublicKey;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use self::{
@@ -30,10 +31,13 @@ use self::{
     wire::{Failure, Open, Reply, Request},
 };
 use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus};
-use crate::{config::pkcs11::Pkcs11Config, core::signature::RawSignature};
+use crate::{config::pkcs11::Pkcs11Config, core::signature::RawSignature, metric_definitions as names};
 
 /// How long a failed start is remembered before the next caller tries again.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a call waits for its turn at the partition. It is tried again later, so nothing is lost by giving up.
+const TURN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Whether a login may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,9 @@ pub struct Pkcs11Provider {
     digest_key: Zeroizing<Vec<u8>>,
     latch: Arc<dyn PinLatch>,
     worker: RwLock<Option<Arc<Worker>>>,
+    /// Calls that may be with the worker: one in each session, and one behind it so that no session waits for us. The others queue here, where
+    /// their wait is not taken for a module that hangs.
+    turns: Semaphore,
     /// Serialises starts, and remembers why the last one failed.
     start: tokio::sync::Mutex<Option<(Instant, ProviderError)>>,
 }
@@ -98,7 +105,9 @@ impl Pkcs11Provider {
         digest_key: Zeroizing<Vec<u8>>,
         latch: Arc<dyn PinLatch>,
     ) -> Self {
-        Self { config, program, digest_key, latch, worker: RwLock::default(), start: tokio::sync::Mutex::new(None) }
+        let turns = Semaphore::new(usize::from(config.sessions) * 2);
+        let start = tokio::sync::Mutex::new(None);
+        Self { config, program, digest_key, latch, worker: RwLock::default(), turns, start }
     }
 
     /// Process id of the worker, when there is one.
@@ -134,14 +143,14 @@ impl Pkcs11Provider {
             Ok(worker) => {
                 let worker = Arc::new(worker);
                 tracing::info!(partition = self.partition(), pid = worker.pid(), "partition opened");
-                metrics::counter!("dalp_signer_partition_starts_total", "outcome" => "opened").increment(1);
+                metrics::counter!(names::PARTITION_STARTS_TOTAL, "outcome" => "opened").increment(1);
                 *last = None;
                 *self.worker.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&worker));
                 Ok(worker)
             }
             Err(error) => {
                 tracing::warn!(partition = self.partition(), %error, "partition not opened");
-                metrics::counter!("dalp_signer_partition_starts_total", "outcome" => "failed").increment(1);
+                metrics::counter!(names::PARTITION_STARTS_TOTAL, "outcome" => "failed").increment(1);
                 *last = Some((Instant::now(), error.clone()));
                 Err(error)
             }
@@ -209,6 +218,9 @@ impl Pkcs11Provider {
     }
 
     async fn ask(&self, request: &Request, deadline_ms: u64) -> Result<Reply, ProviderError> {
+        let busy = || ProviderError::Unavailable("the partition is busy".to_owned());
+        let turn = tokio::time::timeout(TURN_WITHIN, self.turns.acquire());
+        let _turn = turn.await.map_err(|_| busy())?.map_err(|_| busy())?;
         match self.try_once(request, deadline_ms).await {
             Err(Fault::Restart(_)) => match self.try_once(request, deadline_ms).await {
                 Err(Fault::Restart(error) | Fault::Final(error)) => Err(error),
@@ -246,7 +258,7 @@ impl Pkcs11Provider {
 
     fn discard(&self, worker: &Arc<Worker>, why: &str) {
         tracing::warn!(partition = self.partition(), pid = worker.pid(), why, "partition worker killed");
-        metrics::counter!("dalp_signer_partition_kills_total").increment(1);
+        metrics::counter!(names::PARTITION_KILLS_TOTAL).increment(1);
         worker.kill();
         let mut current = self.worker.write().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|now| Arc::ptr_eq(now, worker)) {
@@ -259,6 +271,12 @@ impl Pkcs11Provider {
 impl Provider for Pkcs11Provider {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Pkcs11
+    }
+
+    fn longest_creation(&self) -> Duration {
+        let Pkcs11Config { login_deadline_ms, generate_deadline_ms, .. } = self.config;
+        // A turn, then a login and a generation, twice: a call is repeated once on a fresh worker.
+        TURN_WITHIN + Duration::from_millis(2 * (login_deadline_ms + generate_deadline_ms))
     }
 
     async fn create(&self, name: &KeyName) -> Result<NewKey, ProviderError> {

@@ -36,6 +36,8 @@ pub struct Admission {
     pub chain_id: Option<i64>,
     /// For transactions.
     pub lane: Option<LaneEntry>,
+    /// For documents and claims: the payload, encoded.
+    pub statement: Option<Vec<u8>>,
     /// The request it replaces.
     pub replaces: Option<Uuid>,
     /// The rule that allowed it.
@@ -66,7 +68,7 @@ pub enum Admitted {
     New,
     /// Accepted before.
     Known(Box<StoredRequest>),
-    /// The id stands for another payload.
+    /// The id stands for another payload, or for another peer's request.
     Reused,
     /// The key was disabled meanwhile.
     Disabled,
@@ -77,6 +79,19 @@ pub enum Admitted {
     },
     /// The rule's limit over time is used up.
     LimitExceeded,
+}
+
+// === impl Admission ===
+
+impl Admission {
+    /// Whether what is stored under the id is this very request. A peer hears of its own requests only.
+    fn answered_by(&self, known: StoredRequest) -> Admitted {
+        if known.payload_hash == self.payload_hash && known.peer == self.peer {
+            Admitted::Known(Box::new(known))
+        } else {
+            Admitted::Reused
+        }
+    }
 }
 
 // === impl Store ===
@@ -91,8 +106,9 @@ impl Store {
             .collect();
         let accepted = match self.admit_plain(&plain).await {
             Ok(accepted) => accepted,
-            // Someone else stored one of the ids in between; one by one it is seen which.
-            Err(StoreError::Statement(error)) if is_unique_violation(&error) => HashSet::new(),
+            // Someone else stored one of the ids in between, or one item cannot be stored: one by one it is seen which, and the others
+            // do not suffer for it.
+            Err(StoreError::Statement(_)) => HashSet::new(),
             Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),
         };
         let mut fresh = accepted;
@@ -111,12 +127,13 @@ impl Store {
         if items.is_empty() {
             return Ok(HashSet::new());
         }
-        let lane = |item: &&Admission| item.lane.clone();
+        let lanes: Vec<Option<&LaneEntry>> = items.iter().map(|item| item.lane.as_ref()).collect();
         let rows = sqlx::query(
             "with item as (
                 select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[],
-                    $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::text[])
-                    as item (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx, rule, value_wei)
+                    $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::bytea[])
+                    as item (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx, rule, value_wei,
+                        statement)
                 where not exists (select from signer.requests known where known.request_id = item.request_id)
                     and exists (select from signer.keys key where key.address = item.signer and key.disabled_at is null)
              ), mark as (
@@ -127,24 +144,26 @@ impl Store {
                 returning request_id
              )
              insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx,
-                rule, value_wei)
-             select request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx, rule, value_wei::numeric
+                rule, value_wei, statement)
+             select request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx, rule, value_wei::numeric,
+                statement
              from item where nonce is null or request_id in (select request_id from mark)
              returning request_id",
         )
         .bind(items.iter().map(|item| item.request_id).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.tenant.as_str()).collect::<Vec<_>>())
-        .bind(items.iter().map(|item| item.signer.to_vec()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.signer.as_slice()).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.peer.as_str()).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.kind.as_str()).collect::<Vec<_>>())
-        .bind(items.iter().map(|item| item.payload_hash.to_vec()).collect::<Vec<_>>())
-        .bind(items.iter().map(|item| item.digest.to_vec()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.payload_hash.as_slice()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.digest.as_slice()).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.chain_id).collect::<Vec<_>>())
-        .bind(items.iter().map(lane).map(|lane| lane.map(|lane| lane.nonce)).collect::<Vec<_>>())
-        .bind(items.iter().map(lane).map(|lane| lane.map(|lane| lane.content_hash.to_vec())).collect::<Vec<_>>())
-        .bind(items.iter().map(lane).map(|lane| lane.map(|lane| lane.unsigned_tx)).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|lane| lane.map(|lane| lane.nonce)).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|lane| lane.map(|lane| lane.content_hash.as_slice())).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|lane| lane.map(|lane| lane.unsigned_tx.as_slice())).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.rule.as_str()).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.value_wei.as_str()).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.statement.as_deref()).collect::<Vec<_>>())
         .fetch_all(&self.relaxed)
         .await?;
         rows.iter().map(|row| Ok(row.try_get("request_id")?)).collect()
@@ -152,11 +171,7 @@ impl Store {
 
     async fn admit_carefully(&self, item: &Admission) -> Result<Admitted, StoreError> {
         if let Some(known) = self.request(item.request_id).await? {
-            return Ok(if known.payload_hash == item.payload_hash {
-                Admitted::Known(Box::new(known))
-            } else {
-                Admitted::Reused
-            });
+            return Ok(item.answered_by(known));
         }
         let mut tx = self.pool.begin().await?;
         // The key row serialises the careful cases of one key, also its rolling limits.
@@ -189,8 +204,8 @@ impl Store {
         }
         let inserted = sqlx::query(
             "insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash,
-                unsigned_tx, replaces, rule, value_wei)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::numeric) on conflict do nothing",
+                unsigned_tx, replaces, rule, value_wei, statement)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::numeric, $15) on conflict do nothing",
         )
         .bind(item.request_id)
         .bind(&item.tenant)
@@ -206,16 +221,13 @@ impl Store {
         .bind(item.replaces)
         .bind(&item.rule)
         .bind(&item.value_wei)
+        .bind(item.statement.as_deref())
         .execute(&mut *tx)
         .await?;
         if inserted.rows_affected() == 0 {
             drop(tx);
             let known = self.request(item.request_id).await?.ok_or(StoreError::Damaged("request just seen"))?;
-            return Ok(if known.payload_hash == item.payload_hash {
-                Admitted::Known(Box::new(known))
-            } else {
-                Admitted::Reused
-            });
+            return Ok(item.answered_by(known));
         }
         tx.commit().await?;
         Ok(Admitted::New)
@@ -307,8 +319,4 @@ async fn take_nonce(
     .execute(&mut **tx)
     .await?;
     Ok(true)
-}
-
-fn is_unique_violation(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
 }

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use crate::metric_definitions as names;
 
 /// Most items of one write.
 const BATCH_MAX: usize = 256;
@@ -32,7 +33,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         tokio::spawn(async move {
             let mut gathered = Vec::with_capacity(BATCH_MAX);
             while items.recv_many(&mut gathered, BATCH_MAX).await > 0 {
-                metrics::histogram!("dalp_signer_batch_size", "writer" => name).record(gathered.len() as f64);
+                metrics::histogram!(names::BATCH_SIZE, "writer" => name).record(gathered.len() as f64);
                 let (batch, waiting): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
                 let answers = write(batch).await;
                 debug_assert_eq!(answers.len(), waiting.len(), "one answer per item");

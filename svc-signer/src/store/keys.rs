@@ -1,5 +1,7 @@
 //! Keys.
 
+use std::{fmt, time::Duration};
+
 use alloy::primitives::Address;
 use secp256k1::PublicKey;
 use sqlx::{Row as _, postgres::PgRow};
@@ -12,7 +14,7 @@ use crate::{
 };
 
 /// A key with its metadata.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KeyRecord {
     /// Its address.
     pub address: Address,
@@ -67,6 +69,21 @@ pub enum Stored {
     Key(KeyRecord),
     /// Another key has the wallet name.
     WalletTaken,
+    /// The idempotency key was used meanwhile, for another wallet.
+    IdempotencyKeyUsed,
+}
+
+impl fmt::Debug for KeyRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the material: sealed or not, it does not belong into a log.
+        formatter
+            .debug_struct("KeyRecord")
+            .field("address", &self.address)
+            .field("name", &self.name)
+            .field("provider", &self.provider)
+            .field("disabled", &self.disabled)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The columns of [`record`].
@@ -131,6 +148,30 @@ impl Store {
             .is_some())
     }
 
+    /// Reserves a wallet name while its key is made. False: someone else makes it right now.
+    pub async fn reserve(&self, name: &KeyName, longest: Duration) -> Result<bool, StoreError> {
+        let reserved = sqlx::query(
+            "insert into signer.key_reservations as held (tenant, wallet, reserved_until) values ($1, $2, now() + make_interval(secs => $3))
+             on conflict (tenant, wallet) do update set reserved_until = excluded.reserved_until where held.reserved_until <= now()",
+        )
+        .bind(&name.tenant)
+        .bind(&name.wallet)
+        .bind(longest.as_secs_f64())
+        .execute(&self.pool)
+        .await?;
+        Ok(reserved.rows_affected() == 1)
+    }
+
+    /// Gives a reservation back.
+    pub async fn unreserve(&self, name: &KeyName) -> Result<(), StoreError> {
+        sqlx::query("delete from signer.key_reservations where tenant = $1 and wallet = $2")
+            .bind(&name.tenant)
+            .bind(&name.wallet)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Stores a new key, its idempotency row and its audit leaf in one commit.
     pub async fn insert_key(
         &self,
@@ -156,8 +197,9 @@ impl Store {
         if inserted.rows_affected() == 0 {
             return Ok(Stored::WalletTaken);
         }
-        sqlx::query(
-            "insert into signer.key_creations (tenant, principal, idempotency_key, payload_hash, address) values ($1, $2, $3, $4, $5)",
+        let remembered = sqlx::query(
+            "insert into signer.key_creations (tenant, principal, idempotency_key, payload_hash, address) values ($1, $2, $3, $4, $5)
+             on conflict do nothing",
         )
         .bind(&creation.name.tenant)
         .bind(&creation.principal)
@@ -166,6 +208,9 @@ impl Store {
         .bind(key_address.as_slice())
         .execute(&mut *tx)
         .await?;
+        if remembered.rows_affected() == 0 {
+            return Ok(Stored::IdempotencyKeyUsed);
+        }
         let leaf =
             key_leaf(&creation.name.tenant, &creation.principal, key_address, "created", creation.name.wallet.clone());
         write_leaves(&mut *tx, &[leaf]).await?;

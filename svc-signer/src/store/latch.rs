@@ -53,41 +53,42 @@ impl Store {
         longest: Duration,
     ) -> Result<Attempt, StoreError> {
         let mut tx = self.pool.begin().await?;
-        let fresh = sqlx::query(
-            "insert into signer.pin_latch (partition, pin_digest, state) values ($1, $2, 'trying') on conflict (partition) do nothing",
+        sqlx::query(
+            "insert into signer.pin_latch (partition, pin_digest, state) values ($1, $2, 'clear') on conflict (partition, pin_digest) do nothing",
         )
         .bind(partition)
         .bind(pin_digest.as_slice())
         .execute(&mut *tx)
         .await?;
-        if fresh.rows_affected() == 0 {
-            let row = sqlx::query(
-                "select pin_digest = $2 as same, state, undecided, extract(epoch from now() - updated_at)::float8 as age_s
-                 from signer.pin_latch where partition = $1 for update",
-            )
-            .bind(partition)
-            .bind(pin_digest.as_slice())
-            .fetch_one(&mut *tx)
-            .await?;
+        // Every PIN of the partition: logins take turns whatever PIN they use, and each PIN has its own memory.
+        let rows = sqlx::query(
+            "select pin_digest = $2 as same, state, undecided, extract(epoch from now() - updated_at)::float8 as age_s
+             from signer.pin_latch where partition = $1 order by pin_digest for update",
+        )
+        .bind(partition)
+        .bind(pin_digest.as_slice())
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut tried = 0;
+        for row in &rows {
             let (same, state, undecided, age_s): (bool, String, i32, f64) =
                 (row.try_get("same")?, row.try_get("state")?, row.try_get("undecided")?, row.try_get("age_s")?);
-            let abandoned = state == "trying" && age_s > longest.as_secs_f64();
-            let undecided = match (same, state.as_str()) {
+            match (same, state.as_str()) {
                 (true, "bad") => return Ok(Attempt::Blocked),
-                (_, "trying") if !abandoned => return Ok(Attempt::Busy),
+                (_, "trying") if age_s <= longest.as_secs_f64() => return Ok(Attempt::Busy),
                 (true, "trying") if undecided + 1 >= UNDECIDED_MAX => return Ok(Attempt::Blocked),
-                (true, "trying") => undecided + 1,
-                _ => 0,
-            };
-            sqlx::query(
-                "update signer.pin_latch set pin_digest = $2, state = 'trying', undecided = $3, updated_at = now() where partition = $1",
-            )
-            .bind(partition)
-            .bind(pin_digest.as_slice())
-            .bind(undecided)
-            .execute(&mut *tx)
-            .await?;
+                (true, "trying") => tried = undecided + 1,
+                _ => {}
+            }
         }
+        sqlx::query(
+            "update signer.pin_latch set state = 'trying', undecided = $3, updated_at = now() where partition = $1 and pin_digest = $2",
+        )
+        .bind(partition)
+        .bind(pin_digest.as_slice())
+        .bind(tried)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(Attempt::Go)
     }

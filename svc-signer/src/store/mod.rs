@@ -114,9 +114,10 @@ impl Store {
         self.pool.close().await;
     }
 
-    /// Writes audit leaves for decisions that changed nothing else.
-    pub async fn write_leaves(&self, leaves: &[Leaf]) -> Result<(), StoreError> {
-        write_leaves(&self.pool, leaves).await
+    /// Writes audit leaves for decisions that changed nothing else; an answer for each.
+    pub async fn write_leaves(&self, leaves: &[Leaf]) -> Result<Vec<()>, StoreError> {
+        write_leaves(&self.pool, leaves).await?;
+        Ok(vec![(); leaves.len()])
     }
 }
 
@@ -169,7 +170,9 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::Tls(_) => true,
             sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                code == "40001"
+                // Without its table the schema is not migrated yet, which happens while we serve.
+                matches!(code.as_ref(), "42P01" | "3F000")
+                    || code == "40001"
                     || code == "40P01"
                     || code.starts_with("57P0")
                     || code.starts_with("08")

@@ -1,12 +1,17 @@
 //! Accepted requests and their outcomes.
 
+use std::collections::HashMap;
+
 use alloy::primitives::Address;
 use sqlx::{Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Leaf, Store, StoreError, kind_from, write_leaves};
-use crate::core::payload::{PayloadKind, UnsignedTransaction};
+use crate::core::{
+    digest::digest,
+    payload::{Payload, PayloadKind},
+};
 
 /// The five statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +45,8 @@ pub struct StoredRequest {
     pub payload_hash: [u8; 32],
     /// What the key signs.
     pub digest: [u8; 32],
-    /// The transaction, for transactions.
-    pub unsigned_tx: Option<UnsignedTransaction>,
+    /// The payload as it was stored.
+    pub payload: StoredPayload,
     /// Nonce, for transactions.
     pub nonce: Option<i64>,
     /// How it stands.
@@ -60,6 +65,35 @@ pub struct StoredRequest {
     pub created_at: OffsetDateTime,
     /// When it last changed.
     pub updated_at: OffsetDateTime,
+}
+
+/// A payload as it was stored; read only when it is signed.
+#[derive(Debug, Clone)]
+pub enum StoredPayload {
+    /// A transaction.
+    Transaction(Vec<u8>),
+    /// A document or a claim.
+    Statement(Vec<u8>),
+    /// Of a request that was concluded before payloads were kept.
+    None,
+}
+
+/// What became of an outcome.
+#[derive(Debug, Clone)]
+pub enum Concluded {
+    /// It was written, with this status: a disabled key turns every outcome but a final refusal into a denial.
+    Stands {
+        /// The status after it.
+        status: Status,
+        /// Detail after it.
+        detail: String,
+        /// When.
+        updated_at: OffsetDateTime,
+    },
+    /// The request had its outcome already.
+    Earlier(Box<StoredRequest>),
+    /// There is no such request.
+    Absent,
 }
 
 /// A change of a request.
@@ -95,8 +129,8 @@ pub enum Released {
 macro_rules! select_requests {
     ($rest:literal) => {
         concat!(
-            "select request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, nonce, status, signature, signed_tx, tx_hash,
-                detail, error, created_at, updated_at from signer.requests ",
+            "select request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, nonce, status, signature, signed_tx,
+                tx_hash, detail, error, created_at, updated_at from signer.requests ",
             $rest
         )
     };
@@ -148,28 +182,37 @@ impl Store {
     }
 
     /// Writes outcomes, with an audit leaf for each decision, in one statement and one commit. The first approval of a request stands; a later
-    /// one finds it and is dropped. Answers, per outcome, with the request as it then stands.
-    pub async fn conclude(&self, outcomes: &[Outcome]) -> Result<Vec<Option<StoredRequest>>, StoreError> {
+    /// one finds it and is dropped. The key's row is asked here once more: what a disabled key has signed is not released. Answers in order.
+    pub async fn conclude(&self, outcomes: &[Outcome]) -> Result<Vec<Concluded>, StoreError> {
         let rows = sqlx::query(
             "with given as (
                 select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[])
                     as given (request_id, status, signature, signed_tx, tx_hash, detail, error)
+             ), decided as (
+                select given.*, before.status as was, key.disabled_at is not null and given.status not in ('DENIED', 'EXPIRED') as stopped
+                from given
+                join signer.requests before on before.request_id = given.request_id
+                join signer.keys key on key.address = before.signer
              ), changed as (
                 update signer.requests as request
-                set status = given.status, signature = given.signature, signed_tx = given.signed_tx, tx_hash = given.tx_hash,
-                    detail = given.detail, error = given.error, updated_at = now()
-                from given
-                where request.request_id = given.request_id and request.status in ('PENDING', 'BLOCKED')
-                returning request.*
+                set status = case when stopped then 'DENIED' else decided.status end,
+                    signature = case when stopped then null else decided.signature end,
+                    signed_tx = case when stopped then null else decided.signed_tx end,
+                    tx_hash = case when stopped then null else decided.tx_hash end,
+                    detail = case when stopped then 'the key is disabled' else decided.detail end,
+                    error = case when stopped then '' else decided.error end,
+                    updated_at = now()
+                from decided
+                where request.request_id = decided.request_id and request.status in ('PENDING', 'BLOCKED')
+                returning request.*, decided.was
              ), leaves as (
                 insert into signer.audit_leaves (subject, tenant, peer, signer, request_id, decision, reason, leaf)
                 select 'sign', tenant, peer, signer, request_id, lower(status), rule,
                     sha256(convert_to('dalp.signer.outcome.v1 ' || request_id || ' ' || status || ' ', 'utf8') || payload_hash
                         || coalesce(signature, ''))
-                from changed where status <> 'PENDING'
+                from changed where status <> was
              )
-             select request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, nonce, status, signature, signed_tx, tx_hash,
-                detail, error, created_at, updated_at from changed",
+             select request_id, status, detail, updated_at from changed",
         )
         .bind(outcomes.iter().map(|outcome| outcome.request_id).collect::<Vec<_>>())
         .bind(outcomes.iter().map(|outcome| outcome.status.as_str()).collect::<Vec<_>>())
@@ -180,16 +223,23 @@ impl Store {
         .bind(outcomes.iter().map(|outcome| outcome.error).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await?;
-        let mut changed = rows
-            .iter()
-            .map(|row| record(row).map(|found| (found.request_id, found)))
-            .collect::<Result<std::collections::HashMap<_, _>, _>>()?;
-        let missing: Vec<_> =
-            outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !changed.contains_key(id)).collect();
-        if !missing.is_empty() {
-            changed.extend(self.requests(&missing).await?.into_iter().map(|found| (found.request_id, found)));
+        let mut concluded = HashMap::with_capacity(outcomes.len());
+        for row in &rows {
+            let stands = Concluded::Stands {
+                status: Status::from_stored(row.try_get("status")?)?,
+                detail: row.try_get("detail")?,
+                updated_at: row.try_get("updated_at")?,
+            };
+            concluded.insert(row.try_get::<Uuid, _>("request_id")?, stands);
         }
-        Ok(outcomes.iter().map(|outcome| changed.get(&outcome.request_id).cloned()).collect())
+        let missing: Vec<_> =
+            outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !concluded.contains_key(id)).collect();
+        if !missing.is_empty() {
+            let found = self.requests(&missing).await?;
+            concluded.extend(found.into_iter().map(|found| (found.request_id, Concluded::Earlier(Box::new(found)))));
+        }
+        let answer = |outcome: &Outcome| concluded.get(&outcome.request_id).cloned().unwrap_or(Concluded::Absent);
+        Ok(outcomes.iter().map(answer).collect())
     }
 
     /// Frees the nonce of a finally refused transaction request.
@@ -276,9 +326,10 @@ fn record(row: &PgRow) -> Result<StoredRequest, StoreError> {
     let hash = |name: &str| -> Result<[u8; 32], StoreError> {
         row.try_get::<&[u8], _>(name)?.try_into().map_err(|_| StoreError::Damaged("hash"))
     };
-    let unsigned_tx = match row.try_get::<Option<&[u8]>, _>("unsigned_tx")? {
-        Some(bytes) => Some(serde_json::from_slice(bytes).map_err(|_| StoreError::Damaged("unsigned transaction"))?),
-        None => None,
+    let payload = match (row.try_get("unsigned_tx")?, row.try_get("statement")?) {
+        (Some(transaction), _) => StoredPayload::Transaction(transaction),
+        (None, Some(statement)) => StoredPayload::Statement(statement),
+        (None, None) => StoredPayload::None,
     };
     Ok(StoredRequest {
         request_id: row.try_get("request_id")?,
@@ -288,7 +339,7 @@ fn record(row: &PgRow) -> Result<StoredRequest, StoreError> {
         kind: kind_from(row.try_get("kind")?)?,
         payload_hash: hash("payload_hash")?,
         digest: hash("digest")?,
-        unsigned_tx,
+        payload,
         nonce: row.try_get("nonce")?,
         status: Status::from_stored(row.try_get("status")?)?,
         signature: row.try_get("signature")?,
@@ -299,6 +350,25 @@ fn record(row: &PgRow) -> Result<StoredRequest, StoreError> {
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
+}
+
+// === impl StoredRequest ===
+
+impl StoredRequest {
+    /// The payload, proven to be what was accepted: its digest is computed again. What does not fit is never signed, so that a row somebody
+    /// changed does not become a signature.
+    pub fn payload(&self) -> Result<Payload, StoreError> {
+        let payload = match &self.payload {
+            StoredPayload::Transaction(bytes) => serde_json::from_slice(bytes).map(Payload::Transaction),
+            StoredPayload::Statement(bytes) => serde_json::from_slice(bytes),
+            StoredPayload::None => return Err(StoreError::Damaged("a request without its payload")),
+        };
+        let payload = payload.map_err(|_| StoreError::Damaged("the payload of a request"))?;
+        match digest(&payload) {
+            Ok(found) if found == self.digest => Ok(payload),
+            Ok(_) | Err(_) => Err(StoreError::Damaged("the digest of a request is not that of its payload")),
+        }
+    }
 }
 
 // === impl Status ===

@@ -1,13 +1,19 @@
-//! A private PostgreSQL and a private SoftHSM token for tests.
+//! A private SoftHSM token, a signer over a private PostgreSQL, and requests as peers and callers make them.
 #![allow(dead_code)]
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 
+use alloy::{
+    consensus::TxEnvelope,
+    eips::eip2718::Decodable2718 as _,
+    primitives::{Address, keccak256},
+};
+use dalp_proto::signer::{
+    CreateKeyRequest, EvmTransaction, Key, SignOutcome, SignRequest, SignStatus, key_service_server::KeyService as _,
+    sign_request::Payload, signer_service_server::SignerService as _,
+};
+use dalp_service::{Caller, PeerIdentity, Refusal, stop::Stop};
+use dalp_testing::TestPostgres;
 use svc_signer::{
     config::SignerConfig,
     edge::{key::KeyEdge, signer::SignerEdge},
@@ -16,91 +22,12 @@ use svc_signer::{
     store::Store,
 };
 use tempfile::TempDir;
+use tonic::{Request, Status};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 pub const PEER: &str = "spiffe://dalp.dev/svc-compliance";
 pub const PIN: &str = "4711-test";
-
-/// A PostgreSQL cluster of its own, gone when dropped.
-pub struct TestPostgres {
-    server: Child,
-    dir: TempDir,
-}
-
-impl TestPostgres {
-    pub fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("dalp-pg").tempdir_in("/tmp").unwrap();
-        let data = dir.path().join("data");
-        if is_root() {
-            assert!(Command::new("chown").args(["postgres", dir.path().to_str().unwrap()]).status().unwrap().success());
-        }
-        let initdb = ordinary_user("initdb")
-            .args(["-D", data.to_str().unwrap(), "-U", "signer", "-A", "trust", "--no-sync"])
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(initdb.success(), "initdb");
-        let server = ordinary_user("postgres")
-            .args([
-                "-D",
-                data.to_str().unwrap(),
-                "-k",
-                dir.path().to_str().unwrap(),
-                "-c",
-                "listen_addresses=",
-                "-c",
-                "fsync=off",
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let socket = dir.path().join(".s.PGSQL.5432");
-        let started = Instant::now();
-        while !(socket.exists() && std::os::unix::net::UnixStream::connect(&socket).is_ok()) {
-            assert!(started.elapsed() < Duration::from_secs(60), "PostgreSQL did not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Self { server, dir }
-    }
-
-    pub fn url(&self) -> String {
-        format!("postgres://signer@localhost/postgres?host={}", self.dir.path().display())
-    }
-}
-
-impl Drop for TestPostgres {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-INT", &self.server.id().to_string()]).status();
-        let _ = self.server.wait();
-    }
-}
-
-fn is_root() -> bool {
-    String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0"
-}
-
-/// PostgreSQL refuses to run as root.
-fn ordinary_user(program: &str) -> Command {
-    let program = which(program);
-    if is_root() {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    }
-}
-
-fn which(program: &str) -> PathBuf {
-    let versions =
-        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
-    std::env::split_paths(&std::env::var_os("PATH").unwrap())
-        .chain(versions)
-        .map(|dir| dir.join(program))
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("{program} is not installed"))
-}
 
 /// A SoftHSM token of its own.
 pub struct TestToken {
@@ -140,6 +67,17 @@ impl TestToken {
     pub fn pin_file(&self) -> PathBuf {
         self.dir.path().join("pin")
     }
+
+    /// The `[pkcs11]` section of a signer that uses it.
+    pub fn section(&self) -> String {
+        format!(
+            "[pkcs11]\nmodule = \"{}\"\ntoken_label = \"dalp-test\"\npin = \"file:{}\"\ncall_deadline_ms = 1500\nlogin_deadline_ms = 5000\n\
+             environment = {{ SOFTHSM2_CONF = \"{}\" }}\n",
+            self.module.display(),
+            self.pin_file().display(),
+            self.conf().display()
+        )
+    }
 }
 
 pub fn program() -> PathBuf {
@@ -171,6 +109,7 @@ pub struct Bench {
     pub config: SignerConfig,
     pub postgres: Arc<TestPostgres>,
     pub token: Option<Arc<TestToken>>,
+    secrets: TempDir,
 }
 
 pub struct Setting {
@@ -188,21 +127,13 @@ impl Bench {
 
     /// A further replica, or one with other settings, over the same database and token.
     pub async fn over(setting: Setting, postgres: Arc<TestPostgres>, token: Option<Arc<TestToken>>) -> Self {
-        let dir = postgres.dir.path();
+        let secrets = tempfile::tempdir().unwrap();
         let secret = |name: &str, text: &str| {
-            let path = dir.join(name);
+            let path = secrets.path().join(name);
             std::fs::write(&path, text).unwrap();
             format!("file:{}", path.display())
         };
-        let pkcs11 = token.as_ref().map_or(String::new(), |token| {
-            format!(
-                "[pkcs11]\nmodule = \"{}\"\ntoken_label = \"dalp-test\"\npin = \"file:{}\"\ncall_deadline_ms = 1500\nlogin_deadline_ms = 5000\n\
-                 environment = {{ SOFTHSM2_CONF = \"{}\" }}\n",
-                token.module.display(),
-                token.pin_file().display(),
-                token.conf().display()
-            )
-        });
+        let pkcs11 = token.as_ref().map_or(String::new(), |token| token.section());
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\ntls = {{ certificate = \"c\", key = \"k\", trust_anchors = \"t\" }}\n\
              [database]\nurl = \"{}\"\n[signer]\nenvironment = \"development\"\nprovider = \"{}\"\nallow_mixed = {}\nattestation = \"off\"\n\
@@ -226,7 +157,7 @@ impl Bench {
         let providers = Providers::new(setting.provider, setting.allow_mixed, configured);
         let signer = Arc::new(Signer::new(&config, store.clone(), providers));
         Self {
-            edge: SignerEdge::new(Arc::clone(&signer)),
+            edge: SignerEdge::new(Arc::clone(&signer), Stop::new()),
             keys: KeyEdge::new(Arc::clone(&signer)),
             signer,
             store,
@@ -234,7 +165,20 @@ impl Bench {
             config,
             postgres,
             token,
+            secrets,
         }
+    }
+
+    /// A further replica over the same database and token.
+    pub async fn replica(&self) -> Self {
+        self.replica_with(RULES).await
+    }
+
+    /// As [`Bench::replica`], with other grants and rules.
+    pub async fn replica_with(&self, rules: &str) -> Self {
+        let provider = self.config.signer.provider;
+        let setting = Setting { provider, allow_mixed: false, extra: rules.to_owned() };
+        Self::over(setting, Arc::clone(&self.postgres), self.token.clone()).await
     }
 }
 
@@ -257,6 +201,85 @@ destinations = ["0x1111111111111111111111111111111111111111"]
 rolling = { limit_wei = "100", window_s = 3600 }
 "#;
 
-pub fn exists(path: &Path) -> bool {
-    path.exists()
+pub const TARGET: &str = "0x2222222222222222222222222222222222222222";
+
+pub fn from_peer<T>(message: T, peer: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(PeerIdentity::trusted(peer.parse().unwrap()));
+    request
+}
+
+pub fn from_caller<T>(message: T, tenant: &str, idempotency_key: &str) -> Request<T> {
+    let mut request = from_peer(message, "spiffe://dalp.dev/svc-gateway");
+    let caller = Caller { tenant: tenant.parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![] };
+    caller.apply(request.metadata_mut());
+    request.metadata_mut().insert("idempotency-key", idempotency_key.parse().unwrap());
+    request
+}
+
+pub fn reason(status: &Status) -> String {
+    Refusal::details(status).map(|details| details.reason).unwrap_or_else(|| format!("{status:?}"))
+}
+
+pub fn meta(status: &Status, key: &str) -> String {
+    Refusal::details(status).and_then(|details| details.metadata.get(key).cloned()).unwrap_or_default()
+}
+
+pub fn call(nonce: u64) -> EvmTransaction {
+    EvmTransaction {
+        chain_id: 31337,
+        nonce,
+        target: TARGET.to_owned(),
+        value_wei: "0".to_owned(),
+        data: "0xa9059cbb".to_owned(),
+        gas_limit: 90_000,
+        max_fee_per_gas_wei: "10".to_owned(),
+        max_priority_fee_per_gas_wei: "1".to_owned(),
+        gas_price_wei: String::new(),
+    }
+}
+
+pub fn order(signer: &str, tx: EvmTransaction) -> SignRequest {
+    SignRequest {
+        request_id: Uuid::new_v4().to_string(),
+        tenant: "bank".to_owned(),
+        signer: signer.to_owned(),
+        payload: Some(Payload::EvmTransaction(tx)),
+        replaces_request_id: String::new(),
+    }
+}
+
+pub async fn create(bench: &Bench, wallet: &str) -> Key {
+    let request = CreateKeyRequest { wallet: wallet.to_owned(), ..Default::default() };
+    bench.keys.create_key(from_caller(request, "bank", wallet)).await.unwrap().into_inner().key.unwrap()
+}
+
+pub async fn sign(bench: &Bench, request: &SignRequest) -> Result<SignOutcome, Status> {
+    let answer = bench.edge.sign(from_peer(request.clone(), PEER)).await?;
+    Ok(answer.into_inner().outcome.unwrap())
+}
+
+pub fn approved_transaction(outcome: &SignOutcome) -> TxEnvelope {
+    assert_eq!(outcome.status(), SignStatus::Approved, "{outcome:?}");
+    let raw = hex::decode(&outcome.signed_transaction[2..]).unwrap();
+    assert_eq!(outcome.tx_hash, keccak256(&raw).to_string());
+    TxEnvelope::decode_2718(&mut raw.as_slice()).unwrap()
+}
+
+pub fn sender(tx: &TxEnvelope) -> Address {
+    tx.signature().recover_address_from_prehash(&tx.signature_hash()).unwrap()
+}
+
+/// Asks again until the answer is as wanted, and fails when it does not become so.
+pub async fn until<T>(mut ask: impl AsyncFnMut() -> T, wanted: impl Fn(&T) -> bool) -> T {
+    let asking = async {
+        loop {
+            let answer = ask().await;
+            if wanted(&answer) {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it becomes so")
 }

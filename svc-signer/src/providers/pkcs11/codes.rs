@@ -75,6 +75,8 @@ const TRANSPORT: &[u64] = &[
     0xB3,        // SESSION_HANDLE_INVALID
     0xB0,        // SESSION_CLOSED
     0x190,       // CRYPTOKI_NOT_INITIALIZED
+    0x60,        // KEY_HANDLE_INVALID: the handles we remember are of an earlier life of the device
+    0x82,        // OBJECT_HANDLE_INVALID, likewise
     0x8000_001F, // UNABLE_TO_CONNECT
     0x8000_0004, // RC_ERROR
     0x8000_0005, // CONTAINER_HANDLE_INVALID
@@ -118,7 +120,9 @@ pub fn code_of(error: &RvError) -> u64 {
         RvError::DeviceError => 0x30,
         RvError::DeviceRemoved => 0x32,
         RvError::FunctionCanceled => CKR_FUNCTION_CANCELED,
+        RvError::KeyHandleInvalid => 0x60,
         RvError::MechanismInvalid => 0x70,
+        RvError::ObjectHandleInvalid => 0x82,
         RvError::PinIncorrect => 0xA0,
         RvError::PinExpired => 0xA3,
         RvError::PinLocked => 0xA4,
@@ -160,6 +164,7 @@ mod tests {
         assert_eq!(class(0x8000_7777, During::Login), Class::Quorum, "unknown at login");
         assert_eq!(class(0x8000_7777, During::Use), Class::Failed, "unknown at use");
         assert_eq!(class(0x101, During::Use), Class::Transport);
+        assert_eq!(class(code_of(&RvError::KeyHandleInvalid), During::Use), Class::Transport);
         assert_eq!(class(0x05, During::Use), Class::Failed);
         assert_eq!(classify(0x8000_002E, During::Use, &[]), Class::Failed, "the list is configuration");
     }

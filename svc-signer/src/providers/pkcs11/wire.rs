@@ -67,7 +67,13 @@ pub(crate) struct Failure {
 
 /// Appends a framed request.
 pub(crate) fn encode_request(call_id: u64, request: &Request) -> Zeroizing<Vec<u8>> {
-    let mut out = Zeroizing::new(Vec::with_capacity(256));
+    let fields = match request {
+        Request::Open(open) => open.module.len() + open.token_label.len() + open.pin.len(),
+        Request::Sign { .. } => 64,
+        Request::Generate { label, .. } => label.len() + 32,
+    };
+    // Large enough from the start: a vector that grows leaves a copy behind, here of a PIN.
+    let mut out = Zeroizing::new(Vec::with_capacity(64 + fields));
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&call_id.to_le_bytes());
     match request {

@@ -30,6 +30,8 @@ struct Shared {
     queue: Queue,
     /// Handles by `CKA_ID`; they are valid in every session of the process.
     handles: RwLock<HashMap<[u8; 32], ObjectHandle>>,
+    /// One generation at a time: two threads that both find no key of an id would make two.
+    generating: Mutex<()>,
     /// The socket, one reply at a time.
     output: Mutex<UnixStream>,
 }
@@ -48,6 +50,7 @@ fn serve() -> io::Result<()> {
     let shared = Arc::new(Shared {
         queue: Queue::default(),
         handles: RwLock::default(),
+        generating: Mutex::default(),
         output: Mutex::new(input.try_clone()?),
     });
     let Some(frame) = wire::read_frame(&mut input)? else { return Ok(()) };
@@ -128,6 +131,7 @@ impl Shared {
                 token::sign(session, key, digest).map(Reply::Signature)
             }
             Request::Generate { label, key_id } => {
+                let _one = self.generating.lock().unwrap_or_else(PoisonError::into_inner);
                 token::find_or_generate(session, label, key_id).map(Reply::PublicKey)
             }
             Request::Open(_) => Err(Failure { code: 0, login: false, detail: "the token is open".to_owned() }),

@@ -1,0 +1,134 @@
+//! What tests of several crates share: a private PostgreSQL, made by `initdb` in a temporary directory, gone when dropped.
+//!
+//! A crate of its own, so that svc-signer can use it without the engine, and no production code links it.
+#![forbid(unsafe_code)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A running server of its own.
+pub struct TestPostgres {
+    directory: tempfile::TempDir,
+    server: Child,
+}
+
+impl TestPostgres {
+    /// Starts a server that listens on a Unix socket only. Fast, not durable: it never syncs. Panics when PostgreSQL is not
+    /// installed: a test cannot do without.
+    pub fn start() -> Self {
+        Self::start_with(&["fsync=off", "synchronous_commit=off", "full_page_writes=off"])
+    }
+
+    /// Starts a server that commits as one in production does, and counts its statements in `pg_stat_statements`.
+    pub fn start_durable() -> Self {
+        Self::start_with(&["shared_preload_libraries=pg_stat_statements"])
+    }
+
+    fn start_with(settings: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("dalp-pg").tempdir().expect("temporary directory can be made");
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).expect("data directory can be made");
+        let root = std::fs::metadata("/proc/self")
+            .map(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+            .unwrap_or(false);
+        if root {
+            // PostgreSQL refuses to run as root.
+            let given =
+                Command::new("chown").args(["-R", "postgres"]).arg(directory.path()).status().expect("chown runs");
+            assert!(given.success(), "user postgres exists");
+        }
+        let made = as_postgres(root, &binary("initdb"))
+            .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"])
+            .arg(&data)
+            .stdout(Stdio::null())
+            .status()
+            .expect("initdb is installed");
+        assert!(made.success(), "initdb succeeds");
+        let server = as_postgres(root, &binary("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(directory.path())
+            .args(["-h", "", "-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "log_min_messages=fatal"])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("postgres is installed");
+        let started = Self { directory, server };
+        let socket = started.directory.path().join(".s.PGSQL.5432");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() || !started.answers() {
+            assert!(Instant::now() < deadline, "postgres starts within 30 s");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        started
+    }
+
+    /// How to connect.
+    pub fn options(&self) -> sqlx::postgres::PgConnectOptions {
+        sqlx::postgres::PgConnectOptions::new().socket(self.directory.path()).username("postgres").database("postgres")
+    }
+
+    /// The same as a URL.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@localhost/postgres?host={}", self.directory.path().display())
+    }
+
+    /// Creates a further database and returns its URL.
+    pub async fn create_database(&self, name: &str) -> String {
+        let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::query(statement).execute(&self.pool().await).await.expect("a database can be made");
+        format!("postgres://postgres@localhost/{name}?host={}", self.directory.path().display())
+    }
+
+    /// A pool.
+    pub async fn pool(&self) -> sqlx::PgPool {
+        sqlx::postgres::PgPoolOptions::new()
+            .max_connections(30)
+            .connect_with(self.options())
+            .await
+            .expect("the server answers")
+    }
+
+    fn answers(&self) -> bool {
+        let asked = Command::new(binary("pg_isready")).arg("-q").arg("-h").arg(self.directory.path()).status();
+        asked.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for TestPostgres {
+    fn drop(&mut self) {
+        // The postmaster takes its children with it when it is told to stop; killed, it would leave them.
+        let pids = std::fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap_or_default();
+        if let Some(pid) = pids.lines().next() {
+            let _ = Command::new("kill").args(["-QUIT", pid]).status();
+        }
+        let _ = self.server.wait();
+    }
+}
+
+fn binary(name: &str) -> PathBuf {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin").join(name))
+        .filter(|path| path.exists())
+        .collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn as_postgres(root: bool, program: &Path) -> Command {
+    if !root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command.current_dir("/");
+    command
+}

@@ -1,0 +1,29 @@
+//! Every metric of this crate: names and descriptions.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Sign requests, by `outcome` (a status in capitals, or `refused`).
+pub const REQUESTS_TOTAL: &str = "dalp_signer_requests_total";
+/// Time of one provider call, by `provider`.
+pub const PROVIDER_SECONDS: &str = "dalp_signer_provider_seconds";
+/// Whether a provider can sign now, by `provider`.
+pub const PROVIDER_READY: &str = "dalp_signer_provider_ready";
+/// Requests that wait for a decision, as the last sweep found them.
+pub const OPEN_REQUESTS: &str = "dalp_signer_open_requests";
+/// Items of one write to the database, by `writer` (admissions, outcomes, leaves).
+pub const BATCH_SIZE: &str = "dalp_signer_batch_size";
+/// Starts of a partition's process, by `outcome` (opened, failed).
+pub const PARTITION_STARTS_TOTAL: &str = "dalp_signer_partition_starts_total";
+/// Processes of a partition that were killed because they hung or lost their device.
+pub const PARTITION_KILLS_TOTAL: &str = "dalp_signer_partition_kills_total";
+
+/// Tells the recorder what they mean.
+pub fn describe() {
+    describe_counter!(REQUESTS_TOTAL, Unit::Count, "sign requests by outcome");
+    describe_histogram!(PROVIDER_SECONDS, Unit::Seconds, "time of one provider call");
+    describe_gauge!(PROVIDER_READY, Unit::Count, "whether a provider can sign now");
+    describe_gauge!(OPEN_REQUESTS, Unit::Count, "requests that wait for a decision");
+    describe_histogram!(BATCH_SIZE, Unit::Count, "items of one write to the database");
+    describe_counter!(PARTITION_STARTS_TOTAL, Unit::Count, "starts of a partition's process by outcome");
+    describe_counter!(PARTITION_KILLS_TOTAL, Unit::Count, "processes of a partition that were killed");
+}

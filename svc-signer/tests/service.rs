@@ -1,0 +1,274 @@
+//! The signer as its peers meet it: over mutual TLS, as a stream, and after a SIGKILL in the middle.
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)] // a test that cannot go on stops where it stands
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../deploy/devstack/src/pki.rs"]
+mod pki;
+mod support;
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use dalp_proto::signer::{
+    CreateKeyRequest, SignOutcome, SignStatus, StatusRequest, WatchStatusRequest, key_service_client::KeyServiceClient,
+    signer_service_client::SignerServiceClient,
+};
+use dalp_service::{
+    Caller, client,
+    config::{PeerConfig, TlsConfig},
+    tls::ClientTls,
+};
+use dalp_testing::TestPostgres;
+use pki::DevPki;
+use support::{RULES, TestToken, approved_transaction, call, order, reason, until};
+use tonic::{Code, Request, Status, transport::Channel};
+
+/// A signer as a process of its own, with an HSM.
+struct Process {
+    dir: tempfile::TempDir,
+    pki: DevPki,
+    token: TestToken,
+    child: Option<Child>,
+    _postgres: Arc<TestPostgres>,
+}
+
+impl Process {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let services = ["svc-signer", "svc-compliance", "svc-feeds", "svc-gateway"];
+        let pki = DevPki::create(&dir.path().join("pki"), &services).unwrap();
+        let (postgres, token) = (Arc::new(TestPostgres::start()), TestToken::new());
+        let secret = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("file:{}", path.display())
+        };
+        let files = pki.files("svc-signer");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\naddress_file = \"{address}\"\n\
+             [server.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\ntrust_anchors = \"{anchors}\"\ncrl = \"{crl}\"\nreload_ms = 50\n\
+             [telemetry]\nlog_format = \"text\"\n[database]\nurl = \"{url}\"\n\
+             [signer]\nenvironment = \"development\"\nprovider = \"pkcs11\"\nattestation = \"off\"\ndigest_key = \"{digest_key}\"\nretry_ms = 50\n\
+             {section}\n{RULES}",
+            address = dir.path().join("address").display(),
+            certificate = files.certificate.display(),
+            key = files.key.display(),
+            anchors = files.trust_anchors.display(),
+            crl = files.crl.display(),
+            url = secret("url", &postgres.url()),
+            digest_key = secret("digest-key", &"k".repeat(40)),
+            section = token.section(),
+        );
+        std::fs::write(dir.path().join("signer.toml"), text).unwrap();
+        let mut process = Self { dir, pki, token, child: None, _postgres: postgres };
+        process.restart().await;
+        process
+    }
+
+    fn address_file(&self) -> PathBuf {
+        self.dir.path().join("address")
+    }
+
+    async fn restart(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(self.address_file()); // absent at the first start
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let child = Command::new(support::program())
+            .arg("--config")
+            .arg(self.dir.path().join("signer.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.unwrap());
+        until(async || self.address_file().exists(), |written| *written).await;
+    }
+
+    /// SIGKILL, as a crash.
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    fn channel(&self, name: &str) -> Channel {
+        let files = self.pki.files(name);
+        let tls = TlsConfig {
+            certificate: files.certificate,
+            key: files.key,
+            trust_anchors: files.trust_anchors,
+            crl: Some(files.crl),
+            reload_ms: 3_600_000,
+        };
+        let address = std::fs::read_to_string(self.address_file()).unwrap();
+        let spiffe_id = pki::spiffe_id("svc-signer").parse().unwrap();
+        client::connect(&PeerConfig { address: address.parse().unwrap(), spiffe_id }, &ClientTls::load(&tls).unwrap())
+    }
+
+    fn signer(&self, name: &str) -> SignerServiceClient<Channel> {
+        SignerServiceClient::new(self.channel(name))
+    }
+
+    async fn key(&self, wallet: &str) -> String {
+        let caller = Caller { tenant: "bank".parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![] };
+        let made = until(
+            async || {
+                let mut request =
+                    Request::new(CreateKeyRequest { wallet: wallet.to_owned(), ..CreateKeyRequest::default() });
+                caller.apply(request.metadata_mut());
+                request.metadata_mut().insert("idempotency-key", wallet.parse().unwrap());
+                KeyServiceClient::new(self.channel("svc-gateway")).create_key(request).await
+            },
+            |made| made.as_ref().err().is_none_or(|status| status.code() != Code::Unavailable),
+        );
+        made.await.unwrap().into_inner().key.unwrap().address
+    }
+
+    async fn sign(&self, request: &dalp_proto::signer::SignRequest) -> Result<SignOutcome, Status> {
+        let answer = self.signer("svc-compliance").sign(request.clone()).await?;
+        Ok(answer.into_inner().outcome.unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_sign_over_mutual_tls_and_others_do_not() {
+    let mut process = Process::start().await;
+    let key = process.key("desk").await;
+    let request = order(&key, call(0));
+    let signed = process.sign(&request).await.unwrap();
+    approved_transaction(&signed);
+    let status = StatusRequest { request_id: request.request_id.clone() };
+    let found = process.signer("svc-compliance").status(status.clone()).await.unwrap().into_inner().outcome.unwrap();
+    assert_eq!(found, signed);
+
+    // The gateway administers keys and never signs; svc-feeds may ask, but holds no grant for transactions.
+    let refused = process.signer("svc-gateway").sign(request.clone()).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "PEER_NOT_ALLOWED"));
+    let refused = process.signer("svc-feeds").sign(order(&key, call(1))).await.unwrap_err();
+    assert_eq!(reason(&refused), "GRANT_MISSING");
+    let refused = process.signer("svc-feeds").status(status).await.unwrap_err();
+    assert_eq!(reason(&refused), "NOT_FOUND", "another peer's request is not there");
+    let mut create = Request::new(CreateKeyRequest::default());
+    create.metadata_mut().insert("dalp-tenant", "bank".parse().unwrap());
+    let refused = KeyServiceClient::new(process.channel("svc-compliance")).create_key(create).await.unwrap_err();
+    assert_eq!(reason(&refused), "PEER_NOT_ALLOWED", "a domain service makes no keys");
+
+    // A certificate that is revoked meanwhile: the open connection ends and no other one comes about.
+    let held = process.signer("svc-compliance");
+    held.clone().sign(request.clone()).await.unwrap();
+    process.pki.revoke(process.pki.files("svc-compliance").serial).unwrap();
+    let broken = until(async || held.clone().sign(request.clone()).await, Result::is_err).await.unwrap_err();
+    assert!(matches!(broken.code(), Code::Unavailable | Code::Unknown), "{broken:?}");
+    let log = process.log();
+    assert!(log.contains("no longer holds"), "{log}");
+    for secret in [support::PIN, &"k".repeat(40)] {
+        assert!(!log.contains(secret), "a secret in the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_request_is_streamed_to_its_end() {
+    let process = Process::start().await;
+    let key = process.key("desk").await;
+    let request = order(&key, call(0));
+    // The token is away: the request waits.
+    std::fs::write(process.token.pin_file(), "wrong").unwrap();
+    let worker = String::from_utf8(
+        Command::new("pgrep").args(["-P", &process.child.as_ref().unwrap().id().to_string()]).output().unwrap().stdout,
+    );
+    assert!(Command::new("kill").args(["-KILL", worker.unwrap().trim()]).status().unwrap().success());
+    let outcome =
+        until(async || process.sign(&request).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
+    assert_eq!(outcome.status(), SignStatus::Blocked, "{outcome:?}");
+    let watch = WatchStatusRequest { request_id: request.request_id.clone() };
+    let mut changes = process.signer("svc-compliance").watch_status(watch.clone()).await.unwrap().into_inner();
+    let mut next = async || tokio::time::timeout(Duration::from_secs(30), changes.message()).await.unwrap().unwrap();
+    let first = next().await.unwrap().outcome.unwrap();
+    assert_eq!(first.status(), SignStatus::Blocked, "first the present state");
+    std::fs::write(process.token.pin_file(), support::PIN).unwrap();
+    let mut last = first;
+    while last.status() == SignStatus::Blocked {
+        last = next().await.unwrap().outcome.unwrap();
+    }
+    approved_transaction(&last);
+    assert!(next().await.is_none(), "the stream ends after the final state");
+    let stranger = process.signer("svc-feeds").watch_status(watch.clone()).await.unwrap_err();
+    assert_eq!(reason(&stranger), "NOT_FOUND");
+    // Of a final request there is one state to tell.
+    let mut again = process.signer("svc-compliance").watch_status(watch).await.unwrap().into_inner();
+    assert_eq!(again.message().await.unwrap().unwrap().outcome.unwrap(), last);
+    assert!(again.message().await.unwrap().is_none());
+}
+
+/// An HSM signs each time differently, so that an equal signature is the stored one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_killed_in_the_middle_answers_the_same_id_with_the_same_signature() {
+    let mut process = Process::start().await;
+    let key = process.key("desk").await;
+    for round in 0..6u64 {
+        let requests: Vec<_> = (0..20).map(|number| order(&key, call(round * 20 + number))).collect();
+        let asking: Vec<_> = requests
+            .iter()
+            .map(|request| {
+                let (mut signer, request) = (process.signer("svc-compliance"), request.clone());
+                tokio::spawn(async move { signer.sign(request).await })
+            })
+            .collect();
+        // Further into the work in each round.
+        tokio::time::sleep(Duration::from_millis(4 * round)).await;
+        process.restart().await;
+        let mut answered = Vec::new();
+        for asked in asking {
+            answered.push(asked.await.unwrap().ok().map(|answer| answer.into_inner().outcome.unwrap()));
+        }
+        for (request, before) in requests.iter().zip(answered) {
+            let signed = until(
+                async || process.sign(request).await,
+                |answer| answer.as_ref().is_ok_and(|outcome| outcome.status() == SignStatus::Approved),
+            );
+            let signed = signed.await.unwrap();
+            approved_transaction(&signed);
+            assert_eq!(process.sign(request).await.unwrap(), signed, "the stored one");
+            if let Some(before) = before.filter(|outcome| outcome.status() == SignStatus::Approved) {
+                assert_eq!(before, signed, "what had left before the kill is what is answered after it");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_process_killed_in_the_middle_of_a_signature_is_replaced() {
+    let bench = support::Bench::new(svc_signer::providers::ProviderKind::Pkcs11).await;
+    let key = support::create(&bench, "desk").await;
+    let pid = bench.hsm.as_ref().unwrap().worker_pid().unwrap().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    let request = order(&key.address, call(0));
+    // Stopped, it has the call and does not answer; then it is gone.
+    signal("-STOP");
+    let asked = async {
+        let (asked, ()) = tokio::join!(support::sign(&bench, &request), async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            signal("-KILL");
+        });
+        asked
+    };
+    let signed = asked.await.unwrap();
+    approved_transaction(&signed);
+    assert_eq!(support::sign(&bench, &request).await.unwrap(), signed);
+    assert_ne!(bench.hsm.as_ref().unwrap().worker_pid().unwrap().to_string(), pid);
+}

@@ -38,4 +38,8 @@ library Names {
     bytes32 internal constant ASSET_FACTORY = "AssetFactory";
     bytes32 internal constant COUNTRY_RULE = "CountryRule";
     bytes32 internal constant CLAIM_RULE = "ClaimRule";
+    bytes32 internal constant FEEDS_DIRECTORY = "FeedsDirectory";
+    bytes32 internal constant SCALAR_FEED_FACTORY = "IssuerSignedScalarFeedFactory";
+    bytes32 internal constant FEED_BATCH = "FeedBatch";
+    bytes32 internal constant SMART_ACCOUNT_FACTORY = "SmartAccountFactory";
 }

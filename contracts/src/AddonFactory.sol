@@ -2,11 +2,13 @@
 pragma solidity 0.8.37;
 
 import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
+import {TermsChecks} from "./addons/TermsChecks.sol";
 import {IAddon} from "./interfaces/IAddon.sol";
 import {IAddonFactory} from "./interfaces/IAddonFactory.sol";
 import {IAssetFactory} from "./interfaces/IAssetFactory.sol";
 import {IAssetRoles} from "./interfaces/IAssetToken.sol";
 import {DistributionTerms} from "./interfaces/IDistribution.sol";
+import {OfferingTerms} from "./interfaces/IOffering.sol";
 import {ISystem} from "./interfaces/ISystem.sol";
 import {AssetRoles, Names} from "./Roles.sol";
 
@@ -16,14 +18,17 @@ import {AssetRoles, Names} from "./Roles.sol";
 contract AddonFactory is IAddonFactory {
     ISystem public immutable SYSTEM;
     address public immutable DISTRIBUTION;
+    address public immutable OFFERING;
 
-    constructor(ISystem system, address distribution) {
+    constructor(ISystem system, address distribution, address offering) {
         SYSTEM = system;
         DISTRIBUTION = distribution;
+        OFFERING = offering;
     }
 
     /// @inheritdoc IAddonFactory
     function createDistribution(bytes32 salt, DistributionTerms calldata terms) external returns (address made) {
+        TermsChecks.check(terms);
         made = _create(DISTRIBUTION, terms.token, AssetRoles.SALE, salt, abi.encode(terms));
         emit DistributionCreated(made, terms.token, msg.sender, salt, terms);
     }
@@ -37,6 +42,22 @@ contract AddonFactory is IAddonFactory {
         return _predict(DISTRIBUTION, creator, salt, abi.encode(terms));
     }
 
+    /// @inheritdoc IAddonFactory
+    function createOffering(bytes32 salt, OfferingTerms calldata terms) external returns (address made) {
+        TermsChecks.check(terms);
+        made = _create(OFFERING, terms.token, AssetRoles.SALE, salt, abi.encode(terms));
+        emit OfferingCreated(made, terms.token, msg.sender, salt, terms);
+    }
+
+    /// @inheritdoc IAddonFactory
+    function predictOffering(address creator, bytes32 salt, OfferingTerms calldata terms)
+        external
+        view
+        returns (address)
+    {
+        return _predict(OFFERING, creator, salt, abi.encode(terms));
+    }
+
     function _create(address implementation, address token, uint256 role, bytes32 salt, bytes memory terms)
         private
         returns (address made)
@@ -47,7 +68,6 @@ contract AddonFactory is IAddonFactory {
         made = _predict(implementation, msg.sender, salt, terms);
         if (made.code.length != 0) revert AddonExists(made);
         Clones.cloneDeterministicWithImmutableArgs(implementation, terms, _salt(msg.sender, salt));
-        IAddon(made).checkTerms();
     }
 
     function _predict(address implementation, address creator, bytes32 salt, bytes memory terms)

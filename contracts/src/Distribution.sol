@@ -153,18 +153,6 @@ contract Distribution is IDistribution, Addon {
         return terms().token;
     }
 
-    /// @inheritdoc IAddon
-    function checkTerms() external view {
-        DistributionTerms memory t = terms();
-        _require(t.leftoverTo != address(0), "leftoverTo");
-        _require(t.root != 0, "root");
-        _require(t.end > t.start && t.end > block.timestamp, "end");
-        bool vesting = t.kind == DistributionKind.VESTING;
-        _require(vesting == (t.duration != 0), "duration");
-        _require(t.cliff <= t.duration, "cliff");
-        _require(t.cap == 0 || t.kind == DistributionKind.PUSH, "cap");
-    }
-
     /// @inheritdoc IDistribution
     function isPaid(uint256 index) external view returns (bool) {
         return _paid.get(index);

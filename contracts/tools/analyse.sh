@@ -7,6 +7,7 @@
 #   uninitialized-local  counters start at the zero that the language gives them
 #   shadowing-state      private constants of the same meaning in two contracts that share storage
 #   unused-return        destructuring that names only the values in use
+#   incorrect-equality   compares enums, and counters and amounts of our own with zero or a cap; never a balance others can move
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=cache/analysis

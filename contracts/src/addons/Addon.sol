@@ -33,10 +33,6 @@ abstract contract Addon is IAddon, ReentrancyGuardTransient {
         if (!IAssetRoles(token).has(msg.sender, role)) revert MissingRole(msg.sender, role);
     }
 
-    function _require(bool sound, bytes32 field) internal pure {
-        if (!sound) revert InvalidTerms(field);
-    }
-
     /// @dev What of `amount` is released at `now_`, linearly over `duration` from `start`, nothing before the cliff.
     function _vested(uint256 amount, uint256 start, uint256 cliff, uint256 duration, uint256 now_)
         internal

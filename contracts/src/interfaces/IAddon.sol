@@ -11,7 +11,4 @@ interface IAddon {
 
     /// @notice The asset this contract works for.
     function asset() external view returns (address);
-
-    /// @notice Reverts `InvalidTerms` when the terms make no sense. The factory asks at creation.
-    function checkTerms() external view;
 }

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {DistributionTerms} from "./IDistribution.sol";
+import {OfferingTerms} from "./IOffering.sol";
 
 /// @notice Creates the contracts that work for one asset. The salt belongs to the creator, as with assets, and the address
 /// follows from it and the terms, so that repeating a creation is refused instead of duplicated.
@@ -13,6 +14,9 @@ interface IAddonFactory {
         bytes32 salt,
         DistributionTerms terms
     );
+    event OfferingCreated(
+        address indexed offering, address indexed token, address indexed creator, bytes32 salt, OfferingTerms terms
+    );
 
     error NotAnAsset(address token);
     error AddonExists(address addon);
@@ -23,6 +27,16 @@ interface IAddonFactory {
 
     /// @notice Where `createDistribution` of this creator puts it.
     function predictDistribution(address creator, bytes32 salt, DistributionTerms calldata terms)
+        external
+        view
+        returns (address);
+
+    /// @notice A new sale, in setup. Caller: SALE of the asset. Emits `OfferingCreated`. Reverts `NotAnAsset`, `MissingRole`,
+    /// `InvalidTerms`, `AddonExists`.
+    function createOffering(bytes32 salt, OfferingTerms calldata terms) external returns (address);
+
+    /// @notice Where `createOffering` of this creator puts it.
+    function predictOffering(address creator, bytes32 salt, OfferingTerms calldata terms)
         external
         view
         returns (address);

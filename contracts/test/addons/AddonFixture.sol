@@ -3,9 +3,13 @@ pragma solidity 0.8.37;
 
 import {AddonFactory} from "../../src/AddonFactory.sol";
 import {Distribution} from "../../src/Distribution.sol";
+import {Offering} from "../../src/Offering.sol";
+import {OfferingTerms, PaymentCurrency, Purchase} from "../../src/interfaces/IOffering.sol";
 import {DistributionKind, DistributionTerms, Recipient} from "../../src/interfaces/IDistribution.sol";
 import {IAddon} from "../../src/interfaces/IAddon.sol";
+import {AssetRoles} from "../../src/Roles.sol";
 import {Fixture} from "../Fixture.sol";
+import {Currency} from "./Currencies.sol";
 import {Merkle} from "./Merkle.sol";
 
 /// @notice The tenant of `Fixture` with the factory of airdrops, sales and treasuries.
@@ -15,11 +19,17 @@ abstract contract AddonFixture is Fixture {
 
     AddonFactory internal addons;
     address internal vault = address(0x7A);
+    address internal treasury = address(0x7B);
+    Currency internal euro;
+    Currency internal dollar;
 
     function setUp() public virtual override {
         super.setUp();
         address distribution = _deploy(type(Distribution).creationCode, "");
-        addons = AddonFactory(_deploy(type(AddonFactory).creationCode, abi.encode(system, distribution)));
+        address offering = _deploy(type(Offering).creationCode, "");
+        bytes memory args = abi.encode(system, distribution, offering);
+        addons = AddonFactory(_deploy(type(AddonFactory).creationCode, args));
+        (euro, dollar) = (new Currency(), new Currency());
         _investor(vault, DE);
     }
 
@@ -59,6 +69,46 @@ abstract contract AddonFixture is Fixture {
         made = Distribution(addons.createDistribution("airdrop", terms));
         _holder(address(made));
         token.mint(address(made), funds);
+    }
+
+    /// @dev 2 euro or 3 dollar for one token, 1,000 tokens from tomorrow for ten days, each investor 10 to 600.
+    function _offeringTerms() internal view returns (OfferingTerms memory terms) {
+        terms.token = address(token);
+        terms.proceedsTo = treasury;
+        terms.unsoldTo = vault;
+        terms.start = NOW + DAY;
+        terms.end = NOW + 11 * DAY;
+        terms.hardCap = 1000;
+        terms.minimum = 10;
+        terms.maximum = 600;
+        terms.currencies = new PaymentCurrency[](2);
+        terms.currencies[0] = PaymentCurrency(address(euro), 2e18);
+        terms.currencies[1] = PaymentCurrency(address(dollar), 3e18);
+    }
+
+    /// @dev An activated sale that holds its hard cap or may mint it.
+    function _offering(OfferingTerms memory terms) internal returns (Offering made) {
+        made = Offering(addons.createOffering("sale", terms));
+        if (terms.minted) {
+            token.grant(address(made), AssetRoles.SUPPLY);
+        } else {
+            _holder(address(made));
+            token.mint(address(made), terms.hardCap);
+        }
+        made.activate();
+    }
+
+    function _purchase(Currency currency, uint256 payment) internal pure returns (Purchase memory purchase) {
+        (purchase.currency, purchase.payment) = (address(currency), payment);
+    }
+
+    /// @dev Gives the buyer the money and buys for it.
+    function _buy(Offering sale, address buyer, Currency currency, uint256 payment) internal {
+        currency.mint(buyer, payment);
+        vm.prank(buyer);
+        currency.approve(address(sale), payment);
+        vm.prank(buyer);
+        sale.buy(_purchase(currency, payment));
     }
 
     function _expectMissingRole(address caller, uint256 role) internal {

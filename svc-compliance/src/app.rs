@@ -130,6 +130,11 @@ impl App {
     }
 }
 
+/// Whether an operation ended without having done what was ordered.
+pub(crate) fn came_to_nothing(operation: &OperationView) -> bool {
+    matches!(operation.state, OperationState::Failed | OperationState::Cancelled)
+}
+
 /// What a failure of the engine's store is to a caller.
 pub(crate) fn engine_store(error: dalp_engine::StoreError) -> Refusal {
     if error.is_retryable() {
@@ -142,7 +147,7 @@ pub(crate) fn engine_store(error: dalp_engine::StoreError) -> Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Database { .. } => {
+            StoreError::Database { ref source, .. } if source.is_retryable() => {
                 Self::new(Reason::DatabaseUnavailable, "the database did not answer").source(error)
             }
             _ => Self::internal(error),

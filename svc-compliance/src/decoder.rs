@@ -1,8 +1,12 @@
 //! Turns what the contracts answer into failures of the error catalogue.
 
-use crate::domain::compliance::module_of;
+use crate::{
+    domain::{asset::AssetRole, compliance::module_of, system::SystemRole},
+    metric_definitions as metric,
+    readers::{assets, systems},
+};
 use alloy::{primitives::Address, sol_types::SolCall as _};
-use dalp_contracts::{bindings::AssetToken, decode_revert, revert::reason_text};
+use dalp_contracts::{Refusal, bindings::AssetToken, decode_revert, revert::reason_text};
 use dalp_engine::{Decoder, Failure};
 use dalp_service::Reason;
 
@@ -24,12 +28,16 @@ impl Decoder for ContractDecoder {
             "" => "the contract refused without saying why".to_owned(),
             _ => format!("the contract refused: {refusal}"),
         };
-        let named = Failure::new(reason.as_str(), message).with("contract_error", &refusal.contract_error);
-        refusal
+        let named = refusal
             .args
             .iter()
             .filter(|(name, _)| !name.is_empty())
-            .fold(named, |failure, (name, value)| failure.with(name.clone(), value))
+            .fold(Failure::new(reason.as_str(), message), |failure, (name, value)| failure.with(name.clone(), value))
+            .with("contract_error", &refusal.contract_error);
+        match role_of(&refusal) {
+            Some((role, granted_by)) => named.with("role", role).with("granted_by", granted_by),
+            None => named,
+        }
     }
 
     fn judge(&self, decoder: &str, answer: &[u8]) -> Result<(), Failure> {
@@ -48,10 +56,26 @@ impl Decoder for ContractDecoder {
 /// A movement that compliance refuses, with who and why.
 fn refused(module: Address, reason: &str) -> Failure {
     let name = module_of(reason);
+    metric::refused(name, reason);
     Failure::new(Reason::ComplianceRefused.as_str(), format!("{name} refuses: {reason}"))
         .with("module", name)
         .with("module_address", module.to_checksum(None))
         .with("module_reason", reason)
+}
+
+/// The role that was missing, by the name callers know, and how it is obtained.
+fn role_of(refusal: &Refusal) -> Option<(&'static str, &'static str)> {
+    let mask = |of: &str| refusal.args.iter().find(|(name, _)| name == of).and_then(|(_, value)| value.parse().ok());
+    match refusal.contract_error.as_str() {
+        "MissingSystemRole" | "SystemUnauthorized" => {
+            Some((SystemRole::of_mask(mask("roleMask")?)?.name(), systems::GRANTED_BY))
+        }
+        "TopicSchemeUnauthorized" => Some((SystemRole::ClaimPolicyManager.name(), systems::GRANTED_BY)),
+        "IdentityFactoryUnauthorized" => Some((SystemRole::IdentityManager.name(), systems::GRANTED_BY)),
+        "MissingRole" => Some((AssetRole::of_mask(mask("role")?)?.name(), assets::GRANTED_BY)),
+        "NotOwner" => Some(("admin", assets::GRANTED_BY)),
+        _ => None,
+    }
 }
 
 fn reason_of(contract_error: &str) -> Reason {
@@ -64,7 +88,7 @@ fn reason_of(contract_error: &str) -> Reason {
         | "TopicSchemeUnauthorized"
         | "IdentityUnauthorized" => Reason::RoleMissing,
         "SymbolTaken" => Reason::SymbolTaken,
-        "RegistryAlreadyRegistered" | "FailedDeployment" => Reason::IdentityExists,
+        "RegistryAlreadyRegistered" | "IdentityFactoryExists" => Reason::IdentityExists,
         "RegistryNotRegistered" => Reason::IdentityNotFound,
         "RegistryTopicUnknown" | "TopicSchemeUnknown" => Reason::TopicUnknown,
         "TopicSchemeExists" | "RegistryIssuerKnown" | "IdentityKeyExists" | "ModuleAlreadyBound" => {
@@ -73,6 +97,16 @@ fn reason_of(contract_error: &str) -> Reason {
         "RegistryIssuerUnknown" | "IdentityKeyUnknown" | "ModuleNotBound" | "NotAnAsset" => Reason::NotFound,
         "IdentityIssuerNotTrusted" => Reason::IssuerNotTrusted,
         "IdentityClaimInvalid" | "IdentityClaimExpired" => Reason::ClaimInvalid,
+        "AlreadyPaused"
+        | "NotPaused"
+        | "IdentityLastManagementKey"
+        | "IdentityTooManyKeys"
+        | "IdentityTooManyClaims"
+        | "IdentityClaimPushed"
+        | "RegistryTooManyIssuers"
+        | "TooManyModules"
+        | "FreeBalanceExceeded"
+        | "FrozenAmountExceeded" => Reason::FailedPrecondition,
         "NotARule" => Reason::ModuleUnknown,
         name if name == "InvalidParams" || name.starts_with("ClaimExpression") => Reason::ModuleParametersInvalid,
         _ => Reason::SimulationReverted,
@@ -86,7 +120,11 @@ mod tests {
         primitives::{B256, address},
         sol_types::{SolError as _, SolValue as _},
     };
-    use dalp_contracts::bindings::AssetToken::{ComplianceRefused, MissingRole};
+    use dalp_contracts::bindings::{
+        AssetFactory,
+        AssetToken::{ComplianceRefused, MissingRole},
+        IdentityFactory,
+    };
 
     const MODULE: Address = address!("0x00000000000000000000000000000000000000aa");
 
@@ -117,7 +155,13 @@ mod tests {
     fn other_errors_have_their_reason() {
         let failure = ContractDecoder
             .decode_revert(&MissingRole { caller: MODULE, role: alloy::primitives::U256::from(2) }.abi_encode());
-        assert_eq!(failure.reason, "ASSET_ROLE_MISSING");
+        assert_eq!((failure.reason.as_str(), failure.metadata["role"].as_str()), ("ASSET_ROLE_MISSING", "supply"));
+        let missing = AssetFactory::MissingSystemRole { caller: MODULE, roleMask: SystemRole::TokenManager.mask() };
+        let failure = ContractDecoder.decode_revert(&missing.abi_encode());
+        assert_eq!((failure.reason.as_str(), failure.metadata["role"].as_str()), ("ROLE_MISSING", "token_manager"));
+        assert!(failure.metadata["granted_by"].contains("SystemService.GrantRole"));
+        let exists = IdentityFactory::IdentityFactoryExists { identity: MODULE }.abi_encode();
+        assert_eq!(ContractDecoder.decode_revert(&exists).reason, "IDENTITY_EXISTS");
         assert_eq!(ContractDecoder.decode_revert(&[]).reason, "SIMULATION_REVERTED");
         assert!(ContractDecoder.judge(PREVIEW, &[]).is_err());
     }

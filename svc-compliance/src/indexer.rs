@@ -2,7 +2,7 @@
 
 use crate::store::{
     Store, StoreError,
-    holdings::{Holding, HoldingKey, IndexBatch},
+    holdings::{CreatedAsset, Holding, HoldingKey, IndexBatch, Owners},
 };
 use alloy::{
     primitives::{Address, B256, Log as PrimitiveLog, U256},
@@ -10,11 +10,15 @@ use alloy::{
 };
 use dalp_chain::{
     BlockRef, Filter, Log, Upstreams,
-    follower::{Batch, Change, Follower, FollowerSink, Turn},
+    follower::{Batch, Change, Follower, FollowerSink},
 };
 use dalp_contracts::bindings::{AssetFactory, AssetToken};
 use dalp_service::stop::Stop;
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// How long a replica that fell silent keeps the others waiting.
@@ -32,58 +36,72 @@ enum Event {
     Unfrozen { holder: Address, amount: U256 },
 }
 
-/// Indexes until stopped.
+/// Indexes until stopped, whenever the lease can be had.
 pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: String, stop: Stop) {
     let chain_id = upstreams.config().chain_id;
+    let lease = Lease { store: store.clone(), chain_id, owner: owner.clone() };
     while !stop.is_requested() {
-        match store.lease_indexer(chain_id, &owner, LEASE).await {
-            Ok(true) => lead(&store, &upstreams, start_block, &owner, &stop).await,
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(chain_id, %error, source = source_of(&error), "the indexer cannot ask for its lease")
-            }
+        if lease.hold().await == Some(true) {
+            let (lost, notice) = tokio::sync::oneshot::channel();
+            // A task of its own, because a turn of the follower may take longer than the lease; ended with this one, or a
+            // replica that no longer indexes would keep the others from it.
+            let mut renewal = JoinSet::new();
+            renewal.spawn(lease.clone().renew(lost));
+            let sink = Sink { store: store.clone(), chain_id, owner: owner.clone() };
+            let ends = async {
+                tokio::select! {
+                    () = stop.requested() => {}
+                    _ = notice => {}
+                }
+            };
+            Follower::new(upstreams.clone(), filter(), start_block, sink).run(ends).await;
         }
         tokio::select! {
             () = stop.requested() => {}
             () = tokio::time::sleep(RENEW) => {}
         }
     }
+    lease.release().await;
 }
 
-/// Follows while the lease is held.
-async fn lead(store: &Store, upstreams: &Upstreams, start_block: u64, owner: &str, stop: &Stop) {
-    let chain_id = upstreams.config().chain_id;
-    let sink = Sink { store: store.clone(), chain_id, owner: owner.to_owned() };
-    let mut follower = Follower::new(upstreams.clone(), filter(), start_block, sink);
-    let mut renewed = tokio::time::Instant::now();
-    while !stop.is_requested() {
-        if renewed.elapsed() >= RENEW {
-            match store.lease_indexer(chain_id, owner, LEASE).await {
-                Ok(true) => renewed = tokio::time::Instant::now(),
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!(chain_id, %error, "the indexer cannot renew its lease");
-                    return;
-                }
-            }
-        }
-        let pause = match follower.turn().await {
-            Ok(Turn::Idle) => upstreams.config().poll_interval(),
-            Ok(_) => continue,
-            Err(error) => {
-                tracing::warn!(chain_id, %error, source = source_of(&error), "the indexer starts over from what is committed");
+/// The right to index a chain. What makes it safe is that every commit checks it.
+#[derive(Clone)]
+struct Lease {
+    store: Store,
+    chain_id: u64,
+    owner: String,
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// Takes or renews it; `None` when the database did not answer.
+    async fn hold(&self) -> Option<bool> {
+        self.store
+            .lease_indexer(self.chain_id, &self.owner, LEASE)
+            .await
+            .inspect_err(|error| {
+                tracing::warn!(chain_id = self.chain_id, %error, "the indexer cannot ask for its lease");
+            })
+            .ok()
+    }
+
+    /// Renews it until it is lost, which is said by dropping `lost`.
+    async fn renew(self, lost: tokio::sync::oneshot::Sender<()>) {
+        loop {
+            tokio::time::sleep(RENEW).await;
+            if self.hold().await == Some(false) {
+                drop(lost);
                 return;
             }
-        };
-        tokio::select! {
-            () = stop.requested() => {}
-            () = tokio::time::sleep(pause) => {}
         }
     }
-}
 
-fn source_of(error: &dyn std::error::Error) -> Option<String> {
-    error.source().map(ToString::to_string)
+    async fn release(&self) {
+        if let Err(error) = self.store.release_indexer(self.chain_id, &self.owner).await {
+            tracing::warn!(chain_id = self.chain_id, %error, "the indexer lease is left to run out");
+        }
+    }
 }
 
 /// By topic, not by address: the first events of a new asset stand in the block of its creation.
@@ -112,26 +130,25 @@ impl FollowerSink for Sink {
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let logged: BTreeSet<Address> = batch.changes.iter().flat_map(logs_of).map(Log::address).collect();
+        let (factories, mut owners) = match logged.is_empty() {
+            true => Default::default(),
+            false => self.store.indexed_contracts(self.chain_id, &logged).await?,
+        };
         let mut index = IndexBatch::default();
         let mut events: Vec<(u64, Address, Event)> = Vec::new();
-        let (factories, mut assets) = self.store.indexed_contracts(self.chain_id).await?;
         let mut rewinds = false;
-        for change in batch.changes {
+        for change in &batch.changes {
             match change {
                 Change::Retracted { .. } => rewinds = true,
                 Change::Applied { block, logs } => {
-                    index.blocks.push(block);
-                    // An asset's creation stands before its first transfer, but a node may not promise the order of one block.
-                    for log in &logs {
-                        if let Some(Event::Created { token, salt }) =
-                            decode(log).filter(|_| factories.contains(&log.address()))
-                        {
-                            let operation = Uuid::from_slice(&salt[16..]).unwrap_or_default();
-                            index.assets.push((token, log.address(), block.number, operation));
-                            assets.insert(token);
-                        }
+                    index.blocks.push(*block);
+                    // Creations first: a node may not promise the order of one block.
+                    for created in logs.iter().filter_map(|log| created(&factories, block.number, log)) {
+                        owners.insert(created.asset, created.tenant.clone());
+                        index.assets.push(created);
                     }
-                    let ours = logs.iter().filter(|log| assets.contains(&log.address()));
+                    let ours = logs.iter().filter(|log| owners.contains_key(&log.address()));
                     events.extend(ours.filter_map(|log| Some((block.number, log.address(), decode(log)?))));
                 }
             }
@@ -139,16 +156,33 @@ impl FollowerSink for Sink {
         if rewinds {
             // Retractions come in a batch of their own, and the cursor is the last block that stays.
             index.rewind_to = Some(batch.cursor.map(|block| block.number));
-            index.blocks.clear();
         }
         let keys: Vec<HoldingKey> = touched(&events);
-        let mut current =
-            if keys.is_empty() { HashMap::new() } else { self.store.newest_holdings(self.chain_id, &keys).await? };
+        let mut current = match keys.is_empty() {
+            true => HashMap::new(),
+            false => self.store.newest_holdings(self.chain_id, &owners, &keys).await?,
+        };
         for (block, asset, event) in events {
             apply(&mut current, &mut index, block, asset, event);
         }
+        index.owners = owners;
         self.store.commit_index(self.chain_id, &self.owner, &index).await
     }
+}
+
+fn logs_of(change: &Change) -> &[Log] {
+    match change {
+        Change::Applied { logs, .. } => logs,
+        Change::Retracted { .. } => &[],
+    }
+}
+
+/// The asset that a log of a tenant's factory is about.
+fn created(factories: &Owners, block: u64, log: &Log) -> Option<CreatedAsset> {
+    let tenant = factories.get(&log.address())?.clone();
+    let Some(Event::Created { token, salt }) = decode(log) else { return None };
+    let operation_id = Uuid::from_slice(&salt[16..]).unwrap_or_default();
+    Some(CreatedAsset { tenant, asset: token, asset_factory: log.address(), block, operation_id })
 }
 
 fn decode(log: &Log) -> Option<Event> {
@@ -204,7 +238,7 @@ fn apply(current: &mut HashMap<HoldingKey, Holding>, index: &mut IndexBatch, blo
     };
     match event {
         Event::Moved { from, to, amount } => {
-            change(from, &|holding| holding.balance = holding.balance.saturating_sub(amount));
+            change(from, &|holding| holding.balance = less(holding.balance, amount, asset, block));
             change(to, &|holding| holding.balance = holding.balance.saturating_add(amount));
         }
         Event::AddressFrozen { holder, frozen } => change(holder, &|holding| holding.address_frozen = frozen),
@@ -212,10 +246,19 @@ fn apply(current: &mut HashMap<HoldingKey, Holding>, index: &mut IndexBatch, blo
             change(holder, &|holding| holding.frozen = holding.frozen.saturating_add(amount))
         }
         Event::Unfrozen { holder, amount } => {
-            change(holder, &|holding| holding.frozen = holding.frozen.saturating_sub(amount))
+            change(holder, &|holding| holding.frozen = less(holding.frozen, amount, asset, block))
         }
         Event::Created { .. } => {}
     }
+}
+
+/// The difference. The token never lets it go below zero, so a negative one means that an event was missed: said loudly, because
+/// the list no longer equals the chain.
+fn less(held: U256, amount: U256, asset: Address, block: u64) -> U256 {
+    held.checked_sub(amount).unwrap_or_else(|| {
+        tracing::error!(%asset, block, %held, %amount, "a holding would be negative, the index needs to be built again");
+        U256::ZERO
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod domain;
 mod edge;
 pub mod flows;
 pub mod indexer;
+pub mod metric_definitions;
 pub mod readers;
 pub mod rights;
 pub mod store;

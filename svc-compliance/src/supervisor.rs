@@ -5,21 +5,24 @@ use crate::{
     app::{App, AppHandle},
     config::ComplianceConfig,
     decoder::ContractDecoder,
-    flows, indexer,
+    flows, indexer, metric_definitions,
     readers::ChainReader,
     rights::{RemoteKeys, Rights},
     store::Store,
 };
+use anyhow::Context as _;
 use dalp_chain::Upstreams;
 use dalp_engine::{Engine, EngineConfig, signer::RemoteSigner};
 use dalp_service::{client, server::HealthHandle, stop::Stop, tls::ClientTls};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 const DATABASE: &str = "database";
 const CHAIN: &str = "chain";
 const SIGNER: &str = "svc-signer";
 const PAUSE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(
     config: ComplianceConfig,
@@ -32,15 +35,15 @@ pub(crate) async fn run(
     for dependency in [DATABASE, CHAIN, SIGNER] {
         health.set(dependency, false).await;
     }
-    let channel = client::connect(&config.signer, &client_tls);
-    let Some(upstreams) = connect(&config, &stop).await else { return };
-    let mut watched = Watched { health, store: store.clone(), upstreams: upstreams.clone(), signer: channel.clone() };
-    let engine = loop {
-        watched.look().await;
-        match bring_up(&config, &store, &upstreams, &channel).await {
-            Ok(engine) => break engine,
-            Err(error) => tracing::warn!(error = %format!("{error:#}"), "waiting for the database"),
+    metric_definitions::describe();
+    let signer = client::connect(&config.signer, &client_tls);
+    let mut watched = Watched { health, store: store.clone(), upstreams: None, signer };
+    let (engine, upstreams) = loop {
+        match bring_up(&config, &mut watched).await {
+            Ok(up) => break up,
+            Err(error) => tracing::warn!(error = %format!("{error:#}"), "waiting for database and chain"),
         }
+        watched.look().await;
         if pause(&stop).await {
             return;
         }
@@ -78,30 +81,21 @@ pub(crate) async fn run(
     store.close().await;
 }
 
-/// Connects to the chain; a chain of another id is an operator's mistake that stays loud until it is corrected.
-async fn connect(config: &ComplianceConfig, stop: &Stop) -> Option<Upstreams> {
-    loop {
-        match Upstreams::connect(config.chain.clone()).await {
-            Ok(upstreams) => return Some(upstreams),
-            Err(error) => tracing::error!(%error, "the chain cannot be used"),
-        }
-        if pause(stop).await {
-            return None;
-        }
-    }
-}
-
-async fn bring_up(
-    config: &ComplianceConfig,
-    store: &Store,
-    upstreams: &Upstreams,
-    channel: &Channel,
-) -> anyhow::Result<Engine> {
-    store.migrate().await?;
+/// Everything that work needs. A chain of another id is an operator's mistake that stays loud until it is corrected; nodes
+/// that do not answer are waited for by the pool itself.
+async fn bring_up(config: &ComplianceConfig, watched: &mut Watched) -> anyhow::Result<(Engine, Upstreams)> {
+    let upstreams = match &watched.upstreams {
+        Some(upstreams) => upstreams.clone(),
+        None => Upstreams::connect(config.chain.clone()).await.context("the chain cannot be used")?,
+    };
+    watched.upstreams = Some(upstreams.clone());
+    watched.store.migrate().await?;
     let engine_config = EngineConfig::new(NAME, config.compliance.instance.clone());
     let chains = HashMap::from([(config.chain.chain_id, upstreams.clone())]);
-    let signer = Arc::new(RemoteSigner::new(channel.clone()));
-    Ok(Engine::start(engine_config, store.pool(), chains, signer, flows::all(), Arc::new(ContractDecoder)).await?)
+    let signer = Arc::new(RemoteSigner::new(watched.signer.clone()));
+    let (pool, flows) = (watched.store.pool(), flows::all());
+    let engine = Engine::start(engine_config, pool, chains, signer, flows, Arc::new(ContractDecoder)).await?;
+    Ok((engine, upstreams))
 }
 
 /// True: a stop was requested.
@@ -115,22 +109,33 @@ async fn pause(stop: &Stop) -> bool {
 struct Watched {
     health: HealthHandle,
     store: Store,
-    upstreams: Upstreams,
+    /// None until a chain of the right id was found.
+    upstreams: Option<Upstreams>,
     signer: Channel,
 }
 
 impl Watched {
-    async fn look(&mut self) {
-        self.health.set(DATABASE, self.store.ping().await.is_ok()).await;
-        self.health.set(CHAIN, self.upstreams.block_number().await.is_ok()).await;
-        let mut client = tonic_health::pb::health_client::HealthClient::new(self.signer.clone());
-        let check = client.check(tonic_health::pb::HealthCheckRequest::default());
-        let healthy = match tokio::time::timeout(Duration::from_secs(3), check).await {
-            Ok(Ok(answer)) => {
-                answer.into_inner().status == i32::from(tonic_health::pb::health_check_response::ServingStatus::Serving)
+    async fn look(&self) {
+        let chain = async {
+            match &self.upstreams {
+                Some(upstreams) => upstreams.block_number().await.is_ok(),
+                None => false,
             }
-            Ok(Err(_)) | Err(_) => false,
         };
-        self.health.set(SIGNER, healthy).await;
+        let signer = async {
+            let mut client = HealthClient::new(self.signer.clone());
+            let answer = client.check(HealthCheckRequest::default()).await;
+            answer.is_ok_and(|answer| answer.get_ref().status == i32::from(ServingStatus::Serving))
+        };
+        let database = async { self.store.ping().await.is_ok() };
+        let (database, chain, signer) = tokio::join!(in_time(database), in_time(chain), in_time(signer));
+        for (dependency, healthy) in [(DATABASE, database), (CHAIN, chain), (SIGNER, signer)] {
+            self.health.set(dependency, healthy).await;
+        }
     }
+}
+
+/// What answers late does not serve.
+async fn in_time(healthy: impl Future<Output = bool>) -> bool {
+    tokio::time::timeout(PATIENCE, healthy).await.unwrap_or(false)
 }

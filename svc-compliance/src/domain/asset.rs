@@ -127,6 +127,16 @@ pub struct BatchTransfer {
 // === impl AssetRole ===
 
 impl AssetRole {
+    /// Every role.
+    pub const ALL: [Self; 6] =
+        [Self::Governance, Self::Supply, Self::Custodian, Self::Emergency, Self::Sale, Self::Funds];
+
+    /// The role of one bit.
+    #[must_use]
+    pub fn of_mask(mask: U256) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.mask() == mask)
+    }
+
     /// The bit of the contract's mask.
     #[must_use]
     pub fn mask(self) -> U256 {

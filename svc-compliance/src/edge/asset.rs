@@ -2,11 +2,12 @@
 
 use super::{Admitted, Write, asset_messages::class_of, bad_page_token, page_size, read_address};
 use crate::{
-    app::{App, AppHandle},
+    app::{App, AppHandle, came_to_nothing},
     domain::{
         asset::{AssetAction, AssetCommand, BatchTransfer, CreateAsset},
         claim::TopicName,
         rule::RuleKind,
+        system::SystemRole,
     },
     flows::{
         asset::{AssetOrder, RuleTarget, with_asset_flow},
@@ -14,17 +15,23 @@ use crate::{
         create_asset::{CreateAssetFlow, CreateAssetOrder},
     },
     readers::{
-        assets,
+        assets, bounded,
         identities::{identity_of, require_topic},
+        systems::require_role,
     },
-    store::assets as stored_assets,
+    store::{
+        assets::{self as stored_assets, StoredAsset},
+        audit,
+    },
 };
 use alloy::{primitives::Address, sol_types::SolCall as _};
+use dalp_chain::BlockId;
 use dalp_contracts::bindings::AssetToken;
-use dalp_engine::{AcceptHook, OperationState};
+use dalp_engine::{AcceptHook, TransactionState, TransactionView};
 use dalp_proto::asset::{self as proto, asset_service_server::AssetService};
 use dalp_service::{Caller, Reason, Refusal};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 /// Items of the batch that is measured.
 const MEASURED_ITEMS: usize = 16;
@@ -50,16 +57,17 @@ impl AssetEdge {
         let (app, tenant) = (write.app, write.tenant().to_owned());
         let order = async {
             let (system, chain_id) = (app.system(&tenant).await?, app.chain.chain_id());
+            require_role(&app.chain, &system, command.issuer, SystemRole::TokenManager).await?;
             let issuer_identity = identity_of(&app.chain, &system, command.issuer).await?.ok_or_else(|| {
                 Refusal::new(Reason::IssuerIdentityMissing, "the issuer has no on-chain identity; register it first")
             })?;
             for topic in topics_of(&command) {
                 require_topic(&app.chain, &system, topic).await?;
             }
-            free_symbol(app, &tenant, &command.symbol).await?;
+            let replaces = free_symbol(app, &tenant, &command.symbol).await?;
             let (owner, row) = (tenant.clone(), command.clone());
             let hook: AcceptHook = Box::new(move |connection, id| {
-                Box::pin(async move { stored_assets::insert(connection, &owner, chain_id, id.0, &row).await })
+                Box::pin(async move { stored_assets::insert(connection, &owner, chain_id, id.0, &row, replaces).await })
             });
             let order = CreateAssetOrder {
                 chain_id,
@@ -89,48 +97,62 @@ impl AssetEdge {
         };
         write.accept::<BatchTransferFlow, _>(&command, order).await
     }
+}
 
-    async fn command<T: Send + Sync>(&self, method: &'static str, request: Request<T>) -> Result<Admitted, Refusal>
-    where
-        for<'m> AssetCommand: TryFrom<&'m T, Error = crate::domain::Violations>,
-    {
-        let write = Write::begin(&self.app, method, &request).await?;
-        let command = AssetCommand::try_from(request.get_ref())?;
-        run(write, command).await
-    }
+/// Accepts an operation on an asset; those on its rules come here too.
+pub(super) async fn command<T: Send + Sync>(
+    app: &AppHandle,
+    method: &'static str,
+    request: Request<T>,
+) -> Result<Admitted, Refusal>
+where
+    for<'m> AssetCommand: TryFrom<&'m T, Error = crate::domain::Violations>,
+{
+    let write = Write::begin(app, method, &request).await?;
+    let command = AssetCommand::try_from(request.get_ref())?;
+    run(write, command).await
+}
 
-    async fn view(&self, app: &App, tenant: &str, asset: Address) -> Result<proto::Asset, Refusal> {
-        let stored = app.store.asset(tenant, app.chain.chain_id(), asset).await?;
-        let (_, block) = app.chain.latest().await?;
-        let view = assets::view(&app.chain, asset, block).await?;
-        Ok(proto::Asset {
-            asset: asset.to_checksum(None),
-            name: view.name,
-            symbol: view.symbol,
-            decimals: view.decimals.into(),
-            asset_class: stored.as_ref().map(|stored| class_of(stored.class)).unwrap_or_default().into(),
-            isin: stored.and_then(|stored| stored.isin).unwrap_or_default(),
-            compliance: view.compliance.to_checksum(None),
-            total_supply: view.total_supply.to_string(),
-            paused: view.paused,
-            chain_id: app.chain.chain_id(),
-        })
-    }
+/// An asset at a block, with what was ordered of it.
+async fn view(
+    app: &App,
+    asset: Address,
+    stored: Option<&StoredAsset>,
+    block: BlockId,
+) -> Result<proto::Asset, Refusal> {
+    let view = assets::view(&app.chain, asset, block).await?;
+    Ok(proto::Asset {
+        asset: asset.to_checksum(None),
+        name: view.name,
+        symbol: view.symbol,
+        decimals: view.decimals.into(),
+        asset_class: stored.map(|stored| class_of(stored.class)).unwrap_or_default().into(),
+        isin: stored.and_then(|stored| stored.isin.clone()).unwrap_or_default(),
+        compliance: view.compliance.to_checksum(None),
+        total_supply: view.total_supply.to_string(),
+        paused: view.paused,
+        chain_id: app.chain.chain_id(),
+        identity: view.identity.to_checksum(None),
+    })
 }
 
 fn topics_of(command: &CreateAsset) -> Vec<&TopicName> {
     command.claim_topics.iter().chain(command.rules.iter().flat_map(|rule| rule.topics())).collect()
 }
 
-/// Checks the sender's rights and accepts an operation on an asset; rules come here too.
-pub(super) async fn run(write: Write<'_>, command: AssetCommand) -> Result<Admitted, Refusal> {
+async fn run(write: Write<'_>, command: AssetCommand) -> Result<Admitted, Refusal> {
     write.require_wallet(command.sender).await?;
-    let (app, tenant) = (write.app, write.tenant().to_owned());
+    let (app, tenant, principal) = (write.app, write.tenant().to_owned(), write.caller.principal.to_string());
     let order = async {
         app.require_asset(&tenant, command.asset).await?;
         assets::require_authority(&app.chain, command.asset, command.sender, command.action.authority()).await?;
         let rule_target = rule_target(app, &tenant, &command).await?;
-        Ok((AssetOrder { chain_id: app.chain.chain_id(), rule_target, command: command.clone() }, None))
+        let (owner, principal, said) = (tenant.clone(), principal.clone(), command.clone());
+        let hook: AcceptHook = Box::new(move |connection, id| {
+            Box::pin(async move { audit::intervention(connection, &owner, &principal, id.0, &said).await })
+        });
+        let order = AssetOrder { chain_id: app.chain.chain_id(), rule_target, command: command.clone() };
+        Ok((order, Some(hook)))
     };
     macro_rules! accept {
         ($flow:ty) => {
@@ -159,21 +181,17 @@ async fn rule_target(app: &App, tenant: &str, command: &AssetCommand) -> Result<
     Ok(Some(RuleTarget { compliance, module }))
 }
 
-/// Refuses a symbol in use; one whose order came to nothing is given back first. The constraint decides between two at once.
-async fn free_symbol(app: &App, tenant: &str, symbol: &str) -> Result<(), Refusal> {
-    let Some(holder) = app.store.asset_by_symbol(tenant, app.chain.chain_id(), symbol).await? else { return Ok(()) };
+/// Refuses a symbol in use; answers the order that holds it but came to nothing. The constraint decides between two at once.
+async fn free_symbol(app: &App, tenant: &str, symbol: &str) -> Result<Option<Uuid>, Refusal> {
+    let Some(holder) = app.store.asset_by_symbol(tenant, app.chain.chain_id(), symbol).await? else { return Ok(None) };
     let operation = app.operation(tenant, holder.operation_id).await?;
-    let failed = operation.is_some_and(|operation| {
+    let in_vain = operation.is_some_and(|operation| {
         // What was created stays created, also when a later step failed.
-        let created = operation
-            .transactions
-            .iter()
-            .any(|one| one.step == "create" && one.state == dalp_engine::TransactionState::Completed);
-        matches!(operation.state, OperationState::Failed | OperationState::Cancelled) && !created
+        let created = |one: &TransactionView| one.step == "create" && one.state == TransactionState::Completed;
+        came_to_nothing(&operation) && !operation.transactions.iter().any(created)
     });
-    if failed && holder.asset.is_none() {
-        app.store.release_symbol(tenant, holder.operation_id).await?;
-        return Ok(());
+    if in_vain && holder.asset.is_none() {
+        return Ok(Some(holder.operation_id));
     }
     let taken = Refusal::new(Reason::SymbolTaken, format!("another asset of the tenant has the symbol {symbol}"));
     Err(match holder.asset {
@@ -206,7 +224,7 @@ macro_rules! writes {
         impl AssetService for AssetEdge {
             $(
                 async fn $name(&self, request: Request<proto::$request>) -> Result<Response<proto::$response>, Status> {
-                    let admitted = self.command(concat!("dalp.asset.v1.AssetService/", $method), request).await?;
+                    let admitted = command(&self.app, concat!("dalp.asset.v1.AssetService/", $method), request).await?;
                     Ok(admitted.respond(|operation| proto::$response { operation }))
                 }
             )+
@@ -224,7 +242,8 @@ macro_rules! writes {
                 let asset = read_address("asset", &request.get_ref().asset)?;
                 let app = self.app.get()?;
                 app.require_asset(caller.tenant.as_str(), asset).await?;
-                let asset = self.view(app, caller.tenant.as_str(), asset).await?;
+                let stored = app.store.asset(caller.tenant.as_str(), app.chain.chain_id(), asset).await.map_err(Refusal::from)?;
+                let asset = view(app, asset, stored.as_ref(), app.chain.latest().await?.id()).await?;
                 Ok(Response::new(proto::GetAssetResponse { asset: Some(asset) }))
             }
 
@@ -240,8 +259,9 @@ macro_rules! writes {
                 let more = stored.len() > limit as usize;
                 stored.truncate(limit as usize);
                 let next_page_token = stored.last().filter(|_| more).map(|last| last.seq.to_string()).unwrap_or_default();
-                let views = stored.iter().filter_map(|stored| stored.asset).map(|asset| self.view(app, tenant, asset));
-                let assets = futures::future::try_join_all(views).await?;
+                let block = app.chain.latest().await?.id();
+                let created = stored.iter().filter_map(|stored| Some((stored.asset?, stored)));
+                let assets = bounded(created.map(|(asset, stored)| view(app, asset, Some(stored), block))).await?;
                 Ok(Response::new(proto::ListAssetsResponse { assets, next_page_token }))
             }
         }

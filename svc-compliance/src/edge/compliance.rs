@@ -1,11 +1,7 @@
 //! The compliance service.
 
-use super::{Admitted, Write, asset::run, compliance_messages::Movement, read_address};
-use crate::{
-    app::AppHandle,
-    domain::{asset::AssetCommand, compliance::Cure},
-    readers::rules,
-};
+use super::{asset::command, compliance_messages::Movement, read_address};
+use crate::{app::AppHandle, domain::compliance::Cure, readers::rules};
 use dalp_proto::compliance::{self as proto, compliance_service_server::ComplianceService};
 use dalp_service::{Caller, Refusal};
 use tonic::{Request, Response, Status};
@@ -19,15 +15,6 @@ impl ComplianceEdge {
     pub(super) fn new(app: AppHandle) -> Self {
         Self { app }
     }
-
-    async fn command<T: Send + Sync>(&self, method: &'static str, request: Request<T>) -> Result<Admitted, Refusal>
-    where
-        for<'m> AssetCommand: TryFrom<&'m T, Error = crate::domain::Violations>,
-    {
-        let write = Write::begin(&self.app, method, &request).await?;
-        let command = AssetCommand::try_from(request.get_ref())?;
-        run(write, command).await
-    }
 }
 
 #[tonic::async_trait]
@@ -36,7 +23,7 @@ impl ComplianceService for ComplianceEdge {
         &self,
         request: Request<proto::AddRuleRequest>,
     ) -> Result<Response<proto::AddRuleResponse>, Status> {
-        let admitted = self.command("dalp.compliance.v1.ComplianceService/AddRule", request).await?;
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/AddRule", request).await?;
         Ok(admitted.respond(|operation| proto::AddRuleResponse { operation }))
     }
 
@@ -44,7 +31,7 @@ impl ComplianceService for ComplianceEdge {
         &self,
         request: Request<proto::RemoveRuleRequest>,
     ) -> Result<Response<proto::RemoveRuleResponse>, Status> {
-        let admitted = self.command("dalp.compliance.v1.ComplianceService/RemoveRule", request).await?;
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/RemoveRule", request).await?;
         Ok(admitted.respond(|operation| proto::RemoveRuleResponse { operation }))
     }
 

@@ -61,8 +61,11 @@ impl HolderService for HolderEdge {
                 (block_of(app, block).await?, Some(after.parse::<Address>().map_err(|_| bad_page_token())?))
             }
         };
-        let mut found =
-            app.store.holders(app.chain.chain_id(), asset, block, after, limit + 1).await.map_err(Refusal::from)?;
+        let mut found = app
+            .store
+            .holders(caller.tenant.as_str(), app.chain.chain_id(), asset, block, after, limit + 1)
+            .await
+            .map_err(Refusal::from)?;
         let more = found.len() > limit as usize;
         found.truncate(limit as usize);
         let next_page_token =
@@ -81,7 +84,11 @@ impl HolderService for HolderEdge {
         let address = read_address("holder", &message.holder)?;
         app.require_asset(caller.tenant.as_str(), asset).await?;
         let block = block_of(app, message.block_number).await?;
-        let holding = app.store.holding(app.chain.chain_id(), asset, address, block).await.map_err(Refusal::from)?;
+        let holding = app
+            .store
+            .holding(caller.tenant.as_str(), app.chain.chain_id(), asset, address, block)
+            .await
+            .map_err(Refusal::from)?;
         Ok(Response::new(proto::GetBalanceResponse { holder: Some(holder(address, holding)), block_number: block }))
     }
 }

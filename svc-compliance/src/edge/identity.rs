@@ -2,19 +2,26 @@
 
 use super::{Admitted, Write, read_address};
 use crate::{
-    app::AppHandle,
-    domain::identity::{
-        AddTrustedIssuer, ChangeKey, IssueClaim, RegisterIdentity, RegisterTopic, RemoveTrustedIssuer, RevokeClaim,
+    app::{App, AppHandle},
+    domain::{
+        identity::{
+            AddTrustedIssuer, ChangeKey, IssueClaim, RegisterIdentity, RegisterTopic, RemoveTrustedIssuer, RevokeClaim,
+        },
+        system::SystemRole,
     },
     flows::{
         claims::{IssueClaimFlow, IssueClaimOrder, RevokeClaimFlow, RevokeClaimOrder},
         identities::{AddKeyFlow, ChangeKeyOrder, RegisterIdentityFlow, RegisterIdentityOrder, RemoveKeyFlow},
         trust::{AddTrustedIssuerFlow, RegisterTopicFlow, RegistryOrder, RemoveTrustedIssuerFlow},
     },
-    readers::identities::{self, claim_digest, identity_of, require_identity, require_topic},
+    readers::{
+        identities::{self, claim_digest, identity_of, require_identity, require_topic, topic_exists},
+        systems::require_role,
+    },
+    store::systems::{self, SystemAddresses},
 };
 use alloy::primitives::Address;
-use dalp_engine::Flow;
+use dalp_engine::{AcceptHook, Flow};
 use dalp_proto::identity::{self as proto, identity_service_server::IdentityService};
 use dalp_service::{Caller, Reason, Refusal};
 use tonic::{Request, Response, Status};
@@ -36,6 +43,7 @@ impl IdentityEdge {
         let (app, tenant) = (write.app, write.tenant().to_owned());
         let order = async {
             let system = app.system(&tenant).await?;
+            require_role(&app.chain, &system, command.sender, SystemRole::IdentityManager).await?;
             if let Some(identity) = identity_of(&app.chain, &system, command.wallet).await? {
                 return Err(Refusal::new(Reason::IdentityExists, "the wallet has an identity already")
                     .meta("identity", identity.to_checksum(None)));
@@ -62,7 +70,10 @@ impl IdentityEdge {
             let identity = require_identity(&app.chain, &system, command.wallet).await?;
             if !identities::manages(&app.chain, identity, command.sender).await? {
                 return Err(Refusal::new(Reason::RoleMissing, "the sender holds no management key of the identity")
-                    .meta("identity", identity.to_checksum(None)));
+                    .meta("role", "management_key")
+                    .meta("account", command.sender.to_checksum(None))
+                    .meta("identity", identity.to_checksum(None))
+                    .meta("granted_by", "IdentityService.AddKey, from a wallet with a management key"));
             }
             Ok((ChangeKeyOrder { chain_id: app.chain.chain_id(), identity, command: command.clone() }, None))
         };
@@ -119,15 +130,23 @@ impl IdentityEdge {
         let (app, tenant) = (write.app, write.tenant().to_owned());
         let order = async {
             let (system, chain_id) = (app.system(&tenant).await?, app.chain.chain_id());
-            // The name is kept for readers whatever becomes of the order: the chain says whether the topic exists.
-            app.store.put_topic(&tenant, chain_id, &command.name, &command.signature).await?;
+            require_role(&app.chain, &system, command.sender, SystemRole::ClaimPolicyManager).await?;
+            if topic_exists(&app.chain, &system, &command.name).await? {
+                return Err(Refusal::new(Reason::AlreadyExists, "the topic is registered already")
+                    .meta("topic", command.name.as_str()));
+            }
+            // The chain knows only the hash, so the name is kept for readers.
+            let (owner, name) = (tenant.clone(), command.name.clone());
+            let hook: AcceptHook = Box::new(move |connection, _| {
+                Box::pin(async move { systems::put_topic(connection, &owner, chain_id, &name).await })
+            });
             let order = RegistryOrder {
                 chain_id,
                 registry: system.topic_scheme_registry,
                 issuer_identity: Address::ZERO,
                 command: command.clone(),
             };
-            Ok((order, None))
+            Ok((order, Some(hook)))
         };
         write.accept::<RegisterTopicFlow, _>(&command, order).await
     }
@@ -142,14 +161,7 @@ impl IdentityEdge {
             for topic in &command.topics {
                 require_topic(&app.chain, &system, topic).await?;
             }
-            let issuer_identity = require_identity(&app.chain, &system, command.issuer).await?;
-            let order = RegistryOrder {
-                chain_id: app.chain.chain_id(),
-                registry: system.identity_registry,
-                issuer_identity,
-                command: command.clone(),
-            };
-            Ok((order, None))
+            Ok((registry_order(app, &system, command.sender, command.issuer, &command).await?, None))
         };
         write.accept::<AddTrustedIssuerFlow, _>(&command, order).await
     }
@@ -161,17 +173,28 @@ impl IdentityEdge {
         let (app, tenant) = (write.app, write.tenant().to_owned());
         let order = async {
             let system = app.system(&tenant).await?;
-            let issuer_identity = require_identity(&app.chain, &system, command.issuer).await?;
-            let order = RegistryOrder {
-                chain_id: app.chain.chain_id(),
-                registry: system.identity_registry,
-                issuer_identity,
-                command: command.clone(),
-            };
-            Ok((order, None))
+            Ok((registry_order(app, &system, command.sender, command.issuer, &command).await?, None))
         };
         write.accept::<RemoveTrustedIssuerFlow, _>(&command, order).await
     }
+}
+
+/// An order to the registry about an issuer, from a sender who may decide on trust.
+async fn registry_order<C: Clone>(
+    app: &App,
+    system: &SystemAddresses,
+    sender: Address,
+    issuer: Address,
+    command: &C,
+) -> Result<RegistryOrder<C>, Refusal> {
+    require_role(&app.chain, system, sender, SystemRole::ClaimPolicyManager).await?;
+    let issuer_identity = require_identity(&app.chain, system, issuer).await?;
+    Ok(RegistryOrder {
+        chain_id: app.chain.chain_id(),
+        registry: system.identity_registry,
+        issuer_identity,
+        command: command.clone(),
+    })
 }
 
 #[tonic::async_trait]
@@ -248,8 +271,7 @@ impl IdentityService for IdentityEdge {
         let (app, tenant) = (self.app.get()?, caller.tenant.as_str());
         let system = app.system(tenant).await?;
         let topics = app.store.topics(tenant, app.chain.chain_id()).await.map_err(Refusal::from)?;
-        let now_s = u64::try_from(time::OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
-        let view = identities::view(&app.chain, &system, wallet, &topics, now_s).await?;
+        let view = identities::view(&app.chain, &system, wallet, &topics).await?;
         let view = view.ok_or_else(|| {
             Refusal::new(Reason::IdentityNotFound, "the wallet has no identity in the tenant's registry")
         })?;

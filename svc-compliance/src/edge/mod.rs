@@ -14,7 +14,7 @@ mod system_messages;
 use crate::{
     app::{App, AppHandle, engine_store},
     domain::{ViolationKind, Violations},
-    store::assets::SYMBOL_CONSTRAINT,
+    store::Taken,
 };
 use alloy::primitives::Address;
 use dalp_engine::{AcceptHook, Admission, AdmitError, Flow, OperationView, TenantId};
@@ -65,10 +65,9 @@ impl<'a> Write<'a> {
             Some(key) => key,
             None => uuid::Uuid::new_v4().to_string(),
         };
-        let app = app.get()?;
-        let repeated =
-            app.store.repeated_order(caller.tenant.as_str(), caller.principal.as_str(), method, &key).await?;
-        Ok(Self { app, caller, key, method, repeated })
+        let mut write = Self { app: app.get()?, caller, key, method, repeated: None };
+        write.repeated = write.stored_order().await?;
+        Ok(write)
     }
 
     fn tenant(&self) -> &str {
@@ -92,23 +91,49 @@ impl<'a> Write<'a> {
         F::Order: DeserializeOwned,
         C: Serialize,
     {
-        let (order, hook) = match self.repeated {
-            Some(mut stored) => {
-                stored["command"] = serde_json::to_value(command).map_err(Refusal::internal)?;
-                // A key of another kind of operation has another shape of order: let the engine compare and refuse.
-                match serde_json::from_value(stored) {
-                    Ok(order) => (order, None),
-                    Err(_) => order.await?,
-                }
-            }
-            None => order.await?,
+        if let Some(stored) = self.repeated.clone() {
+            return self.repeat::<F, C>(command, stored).await;
+        }
+        let first = match order.await {
+            Ok((order, hook)) => self.admit::<F>(order, hook).await,
+            Err(refusal) => Err(refusal),
         };
-        let tenant = TenantId::new(self.caller.tenant.as_str());
-        let mut admission =
-            Admission::<F>::new(tenant, self.caller.principal.as_str(), self.method, self.key.clone(), order);
+        match first {
+            Ok(admitted) => Ok(admitted),
+            // Two requests with one key at once: the one that was slower repeats the other, and what refused it is the
+            // other's doing.
+            Err(refusal) => match self.stored_order().await? {
+                Some(stored) => self.repeat::<F, C>(command, stored).await,
+                None => Err(refusal),
+            },
+        }
+    }
+
+    /// The order that the key stands for already.
+    async fn stored_order(&self) -> Result<Option<serde_json::Value>, Refusal> {
+        let (tenant, principal) = (TenantId::new(self.tenant()), self.caller.principal.as_str());
+        self.app.engine.reader().order_of_key(&tenant, principal, self.method, &self.key).await.map_err(engine_store)
+    }
+
+    /// The engine compares what is asked for now with what was asked for then.
+    async fn repeat<F, C>(&self, command: &C, mut stored: serde_json::Value) -> Result<Admitted, Refusal>
+    where
+        F: Flow,
+        F::Order: DeserializeOwned,
+        C: Serialize,
+    {
+        if let Some(order) = stored.as_object_mut() {
+            order.insert("command".into(), serde_json::to_value(command).map_err(Refusal::internal)?);
+        }
+        self.admit::<F>(serde_json::from_value(stored).map_err(Refusal::internal)?, None).await
+    }
+
+    async fn admit<F: Flow>(&self, order: F::Order, hook: Option<AcceptHook>) -> Result<Admitted, Refusal> {
+        let (tenant, principal) = (TenantId::new(self.tenant()), self.caller.principal.as_str());
+        let mut admission = Admission::<F>::new(tenant, principal, self.method, self.key.clone(), order);
         admission.hook = hook;
         let accepted = self.app.engine.accept(admission).await.map_err(admit_refusal)?;
-        Ok(Admitted { operation: accepted.operation, key: self.key, replayed: accepted.replayed })
+        Ok(Admitted { operation: accepted.operation, key: self.key.clone(), replayed: accepted.replayed })
     }
 }
 
@@ -130,20 +155,15 @@ fn admit_refusal(error: AdmitError) -> Refusal {
         AdmitError::LaneOfOtherTenant(_) => {
             Refusal::new(Reason::WalletNotOwned, "the sender belongs to another tenant")
         }
-        AdmitError::Database(dalp_engine::StoreError::Database(sqlx_error))
-            if constraint_of(&sqlx_error) == Some(SYMBOL_CONSTRAINT) =>
-        {
-            Refusal::new(Reason::SymbolTaken, "another asset of the tenant has this symbol")
-        }
-        AdmitError::Database(error) => engine_store(error),
+        AdmitError::Database(error) => match Taken::of(&error) {
+            Some(Taken::Symbol) => Refusal::new(Reason::SymbolTaken, "another asset of the tenant has this symbol"),
+            Some(Taken::System) => Refusal::new(
+                Reason::Conflict,
+                "another bootstrap of the tenant was faster; repeat to get its operation",
+            ),
+            None => engine_store(error),
+        },
         error => Refusal::internal(error),
-    }
-}
-
-fn constraint_of(error: &sqlx::Error) -> Option<&str> {
-    match error {
-        sqlx::Error::Database(error) => error.constraint(),
-        _ => None,
     }
 }
 

@@ -1,16 +1,21 @@
 //! The system service.
 
-use super::{Admitted, Write};
+use super::{Admitted, Write, read_address, system_messages::role_of};
 use crate::{
-    app::AppHandle,
-    domain::system::Bootstrap,
-    flows::bootstrap::{BootstrapFlow, BootstrapOrder},
+    app::{App, AppHandle, came_to_nothing},
+    domain::system::{Bootstrap, ChangeSystemRole},
+    flows::{
+        bootstrap::{BootstrapFlow, BootstrapOrder},
+        system_roles::{GrantSystemRoleFlow, RevokeSystemRoleFlow, SystemRoleOrder},
+    },
+    readers::systems::{require_administration, standing},
     store::systems,
 };
-use dalp_engine::{AcceptHook, OperationState};
+use dalp_engine::{AcceptHook, Flow, OperationView};
 use dalp_proto::system::{self as proto, system_service_server::SystemService};
-use dalp_service::{Caller, Refusal};
+use dalp_service::{Caller, Reason, Refusal};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 /// Serves `dalp.system.v1.SystemService`.
 pub(super) struct SystemEdge {
@@ -26,17 +31,14 @@ impl SystemEdge {
         let write = Write::begin(&self.app, "dalp.system.v1.SystemService/Bootstrap", &request).await?;
         let command = Bootstrap::try_from(request.get_ref())?;
         write.require_wallet(command.admin).await?;
-        let (app, tenant, chain_id) = (write.app, write.tenant().to_owned(), write.app.chain.chain_id());
-        let stored = app.store.system(&tenant, chain_id).await?;
+        let (app, tenant, key, chain_id) =
+            (write.app, write.tenant().to_owned(), write.key.clone(), write.app.chain.chain_id());
         let mut replaces = None;
-        if let (None, Some(stored)) = (&write.repeated, stored) {
-            // One system per tenant and chain: whoever asks again gets the operation that deploys it, unless it came to nothing.
-            let operation = app.operation(&tenant, stored.operation_id).await?;
-            match operation {
-                Some(operation) if !matches!(operation.state, OperationState::Failed | OperationState::Cancelled) => {
-                    return Ok(Admitted { operation, key: write.key, replayed: true });
-                }
-                _ => replaces = Some(stored.operation_id),
+        if write.repeated.is_none() {
+            match ordered(app, &tenant, &command).await? {
+                Ordered::Stands(operation) => return Ok(Admitted { operation: *operation, key, replayed: true }),
+                Ordered::CameToNothing(operation_id) => replaces = Some(operation_id),
+                Ordered::Never => {}
             }
         }
         let order = BootstrapOrder {
@@ -45,10 +47,60 @@ impl SystemEdge {
             create2_deployer: app.create2_deployer,
             command: command.clone(),
         };
+        let (owner, admin) = (tenant.clone(), command.admin);
         let hook: AcceptHook = Box::new(move |connection, id| {
-            Box::pin(async move { systems::claim(connection, &tenant, chain_id, id.0, replaces).await })
+            Box::pin(async move { systems::claim(connection, &owner, chain_id, id.0, admin, replaces).await })
         });
-        write.accept::<BootstrapFlow, _>(&command, async { Ok((order, Some(hook))) }).await
+        match write.accept::<BootstrapFlow, _>(&command, async { Ok((order, Some(hook))) }).await {
+            // Another bootstrap of the tenant was faster; this one asks for the same.
+            Err(refusal) if refusal.reason() == Reason::Conflict => match ordered(app, &tenant, &command).await? {
+                Ordered::Stands(operation) => Ok(Admitted { operation: *operation, key, replayed: true }),
+                Ordered::CameToNothing(_) | Ordered::Never => Err(refusal),
+            },
+            other => other,
+        }
+    }
+
+    async fn change_role<F: Flow<Order = SystemRoleOrder>>(
+        &self,
+        write: Write<'_>,
+        command: ChangeSystemRole,
+    ) -> Result<Admitted, Refusal> {
+        write.require_wallet(command.sender).await?;
+        let (app, tenant) = (write.app, write.tenant().to_owned());
+        let order = async {
+            let system = app.system(&tenant).await?;
+            require_administration(&app.chain, &system, command.sender, command.role).await?;
+            let order =
+                SystemRoleOrder { chain_id: app.chain.chain_id(), system: system.system, command: command.clone() };
+            Ok((order, None))
+        };
+        write.accept::<F, _>(&command, order).await
+    }
+}
+
+/// Where the tenant's one system on the chain stands.
+enum Ordered {
+    Never,
+    CameToNothing(Uuid),
+    Stands(Box<OperationView>),
+}
+
+/// Refuses who asks for another administrator than the one it was ordered with: that is no repeat.
+async fn ordered(app: &App, tenant: &str, command: &Bootstrap) -> Result<Ordered, Refusal> {
+    let Some(stored) = app.store.system(tenant, app.chain.chain_id()).await? else { return Ok(Ordered::Never) };
+    let operation = app.operation(tenant, stored.operation_id).await?;
+    let Some(operation) = operation.filter(|operation| !came_to_nothing(operation)) else {
+        return Ok(Ordered::CameToNothing(stored.operation_id));
+    };
+    match stored.admin {
+        Some(admin) if admin != command.admin => {
+            let text = "the tenant's system on this chain was ordered with another administrator";
+            Err(Refusal::new(Reason::AlreadyExists, text)
+                .meta("admin", admin.to_checksum(None))
+                .meta("operation_id", stored.operation_id))
+        }
+        _ => Ok(Ordered::Stands(Box::new(operation))),
     }
 }
 
@@ -59,6 +111,39 @@ impl SystemService for SystemEdge {
         request: Request<proto::BootstrapRequest>,
     ) -> Result<Response<proto::BootstrapResponse>, Status> {
         Ok(self.start(request).await?.respond(|operation| proto::BootstrapResponse { operation }))
+    }
+
+    async fn grant_role(
+        &self,
+        request: Request<proto::GrantRoleRequest>,
+    ) -> Result<Response<proto::GrantRoleResponse>, Status> {
+        let write = Write::begin(&self.app, "dalp.system.v1.SystemService/GrantRole", &request).await?;
+        let command = ChangeSystemRole::try_from(request.get_ref()).map_err(Refusal::from)?;
+        let admitted = self.change_role::<GrantSystemRoleFlow>(write, command).await?;
+        Ok(admitted.respond(|operation| proto::GrantRoleResponse { operation }))
+    }
+
+    async fn revoke_role(
+        &self,
+        request: Request<proto::RevokeRoleRequest>,
+    ) -> Result<Response<proto::RevokeRoleResponse>, Status> {
+        let write = Write::begin(&self.app, "dalp.system.v1.SystemService/RevokeRole", &request).await?;
+        let command = ChangeSystemRole::try_from(request.get_ref()).map_err(Refusal::from)?;
+        let admitted = self.change_role::<RevokeSystemRoleFlow>(write, command).await?;
+        Ok(admitted.respond(|operation| proto::RevokeRoleResponse { operation }))
+    }
+
+    async fn get_roles(
+        &self,
+        request: Request<proto::GetRolesRequest>,
+    ) -> Result<Response<proto::GetRolesResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        let account = read_address("account", &request.get_ref().account)?;
+        let app = self.app.get()?;
+        let system = app.system(caller.tenant.as_str()).await?;
+        let standing = standing(&app.chain, &system, account).await?;
+        let roles = standing.roles.into_iter().map(|role| role_of(role).into()).collect();
+        Ok(Response::new(proto::GetRolesResponse { roles, administrator: standing.administrator }))
     }
 
     async fn get_system(

@@ -1,6 +1,6 @@
 //! Operations of one transaction on an asset. One kind each, one body for all.
 
-use super::{Sent, call};
+use super::{call, single_transaction};
 use crate::{
     decoder::PREVIEW,
     domain::{
@@ -16,7 +16,7 @@ use dalp_contracts::{
     bindings::{AssetToken, ClaimRule, TokenCompliance},
     encode::{Sides, claim_rule_params, country_rule_params},
 };
-use dalp_engine::{Call, Cx, Flow, Flows, PreCheck, Step};
+use dalp_engine::{Call, Flows, PreCheck};
 use serde::{Deserialize, Serialize};
 
 /// An operation on an asset.
@@ -41,22 +41,9 @@ pub struct RuleTarget {
 
 macro_rules! flows {
     ($($(#[$doc:meta])* $name:ident = $kind:literal;)+) => {
-        $(
-            $(#[$doc])*
-            pub struct $name;
-
-            impl Flow for $name {
-                const KIND: &'static str = $kind;
-                type Order = AssetOrder;
-                type Outcome = Sent;
-
-                fn run(cx: &mut Cx<'_, AssetOrder>) -> Step<Sent> {
-                    let order = cx.order();
-                    let mined = cx.transact("send", || transaction(order))?;
-                    cx.done(mined.into())
-                }
-            }
-        )+
+        single_transaction! {
+            $($(#[$doc])* $name = $kind, AssetOrder, "send", |order| transaction(order);)+
+        }
 
         /// Adds the flows of this module.
         #[must_use]

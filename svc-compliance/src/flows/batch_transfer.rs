@@ -53,7 +53,7 @@ impl Flow for BatchTransferFlow {
                 first_item: index * size,
                 items: items.len(),
                 tx_hash: outcome.as_ref().ok().map(|mined| mined.tx_hash),
-                refusal: outcome.err(),
+                refusal: outcome.err().map(|refusal| naming_the_item(refusal, index * size)),
             })
             .collect();
         // Nothing moved: the operation is refused. Some moved: it is done, and each refusal stands beside its items.
@@ -61,6 +61,14 @@ impl Flow for BatchTransferFlow {
             Some(refusal) if chunks.iter().all(|chunk| chunk.tx_hash.is_none()) => cx.fail(refusal),
             _ => cx.done(chunks),
         }
+    }
+}
+
+/// The checks of a transaction stand in the order of its items.
+fn naming_the_item(mut refusal: Failure, first_item: usize) -> Failure {
+    match refusal.metadata.remove("check").and_then(|check| check.parse::<usize>().ok()) {
+        Some(check) => refusal.with("item", first_item + check),
+        None => refusal,
     }
 }
 
@@ -88,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_split_and_each_part_reported() {
-        let refusal = Failure::new("COMPLIANCE_REFUSED", "no");
+        let refusal = Failure::new("COMPLIANCE_REFUSED", "no").with("check", 3);
         let played = play::<BatchTransferFlow>(&order(130), |name| {
             if name == "transfers[1]" { Err(refusal.clone()) } else { Ok(vec![]) }
         });
@@ -99,6 +107,7 @@ mod tests {
             chunks.iter().map(|chunk| (chunk.first_item, chunk.items, chunk.tx_hash.is_some())).collect::<Vec<_>>(),
             [(0, 64, true), (64, 64, false), (128, 2, true)]
         );
+        assert_eq!(chunks[1].refusal.as_ref().map(|refusal| refusal.metadata["item"].as_str()), Some("67"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Claims: signed by the issuer's claim key, then added to the subject's identity; revoked at the issuer by digest.
 
-use super::{Sent, call};
+use super::{Sent, call, single_transaction};
 use crate::domain::{
     claim::{SCHEME_ECDSA, with_expiry},
     identity::{IssueClaim, RevokeClaim},
@@ -12,8 +12,6 @@ use serde::{Deserialize, Serialize};
 
 /// `claim.issue`.
 pub struct IssueClaimFlow;
-/// `claim.revoke`.
-pub struct RevokeClaimFlow;
 
 /// A claim to sign and add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,18 +68,12 @@ impl Flow for IssueClaimFlow {
     }
 }
 
-impl Flow for RevokeClaimFlow {
-    const KIND: &'static str = "claim.revoke";
-    type Order = RevokeClaimOrder;
-    type Outcome = Sent;
-
-    fn run(cx: &mut Cx<'_, RevokeClaimOrder>) -> Step<Sent> {
-        let order = cx.order();
+single_transaction! {
+    /// `claim.revoke`.
+    RevokeClaimFlow = "claim.revoke", RevokeClaimOrder, "revoke", |order| {
         let revoke = Identity::revokeClaim_1Call { digest: order.digest };
-        let mined =
-            cx.transact("revoke", || call(order.chain_id, order.command.issuer, order.issuer_identity, &revoke))?;
-        cx.done(mined.into())
-    }
+        call(order.chain_id, order.command.issuer, order.issuer_identity, &revoke)
+    };
 }
 
 #[cfg(test)]

@@ -1,24 +1,16 @@
 //! Identities and their keys.
 
-use super::{Sent, call};
+use super::{call, single_transaction};
 use crate::domain::identity::{ChangeKey, RegisterIdentity};
 use alloy::primitives::{Address, B256, U256};
 use dalp_contracts::{
     bindings::{IdentityControl, IdentityFactory},
     encode::key_of,
 };
-use dalp_engine::{Cx, Flow, Step};
 use serde::{Deserialize, Serialize};
 
 /// ERC-734 key type of an ECDSA key.
 const KEY_TYPE_ECDSA: u64 = 1;
-
-/// `identity.register`.
-pub struct RegisterIdentityFlow;
-/// `identity.add_key`.
-pub struct AddKeyFlow;
-/// `identity.remove_key`.
-pub struct RemoveKeyFlow;
 
 /// An identity to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,53 +34,27 @@ pub struct ChangeKeyOrder {
     pub command: ChangeKey,
 }
 
-impl Flow for RegisterIdentityFlow {
-    const KIND: &'static str = "identity.register";
-    type Order = RegisterIdentityOrder;
-    type Outcome = Sent;
-
-    fn run(cx: &mut Cx<'_, RegisterIdentityOrder>) -> Step<Sent> {
-        let order = cx.order();
-        let command = &order.command;
-        let create = IdentityFactory::createAndRegisterCall {
-            wallet: command.wallet,
-            salt: B256::ZERO,
-            country: command.country,
-            claims: Vec::new(),
-        };
-        let mined =
-            cx.transact("register", || call(order.chain_id, command.sender, order.identity_factory, &create))?;
-        cx.done(mined.into())
-    }
+single_transaction! {
+    /// `identity.register`.
+    RegisterIdentityFlow = "identity.register", RegisterIdentityOrder, "register", |order| {
+        let RegisterIdentity { sender, wallet, country } = order.command;
+        let create =
+            IdentityFactory::createAndRegisterCall { wallet, salt: B256::ZERO, country, claims: Vec::new() };
+        call(order.chain_id, sender, order.identity_factory, &create)
+    };
+    /// `identity.add_key`.
+    AddKeyFlow = "identity.add_key", ChangeKeyOrder, "add_key", |order| {
+        let (key, purpose) = key_and_purpose(&order.command);
+        let add = IdentityControl::addKeyCall { key, purpose, keyType: U256::from(KEY_TYPE_ECDSA) };
+        call(order.chain_id, order.command.sender, order.identity, &add)
+    };
+    /// `identity.remove_key`.
+    RemoveKeyFlow = "identity.remove_key", ChangeKeyOrder, "remove_key", |order| {
+        let (key, purpose) = key_and_purpose(&order.command);
+        call(order.chain_id, order.command.sender, order.identity, &IdentityControl::removeKeyCall { key, purpose })
+    };
 }
 
-impl Flow for AddKeyFlow {
-    const KIND: &'static str = "identity.add_key";
-    type Order = ChangeKeyOrder;
-    type Outcome = Sent;
-
-    fn run(cx: &mut Cx<'_, ChangeKeyOrder>) -> Step<Sent> {
-        let ChangeKeyOrder { chain_id, identity, command } = cx.order();
-        let add = IdentityControl::addKeyCall {
-            key: key_of(command.key),
-            purpose: U256::from(command.purpose.number()),
-            keyType: U256::from(KEY_TYPE_ECDSA),
-        };
-        let mined = cx.transact("add_key", || call(*chain_id, command.sender, *identity, &add))?;
-        cx.done(mined.into())
-    }
-}
-
-impl Flow for RemoveKeyFlow {
-    const KIND: &'static str = "identity.remove_key";
-    type Order = ChangeKeyOrder;
-    type Outcome = Sent;
-
-    fn run(cx: &mut Cx<'_, ChangeKeyOrder>) -> Step<Sent> {
-        let ChangeKeyOrder { chain_id, identity, command } = cx.order();
-        let remove =
-            IdentityControl::removeKeyCall { key: key_of(command.key), purpose: U256::from(command.purpose.number()) };
-        let mined = cx.transact("remove_key", || call(*chain_id, command.sender, *identity, &remove))?;
-        cx.done(mined.into())
-    }
+fn key_and_purpose(command: &ChangeKey) -> (B256, U256) {
+    (key_of(command.key), U256::from(command.purpose.number()))
 }

@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod claims;
 pub mod create_asset;
 pub mod identities;
+pub mod system_roles;
 pub mod trust;
 
 use alloy::primitives::{Address, B256};
@@ -29,11 +30,34 @@ impl From<Mined> for Sent {
     }
 }
 
+/// Flows of one transaction, which end with its hash and block: name, kind, order, step, and the call that the order makes.
+macro_rules! single_transaction {
+    ($($(#[$doc:meta])* $name:ident = $kind:literal, $order:ty, $step:literal, |$given:ident| $call:expr;)+) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl dalp_engine::Flow for $name {
+            const KIND: &'static str = $kind;
+            type Order = $order;
+            type Outcome = $crate::flows::Sent;
+
+            fn run(cx: &mut dalp_engine::Cx<'_, $order>) -> dalp_engine::Step<$crate::flows::Sent> {
+                let $given = cx.order();
+                let mined = cx.transact($step, || $call)?;
+                cx.done(mined.into())
+            }
+        }
+    )+};
+}
+pub(crate) use single_transaction;
+
 /// Every flow of this service.
 #[must_use]
 pub fn all() -> Flows {
     let flows = Flows::new()
         .with::<bootstrap::BootstrapFlow>()
+        .with::<system_roles::GrantSystemRoleFlow>()
+        .with::<system_roles::RevokeSystemRoleFlow>()
         .with::<identities::RegisterIdentityFlow>()
         .with::<identities::AddKeyFlow>()
         .with::<identities::RemoveKeyFlow>()

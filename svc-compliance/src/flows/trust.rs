@@ -1,18 +1,10 @@
 //! Topics and trusted issuers.
 
-use super::{Sent, call};
+use super::{call, single_transaction};
 use crate::domain::identity::{AddTrustedIssuer, RegisterTopic, RemoveTrustedIssuer};
 use alloy::primitives::Address;
 use dalp_contracts::bindings::{RegistryAdministration, TopicSchemeRegistry};
-use dalp_engine::{Cx, Flow, Step};
 use serde::{Deserialize, Serialize};
-
-/// `topic.register`.
-pub struct RegisterTopicFlow;
-/// `issuer.add`.
-pub struct AddTrustedIssuerFlow;
-/// `issuer.remove`.
-pub struct RemoveTrustedIssuerFlow;
 
 /// A command to a registry of the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,45 +19,22 @@ pub struct RegistryOrder<C> {
     pub command: C,
 }
 
-impl Flow for RegisterTopicFlow {
-    const KIND: &'static str = "topic.register";
-    type Order = RegistryOrder<RegisterTopic>;
-    type Outcome = Sent;
-
-    fn run(cx: &mut Cx<'_, Self::Order>) -> Step<Sent> {
-        let RegistryOrder { chain_id, registry, command, .. } = cx.order();
-        let register = TopicSchemeRegistry::registerTopicSchemeCall {
-            name: command.name.as_str().to_owned(),
-            schema: command.signature.clone(),
-        };
-        let mined = cx.transact("register", || call(*chain_id, command.sender, *registry, &register))?;
-        cx.done(mined.into())
-    }
-}
-
-impl Flow for AddTrustedIssuerFlow {
-    const KIND: &'static str = "issuer.add";
-    type Order = RegistryOrder<AddTrustedIssuer>;
-    type Outcome = Sent;
-
-    fn run(cx: &mut Cx<'_, Self::Order>) -> Step<Sent> {
-        let RegistryOrder { chain_id, registry, issuer_identity, command } = cx.order();
-        let topics = command.topics.iter().map(|topic| topic.id()).collect();
-        let add = RegistryAdministration::addTrustedIssuerCall { issuer: *issuer_identity, topics };
-        let mined = cx.transact("add", || call(*chain_id, command.sender, *registry, &add))?;
-        cx.done(mined.into())
-    }
-}
-
-impl Flow for RemoveTrustedIssuerFlow {
-    const KIND: &'static str = "issuer.remove";
-    type Order = RegistryOrder<RemoveTrustedIssuer>;
-    type Outcome = Sent;
-
-    fn run(cx: &mut Cx<'_, Self::Order>) -> Step<Sent> {
-        let RegistryOrder { chain_id, registry, issuer_identity, command } = cx.order();
-        let remove = RegistryAdministration::removeTrustedIssuerCall { issuer: *issuer_identity };
-        let mined = cx.transact("remove", || call(*chain_id, command.sender, *registry, &remove))?;
-        cx.done(mined.into())
-    }
+single_transaction! {
+    /// `topic.register`.
+    RegisterTopicFlow = "topic.register", RegistryOrder<RegisterTopic>, "register", |order| {
+        let RegisterTopic { sender, name, signature } = &order.command;
+        let (name, schema) = (name.as_str().to_owned(), signature.clone());
+        call(order.chain_id, *sender, order.registry, &TopicSchemeRegistry::registerTopicSchemeCall { name, schema })
+    };
+    /// `issuer.add`.
+    AddTrustedIssuerFlow = "issuer.add", RegistryOrder<AddTrustedIssuer>, "add", |order| {
+        let topics = order.command.topics.iter().map(|topic| topic.id()).collect();
+        let add = RegistryAdministration::addTrustedIssuerCall { issuer: order.issuer_identity, topics };
+        call(order.chain_id, order.command.sender, order.registry, &add)
+    };
+    /// `issuer.remove`.
+    RemoveTrustedIssuerFlow = "issuer.remove", RegistryOrder<RemoveTrustedIssuer>, "remove", |order| {
+        let remove = RegistryAdministration::removeTrustedIssuerCall { issuer: order.issuer_identity };
+        call(order.chain_id, order.command.sender, order.registry, &remove)
+    };
 }

@@ -18,23 +18,29 @@ pub struct AssetView {
     pub decimals: u8,
     /// Compliance contract.
     pub compliance: Address,
+    /// Its own identity.
+    pub identity: Address,
     /// Base units.
     pub total_supply: U256,
     /// Whether transfers are stopped.
     pub paused: bool,
 }
 
+/// How a missing role on an asset is obtained; stands in the metadata of every refusal for one.
+pub const GRANTED_BY: &str = "AssetService.GrantRole, from the asset's admin";
+
 /// Reads an asset at a block.
 pub async fn view(chain: &ChainReader, asset: Address, block: BlockId) -> Result<AssetView, Refusal> {
-    let (name, symbol, decimals, compliance, total_supply, paused) = futures::try_join!(
+    let (name, symbol, decimals, compliance, identity, total_supply, paused) = futures::try_join!(
         chain.read_at(asset, AssetToken::nameCall {}, block),
         chain.read_at(asset, AssetToken::symbolCall {}, block),
         chain.read_at(asset, AssetToken::decimalsCall {}, block),
         chain.read_at(asset, AssetToken::complianceCall {}, block),
+        chain.read_at(asset, AssetToken::onchainIDCall {}, block),
         chain.read_at(asset, AssetToken::totalSupplyCall {}, block),
         chain.read_at(asset, AssetToken::pausedCall {}, block),
     )?;
-    Ok(AssetView { name, symbol, decimals, compliance, total_supply, paused })
+    Ok(AssetView { name, symbol, decimals, compliance, identity, total_supply, paused })
 }
 
 /// Refuses a sender without the right an action needs. When the chain cannot be read the action is accepted and waits: its
@@ -59,6 +65,7 @@ pub async fn require_authority(
         Ok(false) => {
             Err(Refusal::new(Reason::AssetRoleMissing, format!("the sender lacks the role {role} on the asset"))
                 .meta("role", role)
+                .meta("granted_by", GRANTED_BY)
                 .meta("sender", sender.to_checksum(None))
                 .meta("asset", asset.to_checksum(None)))
         }

@@ -1,12 +1,11 @@
 //! Identities and claims as the chain shows them.
 
-use super::{ChainReader, ReadError};
+use super::{ChainReader, Head, ReadError, bounded};
 use crate::{
     domain::claim::{TopicName, expiry_of},
     store::systems::SystemAddresses,
 };
 use alloy::primitives::{Address, B256, Bytes, U256};
-use dalp_chain::BlockId;
 use dalp_contracts::{
     bindings::{Identity, IdentityRegistry, RegistryAdministration, TopicSchemeRegistry},
     encode::{claim_id, key_of},
@@ -63,9 +62,14 @@ pub async fn require_identity(
     })
 }
 
+/// Whether the chain knows a topic.
+pub async fn topic_exists(chain: &ChainReader, system: &SystemAddresses, topic: &TopicName) -> Result<bool, ReadError> {
+    chain.read(system.topic_scheme_registry, TopicSchemeRegistry::existsCall { topic: topic.id() }).await
+}
+
 /// Refuses a topic that the chain does not know.
 pub async fn require_topic(chain: &ChainReader, system: &SystemAddresses, topic: &TopicName) -> Result<(), Refusal> {
-    if chain.read(system.topic_scheme_registry, TopicSchemeRegistry::existsCall { topic: topic.id() }).await? {
+    if topic_exists(chain, system, topic).await? {
         return Ok(());
     }
     Err(Refusal::new(Reason::TopicUnknown, format!("there is no claim topic {}; register it first", topic.as_str()))
@@ -100,21 +104,21 @@ pub async fn view(
     system: &SystemAddresses,
     wallet: Address,
     topics: &[TopicName],
-    now_s: u64,
 ) -> Result<Option<IdentityView>, Refusal> {
-    let (_, block) = chain.latest().await?;
+    let head = chain.latest().await?;
+    let block = head.id();
     let registration =
         chain.read_at(system.identity_registry, IdentityRegistry::registrationCall { wallet }, block).await?;
     if registration.identityAddress.is_zero() {
         return Ok(None);
     }
     let identity = registration.identityAddress;
-    let lists = futures::future::try_join_all(topics.iter().map(|topic| async move {
-        let ids = chain.read_at(identity, Identity::getClaimIdsByTopicCall { topic: topic.id() }, block).await?;
-        futures::future::try_join_all(ids.into_iter().map(|id| claim(chain, system, identity, id, block, now_s))).await
-    }))
-    .await?;
-    Ok(Some(IdentityView { identity, country: registration.country, claims: lists.into_iter().flatten().collect() }))
+    let ids = bounded(topics.iter().map(|topic| async move {
+        Ok(chain.read_at(identity, Identity::getClaimIdsByTopicCall { topic: topic.id() }, block).await?)
+    }));
+    let ids = ids.await?.concat();
+    let claims = bounded(ids.into_iter().map(|id| claim(chain, system, identity, id, head))).await?;
+    Ok(Some(IdentityView { identity, country: registration.country, claims }))
 }
 
 async fn claim(
@@ -122,9 +126,9 @@ async fn claim(
     system: &SystemAddresses,
     identity: Address,
     id: B256,
-    block: BlockId,
-    now_s: u64,
+    head: Head,
 ) -> Result<ClaimView, Refusal> {
+    let block = head.id();
     let claim = chain.read_at(identity, Identity::getClaimCall { claimId: id }, block).await?;
     let meta = chain.read_at(identity, Identity::claimMetaCall { claimId: id }, block).await?;
     let trusted =
@@ -144,6 +148,6 @@ async fn claim(
         },
     )?;
     let expires_at = expiry_of(&claim.data);
-    let live = trusted && known && live && (expires_at == 0 || now_s < expires_at);
+    let live = trusted && known && live && (expires_at == 0 || head.timestamp_s < expires_at);
     Ok(ClaimView { claim_id: id, topic: claim.topic, issuer: claim.issuer, data: claim.data, expires_at, live })
 }

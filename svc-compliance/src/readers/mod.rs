@@ -3,15 +3,42 @@
 pub mod assets;
 pub mod identities;
 pub mod rules;
+pub mod systems;
 
-use alloy::{primitives::Address, sol_types::SolCall};
+use alloy::{
+    primitives::{Address, B256},
+    sol_types::SolCall,
+};
 use dalp_chain::{BlockId, BlockNumberOrTag, CallError, TransactionRequest, Upstreams};
 use dalp_service::{Reason, Refusal};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 /// One chain, read through its pool of nodes.
 #[derive(Clone)]
 pub struct ChainReader {
     upstreams: Upstreams,
+}
+
+/// The block that an answer holds for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Height.
+    pub number: u64,
+    /// Block hash.
+    pub hash: B256,
+    /// Unix seconds.
+    pub timestamp_s: u64,
+}
+
+/// Reads of one answer under way at once.
+const READS_AT_ONCE: usize = 16;
+
+/// Waits for all answers, a few at a time: how many are asked for is the tenant's doing.
+pub fn bounded<T, F: Future<Output = Result<T, Refusal>>>(
+    asks: impl IntoIterator<Item = F>,
+) -> impl Future<Output = Result<Vec<T>, Refusal>> {
+    let asks: Vec<F> = asks.into_iter().collect();
+    stream::iter(asks).buffered(READS_AT_ONCE).try_collect()
 }
 
 /// Why a read gave no value.
@@ -26,6 +53,16 @@ pub enum ReadError {
     /// No node answered. Retryable.
     #[error("the chain cannot be read")]
     Chain(#[source] CallError),
+}
+
+// === impl Head ===
+
+impl Head {
+    /// To read at it.
+    #[must_use]
+    pub fn id(&self) -> BlockId {
+        BlockId::hash(self.hash)
+    }
 }
 
 // === impl ChainReader ===
@@ -66,9 +103,9 @@ impl ChainReader {
     }
 
     /// The latest block, so that several reads see one state.
-    pub async fn latest(&self) -> Result<(u64, BlockId), Refusal> {
+    pub async fn latest(&self) -> Result<Head, Refusal> {
         match self.upstreams.block(BlockNumberOrTag::Latest).await {
-            Ok(Some(header)) => Ok((header.number, BlockId::hash(header.hash))),
+            Ok(Some(header)) => Ok(Head { number: header.number, hash: header.hash, timestamp_s: header.timestamp_s }),
             Ok(None) => Err(Refusal::new(Reason::ChainUnavailable, "the chain has no block yet")),
             Err(error) => Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)),
         }

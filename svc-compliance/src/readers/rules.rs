@@ -32,7 +32,7 @@ pub struct VerdictView {
 
 /// The rules of an asset in the order they are asked.
 pub async fn list(chain: &ChainReader, asset: Address) -> Result<Vec<RuleView>, Refusal> {
-    let (_, block) = chain.latest().await?;
+    let block = chain.latest().await?.id();
     let compliance = chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
     let modules = chain.read_at(compliance, TokenCompliance::getModulesCall {}, block).await?;
     let rules = modules.into_iter().map(|module| async move {
@@ -50,7 +50,8 @@ pub async fn simulate(
     to: Option<Address>,
     amount: U256,
 ) -> Result<(Vec<VerdictView>, u64), Refusal> {
-    let (number, block) = chain.latest().await?;
+    let head = chain.latest().await?;
+    let block = head.id();
     let compliance = chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
     let asked = TokenCompliance::explainCall { from: from.unwrap_or_default(), to: to.unwrap_or_default(), amount };
     let verdicts = chain.read_at(compliance, asked, block).await?;
@@ -67,7 +68,7 @@ pub async fn simulate(
         });
         Ok::<_, Refusal>(VerdictView { check, module, veto })
     });
-    Ok((futures::future::try_join_all(named).await?, number))
+    Ok((futures::future::try_join_all(named).await?, head.number))
 }
 
 /// The name of a rule; every rule answers to it alike.

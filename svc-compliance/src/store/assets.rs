@@ -30,14 +30,21 @@ pub struct StoredAsset {
 /// The name of the constraint that keeps a symbol unique in a tenant.
 pub(crate) const SYMBOL_CONSTRAINT: &str = "assets_symbol";
 
-/// Inserts the order of an asset; runs in the commit that accepts the operation.
+/// Inserts the order of an asset; runs in the commit that accepts the operation. `replaces` is an order that held the symbol and
+/// came to nothing. When another order was faster the constraint refuses.
 pub(crate) async fn insert(
     connection: &mut sqlx::PgConnection,
     tenant: &str,
     chain_id: u64,
     operation_id: Uuid,
     command: &CreateAsset,
+    replaces: Option<Uuid>,
 ) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM compliance.assets WHERE tenant_id = $1 AND operation_id = $2 AND asset IS NULL")
+        .bind(tenant)
+        .bind(replaces)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(
         "INSERT INTO compliance.assets (tenant_id, chain_id, operation_id, symbol, name, decimals, asset_class, isin)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -85,17 +92,6 @@ impl Store {
             .map_err(during("read asset by symbol"))?
             .map(parse)
             .transpose()
-    }
-
-    /// Gives a symbol back whose order failed without creating the asset.
-    pub async fn release_symbol(&self, tenant: &str, operation_id: Uuid) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM compliance.assets WHERE tenant_id = $1 AND operation_id = $2 AND asset IS NULL")
-            .bind(tenant)
-            .bind(operation_id)
-            .execute(&self.pool)
-            .await
-            .map_err(during("release symbol"))?;
-        Ok(())
     }
 
     /// Created assets below a position, newest first.

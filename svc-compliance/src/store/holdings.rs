@@ -3,11 +3,12 @@
 use super::{Store, StoreError, address_of, during, hash_of, hex_of, signed, unsigned};
 use alloy::primitives::{Address, U256};
 use dalp_chain::BlockRef;
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
+use uuid::Uuid;
 
 /// Blocks kept to find the fork after a reorg.
 const KEPT_BLOCKS: i64 = 1024;
@@ -23,8 +24,26 @@ pub struct Holding {
     pub address_frozen: bool,
 }
 
-/// Key of a holding.
+/// Key of a holding: asset and holder.
 pub type HoldingKey = (Address, Address);
+
+/// Which tenant a contract belongs to, by its address.
+pub type Owners = BTreeMap<Address, String>;
+
+/// An asset seen at its creation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedAsset {
+    /// Owner of the factory.
+    pub tenant: String,
+    /// Token.
+    pub asset: Address,
+    /// What created it.
+    pub asset_factory: Address,
+    /// Block of its creation.
+    pub block: u64,
+    /// The operation, which is the salt of its address.
+    pub operation_id: Uuid,
+}
 
 /// Everything a batch of blocks changes.
 #[derive(Debug, Default)]
@@ -33,8 +52,10 @@ pub struct IndexBatch {
     pub rewind_to: Option<Option<u64>>,
     /// Applied blocks.
     pub blocks: Vec<BlockRef>,
-    /// Assets created: token, factory, block, operation that is the salt.
-    pub assets: Vec<(Address, Address, u64, uuid::Uuid)>,
+    /// Assets created.
+    pub assets: Vec<CreatedAsset>,
+    /// Owners of the assets of `holdings`.
+    pub owners: Owners,
     /// State after each block, by block, asset and holder.
     pub holdings: BTreeMap<(u64, Address, Address), Holding>,
 }
@@ -54,6 +75,17 @@ impl Store {
         .await
         .map_err(during("lease indexer"))?;
         Ok(taken.rows_affected() == 1)
+    }
+
+    /// Gives the lease back, so that another replica need not wait it out.
+    pub async fn release_indexer(&self, chain_id: u64, owner: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE compliance.indexer_leases SET until = '-infinity' WHERE chain_id = $1 AND owner = $2")
+            .bind(signed(chain_id))
+            .bind(owner)
+            .execute(&self.pool)
+            .await
+            .map_err(during("release indexer lease"))?;
+        Ok(())
     }
 
     /// Blocks applied so far, oldest first.
@@ -80,41 +112,52 @@ impl Store {
         Ok(head.map(unsigned))
     }
 
-    /// Asset factories of tenants, and tokens they have created.
-    pub async fn indexed_contracts(&self, chain_id: u64) -> Result<(BTreeSet<Address>, BTreeSet<Address>), StoreError> {
-        let factories = sqlx::query(
-            "SELECT asset_factory FROM compliance.systems WHERE chain_id = $1 AND asset_factory IS NOT NULL",
+    /// Which of the addresses are asset factories of tenants, and which are assets that those created.
+    pub async fn indexed_contracts(
+        &self,
+        chain_id: u64,
+        addresses: &BTreeSet<Address>,
+    ) -> Result<(Owners, Owners), StoreError> {
+        let rows = sqlx::query(
+            "SELECT tenant_id, asset_factory AS address, true AS factory FROM compliance.systems
+              WHERE chain_id = $1 AND asset_factory = ANY($2)
+             UNION ALL SELECT tenant_id, asset, false FROM compliance.indexed_assets WHERE chain_id = $1 AND asset = ANY($2)",
         )
         .bind(signed(chain_id))
+        .bind(addresses.iter().copied().map(hex_of).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await
-        .map_err(during("list factories"))?;
-        let assets = sqlx::query("SELECT asset FROM compliance.indexed_assets WHERE chain_id = $1")
-            .bind(signed(chain_id))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("list indexed assets"))?;
-        let addresses = |rows: Vec<sqlx::postgres::PgRow>| {
-            rows.into_iter().map(|row| address_of(row.get(0))).collect::<Result<BTreeSet<_>, _>>()
-        };
-        Ok((addresses(factories)?, addresses(assets)?))
+        .map_err(during("find indexed contracts"))?;
+        let (mut factories, mut assets) = (Owners::new(), Owners::new());
+        for row in rows {
+            let owners = if row.get("factory") { &mut factories } else { &mut assets };
+            owners.insert(address_of(row.get("address"))?, row.get("tenant_id"));
+        }
+        Ok((factories, assets))
     }
 
-    /// The newest state of holdings.
+    /// The newest state of holdings of assets with these owners.
     pub async fn newest_holdings(
         &self,
         chain_id: u64,
+        owners: &Owners,
         keys: &[HoldingKey],
     ) -> Result<HashMap<HoldingKey, Holding>, StoreError> {
-        let (assets, holders): (Vec<String>, Vec<String>) =
-            keys.iter().map(|(asset, holder)| (hex_of(*asset), hex_of(*holder))).unzip();
+        let (mut tenants, mut assets, mut holders) = (Vec::new(), Vec::new(), Vec::new());
+        for (asset, holder) in keys {
+            tenants.push(owner_of(owners, *asset)?);
+            assets.push(hex_of(*asset));
+            holders.push(hex_of(*holder));
+        }
         let rows = sqlx::query(
             "SELECT h.asset, h.holder, h.balance::text AS balance, h.frozen::text AS frozen, h.address_frozen
-             FROM unnest($2::text[], $3::text[]) AS k(asset, holder)
-             CROSS JOIN LATERAL (SELECT * FROM compliance.holdings WHERE chain_id = $1 AND asset = k.asset AND holder = k.holder
+             FROM unnest($2::text[], $3::text[], $4::text[]) AS k(tenant_id, asset, holder)
+             CROSS JOIN LATERAL (SELECT * FROM compliance.holdings
+                                 WHERE tenant_id = k.tenant_id AND chain_id = $1 AND asset = k.asset AND holder = k.holder
                                  ORDER BY block_number DESC LIMIT 1) h",
         )
         .bind(signed(chain_id))
+        .bind(tenants)
         .bind(assets)
         .bind(holders)
         .fetch_all(&self.pool)
@@ -141,93 +184,20 @@ impl Store {
             return Err(StoreError::LeaseLost(chain_id));
         }
         if let Some(to) = batch.rewind_to {
-            let above = to.map_or(-1, signed);
-            for statement in [
-                "DELETE FROM compliance.holdings WHERE chain_id = $1 AND block_number > $2",
-                "DELETE FROM compliance.indexed_blocks WHERE chain_id = $1 AND number > $2",
-                "DELETE FROM compliance.indexed_assets WHERE chain_id = $1 AND created_block > $2",
-                "UPDATE compliance.assets SET asset = NULL, created_block = NULL WHERE chain_id = $1 AND created_block > $2",
-            ] {
-                sqlx::query(statement)
-                    .bind(chain)
-                    .bind(above)
-                    .execute(&mut *commit)
-                    .await
-                    .map_err(during("retract blocks"))?;
-            }
+            retract(&mut commit, chain, to.map_or(-1, signed)).await?;
         }
-        for (asset, factory, block, operation_id) in &batch.assets {
-            sqlx::query("INSERT INTO compliance.indexed_assets (chain_id, asset, asset_factory, created_block) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
-                .bind(chain)
-                .bind(hex_of(*asset))
-                .bind(hex_of(*factory))
-                .bind(signed(*block))
-                .execute(&mut *commit)
-                .await
-                .map_err(during("index asset"))?;
-            sqlx::query(
-                "UPDATE compliance.assets a SET asset = $2, created_block = $3 FROM compliance.systems s
-                 WHERE a.chain_id = $1 AND a.operation_id = $4 AND s.tenant_id = a.tenant_id AND s.chain_id = a.chain_id AND s.asset_factory = $5",
-            )
-            .bind(chain)
-            .bind(hex_of(*asset))
-            .bind(signed(*block))
-            .bind(operation_id)
-            .bind(hex_of(*factory))
-            .execute(&mut *commit)
-            .await
-            .map_err(during("name asset"))?;
+        for created in &batch.assets {
+            name_asset(&mut commit, chain, created).await?;
         }
-        let (mut assets, mut holders, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut balances, mut frozen, mut address_frozen) = (Vec::new(), Vec::new(), Vec::new());
-        for ((block, asset, holder), holding) in &batch.holdings {
-            assets.push(hex_of(*asset));
-            holders.push(hex_of(*holder));
-            numbers.push(signed(*block));
-            balances.push(holding.balance.to_string());
-            frozen.push(holding.frozen.to_string());
-            address_frozen.push(holding.address_frozen);
-        }
-        sqlx::query(
-            "INSERT INTO compliance.holdings (chain_id, asset, holder, block_number, balance, frozen, address_frozen)
-             SELECT $1, asset, holder, block_number, balance::numeric, frozen::numeric, address_frozen
-             FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::boolean[])
-               AS h(asset, holder, block_number, balance, frozen, address_frozen)",
-        )
-        .bind(chain)
-        .bind(assets)
-        .bind(holders)
-        .bind(numbers)
-        .bind(balances)
-        .bind(frozen)
-        .bind(address_frozen)
-        .execute(&mut *commit)
-        .await
-        .map_err(during("index holdings"))?;
-        let (numbers, hashes): (Vec<i64>, Vec<String>) =
-            batch.blocks.iter().map(|block| (signed(block.number), format!("{:#x}", block.hash))).unzip();
-        sqlx::query("INSERT INTO compliance.indexed_blocks (chain_id, number, hash) SELECT $1, number, hash FROM unnest($2::bigint[], $3::text[]) AS b(number, hash)")
-            .bind(chain)
-            .bind(numbers)
-            .bind(hashes)
-            .execute(&mut *commit)
-            .await
-            .map_err(during("index blocks"))?;
-        sqlx::query(
-            "DELETE FROM compliance.indexed_blocks WHERE chain_id = $1
-             AND number < (SELECT max(number) FROM compliance.indexed_blocks WHERE chain_id = $1) - $2",
-        )
-        .bind(chain)
-        .bind(KEPT_BLOCKS)
-        .execute(&mut *commit)
-        .await
-        .map_err(during("trim blocks"))?;
+        put_holdings(&mut commit, chain, batch).await?;
+        put_blocks(&mut commit, chain, &batch.blocks).await?;
         commit.commit().await.map_err(during("commit index"))
     }
 
     /// Holders of an asset with something at a block, by address, behind one.
     pub async fn holders(
         &self,
+        tenant: &str,
         chain_id: u64,
         asset: Address,
         block: u64,
@@ -237,10 +207,11 @@ impl Store {
         let rows = sqlx::query(
             "SELECT holder, balance::text AS balance, frozen::text AS frozen, address_frozen FROM (
                SELECT DISTINCT ON (holder) holder, balance, frozen, address_frozen FROM compliance.holdings
-               WHERE chain_id = $1 AND asset = $2 AND block_number <= $3 AND holder > $4
+               WHERE tenant_id = $1 AND chain_id = $2 AND asset = $3 AND block_number <= $4 AND holder > $5
                ORDER BY holder, block_number DESC) newest
-             WHERE balance > 0 ORDER BY holder LIMIT $5",
+             WHERE balance > 0 ORDER BY holder LIMIT $6",
         )
+        .bind(tenant)
         .bind(signed(chain_id))
         .bind(hex_of(asset))
         .bind(signed(block))
@@ -255,6 +226,7 @@ impl Store {
     /// One holding at a block.
     pub async fn holding(
         &self,
+        tenant: &str,
         chain_id: u64,
         asset: Address,
         holder: Address,
@@ -262,8 +234,10 @@ impl Store {
     ) -> Result<Holding, StoreError> {
         let row = sqlx::query(
             "SELECT balance::text AS balance, frozen::text AS frozen, address_frozen FROM compliance.holdings
-             WHERE chain_id = $1 AND asset = $2 AND holder = $3 AND block_number <= $4 ORDER BY block_number DESC LIMIT 1",
+             WHERE tenant_id = $1 AND chain_id = $2 AND asset = $3 AND holder = $4 AND block_number <= $5
+             ORDER BY block_number DESC LIMIT 1",
         )
+        .bind(tenant)
         .bind(signed(chain_id))
         .bind(hex_of(asset))
         .bind(hex_of(holder))
@@ -273,6 +247,113 @@ impl Store {
         .map_err(during("read holding"))?;
         row.map_or_else(|| Ok(Holding::default()), |row| holding(&row))
     }
+}
+
+/// Takes back what stands in blocks above one.
+async fn retract(commit: &mut PgConnection, chain: i64, above: i64) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM compliance.holdings WHERE chain_id = $1 AND block_number > $2",
+        "DELETE FROM compliance.indexed_blocks WHERE chain_id = $1 AND number > $2",
+        "DELETE FROM compliance.indexed_assets WHERE chain_id = $1 AND created_block > $2",
+        "UPDATE compliance.assets SET asset = NULL, created_block = NULL WHERE chain_id = $1 AND created_block > $2",
+    ] {
+        sqlx::query(statement).bind(chain).bind(above).execute(&mut *commit).await.map_err(during("retract blocks"))?;
+    }
+    Ok(())
+}
+
+/// Follows an asset from its creation on, and gives the order that created it its address.
+async fn name_asset(commit: &mut PgConnection, chain: i64, created: &CreatedAsset) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO compliance.indexed_assets (tenant_id, chain_id, asset, asset_factory, created_block)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    )
+    .bind(&created.tenant)
+    .bind(chain)
+    .bind(hex_of(created.asset))
+    .bind(hex_of(created.asset_factory))
+    .bind(signed(created.block))
+    .execute(&mut *commit)
+    .await
+    .map_err(during("index asset"))?;
+    sqlx::query(
+        "UPDATE compliance.assets SET asset = $4, created_block = $5
+         WHERE tenant_id = $1 AND chain_id = $2 AND operation_id = $3",
+    )
+    .bind(&created.tenant)
+    .bind(chain)
+    .bind(created.operation_id)
+    .bind(hex_of(created.asset))
+    .bind(signed(created.block))
+    .execute(commit)
+    .await
+    .map_err(during("name asset"))?;
+    Ok(())
+}
+
+async fn put_holdings(commit: &mut PgConnection, chain: i64, batch: &IndexBatch) -> Result<(), StoreError> {
+    if batch.holdings.is_empty() {
+        return Ok(());
+    }
+    let (mut tenants, mut assets, mut holders, mut numbers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut balances, mut frozen, mut address_frozen) = (Vec::new(), Vec::new(), Vec::new());
+    for ((block, asset, holder), holding) in &batch.holdings {
+        tenants.push(owner_of(&batch.owners, *asset)?);
+        assets.push(hex_of(*asset));
+        holders.push(hex_of(*holder));
+        numbers.push(signed(*block));
+        balances.push(holding.balance.to_string());
+        frozen.push(holding.frozen.to_string());
+        address_frozen.push(holding.address_frozen);
+    }
+    sqlx::query(
+        "INSERT INTO compliance.holdings (tenant_id, chain_id, asset, holder, block_number, balance, frozen, address_frozen)
+         SELECT tenant_id, $1, asset, holder, block_number, balance::numeric, frozen::numeric, address_frozen
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::boolean[])
+           AS h(tenant_id, asset, holder, block_number, balance, frozen, address_frozen)",
+    )
+    .bind(chain)
+    .bind(tenants)
+    .bind(assets)
+    .bind(holders)
+    .bind(numbers)
+    .bind(balances)
+    .bind(frozen)
+    .bind(address_frozen)
+    .execute(commit)
+    .await
+    .map_err(during("index holdings"))?;
+    Ok(())
+}
+
+/// Moves the cursor and forgets blocks that no reorg reaches.
+async fn put_blocks(commit: &mut PgConnection, chain: i64, blocks: &[BlockRef]) -> Result<(), StoreError> {
+    let (numbers, hashes): (Vec<i64>, Vec<String>) =
+        blocks.iter().map(|block| (signed(block.number), format!("{:#x}", block.hash))).unzip();
+    sqlx::query("INSERT INTO compliance.indexed_blocks (chain_id, number, hash) SELECT $1, number, hash FROM unnest($2::bigint[], $3::text[]) AS b(number, hash)")
+        .bind(chain)
+        .bind(numbers)
+        .bind(hashes)
+        .execute(&mut *commit)
+        .await
+        .map_err(during("index blocks"))?;
+    sqlx::query(
+        "DELETE FROM compliance.indexed_blocks WHERE chain_id = $1
+         AND number < (SELECT max(number) FROM compliance.indexed_blocks WHERE chain_id = $1) - $2",
+    )
+    .bind(chain)
+    .bind(KEPT_BLOCKS)
+    .execute(commit)
+    .await
+    .map_err(during("trim blocks"))?;
+    Ok(())
+}
+
+fn owner_of(owners: &Owners, asset: Address) -> Result<String, StoreError> {
+    owners
+        .get(&asset)
+        .cloned()
+        .ok_or_else(|| StoreError::Malformed { what: "asset without an owner", value: hex_of(asset) })
 }
 
 fn holding(row: &sqlx::postgres::PgRow) -> Result<Holding, StoreError> {

@@ -1,6 +1,7 @@
 //! What this service keeps in PostgreSQL, in a schema of its own. No sqlx type passes beyond this module.
 
 pub mod assets;
+pub mod audit;
 pub mod holdings;
 pub mod systems;
 
@@ -31,7 +32,7 @@ pub enum StoreError {
         action: &'static str,
         /// Why it failed.
         #[source]
-        source: sqlx::Error,
+        source: dalp_engine::StoreError,
     },
     /// The embedded migrations could not be applied.
     #[error("the schema {SCHEMA} could not be brought up to date")]
@@ -52,6 +53,30 @@ pub enum StoreError {
     LeaseLost(u64),
 }
 
+/// What a refused commit ran into: another one took it first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The symbol of an asset.
+    Symbol,
+    /// The tenant's place for a system on the chain.
+    System,
+}
+
+// === impl Taken ===
+
+impl Taken {
+    /// Which of our constraints refused a commit of the engine; `None` when it failed for another reason.
+    #[must_use]
+    pub fn of(error: &dalp_engine::StoreError) -> Option<Self> {
+        let dalp_engine::StoreError::Database(sqlx::Error::Database(error)) = error else { return None };
+        match error.constraint() {
+            Some(assets::SYMBOL_CONSTRAINT) => Some(Self::Symbol),
+            Some(systems::SYSTEM_CONSTRAINT) => Some(Self::System),
+            _ => None,
+        }
+    }
+}
+
 // === impl Store ===
 
 impl Store {
@@ -67,35 +92,16 @@ impl Store {
 
     /// Creates the schema if it is missing and applies the embedded migrations.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let failed = |source| StoreError::Database { action: "create schema", source };
-        sqlx::query("CREATE SCHEMA IF NOT EXISTS compliance").execute(&self.pool).await.map_err(failed)?;
+        sqlx::query("CREATE SCHEMA IF NOT EXISTS compliance")
+            .execute(&self.pool)
+            .await
+            .map_err(during("create schema"))?;
         sqlx::migrate!("./migrations").run(&self.pool).await.map_err(StoreError::Migrate)
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.pool).await.map(drop).map_err(during("ping"))
-    }
-
-    /// The order of the operation that an idempotency key already stands for: a repeat takes its resolved parts from there.
-    pub async fn repeated_order(
-        &self,
-        tenant: &str,
-        principal: &str,
-        method: &str,
-        key: &str,
-    ) -> Result<Option<serde_json::Value>, StoreError> {
-        sqlx::query_scalar(
-            "SELECT o.order_json FROM engine.idempotency i JOIN engine.operations o ON o.tenant = i.tenant AND o.operation_id = i.operation_id
-             WHERE i.tenant = $1 AND i.principal = $2 AND i.method = $3 AND i.key = $4",
-        )
-        .bind(tenant)
-        .bind(principal)
-        .bind(method)
-        .bind(key)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(during("look for a repeat"))
     }
 
     /// The pool, for the engine, which keeps its own schema in the same database.
@@ -110,7 +116,7 @@ impl Store {
 }
 
 fn during(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
-    move |source| StoreError::Database { action, source }
+    move |source| StoreError::Database { action, source: source.into() }
 }
 
 /// Addresses are stored in lower case: one form only, so that equality and order in SQL are those of the bytes.

@@ -1,6 +1,6 @@
 //! Systems of tenants and the names of their topics.
 
-use super::{Store, StoreError, during, hex_of, signed};
+use super::{Store, StoreError, address_of, during, hex_of, signed};
 use crate::domain::claim::TopicName;
 use alloy::primitives::Address;
 use serde::{Deserialize, Serialize};
@@ -35,36 +35,60 @@ pub struct StoredSystem {
     pub addresses: Option<SystemAddresses>,
     /// The operation that deploys it.
     pub operation_id: Uuid,
+    /// Who deploys it; unknown of old rows.
+    pub admin: Option<Address>,
 }
 
+/// The name of the constraint that keeps a tenant to one system per chain.
+pub(crate) const SYSTEM_CONSTRAINT: &str = "systems_pkey";
+
 /// Takes the tenant's place on the chain; runs in the commit that accepts the deployment. `replaces` is an order that came to
-/// nothing. When another order was faster, nothing is written and the commit fails with `RowNotFound`.
+/// nothing. When another order was faster the constraint refuses.
 pub(crate) async fn claim(
     connection: &mut sqlx::PgConnection,
     tenant: &str,
     chain_id: u64,
     operation_id: Uuid,
+    admin: Address,
     replaces: Option<Uuid>,
 ) -> Result<(), sqlx::Error> {
-    let written = sqlx::query(
-        "INSERT INTO compliance.systems (tenant_id, chain_id, operation_id) VALUES ($1, $2, $3)
-         ON CONFLICT (tenant_id, chain_id) DO UPDATE SET operation_id = excluded.operation_id, addresses = NULL, asset_factory = NULL
-         WHERE compliance.systems.operation_id = $4",
-    )
-    .bind(tenant)
-    .bind(signed(chain_id))
-    .bind(operation_id)
-    .bind(replaces)
-    .execute(connection)
-    .await?;
-    if written.rows_affected() == 0 { Err(sqlx::Error::RowNotFound) } else { Ok(()) }
+    sqlx::query("DELETE FROM compliance.systems WHERE tenant_id = $1 AND chain_id = $2 AND operation_id = $3")
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .bind(replaces)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("INSERT INTO compliance.systems (tenant_id, chain_id, operation_id, admin) VALUES ($1, $2, $3, $4)")
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .bind(operation_id)
+        .bind(hex_of(admin))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Remembers the name of a topic; runs in the commit that accepts its registration.
+pub(crate) async fn put_topic(
+    connection: &mut sqlx::PgConnection,
+    tenant: &str,
+    chain_id: u64,
+    name: &TopicName,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO compliance.topics (tenant_id, chain_id, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .bind(name.as_str())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 impl Store {
     /// The tenant's system on a chain, deployed or ordered.
     pub async fn system(&self, tenant: &str, chain_id: u64) -> Result<Option<StoredSystem>, StoreError> {
         let row = sqlx::query(
-            "SELECT operation_id, addresses FROM compliance.systems WHERE tenant_id = $1 AND chain_id = $2",
+            "SELECT operation_id, addresses, admin FROM compliance.systems WHERE tenant_id = $1 AND chain_id = $2",
         )
         .bind(tenant)
         .bind(signed(chain_id))
@@ -77,7 +101,12 @@ impl Store {
             serde_json::from_value(value.clone())
                 .map_err(|_| StoreError::Malformed { what: "system", value: value.to_string() })
         };
-        Ok(Some(StoredSystem { addresses: addresses.map(parse).transpose()?, operation_id: row.get("operation_id") }))
+        let admin: Option<String> = row.get("admin");
+        Ok(Some(StoredSystem {
+            addresses: addresses.map(parse).transpose()?,
+            operation_id: row.get("operation_id"),
+            admin: admin.map(address_of).transpose()?,
+        }))
     }
 
     /// Remembers where the system stands; from here on the indexer follows its asset factory.
@@ -101,25 +130,6 @@ impl Store {
         .execute(&self.pool)
         .await
         .map_err(during("write system"))?;
-        Ok(())
-    }
-
-    /// Remembers the name of a topic.
-    pub async fn put_topic(
-        &self,
-        tenant: &str,
-        chain_id: u64,
-        name: &TopicName,
-        signature: &str,
-    ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO compliance.topics (tenant_id, chain_id, name, signature) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
-            .bind(tenant)
-            .bind(signed(chain_id))
-            .bind(name.as_str())
-            .bind(signature)
-            .execute(&self.pool)
-            .await
-            .map_err(during("write topic"))?;
         Ok(())
     }
 

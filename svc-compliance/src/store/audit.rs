@@ -1,0 +1,42 @@
+//! What the audit says beside the acceptance of an operation.
+
+use crate::domain::asset::{AssetAction, AssetCommand};
+use serde_json::json;
+use uuid::Uuid;
+
+/// Writes why an operator intervened in somebody's holding, for actions that need a reason; runs in the commit that accepts the
+/// operation, so that there is no intervention without its reason.
+pub(crate) async fn intervention(
+    connection: &mut sqlx::PgConnection,
+    tenant: &str,
+    principal: &str,
+    operation_id: Uuid,
+    command: &AssetCommand,
+) -> Result<(), sqlx::Error> {
+    let text = |address: &alloy::primitives::Address| address.to_checksum(None);
+    let (mut body, reason) = match &command.action {
+        AssetAction::ForcedTransfer { from, to, amount, reason } => {
+            (json!({"from": text(from), "to": text(to), "amount": amount.to_string()}), reason)
+        }
+        AssetAction::SetAddressFrozen { holder, frozen, reason } => {
+            (json!({"holder": text(holder), "frozen": frozen}), reason)
+        }
+        AssetAction::FreezePartial { holder, amount, reason }
+        | AssetAction::UnfreezePartial { holder, amount, reason } => {
+            (json!({"holder": text(holder), "amount": amount.to_string()}), reason)
+        }
+        AssetAction::Mint { .. }
+        | AssetAction::Burn { .. }
+        | AssetAction::Transfer { .. }
+        | AssetAction::Pause
+        | AssetAction::Unpause
+        | AssetAction::GrantRole { .. }
+        | AssetAction::RevokeRole { .. }
+        | AssetAction::AddRule { .. }
+        | AssetAction::RemoveRule { .. } => return Ok(()),
+    };
+    body["reason"] = json!(reason);
+    body["sender"] = json!(text(&command.sender));
+    body["operation_id"] = json!(operation_id);
+    dalp_engine::audit_leaf(connection, tenant, command.action.kind(), principal, &text(&command.asset), body).await
+}

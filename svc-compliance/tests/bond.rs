@@ -15,13 +15,8 @@ use dalp_proto::{
     system::{self, system_service_client::SystemServiceClient},
 };
 use dalp_service::Refusal;
-use std::time::Duration;
-use support::Stack;
+use support::{Stack, eventually, text};
 use svc_compliance::readers::ChainReader;
-
-fn text(address: Address) -> String {
-    address.to_checksum(None)
-}
 
 fn refused_by(view: &OperationView) -> (String, String) {
     let error = view.error.as_ref().unwrap_or_else(|| panic!("not refused: {view:#?}"));
@@ -242,13 +237,12 @@ async fn a_bond_is_issued_and_moves_only_as_its_rules_allow() {
 
     // --- the list equals the chain, and an earlier block is answered too
     let last = frozen.transactions[0].block_number.unwrap();
-    let listed = loop {
+    let listed = eventually("the freeze is indexed", async || {
         let request = holder::ListHoldersRequest { asset: text(token), ..Default::default() };
-        match holders.list_holders(stack.request("r", request)).await {
-            Ok(answer) if answer.get_ref().block_number >= last => break answer.into_inner(),
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    };
+        let answer = stack.holders().list_holders(stack.request("r", request)).await.ok()?.into_inner();
+        (answer.block_number >= last).then_some(answer)
+    })
+    .await;
     let chain = ChainReader::new(stack.upstreams.clone());
     assert_eq!(listed.holders.len(), 2);
     for one in &listed.holders {

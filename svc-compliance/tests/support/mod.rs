@@ -1,4 +1,5 @@
 //! A whole svc-compliance in one process: real chain, real database, real engine; keys in memory, behind the engine's trait.
+#![allow(dead_code)] // each test file uses a part
 
 use alloy::{
     consensus::{SignableTransaction as _, TxEip1559, TxEnvelope, TxLegacy},
@@ -13,10 +14,20 @@ use dalp_engine::{
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
     testing::TestPostgres,
 };
-use dalp_proto::operation::Operation;
-use dalp_service::{Caller, PeerIdentity, Reason, Refusal, stop::Stop};
+use dalp_proto::{
+    asset::{AssetClass, AssetRole, CreateAssetRequest, RoleGrant, asset_service_client::AssetServiceClient},
+    compliance::compliance_service_client::ComplianceServiceClient,
+    holder::holder_service_client::HolderServiceClient,
+    identity::{
+        AddTrustedIssuerRequest, IssueClaimRequest, RegisterIdentityRequest, RegisterTopicRequest,
+        identity_service_client::IdentityServiceClient,
+    },
+    operation::Operation,
+    system::{BootstrapRequest, system_service_client::SystemServiceClient},
+};
+use dalp_service::{Caller, PeerIdentity, Reason, Refusal, errors::RefusalDetails, stop::Stop};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -28,10 +39,13 @@ use svc_compliance::{
     rights::{ANY_WALLET, KeyRecord, Keys, Rights},
     store::Store,
 };
-use tonic::{Request, body::Body};
+use tokio::task::JoinHandle;
+use tonic::{Request, Status, body::Body};
 use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 pub const TENANT: &str = "acme";
+/// A second tenant of the same service.
+pub const RIVAL: &str = "rival";
 pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, std::convert::Infallible>;
 
 #[derive(Clone, Default)]
@@ -45,21 +59,28 @@ pub struct Stack {
     _postgres: TestPostgres,
     pub upstreams: Upstreams,
     pub engine: Engine,
+    pub store: Store,
     pub transport: Transport,
+    /// Keys of [`TENANT`].
     pub wallets: Vec<Address>,
+    /// The key of [`RIVAL`].
+    pub rival: Address,
     pub signer: MemorySigner,
+    /// The indexer of this replica, under the name `test`.
+    pub indexer: JoinHandle<()>,
     stop: Stop,
 }
 
-struct MemoryKeys(Vec<Address>);
+/// Wallets of tenants, all owned by `treasurer`.
+struct MemoryKeys(HashMap<Address, &'static str>);
 
 #[async_trait::async_trait]
 impl Keys for MemoryKeys {
     async fn key(&self, tenant: &str, address: Address) -> Result<KeyRecord, Refusal> {
-        if tenant == TENANT && self.0.contains(&address) {
-            return Ok(KeyRecord { owner: "treasurer".into(), disabled: false });
+        match self.0.get(&address) {
+            Some(owner) if *owner == tenant => Ok(KeyRecord { owner: "treasurer".into(), disabled: false }),
+            _ => Err(Refusal::new(Reason::KeyNotFound, "there is no such key")),
         }
-        Err(Refusal::new(Reason::KeyNotFound, "there is no such key"))
     }
 }
 
@@ -137,13 +158,18 @@ impl Signer for MemorySigner {
 }
 
 impl Stack {
+    /// A chain that mines every transaction at once.
     pub async fn start(wallets: usize) -> Self {
-        let anvil = Anvil::start(["--block-time", "1"]);
+        Self::start_on(Anvil::start([""; 0]), wallets).await
+    }
+
+    pub async fn start_on(anvil: Anvil, wallets: usize) -> Self {
         let postgres = TestPostgres::start();
         let keys: Vec<PrivateKeySigner> =
-            (1..=wallets).map(|n| PrivateKeySigner::from_bytes(&B256::with_last_byte(n as u8)).unwrap()).collect();
-        let wallets: Vec<Address> = keys.iter().map(PrivateKeySigner::address).collect();
+            (1..=wallets + 1).map(|n| PrivateKeySigner::from_bytes(&B256::with_last_byte(n as u8)).unwrap()).collect();
+        let mut wallets: Vec<Address> = keys.iter().map(PrivateKeySigner::address).collect();
         let signer = MemorySigner { keys: Arc::new(wallets.iter().copied().zip(keys).collect()), ..Default::default() };
+        let rival = *wallets.last().unwrap();
         let upstreams = Upstreams::connect(anvil.config()).await.unwrap();
         for wallet in &wallets {
             let params = serde_json::json!([wallet, U256::from(10_u64.pow(18)) * U256::from(100)]);
@@ -163,11 +189,13 @@ impl Stack {
         )
         .await
         .unwrap();
+        wallets.pop();
         let app = AppHandle::default();
-        let rights = Rights::new(Box::new(MemoryKeys(wallets.clone())));
+        let tenants = wallets.iter().map(|wallet| (*wallet, TENANT)).chain([(rival, RIVAL)]).collect();
+        let rights = Rights::new(Box::new(MemoryKeys(tenants)));
         app.set(App::new(engine.clone(), store.clone(), ChainReader::new(upstreams.clone()), rights, None, 10_000_000));
         let stop = Stop::new();
-        tokio::spawn(indexer::run(store, upstreams.clone(), 0, "test".into(), stop.clone()));
+        let indexer = tokio::spawn(indexer::run(store.clone(), upstreams.clone(), 0, "test".into(), stop.clone()));
         let routes = svc_compliance::routes(&app).prepare();
         let transport = tower::service_fn(move |mut request: http::Request<Body>| {
             let gateway = PeerIdentity::trusted("spiffe://dalp.test/svc-gateway".parse().unwrap());
@@ -175,15 +203,31 @@ impl Stack {
             routes.clone().oneshot(request)
         });
         let transport = BoxCloneSyncService::new(transport);
-        Self { _anvil: anvil, _postgres: postgres, upstreams, engine, transport, wallets, signer, stop }
+        Self {
+            _anvil: anvil,
+            _postgres: postgres,
+            upstreams,
+            engine,
+            store,
+            transport,
+            wallets,
+            rival,
+            signer,
+            indexer,
+            stop,
+        }
     }
 
-    /// A request of a principal that may use every wallet, under a key.
+    /// A request of a principal that may use every wallet of [`TENANT`], under a key.
     pub fn request<T>(&self, key: &str, message: T) -> Request<T> {
+        self.request_of(TENANT, "ops", key, message)
+    }
+
+    pub fn request_of<T>(&self, tenant: &str, principal: &str, key: &str, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let caller = Caller {
-            tenant: TENANT.parse().unwrap(),
-            principal: "ops".parse().unwrap(),
+            tenant: tenant.parse().unwrap(),
+            principal: principal.parse().unwrap(),
             roles: vec![ANY_WALLET.into()],
         };
         caller.apply(request.metadata_mut());
@@ -191,16 +235,58 @@ impl Stack {
         request
     }
 
+    /// A request under a key of its own.
+    pub fn fresh<T>(&self, message: T) -> Request<T> {
+        self.request(&uuid::Uuid::new_v4().to_string(), message)
+    }
+
+    pub fn systems(&self) -> SystemServiceClient<Transport> {
+        SystemServiceClient::new(self.transport.clone())
+    }
+
+    pub fn identities(&self) -> IdentityServiceClient<Transport> {
+        IdentityServiceClient::new(self.transport.clone())
+    }
+
+    pub fn assets(&self) -> AssetServiceClient<Transport> {
+        AssetServiceClient::new(self.transport.clone())
+    }
+
+    pub fn rules(&self) -> ComplianceServiceClient<Transport> {
+        ComplianceServiceClient::new(self.transport.clone())
+    }
+
+    pub fn holders(&self) -> HolderServiceClient<Transport> {
+        HolderServiceClient::new(self.transport.clone())
+    }
+
+    /// How many rows each table holds, without those that time alone changes.
+    pub async fn rows(&self) -> BTreeMap<String, i64> {
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT table_schema || '.' || table_name FROM information_schema.tables
+             WHERE table_schema IN ('engine', 'compliance') AND table_type = 'BASE TABLE'
+               AND table_name NOT IN ('indexed_blocks', 'indexer_leases', 'lane_leases', 'audit_chain', 'follower_cursors')",
+        )
+        .fetch_all(&self.store.pool())
+        .await
+        .unwrap();
+        let mut rows = BTreeMap::new();
+        for table in tables {
+            let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+            rows.insert(table, sqlx::query_scalar(count).fetch_one(&self.store.pool()).await.unwrap());
+        }
+        rows
+    }
+
     /// Waits until an operation is final.
     pub async fn ended(&self, operation: Option<Operation>) -> OperationView {
         let id: OperationId = operation.expect("an operation").operation_id.parse().unwrap();
-        let view = self
-            .engine
-            .reader()
-            .wait(&TenantId::new(TENANT), id, Duration::from_secs(60))
-            .await
-            .unwrap()
-            .expect("known");
+        let mut view = None;
+        for tenant in [TENANT, RIVAL] {
+            let waited = self.engine.reader().wait(&TenantId::new(tenant), id, Duration::from_secs(60)).await.unwrap();
+            view = view.or(waited);
+        }
+        let view = view.expect("known");
         assert!(view.state.is_final(), "{} is stuck: {view:#?}", view.kind);
         view
     }
@@ -215,5 +301,97 @@ impl Stack {
     pub async fn end(self) {
         self.stop.request();
         self.engine.stop().await;
+    }
+
+    // === the way to a bond ===
+
+    /// A system with the topic `kyc`, whose administrator is a trusted issuer of it.
+    pub async fn bootstrap(&self, tenant: &str, admin: Address) {
+        let request = |key: &str, message| self.request_of(tenant, "ops", key, message);
+        let bootstrap = request("bootstrap", BootstrapRequest { admin: text(admin) });
+        self.done(self.systems().bootstrap(bootstrap).await.unwrap().into_inner().operation).await;
+        self.register(tenant, admin, admin, 756).await;
+        let topic =
+            RegisterTopicRequest { sender: text(admin), name: "kyc".into(), signature: "(bytes payload)".into() };
+        let topic = self.request_of(tenant, "ops", "topic", topic);
+        self.done(self.identities().register_topic(topic).await.unwrap().into_inner().operation).await;
+        let trust =
+            AddTrustedIssuerRequest { sender: text(admin), issuer: text(admin), topics: vec!["kyc".to_owned()] };
+        let trust = self.request_of(tenant, "ops", "trust", trust);
+        self.done(self.identities().add_trusted_issuer(trust).await.unwrap().into_inner().operation).await;
+    }
+
+    pub async fn register(&self, tenant: &str, admin: Address, wallet: Address, country: u32) {
+        let register = RegisterIdentityRequest { sender: text(admin), wallet: text(wallet), country };
+        let register = self.request_of(tenant, "ops", &format!("identity-{wallet}"), register);
+        self.done(self.identities().register_identity(register).await.unwrap().into_inner().operation).await;
+    }
+
+    /// Registers a wallet in Switzerland and attests its `kyc`.
+    pub async fn verify(&self, admin: Address, wallet: Address) {
+        if wallet != admin {
+            self.register(TENANT, admin, wallet, 756).await;
+        }
+        let claim = IssueClaimRequest {
+            issuer: text(admin),
+            subject: text(wallet),
+            topic: "kyc".into(),
+            data: "0x01".into(),
+            expires_at: 0,
+        };
+        let claim = self.request(&format!("kyc-{wallet}"), claim);
+        self.done(self.identities().issue_claim(claim).await.unwrap().into_inner().operation).await;
+    }
+
+    /// An open bond of which the first wallet has every role and the second one, verified like all others, 1,000 units.
+    pub async fn bond(&self) -> Address {
+        let (admin, holder) = (self.wallets[0], self.wallets[1]);
+        self.bootstrap(TENANT, admin).await;
+        for wallet in &self.wallets[1..] {
+            self.verify(admin, *wallet).await;
+        }
+        let order = self.request("bond", order(admin, holder, "BOND"));
+        let created = self.done(self.assets().create_asset(order).await.unwrap().into_inner().operation).await;
+        created.result.unwrap()["asset"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+pub fn text(address: Address) -> String {
+    address.to_checksum(None)
+}
+
+/// The order of an open bond with 1,000 units for a holder.
+pub fn order(issuer: Address, holder: Address, symbol: &str) -> CreateAssetRequest {
+    let roles = [AssetRole::Supply, AssetRole::Custodian, AssetRole::Emergency];
+    CreateAssetRequest {
+        issuer: text(issuer),
+        name: "Green Bond 2031".into(),
+        symbol: symbol.into(),
+        decimals: 0,
+        asset_class: AssetClass::Bond.into(),
+        isin: "US0378331005".into(),
+        rules: Vec::new(),
+        claim_topics: vec!["kyc".into()],
+        roles: roles.map(|role| RoleGrant { role: role.into(), account: text(issuer) }).to_vec(),
+        unpause: true,
+        initial_supply: "1000".into(),
+        initial_holder: text(holder),
+    }
+}
+
+/// Reason and metadata of a refusal.
+pub fn refusal(status: &Status) -> RefusalDetails {
+    Refusal::details(status).unwrap_or_else(|| panic!("not a refusal of ours: {status:?}"))
+}
+
+/// Asks again until the answer is there; the test fails after a minute.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

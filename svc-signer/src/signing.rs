@@ -337,6 +337,7 @@ impl Signer {
     async fn ask_provider(&self, key: &KeyRecord, request: &StoredRequest, payload: &Payload) -> Outcome {
         let outcome = |status, detail: String, error| Outcome {
             request_id: request.request_id,
+            was: request.status,
             status,
             signature: None,
             signed_tx: None,
@@ -428,6 +429,7 @@ impl Signer {
         tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
         let outcome = Outcome {
             request_id,
+            was: request.status,
             status: Status::Denied,
             signature: None,
             signed_tx: None,

@@ -2,6 +2,7 @@
 
 mod chain;
 mod platform;
+mod signer;
 
 use dalp_devstack::report::Figure;
 
@@ -15,12 +16,15 @@ const LANES: [usize; 2] = [1, 10];
 pub async fn run(only: &str, transfers: usize) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for lanes in LANES {
-        if wanted(only, &["throughput.", "ceiling.", "library.", "rss_mib.", "floor."]) {
+        if wanted(only, &["throughput.", "ceiling.", "library.", "rss_mib.", "floor.", "cpu_s_", "sql_statements_"]) {
             figures.extend(platform::throughput(lanes, transfers).await?);
         }
     }
     if wanted(only, &["accept_ms."]) {
         figures.extend(platform::accept_latency().await?);
+    }
+    if wanted(only, &["sign_rpc.", "provider_raw."]) {
+        figures.extend(signer::rates().await?);
     }
     figures.retain(|figure| figure.name.starts_with(only));
     Ok(figures)

@@ -94,6 +94,26 @@ impl TestPostgres {
             .expect("the server answers")
     }
 
+    /// The server's own process, the parent of all its others.
+    pub fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// Statements that a durable server has carried out so far, of all its databases.
+    pub async fn statements(&self) -> i64 {
+        let pool = self.pool().await;
+        sqlx::query("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            .execute(&pool)
+            .await
+            .expect("contributed modules");
+        let count: i64 = sqlx::query_scalar("SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements")
+            .fetch_one(&pool)
+            .await
+            .expect("a durable server counts");
+        pool.close().await;
+        count
+    }
+
     fn answers(&self) -> bool {
         let asked = Command::new(binary("pg_isready")).arg("-q").arg("-h").arg(self.directory.path()).status();
         asked.is_ok_and(|status| status.success())

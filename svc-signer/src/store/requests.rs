@@ -101,6 +101,8 @@ pub enum Concluded {
 pub struct Outcome {
     /// The request.
     pub request_id: Uuid,
+    /// The status before it: a status that stays is no new decision and leaves no audit leaf.
+    pub was: Status,
     /// The status after it.
     pub status: Status,
     /// r || s || v, once approved.
@@ -186,25 +188,21 @@ impl Store {
     pub async fn conclude(&self, outcomes: &[Outcome]) -> Result<Vec<Concluded>, StoreError> {
         let rows = sqlx::query(
             "with given as (
-                select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[])
-                    as given (request_id, status, signature, signed_tx, tx_hash, detail, error)
-             ), decided as (
-                select given.*, before.status as was, key.disabled_at is not null and given.status not in ('DENIED', 'EXPIRED') as stopped
-                from given
-                join signer.requests before on before.request_id = given.request_id
-                join signer.keys key on key.address = before.signer
+                select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[])
+                    as given (request_id, status, signature, signed_tx, tx_hash, detail, error, was)
              ), changed as (
                 update signer.requests as request
-                set status = case when stopped then 'DENIED' else decided.status end,
-                    signature = case when stopped then null else decided.signature end,
-                    signed_tx = case when stopped then null else decided.signed_tx end,
-                    tx_hash = case when stopped then null else decided.tx_hash end,
-                    detail = case when stopped then 'the key is disabled' else decided.detail end,
-                    error = case when stopped then '' else decided.error end,
+                set status = case when stopped then 'DENIED' else given.status end,
+                    signature = case when stopped then null else given.signature end,
+                    signed_tx = case when stopped then null else given.signed_tx end,
+                    tx_hash = case when stopped then null else given.tx_hash end,
+                    detail = case when stopped then 'the key is disabled' else given.detail end,
+                    error = case when stopped then '' else given.error end,
                     updated_at = now()
-                from decided
-                where request.request_id = decided.request_id and request.status in ('PENDING', 'BLOCKED')
-                returning request.*, decided.was
+                from given, signer.keys key, lateral (
+                    select key.disabled_at is not null and given.status not in ('DENIED', 'EXPIRED') as stopped) as late
+                where request.request_id = given.request_id and key.address = request.signer and request.status in ('PENDING', 'BLOCKED')
+                returning request.*, given.was
              ), leaves as (
                 insert into signer.audit_leaves (subject, tenant, peer, signer, request_id, decision, reason, leaf)
                 select 'sign', tenant, peer, signer, request_id, lower(status), rule,
@@ -221,6 +219,7 @@ impl Store {
         .bind(outcomes.iter().map(|outcome| outcome.tx_hash.as_deref()).collect::<Vec<_>>())
         .bind(outcomes.iter().map(|outcome| outcome.detail.as_str()).collect::<Vec<_>>())
         .bind(outcomes.iter().map(|outcome| outcome.error).collect::<Vec<_>>())
+        .bind(outcomes.iter().map(|outcome| outcome.was.as_str()).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await?;
         let mut concluded = HashMap::with_capacity(outcomes.len());

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -119,7 +119,8 @@ async fn write_all(mut socket: OwnedWriteHalf, mut outgoing: mpsc::UnboundedRece
     }
 }
 
-async fn read_all(mut input: OwnedReadHalf, calls: Calls) {
+async fn read_all(input: OwnedReadHalf, calls: Calls) {
+    let mut input = BufReader::new(input);
     while let Ok((call_id, reply)) = read_one(&mut input).await {
         let waiting =
             calls.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(|calls| calls.remove(&call_id));
@@ -131,7 +132,7 @@ async fn read_all(mut input: OwnedReadHalf, calls: Calls) {
     close(&calls);
 }
 
-async fn read_one(input: &mut OwnedReadHalf) -> io::Result<(u64, Reply)> {
+async fn read_one(input: &mut BufReader<OwnedReadHalf>) -> io::Result<(u64, Reply)> {
     let mut prefix = [0; 4];
     input.read_exact(&mut prefix).await?;
     let mut frame = vec![0; wire::frame_len(prefix)?];

@@ -63,6 +63,8 @@ fn serve() -> io::Result<()> {
         Err(failure) => return shared.reply(call_id, &Reply::Failed(failure)),
     }
     drop(open);
+    // Only now: a buffer before would keep the PIN.
+    let mut input = io::BufReader::new(input);
     while let Some(frame) = wire::read_frame(&mut input)? {
         shared.queue.push(wire::decode_request(&frame)?);
     }

@@ -1,0 +1,359 @@
+//! How fast signatures leave svc-signer: the Sign RPC over mutual TLS with its stored outcome, beside the bare provider.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use async_trait::async_trait;
+use dalp_devstack::pki::{self, DevPki};
+use dalp_devstack::report::Figure;
+use dalp_devstack::stack::{binary, pkcs11_module};
+use dalp_proto::signer::key_service_client::KeyServiceClient;
+use dalp_proto::signer::sign_request::Payload;
+use dalp_proto::signer::signer_service_client::SignerServiceClient;
+use dalp_proto::signer::{CreateKeyRequest, EvmTransaction, SignOutcome, SignRequest, SignStatus};
+use dalp_service::config::{PeerConfig, TlsConfig};
+use dalp_service::tls::ClientTls;
+use dalp_service::{Caller, client};
+use dalp_testing::TestPostgres;
+use futures::{StreamExt as _, stream};
+use svc_signer::config::pkcs11::Pkcs11Config;
+use svc_signer::providers::local::LocalProvider;
+use svc_signer::providers::pkcs11::{Attempt, Ended, PinLatch, Pkcs11Provider};
+use svc_signer::providers::{KeyHandle, KeyName, Provider, ProviderError};
+use tonic::Request;
+use tonic::transport::Channel;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::platform::rate;
+
+/// Runs of each figure; the bare provider and the RPC take turns, so that both see the same machine.
+const RUNS: usize = 3;
+/// Signatures of one run.
+const SIGNATURES: usize = 3_000;
+/// Requests under way at once, as many as a busy domain service has.
+const IN_FLIGHT: usize = 64;
+/// Part of the bare provider's rate that the RPC must reach with an HSM.
+const GOAL: f64 = 0.6;
+const START_WITHIN: Duration = Duration::from_secs(60);
+const TENANT: &str = "bench";
+const PIN: &str = "4711-bench";
+const TOKEN: &str = "dalp-bench";
+
+/// A signer as a process of its own, with both providers.
+struct Room {
+    folder: tempfile::TempDir,
+    process: Child,
+    channel: Channel,
+    keys: KeyServiceClient<Channel>,
+    postgres: TestPostgres,
+}
+
+/// Remembers nothing: the bench's PIN is right.
+struct NoLatch;
+
+/// `sign_rpc.*` and `provider_raw.*`.
+pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
+    let mut room = Room::start().await?;
+    let mut figures = Vec::new();
+    for (name, provider) in [("local", "local"), ("softhsm", "pkcs11")] {
+        let raw: Arc<dyn Provider> = match provider {
+            "local" => Arc::new(LocalProvider::new(&Zeroizing::new([7; 32]))),
+            _ => Arc::new(room.partition()?),
+        };
+        let key = room.create_key(provider).await?;
+        let (mut bare, mut rpc, mut cpu_us, mut database_us) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for run in 0..RUNS {
+            bare.push(one_by_one(raw.as_ref()).await?);
+            let before = (cpu_s(room.process.id()), cpu_s(room.postgres.pid()));
+            rpc.push(room.sign_all(&key, run).await?);
+            cpu_us.push((cpu_s(room.process.id()) - before.0) / signatures() * 1e6);
+            database_us.push((cpu_s(room.postgres.pid()) - before.1) / signatures() * 1e6);
+        }
+        let statements = room.statements_per_signature(&key).await?;
+        let bare = Figure::of(
+            &format!("provider_raw.{name}"),
+            "1/s",
+            bare,
+            None,
+            "one signature after the other through one session, without RPC and store",
+        );
+        let goal = bare.value.filter(|_| provider == "pkcs11").map(|raw| raw * GOAL);
+        let note = format!(
+            "{IN_FLIGHT} in flight over mutual TLS, each stored; CPU per signature: {:.0} us signer and partition, {:.0} us PostgreSQL; \
+             {statements:.2} SQL statements per signature; goal: {:.0} % of provider_raw",
+            median(cpu_us),
+            median(database_us),
+            GOAL * 100.0,
+        );
+        figures.push(Figure::of(&format!("sign_rpc.{name}"), "1/s", rpc, goal, &note));
+        figures.push(bare);
+    }
+    Ok(figures)
+}
+
+async fn one_by_one(provider: &dyn Provider) -> anyhow::Result<f64> {
+    let name = KeyName { tenant: TENANT.to_owned(), wallet: "raw".to_owned() };
+    let key = provider.create(&name).await?;
+    let handle = KeyHandle { name: &name, material: &key.material };
+    let begun = Instant::now();
+    for number in 0..SIGNATURES as u64 {
+        let digest = alloy::primitives::keccak256(number.to_be_bytes());
+        provider.sign(handle, digest).await?;
+    }
+    Ok(rate(SIGNATURES, begun.elapsed()))
+}
+
+// === impl Room ===
+
+impl Room {
+    async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("dalp-signer-").tempdir()?;
+        let path = |name: &str| folder.path().join(name);
+        let pki = DevPki::create(&path("pki"), &["svc-signer", "svc-compliance", "svc-gateway"])?;
+        let postgres = TestPostgres::start_durable();
+        std::fs::create_dir(path("tokens"))?;
+        let softhsm = format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+            path("tokens").display()
+        );
+        for (name, text) in [
+            ("softhsm2.conf", softhsm),
+            ("url", postgres.url()),
+            ("pin", PIN.to_owned()),
+            ("digest-key", "k".repeat(40)),
+            ("kek", "07".repeat(32)),
+        ] {
+            std::fs::write(path(name), text)?;
+        }
+        let made = Command::new(binary("svc-signer")?)
+            .args(["init-token", "--label", TOKEN, "--module"])
+            .arg(pkcs11_module()?)
+            .arg("--so-pin-file")
+            .arg(path("pin"))
+            .arg("--pin-file")
+            .arg(path("pin"))
+            .env("SOFTHSM2_CONF", path("softhsm2.conf"))
+            .status()?;
+        ensure!(made.success(), "the token cannot be initialised");
+        std::fs::write(path("signer.toml"), configuration(&path, &pki)?)?;
+        let process = Command::new(binary("svc-signer")?)
+            .arg("--config")
+            .arg(path("signer.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(path("log"))?)
+            .spawn()?;
+        let begun = Instant::now();
+        while !path("address").exists() {
+            ensure!(
+                begun.elapsed() < START_WITHIN,
+                "svc-signer does not listen: {}",
+                std::fs::read_to_string(path("log"))?
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let channel = |name: &str| -> anyhow::Result<Channel> {
+            let files = pki.files(name);
+            let tls = TlsConfig {
+                certificate: files.certificate,
+                key: files.key,
+                trust_anchors: files.trust_anchors,
+                crl: Some(files.crl),
+                reload_ms: 3_600_000,
+            };
+            let address = std::fs::read_to_string(path("address"))?.parse()?;
+            let peer = PeerConfig { address, spiffe_id: pki::spiffe_id("svc-signer").parse()? };
+            Ok(client::connect(&peer, &ClientTls::load(&tls)?))
+        };
+        let keys = KeyServiceClient::new(channel("svc-gateway")?);
+        let channel = channel("svc-compliance")?;
+        Ok(Self { folder, process, channel, keys, postgres })
+    }
+
+    fn partition(&self) -> anyhow::Result<Pkcs11Provider> {
+        let config: Pkcs11Config = toml::from_str(&format!(
+            "module = \"{}\"\ntoken_label = \"{TOKEN}\"\npin = \"file:{}\"\nsessions = 1\nenvironment = {{ SOFTHSM2_CONF = \"{}\" }}\n",
+            pkcs11_module()?.display(),
+            self.folder.path().join("pin").display(),
+            self.folder.path().join("softhsm2.conf").display(),
+        ))?;
+        Ok(Pkcs11Provider::new(config, binary("svc-signer")?, Zeroizing::new(vec![7; 40]), Arc::new(NoLatch)))
+    }
+
+    /// Creates a key, as soon as the signer is up with its database and its HSM.
+    async fn create_key(&mut self, provider: &str) -> anyhow::Result<String> {
+        let caller = Caller { tenant: TENANT.parse()?, principal: "bench".parse()?, roles: vec![] };
+        let begun = Instant::now();
+        loop {
+            let mut request = Request::new(CreateKeyRequest {
+                wallet: format!("bench-{provider}"),
+                provider: provider.to_owned(),
+                owner: String::new(),
+            });
+            caller.apply(request.metadata_mut());
+            request.metadata_mut().insert("idempotency-key", provider.parse()?);
+            match self.keys.create_key(request).await {
+                Ok(answer) => return Ok(answer.into_inner().key.context("the answer carries no key")?.address),
+                Err(status) if status.code() == tonic::Code::Unavailable && begun.elapsed() < START_WITHIN => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(status) => return Err(status.into()),
+            }
+        }
+    }
+
+    /// Signs that many transactions of one lane, and asks for some again: the stored outcome answers.
+    async fn sign_all(&self, key: &str, run: usize) -> anyhow::Result<f64> {
+        let requests: Vec<_> = (0..SIGNATURES).map(|number| order(key, (run * SIGNATURES + number) as u64)).collect();
+        let begun = Instant::now();
+        let outcomes: Vec<SignOutcome> = stream::iter(&requests)
+            .map(|request| self.sign(request))
+            .buffered(IN_FLIGHT)
+            .collect::<Vec<_>>()
+            .await
+            .into_iter()
+            .collect::<anyhow::Result<_>>()?;
+        let rate = rate(SIGNATURES, begun.elapsed());
+        for at in (0..SIGNATURES).step_by(SIGNATURES / 10) {
+            ensure!(self.sign(&requests[at]).await? == outcomes[at], "a repeat got another outcome");
+        }
+        Ok(rate)
+    }
+
+    async fn sign(&self, request: &SignRequest) -> anyhow::Result<SignOutcome> {
+        let answer = SignerServiceClient::new(self.channel.clone()).sign(request.clone()).await?;
+        let outcome = answer.into_inner().outcome.context("the answer carries no outcome")?;
+        match outcome.status() {
+            SignStatus::Approved => Ok(outcome),
+            _ => bail!("not signed: {outcome:?}"),
+        }
+    }
+
+    /// SQL statements of one more run, by the database's own count.
+    async fn statements_per_signature(&self, key: &str) -> anyhow::Result<f64> {
+        let before = self.postgres.statements().await;
+        self.sign_all(key, RUNS).await?;
+        #[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
+        Ok((self.postgres.statements().await - before) as f64 / signatures())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // already ended is fine
+        let _ = self.process.wait();
+    }
+}
+
+#[async_trait]
+impl PinLatch for NoLatch {
+    async fn begin(&self, _: &str, _: [u8; 32], _: Duration) -> Result<Attempt, ProviderError> {
+        Ok(Attempt::Go)
+    }
+
+    async fn end(&self, _: &str, _: [u8; 32], _: Ended) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
+
+fn configuration(path: &impl Fn(&str) -> PathBuf, pki: &DevPki) -> anyhow::Result<String> {
+    let files = pki.files("svc-signer");
+    Ok(format!(
+        r#"[server]
+listen = "127.0.0.1:0"
+address_file = "{address}"
+[server.tls]
+certificate = "{certificate}"
+key = "{key}"
+trust_anchors = "{anchors}"
+crl = "{crl}"
+[telemetry]
+log_filter = "warn"
+[database]
+url = "file:{url}"
+[signer]
+environment = "development"
+provider = "pkcs11"
+allow_mixed = true
+attestation = "off"
+digest_key = "file:{digest_key}"
+[local]
+key_encryption_key = "file:{kek}"
+[pkcs11]
+module = "{module}"
+token_label = "{TOKEN}"
+pin = "file:{pin}"
+environment = {{ SOFTHSM2_CONF = "{softhsm}" }}
+[[grants]]
+peer = "{peer}"
+kinds = ["evm_transaction"]
+[[policy.rules]]
+name = "bench"
+action = "allow"
+"#,
+        address = path("address").display(),
+        certificate = files.certificate.display(),
+        key = files.key.display(),
+        anchors = files.trust_anchors.display(),
+        crl = files.crl.display(),
+        url = path("url").display(),
+        digest_key = path("digest-key").display(),
+        kek = path("kek").display(),
+        module = pkcs11_module()?.display(),
+        pin = path("pin").display(),
+        softhsm = path("softhsm2.conf").display(),
+        peer = pki::spiffe_id("svc-compliance"),
+    ))
+}
+
+/// A transfer of a token, as the platform has it signed.
+fn order(key: &str, nonce: u64) -> SignRequest {
+    SignRequest {
+        request_id: Uuid::new_v4().to_string(),
+        tenant: TENANT.to_owned(),
+        signer: key.to_owned(),
+        payload: Some(Payload::EvmTransaction(EvmTransaction {
+            chain_id: 31337,
+            nonce,
+            target: "0x2222222222222222222222222222222222222222".to_owned(),
+            value_wei: "0".to_owned(),
+            data: format!("0xa9059cbb{}", "11".repeat(64)),
+            gas_limit: 90_000,
+            max_fee_per_gas_wei: "100000000000".to_owned(),
+            max_priority_fee_per_gas_wei: "1000000000".to_owned(),
+            gas_price_wei: String::new(),
+        })),
+        replaces_request_id: String::new(),
+    }
+}
+
+/// User and system time of a process and its children in seconds.
+fn cpu_s(pid: u32) -> f64 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    children.chain([pid]).filter_map(own_cpu_s).sum()
+}
+
+fn own_cpu_s(pid: u32) -> Option<f64> {
+    /// `sysconf(_SC_CLK_TCK)`, which is 100 on every Linux.
+    const TICKS_PER_S: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program stands in brackets and may hold blanks; what counts comes after it.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / TICKS_PER_S)
+}
+
+fn median(mut runs: Vec<f64>) -> f64 {
+    runs.sort_by(f64::total_cmp);
+    runs.get(runs.len() / 2).copied().unwrap_or_default()
+}
+
+#[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
+fn signatures() -> f64 {
+    SIGNATURES as f64
+}

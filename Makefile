@@ -38,6 +38,7 @@ check: setup ## formatting, lints, wire contracts, licences, artifacts
 	@cd proto && ../$(BUF) lint
 	@cargo deny --log-level error check licenses bans sources
 	@contracts/tools/artifacts.sh check
+	@contracts/tools/layouts.sh check
 	@contracts/tools/analyse.sh
 
 fmt: ## format Rust and Solidity

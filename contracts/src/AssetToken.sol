@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
@@ -15,12 +16,14 @@ import {IAssetRoles, IAssetToken, TokenInit} from "./interfaces/IAssetToken.sol"
 import {ICompliance} from "./interfaces/ICompliance.sol";
 import {IERC173} from "./interfaces/IERC173.sol";
 import {IERC3643} from "./interfaces/IERC3643.sol";
-import {IERC734} from "./interfaces/IERC734.sol";
+import {IHolds} from "./interfaces/IHolds.sol";
 import {IIdentityRegistry} from "./interfaces/IIdentityRegistry.sol";
 import {IIdentityRegistryPolicy} from "./interfaces/IIdentityRegistryPolicy.sol";
+import {IRecordDates} from "./interfaces/IRecordDates.sol";
 import {ITokenCompliance} from "./interfaces/ITokenCompliance.sol";
 import {ComplianceRefused, ReasonCodes} from "./Refusals.sol";
 import {AssetRoles} from "./Roles.sol";
+import {AssetTokenDelegation} from "./token/AssetTokenDelegation.sol";
 
 /// @title Asset token
 /// @notice ERC-3643 permissioned token with split powers. The owner (ERC-173) appoints and dismisses and can do nothing else;
@@ -29,49 +32,19 @@ import {AssetRoles} from "./Roles.sol";
 ///
 /// Order of checks, the same in `preview` and in enforcement: token state, recipient's identity, rules; first veto wins.
 ///
-/// Threat model: rules and registry are called before and after balances change and are chosen by governance; holders and
-/// recipients are never called. The total supply fits in 120 bits, so a holder packs into one word and sums cannot
-/// overflow. OpenZeppelin's ERC-20 is kept for everything but where balances lie (`_update`, `balanceOf`, `totalSupply`).
-contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpgradeable, UUPSUpgradeable {
-    /// Time between announcing an upgrade and applying it.
-    uint256 public constant UPGRADE_DELAY = 2 days;
+/// Threat model: rules and registry are called before and after balances change and are chosen by governance; holders,
+/// recipients and those who hold tokens for them are never called. The total supply fits in 112 bits, so a holder packs into one word and
+/// sums cannot overflow. OpenZeppelin's ERC-20 is kept for everything but where balances lie (`_update`, `balanceOf`, `totalSupply`).
+contract AssetToken is AssetTokenDelegation, IERC165, ERC20PermitUpgradeable, UUPSUpgradeable {
+    using Checkpoints for Checkpoints.Trace208;
 
-    uint256 private constant AGENT_ROLES = AssetRoles.SUPPLY | AssetRoles.CUSTODIAN | AssetRoles.EMERGENCY;
-    uint256 private constant MAX_SUPPLY = type(uint120).max;
     /// `IERC3643` without the functions of ERC-20.
     bytes4 private constant ERC3643_ID = 0xb97d944c;
-
-    /// All of a holder in one slot: a transfer then reads and writes one word per side, freezes included.
-    struct Account {
-        uint120 balance;
-        uint120 frozenTokens;
-        bool frozen;
-    }
-
-    /* STORAGE: only append; the parents keep theirs in ERC-7201 namespaces. */
-
-    address private _registry;
-    bool private _paused;
-    uint8 private _decimals;
-    address private _compliance;
-    address private _owner;
-    address private _onchainID;
-    string private _name;
-    string private _symbol;
-    mapping(address holder => Account) private _accounts;
-    uint256 private _supply;
-    mapping(address account => uint256 mask) private _roles;
-    bytes32 private _upgradeHash;
-    uint256 private _upgradeNotBefore;
+    uint256 private constant AGENT_ROLES = AssetRoles.SUPPLY | AssetRoles.CUSTODIAN | AssetRoles.EMERGENCY;
 
     /// @dev Locks the implementation; only proxies are used.
     constructor() {
         _disableInitializers();
-    }
-
-    modifier onlyOwner() {
-        if (msg.sender != _owner) revert NotOwner(msg.sender);
-        _;
     }
 
     modifier onlyRole(uint256 role) {
@@ -80,24 +53,8 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
     }
 
     /// @inheritdoc IAssetToken
-    function initialize(TokenInit calldata init) external initializer {
-        if (init.decimals > 18) revert InvalidDecimals(init.decimals);
-        if (init.owner == address(0)) revert InvalidAddress(init.owner);
-        _checkName(init.name);
-        _checkSymbol(init.symbol);
-        // The parents' initializers would only store a name that `name()` overrides.
-        _name = init.name;
-        _symbol = init.symbol;
-        _decimals = init.decimals;
-        _onchainID = init.onchainID;
-        _paused = true;
-        _emitInformation();
-        _setRegistry(init.identityRegistry);
-        _bindCompliance(init.compliance);
-        _owner = init.owner;
-        emit OwnershipTransferred(address(0), init.owner);
-        _each(init.grantees, init.roles, _grant);
-        if (init.unpause) _unpause();
+    function initialize(TokenInit calldata init) external {
+        _governance();
         _each(init.mintTo, init.mintAmounts, _issue);
     }
 
@@ -151,32 +108,23 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     /// @inheritdoc IAssetToken
     function preview(address from, address to, uint256 amount) public view returns (address module, bytes32 reason) {
-        reason = stateReason(from, to, amount);
-        if (reason != 0) return (address(this), reason);
-        // A burn asks nobody else.
-        if (to == address(0)) return (address(0), 0);
-        module = _registry;
-        reason = IIdentityRegistryPolicy(module).explain(address(this), to);
-        if (reason == 0) (module, reason) = ITokenCompliance(_compliance).check(module, from, to, amount);
+        return _preview(from, to, amount, 0);
     }
 
     /// @inheritdoc IAssetToken
-    function stateReason(address from, address to, uint256 amount) public view returns (bytes32) {
-        if (from == address(0)) {
-            if (to == address(0)) return ReasonCodes.RECIPIENT_INVALID;
-            if (_accounts[to].frozen) return ReasonCodes.RECIPIENT_FROZEN;
-            return amount > MAX_SUPPLY - _supply ? ReasonCodes.SUPPLY_TOO_LARGE : ReasonCodes.OK;
-        }
-        Account memory sender = _accounts[from];
-        if (to != address(0)) {
-            if (_paused) return ReasonCodes.TOKEN_PAUSED;
-            if (sender.frozen) return ReasonCodes.SENDER_FROZEN;
-            if (_accounts[to].frozen) return ReasonCodes.RECIPIENT_FROZEN;
-            if (sender.balance >= amount && sender.balance - sender.frozenTokens < amount) {
-                return ReasonCodes.FREE_BALANCE_TOO_LOW;
-            }
-        }
-        return sender.balance < amount ? ReasonCodes.BALANCE_TOO_LOW : ReasonCodes.OK;
+    function stateReason(address from, address to, uint256 amount) external view returns (bytes32) {
+        return _stateReason(from, to, amount, 0);
+    }
+
+    /// @inheritdoc IHolds
+    function previewHold(address holder, address to, uint256 amount)
+        external
+        view
+        returns (address module, bytes32 reason)
+    {
+        // A zero recipient would be read as a burn.
+        if (to == address(0)) return (address(this), ReasonCodes.RECIPIENT_INVALID);
+        return _preview(_currentWallet(holder), to, amount, amount);
     }
 
     /* SUPPLY */
@@ -201,97 +149,88 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
         _each(accounts, amounts, _destroy);
     }
 
-    /* CUSTODIAN */
+    /* HOLDS */
 
-    /// @inheritdoc IERC3643
-    function forcedTransfer(address from, address to, uint256 amount)
-        external
-        onlyRole(AssetRoles.CUSTODIAN)
-        returns (bool)
-    {
-        _force(from, to, amount);
-        return true;
+    /// @inheritdoc IHolds
+    function hold(bytes32 id, address holder, uint256 amount) external {
+        _spendAllowance(holder, msg.sender, amount);
+        if (_recoveredTo[holder] != address(0)) _refuse(ReasonCodes.WALLET_RECOVERED);
+        Account storage account = _accounts[holder];
+        bytes32 reason = _senderReason(account, amount, 0);
+        if (reason == 0 && account.balance < amount) reason = ReasonCodes.BALANCE_TOO_LOW;
+        if (reason != 0) _refuse(reason);
+        // Bounded by the balance.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        account.locked += uint112(amount);
+        _held[holder] += amount;
+        _holds[_holdKey(msg.sender, id, holder)] += amount;
+        emit HoldPlaced(msg.sender, id, holder, amount);
     }
 
-    /// @inheritdoc IERC3643
-    function batchForcedTransfer(address[] calldata fromList, address[] calldata toList, uint256[] calldata amounts)
-        external
-        onlyRole(AssetRoles.CUSTODIAN)
-    {
-        if (fromList.length != toList.length || toList.length != amounts.length) revert LengthMismatch();
-        for (uint256 i; i < fromList.length; ++i) {
-            _force(fromList[i], toList[i], amounts[i]);
+    /// @inheritdoc IHolds
+    function executeHold(bytes32 id, address holder, address to, uint256 amount) external {
+        address account = _takeFromHold(msg.sender, id, holder, amount);
+        emit HoldExecuted(msg.sender, id, holder, to, amount);
+        _move(account, to, amount);
+    }
+
+    /// @inheritdoc IHolds
+    function releaseHold(bytes32 id, address holder, uint256 amount) external {
+        _takeFromHold(msg.sender, id, holder, amount);
+        emit HoldReleased(msg.sender, id, holder, amount);
+    }
+
+    /// @inheritdoc IHolds
+    function heldBy(address spender, bytes32 id, address holder) external view returns (uint256) {
+        return _holds[_holdKey(spender, id, holder)];
+    }
+
+    /// @inheritdoc IHolds
+    function heldOf(address account) external view returns (uint256) {
+        return _held[account];
+    }
+
+    /// @inheritdoc IAssetToken
+    function currentWallet(address wallet) external view returns (address) {
+        return _currentWallet(wallet);
+    }
+
+    /* RECORD DATES */
+
+    /// @inheritdoc IRecordDates
+    function isRecordDate(uint256 date) public view returns (bool) {
+        if (_isSingleDate[date]) return true;
+        for (uint256 i; i < _series.length; ++i) {
+            uint256 entry = _series[i];
+            // forge-lint: disable-start(unsafe-typecast)
+            uint256 first = uint48(entry);
+            if (date >= first && date <= uint48(entry >> 48) && (date - first) % uint32(entry >> 96) == 0) return true;
+            // forge-lint: disable-end(unsafe-typecast)
         }
+        return false;
     }
 
-    /// @inheritdoc IERC3643
-    function setAddressFrozen(address account, bool freeze) external onlyRole(AssetRoles.CUSTODIAN) {
-        _setFrozen(account, freeze);
+    /// @inheritdoc IRecordDates
+    function balanceAt(address account, uint256 date) external view returns (uint256) {
+        return _at(_history[account], date, _accounts[account].balance);
     }
 
-    /// @inheritdoc IERC3643
-    function batchSetAddressFrozen(address[] calldata accounts, bool[] calldata freeze)
-        external
-        onlyRole(AssetRoles.CUSTODIAN)
-    {
-        _sameLength(accounts.length, freeze.length);
-        for (uint256 i; i < accounts.length; ++i) {
-            _setFrozen(accounts[i], freeze[i]);
-        }
+    /// @inheritdoc IRecordDates
+    function supplyAt(uint256 date) external view returns (uint256) {
+        return _at(_supplyHistory, date, _supply);
     }
 
-    /// @inheritdoc IERC3643
-    function freezePartialTokens(address account, uint256 amount) external onlyRole(AssetRoles.CUSTODIAN) {
-        _freezeTokens(account, amount);
+    /// @dev The first value kept at or after the date is the one that stood at it; without one nothing has moved since.
+    function _at(Checkpoints.Trace208 storage history, uint256 date, uint256 present) private view returns (uint256) {
+        if (!isRecordDate(date)) revert RecordDateUnknown(date);
+        if (date >= block.timestamp) revert RecordDateNotPassed(date);
+        (bool kept, uint48 latest,) = history.latestCheckpoint();
+        // A record date fits in 48 bits.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return kept && latest >= date ? history.lowerLookup(uint48(date)) : present;
     }
 
-    /// @inheritdoc IERC3643
-    function batchFreezePartialTokens(address[] calldata accounts, uint256[] calldata amounts)
-        external
-        onlyRole(AssetRoles.CUSTODIAN)
-    {
-        _each(accounts, amounts, _freezeTokens);
-    }
-
-    /// @inheritdoc IERC3643
-    function unfreezePartialTokens(address account, uint256 amount) external onlyRole(AssetRoles.CUSTODIAN) {
-        _unfreezeTokens(account, amount);
-    }
-
-    /// @inheritdoc IERC3643
-    function batchUnfreezePartialTokens(address[] calldata accounts, uint256[] calldata amounts)
-        external
-        onlyRole(AssetRoles.CUSTODIAN)
-    {
-        _each(accounts, amounts, _unfreezeTokens);
-    }
-
-    /// @notice Moves everything of a lost wallet to the investor's new one. Custodian only. The new wallet must be registered
-    /// with `investorOnchainID` and either be the registry's recorded successor of the lost wallet, or hold a MANAGEMENT
-    /// key of the very identity the lost wallet is registered with. Freezes add up; the new wallet never loses one.
-    /// Emits `RecoverySuccess`. Reverts `RecoveryRefused`, `NothingToRecover`.
-    function recoveryAddress(address lostWallet, address newWallet, address investorOnchainID)
-        external
-        onlyRole(AssetRoles.CUSTODIAN)
-        returns (bool)
-    {
-        if (lostWallet == newWallet || !_mayRecover(lostWallet, newWallet, investorOnchainID)) {
-            revert RecoveryRefused(lostWallet, newWallet, investorOnchainID);
-        }
-        Account memory lost = _accounts[lostWallet];
-        uint256 amount = lost.balance;
-        if (amount == 0 && !lost.frozen) revert NothingToRecover(lostWallet);
-
-        _transfer(lostWallet, newWallet, amount);
-        if (lost.frozenTokens != 0) {
-            _unfreezeTokens(lostWallet, lost.frozenTokens);
-            _freezeTokens(newWallet, lost.frozenTokens);
-        }
-        if (lost.frozen && !_accounts[newWallet].frozen) _setFrozen(newWallet, true);
-        emit RecoverySuccess(lostWallet, newWallet, investorOnchainID);
-        ICompliance(_compliance).transferred(lostWallet, newWallet, amount);
-        return true;
-    }
+    /* STATE */
 
     /// @inheritdoc IERC3643
     function isFrozen(address account) external view returns (bool) {
@@ -300,27 +239,7 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     /// @inheritdoc IERC3643
     function getFrozenTokens(address account) external view returns (uint256) {
-        return _accounts[account].frozenTokens;
-    }
-
-    /* EMERGENCY */
-
-    /// @inheritdoc IERC3643
-    function pause() external onlyRole(AssetRoles.EMERGENCY) {
-        if (_paused) revert AlreadyPaused();
-        _paused = true;
-        emit Paused(msg.sender);
-    }
-
-    /// @inheritdoc IERC3643
-    function unpause() external onlyRole(AssetRoles.EMERGENCY) {
-        if (!_paused) revert NotPaused();
-        _unpause();
-    }
-
-    function _unpause() private {
-        _paused = false;
-        emit Unpaused(msg.sender);
+        return _accounts[account].locked - _held[account];
     }
 
     /// @inheritdoc IERC3643
@@ -328,112 +247,23 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
         return _paused;
     }
 
-    /* GOVERNANCE */
-
-    /// @inheritdoc IERC3643
-    function setName(string calldata name_) external onlyRole(AssetRoles.GOVERNANCE) {
-        _checkName(name_);
-        _name = name_;
-        _emitInformation();
-    }
-
-    /// @inheritdoc IERC3643
-    function setSymbol(string calldata symbol_) external onlyRole(AssetRoles.GOVERNANCE) {
-        _checkSymbol(symbol_);
-        _symbol = symbol_;
-        _emitInformation();
-    }
-
-    /// @inheritdoc IERC3643
-    function setOnchainID(address onchainID_) external onlyRole(AssetRoles.GOVERNANCE) {
-        _onchainID = onchainID_;
-        _emitInformation();
-    }
-
-    /// @inheritdoc IERC3643
-    function setIdentityRegistry(address registry) external onlyRole(AssetRoles.GOVERNANCE) {
-        _setRegistry(registry);
-    }
-
-    /// @inheritdoc IERC3643
-    function setCompliance(address compliance_) external onlyRole(AssetRoles.GOVERNANCE) {
-        ICompliance(_compliance).unbindToken(address(this));
-        _bindCompliance(compliance_);
-    }
-
     /// @inheritdoc IAssetToken
-    function scheduleUpgrade(address implementation, bytes memory data) external onlyRole(AssetRoles.GOVERNANCE) {
-        if (implementation.code.length == 0) revert InvalidAddress(implementation);
-        uint256 notBefore = block.timestamp + UPGRADE_DELAY;
-        _upgradeHash = _upgradeId(implementation, data);
-        _upgradeNotBefore = notBefore;
-        emit UpgradeScheduled(implementation, data, notBefore);
+    function isForced() external view returns (bool) {
+        return _forced;
     }
-
-    /// @inheritdoc IAssetToken
-    function cancelUpgrade() external onlyRole(AssetRoles.GOVERNANCE) {
-        if (_upgradeHash == 0) revert UpgradeNotScheduled(address(0));
-        _upgradeHash = 0;
-        emit UpgradeCancelled();
-    }
-
-    /// @notice Applies the announced upgrade, with exactly the announced call. Governance only.
-    /// Reverts `UpgradeNotScheduled`, `UpgradeTooEarly`.
-    function upgradeToAndCall(address implementation, bytes memory data) public payable override {
-        if (_upgradeHash != _upgradeId(implementation, data)) revert UpgradeNotScheduled(implementation);
-        if (block.timestamp < _upgradeNotBefore) revert UpgradeTooEarly(_upgradeNotBefore);
-        _upgradeHash = 0;
-        super.upgradeToAndCall(implementation, data);
-    }
-
-    function _upgradeId(address implementation, bytes memory data) private pure returns (bytes32) {
-        return keccak256(abi.encode(implementation, data));
-    }
-
-    function _authorizeUpgrade(address) internal view override {
-        _requireRole(AssetRoles.GOVERNANCE);
-    }
-
-    /* ROLES */
 
     /// @inheritdoc IERC173
     function owner() external view returns (address) {
         return _owner;
     }
 
-    /// @notice ERC-173: zero renounces for ever. Owner only. Emits `OwnershipTransferred`.
-    function transferOwnership(address newOwner) external onlyOwner {
-        emit OwnershipTransferred(_owner, newOwner);
-        _owner = newOwner;
-    }
-
-    /// @inheritdoc IAssetToken
-    function grant(address account, uint256 roleMask) external onlyOwner {
-        _grant(account, roleMask);
-    }
-
-    /// @inheritdoc IAssetToken
-    function revoke(address account, uint256 roleMask) external onlyOwner {
-        _setRoles(account, roleMask, false);
-    }
-
-    /// @notice Gives an agent's roles (supply, custodian, emergency). Owner only. Emits `AgentAdded`, `RolesGranted`.
-    function addAgent(address agent) external onlyOwner {
-        _grant(agent, AGENT_ROLES);
-    }
-
-    /// @notice Takes an agent's roles. Owner only. Emits `AgentRemoved`, `RolesRevoked`.
-    function removeAgent(address agent) external onlyOwner {
-        _setRoles(agent, AGENT_ROLES, false);
-    }
-
     /// @inheritdoc IAgentRole
     function isAgent(address account) external view returns (bool) {
-        return _isAgent(_roles[account]);
+        return _roles[account] & AGENT_ROLES == AGENT_ROLES;
     }
 
     /// @inheritdoc IAssetRoles
-    function has(address account, uint256 roleMask) public view returns (bool) {
+    function has(address account, uint256 roleMask) external view returns (bool) {
         return _roles[account] & roleMask != 0;
     }
 
@@ -442,15 +272,13 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
         return _roles[account];
     }
 
-    /* REFERENCES */
-
     /// @inheritdoc IERC3643
     function onchainID() external view returns (address) {
         return _onchainID;
     }
 
     /// @inheritdoc IERC3643
-    function version() public pure returns (string memory) {
+    function version() external pure returns (string memory) {
         return "1.0.0";
     }
 
@@ -468,35 +296,36 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
     function supportsInterface(bytes4 id) external pure returns (bool) {
         return id == type(IERC165).interfaceId || id == type(IERC20).interfaceId
             || id == type(IERC20Metadata).interfaceId || id == type(IERC20Permit).interfaceId || id == ERC3643_ID
-            || id == type(IAgentRole).interfaceId || id == type(IERC173).interfaceId;
+            || id == type(IAgentRole).interfaceId || id == type(IERC173).interfaceId || id == type(IHolds).interfaceId
+            || id == type(IRecordDates).interfaceId;
     }
 
-    /* INTERNAL: movements */
+    /* UPGRADE */
 
-    /// @dev The one place that changes balances. Amounts are bounded by a balance or, for mints, by the supply cap that
-    /// `stateReason` enforces, so the casts below keep their value.
+    /// @notice Applies the announced upgrade, with exactly the announced call. Governance only.
+    /// Reverts `UpgradeNotScheduled`, `UpgradeTooEarly`.
+    function upgradeToAndCall(address implementation, bytes memory data) public payable override {
+        if (_upgradeHash != keccak256(abi.encode(implementation, data))) revert UpgradeNotScheduled(implementation);
+        if (block.timestamp < _upgradeNotBefore) revert UpgradeTooEarly(_upgradeNotBefore);
+        _upgradeHash = 0;
+        super.upgradeToAndCall(implementation, data);
+    }
+
+    function _authorizeUpgrade(address) internal view override {
+        _requireRole(AssetRoles.GOVERNANCE);
+    }
+
+    /* INTERNAL */
+
+    /// @dev For OpenZeppelin's ERC-20, which then does not know where balances lie.
     function _update(address from, address to, uint256 amount) internal override {
-        if (from == address(0)) {
-            _supply += amount;
-        } else {
-            uint256 balance = _accounts[from].balance;
-            if (balance < amount) revert ERC20InsufficientBalance(from, balance, amount);
-            // forge-lint: disable-next-line(unsafe-typecast)
-            _accounts[from].balance = uint120(balance - amount);
-        }
-        if (to == address(0)) {
-            _supply -= amount;
-        } else {
-            // forge-lint: disable-next-line(unsafe-typecast)
-            _accounts[to].balance += uint120(amount);
-        }
-        emit Transfer(from, to, amount);
+        _changeBalances(from, to, amount);
     }
 
     function _each(address[] calldata accounts, uint256[] calldata amounts, function(address, uint256) internal action)
         private
     {
-        _sameLength(accounts.length, amounts.length);
+        if (accounts.length != amounts.length) revert LengthMismatch();
         for (uint256 i; i < accounts.length; ++i) {
             action(accounts[i], amounts[i]);
         }
@@ -508,147 +337,77 @@ contract AssetToken is IAssetToken, IAgentRole, IERC173, IERC165, ERC20PermitUpg
 
     function _move(address from, address to, uint256 amount) private {
         _requireAllowed(from, to, amount);
-        _transfer(from, to, amount);
+        _changeBalances(from, to, amount);
         ICompliance(_compliance).transferred(from, to, amount);
     }
 
     function _issue(address to, uint256 amount) private {
         _requireAllowed(address(0), to, amount);
-        _mint(to, amount);
+        _changeBalances(address(0), to, amount);
         ICompliance(_compliance).created(to, amount);
     }
 
     function _destroy(address account, uint256 amount) private {
         _freeUp(account, amount);
-        _burn(account, amount);
+        _changeBalances(account, address(0), amount);
         ICompliance(_compliance).destroyed(account, amount);
-    }
-
-    function _force(address from, address to, uint256 amount) private {
-        if (to == address(0)) revert ComplianceRefused(address(this), ReasonCodes.RECIPIENT_INVALID);
-        _requireVerified(to);
-        if (from == to) {
-            // Nothing moves, so nothing may be unfrozen or counted either.
-            _requireBalance(from, amount);
-            return;
-        }
-        _freeUp(from, amount);
-        _transfer(from, to, amount);
-        ICompliance(_compliance).transferred(from, to, amount);
-    }
-
-    /// @dev Uses free balance first; unfreezes only what is missing.
-    function _freeUp(address account, uint256 amount) private {
-        uint256 free = _requireBalance(account, amount) - _accounts[account].frozenTokens;
-        if (amount > free) _unfreezeTokens(account, amount - free);
-    }
-
-    function _requireBalance(address account, uint256 amount) private view returns (uint256 balance) {
-        balance = balanceOf(account);
-        if (balance < amount) revert ComplianceRefused(address(this), ReasonCodes.BALANCE_TOO_LOW);
     }
 
     /// @dev Enforcement is `preview`, so the two cannot disagree.
     function _requireAllowed(address from, address to, uint256 amount) private view {
         // `preview` reads a zero recipient as a burn, which no caller of this function means.
-        if (to == address(0)) revert ComplianceRefused(address(this), ReasonCodes.RECIPIENT_INVALID);
-        (address module, bytes32 reason) = preview(from, to, amount);
+        if (to == address(0)) _refuse(ReasonCodes.RECIPIENT_INVALID);
+        (address module, bytes32 reason) = _preview(from, to, amount, 0);
         if (reason != 0) revert ComplianceRefused(module, reason);
     }
 
-    function _requireVerified(address to) private view {
-        bytes32 reason = IIdentityRegistryPolicy(_registry).explain(address(this), to);
-        if (reason != 0) revert ComplianceRefused(_registry, reason);
+    function _refuse(bytes32 reason) private view {
+        revert ComplianceRefused(address(this), reason);
     }
 
-    function _mayRecover(address lostWallet, address newWallet, address onchainID_) private view returns (bool) {
-        if (onchainID_ == address(0) || IIdentityRegistry(_registry).identity(newWallet) != onchainID_) return false;
-        if (IIdentityRegistryPolicy(_registry).successor(lostWallet) == newWallet) return true;
-        return IIdentityRegistry(_registry).identity(lostWallet) == onchainID_
-            && IERC734(onchainID_).keyHasPurpose(keccak256(abi.encode(newWallet)), 1);
+    /// @param unlocked locked tokens that the movement brings along
+    function _preview(address from, address to, uint256 amount, uint256 unlocked)
+        private
+        view
+        returns (address module, bytes32 reason)
+    {
+        reason = _stateReason(from, to, amount, unlocked);
+        if (reason != 0) return (address(this), reason);
+        // A burn asks nobody else.
+        if (to == address(0)) return (address(0), 0);
+        module = _registry;
+        reason = IIdentityRegistryPolicy(module).explain(address(this), to);
+        if (reason == 0) (module, reason) = ITokenCompliance(_compliance).check(module, from, to, amount);
     }
 
-    /* INTERNAL: freezes, roles, texts */
-
-    function _setFrozen(address account, bool freeze) private {
-        _accounts[account].frozen = freeze;
-        emit AddressFrozen(account, freeze, msg.sender);
-    }
-
-    function _freezeTokens(address account, uint256 amount) private {
-        Account storage a = _accounts[account];
-        uint256 free = a.balance - a.frozenTokens;
-        if (amount > free) revert FreeBalanceExceeded(account, free, amount);
-        // Bounded by the balance, which the supply cap keeps within 120 bits.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        a.frozenTokens += uint120(amount);
-        emit TokensFrozen(account, amount);
-    }
-
-    function _unfreezeTokens(address account, uint256 amount) private {
-        Account storage a = _accounts[account];
-        if (amount > a.frozenTokens) revert FrozenAmountExceeded(account, a.frozenTokens, amount);
-        // forge-lint: disable-next-line(unsafe-typecast)
-        a.frozenTokens -= uint120(amount);
-        emit TokensUnfrozen(account, amount);
-    }
-
-    function _requireRole(uint256 role) private view {
-        if (_roles[msg.sender] & role == 0) revert MissingRole(msg.sender, role);
-    }
-
-    function _grant(address account, uint256 mask) private {
-        if (account == address(0)) revert InvalidAddress(account);
-        _setRoles(account, mask, true);
-    }
-
-    function _setRoles(address account, uint256 mask, bool give) private {
-        if (mask == 0 || mask > AssetRoles.ALL) revert InvalidRoles(mask);
-        uint256 old = _roles[account];
-        uint256 now_ = give ? old | mask : old & ~mask;
-        _roles[account] = now_;
-        if (give) emit RolesGranted(account, mask);
-        else emit RolesRevoked(account, mask);
-        if (_isAgent(old) == _isAgent(now_)) return;
-        if (give) emit AgentAdded(account);
-        else emit AgentRemoved(account);
-    }
-
-    function _isAgent(uint256 mask) private pure returns (bool) {
-        return mask & AGENT_ROLES == AGENT_ROLES;
-    }
-
-    function _setRegistry(address registry) private {
-        if (registry.code.length == 0) revert InvalidAddress(registry);
-        _registry = registry;
-        emit IdentityRegistryAdded(registry);
-    }
-
-    function _bindCompliance(address compliance_) private {
-        _compliance = compliance_;
-        emit ComplianceAdded(compliance_);
-        ICompliance(compliance_).bindToken(address(this));
-    }
-
-    function _emitInformation() private {
-        emit UpdatedTokenInformation(_name, _symbol, _decimals, version(), _onchainID);
-    }
-
-    function _sameLength(uint256 left, uint256 right) private pure {
-        if (left != right) revert LengthMismatch();
-    }
-
-    function _checkName(string calldata text) private pure {
-        if (bytes(text).length == 0 || bytes(text).length > 50) revert InvalidName();
-    }
-
-    function _checkSymbol(string calldata text) private pure {
-        bytes calldata chars = bytes(text);
-        if (chars.length == 0 || chars.length > 24) revert InvalidSymbol();
-        for (uint256 i; i < chars.length; ++i) {
-            bytes1 c = chars[i];
-            if (!(c >= "A" && c <= "Z") && !(c >= "0" && c <= "9")) revert InvalidSymbol();
+    function _stateReason(address from, address to, uint256 amount, uint256 unlocked) private view returns (bytes32) {
+        if (from == address(0)) {
+            if (to == address(0)) return ReasonCodes.RECIPIENT_INVALID;
+            if (_accounts[to].frozen) return ReasonCodes.RECIPIENT_FROZEN;
+            return amount > MAX_SUPPLY - _supply ? ReasonCodes.SUPPLY_TOO_LARGE : ReasonCodes.OK;
         }
+        Account storage sender = _accounts[from];
+        uint256 balance = sender.balance;
+        if (to != address(0)) {
+            bytes32 reason = _senderReason(sender, amount, unlocked);
+            if (reason == ReasonCodes.TOKEN_PAUSED || reason == ReasonCodes.SENDER_FROZEN) return reason;
+            if (_accounts[to].frozen) return ReasonCodes.RECIPIENT_FROZEN;
+            if (reason != 0) return reason;
+        } else if (balance >= amount && balance - _held[from] < amount) {
+            return ReasonCodes.BALANCE_HELD;
+        }
+        return balance < amount ? ReasonCodes.BALANCE_TOO_LOW : ReasonCodes.OK;
+    }
+
+    /// @dev What keeps the sender's tokens where they are, besides there being too few.
+    function _senderReason(Account storage sender, uint256 amount, uint256 unlocked) private view returns (bytes32) {
+        if (_paused) return ReasonCodes.TOKEN_PAUSED;
+        Account memory account = sender;
+        if (account.frozen) return ReasonCodes.SENDER_FROZEN;
+        if (account.balance >= amount && account.balance - account.locked + unlocked < amount) {
+            return ReasonCodes.FREE_BALANCE_TOO_LOW;
+        }
+        return 0;
     }
 
     /// @dev The permit domain follows the token's name.

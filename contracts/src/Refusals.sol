@@ -23,6 +23,10 @@ library ReasonCodes {
     bytes32 internal constant RECIPIENT_INVALID = "RECIPIENT_INVALID";
     bytes32 internal constant BALANCE_TOO_LOW = "BALANCE_TOO_LOW";
     bytes32 internal constant FREE_BALANCE_TOO_LOW = "FREE_BALANCE_TOO_LOW";
+    /// Forced transfers and burns leave held tokens alone.
+    bytes32 internal constant BALANCE_HELD = "BALANCE_HELD";
+    /// A wallet that was recovered from places no holds: they would name the wallet that took over.
+    bytes32 internal constant WALLET_RECOVERED = "WALLET_RECOVERED";
     bytes32 internal constant SUPPLY_TOO_LARGE = "SUPPLY_TOO_LARGE";
 
     // CountryRule

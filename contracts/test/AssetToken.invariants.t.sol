@@ -11,6 +11,12 @@ contract TokenWalk is TestBase {
     AssetToken private immutable TOKEN;
     address[] private _holders;
 
+    mapping(uint256 id => mapping(address holder => uint256)) public held;
+    mapping(uint256 date => mapping(address holder => uint256)) public balanceThen;
+    mapping(uint256 date => uint256) public supplyThen;
+    uint256[] public dates;
+    uint256 public nextDate = 1_800_000_100;
+
     constructor(AssetToken token, address[] memory holders) {
         TOKEN = token;
         _holders = holders;
@@ -49,6 +55,52 @@ contract TokenWalk is TestBase {
         TOKEN.setAddressFrozen(_pick(who), on);
     }
 
+    function hold(uint256 who, uint256 id, uint256 amount) external {
+        address holder = _pick(who);
+        amount %= 1000;
+        vm.prank(holder);
+        TOKEN.approve(address(this), amount);
+        TOKEN.hold(bytes32(id % 3), holder, amount);
+        held[id % 3][holder] += amount;
+    }
+
+    function executeHold(uint256 who, uint256 id, uint256 to, uint256 amount) external {
+        address holder = _pick(who);
+        TOKEN.executeHold(bytes32(id % 3), holder, _pick(to), amount %= 600);
+        held[id % 3][holder] -= amount;
+    }
+
+    function releaseHold(uint256 who, uint256 id, uint256 amount) external {
+        address holder = _pick(who);
+        TOKEN.releaseHold(bytes32(id % 3), holder, amount %= 600);
+        held[id % 3][holder] -= amount;
+    }
+
+    function breakHold(uint256 who, uint256 id, uint256 amount) external {
+        address holder = _pick(who);
+        TOKEN.breakHold(address(this), bytes32(id % 3), holder, amount %= 600, "walk");
+        held[id % 3][holder] -= amount;
+    }
+
+    /// @dev Every date is one that was announced; what stood at it is copied before time moves past it.
+    function wait_(uint256 seconds_) external {
+        uint256 time = block.timestamp + 1 + seconds_ % 200;
+        if (time > nextDate) {
+            for (uint256 i; i < _holders.length; ++i) {
+                balanceThen[nextDate][_holders[i]] = TOKEN.balanceOf(_holders[i]);
+            }
+            supplyThen[nextDate] = TOKEN.totalSupply();
+            dates.push(nextDate);
+            time = nextDate + 1;
+            nextDate += 100;
+        }
+        vm.warp(time);
+    }
+
+    function dateCount() external view returns (uint256) {
+        return dates.length;
+    }
+
     function recover(uint256 lost, uint256 next) external {
         address to = _pick(next);
         TOKEN.recoveryAddress(_pick(lost), to, address(TOKEN.identityRegistry().identity(to)));
@@ -70,6 +122,7 @@ contract AssetTokenInvariants is Fixture {
         _holders = [alice, bob, carol, address(0xA2)];
         _walk = new TokenWalk(token, _holders);
         token.addAgent(address(_walk));
+        token.addRecordDates(1_800_000_100, 100, 1_000_000);
     }
 
     function targetContracts() public view returns (address[] memory targets) {
@@ -85,9 +138,37 @@ contract AssetTokenInvariants is Fixture {
         assertEq(sum, token.totalSupply(), "supply = sum of balances");
     }
 
-    function invariant_frozen_never_exceeds_the_balance() public view {
+    function invariant_frozen_and_held_never_exceed_the_balance() public view {
         for (uint256 i; i < _holders.length; ++i) {
-            assertLe(token.getFrozenTokens(_holders[i]), token.balanceOf(_holders[i]), "frozen <= balance");
+            assertLe(
+                token.getFrozenTokens(_holders[i]) + token.heldOf(_holders[i]),
+                token.balanceOf(_holders[i]),
+                "frozen + held <= balance"
+            );
+        }
+    }
+
+    function invariant_holds_are_what_was_placed_less_what_was_taken() public view {
+        uint256 named;
+        uint256 onAccounts;
+        for (uint256 i; i < _holders.length; ++i) {
+            for (uint256 id; id < 3; ++id) {
+                uint256 held = token.heldBy(address(_walk), bytes32(id), _holders[i]);
+                assertEq(held, _walk.held(id, _holders[i]), "each hold");
+                named += held;
+            }
+            onAccounts += token.heldOf(_holders[i]);
+        }
+        assertEq(named, onAccounts, "holds = held on accounts, recoveries or not");
+    }
+
+    function invariant_history_equals_a_full_copy() public view {
+        for (uint256 d; d < _walk.dateCount(); ++d) {
+            uint256 date = _walk.dates(d);
+            for (uint256 i; i < _holders.length; ++i) {
+                assertEq(token.balanceAt(_holders[i], date), _walk.balanceThen(date, _holders[i]), "balance then");
+            }
+            assertEq(token.supplyAt(date), _walk.supplyThen(date), "supply then");
         }
     }
 }

@@ -2,10 +2,13 @@
 pragma solidity 0.8.37;
 
 import {AssetToken} from "../src/AssetToken.sol";
-import {IAssetToken} from "../src/interfaces/IAssetToken.sol";
+import {Initializable} from "@openzeppelin/contracts-upgradeable/proxy/utils/Initializable.sol";
+import {IAssetToken, TokenInit} from "../src/interfaces/IAssetToken.sol";
 import {IAgentRole} from "../src/interfaces/IAgentRole.sol";
 import {IERC173} from "../src/interfaces/IERC173.sol";
 import {IERC3643} from "../src/interfaces/IERC3643.sol";
+import {AssetTokenCustody} from "../src/token/AssetTokenCustody.sol";
+import {AssetTokenGovernance} from "../src/token/AssetTokenGovernance.sol";
 import {AssetRoles, Roles} from "../src/Roles.sol";
 import {ReasonCodes} from "../src/Refusals.sol";
 import {Fixture} from "./Fixture.sol";
@@ -132,8 +135,8 @@ contract AssetTokenTest is Fixture {
         token.mint(stranger, 1);
     }
 
-    function test_supply_is_capped_at_120_bits() public {
-        uint256 room = type(uint120).max - token.totalSupply();
+    function test_supply_is_capped_at_112_bits() public {
+        uint256 room = type(uint112).max - token.totalSupply();
         _expectPreviewed(address(0), alice, room + 1, address(token), ReasonCodes.SUPPLY_TOO_LARGE);
         token.mint(alice, room + 1);
         token.mint(alice, room);
@@ -228,6 +231,20 @@ contract AssetTokenTest is Fixture {
         token.upgradeToAndCall(next, "");
     }
 
+    function test_the_parts_of_the_code_are_of_no_use_by_themselves() public {
+        AssetTokenGovernance governance = AssetTokenGovernance(token.GOVERNANCE());
+        TokenInit memory init;
+        vm.expectRevert(Initializable.InvalidInitialization.selector);
+        governance.initialize(init);
+        vm.expectRevert(Initializable.InvalidInitialization.selector);
+        token.initialize(init);
+        AssetTokenCustody custody = AssetTokenCustody(token.CUSTODY());
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.MissingRole.selector, address(this), AssetRoles.CUSTODIAN));
+        custody.setAddressFrozen(alice, true);
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.NotOwner.selector, address(this)));
+        governance.grant(alice, 1);
+    }
+
     function test_names_and_symbols_have_limits() public {
         token.setName("A longer name of the same bond");
         assertEq(token.name(), "A longer name of the same bond", "name");
@@ -250,6 +267,66 @@ contract AssetTokenTest is Fixture {
         token.transfer(bob, 1);
     }
 
+    function test_references_change_at_governances_word_only() public {
+        token.setOnchainID(carol);
+        assertEq(token.onchainID(), carol, "onchainID");
+        token.setSymbol("OTHER");
+        assertEq(token.symbol(), "OTHER", "symbol");
+        token.setIdentityRegistry(address(registry));
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.InvalidAddress.selector, carol));
+        token.setIdentityRegistry(carol);
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.MissingRole.selector, bob, AssetRoles.GOVERNANCE));
+        vm.prank(bob);
+        token.setCompliance(address(compliance));
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.InvalidAddress.selector, carol));
+        token.scheduleUpgrade(carol, "");
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.UpgradeNotScheduled.selector, address(0)));
+        token.cancelUpgrade();
+    }
+
+    function test_pausing_twice_is_refused() public {
+        vm.expectRevert(IAssetToken.NotPaused.selector);
+        token.unpause();
+        token.pause();
+        vm.expectRevert(IAssetToken.AlreadyPaused.selector);
+        token.pause();
+        token.unpause();
+        assertTrue(!token.paused(), "unpaused");
+    }
+
+    function test_batches_of_the_custodian() public {
+        address[] memory who = new address[](2);
+        (who[0], who[1]) = (alice, bob);
+        uint256[] memory amounts = new uint256[](2);
+        (amounts[0], amounts[1]) = (10, 20);
+        bool[] memory yes = new bool[](2);
+        (yes[0], yes[1]) = (true, true);
+        token.batchFreezePartialTokens(who, amounts);
+        assertEq(token.getFrozenTokens(bob), 20, "frozen");
+        token.batchUnfreezePartialTokens(who, amounts);
+        assertEq(token.getFrozenTokens(bob), 0, "unfrozen");
+        token.batchSetAddressFrozen(who, yes);
+        assertTrue(token.isFrozen(alice) && token.isFrozen(bob), "accounts frozen");
+        address[] memory to = new address[](2);
+        (to[0], to[1]) = (bob, alice);
+        token.batchForcedTransfer(who, to, amounts);
+        assertEq(token.balanceOf(alice), 1010, "10 out, 20 in");
+        token.batchBurn(who, amounts);
+        assertEq(token.totalSupply(), 1970, "burned");
+        token.batchSetAddressFrozen(who, new bool[](2));
+        token.batchMint(who, amounts);
+        assertEq(token.totalSupply(), 2000, "minted");
+        uint256[] memory short = new uint256[](1);
+        vm.expectRevert(IAssetToken.LengthMismatch.selector);
+        token.batchFreezePartialTokens(who, short);
+        vm.expectRevert(IAssetToken.LengthMismatch.selector);
+        token.batchUnfreezePartialTokens(who, short);
+        vm.expectRevert(IAssetToken.LengthMismatch.selector);
+        token.batchSetAddressFrozen(who, new bool[](1));
+        vm.expectRevert(IAssetToken.LengthMismatch.selector);
+        token.batchForcedTransfer(who, to, short);
+    }
+
     /* INTERFACES */
 
     function test_interface_ids() public view {
@@ -267,6 +344,8 @@ contract AssetTokenTest is Fixture {
 
     function test_sizes_stay_in_budget() public view {
         assertLe(factory.TOKEN_IMPLEMENTATION().code.length, 16_384, "AssetToken");
+        assertLe(AssetToken(factory.TOKEN_IMPLEMENTATION()).GOVERNANCE().code.length, 12_288, "AssetTokenGovernance");
+        assertLe(AssetToken(factory.TOKEN_IMPLEMENTATION()).CUSTODY().code.length, 12_288, "AssetTokenCustody");
         assertLe(factory.COMPLIANCE_IMPLEMENTATION().code.length, 12_288, "TokenCompliance");
         assertLe(address(factory).code.length, 12_288, "AssetFactory");
         assertLe(address(countryRule).code.length, 12_288, "CountryRule");

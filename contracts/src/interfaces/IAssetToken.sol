@@ -2,6 +2,8 @@
 pragma solidity 0.8.37;
 
 import {IERC3643} from "./IERC3643.sol";
+import {IHolds} from "./IHolds.sol";
+import {IRecordDates} from "./IRecordDates.sol";
 
 /// @notice The part of a token that registry, compliance and rules ask for roles.
 interface IAssetRoles {
@@ -26,11 +28,18 @@ struct TokenInit {
 }
 
 /// @notice What our token has beyond ERC-3643.
-interface IAssetToken is IERC3643, IAssetRoles {
+interface IAssetToken is IERC3643, IAssetRoles, IHolds, IRecordDates {
     event RolesGranted(address indexed account, uint256 roles);
     event RolesRevoked(address indexed account, uint256 roles);
     event UpgradeScheduled(address indexed implementation, bytes data, uint256 notBefore);
     event UpgradeCancelled();
+    /// @notice A custodian moved tokens against the holder's will. `reason` is a short code or the hash of the order on file; the
+    /// functions of ERC-3643, which carry none, leave `UNSTATED`.
+    event TransferForced(
+        address indexed from, address indexed to, address indexed custodian, uint256 amount, bytes32 reason
+    );
+    /// @notice A recovery moved the holds of a lost wallet; they keep its name.
+    event HoldsRecovered(address indexed lostWallet, address indexed newWallet, uint256 amount);
 
     error NotOwner(address caller);
     error MissingRole(address caller, uint256 role);
@@ -48,6 +57,7 @@ interface IAssetToken is IERC3643, IAssetRoles {
     error NothingToRecover(address lostWallet);
     error UpgradeNotScheduled(address implementation);
     error UpgradeTooEarly(uint256 notBefore);
+    error ReasonMissing();
 
     /// @notice Once, by the factory: sets everything, then unpauses and mints as asked. A token without `unpause` stays paused.
     function initialize(TokenInit calldata init) external;
@@ -68,6 +78,16 @@ interface IAssetToken is IERC3643, IAssetRoles {
 
     /// @notice The token's own part of `preview`: pause, freezes, balance.
     function stateReason(address from, address to, uint256 amount) external view returns (bytes32 reason);
+
+    /// @notice `forcedTransfer` with the reason that has to be on record. Custodian only. Emits `Transfer`, `TransferForced`. Reverts
+    /// `ReasonMissing`, and like `forcedTransfer`: the recipient must be verified, and held tokens are out of reach (`breakHold`).
+    function forcedTransferFor(address from, address to, uint256 amount, bytes32 reason) external returns (bool);
+
+    /// @notice The wallet that `recoveryAddress` moved the tokens of `wallet` to, at the end of the chain; `wallet` itself when there was none.
+    function currentWallet(address wallet) external view returns (address);
+
+    /// @notice Whether the movement that is being reported right now is a forced transfer or a recovery.
+    function isForced() external view returns (bool);
 
     /// @notice Announces an upgrade with the exact call that will follow it. Governance only. Emits `UpgradeScheduled`.
     function scheduleUpgrade(address implementation, bytes calldata data) external;

@@ -9,6 +9,7 @@ import {IAssetFactory} from "./interfaces/IAssetFactory.sol";
 import {IAssetRoles} from "./interfaces/IAssetToken.sol";
 import {DistributionTerms} from "./interfaces/IDistribution.sol";
 import {OfferingTerms} from "./interfaces/IOffering.sol";
+import {ServicingTerms} from "./interfaces/IServicing.sol";
 import {ISystem} from "./interfaces/ISystem.sol";
 import {AssetRoles, Names} from "./Roles.sol";
 
@@ -19,11 +20,13 @@ contract AddonFactory is IAddonFactory {
     ISystem public immutable SYSTEM;
     address public immutable DISTRIBUTION;
     address public immutable OFFERING;
+    address public immutable SERVICING;
 
-    constructor(ISystem system, address distribution, address offering) {
+    constructor(ISystem system, address distribution, address offering, address servicing) {
         SYSTEM = system;
         DISTRIBUTION = distribution;
         OFFERING = offering;
+        SERVICING = servicing;
     }
 
     /// @inheritdoc IAddonFactory
@@ -56,6 +59,22 @@ contract AddonFactory is IAddonFactory {
         returns (address)
     {
         return _predict(OFFERING, creator, salt, abi.encode(terms));
+    }
+
+    /// @inheritdoc IAddonFactory
+    function createServicing(bytes32 salt, ServicingTerms calldata terms) external returns (address made) {
+        TermsChecks.check(terms);
+        made = _create(SERVICING, terms.token, AssetRoles.GOVERNANCE, salt, abi.encode(terms));
+        emit ServicingCreated(made, terms.token, msg.sender, salt, terms);
+    }
+
+    /// @inheritdoc IAddonFactory
+    function predictServicing(address creator, bytes32 salt, ServicingTerms calldata terms)
+        external
+        view
+        returns (address)
+    {
+        return _predict(SERVICING, creator, salt, abi.encode(terms));
     }
 
     function _create(address implementation, address token, uint256 role, bytes32 salt, bytes memory terms)

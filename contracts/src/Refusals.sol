@@ -38,6 +38,9 @@ library ReasonCodes {
     bytes32 internal constant SENDER_CLAIMS_MISSING = "SENDER_CLAIMS_MISSING";
     bytes32 internal constant RECIPIENT_CLAIMS_MISSING = "RECIPIENT_CLAIMS_MISSING";
 
+    // Servicing
+    bytes32 internal constant ASSET_MATURED = "ASSET_MATURED";
+
     /// A rule is bound but has no parameters for this token: it refuses rather than agree to everything.
     bytes32 internal constant RULE_NOT_CONFIGURED = "RULE_NOT_CONFIGURED";
 }

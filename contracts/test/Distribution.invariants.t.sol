@@ -85,6 +85,7 @@ contract DistributionWalk is TestBase {
     }
 }
 
+/// forge-config: ci.invariant.runs = 96
 contract DistributionInvariants is AddonFixture {
     uint256 private constant FUNDS = 2100;
 

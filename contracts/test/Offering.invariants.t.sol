@@ -77,6 +77,7 @@ contract OfferingWalk is TestBase {
     }
 }
 
+/// forge-config: ci.invariant.runs = 96
 contract OfferingInvariants is AddonFixture {
     Offering private _sale;
     OfferingWalk private _walk;

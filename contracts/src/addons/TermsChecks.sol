@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IAddon} from "../interfaces/IAddon.sol";
 import {DistributionKind, DistributionTerms} from "../interfaces/IDistribution.sol";
 import {Lockup, OfferingTerms, PaymentCurrency, Presale} from "../interfaces/IOffering.sol";
+import {ServicingTerms} from "../interfaces/IServicing.sol";
 
 /// @title What terms must fulfil
 /// @notice Asked once, by the factory, before a contract with these terms exists. Reverts `InvalidTerms` with the field's name.
@@ -32,6 +33,13 @@ library TermsChecks {
         _require(_isPresale(t, t.presale), "presale");
         _require(_isLockup(t, t.lockup), "lockup");
         _checkCurrencies(t);
+    }
+
+    function check(ServicingTerms calldata t) internal view {
+        _require(t.sweepTo != address(0), "sweepTo");
+        _require(t.currency.code.length != 0 && t.currency != t.token, "currency");
+        _require(t.maturity == 0 || t.maturity > block.timestamp, "maturity");
+        _require((t.maturity == 0) == (t.redemptionPrice == 0), "redemptionPrice");
     }
 
     /// @dev A presale without an allow-list would be a public sale under another name.

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {DistributionTerms} from "./IDistribution.sol";
 import {OfferingTerms} from "./IOffering.sol";
+import {ServicingTerms} from "./IServicing.sol";
 
 /// @notice Creates the contracts that work for one asset. The salt belongs to the creator, as with assets, and the address
 /// follows from it and the terms, so that repeating a creation is refused instead of duplicated.
@@ -16,6 +17,9 @@ interface IAddonFactory {
     );
     event OfferingCreated(
         address indexed offering, address indexed token, address indexed creator, bytes32 salt, OfferingTerms terms
+    );
+    event ServicingCreated(
+        address indexed servicing, address indexed token, address indexed creator, bytes32 salt, ServicingTerms terms
     );
 
     error NotAnAsset(address token);
@@ -37,6 +41,17 @@ interface IAddonFactory {
 
     /// @notice Where `createOffering` of this creator puts it.
     function predictOffering(address creator, bytes32 salt, OfferingTerms calldata terms)
+        external
+        view
+        returns (address);
+
+    /// @notice A new treasury. To work it needs FUNDS (record dates) and SUPPLY (redemption) of the asset and a place among its rules.
+    /// Caller: GOVERNANCE of the asset. Emits `ServicingCreated`. Reverts `NotAnAsset`, `MissingRole`, `InvalidTerms`,
+    /// `AddonExists`.
+    function createServicing(bytes32 salt, ServicingTerms calldata terms) external returns (address);
+
+    /// @notice Where `createServicing` of this creator puts it.
+    function predictServicing(address creator, bytes32 salt, ServicingTerms calldata terms)
         external
         view
         returns (address);

@@ -6,6 +6,8 @@ import {Distribution} from "../../src/Distribution.sol";
 import {Offering} from "../../src/Offering.sol";
 import {OfferingTerms, PaymentCurrency, Purchase} from "../../src/interfaces/IOffering.sol";
 import {DistributionKind, DistributionTerms, Recipient} from "../../src/interfaces/IDistribution.sol";
+import {Servicing} from "../../src/Servicing.sol";
+import {CouponPlan, IServicing, ServicingTerms} from "../../src/interfaces/IServicing.sol";
 import {IAddon} from "../../src/interfaces/IAddon.sol";
 import {AssetRoles} from "../../src/Roles.sol";
 import {Fixture} from "../Fixture.sol";
@@ -27,7 +29,8 @@ abstract contract AddonFixture is Fixture {
         super.setUp();
         address distribution = _deploy(type(Distribution).creationCode, "");
         address offering = _deploy(type(Offering).creationCode, "");
-        bytes memory args = abi.encode(system, distribution, offering);
+        address servicing = _deploy(type(Servicing).creationCode, "");
+        bytes memory args = abi.encode(system, distribution, offering, servicing);
         addons = AddonFactory(_deploy(type(AddonFactory).creationCode, args));
         (euro, dollar) = (new Currency(), new Currency());
         _investor(vault, DE);
@@ -109,6 +112,39 @@ abstract contract AddonFixture is Fixture {
         currency.approve(address(sale), payment);
         vm.prank(buyer);
         sale.buy(_purchase(currency, payment));
+    }
+
+    /// @dev Matures in 1,000 days at 100 euro a token.
+    function _servicingTerms() internal view returns (ServicingTerms memory terms) {
+        terms.token = address(token);
+        terms.sweepTo = vault;
+        terms.currency = address(euro);
+        terms.maturity = NOW + 1000 * DAY;
+        terms.redemptionPrice = 100e18;
+    }
+
+    function _servicing(ServicingTerms memory terms) internal returns (IServicing made) {
+        made = IServicing(addons.createServicing("servicing", terms));
+        _attach(made);
+    }
+
+    /// @dev Gives a servicing its roles and its place among the rules.
+    function _attach(IServicing made) internal {
+        token.grant(address(made), AssetRoles.SUPPLY | AssetRoles.FUNDS);
+        compliance.addModule(address(made), "");
+    }
+
+    /// @dev Three quarters of 90 days and a short period of 30, from tomorrow; 5 euro a token and quarter.
+    function _plan() internal pure returns (CouponPlan memory plan) {
+        plan.start = uint48(NOW + DAY);
+        plan.end = uint48(NOW + 301 * DAY);
+        plan.interval = uint32(90 * DAY);
+        plan.rate = 5e18;
+    }
+
+    function _ids(uint256 id) internal pure returns (uint256[] memory one) {
+        one = new uint256[](1);
+        one[0] = id;
     }
 
     function _expectMissingRole(address caller, uint256 role) internal {

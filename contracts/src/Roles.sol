@@ -22,7 +22,7 @@ library AssetRoles {
     uint256 internal constant CUSTODIAN = 4;
     /// Pause and unpause.
     uint256 internal constant EMERGENCY = 8;
-    /// Sells through offerings.
+    /// Sells through offerings and distributes by airdrops.
     uint256 internal constant SALE = 16;
     /// Moves an asset's treasury.
     uint256 internal constant FUNDS = 32;
@@ -42,4 +42,5 @@ library Names {
     bytes32 internal constant SCALAR_FEED_FACTORY = "IssuerSignedScalarFeedFactory";
     bytes32 internal constant FEED_BATCH = "FeedBatch";
     bytes32 internal constant SMART_ACCOUNT_FACTORY = "SmartAccountFactory";
+    bytes32 internal constant ADDON_FACTORY = "AddonFactory";
 }

@@ -5,11 +5,12 @@ use crate::{
     error::{AdmitError, StoreError},
     flow::{Decoder, Flow, Flows, History, Verdict},
     metric_definitions as metric,
-    model::{OperationId, OperationView, ServiceName, TenantId},
+    model::{OperationId, OperationView, ServiceName, TenantId, TransactionId, TransactionView},
     reader::Reader,
     signer::Signer,
-    store::{self, NewOperation, Store},
-    worker::{self, Shared},
+    states::TransactionState,
+    store::{self, Admitted, KnownLanes, NewOperation, Store},
+    worker::{self, Joint, Shared},
 };
 use dalp_chain::Upstreams;
 use sqlx::PgPool;
@@ -18,6 +19,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use crate::store::AcceptHook;
@@ -89,6 +91,9 @@ pub struct Engine {
     reader: Reader,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// The commits that workers share; they end after the workers.
+    stop_commits: CancellationToken,
+    commits: TaskTracker,
     aborts: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
 }
 
@@ -149,18 +154,24 @@ impl Engine {
     ) -> Result<Self, StartError> {
         store::migrate(&pool).await?;
         metric::describe();
-        let store = Store { pool: pool.clone(), service: config.service.clone() };
-        let shared = Arc::new(Shared::new(config, store, chains, signer, flows, decoder));
+        let known_lanes = Arc::new(KnownLanes::default());
+        let store = Store { pool: pool.clone(), service: config.service.clone(), known_lanes };
+        let (commits, stop_commits) = (TaskTracker::new(), CancellationToken::new());
+        let (joint, mut handles) = Joint::spawn(&store, config.rebroadcast_after, &commits, &stop_commits);
+        let shared = Arc::new(Shared::new(config, store, joint, chains, signer, flows, decoder));
         let engine = Self {
             shared: shared.clone(),
             reader: Reader::new(pool),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            stop_commits,
+            commits,
             aborts: Arc::default(),
         };
-        let handles = worker::spawn(shared, &engine.tasks, engine.stop.clone());
+        handles.extend(worker::spawn(shared, &engine.tasks, engine.stop.clone()));
         engine.aborts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(handles);
         engine.tasks.close();
+        engine.commits.close();
         Ok(engine)
     }
 
@@ -184,7 +195,7 @@ impl Engine {
             decision.new_steps.iter().any(|(_, input)| matches!(input, crate::flow::StepInput::Signature { .. }));
         let new = NewOperation {
             id,
-            tenant: admission.tenant.clone(),
+            tenant: admission.tenant,
             principal: admission.principal,
             method: admission.method,
             key: admission.idempotency_key,
@@ -192,19 +203,34 @@ impl Engine {
             kind: F::KIND,
             version: F::VERSION,
             order,
+            decision,
         };
-        let admitted = self.shared.store.admit(new, decision, admission.hook).await?;
-        if !admitted.replayed {
-            metric::operation_accepted(F::KIND);
-            self.shared.poke_lanes(lanes);
-            if signs {
-                self.shared.signatures.notify_one();
+        let admitted = match admission.hook {
+            Some(hook) => self.shared.store.admit_with(&new, hook).await?,
+            None => self.shared.joint.admit(new.clone()).await?,
+        };
+        match admitted {
+            Admitted::New(at) => {
+                metric::operation_accepted(F::KIND);
+                self.shared.poke_lanes(lanes);
+                if signs {
+                    self.shared.signatures.notify_one();
+                }
+                self.shared.changed();
+                Ok(Accepted { operation: view_of(new, at), replayed: false })
             }
-            self.shared.changed();
+            Admitted::Repeat(id) => {
+                let operation = self.reader.get_operation(&new.tenant, id).await?;
+                let operation =
+                    operation.ok_or_else(|| StoreError::corrupt("an idempotency key without its operation"))?;
+                Ok(Accepted { operation, replayed: true })
+            }
+            Admitted::OtherPayload(stored_hash) => Err(AdmitError::KeyReused {
+                stored_hash: hex::encode(stored_hash),
+                given_hash: hex::encode(new.command_hash),
+            }),
+            Admitted::ForeignLane(lane) => Err(AdmitError::LaneOfOtherTenant(lane)),
         }
-        let operation = self.reader.get_operation(&admission.tenant, admitted.id).await?;
-        let operation = operation.ok_or_else(|| StoreError::corrupt("an idempotency key without its operation"))?;
-        Ok(Accepted { operation, replayed: admitted.replayed })
     }
 
     /// Reads operations and the outbox.
@@ -216,6 +242,8 @@ impl Engine {
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
+        self.stop_commits.cancel();
+        self.commits.wait().await;
     }
 
     /// Ends every worker at whatever line it stands, like a killed process does. For crash tests.
@@ -225,7 +253,44 @@ impl Engine {
         for handle in self.aborts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
             handle.abort();
         }
-        self.stop.cancel();
-        self.tasks.wait().await;
+        self.stop().await;
+    }
+}
+
+/// What was just stored, without asking for it.
+fn view_of(new: NewOperation, at: OffsetDateTime) -> OperationView {
+    let state = new.state();
+    let transactions = store::calls(&new.decision)
+        .map(|(step, call)| TransactionView {
+            transaction_id: TransactionId::of_step(new.id, step),
+            step: step.to_owned(),
+            lane: call.lane(),
+            target: call.target,
+            state: TransactionState::Queued,
+            sub_status: String::new(),
+            nonce: None,
+            tx_hash: None,
+            block_number: None,
+            gas_used: None,
+            error: None,
+            history: Vec::new(),
+        })
+        .collect();
+    let (result, error) = match new.decision.verdict {
+        Verdict::Done(result) => (Some(result), None),
+        Verdict::Failed(failure) => (None, Some(failure)),
+        Verdict::Waiting | Verdict::Broken(_) => (None, None),
+    };
+    OperationView {
+        operation_id: new.id,
+        tenant: new.tenant,
+        principal: new.principal,
+        kind: new.kind.to_owned(),
+        state,
+        result,
+        error,
+        transactions,
+        created_at: at,
+        updated_at: at,
     }
 }

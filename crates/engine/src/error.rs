@@ -1,6 +1,7 @@
 //! What can go wrong at the store and at admission.
 
 use crate::model::LaneId;
+use std::sync::Arc;
 
 /// The database did not carry out a statement, or holds what this version cannot read.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,12 @@ pub enum StoreError {
     /// A stored value cannot be read.
     #[error("stored value: {0}")]
     Corrupt(String),
+    /// A commit that carried the work of several failed.
+    #[error("a commit shared with others failed")]
+    Shared(#[source] Arc<StoreError>),
+    /// The engine has been stopped. Another replica, or the next start, takes the same work.
+    #[error("the engine has been stopped")]
+    Stopped,
 }
 
 /// Why an operation was not accepted. Nothing is stored then.
@@ -64,6 +71,8 @@ impl StoreError {
                         | sqlx::Error::Protocol(_)
                 )
             }
+            Self::Shared(error) => error.is_retryable(),
+            Self::Stopped => true,
             Self::Migrate(_) | Self::Corrupt(_) => false,
         }
     }

@@ -16,6 +16,7 @@ pub mod audit;
 mod engine;
 mod error;
 pub mod flow;
+mod group;
 pub mod metric_definitions;
 pub mod model;
 mod reader;

@@ -1,7 +1,7 @@
 //! Every metric of this crate.
 
 use crate::states::{OperationState, TransactionState};
-use metrics::{Unit, counter, describe_counter, describe_histogram, gauge, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
 
 /// Operations accepted, by kind.
@@ -18,6 +18,8 @@ pub const NONCES_USED_OUTSIDE: &str = "dalp_engine_nonces_used_outside_total";
 pub const TRANSACTIONS_REORGED: &str = "dalp_engine_transactions_reorged_total";
 /// Lanes that this instance works on.
 pub const LANES_LEASED: &str = "dalp_engine_lanes_leased";
+/// Operations that run for longer than they should, by reason: `held` by an approval, or `other`.
+pub const OPERATIONS_STALLED: &str = "dalp_engine_operations_stalled";
 
 /// Tells the recorder what the metrics mean.
 pub fn describe() {
@@ -27,7 +29,8 @@ pub fn describe() {
     describe_histogram!(STAGE_SECONDS, Unit::Seconds, "Time of one batch of a stage");
     describe_counter!(NONCES_USED_OUTSIDE, "Nonces that somebody else used");
     describe_counter!(TRANSACTIONS_REORGED, "Included transactions whose block disappeared");
-    metrics::describe_gauge!(LANES_LEASED, "Lanes that this instance works on");
+    describe_gauge!(LANES_LEASED, "Lanes that this instance works on");
+    describe_gauge!(OPERATIONS_STALLED, "Operations that run for longer than they should, by reason (held, other)");
 }
 
 pub(crate) fn operation_accepted(kind: &'static str) {
@@ -56,4 +59,9 @@ pub(crate) fn reorged(count: usize) {
 
 pub(crate) fn lanes_leased(count: usize) {
     gauge!(LANES_LEASED).set(count as f64);
+}
+
+pub(crate) fn operations_stalled(held: u64, other: u64) {
+    gauge!(OPERATIONS_STALLED, "reason" => "held").set(held as f64);
+    gauge!(OPERATIONS_STALLED, "reason" => "other").set(other as f64);
 }

@@ -29,7 +29,7 @@ pub enum CancelError {
     /// The tenant has no such operation.
     #[error("no such operation")]
     NotFound,
-    /// It is final, or all its transactions have a nonce.
+    /// It is final, or all its transactions are in a block.
     #[error("nothing of the operation can be withdrawn any more")]
     NotCancellable,
     /// The database did not answer.
@@ -117,7 +117,7 @@ impl Reader {
         })
     }
 
-    /// Withdraws what has no nonce yet; the rest keeps its course.
+    /// Withdraws what has no nonce yet. What is on its way is replaced by a self-transfer; whichever is mined first counts.
     pub async fn cancel(
         &self,
         tenant: &TenantId,

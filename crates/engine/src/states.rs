@@ -1,4 +1,10 @@
 //! The states of operations and transactions: one table, drawn into `docs/flows/states.md` by a test.
+//!
+//! The database holds the same table and refuses every other change of a transaction's state, whatever statement asks for it.
+//!
+//! Two states are entered by nobody yet. A transaction is born `RECEIVED` when a policy asks for a second person; without one
+//! the accept commit stores it `QUEUED`, because that commit also puts it into its lane. `PENDING_APPROVAL` is for the
+//! co-signers of a smart wallet; what a custody provider holds back stays `SIGNING`.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -53,7 +59,7 @@ states! {
 states! {
     /// Where a transaction stands. The names do not lie: signed is not sent, sent is not included, included is not final.
     TransactionState {
-        /// Accepted and stored.
+        /// Accepted and stored, waiting for a second person.
         Received = "RECEIVED",
         /// Waiting for its lane.
         Queued = "QUEUED",
@@ -82,7 +88,8 @@ use TransactionState as S;
 
 /// Every allowed change of a transaction, with its cause.
 pub const TRANSITIONS: &[(TransactionState, TransactionState, &str)] = &[
-    (S::Received, S::Queued, "accept commit"),
+    (S::Received, S::Queued, "released by the second person"),
+    (S::Received, S::Cancelled, "withdrawn, or the second person refused"),
     (S::Queued, S::Preparing, "simulation or pricing has to be repeated"),
     (S::Queued, S::Signing, "simulated, priced, nonce bound"),
     (S::Queued, S::Failed, "simulation refused, or the wallet cannot pay"),
@@ -101,14 +108,10 @@ pub const TRANSITIONS: &[(TransactionState, TransactionState, &str)] = &[
     (S::Signing, S::Confirming, "included while a replacement is being signed"),
     (S::Signing, S::Queued, "its nonce was used outside, or the reservation was moved"),
     (S::Signing, S::Failed, "refused for good by the signer or its provider, or refused when simulated again"),
-    (S::Signing, S::Cancelled, "cancelled by its self-transfer"),
     (S::Signing, S::DeadLetter, "the signer keeps failing"),
     (S::Broadcasting, S::Confirming, "in a block"),
-    (S::Broadcasting, S::Signing, "replacement or cancel has to be signed"),
     (S::Broadcasting, S::Queued, "its nonce was used outside, finally"),
-    (S::Broadcasting, S::Completed, "in a block that is final at once"),
-    (S::Broadcasting, S::Failed, "reverted in a block that is final at once"),
-    (S::Broadcasting, S::Cancelled, "cancelled by its self-transfer"),
+    (S::Broadcasting, S::Failed, "refused when simulated again after a hold"),
     (S::Broadcasting, S::DeadLetter, "no node will ever take it"),
     (S::Confirming, S::Completed, "final, succeeded"),
     (S::Confirming, S::Failed, "final, reverted"),
@@ -144,7 +147,7 @@ impl TransactionState {
 /// The table as the page `docs/flows/states.md` shows it.
 pub fn diagram() -> String {
     let mut page = String::from(
-        "# Transaction states\n\nDrawn from `crates/engine/src/states.rs` by its test; do not edit.\n\n```mermaid\nstateDiagram-v2\n    [*] --> RECEIVED\n",
+        "# Transaction states\n\nDrawn from `crates/engine/src/states.rs` by its test; do not edit.\n\n```mermaid\nstateDiagram-v2\n    [*] --> RECEIVED: a second person has to agree\n    [*] --> QUEUED: accept commit\n",
     );
     for (from, to, cause) in TRANSITIONS {
         page.push_str(&format!("    {from} --> {to}: {cause}\n"));
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn every_state_is_reachable_and_every_open_one_ends() {
-        let mut reached = vec![S::Received];
+        let mut reached = vec![S::Received, S::Queued];
         while let Some((_, to, _)) =
             TRANSITIONS.iter().find(|(from, to, _)| reached.contains(from) && !reached.contains(to))
         {

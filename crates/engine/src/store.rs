@@ -2,31 +2,43 @@
 //!
 //! Lock order, so that nothing waits in a circle: operations by key, then the lane, then transactions and attempts by key.
 
+mod accept;
+mod attempt;
+mod bind;
 mod blocks;
 mod lanes;
 mod operations;
 mod outbox;
 mod reads;
+mod rows;
+mod sending;
+mod settle;
 mod signatures;
 
+pub use accept::AcceptHook;
+pub(crate) use accept::{Admitted, NewOperation};
+pub(crate) use attempt::{Attempt, AttemptKind, AttemptState, NewAttempt, QueuedTransaction};
+pub(crate) use bind::{BindOrder, Binding};
 pub(crate) use blocks::{FinalAttempt, Finished, Inclusion};
-pub(crate) use lanes::{Attempt, AttemptKind, AttemptState, Binding, LaneWork, NewAttempt, QueuedTransaction, Refusal};
-pub use operations::AcceptHook;
-pub(crate) use operations::{NewOperation, lanes_of, unknown_chain};
+pub(crate) use lanes::{LaneLook, QueueLook};
+pub(crate) use operations::{KnownLanes, calls, lanes_of, unknown_chain};
 pub(crate) use outbox::{Event, emit};
 pub(crate) use reads::Reads;
+pub(crate) use sending::SignedBytes;
+pub(crate) use settle::{Ending, FILL_GAS, Refusal};
 pub(crate) use signatures::PendingSignature;
 
 use crate::{error::StoreError, model::ServiceName};
 use alloy::primitives::{Address, B256};
 use sqlx::{PgConnection, PgPool};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The store as one service uses it.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pub(crate) pool: PgPool,
     pub(crate) service: ServiceName,
+    pub(crate) known_lanes: Arc<KnownLanes>,
 }
 
 /// Brings the schema `engine` to this version. Safe to call from several services at once.
@@ -52,16 +64,37 @@ impl Store {
     }
 }
 
+/// How often work is tried again whose caller is waiting for the answer.
+const QUICK_TRIES: u32 = 3;
+
 /// Repeats work that failed for a reason of the moment, until it has an answer. The work must be one commit, so that a
 /// repeat finds either nothing or everything of it.
 pub(crate) async fn retry<T, F: Future<Output = Result<T, StoreError>>>(
     what: &'static str,
+    work: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    retry_at_most(u32::MAX, what, work).await
+}
+
+/// The same for work whose caller can ask again: it is told soon that the database does not answer.
+pub(crate) async fn retry_quickly<T, F: Future<Output = Result<T, StoreError>>>(
+    what: &'static str,
+    work: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    retry_at_most(QUICK_TRIES, what, work).await
+}
+
+async fn retry_at_most<T, F: Future<Output = Result<T, StoreError>>>(
+    most: u32,
+    what: &'static str,
     mut work: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
     let mut pause = Duration::from_millis(10);
+    let mut tries = 0;
     loop {
         match work().await {
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.is_retryable() && !matches!(error, StoreError::Stopped) && tries < most => {
+                tries += 1;
                 tracing::warn!(what, error = &error as &dyn std::error::Error, "database did not answer, trying again");
                 let jitter = rand::random_range(0.5..1.0);
                 tokio::time::sleep(pause.mul_f64(jitter)).await;

@@ -1,8 +1,13 @@
 //! The workers: one drives flows, one asks for document signatures, one per lane sends, one per chain confirms.
 
 mod chain;
+mod joint;
 mod lane;
+mod market;
 
+pub(crate) use joint::Joint;
+
+use self::market::Market;
 use crate::{
     engine::EngineConfig,
     error::StoreError,
@@ -28,11 +33,16 @@ const LANES_AT_ONCE: i64 = 500;
 /// Hints to other processes are joined for this long: NOTIFY takes a lock that every commit with one waits for.
 const HINT_EVERY: Duration = Duration::from_millis(20);
 const AUDIT_EVERY: Duration = Duration::from_secs(1);
+/// An operation that still runs after this long is counted as stalled.
+const STALLED_AFTER: Duration = Duration::from_secs(15 * 60);
+const STALLED_EVERY: Duration = Duration::from_secs(15);
 
 /// What the workers share.
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
     pub(crate) store: Store,
+    /// Statements that lanes and callers share.
+    pub(crate) joint: Joint,
     pub(crate) chains: HashMap<u64, Upstreams>,
     pub(crate) chain_ids: BTreeSet<u64>,
     pub(crate) signer: Arc<dyn Signer>,
@@ -47,6 +57,9 @@ pub(crate) struct Shared {
     /// Something that readers see has changed.
     hint: Notify,
     lanes: Mutex<HashMap<LaneId, LaneHandle>>,
+    markets: HashMap<u64, Market>,
+    /// When the signer last gave anybody an answer.
+    signer_answered: Mutex<Option<Instant>>,
 }
 
 struct LaneHandle {
@@ -60,15 +73,18 @@ impl Shared {
     pub(crate) fn new(
         config: EngineConfig,
         store: Store,
+        joint: Joint,
         chains: HashMap<u64, Upstreams>,
         signer: Arc<dyn Signer>,
         flows: Flows,
         decoder: Arc<dyn Decoder>,
     ) -> Self {
         let chain_ids = chains.keys().copied().collect();
+        let markets = chains.keys().map(|chain| (*chain, Market::default())).collect();
         Self {
             config,
             store,
+            joint,
             chains,
             chain_ids,
             signer,
@@ -79,7 +95,25 @@ impl Shared {
             supervisor: Notify::new(),
             hint: Notify::new(),
             lanes: Mutex::default(),
+            markets,
+            signer_answered: Mutex::default(),
         }
+    }
+
+    /// What is known of a chain.
+    pub(crate) fn market(&self, chain_id: u64) -> &Market {
+        self.markets.get(&chain_id).expect("workers are started for configured chains only")
+    }
+
+    /// The signer has answered somebody.
+    pub(crate) fn signer_answered(&self) {
+        *self.signer_answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether the signer has answered anybody within this time.
+    pub(crate) fn signer_is_at_work(&self, within: Duration) -> bool {
+        let answered = *self.signer_answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.is_some_and(|at| at.elapsed() <= within)
     }
 
     /// Lanes got work.
@@ -122,6 +156,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, tasks: &TaskTracker, stop: Cancellation
         tasks.spawn(supervise_lanes(shared.clone(), tasks.clone(), stop.clone())).abort_handle(),
         tasks.spawn(give_hints(shared.clone(), stop.clone())).abort_handle(),
         tasks.spawn(chain_audit(shared.clone(), stop.clone())).abort_handle(),
+        tasks.spawn(count_stalled(shared.clone(), stop.clone())).abort_handle(),
     ];
     for (chain_id, upstreams) in &shared.chains {
         handles.push(
@@ -262,6 +297,16 @@ async fn chain_audit(shared: Arc<Shared>, stop: CancellationToken) {
     while next_turn(&stop, &never, AUDIT_EVERY).await {
         if let Err(error) = reads.chain_audit(5_000).await {
             report("chain audit leaves", &error);
+        }
+    }
+}
+
+async fn count_stalled(shared: Arc<Shared>, stop: CancellationToken) {
+    let never = Notify::new();
+    while next_turn(&stop, &never, STALLED_EVERY).await {
+        match shared.store.stalled(STALLED_AFTER).await {
+            Ok((held, other)) => metric::operations_stalled(held, other),
+            Err(error) => report("count stalled operations", &error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What tests of several crates share: a private PostgreSQL, made by `initdb` in a temporary directory, gone when dropped.
+//! What tests of several crates share: a private PostgreSQL, in a temporary directory, gone when dropped.
 //!
 //! A crate of its own, so that svc-signer can use it without the engine, and no production code links it.
 #![forbid(unsafe_code)]
@@ -30,24 +30,9 @@ impl TestPostgres {
     fn start_with(settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("dalp-pg").tempdir().expect("temporary directory can be made");
         let data = directory.path().join("data");
-        std::fs::create_dir(&data).expect("data directory can be made");
-        let root = std::fs::metadata("/proc/self")
-            .map(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
-            .unwrap_or(false);
-        if root {
-            // PostgreSQL refuses to run as root.
-            let given =
-                Command::new("chown").args(["-R", "postgres"]).arg(directory.path()).status().expect("chown runs");
-            assert!(given.success(), "user postgres exists");
-        }
-        let made = as_postgres(root, &binary("initdb"))
-            .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"])
-            .arg(&data)
-            .stdout(Stdio::null())
-            .status()
-            .expect("initdb is installed");
-        assert!(made.success(), "initdb succeeds");
-        let server = as_postgres(root, &binary("postgres"))
+        copy(&template(), &data);
+        give_to_postgres(directory.path());
+        let server = as_postgres(&binary("postgres"))
             .arg("-D")
             .arg(&data)
             .arg("-k")
@@ -131,6 +116,51 @@ impl Drop for TestPostgres {
     }
 }
 
+/// A cluster that `initdb` made once for all tests of this build: copying it takes a fiftieth of the time.
+fn template() -> PathBuf {
+    let initdb = binary("initdb");
+    let version = Command::new(&initdb).arg("--version").output().expect("initdb is installed").stdout;
+    let version: String = String::from_utf8_lossy(&version).chars().filter(char::is_ascii_alphanumeric).collect();
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/testing");
+    let template = kept.join(version);
+    if template.exists() {
+        return template;
+    }
+    let making = tempfile::Builder::new().prefix("dalp-initdb").tempdir().expect("temporary directory can be made");
+    give_to_postgres(making.path());
+    let made = as_postgres(&initdb)
+        .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"])
+        .arg(making.path().join("data"))
+        .stdout(Stdio::null())
+        .status()
+        .expect("initdb runs");
+    assert!(made.success(), "initdb succeeds");
+    std::fs::create_dir_all(&kept).expect("the build directory is writable");
+    let whole = tempfile::Builder::new().prefix("making").tempdir_in(&kept).expect("temporary directory can be made");
+    copy(&making.path().join("data"), &whole.path().join("data"));
+    // Appears at once and whole; whoever comes second finds it there and lets its own go.
+    let moved = std::fs::rename(whole.path().join("data"), &template);
+    assert!(moved.is_ok() || template.exists(), "the template can be kept: {moved:?}");
+    template
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status().expect("cp runs");
+    assert!(copied.success(), "{} can be copied", from.display());
+}
+
+/// PostgreSQL refuses to run as root.
+fn give_to_postgres(directory: &Path) {
+    if is_root() {
+        let given = Command::new("chown").args(["-R", "postgres"]).arg(directory).status().expect("chown runs");
+        assert!(given.success(), "user postgres exists");
+    }
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+}
+
 fn binary(name: &str) -> PathBuf {
     let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -143,8 +173,8 @@ fn binary(name: &str) -> PathBuf {
     found.pop().unwrap_or_else(|| PathBuf::from(name))
 }
 
-fn as_postgres(root: bool, program: &Path) -> Command {
-    if !root {
+fn as_postgres(program: &Path) -> Command {
+    if !is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");

@@ -26,8 +26,19 @@ pub(super) async fn throughput(lanes: usize, transfers: usize) -> anyhow::Result
     let stack = Stack::start(&Options { log_filter: "warn".to_owned(), ..Options::default() }).await?;
     let chain_view = ChainView::new(stack.chain_url())?;
     let load = Load::prepare(&stack.client()?, &chain_view, lanes, "local").await?;
+    let (statements, cpu_s) = (stack.database().statements().await, cpu_seconds(&stack));
     let rate = platform_rate(&load, &chain_view, lanes, transfers).await?;
+    let per_thousand = |total: f64| total * 1_000.0 / count(transfers);
+    let cpu_s = per_thousand(cpu_seconds(&stack) - cpu_s);
+    #[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
+    let statements = per_thousand((stack.database().statements().await - statements) as f64);
     let mut figures = vec![];
+    if lanes == 10 {
+        let note = "of all services and PostgreSQL, without the chain";
+        figures.push(Figure::of("cpu_s_per_1000tx", "s", vec![cpu_s], Some(3.0), note));
+        let note = "of all services, each BEGIN and COMMIT counted";
+        figures.push(Figure::of("sql_statements_per_1000tx", "1", vec![statements], None, note));
+    }
     for service in stack.services() {
         let name = format!("rss_mib.{}", service.name());
         let note = format!("after {transfers} transfers on {lanes} lanes");
@@ -118,10 +129,42 @@ pub(super) async fn accept_latency() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Transactions a second.
-pub(super) fn rate(count: usize, elapsed: Duration) -> f64 {
-    #[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
-    let count = count as f64;
-    count / elapsed.as_secs_f64()
+pub(super) fn rate(transfers: usize, elapsed: Duration) -> f64 {
+    count(transfers) / elapsed.as_secs_f64()
+}
+
+#[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+/// Processor time that the services and the database have used so far.
+fn cpu_seconds(stack: &Stack) -> f64 {
+    let server = stack.database().pid();
+    let backends = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        (process_times(pid)?.parent == server).then_some(pid)
+    });
+    let services = stack.services().iter().filter_map(|service| service.pid());
+    backends.chain(services).chain([server]).filter_map(|pid| Some(process_times(pid)?.cpu_s)).sum()
+}
+
+struct ProcessTimes {
+    parent: u32,
+    /// Of the process and of its children that have ended.
+    cpu_s: f64,
+}
+
+fn process_times(pid: u32) -> Option<ProcessTimes> {
+    /// Linux counts processor time in hundredths of a second.
+    const TICKS_PER_S: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; the fields behind it begin with the state, the third of the line.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
+    #[allow(clippy::cast_precision_loss)] // ticks of a bench are far below 2^52
+    let cpu_s = ticks as f64 / TICKS_PER_S;
+    Some(ProcessTimes { parent: fields.get(1)?.parse().ok()?, cpu_s })
 }
 
 fn resident_mib(pid: u32) -> Option<f64> {

@@ -4,13 +4,14 @@ use super::{Event, Refusal, Store, emit, hash, signed, unsigned};
 use crate::{
     error::StoreError,
     flow::{Failure, Mined, StepOutcome},
-    model::TransactionId,
+    model::{LaneId, TransactionId},
     states::TransactionState,
 };
 use alloy::primitives::{Address, B256, Bytes, U256};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::{Row, types::Json};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// A signed attempt found in a block.
@@ -55,7 +56,8 @@ impl Store {
     }
 
     /// Records inclusions. What is recorded already for the same block changes nothing and is told nobody.
-    pub(crate) async fn include(&self, inclusions: &[Inclusion]) -> Result<usize, StoreError> {
+    /// Returns the lanes that moved.
+    pub(crate) async fn include(&self, inclusions: &[Inclusion]) -> Result<BTreeSet<LaneId>, StoreError> {
         let hashes: Vec<Vec<u8>> = inclusions.iter().map(|inclusion| inclusion.mined.tx_hash.to_vec()).collect();
         let numbers: Vec<i64> =
             inclusions.iter().map(|inclusion| signed(inclusion.mined.block_number)).collect::<Result<_, _>>()?;
@@ -64,43 +66,37 @@ impl Store {
             .iter()
             .map(|inclusion| serde_json::to_value(inclusion).map_err(StoreError::corrupt))
             .collect::<Result<_, _>>()?;
-        let mut commit = self.pool.begin().await?;
-        let included: Vec<Uuid> = sqlx::query_scalar(
-            "UPDATE engine.attempts a SET state = 'MINED', block_number = x.n, block_hash = x.b, receipt = x.r
-             FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::jsonb[]) AS x(h, n, b, r)
-             WHERE a.tx_hash = x.h AND a.service = $5 AND (a.state IN ('SIGNED', 'SENT', 'SUPERSEDED', 'SEALED') OR (a.state = 'MINED' AND a.block_hash <> x.b))
-             RETURNING a.request_id",
+        let rows = sqlx::query(
+            "WITH included AS (
+                 UPDATE engine.attempts a SET state = 'MINED', block_number = x.n, block_hash = x.b, receipt = x.r
+                 FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::jsonb[]) AS x(h, n, b, r)
+                 WHERE a.tx_hash = x.h AND a.service = $5 AND (a.state IN ('SIGNED', 'SENT', 'SUPERSEDED', 'SEALED') OR (a.state = 'MINED' AND a.block_hash <> x.b))
+                 RETURNING a.tenant, a.transaction_id, a.request_id, a.kind, a.chain_id, a.sender, a.nonce, a.tx_hash, a.block_number, a.receipt
+             ), overtaken AS (
+                 UPDATE engine.attempts o SET state = CASE WHEN o.raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END FROM included i
+                 WHERE o.chain_id = i.chain_id AND o.sender = i.sender AND o.nonce = i.nonce AND o.service = $5 AND o.request_id <> i.request_id
+                   AND o.state IN ('SIGNING', 'SIGNED', 'SENT')
+             ), moved AS (
+                 UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = i.tx_hash, nonce = i.nonce,
+                        block_number = i.block_number, gas_used = (i.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
+                 FROM included i WHERE t.tenant = i.tenant AND t.transaction_id = i.transaction_id
+                   AND (t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING') OR (t.state = 'DEAD_LETTER' AND i.kind <> 'CANCEL'))
+                 RETURNING t.tenant, t.operation_id, t.transaction_id, t.nonce
+             ), told AS (
+                 INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body)
+                 SELECT tenant, 'engine.transaction.pending', transaction_id::text, operation_id,
+                        jsonb_build_object('state', 'CONFIRMING', 'sub_status', 'included', 'nonce', nonce) FROM moved
+             )
+             SELECT chain_id, sender FROM included",
         )
         .bind(hashes)
         .bind(numbers)
         .bind(blocks)
         .bind(receipts)
         .bind(self.service.as_str())
-        .fetch_all(&mut *commit)
+        .fetch_all(&self.pool)
         .await?;
-        if included.is_empty() {
-            return Ok(0);
-        }
-        sqlx::query(
-            "UPDATE engine.attempts o SET state = CASE WHEN o.raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END FROM engine.attempts a
-             WHERE a.request_id = ANY($1) AND o.chain_id = a.chain_id AND o.sender = a.sender AND o.nonce = a.nonce AND o.request_id <> a.request_id
-               AND o.state IN ('SIGNING', 'SIGNED', 'SENT')",
-        )
-        .bind(&included)
-        .execute(&mut *commit)
-        .await?;
-        let rows = sqlx::query(
-            "UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = a.tx_hash, nonce = a.nonce,
-                    block_number = a.block_number, gas_used = (a.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
-             FROM engine.attempts a WHERE a.request_id = ANY($1) AND t.transaction_id = a.transaction_id
-               AND t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING', 'DEAD_LETTER') RETURNING t.tenant, t.operation_id, t.transaction_id, t.nonce",
-        )
-        .bind(&included)
-        .fetch_all(&mut *commit)
-        .await?;
-        emit(&mut commit, super::lanes::pending_events(&rows, TransactionState::Confirming, "included")?).await?;
-        commit.commit().await?;
-        Ok(included.len())
+        rows.iter().map(super::lanes::lane).collect()
     }
 
     /// Blocks that hold included, not yet final attempts.

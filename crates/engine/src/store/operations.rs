@@ -1,127 +1,36 @@
-//! Admission and what flows decide.
+//! What flows decide, written down.
 
-use super::{Event, Store, emit, leaf, signed};
+use super::{
+    Store, emit, lanes,
+    rows::{OperationRows, StepRows, TransactionRows},
+    unsigned,
+};
 use crate::{
-    error::{AdmitError, StoreError},
+    error::StoreError,
     flow::{Call, Decision, Failure, Flows, History, RecordedStep, StepInput, Verdict},
     model::{LaneId, OperationId, TenantId},
-    states::OperationState,
 };
-use futures::future::BoxFuture;
-use serde_json::json;
 use sqlx::{PgConnection, Row, types::Json};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use uuid::Uuid;
 
-/// An operation about to be stored.
-pub(crate) struct NewOperation {
-    pub(crate) id: OperationId,
-    pub(crate) tenant: TenantId,
-    pub(crate) principal: String,
-    pub(crate) method: String,
-    pub(crate) key: String,
-    pub(crate) command_hash: [u8; 32],
-    pub(crate) kind: &'static str,
-    pub(crate) version: u32,
-    pub(crate) order: serde_json::Value,
-}
-
-/// What became of it.
-pub(crate) struct Admitted {
-    pub(crate) id: OperationId,
-    pub(crate) replayed: bool,
-}
-
 /// An operation whose flow was asked, with what it decided.
-struct Change {
-    tenant: String,
-    id: OperationId,
-    first_position: i32,
-    decision: Decision,
+pub(super) struct Change {
+    pub(super) tenant: String,
+    pub(super) id: OperationId,
+    pub(super) first_position: i32,
+    pub(super) decision: Decision,
 }
 
-/// Writes a service's own rows in the accept commit.
-pub type AcceptHook =
-    Box<dyn for<'c> FnOnce(&'c mut PgConnection, OperationId) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send>;
+/// Lanes that are known to exist, with their tenants: neither ever changes, so they are looked up once.
+#[derive(Debug, Default)]
+pub(crate) struct KnownLanes(Mutex<HashSet<(TenantId, LaneId)>>);
 
 impl Store {
-    /// One commit: idempotency, operation, first steps and intents, the service's own rows, audit leaf, outbox.
-    pub(crate) async fn admit(
-        &self,
-        new: NewOperation,
-        decision: Decision,
-        hook: Option<AcceptHook>,
-    ) -> Result<Admitted, AdmitError> {
-        let mut commit = self.pool.begin().await?;
-        let inserted = sqlx::query(
-            "INSERT INTO engine.idempotency (tenant, principal, method, key, command_hash, operation_id) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(new.tenant.as_str())
-        .bind(&new.principal)
-        .bind(&new.method)
-        .bind(&new.key)
-        .bind(&new.command_hash[..])
-        .bind(new.id.0)
-        .execute(&mut *commit)
-        .await?
-        .rows_affected();
-        if inserted == 0 {
-            let stored = sqlx::query("SELECT command_hash, operation_id FROM engine.idempotency WHERE tenant = $1 AND principal = $2 AND method = $3 AND key = $4")
-                .bind(new.tenant.as_str())
-                .bind(&new.principal)
-                .bind(&new.method)
-                .bind(&new.key)
-                .fetch_one(&mut *commit)
-                .await?;
-            let stored_hash: Vec<u8> = stored.try_get(0)?;
-            return if stored_hash == new.command_hash {
-                Ok(Admitted { id: OperationId(stored.try_get(1)?), replayed: true })
-            } else {
-                Err(AdmitError::KeyReused {
-                    stored_hash: hex::encode(stored_hash),
-                    given_hash: hex::encode(new.command_hash),
-                })
-            };
-        }
-        sqlx::query(
-            "INSERT INTO engine.operations (tenant, operation_id, service, principal, method, kind, version, order_json, state, wake)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'RUNNING', false)",
-        )
-        .bind(new.tenant.as_str())
-        .bind(new.id.0)
-        .bind(self.service.as_str())
-        .bind(&new.principal)
-        .bind(&new.method)
-        .bind(new.kind)
-        .bind(new.version as i32)
-        .bind(&new.order)
-        .execute(&mut *commit)
-        .await?;
-        let change = Change { tenant: new.tenant.to_string(), id: new.id, first_position: 0, decision };
-        if let Some((_, lane)) = self.claim_lanes(&mut commit, std::slice::from_ref(&change)).await?.into_iter().next()
-        {
-            return Err(AdmitError::LaneOfOtherTenant(lane));
-        }
-        self.apply(&mut commit, vec![change]).await?;
-        let body = json!({"kind": new.kind, "method": new.method, "command_hash": hex::encode(new.command_hash)});
-        leaf(&mut commit, new.tenant.as_str(), "operation.accept", &new.principal, &new.id.to_string(), body.clone())
-            .await?;
-        let accepted = Event {
-            tenant: new.tenant.to_string(),
-            topic: "engine.operation.pending",
-            subject: new.id.0,
-            operation_id: new.id.0,
-            body,
-        };
-        emit(&mut commit, vec![accepted]).await?;
-        if let Some(hook) = hook {
-            hook(&mut commit, new.id).await?;
-        }
-        commit.commit().await?;
-        Ok(Admitted { id: new.id, replayed: false })
-    }
-
     /// Asks the flows of operations that were woken. Returns how many, and the lanes that got work.
     pub(crate) async fn drive(
         &self,
@@ -174,39 +83,52 @@ impl Store {
             let first_position = i32::try_from(history.steps.len()).map_err(StoreError::corrupt)?;
             changes.push(Change { tenant: row.try_get("tenant")?, id, first_position, decision });
         }
-        for (tenant, lane) in self.claim_lanes(&mut commit, &changes).await? {
-            let failure = Failure::new("LANE_OF_OTHER_TENANT", format!("lane {lane} belongs to another tenant"));
-            let touches = |change: &Change| {
-                change.tenant == tenant && calls(&change.decision).any(|(_, call)| call.lane() == lane)
-            };
-            changes
-                .iter_mut()
-                .filter(|change| touches(change))
-                .for_each(|change| change.decision = refused(failure.clone()));
+        let wanted = self.known_lanes.unknown(changes.iter().flat_map(|change| {
+            lanes_of(&change.decision).into_iter().map(|lane| (TenantId::new(change.tenant.as_str()), lane))
+        }));
+        let foreign = self.claim_lanes(&mut commit, &wanted).await?;
+        for change in &mut changes {
+            let owner = TenantId::new(change.tenant.as_str());
+            let touched = lanes_of(&change.decision).into_iter().find(|lane| foreign.contains(&(owner.clone(), *lane)));
+            if let Some(lane) = touched {
+                let failure = Failure::new("LANE_OF_OTHER_TENANT", format!("lane {lane} belongs to another tenant"));
+                change.decision = refused(failure);
+            }
         }
         let lanes = changes.iter().flat_map(|change| calls(&change.decision).map(|(_, call)| call.lane())).collect();
         let count = changes.len();
         self.apply(&mut commit, changes).await?;
         commit.commit().await?;
+        self.known_lanes.learn(wanted, &foreign);
         Ok((count, lanes))
     }
 
-    /// Makes sure that the lanes of the calls exist; returns those that belong to another tenant.
-    async fn claim_lanes(
+    /// Operations that have been running for longer than `after`: those held by an approval, and the others.
+    pub(crate) async fn stalled(&self, after: Duration) -> Result<(u64, u64), StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) FILTER (WHERE h.held) AS held, count(*) FILTER (WHERE NOT h.held) AS other FROM engine.operations o
+             CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM engine.transactions t WHERE t.tenant = o.tenant AND t.operation_id = o.operation_id
+                                                AND t.state IN ('SIGNING', 'BROADCASTING', 'PENDING_APPROVAL') AND t.sub_status IN ('provider_hold', 'blocked')) AS held) h
+             WHERE o.service = $1 AND o.state = 'RUNNING' AND o.created_at < now() - make_interval(secs => $2)",
+        )
+        .bind(self.service.as_str())
+        .bind(after.as_secs_f64())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok((unsigned(row.try_get("held")?)?, unsigned(row.try_get("other")?)?))
+    }
+
+    /// Makes sure that lanes exist; returns those that belong to another tenant.
+    pub(super) async fn claim_lanes(
         &self,
         commit: &mut PgConnection,
-        changes: &[Change],
-    ) -> Result<Vec<(String, LaneId)>, StoreError> {
-        let wanted: BTreeSet<(&str, LaneId)> = changes
-            .iter()
-            .flat_map(|change| calls(&change.decision).map(|(_, call)| (change.tenant.as_str(), call.lane())))
-            .collect();
+        wanted: &BTreeSet<(TenantId, LaneId)>,
+    ) -> Result<BTreeSet<(TenantId, LaneId)>, StoreError> {
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(BTreeSet::new());
         }
-        let tenants: Vec<&str> = wanted.iter().map(|(tenant, _)| *tenant).collect();
-        let chains: Vec<i64> = wanted.iter().map(|(_, lane)| signed(lane.chain_id)).collect::<Result<_, _>>()?;
-        let senders: Vec<Vec<u8>> = wanted.iter().map(|(_, lane)| lane.sender.to_vec()).collect();
+        let tenants: Vec<&str> = wanted.iter().map(|(tenant, _)| tenant.as_str()).collect();
+        let (chains, senders) = lanes::columns(wanted.iter().map(|(_, lane)| *lane))?;
         sqlx::query(
             "INSERT INTO engine.lanes (tenant, chain_id, sender) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS n(t, c, s)
              WHERE NOT EXISTS (SELECT FROM engine.lanes l WHERE l.chain_id = n.c AND l.sender = n.s) ON CONFLICT (chain_id, sender) DO NOTHING",
@@ -226,7 +148,7 @@ impl Store {
         .execute(&mut *commit)
         .await?;
         let foreign = sqlx::query(
-            "SELECT n.t, n.c, n.s FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS n(t, c, s)
+            "SELECT n.t AS tenant, n.c AS chain_id, n.s AS sender FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS n(t, c, s)
              JOIN engine.lanes l ON l.chain_id = n.c AND l.sender = n.s WHERE l.tenant <> n.t",
         )
         .bind(&tenants)
@@ -234,16 +156,7 @@ impl Store {
         .bind(&senders)
         .fetch_all(&mut *commit)
         .await?;
-        foreign
-            .iter()
-            .map(|row| {
-                let lane = LaneId {
-                    chain_id: super::unsigned(row.try_get(1)?)?,
-                    sender: super::address(row.try_get::<&[u8], _>(2)?)?,
-                };
-                Ok((row.try_get(0)?, lane))
-            })
-            .collect()
+        foreign.iter().map(|row| Ok((TenantId::new(row.try_get::<String, _>("tenant")?), lanes::lane(row)?))).collect()
     }
 
     /// Records what flows decided.
@@ -253,13 +166,8 @@ impl Store {
         let mut operations = OperationRows::default();
         let mut events = Vec::new();
         for change in changes {
-            for (index, (name, input)) in change.decision.new_steps.iter().enumerate() {
-                let position = change.first_position + i32::try_from(index).map_err(StoreError::corrupt)?;
-                steps.push(&change, name, position, input)?;
-                if let StepInput::Transaction { call } = input {
-                    transactions.push(&change, name, position, call)?;
-                }
-            }
+            steps.push_all(&change)?;
+            transactions.push_all(&change)?;
             if let Some(event) = operations.push(change) {
                 events.push(event);
             }
@@ -271,11 +179,27 @@ impl Store {
     }
 }
 
+// === impl KnownLanes ===
+
+impl KnownLanes {
+    /// Those among the lanes that are not known yet.
+    pub(super) fn unknown(&self, lanes: impl IntoIterator<Item = (TenantId, LaneId)>) -> BTreeSet<(TenantId, LaneId)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.into_iter().filter(|lane| !known.contains(lane)).collect()
+    }
+
+    /// Remembers what was committed.
+    pub(super) fn learn(&self, claimed: BTreeSet<(TenantId, LaneId)>, foreign: &BTreeSet<(TenantId, LaneId)>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(claimed.into_iter().filter(|lane| !foreign.contains(lane)));
+    }
+}
+
 fn refused(failure: Failure) -> Decision {
     Decision { new_steps: Vec::new(), verdict: Verdict::Failed(failure) }
 }
 
-fn calls(decision: &Decision) -> impl Iterator<Item = (&str, &Call)> {
+pub(crate) fn calls(decision: &Decision) -> impl Iterator<Item = (&str, &Call)> {
     decision.new_steps.iter().filter_map(|(name, input)| match input {
         StepInput::Transaction { call } => Some((name.as_str(), call)),
         _ => None,
@@ -290,189 +214,4 @@ pub(crate) fn unknown_chain(decision: &Decision, chains: &BTreeSet<u64>) -> Opti
 /// The lanes that the decision's calls go to.
 pub(crate) fn lanes_of(decision: &Decision) -> BTreeSet<LaneId> {
     calls(decision).map(|(_, call)| call.lane()).collect()
-}
-
-/// Columns of new steps.
-#[derive(Default)]
-struct StepRows {
-    tenants: Vec<String>,
-    operations: Vec<Uuid>,
-    names: Vec<String>,
-    positions: Vec<i32>,
-    inputs: Vec<serde_json::Value>,
-    requests: Vec<Option<Uuid>>,
-}
-
-impl StepRows {
-    fn push(&mut self, change: &Change, name: &str, position: i32, input: &StepInput) -> Result<(), StoreError> {
-        self.tenants.push(change.tenant.clone());
-        self.operations.push(change.id.0);
-        self.names.push(name.to_owned());
-        self.positions.push(position);
-        self.inputs.push(serde_json::to_value(input).map_err(StoreError::corrupt)?);
-        self.requests
-            .push(matches!(input, StepInput::Signature { .. }).then(|| StepInput::request_id(change.id, name).0));
-        Ok(())
-    }
-
-    async fn insert(self, commit: &mut PgConnection, service: &str) -> Result<(), StoreError> {
-        if self.names.is_empty() {
-            return Ok(());
-        }
-        sqlx::query(
-            "INSERT INTO engine.steps (tenant, operation_id, name, position, input, request_id, due_at, service)
-             SELECT t, o, n, p, i, r, CASE WHEN r IS NULL THEN NULL ELSE '-infinity'::timestamptz END, $7
-             FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::jsonb[], $6::uuid[]) AS x(t, o, n, p, i, r)",
-        )
-        .bind(self.tenants)
-        .bind(self.operations)
-        .bind(self.names)
-        .bind(self.positions)
-        .bind(self.inputs)
-        .bind(self.requests)
-        .bind(service)
-        .execute(commit)
-        .await?;
-        Ok(())
-    }
-}
-
-/// Columns of new transactions.
-#[derive(Default)]
-struct TransactionRows {
-    tenants: Vec<String>,
-    ids: Vec<Uuid>,
-    operations: Vec<Uuid>,
-    steps: Vec<String>,
-    positions: Vec<i32>,
-    chains: Vec<i64>,
-    senders: Vec<Vec<u8>>,
-    targets: Vec<Option<Vec<u8>>>,
-    values: Vec<String>,
-    data: Vec<Vec<u8>>,
-    checks: Vec<serde_json::Value>,
-}
-
-impl TransactionRows {
-    fn push(&mut self, change: &Change, name: &str, position: i32, call: &Call) -> Result<(), StoreError> {
-        self.tenants.push(change.tenant.clone());
-        self.ids.push(StepInput::transaction_id(change.id, name).0);
-        self.operations.push(change.id.0);
-        self.steps.push(name.to_owned());
-        self.positions.push(position);
-        self.chains.push(signed(call.chain_id)?);
-        self.senders.push(call.sender.to_vec());
-        self.targets.push(call.target.map(|target| target.to_vec()));
-        self.values.push(call.value.to_string());
-        self.data.push(call.data.to_vec());
-        self.checks.push(serde_json::to_value(&call.sensitive_checks).map_err(StoreError::corrupt)?);
-        Ok(())
-    }
-
-    async fn insert(self, commit: &mut PgConnection, service: &str) -> Result<(), StoreError> {
-        if self.ids.is_empty() {
-            return Ok(());
-        }
-        sqlx::query(
-            "INSERT INTO engine.transactions (tenant, transaction_id, operation_id, step, position, service, chain_id, sender, target, value_wei, data, checks, state)
-             SELECT t, i, o, s, p, $12, c, f, g, v::numeric, d, k, 'QUEUED'
-             FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::bigint[], $7::bytea[], $8::bytea[], $9::text[], $10::bytea[], $11::jsonb[])
-                  AS x(t, i, o, s, p, c, f, g, v, d, k)",
-        )
-        .bind(self.tenants)
-        .bind(self.ids)
-        .bind(self.operations)
-        .bind(self.steps)
-        .bind(self.positions)
-        .bind(self.chains)
-        .bind(self.senders)
-        .bind(self.targets)
-        .bind(self.values)
-        .bind(self.data)
-        .bind(self.checks)
-        .bind(service)
-        .execute(commit)
-        .await?;
-        Ok(())
-    }
-}
-
-/// Columns of operations that were asked.
-#[derive(Default)]
-struct OperationRows {
-    tenants: Vec<String>,
-    ids: Vec<Uuid>,
-    states: Vec<&'static str>,
-    results: Vec<Option<serde_json::Value>>,
-    errors: Vec<Option<serde_json::Value>>,
-    broken: Vec<bool>,
-}
-
-impl OperationRows {
-    fn push(&mut self, change: Change) -> Option<Event> {
-        let mut broken = false;
-        let (state, result, error) = match change.decision.verdict {
-            Verdict::Waiting => (OperationState::Running, None, None),
-            Verdict::Done(result) => (OperationState::Completed, Some(result), None),
-            Verdict::Failed(failure) => (OperationState::Failed, None, Some(json!(failure))),
-            Verdict::Broken(why) => {
-                // A defect of the code, not of the work: it waits for a build that can read it.
-                tracing::error!(operation_id = %change.id, why, "flow cannot be asked");
-                broken = true;
-                (OperationState::Running, None, None)
-            }
-        };
-        let body: BTreeMap<&str, serde_json::Value> =
-            [("state", json!(state)), ("result", json!(result)), ("error", json!(error))].into_iter().collect();
-        let event = state.is_final().then(|| Event {
-            tenant: change.tenant.clone(),
-            topic: "engine.operation.final",
-            subject: change.id.0,
-            operation_id: change.id.0,
-            body: json!(body),
-        });
-        if state.is_final() {
-            crate::metric_definitions::operation_finished(state);
-        }
-        self.tenants.push(change.tenant);
-        self.ids.push(change.id.0);
-        self.states.push(state.as_str());
-        self.results.push(result);
-        self.errors.push(error);
-        self.broken.push(broken);
-        event
-    }
-
-    async fn update(self, commit: &mut PgConnection) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE engine.operations o SET state = x.s, result = x.r, error = x.e, wake = x.b, updated_at = now(),
-                    retry_at = CASE WHEN x.b THEN now() + interval '1 minute' ELSE o.retry_at END
-             FROM unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::bool[]) AS x(t, i, s, r, e, b)
-             WHERE o.tenant = x.t AND o.operation_id = x.i",
-        )
-        .bind(&self.tenants)
-        .bind(&self.ids)
-        .bind(&self.states)
-        .bind(&self.results)
-        .bind(&self.errors)
-        .bind(&self.broken)
-        .execute(&mut *commit)
-        .await?;
-        let ended: Vec<Uuid> =
-            self.ids.iter().zip(&self.states).filter(|(_, state)| **state != "RUNNING").map(|(id, _)| *id).collect();
-        if !ended.is_empty() {
-            // What an ended flow no longer waits for is withdrawn, as far as it has no nonce.
-            sqlx::query(
-                "UPDATE engine.transactions t SET state = 'CANCELLED', sub_status = 'operation_ended', updated_at = now()
-                 FROM unnest($1::text[], $2::uuid[]) AS x(t, i)
-                 WHERE t.tenant = x.t AND t.operation_id = x.i AND t.operation_id = ANY($3) AND t.state IN ('RECEIVED', 'QUEUED', 'PREPARING')",
-            )
-            .bind(&self.tenants)
-            .bind(&self.ids)
-            .bind(&ended)
-            .execute(&mut *commit)
-            .await?;
-        }
-        Ok(())
-    }
 }

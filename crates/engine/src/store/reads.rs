@@ -93,7 +93,7 @@ impl Reads {
         Ok(OperationPage { operations, next })
     }
 
-    /// Withdraws what has no nonce. Returns whether anything was withdrawn.
+    /// Withdraws what has no nonce, and has what is on its way replaced. Returns whether there was anything of either.
     pub(crate) async fn cancel(
         &self,
         tenant: &TenantId,
@@ -120,7 +120,22 @@ impl Reads {
         .bind(id.0)
         .fetch_all(&mut *commit)
         .await?;
-        if withdrawn.is_empty() {
+        // The attempts come up at once, for the worker of their lane to order the self-transfers.
+        let replacing: Vec<String> = sqlx::query_scalar(
+            "WITH asked AS (
+                 UPDATE engine.transactions SET cancel_requested = true, history = engine.note(history, 'cancel_requested', ''), updated_at = now()
+                 WHERE tenant = $1 AND operation_id = $2 AND state IN ('SIGNING', 'BROADCASTING') RETURNING transaction_id, step
+             ), woken AS (
+                 UPDATE engine.attempts a SET due_at = '-infinity' FROM asked
+                 WHERE a.tenant = $1 AND a.transaction_id = asked.transaction_id AND a.state IN ('SIGNING', 'SIGNED', 'SENT')
+             )
+             SELECT step FROM asked",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_all(&mut *commit)
+        .await?;
+        if withdrawn.is_empty() && replacing.is_empty() {
             return Ok(false);
         }
         let failure = Failure::new("OPERATION_CANCELLED", reason);
@@ -152,7 +167,7 @@ impl Reads {
         .bind(signed_for)
         .execute(&mut *commit)
         .await?;
-        let body = json!({"reason": reason, "withdrawn": withdrawn});
+        let body = json!({"reason": reason, "withdrawn": withdrawn, "replacing": replacing});
         leaf(&mut commit, tenant.as_str(), "operation.cancel", actor, &id.to_string(), body.clone()).await?;
         let topic = if signed_for { "engine.operation.pending" } else { "engine.operation.final" };
         let event = super::Event { tenant: tenant.to_string(), topic, subject: id.0, operation_id: id.0, body };

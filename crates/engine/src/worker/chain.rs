@@ -14,12 +14,20 @@ use alloy::primitives::B256;
 use dalp_chain::{
     BlockHeader, BlockId, BlockNumberOrTag, CallError, ChainError, Finality, Receipt, TransactionRequest, Upstreams,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Blocks looked at together, and the most that is caught up block by block.
+/// Blocks looked at together.
 const BLOCKS_AT_ONCE: u64 = 32;
+/// The most that is caught up block by block. Beyond that the lanes find by receipt what was missed.
+const CATCH_UP: u64 = 512;
+/// From this many of our transactions on, all receipts of a block are one request; below, ours alone are.
+const WHOLE_BLOCK_FROM: usize = 8;
 const REMEMBERED_BLOCKS: usize = 256;
 const FINAL_AT_ONCE: i64 = 500;
 
@@ -52,26 +60,9 @@ async fn turn(
 ) -> Result<(), TurnError> {
     let Some(head) = upstreams.block(BlockNumberOrTag::Latest).await? else { return Ok(()) };
     if seen.get(&head.number) != Some(&head.hash) {
-        let from = match seen.last_key_value() {
-            Some((last, _)) if *last < head.number && head.number - last <= BLOCKS_AT_ONCE => last + 1,
-            _ => head.number,
-        };
-        let headers =
-            if from == head.number { vec![head.clone()] } else { upstreams.blocks(from..=head.number).await? };
-        let linked = headers.first().is_none_or(|first| {
-            first.number == 0 || seen.get(&(first.number - 1)).is_none_or(|hash| *hash == first.parent_hash)
-        });
-        let jumped = !seen.is_empty() && from == head.number && !seen.contains_key(&head.number.saturating_sub(1));
-        if !linked || jumped || seen.get(&head.number).is_some() {
-            // Another branch: everything included below the head is compared with it, and the blocks of the new branch are read.
-            seen.clear();
-            verify(shared, chain_id, upstreams, head.number).await?;
-            let from = head.number.saturating_sub(BLOCKS_AT_ONCE - 1);
-            let headers = upstreams.blocks(from..=head.number).await?;
-            take_blocks(shared, upstreams, &headers, seen).await?;
-        } else {
-            take_blocks(shared, upstreams, &headers, seen).await?;
-        }
+        // Before anything of this block wakes a flow: what that orders must not be simulated at an older one.
+        shared.market(chain_id).saw(upstreams.fee_inputs().await?);
+        follow(shared, chain_id, upstreams, seen, &head).await?;
         while seen.len() > REMEMBERED_BLOCKS {
             seen.pop_first();
         }
@@ -79,7 +70,40 @@ async fn turn(
     finalise(shared, chain_id, upstreams, head.number).await
 }
 
-/// Reads the receipts of blocks that hold transactions of ours: one request per block.
+/// Takes the blocks up to the head. On another branch, what was included is compared with it first.
+async fn follow(
+    shared: &Shared,
+    chain_id: u64,
+    upstreams: &Upstreams,
+    seen: &mut BTreeMap<u64, B256>,
+    head: &BlockHeader,
+) -> Result<(), TurnError> {
+    let next = seen.last_key_value().map(|(last, _)| last + 1);
+    let mut from = next.filter(|next| *next <= head.number && head.number - next < CATCH_UP).unwrap_or(head.number);
+    let is_start = seen.is_empty();
+    while from <= head.number {
+        let to = head.number.min(from + BLOCKS_AT_ONCE - 1);
+        let headers = if from == head.number { vec![head.clone()] } else { upstreams.blocks(from..=to).await? };
+        let Some(first) = headers.first() else { return Ok(()) }; // another node, one that lags
+        let below = first.number.checked_sub(1).and_then(|number| seen.get(&number));
+        let follows = is_start || below == Some(&first.parent_hash);
+        if !follows || seen.contains_key(&first.number) {
+            seen.clear();
+            verify(shared, chain_id, upstreams, head.number).await?;
+            let from = head.number.saturating_sub(BLOCKS_AT_ONCE - 1);
+            let headers = upstreams.blocks(from..=head.number).await?;
+            return take_blocks(shared, upstreams, &headers, seen).await;
+        }
+        take_blocks(shared, upstreams, &headers, seen).await?;
+        match headers.last() {
+            Some(last) if seen.contains_key(&last.number) => from = last.number + 1,
+            _ => return Ok(()), // one of them is gone in the meantime: the next turn sees the new branch
+        }
+    }
+    Ok(())
+}
+
+/// Reads the receipts of blocks that hold transactions of ours.
 async fn take_blocks(
     shared: &Shared,
     upstreams: &Upstreams,
@@ -87,21 +111,32 @@ async fn take_blocks(
     seen: &mut BTreeMap<u64, B256>,
 ) -> Result<(), TurnError> {
     let hashes: Vec<B256> = headers.iter().flat_map(|header| header.transactions.iter().copied()).collect();
-    let ours = if hashes.is_empty() {
-        Vec::new()
+    let ours: HashSet<B256> = if hashes.is_empty() {
+        HashSet::new()
     } else {
-        store::retry("find our transactions", || shared.store.our_hashes(&hashes)).await?
+        store::retry("find our transactions", || shared.store.our_hashes(&hashes)).await?.into_iter().collect()
     };
+    let of = |header: &BlockHeader| {
+        header.transactions.iter().copied().filter(|hash| ours.contains(hash)).collect::<Vec<_>>()
+    };
+    let few: Vec<B256> = headers.iter().map(of).filter(|ours| ours.len() < WHOLE_BLOCK_FROM).flatten().collect();
+    let single: Vec<Receipt> =
+        if few.is_empty() { Vec::new() } else { upstreams.receipts(few).await?.into_iter().flatten().collect() };
     for header in headers {
-        if header.transactions.iter().any(|hash| ours.contains(hash)) {
-            // Gone in the meantime: the next turn sees the new branch.
-            let Some(receipts) = upstreams.block_receipts(BlockId::hash(header.hash)).await? else { return Ok(()) };
-            let inclusions: Vec<Inclusion> = receipts
-                .into_iter()
-                .filter(|receipt| ours.contains(&receipt.transaction_hash))
-                .map(inclusion)
-                .collect();
-            include(shared, &inclusions).await?;
+        let count = of(header).len();
+        let receipts = if count >= WHOLE_BLOCK_FROM {
+            upstreams.block_receipts(BlockId::hash(header.hash)).await?.unwrap_or_default()
+        } else {
+            single.clone()
+        };
+        let inclusions: Vec<Inclusion> = receipts
+            .into_iter()
+            .filter(|receipt| receipt.block_hash == header.hash && ours.contains(&receipt.transaction_hash))
+            .map(inclusion)
+            .collect();
+        include(shared, &inclusions).await?;
+        if inclusions.len() < count {
+            return Ok(()); // gone in the meantime: the next turn sees the new branch
         }
         seen.insert(header.number, header.hash);
     }
@@ -110,8 +145,12 @@ async fn take_blocks(
 
 /// Records inclusions, found by block or by receipt.
 pub(super) async fn include(shared: &Shared, inclusions: &[Inclusion]) -> Result<(), StoreError> {
-    if !inclusions.is_empty() && store::retry("include", || shared.store.include(inclusions)).await? > 0 {
-        shared.changed();
+    if !inclusions.is_empty() {
+        let lanes = store::retry("include", || shared.store.include(inclusions)).await?;
+        if !lanes.is_empty() {
+            shared.poke_lanes(lanes); // there is room for more
+            shared.changed();
+        }
     }
     Ok(())
 }

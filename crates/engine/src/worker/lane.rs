@@ -1,6 +1,7 @@
-//! One lane of one service: sign, send, prepare, in batches.
+//! One lane of one service: prepare, sign, send, in rounds of whatever has gathered. The statements of a round are shared with
+//! the other lanes.
 //!
-//! Simulation is done at one block, the latest. Not at `pending`: a node would run its whole pool for each estimate, and
+//! Simulation is done at one block that is known. Not at `pending`: a node would run its whole pool for each estimate, and
 //! what is in a pool may never happen. So two transactions that need one another's effect must be two steps of a flow, which
 //! waits for finality between them. What passes here and fails in its block is reported as `reverted`, with its reason.
 
@@ -8,16 +9,16 @@ mod prepare;
 mod send;
 mod sign;
 
-use super::{Shared, report};
+use super::{Shared, market::Market, report};
 use crate::{
     error::StoreError,
     metric_definitions as metric,
     model::LaneId,
     signer::{SignError, SignOutcome},
     states::TransactionState,
-    store::{self, Attempt, AttemptKind, AttemptState, LaneWork, Refusal},
+    store::{self, Attempt, AttemptState, LaneLook, QueueLook, Refusal},
 };
-use dalp_chain::{BlockNumberOrTag, ChainError, FeeError, Fees, TransactionRequest, Upstreams, fees};
+use dalp_chain::{BlockNumberOrTag, ChainError, FeeError, TransactionRequest, Upstreams};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -27,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Looks without work after which the worker of a lane ends.
 const IDLE_LOOKS: u32 = 20;
+/// Transactions that wait behind a given-back nonce wait this long for another one to take it, before a filler is asked for again.
+const FILL_AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
@@ -46,6 +49,12 @@ pub(super) struct LaneWorker {
     upstreams: Upstreams,
     poke: Arc<Notify>,
     stop: CancellationToken,
+    /// How the lane stood when it was last looked at, kept up with what was done since.
+    look: LaneLook,
+    looked_at: Option<Instant>,
+    /// Compared with chain and signer.
+    reconciled: bool,
+    hole_since: Option<Instant>,
 }
 
 // === impl LaneWorker ===
@@ -58,19 +67,27 @@ impl LaneWorker {
         poke: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
-        Self { shared, lane, upstreams, poke, stop }
+        Self {
+            shared,
+            lane,
+            upstreams,
+            poke,
+            stop,
+            look: LaneLook::default(),
+            looked_at: None,
+            reconciled: false,
+            hole_since: None,
+        }
     }
 
     /// Works until the lane has been idle for a while. Whatever fails here fails for this lane only.
-    pub(super) async fn run(self) {
-        let mut reconciled = false;
+    pub(super) async fn run(mut self) {
         let mut idle_looks = 0;
         let mut pause = Duration::ZERO;
         loop {
-            let result = if reconciled { self.advance().await } else { self.reconcile().await.map(|()| true) };
+            let result = if self.reconciled { self.round().await } else { self.reconcile().await.map(|()| true) };
             match result {
                 Ok(progress) => {
-                    reconciled = true;
                     pause = Duration::ZERO;
                     idle_looks = if progress { 0 } else { idle_looks + 1 };
                     if idle_looks > IDLE_LOOKS {
@@ -81,6 +98,7 @@ impl LaneWorker {
                     }
                 }
                 Err(error) => {
+                    self.looked_at = None; // nothing of the round that broke off is relied on
                     match &error {
                         LaneError::Store(error) if !error.is_retryable() => report("lane", error),
                         error => tracing::warn!(lane = %self.lane, %error, "lane waits"),
@@ -99,59 +117,89 @@ impl LaneWorker {
     }
 
     /// One round. `true`: there may be more to do at once.
-    async fn advance(&self) -> Result<bool, LaneError> {
-        let config = &self.shared.config;
-        let work = store::retry("lane work", || self.shared.store.lane_work(self.lane, config.prepare_batch)).await?;
+    async fn round(&mut self) -> Result<bool, LaneError> {
         let mut progress = false;
-        let due = |state| work.due.iter().filter(move |attempt: &&Attempt| attempt.state == state).collect::<Vec<_>>();
-        for attempt in work.due.iter().filter(|attempt| attempt.release_pending) {
+        if self.looked_at.is_none_or(|at| at.elapsed() >= self.shared.config.slow_poll) {
+            self.look = self.shared.joint.look(self.lane).await?;
+            self.looked_at = Some(Instant::now());
+            let due = std::mem::take(&mut self.look.due);
+            if !due.is_empty() {
+                self.looked_at = None;
+                progress |= self.deal_with(due).await?;
+            }
+        }
+        let room = self.room();
+        if room == 0 {
+            self.looked_at = None; // how it stands is known to the database only
+            return Ok(progress);
+        }
+        let at_most = room.min(self.shared.config.prepare_batch);
+        let queued = self.shared.joint.queued(QueueLook { lane: self.lane, at_most }).await?;
+        if queued.is_empty() {
+            self.fill_old_holes().await?;
+            return Ok(progress);
+        }
+        let prepared = timed("prepare", self.prepare(&queued)).await?;
+        progress |= prepared.progress;
+        if !prepared.bound.is_empty() {
+            self.look.open += prepared.bound.len();
+            if self.look.needs_approval || self.look.holes {
+                self.looked_at = None;
+            }
+            self.sign_and_send(prepared.bound).await?;
+        }
+        Ok(progress)
+    }
+
+    /// Attempts that come up again: after a restart, after a pause, when no block has them yet, when they shall be cancelled.
+    async fn deal_with(&mut self, due: Vec<Attempt>) -> Result<bool, LaneError> {
+        let mut progress = false;
+        for attempt in due.iter().filter(|attempt| attempt.release_pending) {
             self.release(attempt).await?;
         }
-        let (signing, signed, sent) = (due(AttemptState::Signing), due(AttemptState::Signed), due(AttemptState::Sent));
+        let (to_cancel, due): (Vec<Attempt>, Vec<Attempt>) = due
+            .into_iter()
+            .filter(|attempt| attempt.state != AttemptState::Other)
+            .partition(|attempt| attempt.transaction.cancel_requested && !attempt.is_cancel());
+        for attempt in &to_cancel {
+            progress = true;
+            self.cancel(attempt).await?;
+        }
+        let of = |state| due.iter().filter(|attempt| attempt.state == state).cloned().collect::<Vec<_>>();
+        let (signing, signed, sent) = (of(AttemptState::Signing), of(AttemptState::Signed), of(AttemptState::Sent));
         if !sent.is_empty() {
-            progress |= self.timed("resend", self.look_again(&sent)).await?;
+            progress |= timed("resend", self.look_again(&sent)).await?;
         }
         if !signed.is_empty() {
-            progress |= self.timed("send", self.send(&signed)).await?;
+            progress |= timed("send", self.send(&signed)).await?;
         }
         if !signing.is_empty() {
-            progress |= self.timed("sign", self.sign(&work, &signing)).await?;
-        }
-        let room = self.room(&work);
-        if room > 0 && !work.queued.is_empty() {
-            progress |= self.timed("prepare", self.prepare(&work.queued[..room.min(work.queued.len())])).await?;
+            progress |= self.sign_and_send(signing).await?;
         }
         Ok(progress)
     }
 
     /// How many more may be bound. A key that needs approvals binds one at a time, so that a refused nonce is the highest.
-    fn room(&self, work: &LaneWork) -> usize {
-        if work.filling || work.next_nonce.is_none() {
+    fn room(&self) -> usize {
+        if self.look.filling || self.look.next_nonce.is_none() {
             0
-        } else if work.needs_approval {
-            usize::from(work.signing == 0)
+        } else if self.look.needs_approval {
+            usize::from(self.look.signing == 0)
         } else {
-            self.shared.config.lane_window.saturating_sub(work.open)
+            self.shared.config.lane_window.saturating_sub(self.look.open)
         }
-    }
-
-    async fn timed<T>(&self, stage: &'static str, work: impl Future<Output = T>) -> T {
-        let started = Instant::now();
-        let result = work.await;
-        metric::stage(stage, started.elapsed());
-        result
     }
 
     /// Compares the lane with chain and signer before anything is sent.
-    async fn reconcile(&self) -> Result<(), LaneError> {
+    async fn reconcile(&mut self) -> Result<(), LaneError> {
         let latest = self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
-        let work = store::retry("lane work", || self.shared.store.lane_work(self.lane, 0)).await?;
+        let look = self.shared.joint.look(self.lane).await?;
         let mut least = latest;
-        if work.next_nonce.is_none() {
+        if look.next_nonce.is_none() {
             // A sender that we have never used: what others have in the pool is theirs.
             least = least.max(self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Pending).await?);
         }
-        if let Some(tenant) = &work.tenant {
+        if let Some(tenant) = &look.tenant {
             let intents = match self.shared.signer.list_intents(tenant, self.lane, latest).await {
                 Ok(intents) => intents,
                 Err(SignError::NotFound | SignError::Refused(_)) => Vec::new(),
@@ -171,6 +219,8 @@ impl LaneWorker {
             }
         }
         store::retry("reconcile lane", || self.shared.store.reconcile_lane(self.lane, least)).await?;
+        self.reconciled = true;
+        self.looked_at = None;
         Ok(())
     }
 
@@ -184,9 +234,23 @@ impl LaneWorker {
         }
     }
 
-    async fn market_fees(&self) -> Result<Fees, LaneError> {
-        let inputs = self.upstreams.fee_inputs().await?;
-        Ok(fees::price(&inputs, &self.upstreams.config().fees)?)
+    /// Nonces that nobody took, with transactions waiting behind them.
+    async fn fill_old_holes(&mut self) -> Result<(), LaneError> {
+        if !self.look.holes || self.look.open == 0 {
+            self.hole_since = None;
+            return Ok(());
+        }
+        if self.hole_since.get_or_insert_with(Instant::now).elapsed() >= FILL_AGAIN {
+            self.hole_since = None;
+            self.looked_at = None;
+            let fees = self.market_fees().await?;
+            store::retry("fill holes", || self.shared.store.fill_holes(self.lane, fees)).await?;
+        }
+        Ok(())
+    }
+
+    fn market(&self) -> &Market {
+        self.shared.market(self.lane.chain_id)
     }
 
     fn request(&self, transaction: &store::QueuedTransaction) -> TransactionRequest {
@@ -197,6 +261,13 @@ impl LaneWorker {
         request.to = transaction.target.map(Into::into);
         request
     }
+}
+
+async fn timed<T>(stage: &'static str, work: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let result = work.await;
+    metric::stage(stage, started.elapsed());
+    result
 }
 
 fn refusal(
@@ -219,8 +290,4 @@ fn refusal(
 fn backoff(tries: u32) -> Duration {
     let millis = 100u64.saturating_mul(1 << tries.min(7)).min(10_000);
     Duration::from_millis(millis).mul_f64(rand::random_range(0.7..1.0))
-}
-
-fn is_cancel(attempt: &Attempt) -> bool {
-    attempt.kind == AttemptKind::Cancel
 }

@@ -1,29 +1,57 @@
 //! Simulate, price, bind.
+//!
+//! Every transaction is run once at one block before a nonce is bound. Where calls of its kind were estimated before, it is run with
+//! the gas that sufficed for those: passing shows that it suffices for this one, too. Whatever does not pass is estimated
+//! anew at the latest block, and only that answer can refuse it.
 
 use super::{LaneError, LaneWorker, backoff, refusal};
 use crate::{
     flow::Failure,
     states::TransactionState,
-    store::{self, Binding, QueuedTransaction},
+    store::{self, Attempt, BindOrder, Binding, QueuedTransaction},
+    worker::market::CallKind,
 };
 use alloy::primitives::{Bytes, U64, U256};
-use dalp_chain::{BlockNumberOrTag, ChainError, Fees, NodeError, NodeErrorKind, RpcResult, fees};
+use dalp_chain::{BlockNumberOrTag, ChainError, FeeInputs, Fees, NodeError, NodeErrorKind, RpcResult, fees};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What the simulation of one transaction came to.
 enum Verdict {
-    Passed { gas: u64 },
-    Refused(Failure),
+    Passed { gas_limit: u64 },
+    Refused(Refused),
     NotNow(String),
 }
 
+/// A refusal and the sub-status that tells of it.
+struct Refused {
+    sub_status: &'static str,
+    failure: Failure,
+}
+
+/// How a simulation is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// At a block that may be a moment old, with gas known from calls of the kind.
+    Quick,
+    /// At the block given, everything estimated.
+    Thorough,
+}
+
+/// What a round of preparing brought.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub(super) bound: Vec<Attempt>,
+    /// Something left the queue or was put off.
+    pub(super) progress: bool,
+}
+
 impl LaneWorker {
-    /// Simulates transactions at one block and binds those that pass. Nothing is bound, let alone signed, before that.
-    pub(super) async fn prepare(&self, queued: &[QueuedTransaction]) -> Result<bool, LaneError> {
+    /// Simulates transactions and binds those that pass. Nothing is bound, let alone signed, before that.
+    pub(super) async fn prepare(&self, queued: &[QueuedTransaction]) -> Result<Prepared, LaneError> {
         let shared = &self.shared;
-        let simulated = self.simulate(queued).await;
-        let (verdicts, balance_wei, price) = match simulated {
-            Ok(simulated) => simulated,
+        let (verdicts, price) = match self.judge(queued).await {
+            Ok(judged) => judged,
             Err(error @ (LaneError::Chain(_) | LaneError::Fees(_))) => {
                 let ids: Vec<_> = queued.iter().map(|one| one.id).collect();
                 let tries = queued.iter().map(|one| one.tries).max().unwrap_or(0);
@@ -32,34 +60,18 @@ impl LaneWorker {
                     shared.store.defer_queued(&ids, backoff(tries), "simulate", "retrying_upstream", &text)
                 })
                 .await?;
-                return Ok(false);
+                return Ok(Prepared::default());
             }
             Err(error) => return Err(error),
         };
         let (mut bindings, mut refused) = (Vec::new(), Vec::new());
         for (transaction, verdict) in queued.iter().zip(verdicts) {
             match verdict {
-                Verdict::Passed { gas } => {
-                    let gas_limit = gas.saturating_add(gas.saturating_mul(shared.config.gas_margin_percent) / 100);
-                    let needed_wei = U256::from(gas_limit)
-                        .saturating_mul(U256::from(price.max_price_wei()))
-                        .saturating_add(transaction.value_wei);
-                    if needed_wei > balance_wei {
-                        let failure = Failure::new(
-                            "INSUFFICIENT_FUNDS",
-                            format!("{} cannot pay for gas and value", self.lane.sender),
-                        );
-                        let failure = failure
-                            .with("needed_wei", needed_wei)
-                            .with("available_wei", balance_wei)
-                            .with("sender", self.lane.sender);
-                        refused.push(refusal(transaction, TransactionState::Failed, "insufficient_funds", failure));
-                    } else {
-                        bindings.push(Binding { transaction: transaction.clone(), gas_limit, fees: price });
-                    }
+                Verdict::Passed { gas_limit } => {
+                    bindings.push(Binding { transaction: transaction.clone(), gas_limit, fees: price });
                 }
-                Verdict::Refused(failure) => {
-                    refused.push(refusal(transaction, TransactionState::Failed, "simulation_reverted", failure))
+                Verdict::Refused(Refused { sub_status, failure }) => {
+                    refused.push(refusal(transaction, TransactionState::Failed, sub_status, failure));
                 }
                 Verdict::NotNow(error) if transaction.tries >= shared.config.retry_budget => {
                     let failure = Failure::new("SIMULATION_UNAVAILABLE", error);
@@ -74,90 +86,157 @@ impl LaneWorker {
                 }
             }
         }
-        let progress = !bindings.is_empty() || !refused.is_empty();
+        let mut prepared = Prepared { progress: !bindings.is_empty() || !refused.is_empty(), bound: Vec::new() };
         if !refused.is_empty() {
             shared.store.refuse_queued(refused).await?;
             shared.woken();
         }
         if !bindings.is_empty() {
-            shared.store.bind(self.lane, bindings).await?;
+            let order = BindOrder { lane: self.lane, holes: self.look.holes, bindings };
+            prepared.bound = shared.joint.bind(order).await?;
         }
-        Ok(progress)
+        Ok(prepared)
     }
 
-    /// Pre-checks and estimates of all, at one block, in few requests.
-    async fn simulate(&self, queued: &[QueuedTransaction]) -> Result<(Vec<Verdict>, U256, Fees), LaneError> {
-        let inputs = self.upstreams.fee_inputs().await?;
+    /// Simulates all quickly, then thoroughly what did not pass.
+    async fn judge(&self, queued: &[QueuedTransaction]) -> Result<(Vec<Verdict>, Fees), LaneError> {
+        let all: Vec<&QueuedTransaction> = queued.iter().collect();
+        let inputs = self.market_inputs().await?;
         let price = fees::price(&inputs, &self.upstreams.config().fees)?;
-        let block = BlockNumberOrTag::Number(inputs.block_number);
-        let mut calls: Vec<(&'static str, Value)> = vec![("eth_getBalance", json!([self.lane.sender, block]))];
-        for transaction in queued {
-            for check in &transaction.checks {
-                calls.push((
-                    "eth_call",
-                    json!([{"from": self.lane.sender, "to": check.target, "input": check.data}, block]),
-                ));
+        let mut verdicts = self.simulate(&all, &inputs, &price, Effort::Quick).await?;
+        let doubtful: Vec<usize> =
+            (0..verdicts.len()).filter(|index| matches!(verdicts[*index], Verdict::Refused(_))).collect();
+        if !doubtful.is_empty() {
+            let latest = self.latest_inputs().await?;
+            let again: Vec<&QueuedTransaction> = doubtful.iter().map(|index| &queued[*index]).collect();
+            let decided = self.simulate(&again, &latest, &price, Effort::Thorough).await?;
+            for (index, verdict) in doubtful.into_iter().zip(decided) {
+                verdicts[index] = verdict;
             }
-            calls.push(("eth_estimateGas", json!([self.request(transaction), block])));
+        }
+        Ok((verdicts, price))
+    }
+
+    /// Pre-checks and runs of all, at one block, in few requests.
+    async fn simulate(
+        &self,
+        queued: &[&QueuedTransaction],
+        inputs: &FeeInputs,
+        price: &Fees,
+        effort: Effort,
+    ) -> Result<Vec<Verdict>, LaneError> {
+        let block = BlockNumberOrTag::Number(inputs.block_number);
+        let market = self.market();
+        let known: Vec<Option<u64>> = queued
+            .iter()
+            .map(|transaction| (effort == Effort::Quick).then(|| market.gas(CallKind::of(transaction))).flatten())
+            .collect();
+        let mut calls: Vec<(&'static str, Value)> = vec![("eth_getBalance", json!([self.lane.sender, block]))];
+        for (transaction, known) in queued.iter().zip(&known) {
+            for check in &transaction.checks {
+                let question = json!({"from": self.lane.sender, "to": check.target, "input": check.data});
+                calls.push(("eth_call", json!([question, block])));
+            }
+            let mut request = self.request(transaction);
+            request.gas = *known;
+            let method = if known.is_some() { "eth_call" } else { "eth_estimateGas" };
+            calls.push((method, json!([request, block])));
         }
         let mut answers = self.upstreams.batch(calls).await.map_err(ChainError::from)?.into_iter();
         let malformed = |reason: String| ChainError::Malformed { method: "eth_getBalance".into(), reason };
         let balance = answers.next().ok_or_else(|| malformed("no answer".into()))?.map_err(ChainError::Node)?;
         let balance_wei: U256 = serde_json::from_str(balance.get()).map_err(|error| malformed(error.to_string()))?;
-        let verdicts = queued
-            .iter()
-            .map(|transaction| {
-                let mut verdict = None;
-                for (index, check) in transaction.checks.iter().enumerate() {
-                    let failed = match answer::<Bytes>(answers.next()) {
-                        Ok(output) => {
-                            let refused = self.shared.decoder.judge(&check.decoder, &output).err();
-                            refused.map(|failure| Verdict::Refused(of_check(failure, index, transaction.checks.len())))
-                        }
-                        Err(error) => Some(self.failed(error)),
-                    };
-                    verdict = verdict.or(failed); // every answer is taken, the first failure counts
-                }
-                let estimate = match answer::<U64>(answers.next()) {
-                    Ok(gas) => Verdict::Passed { gas: gas.to() },
-                    Err(error) => self.failed(error),
+        let verdicts = queued.iter().zip(known).map(|(transaction, known)| {
+            let mut refused = None;
+            for check in &transaction.checks {
+                let failed = match answer::<Bytes>(answers.next()) {
+                    Ok(output) => self.shared.decoder.judge(&check.decoder, &output).err().map(reverted),
+                    Err(error) => Some(self.failed(error)),
                 };
-                verdict.unwrap_or(estimate)
+                refused = refused.or(failed); // every answer is taken, the first failure counts
+            }
+            let needed = match known {
+                Some(gas) => answer::<Bytes>(answers.next()).map(|_| gas),
+                None => answer::<U64>(answers.next()).map(|gas| gas.to()).inspect(|gas| {
+                    // Others of the kind may need a little more: more non-zero bytes, a colder slot.
+                    market.learn_gas(CallKind::of(transaction), gas + gas / 16);
+                }),
+            };
+            refused.unwrap_or_else(|| match needed {
+                Ok(gas) => self.affordable(transaction, gas, price, balance_wei),
+                Err(error) => self.failed(error),
             })
-            .collect();
-        Ok((verdicts, balance_wei, price))
+        });
+        Ok(verdicts.collect())
+    }
+
+    /// The gas limit, if the sender can pay for it.
+    fn affordable(&self, transaction: &QueuedTransaction, gas: u64, price: &Fees, balance_wei: U256) -> Verdict {
+        let gas_limit = gas.saturating_add(gas.saturating_mul(self.shared.config.gas_margin_percent) / 100);
+        let needed_wei = U256::from(gas_limit)
+            .saturating_mul(U256::from(price.max_price_wei()))
+            .saturating_add(transaction.value_wei);
+        if needed_wei <= balance_wei {
+            return Verdict::Passed { gas_limit };
+        }
+        let message = format!("{} cannot pay for gas and value", self.lane.sender);
+        let failure = Failure::new("INSUFFICIENT_FUNDS", message)
+            .with("needed_wei", needed_wei)
+            .with("available_wei", balance_wei)
+            .with("sender", self.lane.sender);
+        Verdict::Refused(Refused { sub_status: "insufficient_funds", failure })
     }
 
     fn failed(&self, error: NodeError) -> Verdict {
         match error.kind {
-            NodeErrorKind::Reverted => {
-                Verdict::Refused(self.shared.decoder.decode_revert(&error.data.unwrap_or_default()))
-            }
-            NodeErrorKind::InsufficientFunds { .. } => {
-                Verdict::Refused(Failure::new("INSUFFICIENT_FUNDS", error.message))
-            }
+            NodeErrorKind::Reverted => reverted(self.shared.decoder.decode_revert(&error.data.unwrap_or_default())),
+            NodeErrorKind::InsufficientFunds { .. } => Verdict::Refused(Refused {
+                sub_status: "insufficient_funds",
+                failure: Failure::new("INSUFFICIENT_FUNDS", error.message),
+            }),
             kind if kind.is_about_the_node() => Verdict::NotNow(error.message),
             // An estimate that failed is never replaced by a guess.
-            _ => Verdict::Refused(Failure::new("SIMULATION_REFUSED", error.message)),
+            _ => reverted(Failure::new("SIMULATION_REFUSED", error.message)),
         }
     }
 
     /// Simulates one transaction again, as it stands. `Some`: it is refused now.
     pub(super) async fn refused_now(&self, transaction: &QueuedTransaction) -> Result<Option<Failure>, LaneError> {
-        let (verdicts, _, _) = self.simulate(std::slice::from_ref(transaction)).await?;
+        let latest = self.latest_inputs().await?;
+        let price = fees::price(&latest, &self.upstreams.config().fees)?;
+        let verdicts = self.simulate(&[transaction], &latest, &price, Effort::Thorough).await?;
         match verdicts.into_iter().next() {
-            Some(Verdict::Refused(failure)) => Ok(Some(failure)),
+            Some(Verdict::Refused(refused)) => Ok(Some(refused.failure)),
             Some(Verdict::NotNow(reason)) => {
                 Err(ChainError::Malformed { method: "eth_estimateGas".into(), reason }.into())
             }
             Some(Verdict::Passed { .. }) | None => Ok(None),
         }
     }
+
+    /// Prices of the last block that was seen. The confirmer sees every block before it wakes a flow for it, so what a flow
+    /// orders is never simulated at a block older than what it waited for.
+    async fn market_inputs(&self) -> Result<FeeInputs, LaneError> {
+        let fresh_for = self.upstreams.config().poll_interval() * 2 + Duration::from_secs(1);
+        match self.market().inputs(fresh_for) {
+            Some(inputs) => Ok(inputs),
+            None => self.latest_inputs().await,
+        }
+    }
+
+    async fn latest_inputs(&self) -> Result<FeeInputs, LaneError> {
+        let inputs = self.upstreams.fee_inputs().await?;
+        self.market().saw(inputs);
+        Ok(inputs)
+    }
+
+    pub(super) async fn market_fees(&self) -> Result<Fees, LaneError> {
+        Ok(fees::price(&self.market_inputs().await?, &self.upstreams.config().fees)?)
+    }
 }
 
-/// Says which of several checks refused, counted from 0.
-fn of_check(failure: Failure, index: usize, checks: usize) -> Failure {
-    if checks > 1 { failure.with("check", index) } else { failure }
+fn reverted(failure: Failure) -> Verdict {
+    Verdict::Refused(Refused { sub_status: "simulation_reverted", failure })
 }
 
 #[allow(clippy::result_large_err)] // the node's own error, used up at once

@@ -1,9 +1,11 @@
-//! Send stored bytes, look again, replace.
+//! Send stored bytes, look again, replace, cancel.
 
-use super::{LaneError, LaneWorker, backoff, is_cancel};
+use super::{LaneError, LaneWorker, backoff, refusal};
 use crate::{
     error::StoreError,
-    store::{self, Attempt, AttemptKind, NewAttempt},
+    flow::Failure,
+    states::TransactionState,
+    store::{self, Attempt, AttemptKind, AttemptState, Ending, FILL_GAS, NewAttempt},
     worker::chain,
 };
 use alloy::primitives::Bytes;
@@ -15,12 +17,12 @@ const RECEIPT_LAG: Duration = Duration::from_millis(500);
 
 impl LaneWorker {
     /// Sends stored bytes in the order of their nonces.
-    pub(super) async fn send(&self, attempts: &[&Attempt]) -> Result<bool, LaneError> {
+    pub(super) async fn send(&self, attempts: &[Attempt]) -> Result<bool, LaneError> {
         let shared = &self.shared;
-        let raws: Vec<Bytes> = attempts.iter().map(|attempt| bytes(attempt)).collect::<Result<_, _>>()?;
+        let raws: Vec<Bytes> = attempts.iter().map(bytes).collect::<Result<_, _>>()?;
         let outcomes = self.upstreams.send_raw_batch(raws).await;
         let (mut sent, mut used) = (Vec::new(), Vec::new());
-        for (attempt, outcome) in attempts.iter().copied().zip(outcomes) {
+        for (attempt, outcome) in attempts.iter().zip(outcomes) {
             match outcome {
                 SendOutcome::Accepted | SendOutcome::AlreadyKnown => sent.push(attempt.request_id),
                 SendOutcome::NonceTooLow => used.push(attempt),
@@ -42,7 +44,7 @@ impl LaneWorker {
         }
         let progress = !sent.is_empty();
         if progress {
-            store::retry("mark sent", || shared.store.mark_sent(&sent, shared.config.rebroadcast_after)).await?;
+            shared.joint.mark_sent(sent).await?;
             shared.changed();
         }
         self.used(&used).await?;
@@ -50,17 +52,19 @@ impl LaneWorker {
     }
 
     /// Sent long ago and in no block yet: find the receipt, or send the same bytes again, or replace what holds the lane up.
-    pub(super) async fn look_again(&self, attempts: &[&Attempt]) -> Result<bool, LaneError> {
+    pub(super) async fn look_again(&self, attempts: &[Attempt]) -> Result<bool, LaneError> {
         let next = self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
-        let (used, open): (Vec<&Attempt>, Vec<&Attempt>) =
-            attempts.iter().copied().partition(|attempt| attempt.nonce < next);
+        let (used, open): (Vec<&Attempt>, Vec<&Attempt>) = attempts.iter().partition(|attempt| attempt.nonce < next);
         self.used(&used).await?;
         let stuck = |attempt: &&Attempt| attempt.nonce == next && attempt.age >= self.shared.config.replace_after;
         let (stuck, open): (Vec<&Attempt>, Vec<&Attempt>) = open.into_iter().partition(stuck);
+        let mut again: Vec<Attempt> = open.into_iter().cloned().collect();
         for attempt in stuck {
-            self.bump(attempt).await?;
+            if !self.replaced(attempt).await? {
+                again.push(attempt.clone()); // at the cap the same bytes are all there is: a pool may have dropped them
+            }
         }
-        if open.is_empty() { Ok(false) } else { self.send(&open).await }
+        if again.is_empty() { Ok(false) } else { self.send(&again).await }
     }
 
     /// Nonces that the chain has used. By us: record the receipt. By somebody else, finally: a new nonce.
@@ -71,15 +75,13 @@ impl LaneWorker {
         let shared = &self.shared;
         let nonces: Vec<u64> = attempts.iter().map(|attempt| attempt.nonce).collect();
         let hashes = store::retry("hashes", || shared.store.hashes_of(self.lane, &nonces)).await?;
-        let receipts = self.upstreams.receipts(hashes).await?;
+        let receipts = self.upstreams.receipts(hashes.iter().map(|(_, hash)| *hash)).await?;
         let inclusions: Vec<_> = receipts.into_iter().flatten().map(chain::inclusion).collect();
         let included: Vec<_> = inclusions.iter().map(|inclusion| inclusion.mined.tx_hash).collect();
         chain::include(shared, &inclusions).await?;
-        let missing: Vec<&Attempt> = attempts
-            .iter()
-            .copied()
-            .filter(|attempt| !attempt.tx_hash.is_some_and(|hash| included.contains(&hash)))
-            .collect();
+        // Any attempt at a nonce may have been the one.
+        let found = |nonce: u64| hashes.iter().any(|(of, hash)| *of == nonce && included.contains(hash));
+        let missing: Vec<&Attempt> = attempts.iter().copied().filter(|attempt| !found(attempt.nonce)).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -89,11 +91,6 @@ impl LaneWorker {
             None => 0,
         };
         for attempt in missing {
-            let nonces = [attempt.nonce];
-            let ours = store::retry("hashes", || shared.store.hashes_of(self.lane, &nonces)).await?;
-            if ours.iter().any(|hash| included.contains(hash)) {
-                continue; // another attempt at this nonce was the one
-            }
             if attempt.nonce < final_next {
                 tracing::warn!(lane = %self.lane, nonce = attempt.nonce, "nonce was used outside");
                 store::retry("requeue", || shared.store.requeue_used_outside(self.lane, attempt)).await?;
@@ -106,43 +103,63 @@ impl LaneWorker {
             }
         }
         let least = self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
-        let work = store::retry("lane work", || shared.store.lane_work(self.lane, 0)).await?;
-        if work.next_nonce.is_some_and(|next| next < least) {
+        let look = shared.joint.look(self.lane).await?;
+        if look.next_nonce.is_some_and(|next| next < least) {
             store::retry("reconcile lane", || shared.store.reconcile_lane(self.lane, least)).await?;
         }
         Ok(())
     }
 
-    /// The same call at a higher price. Above the cap nothing is signed: it waits for cheaper blocks.
+    /// A higher price, or a pause until blocks are cheaper.
     async fn bump(&self, attempt: &Attempt) -> Result<(), LaneError> {
-        let market = self.market_fees().await?;
-        match fees::bump(&attempt.fees, &market, self.upstreams.config().fees.max_fee_cap_wei) {
-            Ok(price) => {
-                let kind = if is_cancel(attempt) { AttemptKind::Cancel } else { AttemptKind::Replacement };
-                let new = NewAttempt { of: attempt, kind, gas_limit: attempt.gas_limit, fees: price };
-                self.shared.store.replace(self.lane, &new).await?;
-                self.shared.changed();
-                Ok(())
-            }
-            Err(error) => self.later(attempt, "fee_cap", &error.to_string()).await,
+        if !self.replaced(attempt).await? {
+            self.later(attempt, "fee_cap", "the price that would be needed is above the cap").await?;
         }
+        Ok(())
+    }
+
+    /// Orders the same call at a higher price. `false`: that would be above the cap, so nothing was ordered.
+    async fn replaced(&self, attempt: &Attempt) -> Result<bool, LaneError> {
+        let market = self.market_fees().await?;
+        let Ok(price) = fees::bump(&attempt.fees, &market, self.upstreams.config().fees.max_fee_cap_wei) else {
+            tracing::warn!(lane = %self.lane, nonce = attempt.nonce, "replacement would be above the fee cap");
+            return Ok(false);
+        };
+        let kind = if attempt.is_cancel() { AttemptKind::Cancel } else { AttemptKind::Replacement };
+        let new = NewAttempt { of: attempt, kind, gas_limit: attempt.gas_limit, fees: price };
+        self.shared.store.replace(self.lane, &new).await?;
+        self.shared.changed();
+        Ok(true)
+    }
+
+    /// Orders a self-transfer in the place of a transaction on its way; whichever is mined first counts.
+    pub(super) async fn cancel(&self, attempt: &Attempt) -> Result<(), LaneError> {
+        let market = self.market_fees().await?;
+        let cap_wei = self.upstreams.config().fees.max_fee_cap_wei;
+        let price = match attempt.state {
+            AttemptState::Signing => market, // nothing to outbid in a pool
+            _ => match fees::bump(&attempt.fees, &market, cap_wei) {
+                Ok(price) => price,
+                Err(error) => return self.later(attempt, "fee_cap", &error.to_string()).await,
+            },
+        };
+        let new = NewAttempt { of: attempt, kind: AttemptKind::Cancel, gas_limit: FILL_GAS, fees: price };
+        self.shared.store.replace(self.lane, &new).await?;
+        self.shared.changed();
+        Ok(())
     }
 
     /// No node will ever take it: parked, and its nonce is filled so that the lane moves on.
     async fn give_up(&self, attempt: &Attempt, error: String) -> Result<(), LaneError> {
-        use crate::{flow::Failure, states::TransactionState};
-        if is_cancel(attempt) {
+        if attempt.is_cancel() {
             return self.later(attempt, "retrying_upstream", &error).await;
         }
         let market = self.market_fees().await?;
         let fill = fees::bump(&attempt.fees, &market, self.upstreams.config().fees.max_fee_cap_wei).unwrap_or(market);
-        let refusal = super::refusal(
-            &attempt.transaction,
-            TransactionState::DeadLetter,
-            "rejected_by_nodes",
-            Failure::new("TRANSACTION_REJECTED", error),
-        );
-        self.shared.store.refuse_attempts(self.lane, vec![(attempt.clone(), refusal)], true, fill).await?;
+        let failure = Failure::new("TRANSACTION_REJECTED", error);
+        let refusal = refusal(&attempt.transaction, TransactionState::DeadLetter, "rejected_by_nodes", failure);
+        let ended = vec![(attempt.clone(), refusal)];
+        self.shared.store.end_attempts(self.lane, ended, Ending::Abandoned, fill).await?;
         self.shared.woken();
         Ok(())
     }

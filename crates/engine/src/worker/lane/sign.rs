@@ -1,121 +1,183 @@
-//! Ask the signer, store what it signed.
+//! Ask the signer, store what it signed, send that.
 
-use super::{LaneError, LaneWorker, backoff, is_cancel, refusal};
+use super::{LaneError, LaneWorker, backoff, refusal, timed};
 use crate::{
     flow::Failure,
     model::TenantId,
     signer::{SignError, SignOutcome, SignPayload, SignRequest, UnsignedTransaction},
     states::TransactionState,
-    store::{self, Attempt, AttemptKind, LaneWork},
+    store::{self, Attempt, AttemptKind, AttemptState, Ending, SignedBytes},
 };
 use alloy::primitives::{Bytes, U256, keccak256};
 use futures::{StreamExt as _, stream};
 use std::time::Duration;
 
-/// After a refused replacement the transaction is left alone for this long.
-const REPLACE_AGAIN: Duration = Duration::from_secs(60);
+/// After a refused replacement or filler the lane is left alone for this long.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// A signer that has answered anybody within this time is at work: who it never answers is the trouble itself.
+const AT_WORK: Duration = Duration::from_secs(60);
+
+type Answer = Result<SignOutcome, SignError>;
+
+/// What the answers of a batch come to.
+#[derive(Default)]
+struct Sorted {
+    signed: Vec<SignedBytes>,
+    to_send: Vec<Attempt>,
+    refused: Vec<(Attempt, store::Refusal)>,
+    sealed: Vec<(Attempt, store::Refusal)>,
+    abandoned: Vec<(Attempt, store::Refusal)>,
+}
 
 impl LaneWorker {
-    /// Asks for all signatures at once. A request that was made before answers with its stored outcome.
-    pub(super) async fn sign(&self, work: &LaneWork, attempts: &[&Attempt]) -> Result<bool, LaneError> {
-        let Some(tenant) = &work.tenant else { return Ok(false) };
-        let shared = &self.shared;
+    /// Asks for signatures, several at once, and sends each batch of them as soon as it is stored. A request that was made
+    /// before answers with its stored outcome.
+    pub(super) async fn sign_and_send(&mut self, attempts: Vec<Attempt>) -> Result<bool, LaneError> {
+        let Some(tenant) = self.look.tenant.clone() else { return Ok(false) };
+        let shared = self.shared.clone();
         let requests: Vec<(Attempt, SignRequest)> =
-            attempts.iter().map(|attempt| ((*attempt).clone(), self.sign_request(tenant, attempt))).collect();
-        let answers: Vec<(Attempt, Result<SignOutcome, SignError>)> = stream::iter(requests)
-            .map(|(attempt, request)| async move { (attempt, shared.signer.sign(request).await) })
-            .buffer_unordered(shared.config.sign_concurrency.max(1))
-            .collect()
-            .await;
-        let (mut signed, mut refused, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
-        for (attempt, answer) in &answers {
-            match answer {
-                Ok(SignOutcome::SignedTransaction { raw, tx_hash }) if keccak256(raw) == *tx_hash => {
-                    // What was true when it was bound may not be true after a hold.
-                    let refused_now = if attempt.held && !is_cancel(attempt) {
-                        self.refused_now(&attempt.transaction).await?
-                    } else {
-                        None
-                    };
-                    signed.push((attempt.request_id, raw.clone(), *tx_hash));
-                    if let Some(failure) = refused_now {
-                        sealed.push((
-                            attempt.clone(),
-                            refusal(&attempt.transaction, TransactionState::Failed, "simulation_reverted", failure),
-                        ));
-                    }
-                }
-                Ok(SignOutcome::SignedTransaction { .. } | SignOutcome::Signed(_)) => {
-                    self.again(attempt, "sign", "", "the signer's answer does not fit the request", false).await?;
-                }
-                Ok(SignOutcome::Pending { detail }) => {
-                    self.again(attempt, "approval", "provider_hold", detail, true).await?
-                }
-                Ok(SignOutcome::Blocked { detail }) => self.again(attempt, "approval", "blocked", detail, true).await?,
-                Ok(SignOutcome::Denied(failure)) | Err(SignError::Refused(failure)) => {
-                    self.denied(attempt, "denied", failure.clone(), &mut refused).await?
-                }
-                Ok(SignOutcome::Expired(failure)) => {
-                    self.denied(attempt, "approval_expired", failure.clone(), &mut refused).await?
-                }
-                Err(error @ (SignError::Unavailable(_) | SignError::NotFound)) => {
-                    self.again(attempt, "sign", "", &error.to_string(), false).await?
-                }
-                Err(error @ SignError::WatermarkConflict { .. }) => {
-                    self.again(attempt, "sign", "watermark", &error.to_string(), false).await?
-                }
-            }
-        }
-        let progress = !signed.is_empty() || !refused.is_empty();
-        if !signed.is_empty() {
-            store::retry("store signed", || shared.store.store_signed(&signed)).await?;
-            shared.changed();
-        }
-        if !refused.is_empty() {
-            let fees = self.market_fees().await?;
-            shared.store.refuse_attempts(self.lane, refused, false, fees).await?;
-            shared.woken();
-        }
-        if !sealed.is_empty() {
-            let fees = self.market_fees().await?;
-            shared.store.refuse_attempts(self.lane, sealed, true, fees).await?;
-            shared.woken();
+            attempts.into_iter().map(|attempt| (attempt.clone(), self.sign_request(&tenant, &attempt))).collect();
+        let at_once = shared.config.sign_concurrency.max(1);
+        let signer = shared.signer.clone();
+        let mut answers = stream::iter(requests)
+            .map(move |(attempt, request)| {
+                let signer = signer.clone();
+                async move { (attempt, signer.sign(request).await) }
+            })
+            .buffered(at_once)
+            .ready_chunks(at_once);
+        let mut progress = false;
+        while let Some(batch) = answers.next().await {
+            let sorted = timed("sign", self.sort(batch)).await?;
+            progress |= self.record(sorted).await?;
         }
         Ok(progress)
     }
 
-    /// A cancel that is refused leaves a hole that only an operator can fill: it is asked for again and again.
+    /// Stores signed bytes and refusals, then sends what may be sent.
+    async fn record(&mut self, sorted: Sorted) -> Result<bool, LaneError> {
+        let shared = self.shared.clone();
+        let Sorted { signed, mut to_send, refused, sealed, abandoned } = sorted;
+        let mut progress = false;
+        if !signed.is_empty() {
+            let stored = shared.joint.store_signed(signed).await?;
+            to_send.retain(|attempt| stored.contains(&attempt.request_id));
+            shared.changed();
+            progress = true;
+        }
+        for (ended, ending) in [(refused, Ending::Refused), (sealed, Ending::Sealed), (abandoned, Ending::Abandoned)] {
+            if !ended.is_empty() {
+                let fees = self.market_fees().await?;
+                shared.store.end_attempts(self.lane, ended, ending, fees).await?;
+                shared.woken();
+                self.looked_at = None;
+                progress = true;
+            }
+        }
+        if !to_send.is_empty() {
+            timed("send", self.send(&to_send)).await?;
+        }
+        Ok(progress)
+    }
+
+    async fn sort(&mut self, answers: Vec<(Attempt, Answer)>) -> Result<Sorted, LaneError> {
+        let mut sorted = Sorted::default();
+        for (attempt, answer) in answers {
+            if !matches!(answer, Err(SignError::Unavailable(_))) {
+                self.shared.signer_answered();
+            }
+            match answer {
+                Ok(SignOutcome::SignedTransaction { raw, tx_hash }) if keccak256(&raw) == tx_hash => {
+                    // What was true when it was bound may not be true after a hold.
+                    let refused_now = if attempt.held && !attempt.is_cancel() {
+                        self.refused_now(&attempt.transaction).await?
+                    } else {
+                        None
+                    };
+                    sorted.signed.push(SignedBytes { request_id: attempt.request_id, raw: raw.clone(), tx_hash });
+                    match refused_now {
+                        Some(failure) => {
+                            let state = TransactionState::Failed;
+                            let refusal = refusal(&attempt.transaction, state, "simulation_reverted", failure);
+                            sorted.sealed.push((attempt, refusal));
+                        }
+                        None => sorted.to_send.push(Attempt { state: AttemptState::Signed, raw: Some(raw), ..attempt }),
+                    }
+                }
+                Ok(SignOutcome::SignedTransaction { .. } | SignOutcome::Signed(_)) => {
+                    self.again(&attempt, "sign", "", "the signer's answer does not fit the request", false).await?;
+                }
+                Ok(SignOutcome::Pending { detail }) => {
+                    self.again(&attempt, "approval", "provider_hold", &detail, true).await?;
+                }
+                Ok(SignOutcome::Blocked { detail }) => {
+                    self.again(&attempt, "approval", "blocked", &detail, true).await?;
+                }
+                Ok(SignOutcome::Denied(failure)) | Err(SignError::Refused(failure)) => {
+                    self.denied(attempt, "denied", failure, &mut sorted).await?;
+                }
+                Ok(SignOutcome::Expired(failure)) => {
+                    self.denied(attempt, "approval_expired", failure, &mut sorted).await?;
+                }
+                Err(error @ (SignError::Unavailable(_) | SignError::NotFound)) => {
+                    self.unanswered(attempt, &error, &mut sorted).await?;
+                }
+                Err(error @ SignError::WatermarkConflict { .. }) => {
+                    // The signer knows of something at this nonce that this database does not.
+                    self.reconciled = false;
+                    self.again(&attempt, "sign", "watermark", &error.to_string(), false).await?;
+                }
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// No answer to this request. While the signer answers nobody, everything waits; a request that alone fails again and
+    /// again is parked. It may have been signed all the same, so its nonce is filled, never given back.
+    async fn unanswered(&mut self, attempt: Attempt, error: &SignError, sorted: &mut Sorted) -> Result<(), LaneError> {
+        let hopeless = attempt.tries >= self.shared.config.retry_budget && self.shared.signer_is_at_work(AT_WORK);
+        if !hopeless || attempt.is_cancel() {
+            return self.again(&attempt, "sign", "", &error.to_string(), false).await;
+        }
+        let failure = Failure::new("PROVIDER_UNAVAILABLE", error.to_string());
+        let refusal = refusal(&attempt.transaction, TransactionState::DeadLetter, "signer_unavailable", failure);
+        sorted.abandoned.push((attempt, refusal));
+        Ok(())
+    }
+
+    /// Refused for good. What that means depends on what the attempt was for.
     async fn denied(
-        &self,
-        attempt: &Attempt,
+        &mut self,
+        attempt: Attempt,
         sub_status: &'static str,
         failure: Failure,
-        refused: &mut Vec<(Attempt, store::Refusal)>,
+        sorted: &mut Sorted,
     ) -> Result<(), LaneError> {
-        if is_cancel(attempt) {
-            tracing::error!(lane = %self.lane, nonce = attempt.nonce, %failure, "the signer refuses to fill a nonce; the lane waits");
-            return self.again(attempt, "fill_nonce", "", &failure.to_string(), false).await;
+        self.looked_at = None;
+        let shared = &self.shared;
+        if attempt.kind == AttemptKind::Call {
+            let refusal = refusal(&attempt.transaction, TransactionState::Failed, sub_status, failure);
+            sorted.refused.push((attempt, refusal));
+        } else if attempt.transaction.state.is_final() {
+            tracing::error!(lane = %self.lane, nonce = attempt.nonce, %failure, "the signer refuses to fill a nonce");
+            store::retry("refuse filler", || shared.store.refuse_filler(self.lane, &attempt, ASK_AGAIN)).await?;
+        } else {
+            // The transaction itself is still on its way: only the higher price, or the cancel, was refused.
+            store::retry("drop replacement", || shared.store.drop_replacement(&attempt, ASK_AGAIN, &failure.message))
+                .await?;
         }
-        if attempt.kind == AttemptKind::Replacement {
-            // The transaction itself is still on its way: only the higher price was refused.
-            store::retry("drop replacement", || {
-                self.shared.store.drop_replacement(attempt, REPLACE_AGAIN, &failure.message)
-            })
-            .await?;
-            return Ok(());
-        }
-        refused.push((attempt.clone(), refusal(&attempt.transaction, TransactionState::Failed, sub_status, failure)));
         Ok(())
     }
 
     async fn again(
-        &self,
+        &mut self,
         attempt: &Attempt,
         action: &str,
         sub_status: &str,
         error: &str,
         held: bool,
     ) -> Result<(), LaneError> {
+        self.looked_at = None;
         store::retry("defer attempt", || {
             self.shared.store.defer_attempt(attempt, backoff(attempt.tries), action, sub_status, error, held)
         })
@@ -125,7 +187,7 @@ impl LaneWorker {
 
     fn sign_request(&self, tenant: &TenantId, attempt: &Attempt) -> SignRequest {
         let transaction = &attempt.transaction;
-        let (target, value_wei, data) = if is_cancel(attempt) {
+        let (target, value_wei, data) = if attempt.is_cancel() {
             (Some(self.lane.sender), U256::ZERO, Bytes::new())
         } else {
             (transaction.target, transaction.value_wei, transaction.data.clone())

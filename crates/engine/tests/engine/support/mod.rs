@@ -1,5 +1,7 @@
 //! A bench of PostgreSQL, anvil, a local signer and one small flow.
 
+mod wire;
+
 use alloy::{
     consensus::{SignableTransaction as _, TxEip1559, TxEnvelope},
     eips::eip2718::Encodable2718 as _,
@@ -8,10 +10,12 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use dalp_chain::{BlockNumberOrTag, Fees, Finality, Upstreams, testing::Anvil};
+pub use wire::Wire;
+
 use dalp_engine::{
     Accepted, Admission, AdmitError, Call, Cx, Decoder, Engine, EngineConfig, Failure, Flow, Flows, LaneId,
     OperationId, OperationView, RequestId, Step, TenantId,
-    signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
+    signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction},
     testing::TestPostgres,
 };
 use serde::{Deserialize, Serialize};
@@ -75,62 +79,114 @@ impl Decoder for TestDecoder {
     }
 }
 
+/// A flow with a defect that shows once its first step has happened.
+pub struct Faulty;
+
+impl Flow for Faulty {
+    const KIND: &'static str = "test.faulty";
+    type Order = PayOrder;
+    type Outcome = u64;
+    fn run(cx: &mut Cx<'_, PayOrder>) -> Step<u64> {
+        let order = cx.order();
+        let call = || Call { value: U256::from(1), ..Call::new(CHAIN, order.sender, PAYEE, vec![]) };
+        let mined = cx.transact("pay", call)?;
+        assert!(mined.block_number == 0, "a defect of this flow");
+        cx.done(0)
+    }
+}
+
+/// What a signer of a test does out of the ordinary.
+#[derive(Default)]
+pub struct Rules {
+    /// Nonces whose next request is refused for good.
+    pub deny: HashSet<u64>,
+    /// Nonces whose calls are never answered; other requests at them are.
+    pub deaf: HashSet<u64>,
+    /// Nonces that wait for an approval.
+    pub hold: HashSet<u64>,
+    /// So many next requests get no answer.
+    pub fail: u32,
+    /// Requests that replace another are refused.
+    pub deny_replacements: bool,
+    /// Self-transfers are refused.
+    pub deny_fillers: bool,
+}
+
 /// Real signatures by local keys; remembers every request, like svc-signer does.
 pub struct LocalSigner {
     keys: HashMap<Address, PrivateKeySigner>,
-    stored: Mutex<BTreeMap<RequestId, SignOutcome>>,
+    stored: Mutex<BTreeMap<RequestId, (Address, u64, SignOutcome)>>,
     asked: Mutex<(u64, HashSet<RequestId>)>,
-    deny: Mutex<HashSet<u64>>,
-    fail: Mutex<u32>,
+    rules: Mutex<Rules>,
     count: watch::Sender<u64>,
 }
 
 impl LocalSigner {
+    fn new(keys: &[PrivateKeySigner]) -> Self {
+        Self {
+            keys: keys.iter().map(|key| (key.address(), key.clone())).collect(),
+            stored: Mutex::default(),
+            asked: Mutex::default(),
+            rules: Mutex::default(),
+            count: watch::channel(0).0,
+        }
+    }
     pub fn requests(&self) -> u64 {
         self.asked.lock().expect("not poisoned").0
     }
     pub fn distinct_requests(&self) -> usize {
         self.asked.lock().expect("not poisoned").1.len()
     }
-    pub fn deny_nonces(&self, nonces: &[u64]) {
-        self.deny.lock().expect("not poisoned").extend(nonces);
-    }
-    pub fn fail_next(&self, times: u32) {
-        *self.fail.lock().expect("not poisoned") = times;
+    pub fn rule(&self, change: impl FnOnce(&mut Rules)) {
+        change(&mut self.rules.lock().expect("not poisoned"));
     }
     pub async fn wait_for_more_requests(&self, more: u64, at_most: Duration) {
         let mut count = self.count.subscribe();
         let goal = *count.borrow() + more;
         let _ = tokio::time::timeout(at_most, count.wait_for(|count| *count >= goal)).await;
     }
-}
 
-#[async_trait::async_trait]
-impl Signer for LocalSigner {
-    async fn sign(&self, request: SignRequest) -> Result<SignOutcome, SignError> {
-        {
-            let mut asked = self.asked.lock().expect("not poisoned");
-            asked.0 += 1;
-            asked.1.insert(request.request_id);
-            self.count.send_modify(|count| *count += 1);
+    fn ruled(&self, request: &SignRequest, unsigned: &UnsignedTransaction) -> Option<Result<SignOutcome, SignError>> {
+        let mut rules = self.rules.lock().expect("not poisoned");
+        let filler = unsigned.target == Some(unsigned.sender) && unsigned.data.is_empty();
+        let denied = || Some(Ok(SignOutcome::Denied(Failure::new("PROVIDER_DENIED", "no"))));
+        if rules.fail > 0 {
+            rules.fail -= 1;
+            return Some(Err(SignError::Unavailable("test".into())));
         }
-        {
-            let mut fail = self.fail.lock().expect("not poisoned");
-            if *fail > 0 {
-                *fail -= 1;
-                return Err(SignError::Unavailable("test".into()));
-            }
+        if filler {
+            return if rules.deny_fillers { denied() } else { None };
         }
-        let SignPayload::Transaction(unsigned) = request.payload else {
-            return Err(SignError::Refused(Failure::new("UNSUPPORTED", "")));
+        if rules.deaf.contains(&unsigned.nonce) {
+            return Some(Err(SignError::Unavailable("no answer in time".into())));
+        }
+        if rules.hold.contains(&unsigned.nonce) {
+            return Some(Ok(SignOutcome::Pending { detail: "two of three have approved".into() }));
+        }
+        if (rules.deny_replacements && request.replaces.is_some()) || rules.deny.remove(&unsigned.nonce) {
+            return denied();
+        }
+        None
+    }
+
+    /// Signs outside of any engine, as for a database that was restored to an earlier state since.
+    pub fn sign_aside(&self, lane: LaneId, nonce: u64) {
+        let unsigned = UnsignedTransaction {
+            chain_id: lane.chain_id,
+            sender: lane.sender,
+            nonce,
+            target: Some(PAYEE),
+            value_wei: U256::from(1),
+            data: Default::default(),
+            gas_limit: 50_000,
+            fees: Fees::Eip1559 { max_fee_wei: 100_000_000_000, priority_fee_wei: 1_000_000_000 },
         };
-        let mut stored = self.stored.lock().expect("not poisoned");
-        if let Some(outcome) = stored.get(&request.request_id) {
-            return Ok(outcome.clone());
-        }
-        if self.deny.lock().expect("not poisoned").remove(&unsigned.nonce) {
-            return Ok(SignOutcome::Denied(Failure::new("PROVIDER_DENIED", "no")));
-        }
+        let outcome = self.signed(unsigned);
+        let id = RequestId(uuid_of(nonce));
+        self.stored.lock().expect("not poisoned").insert(id, (lane.sender, nonce, outcome));
+    }
+
+    fn signed(&self, unsigned: UnsignedTransaction) -> SignOutcome {
         let key = self.keys.get(&unsigned.sender).expect("key of the sender");
         let Fees::Eip1559 { max_fee_wei, priority_fee_wei } = unsigned.fees else { panic!("typed fees") };
         let mut transaction = TxEip1559 {
@@ -146,29 +202,69 @@ impl Signer for LocalSigner {
         };
         let signature = key.sign_transaction_sync(&mut transaction).expect("signs");
         let envelope = TxEnvelope::from(transaction.into_signed(signature));
-        let outcome =
-            SignOutcome::SignedTransaction { raw: envelope.encoded_2718().into(), tx_hash: *envelope.tx_hash() };
-        stored.insert(request.request_id, outcome.clone());
+        SignOutcome::SignedTransaction { raw: envelope.encoded_2718().into(), tx_hash: *envelope.tx_hash() }
+    }
+}
+
+fn uuid_of(number: u64) -> uuid::Uuid {
+    uuid::Uuid::from_u128(u128::from(number) + 1)
+}
+
+#[async_trait::async_trait]
+impl Signer for LocalSigner {
+    async fn sign(&self, request: SignRequest) -> Result<SignOutcome, SignError> {
+        {
+            let mut asked = self.asked.lock().expect("not poisoned");
+            asked.0 += 1;
+            asked.1.insert(request.request_id);
+            self.count.send_modify(|count| *count += 1);
+        }
+        let SignPayload::Transaction(unsigned) = request.payload.clone() else {
+            return Err(SignError::Refused(Failure::new("UNSUPPORTED", "")));
+        };
+        let mut stored = self.stored.lock().expect("not poisoned");
+        if let Some((_, _, outcome)) = stored.get(&request.request_id) {
+            return Ok(outcome.clone());
+        }
+        if let Some(answer) = self.ruled(&request, &unsigned) {
+            return answer;
+        }
+        let (sender, nonce) = (unsigned.sender, unsigned.nonce);
+        let outcome = self.signed(unsigned);
+        stored.insert(request.request_id, (sender, nonce, outcome.clone()));
         Ok(outcome)
     }
     async fn status(&self, id: RequestId) -> Result<SignOutcome, SignError> {
-        self.stored.lock().expect("not poisoned").get(&id).cloned().ok_or(SignError::NotFound)
+        let stored = self.stored.lock().expect("not poisoned");
+        stored.get(&id).map(|(_, _, outcome)| outcome.clone()).ok_or(SignError::NotFound)
     }
     async fn release(&self, _: RequestId) -> Result<(), SignError> {
         Ok(())
     }
-    async fn list_intents(&self, _: &TenantId, _: LaneId, _: u64) -> Result<Vec<Intent>, SignError> {
-        Ok(Vec::new())
+    async fn list_intents(&self, _: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
+        let stored = self.stored.lock().expect("not poisoned");
+        let of_lane = stored.iter().filter(|(_, (sender, nonce, _))| *sender == lane.sender && *nonce >= from_nonce);
+        let intent = |(id, (_, nonce, outcome)): (&RequestId, &(Address, u64, SignOutcome))| Intent {
+            nonce: *nonce,
+            request_id: *id,
+            outcome: outcome.clone(),
+        };
+        Ok(of_lane.map(intent).collect())
     }
 }
 
 pub struct Bench {
     pub signer: Arc<LocalSigner>,
     pub pool: sqlx::PgPool,
+    /// Between the engines and the chain.
+    pub wire: Wire,
+    /// Straight to the chain.
     upstreams: Upstreams,
+    /// Through the wire.
+    wired: Upstreams,
     keys: Vec<PrivateKeySigner>,
     _anvil: Anvil,
-    _postgres: TestPostgres,
+    postgres: TestPostgres,
 }
 
 impl Bench {
@@ -178,6 +274,16 @@ impl Bench {
 
     pub async fn start_with(anvil_args: &[&str], depth: u64) -> Self {
         let postgres = tokio::task::spawn_blocking(TestPostgres::start).await.expect("postgres");
+        Self::start_on(postgres, anvil_args, depth).await
+    }
+
+    /// A database that syncs and counts its statements, and a chain with a block a second.
+    pub async fn start_to_measure() -> Self {
+        let postgres = tokio::task::spawn_blocking(TestPostgres::start_durable).await.expect("postgres");
+        Self::start_on(postgres, &["--block-time", "1", "--gas-limit", "300000000"], 0).await
+    }
+
+    async fn start_on(postgres: TestPostgres, anvil_args: &[&str], depth: u64) -> Self {
         let args: Vec<String> = anvil_args.iter().map(|arg| arg.to_string()).collect();
         let anvil = tokio::task::spawn_blocking(move || Anvil::start(args)).await.expect("anvil");
         let mut config = anvil.config();
@@ -194,33 +300,53 @@ impl Bench {
             let rich = serde_json::json!([key.address(), "0x56bc75e2d63100000"]);
             let _: serde_json::Value = upstreams.request("anvil_setBalance", rich).await.expect("balance is set");
         }
-        let signer = Arc::new(LocalSigner {
-            keys: keys.iter().map(|key| (key.address(), key.clone())).collect(),
-            stored: Mutex::default(),
-            asked: Mutex::default(),
-            deny: Mutex::default(),
-            fail: Mutex::default(),
-            count: watch::channel(0).0,
-        });
+        let wire = Wire::start(anvil.port).await;
+        let mut through = upstreams.config().clone();
+        through.upstreams[0].url = wire.url.clone();
+        let wired = Upstreams::connect(through).await.expect("connects");
+        let signer = Arc::new(LocalSigner::new(&keys));
         let pool = postgres.pool().await;
-        Self { signer, pool, upstreams, keys, _anvil: anvil, _postgres: postgres }
+        Self { signer, pool, wire, upstreams, wired, keys, _anvil: anvil, postgres }
     }
 
     pub async fn engine(&self, instance: &str) -> Engine {
-        let chains = HashMap::from([(CHAIN, self.upstreams.clone())]);
+        self.engine_on(self.pool.clone(), instance, |_| {}).await
+    }
+
+    pub async fn engine_with(&self, instance: &str, adjust: impl FnOnce(&mut EngineConfig)) -> Engine {
+        self.engine_on(self.pool.clone(), instance, adjust).await
+    }
+
+    /// An engine on a database of its own, as after a restore to the empty state.
+    pub async fn engine_on_new_database(&self, name: &str) -> (Engine, sqlx::PgPool) {
+        let url = self.postgres.create_database(name).await;
+        let pool = sqlx::PgPool::connect(&url).await.expect("the server answers");
+        (self.engine_on(pool.clone(), "a", |_| {}).await, pool)
+    }
+
+    async fn engine_on(&self, pool: sqlx::PgPool, instance: &str, adjust: impl FnOnce(&mut EngineConfig)) -> Engine {
+        let chains = HashMap::from([(CHAIN, self.wired.clone())]);
         let mut config = EngineConfig::new("svc-test", instance);
         config.slow_poll = Duration::from_millis(100);
         config.rebroadcast_after = Duration::from_millis(500);
-        Engine::start(
-            config,
-            self.pool.clone(),
-            chains,
-            self.signer.clone(),
-            Flows::new().with::<Pay>(),
-            Arc::new(TestDecoder),
-        )
-        .await
-        .expect("starts")
+        adjust(&mut config);
+        let flows = Flows::new().with::<Pay>().with::<Faulty>();
+        Engine::start(config, pool, chains, self.signer.clone(), flows, Arc::new(TestDecoder)).await.expect("starts")
+    }
+
+    pub fn lane(&self, lane: usize) -> LaneId {
+        LaneId { chain_id: CHAIN, sender: self.keys[lane].address() }
+    }
+
+    /// Asks again and again with the same key, as a client does.
+    pub async fn pay_surely(&self, engine: &Engine, lane: usize, key: &str) -> OperationId {
+        loop {
+            match self.pay(engine, lane, key, PayOrder::times(1)).await {
+                Ok(accepted) => return accepted.operation.operation_id,
+                Err(AdmitError::Database(error)) if error.is_retryable() => tokio::task::yield_now().await,
+                Err(error) => panic!("a good request was refused: {error}"),
+            }
+        }
     }
 
     pub async fn pay(&self, engine: &Engine, lane: usize, key: &str, order: PayOrder) -> Result<Accepted, AdmitError> {
@@ -298,6 +424,19 @@ impl Bench {
         assert!(outcome.is_in_a_pool(), "{outcome:?}");
     }
 
+    pub async fn automine(&self, on: bool) {
+        let _: serde_json::Value =
+            self.upstreams.request("evm_setAutomine", serde_json::json!([on])).await.expect("set");
+    }
+
+    /// Ends every connection to the database, as a failover does.
+    pub async fn break_connections(&self) {
+        sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+            .execute(&self.pool)
+            .await
+            .ok(); // this very connection may be one that was ended before
+    }
+
     pub async fn mine(&self, blocks: u64) {
         let _: serde_json::Value =
             self.upstreams.request("anvil_mine", serde_json::json!([blocks])).await.expect("mined");
@@ -320,5 +459,29 @@ impl Bench {
         T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
     {
         sqlx::query_scalar(query).fetch_all(&self.pool).await.expect("readable")
+    }
+
+    /// Waits until a query answers a value.
+    pub async fn until_scalar(&self, query: &'static str, wanted: i64) {
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
+        while self.scalar::<i64>(query).await != wanted {
+            looks.tick().await;
+            assert!(tokio::time::Instant::now() < deadline, "not {wanted}: {query}");
+        }
+    }
+
+    /// Statements that the server has carried out.
+    pub async fn statements(&self) -> i64 {
+        self.postgres.statements().await
+    }
+
+    /// Where the server's time went.
+    pub async fn costly_statements(&self) -> Vec<String> {
+        self.column(
+            "SELECT format('%s calls, %s ms: %s', calls, round(total_exec_time), left(regexp_replace(query, '\\s+', ' ', 'g'), 110))
+             FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 25",
+        )
+        .await
     }
 }

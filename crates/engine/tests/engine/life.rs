@@ -1,11 +1,8 @@
-//! The engine against a real PostgreSQL and a real anvil, with a local key that signs in the process. Needs both installed.
+//! What becomes of an operation, and the failures of others that must not be ours.
 
-#[allow(unreachable_pub)]
-mod support;
-
+use crate::support::{Bench, PayOrder, TENANT};
 use dalp_engine::{AdmitError, OperationState, TransactionState, flow::Failure};
 use std::{collections::BTreeSet, time::Duration};
-use support::{Bench, PayOrder, TENANT};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_is_mined_and_told_once() {
@@ -94,7 +91,7 @@ async fn insufficient_funds_is_opaque() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_nonce_leaves_no_gap() {
     let bench = Bench::start().await;
-    bench.signer.deny_nonces(&[1, 4]);
+    bench.signer.rule(|rules| rules.deny.extend([1, 4]));
     let engine = bench.engine("a").await;
     let accepted =
         bench.pay(&engine, 0, "group", PayOrder { together: 5, ..PayOrder::times(0) }).await.expect("accepted");
@@ -110,7 +107,7 @@ async fn a_denied_nonce_leaves_no_gap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unavailable_signer_is_asked_again_with_the_same_request() {
     let bench = Bench::start().await;
-    bench.signer.fail_next(3);
+    bench.signer.rule(|rules| rules.fail = 3);
     let engine = bench.engine("a").await;
     let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
     assert_eq!(bench.wait(&engine, accepted.operation.operation_id).await.state, OperationState::Completed);
@@ -204,45 +201,6 @@ async fn a_block_that_disappears_is_told() {
     engine.stop().await;
 }
 
-/// Not a check but a figure: `cargo nextest run -p dalp-engine --run-ignored only throughput --no-capture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures"]
-async fn throughput() {
-    const LANES: usize = 10;
-    let count: usize = 2_000;
-    let bench = Bench::start().await;
-    let engine = bench.engine("a").await;
-    let started = std::time::Instant::now();
-    let accepting = (0..LANES).map(|lane| {
-        let (bench, engine) = (&bench, &engine);
-        async move {
-            let mut ids = Vec::new();
-            for index in 0..count / LANES {
-                ids.push(
-                    bench
-                        .pay(engine, lane, &format!("{lane}/{index}"), PayOrder::times(1))
-                        .await
-                        .expect("accepted")
-                        .operation
-                        .operation_id,
-                );
-            }
-            ids
-        }
-    });
-    let ids = futures::future::join_all(accepting).await.concat();
-    let accepted = started.elapsed();
-    for id in ids {
-        bench.wait(&engine, id).await;
-    }
-    let elapsed = started.elapsed();
-    eprintln!(
-        "{count} transactions on {LANES} lanes: accepted in {accepted:?}, final in {elapsed:?}, {:.0} tx/s",
-        count as f64 / elapsed.as_secs_f64()
-    );
-    engine.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_never_overtaken() {
     let bench = Bench::start().await;
@@ -265,25 +223,5 @@ async fn an_event_is_never_overtaken() {
     let events = engine.reader().events(&tenant, Default::default(), 100).await.expect("readable");
     assert_eq!(events[0].topic, "test");
     assert!(events.windows(2).all(|pair| pair[0].cursor < pair[1].cursor));
-    engine.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_database_refuses_what_must_never_be() {
-    let bench = Bench::start().await;
-    let engine = bench.engine("a").await;
-    let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
-    bench.wait(&engine, accepted.operation.operation_id).await;
-    for forbidden in [
-        "UPDATE engine.nonces SET transaction_id = gen_random_uuid()",
-        "UPDATE engine.nonces SET released = true",
-        "DELETE FROM engine.nonces",
-        "UPDATE engine.attempts SET raw = '\\x00'",
-        "UPDATE engine.attempts SET nonce = 7",
-        "UPDATE engine.audit_leaves SET action = 'forged'",
-        "DELETE FROM engine.audit_leaves",
-    ] {
-        sqlx::query(forbidden).execute(&bench.pool).await.expect_err(forbidden);
-    }
     engine.stop().await;
 }

@@ -1,0 +1,261 @@
+//! Admission: everything that an accepted operation is, in one statement, for several operations of one tenant.
+
+use super::{
+    Store,
+    operations::{Change, lanes_of},
+    rows::{StepRows, TransactionRows},
+};
+use crate::{
+    error::StoreError,
+    flow::{Decision, Verdict},
+    model::{LaneId, OperationId, TenantId},
+    states::OperationState,
+};
+use futures::future::BoxFuture;
+use serde_json::json;
+use sqlx::{PgConnection, Row};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// An operation about to be stored, with what its flow decided at once.
+#[derive(Debug, Clone)]
+pub(crate) struct NewOperation {
+    pub(crate) id: OperationId,
+    pub(crate) tenant: TenantId,
+    pub(crate) principal: String,
+    pub(crate) method: String,
+    pub(crate) key: String,
+    pub(crate) command_hash: [u8; 32],
+    pub(crate) kind: &'static str,
+    pub(crate) version: u32,
+    pub(crate) order: serde_json::Value,
+    pub(crate) decision: Decision,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Admitted {
+    /// Stored, at this time.
+    New(OffsetDateTime),
+    /// An earlier request with the same key and payload was stored.
+    Repeat(OperationId),
+    /// The key stands for the payload with this hash.
+    OtherPayload(Vec<u8>),
+    /// A sender of it belongs to another tenant.
+    ForeignLane(LaneId),
+}
+
+/// Writes a service's own rows in the accept commit.
+pub type AcceptHook =
+    Box<dyn for<'c> FnOnce(&'c mut PgConnection, OperationId) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send>;
+
+/// Idempotency, operation, first steps and intents, audit leaf and events. What finds its key taken changes nothing, and is
+/// answered with what stands there: nothing, if that was committed only after this statement began.
+const ADMIT: &str = "
+WITH given AS (
+    SELECT * FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::int[], $10::jsonb[], $11::text[], $12::jsonb[],
+                         $13::jsonb[], $14::jsonb[], $15::text[])
+        AS g(id, principal, method, key, command_hash, kind, version, order_json, state, result, error, body, topic)
+), fresh AS (
+    INSERT INTO engine.idempotency (tenant, principal, method, key, command_hash, operation_id)
+    SELECT $1, principal, method, key, command_hash, id FROM given ORDER BY principal, method, key
+    ON CONFLICT DO NOTHING RETURNING operation_id AS id
+), operations AS (
+    INSERT INTO engine.operations (tenant, operation_id, service, principal, method, kind, version, order_json, state, result, error, wake)
+    SELECT $1, id, $2, principal, method, kind, version, order_json, state, result, error, false FROM given JOIN fresh USING (id)
+), steps AS (
+    INSERT INTO engine.steps (tenant, operation_id, name, position, input, request_id, due_at, service)
+    SELECT $1, id, name, position, input, request, CASE WHEN request IS NULL THEN NULL ELSE '-infinity'::timestamptz END, $2
+    FROM unnest($16::uuid[], $17::text[], $18::int[], $19::jsonb[], $20::uuid[]) AS s(id, name, position, input, request) JOIN fresh USING (id)
+), transactions AS (
+    INSERT INTO engine.transactions (tenant, transaction_id, operation_id, step, position, service, chain_id, sender, target, value_wei, data, checks, state)
+    SELECT $1, transaction, id, step, position, $2, chain, sender, target, value::numeric, data, checks, 'QUEUED'
+    FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::int[], $25::bigint[], $26::bytea[], $27::bytea[], $28::text[], $29::bytea[], $30::jsonb[])
+         WITH ORDINALITY AS t(id, transaction, step, position, chain, sender, target, value, data, checks, place) JOIN fresh USING (id) ORDER BY place
+), leaves AS (
+    INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body)
+    SELECT $1, 'operation.accept', principal, id::text, body FROM given JOIN fresh USING (id)
+), events AS (
+    INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body) SELECT $1, topic, id::text, id, body FROM given JOIN fresh USING (id)
+)
+SELECT g.id, f.id IS NOT NULL AS fresh, s.command_hash, s.operation_id, now() AS at FROM given g LEFT JOIN fresh f USING (id)
+LEFT JOIN engine.idempotency s ON f.id IS NULL AND s.tenant = $1 AND s.principal = g.principal AND s.method = g.method AND s.key = g.key";
+
+impl Store {
+    /// Stores operations, each whole or not at all; one statement per tenant.
+    pub(crate) async fn admit(&self, news: &[NewOperation]) -> Result<Vec<Admitted>, StoreError> {
+        let mut by_tenant: BTreeMap<&TenantId, Vec<&NewOperation>> = BTreeMap::new();
+        for new in news {
+            by_tenant.entry(&new.tenant).or_default().push(new);
+        }
+        let mut admitted = HashMap::new();
+        for (tenant, news) in by_tenant {
+            let wanted = self.known_lanes.unknown(lanes_of_all(tenant, &news));
+            if wanted.is_empty() {
+                let mut connection = self.pool.acquire().await.map_err(StoreError::Database)?;
+                admitted.extend(self.write(&mut connection, tenant, &news).await?);
+            } else {
+                let mut commit = self.pool.begin().await?;
+                let foreign = self.claim_lanes(&mut commit, &wanted).await?;
+                let (refused, news): (Vec<_>, Vec<_>) =
+                    news.into_iter().partition(|new| foreign_lane(new, &foreign).is_some());
+                admitted.extend(self.write(&mut commit, tenant, &news).await?);
+                commit.commit().await?;
+                self.known_lanes.learn(wanted, &foreign);
+                for new in refused {
+                    admitted.extend(foreign_lane(new, &foreign).map(|lane| (new.id, Admitted::ForeignLane(lane))));
+                }
+            }
+        }
+        news.iter()
+            .map(|new| admitted.remove(&new.id).ok_or_else(|| StoreError::corrupt("an operation without an answer")))
+            .collect()
+    }
+
+    /// Stores one operation together with the service's own rows. The hook is not called for a repeat.
+    pub(crate) async fn admit_with(&self, new: &NewOperation, hook: AcceptHook) -> Result<Admitted, StoreError> {
+        let mut commit = self.pool.begin().await?;
+        let wanted = self.known_lanes.unknown(lanes_of_all(&new.tenant, &[new]));
+        let foreign = self.claim_lanes(&mut commit, &wanted).await?;
+        if let Some(lane) = foreign_lane(new, &foreign) {
+            return Ok(Admitted::ForeignLane(lane));
+        }
+        let admitted = self.write(&mut commit, &new.tenant, &[new]).await?.remove(&new.id);
+        let admitted = admitted.ok_or_else(|| StoreError::corrupt("an operation without an answer"))?;
+        if matches!(admitted, Admitted::New(_)) {
+            hook(&mut commit, new.id).await?;
+            commit.commit().await?;
+            self.known_lanes.learn(wanted, &foreign);
+        }
+        Ok(admitted)
+    }
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        tenant: &TenantId,
+        news: &[&NewOperation],
+    ) -> Result<HashMap<OperationId, Admitted>, StoreError> {
+        if news.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (mut steps, mut transactions) = (StepRows::default(), TransactionRows::default());
+        let (mut states, mut results, mut errors, mut bodies, mut topics) = (vec![], vec![], vec![], vec![], vec![]);
+        for new in news {
+            let change = Change {
+                tenant: new.tenant.to_string(),
+                id: new.id,
+                first_position: 0,
+                decision: new.decision.clone(),
+            };
+            steps.push_all(&change)?;
+            transactions.push_all(&change)?;
+            let state = new.state();
+            states.push(state.as_str());
+            topics.push(if state.is_final() { "engine.operation.final" } else { "engine.operation.pending" });
+            results.push(if let Verdict::Done(result) = &new.decision.verdict { Some(result) } else { None });
+            errors.push(if let Verdict::Failed(failure) = &new.decision.verdict { Some(json!(failure)) } else { None });
+            bodies.push(json!({
+                "kind": new.kind, "method": new.method, "state": state, "command_hash": hex::encode(new.command_hash),
+            }));
+        }
+        let rows = sqlx::query(ADMIT)
+            .bind(tenant.as_str())
+            .bind(self.service.as_str())
+            .bind(news.iter().map(|new| new.id.0).collect::<Vec<_>>())
+            .bind(news.iter().map(|new| new.principal.as_str()).collect::<Vec<_>>())
+            .bind(news.iter().map(|new| new.method.as_str()).collect::<Vec<_>>())
+            .bind(news.iter().map(|new| new.key.as_str()).collect::<Vec<_>>())
+            .bind(news.iter().map(|new| &new.command_hash[..]).collect::<Vec<_>>())
+            .bind(news.iter().map(|new| new.kind).collect::<Vec<_>>())
+            .bind(news.iter().map(|new| new.version as i32).collect::<Vec<_>>())
+            .bind(news.iter().map(|new| &new.order).collect::<Vec<_>>())
+            .bind(states)
+            .bind(results)
+            .bind(errors)
+            .bind(bodies)
+            .bind(topics)
+            .bind(steps.operations)
+            .bind(steps.names)
+            .bind(steps.positions)
+            .bind(steps.inputs)
+            .bind(steps.requests)
+            .bind(transactions.operations)
+            .bind(transactions.ids)
+            .bind(transactions.steps)
+            .bind(transactions.positions)
+            .bind(transactions.chains)
+            .bind(transactions.senders)
+            .bind(transactions.targets)
+            .bind(transactions.values)
+            .bind(transactions.data)
+            .bind(transactions.checks)
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut admitted = HashMap::with_capacity(news.len());
+        for row in &rows {
+            let id = OperationId(row.try_get("id")?);
+            let new = news.iter().find(|new| new.id == id).ok_or_else(|| StoreError::corrupt("an answer unasked"))?;
+            let at: OffsetDateTime = row.try_get("at")?;
+            let outcome = if row.try_get("fresh")? {
+                Admitted::New(at)
+            } else {
+                match row.try_get::<Option<Uuid>, _>("operation_id")? {
+                    Some(stored) => new.compared(row.try_get("command_hash")?, OperationId(stored), at),
+                    None => self.stored(&mut *connection, new, at).await?,
+                }
+            };
+            admitted.insert(id, outcome);
+        }
+        Ok(admitted)
+    }
+
+    /// The key was taken while the statement ran: it is seen by the next one.
+    async fn stored(
+        &self,
+        connection: &mut PgConnection,
+        new: &NewOperation,
+        at: OffsetDateTime,
+    ) -> Result<Admitted, StoreError> {
+        let row = sqlx::query("SELECT command_hash, operation_id FROM engine.idempotency WHERE tenant = $1 AND principal = $2 AND method = $3 AND key = $4")
+            .bind(new.tenant.as_str())
+            .bind(&new.principal)
+            .bind(&new.method)
+            .bind(&new.key)
+            .fetch_one(connection)
+            .await?;
+        Ok(new.compared(row.try_get("command_hash")?, OperationId(row.try_get("operation_id")?), at))
+    }
+}
+
+fn lanes_of_all(tenant: &TenantId, news: &[&NewOperation]) -> BTreeSet<(TenantId, LaneId)> {
+    news.iter().flat_map(|new| lanes_of(&new.decision)).map(|lane| (tenant.clone(), lane)).collect()
+}
+
+fn foreign_lane(new: &NewOperation, foreign: &BTreeSet<(TenantId, LaneId)>) -> Option<LaneId> {
+    lanes_of(&new.decision).into_iter().find(|lane| foreign.contains(&(new.tenant.clone(), *lane)))
+}
+
+// === impl NewOperation ===
+
+impl NewOperation {
+    /// Where it stands once it is stored.
+    pub(crate) fn state(&self) -> OperationState {
+        match self.decision.verdict {
+            Verdict::Waiting | Verdict::Broken(_) => OperationState::Running,
+            Verdict::Done(_) => OperationState::Completed,
+            Verdict::Failed(_) => OperationState::Failed,
+        }
+    }
+
+    fn compared(&self, stored_hash: Vec<u8>, stored: OperationId, at: OffsetDateTime) -> Admitted {
+        if stored == self.id {
+            Admitted::New(at) // of an earlier try of this very work whose answer was lost
+        } else if stored_hash == self.command_hash {
+            Admitted::Repeat(stored)
+        } else {
+            Admitted::OtherPayload(stored_hash)
+        }
+    }
+}

@@ -19,12 +19,19 @@ pub const REASONS: &[(&str, Cure, &str)] = &[
     ("RECIPIENT_INVALID", Cure::Nobody, "tokens cannot be sent to this address"),
     ("BALANCE_TOO_LOW", Cure::Holder, "the sender holds less than the amount"),
     ("FREE_BALANCE_TOO_LOW", Cure::Operator, "the custodian releases frozen tokens with UnfreezePartial, or send less"),
+    (
+        "BALANCE_HELD",
+        Cure::Operator,
+        "the amount is held for a settlement; wait for it, or the custodian breaks the hold",
+    ),
+    ("WALLET_RECOVERED", Cure::Nobody, "the wallet was recovered from; its successor acts in its place"),
     ("SUPPLY_TOO_LARGE", Cure::Nobody, "the total supply would pass what the token can hold"),
     ("COUNTRY_UNKNOWN", Cure::Operator, "register the receiver with its country"),
     ("COUNTRY_NOT_ALLOWED", Cure::Nobody, "the receiver's country is not on the asset's list"),
     ("COUNTRY_BLOCKED", Cure::Nobody, "the receiver's country is barred for this asset"),
     ("SENDER_CLAIMS_MISSING", Cure::Holder, "the sender obtains the claims that the asset's claim rule demands"),
     ("RECIPIENT_CLAIMS_MISSING", Cure::Holder, "the receiver obtains the claims that the asset's claim rule demands"),
+    ("ASSET_MATURED", Cure::Nobody, "the asset has matured; holders redeem"),
     ("RULE_NOT_CONFIGURED", Cure::Operator, "governance sets the parameters of the rule, or removes it"),
     ("NOT_REGISTERED", Cure::Operator, "register the receiver's identity with RegisterIdentity"),
     ("POLICY_EMPTY", Cure::Operator, "name claim topics for the asset or the registry: without any nobody is admitted"),
@@ -61,9 +68,12 @@ pub fn module_of(reason: &str) -> &'static str {
         | "RECIPIENT_INVALID"
         | "BALANCE_TOO_LOW"
         | "FREE_BALANCE_TOO_LOW"
+        | "BALANCE_HELD"
+        | "WALLET_RECOVERED"
         | "SUPPLY_TOO_LARGE" => "AssetToken",
         "SENDER_CLAIMS_MISSING" | "RECIPIENT_CLAIMS_MISSING" => "ClaimRule",
         "RULE_NOT_CONFIGURED" => "Rule",
+        "ASSET_MATURED" => "Servicing",
         reason if reason.starts_with("COUNTRY_") => "CountryRule",
         _ => "IdentityRegistry",
     }

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 /// @notice The cheat codes our tests use; replaces forge-std.
 interface Vm {
     function prank(address sender) external;
+    function prank(address sender, address origin) external;
     function startPrank(address sender) external;
     function stopPrank() external;
     function warp(uint256 timestamp) external;
@@ -17,6 +18,7 @@ interface Vm {
     function sign(uint256 privateKey, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function assume(bool condition) external pure;
     function label(address account, string calldata name) external;
+    function getCode(string calldata artifact) external view returns (bytes memory creationCode);
     function etch(address target, bytes calldata code) external;
     function deal(address who, uint256 wei_) external;
     function load(address target, bytes32 slot) external view returns (bytes32);

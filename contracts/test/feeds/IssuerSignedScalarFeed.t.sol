@@ -69,6 +69,21 @@ contract IssuerSignedScalarFeedTest is FeedFixture {
         assertEq(feed.digestOf(update), keccak256(abi.encodePacked(hex"1901", domain, document)), "digest");
     }
 
+    /// @dev The same document at the same place as in `rust/eip712.rs`: both sides must come to this digest.
+    function test_the_digest_equals_the_one_of_the_rust_side() public {
+        address place = address(0xFEED);
+        vm.etch(place, feeds.IMPLEMENTATION().code);
+        vm.chainId(31337);
+        FeedUpdate memory update = FeedUpdate(
+            uint256(keccak256("price")), keccak256("(int256 value)"), -15000, 1_800_000_000, 1, 1_800_000_600
+        );
+        assertEq(
+            IssuerSignedScalarFeed(place).digestOf(update),
+            0x2db30418114ff173189f1399ba0f5db950706a8ecb3e24d7e37921c0a8e01c80,
+            "digest"
+        );
+    }
+
     /* ACCEPTED */
 
     function test_an_accepted_update_is_the_latest_round() public {

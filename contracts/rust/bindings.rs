@@ -63,6 +63,21 @@ sol!(
     "artifacts/AssetToken.json"
 );
 
+// Custody and governance functions of the token, to which it delegates; its own artifact names no arguments of theirs.
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    AssetTokenCustody,
+    "artifacts/AssetTokenCustody.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    AssetTokenGovernance,
+    "artifacts/AssetTokenGovernance.json"
+);
+
 sol!(
     #[sol(rpc)]
     #[derive(Debug)]

@@ -105,8 +105,8 @@ fn reason_of(contract_error: &str) -> Reason {
         | "IdentityClaimPushed"
         | "RegistryTooManyIssuers"
         | "TooManyModules"
-        | "FreeBalanceExceeded"
         | "FrozenAmountExceeded" => Reason::FailedPrecondition,
+        "FreeBalanceExceeded" => Reason::UnfrozenBalanceInsufficient,
         "NotARule" => Reason::ModuleUnknown,
         name if name == "InvalidParams" || name.starts_with("ClaimExpression") => Reason::ModuleParametersInvalid,
         _ => Reason::SimulationReverted,

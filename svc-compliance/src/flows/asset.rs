@@ -13,7 +13,7 @@ use alloy::{
     sol_types::SolCall as _,
 };
 use dalp_contracts::{
-    bindings::{AssetToken, ClaimRule, TokenCompliance},
+    bindings::{AssetToken, AssetTokenCustody, AssetTokenGovernance, ClaimRule, TokenCompliance},
     encode::{Sides, claim_rule_params, country_rule_params},
 };
 use dalp_engine::{Call, Flows, PreCheck};
@@ -119,24 +119,24 @@ pub(crate) fn transaction(order: &AssetOrder) -> Call {
             token(AssetToken::burnCall { account: *from, amount: *amount }.abi_encode())
         }
         AssetAction::ForcedTransfer { from, to, amount, .. } => {
-            token(AssetToken::forcedTransferCall { from: *from, to: *to, amount: *amount }.abi_encode())
+            token(AssetTokenCustody::forcedTransferCall { from: *from, to: *to, amount: *amount }.abi_encode())
         }
         AssetAction::SetAddressFrozen { holder, frozen, .. } => {
-            token(AssetToken::setAddressFrozenCall { account: *holder, freeze: *frozen }.abi_encode())
+            token(AssetTokenCustody::setAddressFrozenCall { account: *holder, freeze: *frozen }.abi_encode())
         }
         AssetAction::FreezePartial { holder, amount, .. } => {
-            token(AssetToken::freezePartialTokensCall { account: *holder, amount: *amount }.abi_encode())
+            token(AssetTokenCustody::freezePartialTokensCall { account: *holder, amount: *amount }.abi_encode())
         }
         AssetAction::UnfreezePartial { holder, amount, .. } => {
-            token(AssetToken::unfreezePartialTokensCall { account: *holder, amount: *amount }.abi_encode())
+            token(AssetTokenCustody::unfreezePartialTokensCall { account: *holder, amount: *amount }.abi_encode())
         }
         AssetAction::Pause => token(AssetToken::pauseCall {}.abi_encode()),
         AssetAction::Unpause => token(AssetToken::unpauseCall {}.abi_encode()),
         AssetAction::GrantRole { role, account } => {
-            token(AssetToken::grantCall { account: *account, roleMask: role.mask() }.abi_encode())
+            token(AssetTokenGovernance::grantCall { account: *account, roleMask: role.mask() }.abi_encode())
         }
         AssetAction::RevokeRole { role, account } => {
-            token(AssetToken::revokeCall { account: *account, roleMask: role.mask() }.abi_encode())
+            token(AssetTokenGovernance::revokeCall { account: *account, roleMask: role.mask() }.abi_encode())
         }
         AssetAction::AddRule { rule } => {
             compliance(TokenCompliance::addModuleCall { module, params: rule_params(rule) }.abi_encode())

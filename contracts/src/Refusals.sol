@@ -41,6 +41,42 @@ library ReasonCodes {
     // Servicing
     bytes32 internal constant ASSET_MATURED = "ASSET_MATURED";
 
+    // ListRule
+    bytes32 internal constant SENDER_NOT_LISTED = "SENDER_NOT_LISTED";
+    bytes32 internal constant RECIPIENT_NOT_LISTED = "RECIPIENT_NOT_LISTED";
+    bytes32 internal constant SENDER_BLOCKED = "SENDER_BLOCKED";
+    bytes32 internal constant RECIPIENT_BLOCKED = "RECIPIENT_BLOCKED";
+
+    // HolderLimitRule
+    bytes32 internal constant HOLDER_LIMIT_REACHED = "HOLDER_LIMIT_REACHED";
+    bytes32 internal constant HOLDER_LIMIT_OF_COUNTRY_REACHED = "HOLDER_LIMIT_OF_COUNTRY_REACHED";
+    /// Holders from before the rule are not all counted yet: `HolderLimitRule.sync` counts them.
+    bytes32 internal constant HOLDERS_NOT_COUNTED = "HOLDERS_NOT_COUNTED";
+
+    // IssuanceRule
+    bytes32 internal constant ISSUANCE_CAP_EXCEEDED = "ISSUANCE_CAP_EXCEEDED";
+    bytes32 internal constant ISSUANCE_LIFETIME_EXCEEDED = "ISSUANCE_LIFETIME_EXCEEDED";
+    bytes32 internal constant ISSUANCE_WINDOW_EXCEEDED = "ISSUANCE_WINDOW_EXCEEDED";
+    bytes32 internal constant ISSUANCE_PRICE_UNAVAILABLE = "ISSUANCE_PRICE_UNAVAILABLE";
+    bytes32 internal constant ISSUANCE_PRICE_STALE = "ISSUANCE_PRICE_STALE";
+
+    // HoldingPeriodRule
+    bytes32 internal constant HOLDING_PERIOD_NOT_OVER = "HOLDING_PERIOD_NOT_OVER";
+
+    // ApprovalRule
+    bytes32 internal constant TRANSFER_NOT_APPROVED = "TRANSFER_NOT_APPROVED";
+    bytes32 internal constant TRANSFER_APPROVAL_EXPIRED = "TRANSFER_APPROVAL_EXPIRED";
+
+    // TransferLimitRule
+    bytes32 internal constant TRANSFER_AMOUNT_EXCEEDED = "TRANSFER_AMOUNT_EXCEEDED";
+    bytes32 internal constant HOLDER_VOLUME_EXCEEDED = "HOLDER_VOLUME_EXCEEDED";
+    bytes32 internal constant TOKEN_VOLUME_EXCEEDED = "TOKEN_VOLUME_EXCEEDED";
+
+    // CollateralRule
+    bytes32 internal constant COLLATERAL_MISSING = "COLLATERAL_MISSING";
+    bytes32 internal constant COLLATERAL_MALFORMED = "COLLATERAL_MALFORMED";
+    bytes32 internal constant COLLATERAL_TOO_LOW = "COLLATERAL_TOO_LOW";
+
     /// A rule is bound but has no parameters for this token: it refuses rather than agree to everything.
     bytes32 internal constant RULE_NOT_CONFIGURED = "RULE_NOT_CONFIGURED";
 }

@@ -43,4 +43,11 @@ library Names {
     bytes32 internal constant FEED_BATCH = "FeedBatch";
     bytes32 internal constant SMART_ACCOUNT_FACTORY = "SmartAccountFactory";
     bytes32 internal constant ADDON_FACTORY = "AddonFactory";
+    bytes32 internal constant LIST_RULE = "ListRule";
+    bytes32 internal constant HOLDER_LIMIT_RULE = "HolderLimitRule";
+    bytes32 internal constant ISSUANCE_RULE = "IssuanceRule";
+    bytes32 internal constant HOLDING_PERIOD_RULE = "HoldingPeriodRule";
+    bytes32 internal constant APPROVAL_RULE = "ApprovalRule";
+    bytes32 internal constant TRANSFER_LIMIT_RULE = "TransferLimitRule";
+    bytes32 internal constant COLLATERAL_RULE = "CollateralRule";
 }

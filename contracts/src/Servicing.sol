@@ -220,8 +220,13 @@ contract Servicing is IServicingPayments, IRule, ServicingState {
     }
 
     /// @notice There are no parameters: the maturity of the terms is the rule. Reverts `InvalidParams` for any.
+    function validate(bytes calldata params) public pure {
+        if (params.length != 0) revert InvalidParams("params");
+    }
+
+    /// @inheritdoc IRule
     function setParams(bytes calldata params) external {
-        if (params.length != 0) revert InvalidParams();
+        validate(params);
         emit ParamsSet(msg.sender, params);
     }
 

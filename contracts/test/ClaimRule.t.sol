@@ -55,9 +55,9 @@ contract ClaimRuleTest is Fixture {
     }
 
     function test_sides_must_be_named() public {
-        vm.expectRevert(IRule.InvalidParams.selector);
+        vm.expectRevert(abi.encodeWithSelector(IRule.InvalidParams.selector, bytes32("sides")));
         claimRule.setParams(abi.encode(uint8(0), _policy(kyc)));
-        vm.expectRevert(IRule.InvalidParams.selector);
+        vm.expectRevert(abi.encodeWithSelector(IRule.InvalidParams.selector, bytes32("sides")));
         claimRule.setParams(abi.encode(uint8(4), _policy(kyc)));
     }
 }

@@ -18,10 +18,12 @@ contract CountingRule is Rule {
         return Hooks.ALL;
     }
 
-    function setParams(bytes calldata) external {}
+    function validate(bytes calldata) external pure {}
 
-    function clearParams() external pure {
-        revert InvalidParams();
+    function _apply(bytes calldata) internal override {}
+
+    function _forget() internal pure override {
+        revert InvalidParams("removal");
     }
 
     function check(address, address, address, address, uint256) external pure returns (bytes32) {

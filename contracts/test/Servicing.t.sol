@@ -455,7 +455,7 @@ contract ServicingTest is AddonFixture {
         assertTrue(IRule(address(_s)).supportsInterface(type(IRule).interfaceId), "a rule");
         assertTrue(IRule(address(_s)).supportsInterface(type(IERC165).interfaceId), "ERC-165");
         assertTrue(!IRule(address(_s)).supportsInterface(0xffffffff), "nothing else");
-        vm.expectRevert(IRule.InvalidParams.selector);
+        vm.expectRevert(abi.encodeWithSelector(IRule.InvalidParams.selector, bytes32("params")));
         IRule(address(_s)).setParams("x");
         IRule(address(_s)).moved(address(token), alice, bob, 1);
     }

@@ -22,8 +22,11 @@ interface IRule is IERC165 {
     /// @notice The parameters of `compliance` were replaced.
     event ParamsSet(address indexed compliance, bytes params);
 
-    /// @notice The parameters do not decode or make no sense for this rule.
-    error InvalidParams();
+    /// @notice The parameters make no sense for this rule. `field` names the first wrong one, or is `encoding` when the bytes
+    /// do not decode at all.
+    error InvalidParams(bytes32 field);
+    /// @notice `compliance` has no parameters at this rule.
+    error NotConfigured(address compliance);
 
     /// @notice Stable name of the kind of rule, for instance `CountryRule`.
     function name() external view returns (string memory);
@@ -31,10 +34,14 @@ interface IRule is IERC165 {
     /// @notice The `Hooks` this rule needs.
     function hooks() external view returns (uint8);
 
-    /// @notice Replaces the parameters of the calling compliance. Emits `ParamsSet`; reverts `InvalidParams`.
+    /// @notice Reverts unless `setParams` would take these parameters now: lets anyone ask before an asset is created.
+    /// Reverts `InvalidParams`, or an error of the rule's own.
+    function validate(bytes calldata params) external view;
+
+    /// @notice Replaces the parameters of the calling compliance. Emits `ParamsSet`; reverts like `validate`.
     function setParams(bytes calldata params) external;
 
-    /// @notice Forgets the parameters of the calling compliance (the rule is being removed).
+    /// @notice Forgets the parameters and all bookkeeping of the calling compliance (the rule is being removed). Emits `ParamsSet`.
     function clearParams() external;
 
     /// @notice Judges a movement for the calling compliance; zero means agreed. `from` zero is a mint. `registry` is the token's

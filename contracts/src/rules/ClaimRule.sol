@@ -33,22 +33,10 @@ contract ClaimRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function setParams(bytes calldata params) external {
+    function validate(bytes calldata params) external pure {
         (uint8 sides, Group[] memory anyOf) = abi.decode(params, (uint8, Group[]));
-        if (sides == 0 || sides > RECIPIENT | SENDER) revert InvalidParams();
-        (uint256 expression, uint256[] memory topics) = ClaimExpression.pack(anyOf);
-        _expressions[msg.sender] = uint256(sides) << SIDES_SHIFT | expression;
-        for (uint256 i; i < topics.length; ++i) {
-            _topics[msg.sender][i] = topics[i];
-        }
-        emit ParamsSet(msg.sender, params);
-    }
-
-    /// @inheritdoc IRule
-    function clearParams() external {
-        // The topics left behind mean nothing without an expression that counts them.
-        delete _expressions[msg.sender];
-        emit ParamsSet(msg.sender, "");
+        if (sides == 0 || sides > RECIPIENT | SENDER) revert InvalidParams("sides");
+        ClaimExpression.pack(anyOf);
     }
 
     /// @inheritdoc IRule
@@ -72,6 +60,20 @@ contract ClaimRule is Rule {
         // casting to 'uint8' is safe because only the top byte is shifted down
         // forge-lint: disable-next-line(unsafe-typecast)
         return (uint8(stored), ClaimExpression.unpack(expression, topics));
+    }
+
+    function _apply(bytes calldata params) internal override {
+        (uint8 sides, Group[] memory anyOf) = abi.decode(params, (uint8, Group[]));
+        (uint256 expression, uint256[] memory topics) = ClaimExpression.pack(anyOf);
+        _expressions[msg.sender] = uint256(sides) << SIDES_SHIFT | expression;
+        for (uint256 i; i < topics.length; ++i) {
+            _topics[msg.sender][i] = topics[i];
+        }
+    }
+
+    function _forget() internal override {
+        // The topics left behind mean nothing without an expression that counts them.
+        delete _expressions[msg.sender];
     }
 
     function _load(address compliance)

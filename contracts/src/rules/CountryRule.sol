@@ -32,25 +32,12 @@ contract CountryRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function setParams(bytes calldata params) external {
-        (bool allow, uint16[] memory countries) = abi.decode(params, (bool, uint16[]));
-        if (countries.length == 0) revert InvalidParams();
-        uint256 mode = allow ? ALLOW : BLOCK;
-        uint256[WORDS] memory words;
-        words[0] = mode;
+    function validate(bytes calldata params) external pure {
+        (, uint16[] memory countries) = abi.decode(params, (bool, uint16[]));
+        if (countries.length == 0) revert InvalidParams("countries");
         for (uint256 i; i < countries.length; ++i) {
-            uint256 country = countries[i];
-            if (country == 0 || country > MAX_COUNTRY) revert InvalidParams();
-            words[country / PER_WORD] |= mode | (1 << (country % PER_WORD));
+            if (countries[i] == 0 || countries[i] > MAX_COUNTRY) revert InvalidParams("countries");
         }
-        _words[msg.sender] = words;
-        emit ParamsSet(msg.sender, params);
-    }
-
-    /// @inheritdoc IRule
-    function clearParams() external {
-        delete _words[msg.sender];
-        emit ParamsSet(msg.sender, "");
     }
 
     /// @inheritdoc IRule
@@ -81,5 +68,21 @@ contract CountryRule is Rule {
         for (uint256 i; i < count; ++i) {
             countries[i] = found[i];
         }
+    }
+
+    function _apply(bytes calldata params) internal override {
+        (bool allow, uint16[] memory countries) = abi.decode(params, (bool, uint16[]));
+        uint256 mode = allow ? ALLOW : BLOCK;
+        uint256[WORDS] memory words;
+        words[0] = mode;
+        for (uint256 i; i < countries.length; ++i) {
+            uint256 country = countries[i];
+            words[country / PER_WORD] |= mode | (1 << (country % PER_WORD));
+        }
+        _words[msg.sender] = words;
+    }
+
+    function _forget() internal override {
+        delete _words[msg.sender];
     }
 }

@@ -32,6 +32,31 @@ pub const REASONS: &[(&str, Cure, &str)] = &[
     ("SENDER_CLAIMS_MISSING", Cure::Holder, "the sender obtains the claims that the asset's claim rule demands"),
     ("RECIPIENT_CLAIMS_MISSING", Cure::Holder, "the receiver obtains the claims that the asset's claim rule demands"),
     ("ASSET_MATURED", Cure::Nobody, "the asset has matured; holders redeem"),
+    ("SENDER_NOT_LISTED", Cure::Operator, "governance puts the sender or its identity on the asset's allow list"),
+    ("RECIPIENT_NOT_LISTED", Cure::Operator, "governance puts the receiver or its identity on the asset's allow list"),
+    ("SENDER_BLOCKED", Cure::Operator, "governance takes the sender and its identity off the asset's block list"),
+    ("RECIPIENT_BLOCKED", Cure::Operator, "governance takes the receiver and its identity off the asset's block list"),
+    ("HOLDER_LIMIT_REACHED", Cure::Operator, "the asset has as many holders as it may; wait for one to leave"),
+    (
+        "HOLDER_LIMIT_OF_COUNTRY_REACHED",
+        Cure::Operator,
+        "the asset has as many holders from the receiver's country as it may",
+    ),
+    ("HOLDERS_NOT_COUNTED", Cure::Operator, "count the holders from before the rule with HolderLimitRule.sync"),
+    ("ISSUANCE_CAP_EXCEEDED", Cure::Operator, "the supply would pass its cap; burn, or raise the cap"),
+    ("ISSUANCE_LIFETIME_EXCEEDED", Cure::Operator, "more would be issued than ever may be; burning gives no room back"),
+    ("ISSUANCE_WINDOW_EXCEEDED", Cure::Operator, "more would be issued than the window allows; wait, or mint less"),
+    ("ISSUANCE_PRICE_UNAVAILABLE", Cure::Operator, "the price feed of the issuance limit gives no usable price"),
+    ("ISSUANCE_PRICE_STALE", Cure::Operator, "the price of the issuance limit is too old; have the feed updated"),
+    ("HOLDING_PERIOD_NOT_OVER", Cure::Nobody, "the sender has not held so much long enough; wait, or send less"),
+    ("TRANSFER_NOT_APPROVED", Cure::Operator, "an approver of the asset approves this movement"),
+    ("TRANSFER_APPROVAL_EXPIRED", Cure::Operator, "an approver of the asset approves this movement again"),
+    ("TRANSFER_AMOUNT_EXCEEDED", Cure::Holder, "send less at a time"),
+    ("HOLDER_VOLUME_EXCEEDED", Cure::Holder, "the sender's volume of the window is used up; wait, or send less"),
+    ("TOKEN_VOLUME_EXCEEDED", Cure::Nobody, "the asset's volume of the window is used up; wait, or send less"),
+    ("COLLATERAL_MISSING", Cure::Operator, "have a trusted issuer attest collateral on the asset's identity"),
+    ("COLLATERAL_MALFORMED", Cure::Operator, "the collateral attestation holds no amount; have it issued again"),
+    ("COLLATERAL_TOO_LOW", Cure::Operator, "raise the collateral and have it attested, or mint less"),
     ("RULE_NOT_CONFIGURED", Cure::Operator, "governance sets the parameters of the rule, or removes it"),
     ("NOT_REGISTERED", Cure::Operator, "register the receiver's identity with RegisterIdentity"),
     ("POLICY_EMPTY", Cure::Operator, "name claim topics for the asset or the registry: without any nobody is admitted"),
@@ -71,9 +96,16 @@ pub fn module_of(reason: &str) -> &'static str {
         | "BALANCE_HELD"
         | "WALLET_RECOVERED"
         | "SUPPLY_TOO_LARGE" => "AssetToken",
-        "SENDER_CLAIMS_MISSING" | "RECIPIENT_CLAIMS_MISSING" => "ClaimRule",
-        "RULE_NOT_CONFIGURED" => "Rule",
         "ASSET_MATURED" => "Servicing",
+        "SENDER_CLAIMS_MISSING" | "RECIPIENT_CLAIMS_MISSING" => "ClaimRule",
+        "SENDER_NOT_LISTED" | "RECIPIENT_NOT_LISTED" | "SENDER_BLOCKED" | "RECIPIENT_BLOCKED" => "ListRule",
+        "HOLDER_LIMIT_REACHED" | "HOLDER_LIMIT_OF_COUNTRY_REACHED" | "HOLDERS_NOT_COUNTED" => "HolderLimitRule",
+        "HOLDING_PERIOD_NOT_OVER" => "HoldingPeriodRule",
+        "TRANSFER_NOT_APPROVED" | "TRANSFER_APPROVAL_EXPIRED" => "ApprovalRule",
+        "TRANSFER_AMOUNT_EXCEEDED" | "HOLDER_VOLUME_EXCEEDED" | "TOKEN_VOLUME_EXCEEDED" => "TransferLimitRule",
+        "RULE_NOT_CONFIGURED" => "Rule",
+        reason if reason.starts_with("ISSUANCE_") => "IssuanceRule",
+        reason if reason.starts_with("COLLATERAL_") => "CollateralRule",
         reason if reason.starts_with("COUNTRY_") => "CountryRule",
         _ => "IdentityRegistry",
     }
@@ -100,6 +132,19 @@ mod tests {
         }
         for (known, ..) in REASONS {
             assert!(codes.contains(known), "{known} is not a code of the contracts");
+        }
+    }
+
+    #[test]
+    fn the_page_shows_every_code_with_module_and_cure() {
+        let page = include_str!("../../../docs/errors/COMPLIANCE_REFUSED.md");
+        for (code, cure, advice) in REASONS {
+            let module = match module_of(code) {
+                "Rule" => "any rule",
+                name => name,
+            };
+            let row = format!("| `{code}` | {module} | {} | {advice} |", format!("{cure:?}").to_lowercase());
+            assert!(page.contains(&row), "not in the page: {row}");
         }
     }
 }

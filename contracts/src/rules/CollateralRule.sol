@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IAssetToken} from "../interfaces/IAssetToken.sol";
+import {IClaimIssuer} from "../interfaces/IClaimIssuer.sol";
+import {IERC735} from "../interfaces/IERC735.sol";
+import {IRegistryQuestions} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {ClaimData} from "../libraries/ClaimData.sol";
+import {ReasonCodes} from "../Refusals.sol";
+import {Rule} from "./Rule.sol";
+
+/// @title Collateral rule
+/// @notice Lets a token be minted only as far as a claim on the token's own identity attests collateral: supply after the mint x
+/// ratio <= attested amount. Parameters: `abi.encode(uint256 topic, uint32 ratioBps)`; 10,000 is one to one, 15,000 asks 150 %.
+/// The claim's payload begins with `abi.encode(uint256 amount)` in the token's smallest units. The registry says which issuer is trusted
+/// and alive, and that issuer judges the very data read here, so an identity cannot show the rule another amount than it showed
+/// the registry. Collateral that shrinks or expires stops further mints; it never touches holders.
+contract CollateralRule is Rule {
+    uint256 private constant BPS = 10_000;
+    /// More collateral than any supply times any ratio can need; keeps the product below from overflowing.
+    uint256 private constant PLENTY = type(uint192).max;
+
+    struct Config {
+        uint256 topic;
+        uint32 ratioBps;
+    }
+
+    mapping(address compliance => Config) private _configs;
+
+    /// @inheritdoc IRule
+    function name() external pure returns (string memory) {
+        return "CollateralRule";
+    }
+
+    /// @inheritdoc IRule
+    function hooks() external pure returns (uint8) {
+        return Hooks.CHECK;
+    }
+
+    /// @inheritdoc IRule
+    function validate(bytes calldata params) external pure {
+        (uint256 topic, uint32 ratioBps) = abi.decode(params, (uint256, uint32));
+        if (topic == 0) revert InvalidParams("topic");
+        if (ratioBps == 0) revert InvalidParams("ratio");
+    }
+
+    /// @inheritdoc IRule
+    function check(address token, address registry, address from, address, uint256 amount)
+        external
+        view
+        returns (bytes32)
+    {
+        if (from != address(0)) return ReasonCodes.OK;
+        Config memory config = _configs[msg.sender];
+        if (config.ratioBps == 0) return ReasonCodes.RULE_NOT_CONFIGURED;
+        (bytes32 reason, uint256 collateral) = _collateral(registry, IAssetToken(token).onchainID(), config.topic);
+        if (reason != 0) return reason;
+        uint256 needed = (IERC20(token).totalSupply() + amount) * config.ratioBps;
+        return needed <= collateral * BPS ? ReasonCodes.OK : ReasonCodes.COLLATERAL_TOO_LOW;
+    }
+
+    /// @notice Topic and ratio of a compliance; zeros when it is not configured.
+    function paramsOf(address compliance) external view returns (uint256 topic, uint32 ratioBps) {
+        return (_configs[compliance].topic, _configs[compliance].ratioBps);
+    }
+
+    function _apply(bytes calldata params) internal override {
+        (uint256 topic, uint32 ratioBps) = abi.decode(params, (uint256, uint32));
+        _configs[msg.sender] = Config({topic: topic, ratioBps: ratioBps});
+    }
+
+    function _forget() internal override {
+        delete _configs[msg.sender];
+    }
+
+    function _collateral(address registry, address identity, uint256 topic)
+        private
+        view
+        returns (bytes32 reason, uint256 amount)
+    {
+        if (identity == address(0)) return (ReasonCodes.COLLATERAL_MISSING, 0);
+        address issuer = IRegistryQuestions(registry).liveClaimIssuer(identity, topic);
+        if (issuer == address(0)) return (ReasonCodes.COLLATERAL_MISSING, 0);
+        (,,, bytes memory signature, bytes memory data,) = IERC735(identity).getClaim(ClaimData.claimId(issuer, topic));
+        if (
+            ClaimData.isExpired(ClaimData.expiryOf(data))
+                || !IClaimIssuer(issuer).isClaimValid(identity, topic, signature, data)
+        ) return (ReasonCodes.COLLATERAL_MISSING, 0);
+        bytes memory payload = ClaimData.payloadOf(data);
+        if (payload.length < 32) return (ReasonCodes.COLLATERAL_MALFORMED, 0);
+        amount = uint256(bytes32(payload));
+        if (amount > PLENTY) amount = PLENTY;
+    }
+}

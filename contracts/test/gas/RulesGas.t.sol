@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IRule} from "../../src/interfaces/IRule.sol";
+import {RulesFixture} from "../RulesFixture.sol";
+
+/// @notice What each rule adds to a transfer between two holders who have transferred before. 6,500 is the price of asking a rule at
+/// all; rules that keep books write at least one word. Bounded here so that nobody makes them dearer unseen.
+contract RulesGasTest is RulesFixture {
+    uint256 private _without;
+
+    function setUp() public override {
+        super.setUp();
+        _send(alice, bob, 1);
+        _send(alice, bob, 1);
+        _without = vm.lastCallGas().gasTotalUsed;
+    }
+
+    /// @dev Second transfer: the first one creates what the rule keeps.
+    function _adds(IRule rule, bytes memory params, uint256 budget, string memory name) private {
+        compliance.addModule(address(rule), params);
+        _send(alice, bob, 1);
+        _send(alice, bob, 1);
+        assertLe(vm.lastCallGas().gasTotalUsed - _without, budget, name);
+    }
+
+    function test_gas_of_a_list_rule() public {
+        _adds(listRule, _listParams(0, 1), 16_000, "ListRule");
+    }
+
+    function test_gas_of_an_issuance_rule() public {
+        _adds(issuanceRule, _issuance(_liveCap(10_000)), 7_000, "IssuanceRule");
+    }
+
+    function test_gas_of_a_collateral_rule() public {
+        _adds(collateralRule, abi.encode(1, 1), 7_000, "CollateralRule");
+    }
+
+    function test_gas_of_a_holder_limit_rule() public {
+        _adds(holderLimitRule, _holders(100), 20_000, "HolderLimitRule");
+    }
+
+    function test_gas_of_a_holding_period_rule() public {
+        _adds(holdingPeriodRule, abi.encode(30, 1), 45_000, "HoldingPeriodRule");
+    }
+
+    function test_gas_of_a_transfer_limit_rule() public {
+        _adds(
+            transferLimitRule, abi.encode(1000, _fixedVolume(1 days, 0, 1000), _noVolume()), 40_000, "TransferLimitRule"
+        );
+    }
+}

@@ -119,3 +119,52 @@ sol!(
     Create2Deployer,
     "artifacts/Create2Deployer.json"
 );
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    FeedsDirectory,
+    "artifacts/FeedsDirectory.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    IssuerSignedScalarFeed,
+    "artifacts/IssuerSignedScalarFeed.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    IssuerSignedScalarFeedFactory,
+    "artifacts/IssuerSignedScalarFeedFactory.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    ScalarFeedAdapter,
+    "artifacts/ScalarFeedAdapter.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    FeedBatch,
+    "artifacts/FeedBatch.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    SmartAccount,
+    "artifacts/SmartAccount.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    SmartAccountFactory,
+    "artifacts/SmartAccountFactory.json"
+);

@@ -1,17 +1,22 @@
 //! The deployment of a tenant as data: which transactions, in which order, to which addresses, and how to see that one
 //! is done. Every address follows from the deterministic deployer and [`TenantParams`], so a crashed deployment is resumed by
 //! computing the same plan again and skipping what [`Done`] says is there.
-use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U256, address, keccak256};
 use alloy::sol_types::{SolCall, SolConstructor, SolValue};
 
 use crate::bindings::{
-    AssetFactory, AssetToken, Bootstrap, ClaimRule, CountryRule, Create2Deployer, IdentityFactory, IdentityRegistry,
-    System, TokenCompliance, TopicSchemeRegistry,
+    AssetFactory, AssetToken, Bootstrap, ClaimRule, CountryRule, Create2Deployer, FeedBatch, FeedsDirectory,
+    IdentityFactory, IdentityRegistry, IssuerSignedScalarFeed, IssuerSignedScalarFeedFactory, ScalarFeedAdapter,
+    SmartAccount, SmartAccountFactory, System, TokenCompliance, TopicSchemeRegistry,
 };
 use crate::roles::{self, names};
 
 /// Version of the contracts in the salts: a new release never meets an address of an older one.
 const RELEASE: &str = "dalp.contracts.v1";
+
+/// The canonical ERC-4337 entry point v0.8, whose operations the accounts accept. It has this address on every chain; on a
+/// chain that lacks it the accounts can be created and act once it is there.
+pub const ENTRY_POINT: Address = address!("0x4337084D9E255Ff0702461CF8895CE9E3b5Ff108");
 
 /// What distinguishes one tenant's deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,13 @@ pub struct SystemAddresses {
     pub asset_factory: Address,
     pub country_rule: Address,
     pub claim_rule: Address,
+    pub scalar_feed_adapter_implementation: Address,
+    pub feeds_directory: Address,
+    pub scalar_feed_implementation: Address,
+    pub scalar_feed_factory: Address,
+    pub feed_batch: Address,
+    pub smart_account_implementation: Address,
+    pub smart_account_factory: Address,
 }
 
 /// How to see on the chain that a step needs no sending.
@@ -100,7 +112,7 @@ pub fn create2_address(create2_deployer: Address, salt: B256, init_code: &[u8]) 
 
 /// The plan of a tenant.
 pub fn plan(params: &TenantParams) -> DeploymentPlan {
-    let mut planner = Planner { deployer: params.create2_deployer, steps: Vec::with_capacity(11) };
+    let mut planner = Planner { deployer: params.create2_deployer, steps: Vec::new() };
     let tenant = keccak256((RELEASE, params.tenant_salt).abi_encode_params());
     let shared = keccak256(RELEASE);
 
@@ -154,6 +166,43 @@ pub fn plan(params: &TenantParams) -> DeploymentPlan {
     );
     let country_rule = planner.deploy_plain("deploy:CountryRule", shared, &CountryRule::BYTECODE);
     let claim_rule = planner.deploy_plain("deploy:ClaimRule", shared, &ClaimRule::BYTECODE);
+    let scalar_feed_adapter_implementation =
+        planner.deploy_plain("deploy:ScalarFeedAdapter", shared, &ScalarFeedAdapter::BYTECODE);
+    let feeds_directory = planner.deploy(
+        "deploy:FeedsDirectory",
+        tenant,
+        &FeedsDirectory::BYTECODE,
+        &FeedsDirectory::constructorCall { system, adapterImplementation: scalar_feed_adapter_implementation },
+    );
+    let scalar_feed_implementation = planner.deploy(
+        "deploy:IssuerSignedScalarFeed",
+        shared,
+        &IssuerSignedScalarFeed::BYTECODE,
+        &IssuerSignedScalarFeed::constructorCall {},
+    );
+    let scalar_feed_factory = planner.deploy(
+        "deploy:IssuerSignedScalarFeedFactory",
+        tenant,
+        &IssuerSignedScalarFeedFactory::BYTECODE,
+        &IssuerSignedScalarFeedFactory::constructorCall {
+            system,
+            directory: feeds_directory,
+            implementation: scalar_feed_implementation,
+        },
+    );
+    let feed_batch = planner.deploy_plain("deploy:FeedBatch", shared, &FeedBatch::BYTECODE);
+    let smart_account_implementation = planner.deploy(
+        "deploy:SmartAccount",
+        shared,
+        &SmartAccount::BYTECODE,
+        &SmartAccount::constructorCall { entryPoint_: ENTRY_POINT },
+    );
+    let smart_account_factory = planner.deploy(
+        "deploy:SmartAccountFactory",
+        shared,
+        &SmartAccountFactory::BYTECODE,
+        &SmartAccountFactory::constructorCall { implementation: smart_account_implementation },
+    );
 
     let addresses = SystemAddresses {
         bootstrap,
@@ -166,6 +215,13 @@ pub fn plan(params: &TenantParams) -> DeploymentPlan {
         asset_factory,
         country_rule,
         claim_rule,
+        scalar_feed_adapter_implementation,
+        feeds_directory,
+        scalar_feed_implementation,
+        scalar_feed_factory,
+        feed_batch,
+        smart_account_implementation,
+        smart_account_factory,
     };
     let mut steps = planner.steps;
     steps.push(run_bootstrap(params, &addresses));
@@ -180,6 +236,10 @@ fn run_bootstrap(params: &TenantParams, addresses: &SystemAddresses) -> Deployme
         (names::ASSET_FACTORY, addresses.asset_factory),
         (names::COUNTRY_RULE, addresses.country_rule),
         (names::CLAIM_RULE, addresses.claim_rule),
+        (names::FEEDS_DIRECTORY, addresses.feeds_directory),
+        (names::SCALAR_FEED_FACTORY, addresses.scalar_feed_factory),
+        (names::FEED_BATCH, addresses.feed_batch),
+        (names::SMART_ACCOUNT_FACTORY, addresses.smart_account_factory),
     ];
     // The asset factory creates the identities of assets.
     let factory_grant = (addresses.asset_factory, roles::system::TOKEN_MANAGER);
@@ -252,6 +312,10 @@ mod tests {
         let (a, b) = (plan(&params(1)).addresses, plan(&params(2)).addresses);
         assert_eq!(a.asset_token_implementation, b.asset_token_implementation);
         assert_eq!(a.country_rule, b.country_rule);
+        assert_eq!(a.scalar_feed_implementation, b.scalar_feed_implementation);
+        assert_eq!(a.smart_account_factory, b.smart_account_factory);
+        assert_ne!(a.feeds_directory, b.feeds_directory);
+        assert_ne!(a.scalar_feed_factory, b.scalar_feed_factory);
         assert_ne!(a.system, b.system);
         assert_ne!(a.asset_factory, b.asset_factory);
         assert_ne!(a.identity_registry, b.identity_registry);

@@ -7,6 +7,7 @@
 
 pub mod bindings;
 pub mod deployer;
+pub mod eip712;
 pub mod encode;
 pub mod revert;
 pub mod roles;

@@ -58,7 +58,7 @@ struct Artifact {
     abi: JsonAbi,
 }
 
-const ABIS: [&str; 15] = [
+const ABIS: [&str; 22] = [
     include_str!("../artifacts/System.json"),
     include_str!("../artifacts/Identity.json"),
     include_str!("../artifacts/IdentityControl.json"),
@@ -74,6 +74,13 @@ const ABIS: [&str; 15] = [
     include_str!("../artifacts/ClaimRule.json"),
     include_str!("../artifacts/Bootstrap.json"),
     include_str!("../artifacts/Create2Deployer.json"),
+    include_str!("../artifacts/FeedsDirectory.json"),
+    include_str!("../artifacts/IssuerSignedScalarFeed.json"),
+    include_str!("../artifacts/IssuerSignedScalarFeedFactory.json"),
+    include_str!("../artifacts/ScalarFeedAdapter.json"),
+    include_str!("../artifacts/FeedBatch.json"),
+    include_str!("../artifacts/SmartAccount.json"),
+    include_str!("../artifacts/SmartAccountFactory.json"),
 ];
 
 /// Decodes the data of a revert. Never fails: what cannot be decoded keeps its selector as `contract_error`.
@@ -147,6 +154,16 @@ mod tests {
         let refusal = decode_revert(&data.abi_encode());
         assert_eq!(refusal.to_string(), format!("NotOwner(caller: {MODULE})"));
         assert!(!refusal.is_compliance());
+    }
+
+    #[test]
+    fn refusals_of_feeds_keep_their_names() {
+        use crate::bindings::IssuerSignedScalarFeed::{InvalidNonce, ValueNotPositive};
+        use alloy::primitives::{I256, U256};
+        let nonce = InvalidNonce { expected: U256::from(2), given: U256::from(7) };
+        assert_eq!(decode_revert(&nonce.abi_encode()).to_string(), "InvalidNonce(expected: 2, given: 7)");
+        let value = ValueNotPositive { value: I256::MINUS_ONE };
+        assert_eq!(decode_revert(&value.abi_encode()).to_string(), "ValueNotPositive(value: -1)");
     }
 
     #[test]

@@ -70,4 +70,12 @@ pub mod names {
     pub const COUNTRY_RULE: B256 = book_key("CountryRule");
     /// The claim rule.
     pub const CLAIM_RULE: B256 = book_key("ClaimRule");
+    /// Which feed speaks for a subject and topic.
+    pub const FEEDS_DIRECTORY: B256 = book_key("FeedsDirectory");
+    /// Creates issuer-signed scalar feeds.
+    pub const SCALAR_FEED_FACTORY: B256 = book_key("IssuerSignedScalarFeedFactory");
+    /// Many feed updates in one transaction.
+    pub const FEED_BATCH: B256 = book_key("FeedBatch");
+    /// Creates ERC-4337 accounts.
+    pub const SMART_ACCOUNT_FACTORY: B256 = book_key("SmartAccountFactory");
 }

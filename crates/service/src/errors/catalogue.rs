@@ -181,6 +181,22 @@ reasons! {
     ClaimInvalid = "CLAIM_INVALID", FailedPrecondition, FixInput, None;
     /// The signing account lacks the on-chain role for this action.
     RoleMissing = "ROLE_MISSING", PermissionDenied, FixInput, None;
+    /// The update was signed for another topic or schema than the feed's.
+    FeedUpdateMismatch = "FEED_UPDATE_MISMATCH", FailedPrecondition, FixInput, None;
+    /// The update's signature is not one of a CLAIM key of the issuer.
+    FeedSignatureInvalid = "FEED_SIGNATURE_INVALID", FailedPrecondition, FixInput, None;
+    /// The update does not carry the issuer's next nonce on this feed.
+    FeedNonceInvalid = "FEED_NONCE_INVALID", FailedPrecondition, FixInput, None;
+    /// The signed update came after its own deadline.
+    FeedDeadlineExpired = "FEED_DEADLINE_EXPIRED", FailedPrecondition, FixInput, None;
+    /// The feed takes positive values only.
+    FeedValueNotPositive = "FEED_VALUE_NOT_POSITIVE", FailedPrecondition, FixInput, None;
+    /// The observation time is zero, older than the latest one, or too far ahead.
+    FeedObservationInvalid = "FEED_OBSERVATION_INVALID", FailedPrecondition, FixInput, None;
+    /// The feed does not keep this round on chain.
+    FeedRoundUnavailable = "FEED_ROUND_UNAVAILABLE", NotFound, FixInput, None;
+    /// The topic's schema is not that of a scalar feed.
+    FeedSchemaNotScalar = "FEED_SCHEMA_NOT_SCALAR", InvalidArgument, FixInput, None;
     /// There is no such key.
     KeyNotFound = "KEY_NOT_FOUND", NotFound, FixInput, None;
     /// The key is disabled.

@@ -37,6 +37,11 @@ pub struct EngineConfig {
     pub lane_window: usize,
     /// Most sign requests of a lane under way at once.
     pub sign_concurrency: usize,
+    /// After this long without an answer a sign request counts as unanswered. It is made again under the same id.
+    pub sign_timeout: Duration,
+    /// Transactions that wait behind a given-back nonce wait this long for another one to take it, before a filler is asked for
+    /// again.
+    pub fill_again: Duration,
     /// Added to the node's gas estimate, because state may move between simulation and inclusion.
     pub gas_margin_percent: u64,
     /// After this long without a receipt the stored bytes are sent again.
@@ -108,6 +113,8 @@ impl EngineConfig {
             prepare_batch: 100,
             lane_window: 400,
             sign_concurrency: 32,
+            sign_timeout: Duration::from_secs(30),
+            fill_again: Duration::from_secs(30),
             gas_margin_percent: 25,
             rebroadcast_after: Duration::from_secs(10),
             replace_after: Duration::from_secs(60),

@@ -151,3 +151,29 @@ async fn leaf(
 ) -> Result<(), StoreError> {
     Ok(audit_leaf(connection, tenant, action, actor, subject, body).await?)
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::TestPostgres;
+
+    #[tokio::test]
+    async fn operations_that_run_for_too_long_are_counted() {
+        let postgres = tokio::task::spawn_blocking(TestPostgres::start).await.expect("postgres");
+        let pool = postgres.pool().await;
+        migrate(&pool).await.expect("migrates");
+        let known_lanes = Arc::default();
+        let store = Store { pool: pool.clone(), service: ServiceName::new("svc-test"), known_lanes };
+        sqlx::query(
+            "INSERT INTO engine.operations (tenant, operation_id, service, principal, method, kind, version, order_json, state, wake, created_at)
+             SELECT 'bank', gen_random_uuid(), service, 'p', 'm', 'k', 1, '{}', 'RUNNING', false, now() - age
+             FROM (VALUES ('svc-test', interval '1 hour'), ('svc-test', interval '1 minute'), ('svc-other', interval '1 hour')) AS o(service, age)",
+        )
+        .execute(&pool)
+        .await
+        .expect("stored");
+        let stalled = store.stalled(Duration::from_secs(15 * 60)).await.expect("readable");
+        assert_eq!(stalled, (0, 1));
+        pool.close().await;
+    }
+}

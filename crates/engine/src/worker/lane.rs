@@ -28,8 +28,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Looks without work after which the worker of a lane ends.
 const IDLE_LOOKS: u32 = 20;
-/// Transactions that wait behind a given-back nonce wait this long for another one to take it, before a filler is asked for again.
-const FILL_AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
@@ -240,7 +238,7 @@ impl LaneWorker {
             self.hole_since = None;
             return Ok(());
         }
-        if self.hole_since.get_or_insert_with(Instant::now).elapsed() >= FILL_AGAIN {
+        if self.hole_since.get_or_insert_with(Instant::now).elapsed() >= self.shared.config.fill_again {
             self.hole_since = None;
             self.looked_at = None;
             let fees = self.market_fees().await?;

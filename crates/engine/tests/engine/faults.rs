@@ -53,7 +53,11 @@ async fn a_refused_replacement_leaves_the_transaction_on_its_way() {
 async fn poison_is_parked_and_its_lane_moves_on() {
     let bench = Bench::start().await;
     bench.signer.rule(|rules| rules.deaf.extend([0]));
-    let engine = bench.engine_with("a", |config| config.retry_budget = 3).await;
+    let adjust = |config: &mut dalp_engine::EngineConfig| {
+        config.retry_budget = 3;
+        config.sign_timeout = Duration::from_millis(100);
+    };
+    let engine = bench.engine_with("a", adjust).await;
     let accepted =
         bench.pay(&engine, 0, "group", PayOrder { together: 3, ..PayOrder::times(0) }).await.expect("accepted");
     let done = bench.wait(&engine, accepted.operation.operation_id).await;
@@ -99,6 +103,27 @@ async fn a_refused_filler_does_not_jam_its_lane() {
     let completed = done.transactions.iter().filter(|one| one.state == TransactionState::Completed).count();
     assert_eq!(completed, 2, "{done:#?}");
     assert_eq!(bench.payments_on_chain().await, 3);
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filler_is_asked_for_again_when_nothing_takes_the_nonce() {
+    let bench = Bench::start().await;
+    bench.signer.rule(|rules| {
+        rules.deny.extend([0]);
+        rules.deny_fillers = true;
+    });
+    let engine = bench.engine_with("a", |config| config.fill_again = Duration::from_millis(200)).await;
+    let accepted =
+        bench.pay(&engine, 0, "group", PayOrder { together: 3, ..PayOrder::times(0) }).await.expect("accepted");
+    bench
+        .until_scalar("SELECT least(count(*), 2) FROM engine.audit_leaves WHERE action = 'lane.filler_refused'", 2)
+        .await;
+    bench.signer.rule(|rules| rules.deny_fillers = false);
+    let done = bench.wait(&engine, accepted.operation.operation_id).await;
+    let completed = done.transactions.iter().filter(|one| one.state == TransactionState::Completed).count();
+    assert_eq!(completed, 2, "{STUCK}: {done:#?}");
+    assert_eq!(bench.payments_on_chain().await, 2);
     engine.stop().await;
 }
 

@@ -36,6 +36,26 @@ async fn a_repeat_is_the_same_operation() {
     engine.stop().await;
 }
 
+/// Asked at once, so that they meet in one commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn blind_retry_pays_twice() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let asking = (0..8).map(|number| {
+        let (bench, engine) = (&bench, &engine);
+        let key = if number < 6 { "key" } else { "other key" };
+        async move { bench.pay(engine, 0, key, PayOrder::times(1)).await.expect("accepted") }
+    });
+    let accepted = futures::future::join_all(asking).await;
+    let ids: BTreeSet<_> = accepted.iter().map(|one| one.operation.operation_id).collect();
+    assert_eq!((ids.len(), accepted.iter().filter(|one| !one.replayed).count()), (2, 2), "one operation a key");
+    for id in ids {
+        bench.wait(&engine, id).await;
+    }
+    bench.assert_lane_is_whole(0, 2).await;
+    engine.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn same_key_other_payload() {
     let bench = Bench::start().await;

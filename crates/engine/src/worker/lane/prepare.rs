@@ -202,16 +202,26 @@ impl LaneWorker {
 
     /// Simulates one transaction again, as it stands. `Some`: it is refused now.
     pub(super) async fn refused_now(&self, transaction: &QueuedTransaction) -> Result<Option<Failure>, LaneError> {
+        match self.simulate_again(transaction).await? {
+            Verdict::Refused(refused) => Ok(Some(refused.failure)),
+            Verdict::NotNow(reason) => Err(ChainError::Malformed { method: "eth_estimateGas".into(), reason }.into()),
+            Verdict::Passed { .. } => Ok(None),
+        }
+    }
+
+    /// The gas limit that one transaction would get now. `None`: it cannot be told.
+    pub(super) async fn gas_limit_now(&self, transaction: &QueuedTransaction) -> Option<u64> {
+        match self.simulate_again(transaction).await {
+            Ok(Verdict::Passed { gas_limit }) => Some(gas_limit),
+            Ok(Verdict::Refused(_) | Verdict::NotNow(_)) | Err(_) => None,
+        }
+    }
+
+    async fn simulate_again(&self, transaction: &QueuedTransaction) -> Result<Verdict, LaneError> {
         let latest = self.latest_inputs().await?;
         let price = fees::price(&latest, &self.upstreams.config().fees)?;
-        let verdicts = self.simulate(&[transaction], &latest, &price, Effort::Thorough).await?;
-        match verdicts.into_iter().next() {
-            Some(Verdict::Refused(refused)) => Ok(Some(refused.failure)),
-            Some(Verdict::NotNow(reason)) => {
-                Err(ChainError::Malformed { method: "eth_estimateGas".into(), reason }.into())
-            }
-            Some(Verdict::Passed { .. }) | None => Ok(None),
-        }
+        let verdict = self.simulate(&[transaction], &latest, &price, Effort::Thorough).await?.pop();
+        Ok(verdict.unwrap_or_else(|| Verdict::NotNow("no answer".into())))
     }
 
     /// Prices of the last block that was seen. The confirmer sees every block before it wakes a flow for it, so what a flow

@@ -125,8 +125,14 @@ impl LaneWorker {
             tracing::warn!(lane = %self.lane, nonce = attempt.nonce, "replacement would be above the fee cap");
             return Ok(false);
         };
-        let kind = if attempt.is_cancel() { AttemptKind::Cancel } else { AttemptKind::Replacement };
-        let new = NewAttempt { of: attempt, kind, gas_limit: attempt.gas_limit, fees: price };
+        let (kind, gas_limit) = if attempt.is_cancel() {
+            (AttemptKind::Cancel, attempt.gas_limit)
+        } else {
+            // What it needs may have grown since; what it had is never taken away.
+            let needed = self.gas_limit_now(&attempt.transaction).await.unwrap_or_default();
+            (AttemptKind::Replacement, needed.max(attempt.gas_limit))
+        };
+        let new = NewAttempt { of: attempt, kind, gas_limit, fees: price };
         self.shared.store.replace(self.lane, &new).await?;
         self.shared.changed();
         Ok(true)

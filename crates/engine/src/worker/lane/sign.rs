@@ -38,11 +38,15 @@ impl LaneWorker {
         let requests: Vec<(Attempt, SignRequest)> =
             attempts.into_iter().map(|attempt| (attempt.clone(), self.sign_request(&tenant, &attempt))).collect();
         let at_once = shared.config.sign_concurrency.max(1);
-        let signer = shared.signer.clone();
+        let (signer, at_most) = (shared.signer.clone(), shared.config.sign_timeout);
         let mut answers = stream::iter(requests)
             .map(move |(attempt, request)| {
                 let signer = signer.clone();
-                async move { (attempt, signer.sign(request).await) }
+                async move {
+                    // A time-out of ours says nothing about the request: it may have been signed.
+                    let answer = tokio::time::timeout(at_most, signer.sign(request)).await;
+                    (attempt, answer.unwrap_or_else(|_| Err(SignError::Unavailable("no answer in time".into()))))
+                }
             })
             .buffered(at_once)
             .ready_chunks(at_once);

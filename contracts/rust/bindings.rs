@@ -158,6 +158,41 @@ sol!(
 sol!(
     #[sol(rpc)]
     #[derive(Debug)]
+    AddonFactory,
+    "artifacts/AddonFactory.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    Distribution,
+    "artifacts/Distribution.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    Offering,
+    "artifacts/Offering.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    Servicing,
+    "artifacts/Servicing.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    ServicingLifecycle,
+    "artifacts/ServicingLifecycle.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
     SmartAccount,
     "artifacts/SmartAccount.json"
 );

@@ -5,9 +5,10 @@ use alloy::primitives::{Address, B256, Bytes, U256, address, keccak256};
 use alloy::sol_types::{SolCall, SolConstructor, SolValue};
 
 use crate::bindings::{
-    AssetFactory, AssetToken, Bootstrap, ClaimRule, CountryRule, Create2Deployer, FeedBatch, FeedsDirectory,
-    IdentityFactory, IdentityRegistry, IssuerSignedScalarFeed, IssuerSignedScalarFeedFactory, ScalarFeedAdapter,
-    SmartAccount, SmartAccountFactory, System, TokenCompliance, TopicSchemeRegistry,
+    AddonFactory, AssetFactory, AssetToken, Bootstrap, ClaimRule, CountryRule, Create2Deployer, Distribution,
+    FeedBatch, FeedsDirectory, IdentityFactory, IdentityRegistry, IssuerSignedScalarFeed,
+    IssuerSignedScalarFeedFactory, Offering, ScalarFeedAdapter, Servicing, SmartAccount, SmartAccountFactory, System,
+    TokenCompliance, TopicSchemeRegistry,
 };
 use crate::roles::{self, names};
 
@@ -45,6 +46,10 @@ pub struct SystemAddresses {
     pub asset_token_implementation: Address,
     pub token_compliance_implementation: Address,
     pub asset_factory: Address,
+    pub distribution_implementation: Address,
+    pub offering_implementation: Address,
+    pub servicing_implementation: Address,
+    pub addon_factory: Address,
     pub country_rule: Address,
     pub claim_rule: Address,
     pub scalar_feed_adapter_implementation: Address,
@@ -164,8 +169,23 @@ pub fn plan(params: &TenantParams) -> DeploymentPlan {
             complianceImplementation: token_compliance_implementation,
         },
     );
+    let distribution_implementation = planner.deploy_plain("deploy:Distribution", shared, &Distribution::BYTECODE);
+    let offering_implementation = planner.deploy_plain("deploy:Offering", shared, &Offering::BYTECODE);
+    let servicing_implementation = planner.deploy_plain("deploy:Servicing", shared, &Servicing::BYTECODE);
+    let addon_factory = planner.deploy(
+        "deploy:AddonFactory",
+        tenant,
+        &AddonFactory::BYTECODE,
+        &AddonFactory::constructorCall {
+            system,
+            distribution: distribution_implementation,
+            offering: offering_implementation,
+            servicing: servicing_implementation,
+        },
+    );
     let country_rule = planner.deploy_plain("deploy:CountryRule", shared, &CountryRule::BYTECODE);
     let claim_rule = planner.deploy_plain("deploy:ClaimRule", shared, &ClaimRule::BYTECODE);
+
     let scalar_feed_adapter_implementation =
         planner.deploy_plain("deploy:ScalarFeedAdapter", shared, &ScalarFeedAdapter::BYTECODE);
     let feeds_directory = planner.deploy(
@@ -213,6 +233,10 @@ pub fn plan(params: &TenantParams) -> DeploymentPlan {
         asset_token_implementation,
         token_compliance_implementation,
         asset_factory,
+        distribution_implementation,
+        offering_implementation,
+        servicing_implementation,
+        addon_factory,
         country_rule,
         claim_rule,
         scalar_feed_adapter_implementation,
@@ -234,6 +258,7 @@ fn run_bootstrap(params: &TenantParams, addresses: &SystemAddresses) -> Deployme
         (names::IDENTITY_FACTORY, addresses.identity_factory),
         (names::TOPIC_SCHEMES, addresses.topic_scheme_registry),
         (names::ASSET_FACTORY, addresses.asset_factory),
+        (names::ADDON_FACTORY, addresses.addon_factory),
         (names::COUNTRY_RULE, addresses.country_rule),
         (names::CLAIM_RULE, addresses.claim_rule),
         (names::FEEDS_DIRECTORY, addresses.feeds_directory),
@@ -312,6 +337,8 @@ mod tests {
         let (a, b) = (plan(&params(1)).addresses, plan(&params(2)).addresses);
         assert_eq!(a.asset_token_implementation, b.asset_token_implementation);
         assert_eq!(a.country_rule, b.country_rule);
+        assert_eq!(a.servicing_implementation, b.servicing_implementation);
+        assert_ne!(a.addon_factory, b.addon_factory);
         assert_eq!(a.scalar_feed_implementation, b.scalar_feed_implementation);
         assert_eq!(a.smart_account_factory, b.smart_account_factory);
         assert_ne!(a.feeds_directory, b.feeds_directory);

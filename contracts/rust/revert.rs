@@ -58,7 +58,7 @@ struct Artifact {
     abi: JsonAbi,
 }
 
-const ABIS: [&str; 22] = [
+const ABIS: [&str; 27] = [
     include_str!("../artifacts/System.json"),
     include_str!("../artifacts/Identity.json"),
     include_str!("../artifacts/IdentityControl.json"),
@@ -72,6 +72,11 @@ const ABIS: [&str; 22] = [
     include_str!("../artifacts/AssetFactory.json"),
     include_str!("../artifacts/CountryRule.json"),
     include_str!("../artifacts/ClaimRule.json"),
+    include_str!("../artifacts/AddonFactory.json"),
+    include_str!("../artifacts/Distribution.json"),
+    include_str!("../artifacts/Offering.json"),
+    include_str!("../artifacts/Servicing.json"),
+    include_str!("../artifacts/ServicingLifecycle.json"),
     include_str!("../artifacts/Bootstrap.json"),
     include_str!("../artifacts/Create2Deployer.json"),
     include_str!("../artifacts/FeedsDirectory.json"),

@@ -78,4 +78,6 @@ pub mod names {
     pub const FEED_BATCH: B256 = book_key("FeedBatch");
     /// Creates ERC-4337 accounts.
     pub const SMART_ACCOUNT_FACTORY: B256 = book_key("SmartAccountFactory");
+    /// Creates airdrops, sales and treasuries.
+    pub const ADDON_FACTORY: B256 = book_key("AddonFactory");
 }

@@ -181,6 +181,52 @@ reasons! {
     ClaimInvalid = "CLAIM_INVALID", FailedPrecondition, FixInput, None;
     /// The signing account lacks the on-chain role for this action.
     RoleMissing = "ROLE_MISSING", PermissionDenied, FixInput, None;
+    /// The sale has not started.
+    SaleNotStarted = "SALE_NOT_STARTED", FailedPrecondition, FixInput, None;
+    /// The sale is over.
+    SaleEnded = "SALE_ENDED", FailedPrecondition, FixInput, None;
+    /// The sale is not running.
+    SaleNotActive = "SALE_NOT_ACTIVE", FailedPrecondition, FixInput, None;
+    /// The sale is still running, or its outcome is not decided.
+    SaleNotEnded = "SALE_NOT_ENDED", FailedPrecondition, FixInput, None;
+    /// The purchase is smaller than the sale allows.
+    PurchaseBelowMinimum = "PURCHASE_BELOW_MINIMUM", FailedPrecondition, FixInput, None;
+    /// The investor's limit in this sale is exceeded.
+    AllocationExceeded = "ALLOCATION_EXCEEDED", FailedPrecondition, FixInput, None;
+    /// The sale has fewer tokens left than asked for.
+    HardCapExceeded = "HARD_CAP_EXCEEDED", FailedPrecondition, FixInput, None;
+    /// The currency is not accepted here.
+    CurrencyUnsupported = "CURRENCY_UNSUPPORTED", FailedPrecondition, FixInput, None;
+    /// The buyer may not buy this asset.
+    BuyerNotEligible = "BUYER_NOT_ELIGIBLE", FailedPrecondition, FixInput, None;
+    /// The terms of the sale were not acknowledged.
+    TermsNotAcknowledged = "TERMS_NOT_ACKNOWLEDGED", FailedPrecondition, FixInput, None;
+    /// The payment buys less than the buyer wanted.
+    PriceMoved = "PRICE_MOVED", FailedPrecondition, FixInput, None;
+    /// The sale did not reach its soft cap.
+    SoftCapNotMet = "SOFT_CAP_NOT_MET", FailedPrecondition, FixInput, None;
+    /// The sale gives no refunds now.
+    RefundNotOpen = "REFUND_NOT_OPEN", FailedPrecondition, FixInput, None;
+    /// The airdrop's window does not allow this now.
+    AirdropNotOpen = "AIRDROP_NOT_OPEN", FailedPrecondition, FixInput, None;
+    /// The rows are not on the airdrop's list.
+    AirdropProofInvalid = "AIRDROP_PROOF_INVALID", FailedPrecondition, FixInput, None;
+    /// This row of the airdrop was paid before.
+    AlreadyPaid = "ALREADY_PAID", AlreadyExists, FixInput, None;
+    /// The money is not there.
+    TreasuryUnderfunded = "TREASURY_UNDERFUNDED", FailedPrecondition, FixInput, None;
+    /// The coupon period is not over.
+    PeriodNotComplete = "PERIOD_NOT_COMPLETE", FailedPrecondition, FixInput, None;
+    /// The holder was paid for this.
+    PeriodAlreadyPaid = "PERIOD_ALREADY_PAID", AlreadyExists, FixInput, None;
+    /// Nothing is due to this account.
+    NothingDue = "NOTHING_DUE", FailedPrecondition, FixInput, None;
+    /// The record date has not passed.
+    RecordBlockNotFinal = "RECORD_BLOCK_NOT_FINAL", FailedPrecondition, FixInput, None;
+    /// The asset lacks a feature this needs.
+    FeatureNotAttached = "FEATURE_NOT_ATTACHED", FailedPrecondition, FixInput, None;
+    /// The asset has not matured.
+    NotMatured = "NOT_MATURED", FailedPrecondition, FixInput, None;
     /// The update was signed for another topic or schema than the feed's.
     FeedUpdateMismatch = "FEED_UPDATE_MISMATCH", FailedPrecondition, FixInput, None;
     /// The update's signature is not one of a CLAIM key of the issuer.

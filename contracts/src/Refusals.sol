@@ -25,6 +25,8 @@ library ReasonCodes {
     bytes32 internal constant FREE_BALANCE_TOO_LOW = "FREE_BALANCE_TOO_LOW";
     /// Forced transfers and burns leave held tokens alone.
     bytes32 internal constant BALANCE_HELD = "BALANCE_HELD";
+    /// TransactionFee: what it takes could not be paid out.
+    bytes32 internal constant FEE_COLLECTOR_NOT_VERIFIED = "FEE_COLLECTOR_NOT_VERIFIED";
     /// A wallet that was recovered from places no holds: they would name the wallet that took over.
     bytes32 internal constant WALLET_RECOVERED = "WALLET_RECOVERED";
     bytes32 internal constant SUPPLY_TOO_LARGE = "SUPPLY_TOO_LARGE";

@@ -26,8 +26,10 @@ library AssetRoles {
     uint256 internal constant SALE = 16;
     /// Moves an asset's treasury.
     uint256 internal constant FUNDS = 32;
+    /// Takes fees out of free balances: for fee features, never for people.
+    uint256 internal constant FEES = 64;
 
-    uint256 internal constant ALL = 63;
+    uint256 internal constant ALL = 127;
 }
 
 /// @notice Keys of the `System` address book.

@@ -83,10 +83,15 @@ interface IAssetToken is IERC3643, IAssetRoles, IHolds, IRecordDates {
     /// `ReasonMissing`, and like `forcedTransfer`: the recipient must be verified, and held tokens are out of reach (`breakHold`).
     function forcedTransferFor(address from, address to, uint256 amount, bytes32 reason) external returns (bool);
 
+    /// @notice Moves free tokens of `from` to a fee collector, who must be verified. Holders of the FEES role, which is for fee features. Rules
+    /// follow the movement and do not judge it; it counts as forced, so it costs no fee itself. Emits `Transfer`. Reverts
+    /// `FreeBalanceExceeded`, `ComplianceRefused`.
+    function collectFee(address from, address to, uint256 amount) external;
+
     /// @notice The wallet that `recoveryAddress` moved the tokens of `wallet` to, at the end of the chain; `wallet` itself when there was none.
     function currentWallet(address wallet) external view returns (address);
 
-    /// @notice Whether the movement that is being reported right now is a forced transfer or a recovery.
+    /// @notice Whether the movement that is being reported right now is a forced transfer, a recovery or a fee.
     function isForced() external view returns (bool);
 
     /// @notice Announces an upgrade with the exact call that will follow it. Governance only. Emits `UpgradeScheduled`.

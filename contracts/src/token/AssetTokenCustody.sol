@@ -92,6 +92,18 @@ contract AssetTokenCustody is AssetTokenState {
         return true;
     }
 
+    /* FEES */
+
+    function collectFee(address from, address to, uint256 amount) external {
+        _requireRole(AssetRoles.FEES);
+        _requireVerified(to);
+        Account storage payer = _accounts[from];
+        uint256 free = payer.balance - payer.locked;
+        if (amount > free) revert IAssetToken.FreeBalanceExceeded(from, free, amount);
+        _changeBalances(from, to, amount);
+        _reportForced(from, to, amount);
+    }
+
     /* CUSTODIAN: freezes */
 
     function setAddressFrozen(address account, bool freeze) external onlyCustodian {

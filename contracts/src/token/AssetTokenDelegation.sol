@@ -72,6 +72,11 @@ abstract contract AssetTokenDelegation is IAssetToken, IAgentRole, IERC173, Asse
         _custody();
     }
 
+    /// @inheritdoc IAssetToken
+    function collectFee(address, address, uint256) external {
+        _custody();
+    }
+
     /// @notice Moves everything of a lost wallet to the investor's new one. Custodian only. The new wallet must be registered
     /// with `investorOnchainID` and either be the registry's recorded successor of the lost wallet, or hold a MANAGEMENT
     /// key of the very identity the lost wallet is registered with; it must not itself have been recovered from. Freezes and holds add up;

@@ -67,7 +67,7 @@ abstract contract AssetTokenState {
     uint256[] internal _series;
     mapping(uint256 at => bool) internal _isSingleDate;
 
-    /// True while a forced transfer or a recovery runs, so that fees and the like can tell it from a holder's transfer.
+    /// True while a forced transfer, a recovery or a fee is reported, so that fees can tell it from a holder's transfer.
     bool internal transient _forced;
 
     /* INTERNAL: balances */

@@ -17,6 +17,7 @@ pub const REASONS: &[(&str, Cure, &str)] = &[
     ("SENDER_FROZEN", Cure::Operator, "the custodian lifts the freeze of the sender with SetAddressFrozen"),
     ("RECIPIENT_FROZEN", Cure::Operator, "the custodian lifts the freeze of the receiver with SetAddressFrozen"),
     ("RECIPIENT_INVALID", Cure::Nobody, "tokens cannot be sent to this address"),
+    ("FEE_COLLECTOR_NOT_VERIFIED", Cure::Operator, "verify the fee's collector for the asset, or name another"),
     ("BALANCE_TOO_LOW", Cure::Holder, "the sender holds less than the amount"),
     ("FREE_BALANCE_TOO_LOW", Cure::Operator, "the custodian releases frozen tokens with UnfreezePartial, or send less"),
     (
@@ -87,6 +88,7 @@ pub fn cure_of(reason: &str) -> (Cure, &'static str) {
 #[must_use]
 pub fn module_of(reason: &str) -> &'static str {
     match reason {
+        "FEE_COLLECTOR_NOT_VERIFIED" => "TransactionFee",
         "TOKEN_PAUSED"
         | "SENDER_FROZEN"
         | "RECIPIENT_FROZEN"

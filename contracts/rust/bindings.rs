@@ -109,6 +109,34 @@ sol!(
 sol!(
     #[sol(rpc)]
     #[derive(Debug)]
+    Settlement,
+    "artifacts/Settlement.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    ManagementFee,
+    "artifacts/ManagementFee.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    TransactionFee,
+    "artifacts/TransactionFee.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    VotingPower,
+    "artifacts/VotingPower.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
     Bootstrap,
     "artifacts/Bootstrap.json"
 );

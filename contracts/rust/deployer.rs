@@ -7,8 +7,8 @@ use alloy::sol_types::{SolCall, SolConstructor, SolValue};
 use crate::bindings::{
     AddonFactory, AssetFactory, AssetToken, Bootstrap, ClaimRule, CountryRule, Create2Deployer, Distribution,
     FeedBatch, FeedsDirectory, IdentityFactory, IdentityRegistry, IssuerSignedScalarFeed,
-    IssuerSignedScalarFeedFactory, Offering, ScalarFeedAdapter, Servicing, SmartAccount, SmartAccountFactory, System,
-    TokenCompliance, TopicSchemeRegistry,
+    IssuerSignedScalarFeedFactory, ManagementFee, Offering, ScalarFeedAdapter, Servicing, Settlement, SmartAccount,
+    SmartAccountFactory, System, TokenCompliance, TopicSchemeRegistry, TransactionFee,
 };
 use crate::roles::{self, names};
 
@@ -18,6 +18,9 @@ const RELEASE: &str = "dalp.contracts.v1";
 /// The canonical ERC-4337 entry point v0.8, whose operations the accounts accept. It has this address on every chain; on a
 /// chain that lacks it the accounts can be created and act once it is there.
 pub const ENTRY_POINT: Address = address!("0x4337084D9E255Ff0702461CF8895CE9E3b5Ff108");
+
+/// Blocks that remain to show a settlement's secret once somebody asks for its amounts back after the cutoff.
+const RECLAIM_DELAY_BLOCKS: u64 = 60;
 
 /// What distinguishes one tenant's deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,9 @@ pub struct SystemAddresses {
     pub offering_implementation: Address,
     pub servicing_implementation: Address,
     pub addon_factory: Address,
+    pub settlement: Address,
+    pub management_fee: Address,
+    pub transaction_fee: Address,
     pub country_rule: Address,
     pub claim_rule: Address,
     pub scalar_feed_adapter_implementation: Address,
@@ -183,6 +189,18 @@ pub fn plan(params: &TenantParams) -> DeploymentPlan {
             servicing: servicing_implementation,
         },
     );
+    let settlement = planner.deploy(
+        "deploy:Settlement",
+        tenant,
+        &Settlement::BYTECODE,
+        &Settlement::constructorCall {
+            registry: identity_registry,
+            assets: asset_factory,
+            reclaimDelay: U256::from(RECLAIM_DELAY_BLOCKS),
+        },
+    );
+    let management_fee = planner.deploy_plain("deploy:ManagementFee", shared, &ManagementFee::BYTECODE);
+    let transaction_fee = planner.deploy_plain("deploy:TransactionFee", shared, &TransactionFee::BYTECODE);
     let country_rule = planner.deploy_plain("deploy:CountryRule", shared, &CountryRule::BYTECODE);
     let claim_rule = planner.deploy_plain("deploy:ClaimRule", shared, &ClaimRule::BYTECODE);
 
@@ -237,6 +255,9 @@ pub fn plan(params: &TenantParams) -> DeploymentPlan {
         offering_implementation,
         servicing_implementation,
         addon_factory,
+        settlement,
+        management_fee,
+        transaction_fee,
         country_rule,
         claim_rule,
         scalar_feed_adapter_implementation,
@@ -259,6 +280,9 @@ fn run_bootstrap(params: &TenantParams, addresses: &SystemAddresses) -> Deployme
         (names::TOPIC_SCHEMES, addresses.topic_scheme_registry),
         (names::ASSET_FACTORY, addresses.asset_factory),
         (names::ADDON_FACTORY, addresses.addon_factory),
+        (names::SETTLEMENT, addresses.settlement),
+        (names::MANAGEMENT_FEE, addresses.management_fee),
+        (names::TRANSACTION_FEE, addresses.transaction_fee),
         (names::COUNTRY_RULE, addresses.country_rule),
         (names::CLAIM_RULE, addresses.claim_rule),
         (names::FEEDS_DIRECTORY, addresses.feeds_directory),
@@ -339,6 +363,8 @@ mod tests {
         assert_eq!(a.country_rule, b.country_rule);
         assert_eq!(a.servicing_implementation, b.servicing_implementation);
         assert_ne!(a.addon_factory, b.addon_factory);
+        assert_ne!(a.settlement, b.settlement);
+        assert_eq!(a.transaction_fee, b.transaction_fee);
         assert_eq!(a.scalar_feed_implementation, b.scalar_feed_implementation);
         assert_eq!(a.smart_account_factory, b.smart_account_factory);
         assert_ne!(a.feeds_directory, b.feeds_directory);

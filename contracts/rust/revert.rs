@@ -58,7 +58,7 @@ struct Artifact {
     abi: JsonAbi,
 }
 
-const ABIS: [&str; 27] = [
+const ABIS: [&str; 31] = [
     include_str!("../artifacts/System.json"),
     include_str!("../artifacts/Identity.json"),
     include_str!("../artifacts/IdentityControl.json"),
@@ -77,6 +77,10 @@ const ABIS: [&str; 27] = [
     include_str!("../artifacts/Offering.json"),
     include_str!("../artifacts/Servicing.json"),
     include_str!("../artifacts/ServicingLifecycle.json"),
+    include_str!("../artifacts/Settlement.json"),
+    include_str!("../artifacts/ManagementFee.json"),
+    include_str!("../artifacts/TransactionFee.json"),
+    include_str!("../artifacts/VotingPower.json"),
     include_str!("../artifacts/Bootstrap.json"),
     include_str!("../artifacts/Create2Deployer.json"),
     include_str!("../artifacts/FeedsDirectory.json"),

@@ -35,8 +35,10 @@ pub mod asset {
     pub const SALE: U256 = U256::from_limbs([16, 0, 0, 0]);
     /// Moves the treasury.
     pub const FUNDS: U256 = U256::from_limbs([32, 0, 0, 0]);
+    /// Takes fees out of free balances: for fee features, never for people.
+    pub const FEES: U256 = U256::from_limbs([64, 0, 0, 0]);
     /// All of them.
-    pub const ALL: U256 = U256::from_limbs([63, 0, 0, 0]);
+    pub const ALL: U256 = U256::from_limbs([127, 0, 0, 0]);
 }
 
 /// Key of the `System` address book: the name as ASCII, padded with zeros.
@@ -80,4 +82,10 @@ pub mod names {
     pub const SMART_ACCOUNT_FACTORY: B256 = book_key("SmartAccountFactory");
     /// Creates airdrops, sales and treasuries.
     pub const ADDON_FACTORY: B256 = book_key("AddonFactory");
+    /// Exchanges value for value.
+    pub const SETTLEMENT: B256 = book_key("Settlement");
+    /// The yearly fee that assets may have attached.
+    pub const MANAGEMENT_FEE: B256 = book_key("ManagementFee");
+    /// The fee per transfer that assets may have attached.
+    pub const TRANSACTION_FEE: B256 = book_key("TransactionFee");
 }

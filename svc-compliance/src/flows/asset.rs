@@ -9,7 +9,7 @@ use crate::{
     },
 };
 use alloy::{
-    primitives::{Address, Bytes, U256},
+    primitives::{Address, Bytes, U256, keccak256},
     sol_types::SolCall as _,
 };
 use dalp_contracts::{
@@ -118,9 +118,16 @@ pub(crate) fn transaction(order: &AssetOrder) -> Call {
         AssetAction::Burn { from, amount } => {
             token(AssetToken::burnCall { account: *from, amount: *amount }.abi_encode())
         }
-        AssetAction::ForcedTransfer { from, to, amount, .. } => {
-            token(AssetTokenCustody::forcedTransferCall { from: *from, to: *to, amount: *amount }.abi_encode())
-        }
+        // The reason's text stays in the audit log; the chain keeps its hash.
+        AssetAction::ForcedTransfer { from, to, amount, reason } => token(
+            AssetTokenCustody::forcedTransferForCall {
+                from: *from,
+                to: *to,
+                amount: *amount,
+                reason: keccak256(reason.as_bytes()),
+            }
+            .abi_encode(),
+        ),
         AssetAction::SetAddressFrozen { holder, frozen, .. } => {
             token(AssetTokenCustody::setAddressFrozenCall { account: *holder, freeze: *frozen }.abi_encode())
         }
@@ -206,7 +213,11 @@ mod tests {
             amount: U256::from(5),
             reason: "court order".into(),
         };
-        assert!(transaction(&order(action)).sensitive_checks.is_empty());
+        let call = transaction(&order(action));
+        assert!(call.sensitive_checks.is_empty());
+        let sent = AssetTokenCustody::forcedTransferForCall::abi_decode(&call.data)
+            .expect("a forced transfer with its reason");
+        assert_eq!(sent.reason, keccak256("court order"));
     }
 
     #[test]

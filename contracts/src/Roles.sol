@@ -45,6 +45,9 @@ library Names {
     bytes32 internal constant FEED_BATCH = "FeedBatch";
     bytes32 internal constant SMART_ACCOUNT_FACTORY = "SmartAccountFactory";
     bytes32 internal constant ADDON_FACTORY = "AddonFactory";
+    bytes32 internal constant SETTLEMENT = "Settlement";
+    bytes32 internal constant MANAGEMENT_FEE = "ManagementFee";
+    bytes32 internal constant TRANSACTION_FEE = "TransactionFee";
     bytes32 internal constant LIST_RULE = "ListRule";
     bytes32 internal constant HOLDER_LIMIT_RULE = "HolderLimitRule";
     bytes32 internal constant ISSUANCE_RULE = "IssuanceRule";

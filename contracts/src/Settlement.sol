@@ -17,6 +17,8 @@ import {ComplianceRefused} from "./Refusals.sol";
 /// Threat model: nobody is trusted, neither creator nor parties nor foreign currencies, which may fail, lie or call back. A party can
 /// lose only what it approved, and only for what the terms give it. What the settlements of one foreign currency hold together lies on
 /// one account here; a currency that takes balances away by itself can make it short, and hurts only those who chose that currency.
+///
+/// Whatever changes an existing settlement holds the reentrancy lock, so results of calls may be written after them.
 contract Settlement is ISettlement, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
@@ -92,7 +94,7 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ISettlement
-    function voteCancel(Terms memory terms) external {
+    function voteCancel(Terms memory terms) external nonReentrant {
         (bytes32 id, State memory state) = _loadCalled();
         uint64 bit = Legs.partyBit(terms.legs, msg.sender);
         if (bit == 0) revert NotALocalParty(msg.sender);
@@ -121,7 +123,6 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     /// @inheritdoc ISettlement
     function reveal(Terms memory terms, bytes32 secret) external nonReentrant {
         (bytes32 id, State memory state) = _load(terms);
-        if (terms.hashKind == HashKind.NONE) revert NoSecretExpected();
         _requireLocked(state);
         bytes memory preimage = abi.encode(secret);
         bytes32 hash = terms.hashKind == HashKind.SHA256 ? sha256(preimage) : keccak256(preimage);
@@ -162,7 +163,7 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     /* GETTING BACK */
 
     /// @inheritdoc ISettlement
-    function startReclaim(Terms memory terms) external {
+    function startReclaim(Terms memory terms) external nonReentrant {
         (bytes32 id, State memory state) = _loadCalled();
         if (!_isPending(state)) revert WrongStatus(state.status);
         if (block.timestamp < terms.cutoff) revert CutoffNotReached(terms.cutoff);

@@ -35,7 +35,7 @@ contract SettlementHashLockTest is SettlementFixture {
     function test_nothing_to_reveal_without_external_legs() public {
         Terms memory terms = _delivery(1, 1);
         _locked(terms);
-        vm.expectRevert(ISettlement.NoSecretExpected.selector);
+        vm.expectRevert(ISettlement.SecretMismatch.selector);
         settlement.reveal(terms, SECRET);
     }
 

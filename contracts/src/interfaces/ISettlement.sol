@@ -85,7 +85,6 @@ interface ISettlement {
     error NotLocked();
     error SecretRequired();
     error SecretMismatch();
-    error NoSecretExpected();
     error CancelNotAllowed(SettlementStatus status);
     error AlreadyVoted(address party);
     error LegNotCompliant(uint256 leg, address module, bytes32 reason);
@@ -119,7 +118,7 @@ interface ISettlement {
 
     /// @notice Shows the secret and thereby commits every local leg: each moves now or becomes deliverable. Anyone, once every local leg is
     /// locked, even after the cutoff while nothing was reclaimed. Emits `SecretRevealed`, and per leg `LegDelivered` or
-    /// `LegDeliverable`. Reverts `NoSecretExpected`, `SecretMismatch`, `NotLocked`, `LegBreached`.
+    /// `LegDeliverable`. Reverts `SecretMismatch` (always without external legs), `NotLocked`, `LegBreached`.
     function reveal(Terms calldata terms, bytes32 secret) external;
 
     /// @notice Moves a committed leg that could not move before, to its receiver or the registered successor. Anyone. Emits `LegDelivered`.

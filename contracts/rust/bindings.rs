@@ -109,6 +109,55 @@ sol!(
 sol!(
     #[sol(rpc)]
     #[derive(Debug)]
+    ListRule,
+    "artifacts/ListRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    HolderLimitRule,
+    "artifacts/HolderLimitRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    IssuanceRule,
+    "artifacts/IssuanceRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    HoldingPeriodRule,
+    "artifacts/HoldingPeriodRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    ApprovalRule,
+    "artifacts/ApprovalRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    TransferLimitRule,
+    "artifacts/TransferLimitRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    CollateralRule,
+    "artifacts/CollateralRule.json"
+);
+
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
     Settlement,
     "artifacts/Settlement.json"
 );

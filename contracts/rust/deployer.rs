@@ -5,10 +5,11 @@ use alloy::primitives::{Address, B256, Bytes, U256, address, keccak256};
 use alloy::sol_types::{SolCall, SolConstructor, SolValue};
 
 use crate::bindings::{
-    AddonFactory, AssetFactory, AssetToken, Bootstrap, ClaimRule, CountryRule, Create2Deployer, Distribution,
-    FeedBatch, FeedsDirectory, IdentityFactory, IdentityRegistry, IssuerSignedScalarFeed,
-    IssuerSignedScalarFeedFactory, ManagementFee, Offering, ScalarFeedAdapter, Servicing, Settlement, SmartAccount,
-    SmartAccountFactory, System, TokenCompliance, TopicSchemeRegistry, TransactionFee,
+    AddonFactory, ApprovalRule, AssetFactory, AssetToken, Bootstrap, ClaimRule, CollateralRule, CountryRule,
+    Create2Deployer, Distribution, FeedBatch, FeedsDirectory, HolderLimitRule, HoldingPeriodRule, IdentityFactory,
+    IdentityRegistry, IssuanceRule, IssuerSignedScalarFeed, IssuerSignedScalarFeedFactory, ListRule, ManagementFee,
+    Offering, ScalarFeedAdapter, Servicing, Settlement, SmartAccount, SmartAccountFactory, System, TokenCompliance,
+    TopicSchemeRegistry, TransactionFee, TransferLimitRule,
 };
 use crate::roles::{self, names};
 
@@ -58,6 +59,13 @@ pub struct SystemAddresses {
     pub transaction_fee: Address,
     pub country_rule: Address,
     pub claim_rule: Address,
+    pub list_rule: Address,
+    pub holder_limit_rule: Address,
+    pub issuance_rule: Address,
+    pub holding_period_rule: Address,
+    pub approval_rule: Address,
+    pub transfer_limit_rule: Address,
+    pub collateral_rule: Address,
     pub scalar_feed_adapter_implementation: Address,
     pub feeds_directory: Address,
     pub scalar_feed_implementation: Address,
@@ -203,6 +211,13 @@ pub fn plan(params: &TenantParams) -> DeploymentPlan {
     let transaction_fee = planner.deploy_plain("deploy:TransactionFee", shared, &TransactionFee::BYTECODE);
     let country_rule = planner.deploy_plain("deploy:CountryRule", shared, &CountryRule::BYTECODE);
     let claim_rule = planner.deploy_plain("deploy:ClaimRule", shared, &ClaimRule::BYTECODE);
+    let list_rule = planner.deploy_plain("deploy:ListRule", shared, &ListRule::BYTECODE);
+    let holder_limit_rule = planner.deploy_plain("deploy:HolderLimitRule", shared, &HolderLimitRule::BYTECODE);
+    let issuance_rule = planner.deploy_plain("deploy:IssuanceRule", shared, &IssuanceRule::BYTECODE);
+    let holding_period_rule = planner.deploy_plain("deploy:HoldingPeriodRule", shared, &HoldingPeriodRule::BYTECODE);
+    let approval_rule = planner.deploy_plain("deploy:ApprovalRule", shared, &ApprovalRule::BYTECODE);
+    let transfer_limit_rule = planner.deploy_plain("deploy:TransferLimitRule", shared, &TransferLimitRule::BYTECODE);
+    let collateral_rule = planner.deploy_plain("deploy:CollateralRule", shared, &CollateralRule::BYTECODE);
 
     let scalar_feed_adapter_implementation =
         planner.deploy_plain("deploy:ScalarFeedAdapter", shared, &ScalarFeedAdapter::BYTECODE);
@@ -260,6 +275,13 @@ pub fn plan(params: &TenantParams) -> DeploymentPlan {
         transaction_fee,
         country_rule,
         claim_rule,
+        list_rule,
+        holder_limit_rule,
+        issuance_rule,
+        holding_period_rule,
+        approval_rule,
+        transfer_limit_rule,
+        collateral_rule,
         scalar_feed_adapter_implementation,
         feeds_directory,
         scalar_feed_implementation,
@@ -285,6 +307,13 @@ fn run_bootstrap(params: &TenantParams, addresses: &SystemAddresses) -> Deployme
         (names::TRANSACTION_FEE, addresses.transaction_fee),
         (names::COUNTRY_RULE, addresses.country_rule),
         (names::CLAIM_RULE, addresses.claim_rule),
+        (names::LIST_RULE, addresses.list_rule),
+        (names::HOLDER_LIMIT_RULE, addresses.holder_limit_rule),
+        (names::ISSUANCE_RULE, addresses.issuance_rule),
+        (names::HOLDING_PERIOD_RULE, addresses.holding_period_rule),
+        (names::APPROVAL_RULE, addresses.approval_rule),
+        (names::TRANSFER_LIMIT_RULE, addresses.transfer_limit_rule),
+        (names::COLLATERAL_RULE, addresses.collateral_rule),
         (names::FEEDS_DIRECTORY, addresses.feeds_directory),
         (names::SCALAR_FEED_FACTORY, addresses.scalar_feed_factory),
         (names::FEED_BATCH, addresses.feed_batch),

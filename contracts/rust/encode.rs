@@ -1,31 +1,9 @@
 //! Encodings the contracts expect inside `bytes` arguments: rule parameters and claim data.
 use alloy::primitives::{Address, B256, Bytes, U256, eip191_hash_message, keccak256};
-use alloy::sol_types::{SolType, SolValue, sol_data};
+use alloy::sol_types::SolValue;
 
-use crate::bindings::ClaimRule::Group;
-
-/// Whose claims a [`claim_rule_params`] rule asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Sides {
-    /// Only the recipient.
-    Recipient = 1,
-    /// Only the sender.
-    Sender = 2,
-    /// Both.
-    Both = 3,
-}
-
-/// Parameters of `CountryRule`; countries are ISO 3166 numeric, 1 to 999.
-pub fn country_rule_params(allow: bool, countries: &[u16]) -> Bytes {
-    type Params = (sol_data::Bool, sol_data::Array<sol_data::Uint<16>>);
-    Params::abi_encode_params(&(allow, countries)).into()
-}
-
-/// Parameters of `ClaimRule`: an OR of groups; in a group all of `allOf` and none of `noneOf` must be attested.
-pub fn claim_rule_params(sides: Sides, any_of: Vec<Group>) -> Bytes {
-    (U256::from(sides as u8), any_of).abi_encode_params().into()
-}
+mod rules;
+pub use rules::*;
 
 /// Id of a claim topic: keccak-256 of its name.
 pub fn topic_id(name: &str) -> U256 {

@@ -58,7 +58,7 @@ struct Artifact {
     abi: JsonAbi,
 }
 
-const ABIS: [&str; 31] = [
+const ABIS: &[&str] = &[
     include_str!("../artifacts/System.json"),
     include_str!("../artifacts/Identity.json"),
     include_str!("../artifacts/IdentityControl.json"),
@@ -72,6 +72,13 @@ const ABIS: [&str; 31] = [
     include_str!("../artifacts/AssetFactory.json"),
     include_str!("../artifacts/CountryRule.json"),
     include_str!("../artifacts/ClaimRule.json"),
+    include_str!("../artifacts/ListRule.json"),
+    include_str!("../artifacts/HolderLimitRule.json"),
+    include_str!("../artifacts/IssuanceRule.json"),
+    include_str!("../artifacts/HoldingPeriodRule.json"),
+    include_str!("../artifacts/ApprovalRule.json"),
+    include_str!("../artifacts/TransferLimitRule.json"),
+    include_str!("../artifacts/CollateralRule.json"),
     include_str!("../artifacts/AddonFactory.json"),
     include_str!("../artifacts/Distribution.json"),
     include_str!("../artifacts/Offering.json"),

@@ -72,6 +72,20 @@ pub mod names {
     pub const COUNTRY_RULE: B256 = book_key("CountryRule");
     /// The claim rule.
     pub const CLAIM_RULE: B256 = book_key("ClaimRule");
+    /// The list rule.
+    pub const LIST_RULE: B256 = book_key("ListRule");
+    /// The holder limit rule.
+    pub const HOLDER_LIMIT_RULE: B256 = book_key("HolderLimitRule");
+    /// The issuance rule.
+    pub const ISSUANCE_RULE: B256 = book_key("IssuanceRule");
+    /// The holding period rule.
+    pub const HOLDING_PERIOD_RULE: B256 = book_key("HoldingPeriodRule");
+    /// The approval rule.
+    pub const APPROVAL_RULE: B256 = book_key("ApprovalRule");
+    /// The transfer limit rule.
+    pub const TRANSFER_LIMIT_RULE: B256 = book_key("TransferLimitRule");
+    /// The collateral rule.
+    pub const COLLATERAL_RULE: B256 = book_key("CollateralRule");
     /// Which feed speaks for a subject and topic.
     pub const FEEDS_DIRECTORY: B256 = book_key("FeedsDirectory");
     /// Creates issuer-signed scalar feeds.

@@ -148,9 +148,14 @@ impl LaneWorker {
         let balance_wei: U256 = serde_json::from_str(balance.get()).map_err(|error| malformed(error.to_string()))?;
         let verdicts = queued.iter().zip(known).map(|(transaction, known)| {
             let mut refused = None;
-            for check in &transaction.checks {
+            for (index, check) in transaction.checks.iter().enumerate() {
                 let failed = match answer::<Bytes>(answers.next()) {
-                    Ok(output) => self.shared.decoder.judge(&check.decoder, &output).err().map(reverted),
+                    Ok(output) => self
+                        .shared
+                        .decoder
+                        .judge(&check.decoder, &output)
+                        .err()
+                        .map(|failure| reverted(of_check(failure, index, transaction.checks.len()))),
                     Err(error) => Some(self.failed(error)),
                 };
                 refused = refused.or(failed); // every answer is taken, the first failure counts
@@ -243,6 +248,11 @@ impl LaneWorker {
     pub(super) async fn market_fees(&self) -> Result<Fees, LaneError> {
         Ok(fees::price(&self.market_inputs().await?, &self.upstreams.config().fees)?)
     }
+}
+
+/// Says which of several checks refused, counted from 0.
+fn of_check(failure: Failure, index: usize, checks: usize) -> Failure {
+    if checks > 1 { failure.with("check", index) } else { failure }
 }
 
 fn reverted(failure: Failure) -> Verdict {

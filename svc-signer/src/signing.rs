@@ -28,7 +28,7 @@ use crate::{
         admit::{Admission, Admitted, LaneEntry},
         batch::Batcher,
         keys::KeyRecord,
-        requests::{Concluded, Outcome, Released, Status, StoredPayload, StoredRequest},
+        requests::{Outcome, Released, Status, StoredPayload, StoredRequest},
     },
 };
 
@@ -65,7 +65,7 @@ pub struct Signer {
     /// Keys by address. The database has the last word on whether one is disabled.
     keys: RwLock<HashMap<Address, Arc<KeyRecord>>>,
     admissions: Batcher<Admission, Admitted>,
-    outcomes: Batcher<Outcome, Concluded>,
+    outcomes: Batcher<Outcome, Option<StoredRequest>>,
     leaves: Batcher<Leaf, ()>,
 }
 
@@ -307,29 +307,17 @@ impl Signer {
         {
             return Ok(request);
         }
-        self.conclude(request, outcome).await
+        self.conclude(outcome).await
     }
 
-    /// Writes an outcome; answers with the request as it then stands.
-    async fn conclude(&self, request: StoredRequest, outcome: Outcome) -> Result<StoredRequest, SignerError> {
-        let stands = match self.outcomes.submit(outcome.clone()).await? {
-            Concluded::Stands { status, detail, updated_at } if status == outcome.status => StoredRequest {
-                status,
-                detail,
-                updated_at,
-                signature: outcome.signature,
-                signed_tx: outcome.signed_tx,
-                tx_hash: outcome.tx_hash,
-                error: outcome.error.to_owned(),
-                ..request
-            },
-            Concluded::Stands { status, detail, updated_at } => {
-                self.forget_key(request.signer);
-                StoredRequest { status, detail, updated_at, error: String::new(), ..request }
-            }
-            Concluded::Earlier(earlier) => *earlier,
-            Concluded::Absent => return Err(SignerError::RequestNotFound),
-        };
+    /// Writes an outcome; answers with the request as it then stands, which another outcome may have decided.
+    async fn conclude(&self, outcome: Outcome) -> Result<StoredRequest, SignerError> {
+        let reached = outcome.status;
+        let stands = self.outcomes.submit(outcome).await?.ok_or(SignerError::RequestNotFound)?;
+        if stands.status == Status::Denied && reached != Status::Denied {
+            // Most likely the key was disabled meanwhile.
+            self.forget_key(stands.signer);
+        }
         count(stands.status.as_str());
         Ok(stands)
     }
@@ -437,7 +425,7 @@ impl Signer {
             detail: why.to_owned(),
             error: "",
         };
-        self.conclude(request, outcome).await
+        self.conclude(outcome).await
     }
 
     /// Frees the nonce of a finally refused request of this peer.

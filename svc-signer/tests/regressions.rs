@@ -12,7 +12,10 @@ use dalp_proto::signer::{
 };
 use dalp_service::stop::Stop;
 use support::{Bench, PEER, approved_transaction, call, create, from_caller, from_peer, order, reason, sign, until};
-use svc_signer::providers::{KeyHandle, KeyName, Provider as _, ProviderError, ProviderKind};
+use svc_signer::{
+    providers::{KeyHandle, KeyName, Provider as _, ProviderError, ProviderKind},
+    store::requests::{Outcome, Status},
+};
 
 /// Named regression: retried logins locked the HSM user out.
 #[tokio::test(flavor = "multi_thread")]
@@ -141,4 +144,90 @@ async fn a_refused_nonce_is_given_back() {
     replica.edge.release(release()).await.unwrap();
     let other = order(&key.address, EvmTransaction { data: "0x12345678".to_owned(), ..call(0) });
     approved_transaction(&sign(&bench, &other).await.unwrap());
+}
+
+/// A repeat that overtakes the first asking is signed as well; an HSM signs each time differently, and one signature only may leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_asked_for_many_times_at_once_has_one_signature() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    let replica = bench.replica().await;
+    for nonce in 0..10 {
+        let request = order(&key.address, call(nonce));
+        let asking = (0..24).map(|number| sign(if number % 4 == 0 { &replica } else { &bench }, &request));
+        let answers = futures::future::join_all(asking).await;
+        let stored = sign(&bench, &request).await.unwrap();
+        approved_transaction(&stored);
+        for answer in answers {
+            assert_eq!(answer.unwrap(), stored);
+        }
+    }
+}
+
+/// Outcomes of one request in one write: one of them stands, a final one before others, and all are answered with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_outcome_is_written_once() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    std::fs::write(bench.token.as_ref().unwrap().pin_file(), "wrong\n").unwrap();
+    let blocked = bench.replica().await;
+    let pool = bench.postgres.pool().await;
+    let update = async |sql: &'static str, id: &str| {
+        let id: uuid::Uuid = id.parse().unwrap();
+        sqlx::query(sql).bind(id).execute(&pool).await.map(|done| done.rows_affected())
+    };
+    let outcome = |id: &str, status, signature: Option<u8>| Outcome {
+        request_id: id.parse().unwrap(),
+        was: Status::Blocked,
+        status,
+        signature: signature.map(|byte| vec![byte; 65]),
+        signed_tx: signature.map(|byte| vec![byte; 80]),
+        tx_hash: signature.map(|byte| vec![byte; 32]),
+        detail: String::new(),
+        error: "",
+    };
+    let undecided = async |nonce| {
+        let request = order(&key.address, call(nonce));
+        assert_eq!(sign(&blocked, &request).await.unwrap().status(), SignStatus::Blocked);
+        request.request_id
+    };
+
+    let id = undecided(0).await;
+    let given = [
+        outcome(&id, Status::Pending, None),
+        outcome(&id, Status::Approved, Some(1)),
+        outcome(&id, Status::Approved, Some(2)),
+        outcome(&id, Status::Denied, None),
+    ];
+    for round in 0..2 {
+        for stands in bench.store.conclude(&given[round..]).await.unwrap() {
+            let stands = stands.unwrap();
+            assert_eq!((stands.status, stands.signature), (Status::Approved, Some(vec![1; 65])));
+            assert_eq!((stands.signed_tx, stands.tx_hash), (Some(vec![1; 80]), Some(vec![1; 32])));
+        }
+    }
+    let absent = outcome(&uuid::Uuid::new_v4().to_string(), Status::Denied, None);
+    assert!(bench.store.conclude(&[absent]).await.unwrap()[0].is_none());
+    // The database refuses it as well, whoever writes.
+    for sql in [
+        "update signer.requests set signature = digest || digest || 'x' where request_id = $1",
+        "update signer.requests set status = 'PENDING', signature = null where request_id = $1",
+        "delete from signer.requests where request_id = $1",
+    ] {
+        assert!(update(sql, &id).await.is_err(), "{sql}");
+    }
+
+    let id = undecided(1).await;
+    let stands = bench.store.conclude(&[outcome(&id, Status::Denied, None)]).await.unwrap();
+    assert_eq!(stands[0].as_ref().unwrap().status, Status::Denied);
+    for sql in [
+        "update signer.requests set status = 'PENDING' where request_id = $1",
+        "update signer.requests set status = 'EXPIRED' where request_id = $1",
+        "update signer.requests set detail = 'other' where request_id = $1",
+        "delete from signer.requests where request_id = $1",
+    ] {
+        assert!(update(sql, &id).await.is_err(), "{sql}");
+    }
+    assert_eq!(update("update signer.requests set released = true where request_id = $1", &id).await.unwrap(), 1);
+    assert!(update("update signer.requests set released = false where request_id = $1", &id).await.is_err());
 }

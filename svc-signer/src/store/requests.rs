@@ -78,24 +78,6 @@ pub enum StoredPayload {
     None,
 }
 
-/// What became of an outcome.
-#[derive(Debug, Clone)]
-pub enum Concluded {
-    /// It was written, with this status: a disabled key turns every outcome but a final refusal into a denial.
-    Stands {
-        /// The status after it.
-        status: Status,
-        /// Detail after it.
-        detail: String,
-        /// When.
-        updated_at: OffsetDateTime,
-    },
-    /// The request had its outcome already.
-    Earlier(Box<StoredRequest>),
-    /// There is no such request.
-    Absent,
-}
-
 /// A change of a request.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -128,13 +110,17 @@ pub enum Released {
     Held,
 }
 
+/// What [`record`] reads.
+macro_rules! columns {
+    () => {
+        "request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, nonce, status, signature, signed_tx, tx_hash, detail,
+            error, created_at, updated_at"
+    };
+}
+
 macro_rules! select_requests {
     ($rest:literal) => {
-        concat!(
-            "select request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, nonce, status, signature, signed_tx,
-                tx_hash, detail, error, created_at, updated_at from signer.requests ",
-            $rest
-        )
+        concat!("select ", columns!(), " from signer.requests ", $rest)
     };
 }
 
@@ -183,13 +169,16 @@ impl Store {
             .collect()
     }
 
-    /// Writes outcomes, with an audit leaf for each decision, in one statement and one commit. The first approval of a request stands; a later
-    /// one finds it and is dropped. The key's row is asked here once more: what a disabled key has signed is not released. Answers in order.
-    pub async fn conclude(&self, outcomes: &[Outcome]) -> Result<Vec<Concluded>, StoreError> {
-        let rows = sqlx::query(
+    /// Writes outcomes, with an audit leaf for each decision, in one statement and one commit. The first final outcome of a request stands; a
+    /// later one, in these outcomes or in others, is dropped. The key's row is asked here once more: what a disabled key has signed is not released.
+    /// Answers in order with each request as its row then stands, never with what was given; `None` where there is no such request.
+    pub async fn conclude(&self, outcomes: &[Outcome]) -> Result<Vec<Option<StoredRequest>>, StoreError> {
+        let rows = sqlx::query(concat!(
             "with given as (
-                select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[])
-                    as given (request_id, status, signature, signed_tx, tx_hash, detail, error, was)
+                -- One outcome for each request: an update that finds several takes any of them.
+                select distinct on (request_id) * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[])
+                    with ordinality as given (request_id, status, signature, signed_tx, tx_hash, detail, error, was, place)
+                order by request_id, status in ('PENDING', 'BLOCKED'), place
              ), changed as (
                 update signer.requests as request
                 set status = case when stopped then 'DENIED' else given.status end,
@@ -210,8 +199,10 @@ impl Store {
                         || coalesce(signature, ''))
                 from changed where status <> was
              )
-             select request_id, status, detail, updated_at from changed",
-        )
+             select ",
+            columns!(),
+            " from changed"
+        ))
         .bind(outcomes.iter().map(|outcome| outcome.request_id).collect::<Vec<_>>())
         .bind(outcomes.iter().map(|outcome| outcome.status.as_str()).collect::<Vec<_>>())
         .bind(outcomes.iter().map(|outcome| outcome.signature.as_deref()).collect::<Vec<_>>())
@@ -222,23 +213,18 @@ impl Store {
         .bind(outcomes.iter().map(|outcome| outcome.was.as_str()).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await?;
-        let mut concluded = HashMap::with_capacity(outcomes.len());
+        let mut stands = HashMap::with_capacity(outcomes.len());
         for row in &rows {
-            let stands = Concluded::Stands {
-                status: Status::from_stored(row.try_get("status")?)?,
-                detail: row.try_get("detail")?,
-                updated_at: row.try_get("updated_at")?,
-            };
-            concluded.insert(row.try_get::<Uuid, _>("request_id")?, stands);
+            let request = record(row)?;
+            stands.insert(request.request_id, request);
         }
         let missing: Vec<_> =
-            outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !concluded.contains_key(id)).collect();
+            outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !stands.contains_key(id)).collect();
         if !missing.is_empty() {
             let found = self.requests(&missing).await?;
-            concluded.extend(found.into_iter().map(|found| (found.request_id, Concluded::Earlier(Box::new(found)))));
+            stands.extend(found.into_iter().map(|found| (found.request_id, found)));
         }
-        let answer = |outcome: &Outcome| concluded.get(&outcome.request_id).cloned().unwrap_or(Concluded::Absent);
-        Ok(outcomes.iter().map(answer).collect())
+        Ok(outcomes.iter().map(|outcome| stands.get(&outcome.request_id).cloned()).collect())
     }
 
     /// Frees the nonce of a finally refused transaction request.

@@ -104,7 +104,8 @@ pub(crate) fn failure(error: &Error) -> Failure {
     match error {
         Error::Pkcs11(rv, function) => {
             let code = codes::code_of(rv);
-            Failure { code, login: false, detail: format!("{function} returned {rv} ({code:#010x})") }
+            // The function's name as the standard and the vendors' manuals spell it.
+            Failure { code, login: false, detail: format!("C_{function:?} returned {rv} ({code:#010x})") }
         }
         other => Failure { code: 0, login: false, detail: other.to_string() },
     }

@@ -135,6 +135,9 @@ pub struct PrincipalConfig {
     /// What its API key is good for.
     #[serde(default)]
     pub scope: Scope,
+    /// Lets neither its API key nor its certificate in.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// What an API key is good for, whatever the roles say.

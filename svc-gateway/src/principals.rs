@@ -42,6 +42,7 @@ pub struct Principals {
 struct Credential {
     digest: KeyDigest,
     expires_at: Option<Moment>,
+    disabled: bool,
     principal: Arc<Principal>,
 }
 
@@ -64,12 +65,13 @@ impl Principals {
         let (mut by_certificate, mut by_prefix) = (HashMap::new(), HashMap::new());
         for section in &config.principals {
             // A certificate has no scope: its rights are its roles.
-            if let Some(spiffe) = &section.spiffe {
+            if let Some(spiffe) = section.spiffe.as_ref().filter(|_| !section.disabled) {
                 by_certificate.insert(spiffe.clone(), Arc::new(Principal::new(section, &granted, Scope::ReadWrite)));
             }
             if let (Some(prefix), Some(digest)) = (&section.prefix, section.api_key_sha256) {
                 let principal = Arc::new(Principal::new(section, &granted, section.scope));
-                by_prefix.insert(prefix.clone(), Credential { digest, expires_at: section.expires_at, principal });
+                let (expires_at, disabled) = (section.expires_at, section.disabled);
+                by_prefix.insert(prefix.clone(), Credential { digest, expires_at, disabled, principal });
             }
         }
         let nobody = "0".repeat(64).parse().expect("64 zeros are a digest");
@@ -112,6 +114,10 @@ impl Principals {
         let digest = known.map_or(self.nobody, |credential| credential.digest);
         let proven = key.digest().matches(&digest);
         let credential = known.filter(|_| proven).ok_or_else(invalid)?;
+        // Told only to who has proven to hold the key.
+        if credential.disabled {
+            return Err(Refusal::new(Reason::ApiKeyDisabled, "the API key was disabled").meta("prefix", key.prefix()));
+        }
         match credential.expires_at {
             Some(Moment(end)) if end <= now => {
                 Err(Refusal::new(Reason::ApiKeyExpired, "the API key has passed its expiry time")

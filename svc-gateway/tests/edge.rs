@@ -66,6 +66,9 @@ async fn without_a_good_credential_nothing_passes() {
     let mut anonymous = world.anonymous();
     assert_refused(anonymous.get_latest(latest("f")).await, Reason::UnauthenticatedMissing);
     assert_refused(anonymous.get_latest(with_key(&world.keys.expired, latest("f"))).await, Reason::ApiKeyExpired);
+    assert_refused(anonymous.get_latest(with_key(&world.keys.disabled, latest("f"))).await, Reason::ApiKeyDisabled);
+    let mut gone = FeedServiceClient::new(world.pki.channel(world.gateway.addr, Some("clients/gone")));
+    assert_refused(gone.get_latest(latest("f")).await, Reason::UnauthenticatedInvalid);
     let unknown = ApiKey::generate().unwrap();
     assert_refused(anonymous.get_latest(with_key(&unknown, latest("f"))).await, Reason::UnauthenticatedInvalid);
     // The prefix of a known key with another secret.

@@ -1,12 +1,17 @@
-//! The main job on the whole stack, and what an ordinary client sees when it sends something wrong.
+//! The main job on the whole stack, and what ordinary and hostile clients see when something is wrong.
 
-use dalp_devstack::client::{Client, keyed, reason};
+#[path = "end_to_end/operations.rs"]
+mod operations;
+#[path = "end_to_end/outages.rs"]
+mod outages;
+#[path = "end_to_end/refusals.rs"]
+mod refusals;
+#[path = "end_to_end/support.rs"]
+mod support;
+
 use dalp_devstack::scenario::{self, ChainView};
 use dalp_devstack::stack::{Options, Stack};
-use dalp_proto::asset::asset_service_client::AssetServiceClient;
-use dalp_proto::asset::{CreateAssetRequest, TransferRequest};
-use dalp_proto::operation::ListOperationsRequest;
-use dalp_proto::operation::operation_service_client::OperationServiceClient;
+use dalp_tests::load::Load;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bank_issues_a_bond_and_transfers_it() {
@@ -17,56 +22,45 @@ async fn a_bank_issues_a_bond_and_transfers_it() {
     let wrong: Vec<_> = rows.iter().filter(|row| !row.ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(rows.len() >= 25, "the scenario has all its steps");
-    bad_input_is_refused_and_nothing_is_stored(&client).await;
+    refusals::bad_fields(&client).await;
     the_printed_commands_work(&stack);
 }
 
-async fn bad_input_is_refused_and_nothing_is_stored(client: &Client) {
-    let before = operations(client).await;
-    let address = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
-    let good = TransferRequest {
-        sender: address.to_owned(),
-        asset: address.to_owned(),
-        to: address.to_owned(),
-        amount: "1".to_owned(),
-    };
-    let wrong = [
-        ("wrong checksum", TransferRequest { to: address.replace("5aA", "5AA"), ..good.clone() }, "INVALID_FIELD"),
-        ("negative amount", TransferRequest { amount: "-1".to_owned(), ..good.clone() }, "INVALID_FIELD"),
-        ("over-large amount", TransferRequest { amount: "9".repeat(79), ..good.clone() }, "INVALID_FIELD"),
-        ("no amount", TransferRequest { amount: String::new(), ..good.clone() }, "INVALID_FIELD"),
-        ("a wallet of nobody", good, "KEY_NOT_FOUND"),
-    ];
-    for (what, request, expected) in wrong {
-        let refused = AssetServiceClient::new(client.gateway()).transfer(keyed(request, &what.replace(' ', "-"))).await;
-        let status = refused.expect_err(what);
-        assert_eq!(reason(&status), expected, "{what}: {status:?}");
-    }
-    let unknown = CreateAssetRequest { issuer: address.to_owned(), asset_class: 99, ..CreateAssetRequest::default() };
-    let status =
-        AssetServiceClient::new(client.gateway()).create_asset(keyed(unknown, "enum")).await.expect_err("enum");
-    assert_eq!(reason(&status), "INVALID_FIELD", "{status:?}");
-    let large = TransferRequest { amount: "1".repeat(10 << 20), ..TransferRequest::default() };
-    let status = AssetServiceClient::new(client.gateway()).transfer(keyed(large, "large")).await.expect_err("large");
-    assert_eq!(reason(&status), "MESSAGE_TOO_LARGE", "{status:?}");
-    assert_eq!(operations(client).await, before, "a refused request stored something");
+/// One stack, because a stack costs more than all that is asked of it here.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_leaves_nothing_behind_and_what_fails_recovers() {
+    let (options, keys) = support::principals();
+    let mut stack = Stack::start(&options).await.expect("the stack starts");
+    let chain = ChainView::new(stack.chain_url()).expect("a chain");
+    let client = stack.client().expect("a client");
+    let load = Load::prepare(&client, &chain, 1, "local").await.expect("a bond");
+    operations::read_and_wait(&stack, &client, &load, &keys).await;
+    operations::repeat_and_conflict(&client, &load).await;
+    operations::cancel(&client, &load).await;
+    refusals::credentials(&stack, &client, &load, &keys).await;
+    refusals::certificates(&mut stack, &client).await;
+    outages::blank_token_label(&stack);
+    outages::wrong_pin(&mut stack).await;
+    outages::database_down_at_start(&mut stack).await;
+    outages::chain_down_at_start(&mut stack).await;
+    let last = load.transfer(0, "after-all-that").await.expect("the platform works again");
+    assert!(client.finished(Some(last)).await.is_ok());
 }
 
-async fn operations(client: &Client) -> usize {
-    let request = ListOperationsRequest { page_size: 500, ..ListOperationsRequest::default() };
-    let answer = OperationServiceClient::new(client.gateway()).list_operations(request).await;
-    answer.expect("operations are listed").into_inner().operations.len()
-}
-
-/// What `make up` prints for `buf curl` works as pasted. `grpcurl` lines come from the same table.
+/// What `make up` prints for `buf curl` works as pasted, without the schema at hand. The lines for `grpcurl` come from the same table.
 fn the_printed_commands_work(stack: &Stack) {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    for line in dalp_devstack::commands::buf_curl(stack) {
+    let printed = dalp_devstack::commands::text(stack);
+    let lines: Vec<_> = printed.lines().filter(|line| line.starts_with("contracts/tools/buf curl")).collect();
+    assert!(lines.len() >= 5, "{printed}");
+    assert_eq!(lines.len(), printed.lines().filter(|line| line.starts_with("grpcurl ")).count());
+    for line in lines {
         let output = std::process::Command::new("sh")
-            .args(["-c", &line.command])
+            .args(["-c", line])
             .current_dir(root)
             .output()
             .expect("a shell runs the line");
-        assert!(output.status.success(), "{}\n{}", line.command, String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!output.stdout.is_empty(), "{line} answers");
     }
 }

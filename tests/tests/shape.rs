@@ -160,13 +160,26 @@ fn example(service: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// An example with the keys that it shows as comments (`# key = value`) switched on.
+fn switched_on(service: &str) -> String {
+    let is_key = |line: &str| {
+        line.starts_with('[')
+            || line.split_once(" = ").is_some_and(|(name, _)| name.starts_with('"') || !name.contains(' '))
+    };
+    let text = example(service);
+    let lines = text.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn every_configuration_key_stands_in_its_example() {
     let examples = [
-        ("svc-gateway", keys::missing::<svc_gateway::GatewayConfig>(&example("svc-gateway"))),
-        ("svc-feeds", keys::missing::<svc_feeds::Config>(&example("svc-feeds"))),
-        ("svc-settlement", keys::missing::<svc_settlement::Config>(&example("svc-settlement"))),
-        ("svc-distribution", keys::missing::<svc_distribution::Config>(&example("svc-distribution"))),
+        ("svc-gateway", keys::missing::<svc_gateway::GatewayConfig>(&switched_on("svc-gateway"))),
+        ("svc-signer", keys::missing::<svc_signer::config::SignerConfig>(&switched_on("svc-signer"))),
+        ("svc-compliance", keys::missing::<svc_compliance::config::ComplianceConfig>(&switched_on("svc-compliance"))),
+        ("svc-feeds", keys::missing::<svc_feeds::Config>(&switched_on("svc-feeds"))),
+        ("svc-settlement", keys::missing::<svc_settlement::Config>(&switched_on("svc-settlement"))),
+        ("svc-distribution", keys::missing::<svc_distribution::Config>(&switched_on("svc-distribution"))),
     ];
     for (service, missing) in examples {
         match missing {
@@ -178,8 +191,8 @@ fn every_configuration_key_stands_in_its_example() {
 
 #[test]
 fn every_key_of_an_example_is_explained() {
-    for service in ["svc-gateway", "svc-feeds", "svc-settlement", "svc-distribution"] {
-        let text = example(service);
+    for service in ["svc-gateway", "svc-signer", "svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution"] {
+        let text = switched_on(service);
         let (mut explained, mut before) = (BTreeSet::new(), "");
         for line in text.lines() {
             let key = line
@@ -188,7 +201,8 @@ fn every_key_of_an_example_is_explained() {
                 .filter(|key| !line.starts_with([' ', '#', '"']) && !key.is_empty());
             if let Some(key) = key {
                 // The second section of a kind need not repeat what the first one said.
-                assert!(before.starts_with('#') || explained.contains(key), "{service}: {key} has no comment above it");
+                let said = before.starts_with('#') || line.contains(" # ") || explained.contains(key);
+                assert!(said, "{service}: {key} has no comment above it or behind it");
                 explained.insert(key.to_owned());
             }
             before = line;

@@ -11,6 +11,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use crate::pki::LeafFiles;
+
 /// How long a scenario waits for one operation to become final.
 const FINAL_WITHIN: Duration = Duration::from_secs(120);
 
@@ -97,21 +99,27 @@ pub fn reason(status: &Status) -> String {
         .map_or_else(|| format!("{:?}: {}", status.code(), status.message()), |info| info.reason.clone())
 }
 
-/// A channel as an ordinary TLS client opens it: verifies the server by name, shows no certificate.
+/// A channel as an ordinary TLS client opens it: verifies the server by name, and shows the certificate of `identity`, or none.
 ///
 /// # Errors
-/// When the authority's certificate cannot be read.
-pub fn channel(address: &str, authority: &std::path::Path) -> anyhow::Result<Channel> {
+/// When a certificate cannot be read.
+pub fn channel(address: &str, authority: &std::path::Path, identity: Option<&LeafFiles>) -> anyhow::Result<Channel> {
     use rustls_pki_types::pem::PemObject as _;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in rustls_pki_types::CertificateDer::pem_file_iter(authority)? {
         roots.add(certificate?)?;
     }
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut tls = match identity {
+        None => builder.with_no_client_auth(),
+        Some(files) => builder.with_client_auth_cert(
+            vec![rustls_pki_types::CertificateDer::from_pem_file(&files.certificate)?],
+            rustls_pki_types::PrivateKeyDer::from_pem_file(&files.key)?,
+        )?,
+    };
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
     let address = address.to_owned();
@@ -127,13 +135,14 @@ pub fn channel(address: &str, authority: &std::path::Path) -> anyhow::Result<Cha
     })))
 }
 
-/// Whether a server says that it serves, with everything it depends on.
+/// Whether a server says that it serves; `dependency` names one thing it depends on, or nothing for all together.
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn health(channel: Channel) -> Result<bool, Status> {
+pub async fn health(channel: Channel, dependency: &str) -> Result<bool, Status> {
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-    let answer = HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await?.into_inner();
+    let request = HealthCheckRequest { service: dependency.to_owned() };
+    let answer = HealthClient::new(channel).check(request).await?.into_inner();
     Ok(answer.status() == ServingStatus::Serving)
 }

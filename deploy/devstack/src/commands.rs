@@ -22,12 +22,12 @@ pub struct Line {
     pub command: String,
 }
 
-/// The lines for `buf curl`; they need nothing beside the npm packages of this repository.
+/// The lines for `buf curl`; they need nothing beside the npm packages of this repository: the schema comes by reflection.
 #[must_use]
 pub fn buf_curl(stack: &Stack) -> Vec<Line> {
     lines(|method, body| {
         format!(
-            "contracts/tools/buf curl --schema proto --protocol grpc --cacert {} --servername localhost -H 'authorization: Bearer {}' -d '{body}' https://{}/{method}",
+            "contracts/tools/buf curl --protocol grpc --cacert {} --servername localhost -H 'authorization: Bearer {}' -d '{body}' https://{}/{method}",
             stack.folder().join("pki/ca.pem").display(),
             stack.settings().api_key,
             stack.settings().address("svc-gateway"),
@@ -40,7 +40,7 @@ pub fn buf_curl(stack: &Stack) -> Vec<Line> {
 pub fn grpcurl(stack: &Stack) -> Vec<Line> {
     lines(|method, body| {
         format!(
-            "grpcurl -cacert {} -servername localhost -H 'authorization: Bearer {}' -d '{body}' {} {method}",
+            "grpcurl -cacert {} -authority localhost -H 'authorization: Bearer {}' -d '{body}' {} {method}",
             stack.folder().join("pki/ca.pem").display(),
             stack.settings().api_key,
             stack.settings().address("svc-gateway"),

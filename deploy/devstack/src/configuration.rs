@@ -44,6 +44,8 @@ pub struct Settings {
     pub security_officer_pin: String,
     /// Tracing filter of all services.
     pub log_filter: String,
+    /// Appended to the gateway's configuration.
+    pub gateway: String,
 }
 
 // === impl Settings ===
@@ -274,5 +276,5 @@ scope = "read-write"
 "#,
         settings.api_key_sha256,
     );
-    text
+    text + &settings.gateway
 }

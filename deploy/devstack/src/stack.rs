@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 
 use crate::client::{self, Client};
 use crate::configuration::{self, Settings};
-use crate::pki::DevPki;
+use crate::pki::{DevPki, LeafFiles};
 use crate::process::Service;
 
 /// Services in the order they start: whoever is called stands first.
@@ -30,12 +30,15 @@ pub struct Options {
     pub chain_arguments: Vec<String>,
     /// A tracing filter for all services.
     pub log_filter: String,
+    /// Appended to the gateway's configuration: further tenants, roles and principals.
+    pub gateway: String,
 }
 
 /// A running stack. Dropped: ended and removed.
 pub struct Stack {
     services: Vec<Service>,
     settings: Settings,
+    pki: DevPki,
     anvil: Anvil,
     postgres: TestPostgres,
     folder: tempfile::TempDir,
@@ -48,6 +51,7 @@ impl Default for Options {
         Self {
             chain_arguments: ["--block-time", "1", "--gas-limit", "300000000"].map(str::to_owned).to_vec(),
             log_filter: "info".to_owned(),
+            gateway: String::new(),
         }
     }
 }
@@ -65,11 +69,11 @@ impl Stack {
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
         let postgres = TestPostgres::start_durable();
         let anvil = Anvil::start(&options.chain_arguments);
-        DevPki::create(&folder.path().join("pki"), &SERVICES)?;
+        let pki = DevPki::create(&folder.path().join("pki"), &SERVICES)?;
         let settings = settings(folder.path(), &postgres, &anvil, options).await?;
         configuration::write(&settings)?;
         init_token(&settings)?;
-        let mut stack = Self { services: Vec::new(), settings, anvil, postgres, folder };
+        let mut stack = Self { services: Vec::new(), settings, pki, anvil, postgres, folder };
         for name in SERVICES {
             let service = Service::start(name, binary(name)?, stack.folder.path())?;
             stack.services.push(service);
@@ -96,6 +100,11 @@ impl Stack {
         &self.postgres
     }
 
+    /// The development authority, to issue and revoke certificates.
+    pub fn pki(&mut self) -> &mut DevPki {
+        &mut self.pki
+    }
+
     /// JSON-RPC address of the development chain.
     #[must_use]
     pub fn chain_url(&self) -> &str {
@@ -118,7 +127,15 @@ impl Stack {
     /// # Errors
     /// When the development authority's certificate cannot be read.
     pub fn channel(&self) -> anyhow::Result<Channel> {
-        client::channel(&self.settings.address("svc-gateway"), &self.folder.path().join("pki/ca.pem"))
+        self.channel_to("svc-gateway", None)
+    }
+
+    /// A channel to any service, with the certificate of `identity` or none.
+    ///
+    /// # Errors
+    /// When a certificate cannot be read.
+    pub fn channel_to(&self, service: &str, identity: Option<&LeafFiles>) -> anyhow::Result<Channel> {
+        client::channel(&self.settings.address(service), &self.folder.path().join("pki/ca.pem"), identity)
     }
 
     /// A client with the operator's API key.
@@ -129,24 +146,32 @@ impl Stack {
         Client::new(self.channel()?, &self.settings.api_key)
     }
 
-    /// Waits until the gateway's health says that it serves with all it depends on.
+    /// Waits until the gateway and every service behind it say that they serve with all they depend on.
     ///
     /// # Errors
-    /// When it does not in time; the error names the log files.
+    /// When they do not in time; the error names the log files.
     pub async fn wait_until_serving(&self) -> anyhow::Result<()> {
         let channel = self.channel()?;
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
         let mut looks = tokio::time::interval(std::time::Duration::from_millis(100));
-        loop {
-            looks.tick().await;
-            let said = client::health(channel.clone()).await;
-            if matches!(said, Ok(true)) {
-                return Ok(());
-            }
-            if tokio::time::Instant::now() > deadline {
-                bail!("the gateway does not serve ({said:?}); see the logs in {}", self.folder.path().display());
+        let behind = SERVICES.into_iter().filter(|name| *name != "svc-gateway");
+        for dependency in [""].into_iter().chain(behind) {
+            loop {
+                looks.tick().await;
+                let said = client::health(channel.clone(), dependency).await;
+                if matches!(said, Ok(true)) {
+                    break;
+                }
+                if tokio::time::Instant::now() > deadline {
+                    let folder = self.folder.path().display();
+                    bail!(
+                        "{} does not serve ({said:?}); see the logs in {folder}",
+                        if dependency.is_empty() { "the gateway" } else { dependency }
+                    );
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -179,6 +204,7 @@ async fn settings(
         pin: format!("{:08}", rand::random::<u32>() % 100_000_000),
         security_officer_pin: format!("{:08}", rand::random::<u32>() % 100_000_000),
         log_filter: options.log_filter.clone(),
+        gateway: options.gateway.clone(),
     })
 }
 

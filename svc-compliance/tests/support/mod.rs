@@ -160,7 +160,7 @@ impl Signer for MemorySigner {
 impl Stack {
     /// A chain that mines every transaction at once.
     pub async fn start(wallets: usize) -> Self {
-        Self::start_on(Anvil::start([""; 0]), wallets).await
+        Self::start_on(Anvil::start(["--block-time", "1", "--mixed-mining"]), wallets).await
     }
 
     pub async fn start_on(anvil: Anvil, wallets: usize) -> Self {

@@ -160,6 +160,7 @@ pub struct Keys {
     pub reader: ApiKey,
     pub poor: ApiKey,
     pub expired: ApiKey,
+    pub disabled: ApiKey,
     pub limited: ApiKey,
 }
 
@@ -185,7 +186,7 @@ pub async fn world() -> World {
     tokio::spawn(async move { server.serve(routes, &until).await });
 
     let key = || ApiKey::generate().unwrap();
-    let keys = Keys { operator: key(), reader: key(), poor: key(), expired: key(), limited: key() };
+    let keys = Keys { operator: key(), reader: key(), poor: key(), expired: key(), disabled: key(), limited: key() };
     fs::write(pki.path("database-url"), "postgres://nobody@127.0.0.1:1/none").unwrap();
     let tls = pki.issue("svc-gateway");
     let principal = |id: &str, tenant: &str, role: &str, key: &ApiKey, more: &str| {
@@ -203,11 +204,19 @@ pub async fn world() -> World {
          [[tenants]]\nid = \"acme\"\n[[tenants]]\nid = \"tiny\"\n\
          limits = {{ read = {{ per_second = 1, burst = 1 }}, write = {{ per_second = 1, burst = 1 }}, stream = {{ per_second = 1, burst = 1 }}, admin = {{ per_second = 1, burst = 1 }} }}\n\
          [[roles]]\nname = \"operator\"\npermissions = [\"*\"]\n[[roles]]\nname = \"asset-reader\"\npermissions = [\"asset:read\"]\n\
-         [[principals]]\nid = \"machine\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/machine\"\n{}{}{}{}{}",
+         [[principals]]\nid = \"machine\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/machine\"\n\
+         [[principals]]\nid = \"gone\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/gone\"\ndisabled = true\n{}{}{}{}{}{}",
         principal("ops", "acme", "operator", &keys.operator, ""),
         principal("reader", "acme", "operator", &keys.reader, "scope = \"read\""),
         principal("poor", "acme", "asset-reader", &keys.poor, ""),
         principal("expired", "acme", "operator", &keys.expired, "expires_at = \"2020-01-01T00:00:00Z\""),
+        principal(
+            "disabled",
+            "acme",
+            "operator",
+            &keys.disabled,
+            "disabled = true\nexpires_at = \"2020-01-01T00:00:00Z\""
+        ),
         principal("limited", "tiny", "operator", &keys.limited, ""),
         url = pki.path("database-url").display(),
     );

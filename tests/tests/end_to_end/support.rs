@@ -1,0 +1,78 @@
+//! Principals beside the operator, and waiting for conditions.
+
+use std::time::Duration;
+
+use dalp_devstack::client::Client;
+use dalp_devstack::configuration::TENANT;
+use dalp_devstack::stack::{Options, Stack};
+use dalp_proto::operation::ListOperationsRequest;
+use dalp_proto::operation::operation_service_client::OperationServiceClient;
+use dalp_proto::signer::ListKeysRequest;
+use dalp_proto::signer::key_service_client::KeyServiceClient;
+
+/// API keys of principals with little or other rights.
+pub(crate) struct Keys {
+    /// May read assets.
+    pub(crate) poor: String,
+    /// Everything, but read only.
+    pub(crate) reader: String,
+    pub(crate) expired: String,
+    pub(crate) disabled: String,
+    /// The operator of another tenant.
+    pub(crate) foreign: String,
+}
+
+/// Options of a stack with these principals.
+pub(crate) fn principals() -> (Options, Keys) {
+    let mut gateway =
+        "\n[[tenants]]\nid = \"other-bank\"\n[[roles]]\nname = \"poor\"\npermissions = [\"asset:read\"]\n".to_owned();
+    let mut key = |id: &str, tenant: &str, role: &str, more: &str| {
+        let key = svc_gateway::api_key::ApiKey::generate().expect("random bytes");
+        gateway += &format!(
+            "[[principals]]\nid = \"{id}\"\ntenant = \"{tenant}\"\nroles = [\"{role}\"]\nprefix = \"{}\"\napi_key_sha256 = \"{}\"\n{more}\n",
+            key.prefix(),
+            key.digest()
+        );
+        key.expose().to_owned()
+    };
+    let keys = Keys {
+        poor: key("poor", TENANT, "poor", ""),
+        reader: key("reader", TENANT, "operator", "scope = \"read\""),
+        expired: key("expired", TENANT, "operator", "expires_at = \"2020-01-01T00:00:00Z\""),
+        disabled: key("disabled", TENANT, "operator", "disabled = true"),
+        foreign: key("foreign", "other-bank", "operator", ""),
+    };
+    (Options { gateway, ..Options::default() }, keys)
+}
+
+/// A client with another API key.
+pub(crate) fn with_key(stack: &Stack, key: &str) -> Client {
+    Client::new(stack.channel().expect("a channel"), key).expect("a key")
+}
+
+/// How much a tenant has stored: operations and keys.
+pub(crate) async fn stored(client: &Client) -> (usize, usize) {
+    let request = ListOperationsRequest { page_size: 500, ..ListOperationsRequest::default() };
+    let operations = OperationServiceClient::new(client.gateway()).list_operations(request).await;
+    let keys = KeyServiceClient::new(client.gateway())
+        .list_keys(ListKeysRequest { page_size: 500, ..ListKeysRequest::default() })
+        .await;
+    (operations.expect("operations").into_inner().operations.len(), keys.expect("keys").into_inner().keys.len())
+}
+
+/// Asks again until the answer is as wanted, and fails when it does not become so.
+pub(crate) async fn until<T: std::fmt::Debug>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> T,
+    wanted: impl Fn(&T) -> bool,
+) -> T {
+    let begun = std::time::Instant::now();
+    loop {
+        let answer = ask().await;
+        if wanted(&answer) {
+            return answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(90), "{what}: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

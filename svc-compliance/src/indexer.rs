@@ -86,11 +86,16 @@ impl Lease {
             .ok()
     }
 
-    /// Renews it until it is lost, which is said by dropping `lost`.
+    /// Renews it until it is lost, which is said by dropping `lost`. It is not taken again here: whoever had it in between has
+    /// changed the tables under the follower.
     async fn renew(self, lost: tokio::sync::oneshot::Sender<()>) {
         loop {
             tokio::time::sleep(RENEW).await;
-            if self.hold().await == Some(false) {
+            let renewed = self.store.renew_indexer(self.chain_id, &self.owner, LEASE).await;
+            if let Err(error) = &renewed {
+                tracing::warn!(chain_id = self.chain_id, %error, "the indexer lease could not be renewed");
+            }
+            if matches!(renewed, Ok(false)) {
                 drop(lost);
                 return;
             }

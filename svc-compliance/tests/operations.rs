@@ -9,7 +9,7 @@ use dalp_contracts::{
     encode::{claim_id, key_of, topic_id},
 };
 use dalp_proto::{
-    asset::{self, CountryMode},
+    asset::{self, AssetRole, CountryMode},
     compliance,
     identity::{self, KeyPurpose},
 };
@@ -125,6 +125,9 @@ async fn an_asset_is_born_paused_carries_its_claims_and_opens_and_stops() {
     );
     let mint = asset::MintRequest { sender: text(admin), asset: text(token), to: text(holder), amount: "10".into() };
     stack.done(stack.assets().mint(stack.fresh(mint)).await.unwrap().into_inner().operation).await;
+    let burn = asset::BurnRequest { sender: text(admin), asset: text(token), from: text(holder), amount: "4".into() };
+    stack.done(stack.assets().burn(stack.fresh(burn)).await.unwrap().into_inner().operation).await;
+    assert_eq!(shown().await.total_supply, "6");
     stack.done(stack.assets().pause(pause()).await.unwrap().into_inner().operation).await;
     let transfer =
         asset::TransferRequest { sender: text(holder), asset: text(token), to: text(receiver), amount: "1".into() };
@@ -137,6 +140,15 @@ async fn an_asset_is_born_paused_carries_its_claims_and_opens_and_stops() {
     let details = refusal(&status.unwrap_err());
     assert_eq!((details.reason.as_str(), details.metadata["role"].as_str()), ("ASSET_ROLE_MISSING", "emergency"));
     assert!(details.metadata["granted_by"].starts_with("AssetService.GrantRole"));
+    // Granted, it works; revoked, no longer.
+    let role = AssetRole::Emergency.into();
+    let grant = asset::GrantRoleRequest { sender: text(admin), asset: text(token), role, account: text(holder) };
+    stack.done(stack.assets().grant_role(stack.fresh(grant)).await.unwrap().into_inner().operation).await;
+    let unpause = || stack.fresh(asset::UnpauseRequest { sender: text(holder), asset: text(token) });
+    stack.done(stack.assets().unpause(unpause()).await.unwrap().into_inner().operation).await;
+    let revoke = asset::RevokeRoleRequest { sender: text(admin), asset: text(token), role, account: text(holder) };
+    stack.done(stack.assets().revoke_role(stack.fresh(revoke)).await.unwrap().into_inner().operation).await;
+    assert_eq!(refusal(&stack.assets().unpause(unpause()).await.unwrap_err()).reason, "ASSET_ROLE_MISSING");
     stack.end().await;
 }
 
@@ -184,6 +196,17 @@ async fn rules_are_bound_asked_and_unbound() {
     };
     stack.done(stack.rules().remove_rule(remove(&bound[0].module)).await.unwrap().into_inner().operation).await;
     assert!(simulate().await.allowed);
+
+    // An issuer that is no longer trusted attests nothing: the next transfer is refused.
+    let distrust = identity::RemoveTrustedIssuerRequest { sender: text(admin), issuer: text(admin) };
+    let distrusted = stack.identities().remove_trusted_issuer(stack.fresh(distrust.clone())).await.unwrap();
+    stack.done(distrusted.into_inner().operation).await;
+    let verdicts = simulate().await.verdicts;
+    let veto = verdicts.iter().find(|verdict| !verdict.passed).unwrap();
+    assert_eq!((veto.check.as_str(), veto.reason.as_str()), ("identity", "ISSUER_NOT_TRUSTED"));
+    let again = stack.identities().remove_trusted_issuer(stack.fresh(distrust)).await.unwrap();
+    assert_eq!(stack.ended(again.into_inner().operation).await.error.unwrap().reason, "NOT_FOUND");
+
     let gone =
         stack.ended(stack.rules().remove_rule(remove(&bound[0].module)).await.unwrap().into_inner().operation).await;
     assert_eq!(gone.error.unwrap().reason, "NOT_FOUND");

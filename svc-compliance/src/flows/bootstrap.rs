@@ -3,7 +3,7 @@
 
 use crate::{domain::system::Bootstrap, store::systems::SystemAddresses};
 use alloy::primitives::{Address, U256, keccak256};
-use dalp_contracts::{DeploymentStep, TenantParams, deployer, roles};
+use dalp_contracts::{DeploymentPlan, DeploymentStep, TenantParams, deployer, roles};
 use dalp_engine::{Call, Cx, Failure, Flow, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
@@ -57,19 +57,33 @@ impl Flow for BootstrapFlow {
         let Some((configure, deployments)) = plan.steps.split_last() else {
             return cx.fail(Failure::new(Reason::Internal.as_str(), "the deployment plan is empty"));
         };
+        let planned = cx
+            .value("plan", || Planned { addresses: addresses(&plan, admin), configure: step_call(order, configure) })?;
         cx.all("deploy", || deployments.iter().map(|step| step_call(order, step)).collect::<Vec<_>>())?;
-        cx.transact("configure", || step_call(order, configure))?;
-        let addresses = plan.addresses;
-        cx.done(SystemAddresses {
-            admin,
-            system: addresses.system,
-            identity_registry: addresses.identity_registry,
-            identity_factory: addresses.identity_factory,
-            topic_scheme_registry: addresses.topic_scheme_registry,
-            asset_factory: addresses.asset_factory,
-            country_rule: addresses.country_rule,
-            claim_rule: addresses.claim_rule,
-        })
+        cx.transact("configure", || planned.configure)?;
+        cx.done(planned.addresses)
+    }
+}
+
+/// What is known from the start and holds to the end: the addresses follow from the contracts' code, which another release may
+/// change while this operation runs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Planned {
+    addresses: SystemAddresses,
+    configure: Call,
+}
+
+fn addresses(plan: &DeploymentPlan, admin: Address) -> SystemAddresses {
+    let addresses = &plan.addresses;
+    SystemAddresses {
+        admin,
+        system: addresses.system,
+        identity_registry: addresses.identity_registry,
+        identity_factory: addresses.identity_factory,
+        topic_scheme_registry: addresses.topic_scheme_registry,
+        asset_factory: addresses.asset_factory,
+        country_rule: addresses.country_rule,
+        claim_rule: addresses.claim_rule,
     }
 }
 

@@ -61,7 +61,7 @@ pub struct IndexBatch {
 }
 
 impl Store {
-    /// Takes or renews the indexer lease. True: this replica indexes.
+    /// Takes the indexer lease if it is free or ours. True: this replica indexes.
     pub async fn lease_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
         let taken = sqlx::query(
             "INSERT INTO compliance.indexer_leases (chain_id, owner, until) VALUES ($1, $2, now() + $3 * interval '1 millisecond')
@@ -75,6 +75,21 @@ impl Store {
         .await
         .map_err(during("lease indexer"))?;
         Ok(taken.rows_affected() == 1)
+    }
+
+    /// Renews the lease. False: it is another's.
+    pub async fn renew_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
+        let renewed = sqlx::query(
+            "UPDATE compliance.indexer_leases SET until = now() + $3 * interval '1 millisecond'
+             WHERE chain_id = $1 AND owner = $2",
+        )
+        .bind(signed(chain_id))
+        .bind(owner)
+        .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
+        .execute(&self.pool)
+        .await
+        .map_err(during("renew indexer lease"))?;
+        Ok(renewed.rows_affected() == 1)
     }
 
     /// Gives the lease back, so that another replica need not wait it out.

@@ -1,6 +1,8 @@
 //! A whole svc-compliance in one process: real chain, real database, real engine; keys in memory, behind the engine's trait.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod recorded;
+
 use alloy::{
     consensus::{SignableTransaction as _, TxEip1559, TxEnvelope, TxLegacy},
     eips::eip2718::Encodable2718 as _,
@@ -302,6 +304,7 @@ impl Stack {
     }
 
     pub async fn end(self) {
+        recorded::record(&self.store).await;
         self.stop.request();
         self.engine.stop().await;
     }

@@ -8,7 +8,7 @@ FORGE := contracts/tools/forge
 BUF := contracts/tools/buf
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup demo up down test check fmt lint-contracts contracts test-contracts bench build
+.PHONY: help setup demo up down test check fmt lint-contracts contracts test-contracts coverage fuzz gas bench build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -47,6 +47,15 @@ fmt: ## format Rust and Solidity
 
 test-contracts: setup ## forge: unit, fuzz (1,000 runs), invariants, gas budgets, size limits
 	@cd contracts && FOUNDRY_PROFILE=ci FORGE_SNAPSHOT_CHECK=true tools/forge test
+
+coverage: setup ## line and branch coverage of the contracts against their goals; target/coverage/report.json
+	@contracts/tools/coverage.mjs
+
+fuzz: setup ## every fuzz and invariant tests of the contracts at 10,000 runs; target/fuzz/report.json (ONLY=Settlement: a part)
+	@contracts/tools/fuzz.mjs $(ONLY)
+
+gas: setup ## gas of the contracts beside others and the budget, sizes, renewed snapshots; target/gas/report.json (ONLY=prefix: a part)
+	@contracts/tools/gas.mjs $(ONLY)
 
 bench: setup ## throughput, latencies and memory beside the chain's ceiling, floor and alloy; target/bench/report.json
 	@cargo build --release --workspace --bins

@@ -114,6 +114,7 @@ contract ServicingWalk is TestBase {
 /// forge-config: default.invariant.depth = 100
 /// forge-config: ci.invariant.runs = 96
 /// forge-config: ci.invariant.depth = 100
+/// forge-config: fuzz.invariant.depth = 32
 contract ServicingInvariants is AddonFixture {
     IServicing private _s;
     ServicingWalk private _walk;

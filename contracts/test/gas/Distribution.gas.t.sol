@@ -50,6 +50,12 @@ contract DistributionGasTest is AddonFixture {
         }
     }
 
+    /// @dev Not in the budget table: the clone and its terms, announced by the factory.
+    function test_gas_init() public {
+        addons.createDistribution("gas", _distributionTerms(DistributionKind.CLAIM, _tree[0]));
+        assertLe(vm.snapshotGasLastCall("addons", "airdrop_init"), 162_000, "init");
+    }
+
     /// @dev Per new holder in a batch of 100 out of 1,000, the 21,000 of the transaction and the call data included.
     function test_gas_push_per_new_holder() public {
         Distribution d = _plainDistribution(DistributionKind.PUSH);

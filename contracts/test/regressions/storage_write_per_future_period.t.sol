@@ -15,7 +15,7 @@ contract StorageWritePerFuturePeriodTest is AddonFixture {
         plan.start = start;
         plan.end = start + periods * plan.interval;
         s.schedule(plan);
-        return vm.snapshotGasLastCall("addons", periods == 2 ? "schedule.2_periods" : "schedule.1000_periods");
+        return vm.snapshotGasLastCall("schedule", periods == 2 ? "schedule.2_periods" : "schedule.1000_periods");
     }
 
     function test_a_thousand_periods_cost_what_two_cost() public {

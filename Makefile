@@ -8,13 +8,16 @@ FORGE := contracts/tools/forge
 BUF := contracts/tools/buf
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup demo up down test check fmt lint-contracts contracts test-contracts coverage fuzz gas bench build
+.PHONY: help setup tools demo up down test check fmt lint-contracts contracts test-contracts coverage fuzz gas bench build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-setup: ## install what is missing: PostgreSQL, SoftHSM, Node, npm packages, cargo-nextest, cargo-deny
-	@deploy/setup/setup.sh
+setup: ## install what running needs and is missing: PostgreSQL, SoftHSM, Node, npm packages
+	@deploy/setup/setup.sh run
+
+tools: ## install also what checks and tests need: cargo-nextest, cargo-deny, slither
+	@deploy/setup/setup.sh check
 
 build: setup ## build every service
 	@cargo build --workspace --bins
@@ -31,8 +34,9 @@ down: ## end a stack that `make up` started
 test: check test-contracts ## everything: checks, contract tests, unit, integration, end to end
 	@cargo build --workspace --bins --quiet
 	@cargo nextest run --workspace --no-fail-fast
+	@cargo test --quiet --doc -p dalp-service
 
-check: setup ## formatting, lints, wire contracts, licences, artifacts
+check: tools ## formatting, lints, wire contracts, licences, artifacts
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@cd proto && ../$(BUF) lint
@@ -45,7 +49,7 @@ fmt: ## format Rust and Solidity
 	@cargo fmt --all
 	@cd contracts && tools/forge fmt
 
-test-contracts: setup ## forge: unit, fuzz (1,000 runs), invariants, gas budgets, size limits
+test-contracts: tools ## forge: unit, fuzz (1,000 runs), invariants, gas budgets, size limits
 	@cd contracts && FOUNDRY_PROFILE=ci FORGE_SNAPSHOT_CHECK=true tools/forge test
 
 coverage: setup ## line and branch coverage of the contracts against their goals; target/coverage/report.json

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the build and the tests need beside the Rust toolchain, and only what is missing. Safe to repeat.
+# Installs what is missing beside the Rust toolchain, and only that. Safe to repeat.
+#   setup.sh run     what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
+#   setup.sh check   that, and what the checks and tests need: cargo-nextest, cargo-deny, slither
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 export PATH="$root/.tools/bin:$PATH"
@@ -16,42 +18,70 @@ as_root() {
 }
 
 packages=()
-compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || packages+=(postgresql)
-compgen -G '/usr/lib/softhsm/libsofthsm2.so' >/dev/null || compgen -G '/usr/lib/*/softhsm/libsofthsm2.so' >/dev/null \
-    || packages+=(softhsm2)
-command -v node >/dev/null || packages+=(nodejs)
-command -v npm >/dev/null || packages+=(npm)
-command -v cc >/dev/null || packages+=(gcc libc6-dev)
-python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
-command -v openssl >/dev/null || packages+=(openssl)
-if [ "${#packages[@]}" -gt 0 ]; then
+run_needs() {
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || packages+=(postgresql)
+    compgen -G '/usr/lib/softhsm/libsofthsm2.so' >/dev/null || compgen -G '/usr/lib/*/softhsm/libsofthsm2.so' >/dev/null \
+        || packages+=(softhsm2)
+    command -v node >/dev/null || packages+=(nodejs)
+    command -v npm >/dev/null || packages+=(npm)
+    command -v cc >/dev/null || packages+=(gcc libc6-dev)
+}
+
+check_needs() {
+    python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+    command -v openssl >/dev/null || packages+=(openssl)
+}
+
+install_packages() {
+    [ "${#packages[@]}" -gt 0 ] || return 0
     say "installing system packages: ${packages[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
-fi
+}
 
-# npm packages: solc, OpenZeppelin, forge, anvil and buf, at the locked versions.
-stamp="$root/contracts/node_modules/.installed"
-if ! cmp -s "$root/contracts/package-lock.json" "$stamp"; then
+# solc, OpenZeppelin, forge, anvil and buf, at the locked versions.
+npm_packages() {
+    local stamp="$root/contracts/node_modules/.installed"
+    cmp -s "$root/contracts/package-lock.json" "$stamp" && return
     say "installing npm packages (solc, forge, anvil, buf)"
     (cd "$root/contracts" && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
     cp "$root/contracts/package-lock.json" "$stamp"
-fi
+}
 
-# Cargo tools, pinned. Debug builds: they compile in a fraction of the time and run long enough only once.
+# Debug builds: they compile in a fraction of the time and run long enough only once.
 cargo_tool() {
     local name=$1 version=$2
-    "cargo-${name#cargo-}" --version >/dev/null 2>&1 && return
+    "$name" "${name#cargo-}" --version 2>/dev/null | grep -qwF "$version" && return
     say "building $name $version"
     cargo install --quiet --locked --debug --root "$root/.tools" --target-dir "$root/target/tools" "$name@$version"
 }
-command -v cargo-nextest >/dev/null || cargo_tool cargo-nextest 0.9.143
-command -v cargo-deny >/dev/null || cargo_tool cargo-deny 0.20.2
 
-# slither analyses the contracts; a test-time tool in an environment of its own, nothing of it is linked.
-slither_version=0.11.3
-if ! "$root/.tools/py/bin/slither" --version 2>/dev/null | grep -qx "$slither_version"; then
-    say "installing slither $slither_version"
+# A test-time tool in an environment of its own: it analyses the contracts, nothing of it is linked.
+slither() {
+    local version=$1
+    "$root/.tools/py/bin/slither" --version 2>/dev/null | grep -qx "$version" && return
+    say "installing slither $version"
     python3 -m venv "$root/.tools/py"
-    "$root/.tools/py/bin/pip" install --quiet --disable-pip-version-check "slither-analyzer==$slither_version"
-fi
+    "$root/.tools/py/bin/pip" install --quiet --disable-pip-version-check "slither-analyzer==$version"
+}
+
+case "${1:-}" in
+run)
+    run_needs
+    install_packages
+    npm_packages
+    ;;
+check)
+    run_needs
+    check_needs
+    install_packages
+    npm_packages
+    cargo_tool cargo-nextest 0.9.143
+    cargo_tool cargo-deny 0.20.2
+    slither 0.11.3
+    ;;
+*)
+    say "usage: setup.sh run | check"
+    exit 2
+    ;;
+esac

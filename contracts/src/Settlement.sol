@@ -61,6 +61,8 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ISettlement
+    // Guarded like every function that changes a state that exists, and saved before the assets are asked.
+    // slither-disable-next-line reentrancy-no-eth
     function approve(Terms memory terms) external nonReentrant {
         (bytes32 id, State memory state) = _loadCalled();
         uint32 bit = _senderBit(terms.legs, msg.sender);
@@ -121,6 +123,8 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ISettlement
+    // Guarded like every function that changes a state that exists, and saved before the assets are asked.
+    // slither-disable-next-line reentrancy-no-eth
     function reveal(Terms memory terms, bytes32 secret) external nonReentrant {
         (bytes32 id, State memory state) = _load(terms);
         _requireLocked(state);
@@ -147,6 +151,8 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ISettlement
+    // Guarded like every function that changes a state that exists, and saved before the assets are asked.
+    // slither-disable-next-line reentrancy-no-eth
     function deliver(Terms memory terms, uint256 leg) external nonReentrant {
         (bytes32 id, State memory state) = _load(terms);
         if (!_isCommitted(state)) revert WrongStatus(state.status);

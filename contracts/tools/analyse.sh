@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Static analysis of the contracts. Fails on a finding of high impact; prints those of medium impact.
+# Static analysis of the contracts. Fails on a finding of high or medium impact. One that is meant as it stands carries its reason
+# and a `slither-disable-next-line` where it stands.
 #
 # Detectors left out in slither.config.json, and why:
 #   arbitrary-send-eth   an identity's `execute` sends what its key holders order: that is what it is for (ERC-734)

@@ -58,10 +58,15 @@ contract ManagementFee is Rule {
     }
 
     /// @notice Mints the whole units that have accrued to the collector, who must be verified for the asset. Anyone. Emits
-    /// `FeeCollected`. Reverts `NothingAccrued`, and as `mint` does.
+    /// `FeeCollected`. Reverts `NothingAccrued`, also for what only claims to be the asset, and as `mint` does.
     function collect(IAssetToken token) external returns (uint256 amount) {
-        Fee storage fee = _fees[address(token.compliance())];
+        address compliance = address(token.compliance());
+        // Else anybody could name a token of their own with a compliance of ours, and the fee would be minted there.
+        if (ITokenCompliance(compliance).token() != address(token)) revert NothingAccrued();
+        Fee storage fee = _fees[compliance];
         _accrue(fee, token.totalSupply());
+        // Whole units only; the rest stays accrued.
+        // slither-disable-next-line divide-before-multiply
         amount = fee.accrued / SCALE;
         if (amount == 0) revert NothingAccrued();
         fee.accrued -= amount * SCALE;

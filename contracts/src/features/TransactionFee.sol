@@ -22,6 +22,8 @@ contract TransactionFee is Rule {
 
     event FeeTaken(address indexed token, address indexed payer, address indexed collector, uint256 amount);
 
+    error NotTheAssetsCompliance(address caller);
+
     mapping(address compliance => Fee) private _fees;
 
     /// @inheritdoc IRule
@@ -55,8 +57,10 @@ contract TransactionFee is Rule {
             : ReasonCodes.FEE_COLLECTOR_NOT_VERIFIED;
     }
 
-    /// @inheritdoc IRule
+    /// @notice Takes the fee of a transfer. Only the asset's own compliance: anybody may set parameters for itself and name any asset,
+    /// and this contract holds the asset's FEES role. Emits `FeeTaken`. Reverts `NotTheAssetsCompliance`, and as `collectFee` does.
     function moved(address token, address from, address to, uint256 amount) external override {
+        if (msg.sender != address(IAssetToken(token).compliance())) revert NotTheAssetsCompliance(msg.sender);
         Fee memory fee = _fees[msg.sender];
         uint256 due = _feeOf(fee, from, to, amount);
         if (due == 0 || IAssetToken(token).isForced()) return;

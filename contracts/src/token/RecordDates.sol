@@ -62,6 +62,8 @@ abstract contract RecordDates is AssetTokenState {
         uint32 interval_s = uint32(entry >> 96);
         if (first >= block.timestamp) return (0, first);
         if (last < block.timestamp) return (last, NEVER);
+        // The latest date of the series is meant, so the division has to drop the rest.
+        // slither-disable-next-line divide-before-multiply
         passed = uint48(first + (block.timestamp - 1 - first) / interval_s * interval_s);
         // forge-lint: disable-end(unsafe-typecast)
         return (passed, passed + interval_s);

@@ -6,11 +6,13 @@ use alloy::dyn_abi::{DynSolValue, ErrorExt};
 use alloy::json_abi::{Error as AbiError, JsonAbi};
 use alloy::primitives::{Address, B256, hex};
 
+use crate::reasons::{Meaning, meaning_of};
+
 /// A decoded revert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Name of the custom error (`ComplianceRefused`, `MissingRole`, `ERC20InsufficientAllowance`, ...), `Error` or `Panic` for
-    /// Solidity's own, the selector in hex when unknown, and empty when the contract gave no data.
+    /// Solidity's own, the selector in hex when unknown (with the data as its only argument), and empty when the contract gave none.
     pub contract_error: String,
     /// Arguments in order, as (name, printed value).
     pub args: Vec<(String, String)>,
@@ -25,11 +27,20 @@ impl Refusal {
     pub fn is_compliance(&self) -> bool {
         self.reason.is_some()
     }
+
+    /// What the error means to a caller; `None` for errors that are none of ours.
+    pub fn meaning(&self) -> Option<Meaning> {
+        meaning_of(&self.contract_error)
+    }
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}(", self.contract_error)?;
+        match self.contract_error.as_str() {
+            "" => return f.write_str("no reason given"),
+            unknown if unknown.starts_with("0x") => write!(f, "unknown error {unknown}(")?,
+            name => write!(f, "{name}(")?,
+        }
         for (i, (name, value)) in self.args.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{name}: {value}")?;
@@ -67,6 +78,8 @@ const ABIS: &[&str] = &[
     include_str!("../artifacts/RegistryAdministration.json"),
     include_str!("../artifacts/TopicSchemeRegistry.json"),
     include_str!("../artifacts/AssetToken.json"),
+    include_str!("../artifacts/AssetTokenCustody.json"),
+    include_str!("../artifacts/AssetTokenGovernance.json"),
     include_str!("../artifacts/AssetProxy.json"),
     include_str!("../artifacts/TokenCompliance.json"),
     include_str!("../artifacts/AssetFactory.json"),
@@ -99,28 +112,49 @@ const ABIS: &[&str] = &[
     include_str!("../artifacts/SmartAccountFactory.json"),
 ];
 
-/// Decodes the data of a revert. Never fails: what cannot be decoded keeps its selector as `contract_error`.
+/// The most bytes of an unknown error that are shown.
+const SHOWN_BYTES: usize = 256;
+
+/// Decodes the data of a revert. Never fails: what cannot be decoded keeps its selector as `contract_error` and its data.
 pub fn decode_revert(data: &[u8]) -> Refusal {
+    let refusal = |contract_error: String, args| Refusal { contract_error, args, module: None, reason: None };
     let Some(selector) = data.first_chunk::<4>() else {
-        return Refusal { contract_error: String::new(), args: Vec::new(), module: None, reason: None };
+        return match data {
+            [] => refusal(String::new(), Vec::new()),
+            short => refusal(hex::encode_prefixed(short), Vec::new()),
+        };
     };
-    let unknown =
-        || Refusal { contract_error: hex::encode_prefixed(selector), args: Vec::new(), module: None, reason: None };
+    let unknown = || {
+        let shown = &data[4..data.len().min(4 + SHOWN_BYTES)];
+        refusal(hex::encode_prefixed(selector), vec![("data".to_owned(), hex::encode_prefixed(shown))])
+    };
     let Some(error) = ERRORS.get(selector) else { return unknown() };
     let Ok(decoded) = error.decode_error(data) else { return unknown() };
     let refused = error.name == "ComplianceRefused";
-    let mut refusal = Refusal { contract_error: error.name.clone(), args: Vec::new(), module: None, reason: None };
+    let mut refusal = refusal(error.name.clone(), Vec::new());
     for (input, value) in error.inputs.iter().zip(&decoded.body) {
-        if refused {
-            match value {
-                DynSolValue::Address(module) => refusal.module = Some(*module),
-                DynSolValue::FixedBytes(word, _) => refusal.reason = Some(reason_text(*word)),
-                _ => {}
+        match value {
+            DynSolValue::Address(module) if refused => refusal.module = Some(*module),
+            DynSolValue::FixedBytes(word, _) if refused => refusal.reason = Some(reason_text(*word)),
+            // What the called contract refused with, in words where we know them.
+            DynSolValue::Bytes(cause) if WITH_CAUSE.contains(&error.name.as_str()) => {
+                refusal.args.push(("cause".to_owned(), decode_revert(cause).to_string()));
+                continue;
             }
+            _ => {}
         }
         refusal.args.push((input.name.clone(), print(value)));
     }
     refusal
+}
+
+/// Errors that carry the error of a contract that was called.
+const WITH_CAUSE: &[&str] = &["IdentityExecutionFailed", "LegFailed"];
+
+/// Whether a selector is that of an error we know.
+#[cfg(test)]
+pub(crate) fn name_of(selector: [u8; 4]) -> Option<&'static str> {
+    ERRORS.get(&selector).map(|error| error.name.as_str())
 }
 
 /// A reason code as text: ASCII up to the first zero byte; hex when a foreign module used something else.
@@ -187,8 +221,31 @@ mod tests {
         let require = alloy::sol_types::Revert::from("no").abi_encode();
         assert_eq!(decode_revert(&require).contract_error, "Error");
         assert_eq!(decode_revert(&[]).contract_error, "");
-        assert_eq!(decode_revert(&[1, 2, 3, 4, 5]).contract_error, "0x01020304");
         let truncated = &AssetToken::NotOwner { caller: MODULE }.abi_encode()[..10];
         assert!(decode_revert(truncated).contract_error.starts_with("0x"));
+    }
+
+    #[test]
+    fn an_unknown_error_is_shown_in_hex() {
+        let refusal = decode_revert(&[1, 2, 3, 4, 5]);
+        assert_eq!(refusal.contract_error, "0x01020304");
+        assert_eq!(refusal.to_string(), "unknown error 0x01020304(data: 0x05)");
+        assert_eq!(refusal.meaning(), None);
+        assert_eq!(decode_revert(&[0xab, 0xcd]).contract_error, "0xabcd", "too short for a selector");
+        let long = decode_revert(&[0xff; 5000]);
+        assert_eq!(long.args[0].1.len(), 2 + 2 * SHOWN_BYTES);
+    }
+
+    #[test]
+    fn the_cause_of_a_failed_leg_is_decoded() {
+        use crate::bindings::Settlement::LegFailed;
+        use alloy::primitives::U256;
+        let failed = |cause: Vec<u8>| LegFailed { leg: U256::from(1), cause: cause.into() }.abi_encode();
+        let known = decode_revert(&failed(AssetToken::NotPaused {}.abi_encode()));
+        assert_eq!(known.to_string(), "LegFailed(leg: 1, cause: NotPaused())");
+        assert_eq!(known.meaning(), Some(Meaning::Reason("CALLED_CONTRACT_FAILED")));
+        let unknown = decode_revert(&failed(vec![9, 9, 9, 9]));
+        assert_eq!(unknown.args[1].1, "unknown error 0x09090909(data: 0x)");
+        assert_eq!(decode_revert(&failed(vec![])).args[1].1, "no reason given");
     }
 }

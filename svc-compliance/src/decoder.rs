@@ -6,7 +6,13 @@ use crate::{
     readers::{assets, systems},
 };
 use alloy::{primitives::Address, sol_types::SolCall as _};
-use dalp_contracts::{Refusal, bindings::AssetToken, decode_revert, revert::reason_text};
+use dalp_contracts::{
+    Refusal,
+    bindings::AssetToken,
+    decode_revert,
+    reasons::{Meaning, meaning_of},
+    revert::reason_text,
+};
 use dalp_engine::{Decoder, Failure};
 use dalp_service::Reason;
 
@@ -78,66 +84,12 @@ fn role_of(refusal: &Refusal) -> Option<(&'static str, &'static str)> {
     }
 }
 
-fn reason_of(contract_error: &str) -> Reason {
-    match contract_error {
-        "MissingRole" | "NotOwner" | "NotGovernance" => Reason::AssetRoleMissing,
-        "MissingSystemRole"
-        | "SystemUnauthorized"
-        | "IdentityFactoryUnauthorized"
-        | "RegistryUnauthorized"
-        | "TopicSchemeUnauthorized"
-        | "IdentityUnauthorized" => Reason::RoleMissing,
-        "SymbolTaken" => Reason::SymbolTaken,
-        "RegistryAlreadyRegistered" | "IdentityFactoryExists" => Reason::IdentityExists,
-        "RegistryNotRegistered" => Reason::IdentityNotFound,
-        "RegistryTopicUnknown" | "TopicSchemeUnknown" => Reason::TopicUnknown,
-        "TopicSchemeExists" | "RegistryIssuerKnown" | "IdentityKeyExists" | "ModuleAlreadyBound" => {
-            Reason::AlreadyExists
-        }
-        "RegistryIssuerUnknown" | "IdentityKeyUnknown" | "ModuleNotBound" | "NotAnAsset" => Reason::NotFound,
-        "IdentityIssuerNotTrusted" => Reason::IssuerNotTrusted,
-        "IdentityClaimInvalid" | "IdentityClaimExpired" => Reason::ClaimInvalid,
-        "AlreadyPaused"
-        | "NotPaused"
-        | "IdentityLastManagementKey"
-        | "IdentityTooManyKeys"
-        | "IdentityTooManyClaims"
-        | "IdentityClaimPushed"
-        | "RegistryTooManyIssuers"
-        | "TooManyModules"
-        | "FrozenAmountExceeded" => Reason::FailedPrecondition,
-        "NotARule" => Reason::ModuleUnknown,
-        name if name == "InvalidParams" || name.starts_with("ClaimExpression") => Reason::ModuleParametersInvalid,
-        "SaleNotStarted" => Reason::SaleNotStarted,
-        "SaleEnded" => Reason::SaleEnded,
-        "SaleNotActive" => Reason::SaleNotActive,
-        "SaleNotEnded" | "OutcomeOpen" => Reason::SaleNotEnded,
-        "PurchaseBelowMinimum" => Reason::PurchaseBelowMinimum,
-        "AllocationExceeded" => Reason::AllocationExceeded,
-        "HardCapExceeded" | "HardCapUncovered" | "CapExceeded" => Reason::HardCapExceeded,
-        "CurrencyUnsupported" | "CurrencyTakesFees" => Reason::CurrencyUnsupported,
-        "BuyerNotEligible" => Reason::BuyerNotEligible,
-        "TermsNotAcknowledged" => Reason::TermsNotAcknowledged,
-        "TooFewTokens" => Reason::PriceMoved,
-        "SoftCapNotMet" => Reason::SoftCapNotMet,
-        "RefundNotOpen" => Reason::RefundNotOpen,
-        "WindowNotOpen" | "WindowClosed" | "WindowNotClosed" | "WrongKind" => Reason::AirdropNotOpen,
-        "ProofInvalid" => Reason::AirdropProofInvalid,
-        "AlreadyPaid" => Reason::AlreadyPaid,
-        "NotRecipient" => Reason::WalletNotOwned,
-        "TreasuryUnderfunded" | "Underfunded" => Reason::TreasuryUnderfunded,
-        "PeriodNotComplete" | "CouponsUnopened" => Reason::PeriodNotComplete,
-        "PeriodAlreadyPaid" => Reason::PeriodAlreadyPaid,
-        "NothingDue" => Reason::NothingDue,
-        "RecordDateUnknown" | "RecordDateNotPassed" => Reason::RecordBlockNotFinal,
-        "FeatureNotAttached" => Reason::FeatureNotAttached,
-        "NotMatured" => Reason::NotMatured,
-        "HolderFrozen" => Reason::AddressFrozen,
-        "FreeBalanceExceeded" => Reason::UnfrozenBalanceInsufficient,
-        "PayoutUnknown" | "GrantUnknown" => Reason::NotFound,
-        "AddonExists" | "AlreadyScheduled" | "AlreadyMatured" => Reason::AlreadyExists,
-        "InvalidTerms" => Reason::InvalidField,
-        _ => Reason::SimulationReverted,
+/// The reason of the error catalogue that an error of the contracts is answered with.
+pub(crate) fn reason_of(contract_error: &str) -> Reason {
+    match meaning_of(contract_error) {
+        Some(Meaning::Reason(reason)) => reason.parse().unwrap_or(Reason::SimulationReverted),
+        Some(Meaning::Internal(_)) => Reason::Internal,
+        None => Reason::SimulationReverted,
     }
 }
 
@@ -192,5 +144,28 @@ mod tests {
         assert_eq!(ContractDecoder.decode_revert(&exists).reason, "IDENTITY_EXISTS");
         assert_eq!(ContractDecoder.decode_revert(&[]).reason, "SIMULATION_REVERTED");
         assert!(ContractDecoder.judge(PREVIEW, &[]).is_err());
+    }
+
+    #[test]
+    fn every_error_of_the_contracts_has_a_reason_of_the_catalogue() {
+        for (reason, errors) in dalp_contracts::reasons::REASONS {
+            for error in *errors {
+                assert_eq!(reason_of(error).as_str(), *reason, "{error}");
+            }
+        }
+        for (error, _) in dalp_contracts::reasons::INTERNAL {
+            assert_eq!(reason_of(error), Reason::Internal, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_error_is_shown_in_hex() {
+        let failure = ContractDecoder.decode_revert(&[0xde, 0xad, 0xbe, 0xef, 0x01]);
+        assert_eq!(failure.reason, "SIMULATION_REVERTED");
+        assert_eq!(
+            (failure.metadata["contract_error"].as_str(), failure.metadata["data"].as_str()),
+            ("0xdeadbeef", "0x01")
+        );
+        assert!(failure.message.contains("0xdeadbeef"), "{}", failure.message);
     }
 }

@@ -227,6 +227,42 @@ reasons! {
     FeatureNotAttached = "FEATURE_NOT_ATTACHED", FailedPrecondition, FixInput, None;
     /// The asset has not matured.
     NotMatured = "NOT_MATURED", FailedPrecondition, FixInput, None;
+    /// The wallet was lost and recovered from.
+    WalletRecovered = "WALLET_RECOVERED", FailedPrecondition, FixInput, None;
+    /// The new wallet holds no management key of the identity.
+    RecoveryKeyMissing = "RECOVERY_KEY_MISSING", FailedPrecondition, FixInput, None;
+    /// The asset does not accept the recovery.
+    RecoveryRefused = "RECOVERY_REFUSED", FailedPrecondition, FixInput, None;
+    /// There is nothing left to recover.
+    NothingToRecover = "NOTHING_TO_RECOVER", FailedPrecondition, FixInput, None;
+    /// The signed permit or delegation does not hold.
+    SignatureInvalid = "SIGNATURE_INVALID", FailedPrecondition, FixInput, None;
+    /// The spender may not take so much from the account.
+    AllowanceInsufficient = "ALLOWANCE_INSUFFICIENT", FailedPrecondition, FixInput, None;
+    /// A contract that was called on the way refused.
+    CalledContractFailed = "CALLED_CONTRACT_FAILED", FailedPrecondition, FixInput, None;
+    /// The settlement's cutoff has passed.
+    CutoffPassed = "CUTOFF_PASSED", FailedPrecondition, FixInput, None;
+    /// The settlement's cutoff has not passed.
+    CutoffNotReached = "CUTOFF_NOT_REACHED", FailedPrecondition, FixInput, None;
+    /// The caller is no party of the settlement for this.
+    NotALocalSender = "NOT_A_LOCAL_SENDER", PermissionDenied, FixInput, None;
+    /// The party has approved or voted before.
+    AlreadyApproved = "ALREADY_APPROVED", AlreadyExists, FixInput, None;
+    /// The settlement lacks an approval.
+    NotApproved = "NOT_APPROVED", FailedPrecondition, FixInput, None;
+    /// The settlement moves only by its secret.
+    SecretRequired = "SECRET_REQUIRED", FailedPrecondition, FixInput, None;
+    /// The secret is not the one that the settlement is locked with.
+    SecretMismatch = "SECRET_MISMATCH", InvalidArgument, FixInput, None;
+    /// The settlement can no longer be cancelled.
+    CancelNotAllowed = "CANCEL_NOT_ALLOWED", FailedPrecondition, FixInput, None;
+    /// Compliance refuses a leg of the settlement.
+    LegNotCompliant = "LEG_NOT_COMPLIANT", FailedPrecondition, FixInput, None;
+    /// A custodian broke the hold of a leg.
+    LegBreached = "LEG_BREACHED", FailedPrecondition, FixInput, None;
+    /// Locked amounts cannot be reclaimed yet.
+    ReclaimNotOpen = "RECLAIM_NOT_OPEN", FailedPrecondition, FixInput, None;
     /// The update was signed for another topic or schema than the feed's.
     FeedUpdateMismatch = "FEED_UPDATE_MISMATCH", FailedPrecondition, FixInput, None;
     /// The update's signature is not one of a CLAIM key of the issuer.

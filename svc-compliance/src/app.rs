@@ -12,8 +12,13 @@ use dalp_service::{Reason, Refusal};
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::sync::OnceCell;
+
+/// How long a caller waits for the index.
+const INDEX_PATIENCE: Duration = Duration::from_secs(10);
+const INDEX_PAUSE: Duration = Duration::from_millis(100);
 
 /// The parts that work once database and schema are there.
 pub struct App {
@@ -122,6 +127,22 @@ impl App {
         }
         self.assets.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         Ok(())
+    }
+
+    /// Waits a little until a block is indexed, so that what it changed is not overlooked.
+    pub async fn indexed_up_to(&self, block: u64) -> Result<(), Refusal> {
+        let deadline = tokio::time::Instant::now() + INDEX_PATIENCE;
+        loop {
+            let head = self.store.indexed_head(self.chain.chain_id()).await?;
+            if head.is_some_and(|head| head >= block) {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(Refusal::new(Reason::BlockNotIndexed, "the latest block is not indexed yet")
+                    .meta("indexed_block", head.unwrap_or_default()));
+            }
+            tokio::time::sleep(INDEX_PAUSE).await;
+        }
     }
 
     /// An operation of the tenant.

@@ -190,6 +190,7 @@ async fn a_bond_is_issued_and_moves_only_as_its_rules_allow() {
             from: text(alice),
             to: text(to),
             amount: "1".into(),
+            forced: false,
         };
         let answer = rules.simulate_transfer(stack.request("r", simulate)).await.unwrap().into_inner();
         assert!(

@@ -54,7 +54,7 @@ fn stored_histories_replay_step_by_step() {
 }
 
 /// Every kind that has been released.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 27] = [
     "asset.batch_transfer",
     "asset.burn",
     "asset.create",
@@ -73,6 +73,7 @@ const KINDS: [&str; 26] = [
     "compliance.add_rule",
     "compliance.remove_rule",
     "identity.add_key",
+    "identity.recover_wallet",
     "identity.register",
     "identity.remove_key",
     "issuer.add",

@@ -169,6 +169,7 @@ async fn rules_are_bound_asked_and_unbound() {
             from: text(holder),
             to: text(receiver),
             amount: "1".into(),
+            forced: false,
         };
         stack.rules().simulate_transfer(stack.fresh(request)).await.unwrap().into_inner()
     };

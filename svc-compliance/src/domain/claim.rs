@@ -59,6 +59,16 @@ pub fn with_expiry(expires_at: u64, payload: &[u8]) -> Bytes {
     }
 }
 
+/// What claim data says besides its expiry.
+#[must_use]
+pub fn payload_of(data: &[u8]) -> &[u8] {
+    let tag = &claim_data(None, &[])[..8];
+    match data.get(16..) {
+        Some(payload) if data[..8] == *tag => payload,
+        _ => data,
+    }
+}
+
 /// Unix seconds after which claim data no longer counts; 0 never.
 #[must_use]
 pub fn expiry_of(data: &[u8]) -> u64 {
@@ -84,7 +94,8 @@ mod tests {
     #[test]
     fn the_envelope_carries_the_expiry() {
         let data = with_expiry(1_900_000_000, b"payload");
-        assert_eq!((expiry_of(&data), &data[16..]), (1_900_000_000, &b"payload"[..]));
+        assert_eq!((expiry_of(&data), payload_of(&data)), (1_900_000_000, &b"payload"[..]));
+        assert_eq!((payload_of(b"x"), payload_of(&[0; 20])), (&b"x"[..], &[0; 20][..]));
         assert_eq!((with_expiry(0, b"x"), expiry_of(b"x"), expiry_of(&[0; 64])), (Bytes::from_static(b"x"), 0, 0));
     }
 }

@@ -1,25 +1,61 @@
 //! Reading what the rules would say: names, cures and advice of every reason code.
 
+use alloy::primitives::{Address, U256};
+
+/// A movement to judge; a side that is none is a mint or a burn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Movement {
+    /// The token.
+    pub asset: Address,
+    /// None: mint.
+    pub from: Option<Address>,
+    /// None: burn.
+    pub to: Option<Address>,
+    /// Base units.
+    pub amount: U256,
+    /// By the custodian, against the holder's will.
+    pub forced: bool,
+}
+
 /// Who can cure a veto.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cure {
     /// The holder.
     Holder,
-    /// An operator of the asset.
+    /// An operator of the asset: issuer, supply, emergency.
     Operator,
+    /// Custodian, governance of the rules, identity manager.
+    ComplianceOfficer,
+    /// An issuer of claims that is trusted for the topic.
+    ClaimIssuer,
     /// Nobody.
     Nobody,
 }
 
+/// The code of a rule that does not answer; no code of the contracts.
+pub const RULE_FAILED: &str = "RULE_FAILED";
+
 /// What can be done about a reason code. One row per code of the contracts; a test compares the table with their sources.
 pub const REASONS: &[(&str, Cure, &str)] = &[
     ("TOKEN_PAUSED", Cure::Operator, "the emergency role opens transfers with Unpause"),
-    ("SENDER_FROZEN", Cure::Operator, "the custodian lifts the freeze of the sender with SetAddressFrozen"),
-    ("RECIPIENT_FROZEN", Cure::Operator, "the custodian lifts the freeze of the receiver with SetAddressFrozen"),
+    ("SENDER_FROZEN", Cure::ComplianceOfficer, "the custodian lifts the freeze of the sender with SetAddressFrozen"),
+    (
+        "RECIPIENT_FROZEN",
+        Cure::ComplianceOfficer,
+        "the custodian lifts the freeze of the receiver with SetAddressFrozen",
+    ),
     ("RECIPIENT_INVALID", Cure::Nobody, "tokens cannot be sent to this address"),
-    ("FEE_COLLECTOR_NOT_VERIFIED", Cure::Operator, "verify the fee's collector for the asset, or name another"),
-    ("BALANCE_TOO_LOW", Cure::Holder, "the sender holds less than the amount"),
-    ("FREE_BALANCE_TOO_LOW", Cure::Operator, "the custodian releases frozen tokens with UnfreezePartial, or send less"),
+    (
+        "FEE_COLLECTOR_NOT_VERIFIED",
+        Cure::ComplianceOfficer,
+        "verify the fee's collector for the asset, or name another",
+    ),
+    ("BALANCE_TOO_LOW", Cure::Holder, "the sender holds less than the amount; send less, or acquire more first"),
+    (
+        "FREE_BALANCE_TOO_LOW",
+        Cure::ComplianceOfficer,
+        "the custodian releases frozen tokens with UnfreezePartial, or send less",
+    ),
     (
         "BALANCE_HELD",
         Cure::Operator,
@@ -27,21 +63,57 @@ pub const REASONS: &[(&str, Cure, &str)] = &[
     ),
     ("WALLET_RECOVERED", Cure::Nobody, "the wallet was recovered from; its successor acts in its place"),
     ("SUPPLY_TOO_LARGE", Cure::Nobody, "the total supply would pass what the token can hold"),
-    ("COUNTRY_UNKNOWN", Cure::Operator, "register the receiver with its country"),
-    ("COUNTRY_NOT_ALLOWED", Cure::Nobody, "the receiver's country is not on the asset's list"),
-    ("COUNTRY_BLOCKED", Cure::Nobody, "the receiver's country is barred for this asset"),
-    ("SENDER_CLAIMS_MISSING", Cure::Holder, "the sender obtains the claims that the asset's claim rule demands"),
-    ("RECIPIENT_CLAIMS_MISSING", Cure::Holder, "the receiver obtains the claims that the asset's claim rule demands"),
+    ("COUNTRY_UNKNOWN", Cure::ComplianceOfficer, "register the receiver with its country"),
+    (
+        "COUNTRY_NOT_ALLOWED",
+        Cure::ComplianceOfficer,
+        "the receiver's country is not on the asset's list; correct its registration, or governance changes the list",
+    ),
+    (
+        "COUNTRY_BLOCKED",
+        Cure::ComplianceOfficer,
+        "the receiver's country is barred for this asset; correct its registration, or governance changes the list",
+    ),
+    (
+        "SENDER_CLAIMS_MISSING",
+        Cure::ClaimIssuer,
+        "a trusted issuer attests to the sender what the asset's claim rule demands",
+    ),
+    (
+        "RECIPIENT_CLAIMS_MISSING",
+        Cure::ClaimIssuer,
+        "a trusted issuer attests to the receiver what the asset's claim rule demands",
+    ),
     ("ASSET_MATURED", Cure::Nobody, "the asset has matured; holders redeem"),
-    ("SENDER_NOT_LISTED", Cure::Operator, "governance puts the sender or its identity on the asset's allow list"),
-    ("RECIPIENT_NOT_LISTED", Cure::Operator, "governance puts the receiver or its identity on the asset's allow list"),
-    ("SENDER_BLOCKED", Cure::Operator, "governance takes the sender and its identity off the asset's block list"),
-    ("RECIPIENT_BLOCKED", Cure::Operator, "governance takes the receiver and its identity off the asset's block list"),
-    ("HOLDER_LIMIT_REACHED", Cure::Operator, "the asset has as many holders as it may; wait for one to leave"),
+    (
+        "SENDER_NOT_LISTED",
+        Cure::ComplianceOfficer,
+        "governance puts the sender or its identity on the asset's allow list",
+    ),
+    (
+        "RECIPIENT_NOT_LISTED",
+        Cure::ComplianceOfficer,
+        "governance puts the receiver or its identity on the asset's allow list",
+    ),
+    (
+        "SENDER_BLOCKED",
+        Cure::ComplianceOfficer,
+        "governance takes the sender and its identity off the asset's block list",
+    ),
+    (
+        "RECIPIENT_BLOCKED",
+        Cure::ComplianceOfficer,
+        "governance takes the receiver and its identity off the asset's block list",
+    ),
+    (
+        "HOLDER_LIMIT_REACHED",
+        Cure::ComplianceOfficer,
+        "the asset has as many holders as it may; wait for one to leave, or governance raises the limit",
+    ),
     (
         "HOLDER_LIMIT_OF_COUNTRY_REACHED",
-        Cure::Operator,
-        "the asset has as many holders from the receiver's country as it may",
+        Cure::ComplianceOfficer,
+        "the asset has as many holders from the receiver's country as it may; wait for one to leave, or governance raises the limit",
     ),
     ("HOLDERS_NOT_COUNTED", Cure::Operator, "count the holders from before the rule with HolderLimitRule.sync"),
     ("ISSUANCE_CAP_EXCEEDED", Cure::Operator, "the supply would pass its cap; burn, or raise the cap"),
@@ -50,30 +122,50 @@ pub const REASONS: &[(&str, Cure, &str)] = &[
     ("ISSUANCE_PRICE_UNAVAILABLE", Cure::Operator, "the price feed of the issuance limit gives no usable price"),
     ("ISSUANCE_PRICE_STALE", Cure::Operator, "the price of the issuance limit is too old; have the feed updated"),
     ("HOLDING_PERIOD_NOT_OVER", Cure::Nobody, "the sender has not held so much long enough; wait, or send less"),
-    ("TRANSFER_NOT_APPROVED", Cure::Operator, "an approver of the asset approves this movement"),
-    ("TRANSFER_APPROVAL_EXPIRED", Cure::Operator, "an approver of the asset approves this movement again"),
+    ("TRANSFER_NOT_APPROVED", Cure::ComplianceOfficer, "an approver of the asset approves this movement"),
+    ("TRANSFER_APPROVAL_EXPIRED", Cure::ComplianceOfficer, "an approver of the asset approves this movement again"),
     ("TRANSFER_AMOUNT_EXCEEDED", Cure::Holder, "send less at a time"),
     ("HOLDER_VOLUME_EXCEEDED", Cure::Holder, "the sender's volume of the window is used up; wait, or send less"),
     ("TOKEN_VOLUME_EXCEEDED", Cure::Nobody, "the asset's volume of the window is used up; wait, or send less"),
-    ("COLLATERAL_MISSING", Cure::Operator, "have a trusted issuer attest collateral on the asset's identity"),
-    ("COLLATERAL_MALFORMED", Cure::Operator, "the collateral attestation holds no amount; have it issued again"),
+    ("COLLATERAL_MISSING", Cure::ClaimIssuer, "have a trusted issuer attest collateral on the asset's identity"),
+    ("COLLATERAL_MALFORMED", Cure::ClaimIssuer, "the collateral attestation holds no amount; have it issued again"),
     ("COLLATERAL_TOO_LOW", Cure::Operator, "raise the collateral and have it attested, or mint less"),
-    ("RULE_NOT_CONFIGURED", Cure::Operator, "governance sets the parameters of the rule, or removes it"),
-    ("NOT_REGISTERED", Cure::Operator, "register the receiver's identity with RegisterIdentity"),
-    ("POLICY_EMPTY", Cure::Operator, "name claim topics for the asset or the registry: without any nobody is admitted"),
-    ("TOPIC_RETIRED", Cure::Operator, "the claim topic was removed; change the asset's claim topics"),
-    ("CLAIM_MISSING", Cure::Holder, "the receiver completes the missing attestation, for instance KYC"),
+    ("RULE_NOT_CONFIGURED", Cure::ComplianceOfficer, "governance sets the parameters of the rule, or removes it"),
+    ("NOT_REGISTERED", Cure::ComplianceOfficer, "register an identity of the wallet with RegisterIdentity"),
+    (
+        "POLICY_EMPTY",
+        Cure::ComplianceOfficer,
+        "name claim topics for the asset or the registry: without any nobody is admitted",
+    ),
+    ("TOPIC_RETIRED", Cure::ComplianceOfficer, "the claim topic was removed; change the asset's claim topics"),
+    ("CLAIM_MISSING", Cure::ClaimIssuer, "an issuer trusted for the topic attests it, for instance after KYC"),
     (
         "ISSUER_NOT_TRUSTED",
-        Cure::Operator,
+        Cure::ComplianceOfficer,
         "the claim's issuer is not trusted; trust it or have a trusted issuer attest",
     ),
-    ("CLAIM_EXPIRED", Cure::Holder, "the receiver renews the expired attestation"),
-    ("CLAIM_REVOKED", Cure::Holder, "the attestation was revoked; the receiver obtains a new one"),
-    ("CLAIM_MALFORMED", Cure::Holder, "the receiver's identity presents a malformed claim; have it issued again"),
-    ("CLAIM_FORBIDDEN", Cure::Nobody, "the receiver carries an attestation that the asset excludes"),
+    ("CLAIM_EXPIRED", Cure::ClaimIssuer, "the issuer attests it again"),
+    ("CLAIM_REVOKED", Cure::ClaimIssuer, "the attestation was revoked; a trusted issuer attests anew"),
+    ("CLAIM_MALFORMED", Cure::ClaimIssuer, "the identity presents a malformed claim; its issuer issues it again"),
+    ("CLAIM_FORBIDDEN", Cure::Nobody, "the identity carries an attestation that the asset excludes"),
     ("ABSENCE_UNPROVABLE", Cure::Nobody, "the asset excludes an attestation, and a foreign identity could hide it"),
 ];
+
+// === impl Cure ===
+
+impl Cure {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Holder => "holder",
+            Self::Operator => "operator",
+            Self::ComplianceOfficer => "compliance officer",
+            Self::ClaimIssuer => "claim issuer",
+            Self::Nobody => "nobody",
+        }
+    }
+}
 
 /// Who can cure a reason, and how. An unknown code is the operator's to look into.
 #[must_use]
@@ -145,7 +237,7 @@ mod tests {
                 "Rule" => "any rule",
                 name => name,
             };
-            let row = format!("| `{code}` | {module} | {} | {advice} |", format!("{cure:?}").to_lowercase());
+            let row = format!("| `{code}` | {module} | {} | {advice} |", cure.name());
             assert!(page.contains(&row), "not in the page: {row}");
         }
     }

@@ -99,6 +99,34 @@ pub struct RemoveTrustedIssuer {
     pub issuer: Address,
 }
 
+/// Move what a lost wallet has to a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverWallet {
+    /// Signs and pays.
+    pub sender: Address,
+    /// Whose keys are gone.
+    pub lost_wallet: Address,
+    /// Takes over.
+    pub new_wallet: Address,
+    /// The assets to recover; empty: all.
+    pub assets: Vec<Address>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A recovery to look at beforehand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewRecovery {
+    /// Who would send it.
+    pub sender: Option<Address>,
+    /// Whose keys are gone.
+    pub lost_wallet: Address,
+    /// Takes over.
+    pub new_wallet: Address,
+    /// The assets to recover; empty: all.
+    pub assets: Vec<Address>,
+}
+
 // === impl KeyPurpose ===
 
 impl KeyPurpose {

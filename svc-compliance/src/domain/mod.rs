@@ -3,6 +3,7 @@
 //! Every value that names something on chain is parsed once, here; every problem carries the path of the field it is about, and
 //! all problems of a request are reported together.
 
+pub mod advice;
 pub mod asset;
 pub mod claim;
 pub mod compliance;

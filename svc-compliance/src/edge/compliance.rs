@@ -1,7 +1,11 @@
 //! The compliance service.
 
-use super::{asset::command, compliance_messages::Movement, read_address};
-use crate::{app::AppHandle, domain::compliance::Cure, readers::rules};
+use super::{asset::command, read_address, simulation::to_wire};
+use crate::{
+    app::AppHandle,
+    domain::compliance::Movement,
+    readers::{claim_findings, rules, simulation},
+};
 use dalp_proto::compliance::{self as proto, compliance_service_server::ComplianceService};
 use dalp_service::{Caller, Refusal};
 use tonic::{Request, Response, Status};
@@ -57,31 +61,12 @@ impl ComplianceService for ComplianceEdge {
     ) -> Result<Response<proto::SimulateTransferResponse>, Status> {
         let caller = Caller::from_request(&request)?;
         let movement = Movement::try_from(request.get_ref()).map_err(Refusal::from)?;
-        let app = self.app.get()?;
-        app.require_asset(caller.tenant.as_str(), movement.asset).await?;
-        let (verdicts, block_number) =
-            rules::simulate(&app.chain, movement.asset, movement.from, movement.to, movement.amount).await?;
-        let allowed = verdicts.iter().all(|verdict| verdict.veto.is_none());
-        let verdicts = verdicts
-            .into_iter()
-            .map(|verdict| {
-                let passed = verdict.veto.is_none();
-                let (reason, cure, advice) = match verdict.veto {
-                    None => (String::new(), proto::Cure::Unspecified, String::new()),
-                    Some((reason, cure, advice)) => (reason, wire_cure(cure), advice.to_owned()),
-                };
-                let module = verdict.module.map(|module| module.to_checksum(None)).unwrap_or_default();
-                proto::Verdict { check: verdict.check, module, passed, reason, cure: cure.into(), advice }
-            })
-            .collect();
-        Ok(Response::new(proto::SimulateTransferResponse { allowed, verdicts, block_number }))
-    }
-}
-
-fn wire_cure(cure: Cure) -> proto::Cure {
-    match cure {
-        Cure::Holder => proto::Cure::Holder,
-        Cure::Operator => proto::Cure::Operator,
-        Cure::Nobody => proto::Cure::Nobody,
+        let (app, tenant) = (self.app.get()?, caller.tenant.as_str());
+        app.require_asset(tenant, movement.asset).await?;
+        let system = app.system(tenant).await?;
+        let topics = app.store.topics(tenant, app.chain.chain_id()).await.map_err(Refusal::from)?;
+        let topics = claim_findings::names(&topics);
+        let simulation = simulation::simulate(&app.chain, &system, movement, &topics).await?;
+        Ok(Response::new(to_wire(simulation)))
     }
 }

@@ -4,22 +4,9 @@ use super::asset_messages::rule;
 use crate::domain::{
     Violations,
     asset::{AssetAction, AssetCommand},
+    compliance::Movement,
 };
-use alloy::primitives::{Address, U256};
 use dalp_proto::compliance as proto;
-
-/// A movement to judge; a side that is none is a mint or a burn.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Movement {
-    /// The token.
-    pub asset: Address,
-    /// None: mint.
-    pub from: Option<Address>,
-    /// None: burn.
-    pub to: Option<Address>,
-    /// Base units.
-    pub amount: U256,
-}
 
 impl TryFrom<&proto::AddRuleRequest> for AssetCommand {
     type Error = Violations;
@@ -59,9 +46,12 @@ impl TryFrom<&proto::SimulateTransferRequest> for Movement {
             from: violations.optional_address("from", &request.from),
             to: violations.optional_address("to", &request.to),
             amount: violations.amount("amount", &request.amount),
+            forced: request.forced,
         };
         if request.from.is_empty() && request.to.is_empty() {
             violations.push("to", "give a sender, a receiver, or both");
+        } else if request.forced && (request.from.is_empty() || request.to.is_empty()) {
+            violations.push("forced", "a forced transfer has a sender and a receiver");
         }
         violations.into_result(movement)
     }
@@ -83,17 +73,19 @@ mod tests {
 
     #[test]
     fn a_movement_has_a_side() {
-        let simulate = |from: &str, to: &str| {
+        let simulate = |from: &str, to: &str, forced: bool| {
             let request = proto::SimulateTransferRequest {
                 asset: WALLET.into(),
                 from: from.into(),
                 to: to.into(),
                 amount: "1".into(),
+                forced,
             };
             Movement::try_from(&request).map_err(|violations| violations.0[0].field.clone())
         };
-        assert_eq!(simulate("", "").unwrap_err(), "to");
-        assert_eq!(simulate("0x1", "").unwrap_err(), "from");
-        assert!(simulate("", WALLET).unwrap().from.is_none());
+        assert_eq!(simulate("", "", false).unwrap_err(), "to");
+        assert_eq!(simulate("0x1", "", false).unwrap_err(), "from");
+        assert_eq!(simulate("", WALLET, true).unwrap_err(), "forced");
+        assert!(simulate("", WALLET, false).unwrap().from.is_none());
     }
 }

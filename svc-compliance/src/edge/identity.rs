@@ -1,6 +1,6 @@
 //! The identity service.
 
-use super::{Admitted, Write, read_address};
+use super::{Admitted, Write, read_address, recovery};
 use crate::{
     app::{App, AppHandle},
     domain::{
@@ -48,6 +48,7 @@ impl IdentityEdge {
                 return Err(Refusal::new(Reason::IdentityExists, "the wallet has an identity already")
                     .meta("identity", identity.to_checksum(None)));
             }
+            identities::require_not_recovered(&app.chain, &system, command.wallet).await?;
             let order = RegisterIdentityOrder {
                 chain_id: app.chain.chain_id(),
                 identity_factory: system.identity_factory,
@@ -260,6 +261,21 @@ impl IdentityService for IdentityEdge {
         request: Request<proto::RemoveTrustedIssuerRequest>,
     ) -> Result<Response<proto::RemoveTrustedIssuerResponse>, Status> {
         Ok(self.distrust(request).await?.respond(|operation| proto::RemoveTrustedIssuerResponse { operation }))
+    }
+
+    async fn recover_wallet(
+        &self,
+        request: Request<proto::RecoverWalletRequest>,
+    ) -> Result<Response<proto::RecoverWalletResponse>, Status> {
+        let admitted = recovery::recover(&self.app, request).await?;
+        Ok(admitted.respond(|operation| proto::RecoverWalletResponse { operation }))
+    }
+
+    async fn preview_recovery(
+        &self,
+        request: Request<proto::PreviewRecoveryRequest>,
+    ) -> Result<Response<proto::PreviewRecoveryResponse>, Status> {
+        Ok(Response::new(recovery::preview(&self.app, request).await?))
     }
 
     async fn get_identity(

@@ -3,16 +3,21 @@
 use crate::domain::{
     ViolationKind, Violations,
     identity::{
-        AddTrustedIssuer, ChangeKey, IssueClaim, KeyPurpose, RegisterIdentity, RegisterTopic, RemoveTrustedIssuer,
-        RevokeClaim,
+        AddTrustedIssuer, ChangeKey, IssueClaim, KeyPurpose, PreviewRecovery, RecoverWallet, RegisterIdentity,
+        RegisterTopic, RemoveTrustedIssuer, RevokeClaim,
     },
 };
+use alloy::primitives::Address;
 use dalp_proto::identity as proto;
 
 /// The most bytes of claim data.
 const MAX_CLAIM_BYTES: usize = 8192;
 /// The most topics of a trusted issuer; the contract's own bound.
 const MAX_ISSUER_TOPICS: usize = 15;
+/// The most assets that a recovery can name.
+const MAX_RECOVERED_ASSETS: usize = 1000;
+/// The longest reason of a recovery.
+const MAX_REASON_CHARS: usize = 500;
 /// The longest ABI signature of a topic.
 const MAX_SIGNATURE_CHARS: usize = 500;
 
@@ -137,6 +142,62 @@ impl TryFrom<&proto::RemoveTrustedIssuerRequest> for RemoveTrustedIssuer {
     }
 }
 
+impl TryFrom<&proto::RecoverWalletRequest> for RecoverWallet {
+    type Error = Violations;
+
+    fn try_from(request: &proto::RecoverWalletRequest) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let (lost_wallet, new_wallet) = recovery_pair(&mut violations, &request.lost_wallet, &request.new_wallet);
+        let command = Self {
+            sender: violations.address("sender", &request.sender),
+            lost_wallet,
+            new_wallet,
+            assets: recovered_assets(&mut violations, &request.assets),
+            reason: violations.text("reason", &request.reason, MAX_REASON_CHARS),
+        };
+        violations.into_result(command)
+    }
+}
+
+impl TryFrom<&proto::PreviewRecoveryRequest> for PreviewRecovery {
+    type Error = Violations;
+
+    fn try_from(request: &proto::PreviewRecoveryRequest) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let (lost_wallet, new_wallet) = recovery_pair(&mut violations, &request.lost_wallet, &request.new_wallet);
+        let preview = Self {
+            sender: violations.optional_address("sender", &request.sender),
+            lost_wallet,
+            new_wallet,
+            assets: recovered_assets(&mut violations, &request.assets),
+        };
+        violations.into_result(preview)
+    }
+}
+
+fn recovery_pair(violations: &mut Violations, lost: &str, new: &str) -> (Address, Address) {
+    let lost_wallet = violations.address("lost_wallet", lost);
+    let new_wallet = violations.address("new_wallet", new);
+    if lost_wallet == new_wallet && !lost_wallet.is_zero() {
+        violations.push("new_wallet", "must be another wallet than the lost one");
+    }
+    (lost_wallet, new_wallet)
+}
+
+fn recovered_assets(violations: &mut Violations, assets: &[String]) -> Vec<Address> {
+    if assets.len() > MAX_RECOVERED_ASSETS {
+        violations.push("assets", format!("names at most {MAX_RECOVERED_ASSETS} assets"));
+    }
+    let assets = assets.iter().take(MAX_RECOVERED_ASSETS).enumerate();
+    let parsed: Vec<_> = assets.map(|(index, asset)| violations.address(&format!("assets[{index}]"), asset)).collect();
+    for (index, asset) in parsed.iter().enumerate() {
+        if !asset.is_zero() && parsed[..index].contains(asset) {
+            violations.push(format!("assets[{index}]"), "is named twice");
+        }
+    }
+    parsed
+}
+
 fn change_key([sender, wallet, key]: [&str; 3], purpose: i32, add: bool) -> Result<ChangeKey, Violations> {
     let mut violations = Violations::new();
     let purpose = match proto::KeyPurpose::try_from(purpose) {
@@ -208,5 +269,21 @@ mod tests {
         let request =
             proto::RegisterTopicRequest { sender: WALLET.into(), name: "a b".into(), signature: "uint64".into() };
         assert_eq!(fields(&RegisterTopic::try_from(&request).unwrap_err()), ["signature", "name"]);
+    }
+
+    #[test]
+    fn a_recovery_needs_two_wallets_and_a_reason() {
+        let request = proto::RecoverWalletRequest {
+            sender: WALLET.into(),
+            lost_wallet: WALLET.into(),
+            new_wallet: WALLET.into(),
+            assets: vec![WALLET.into(), "0x1".into(), WALLET.into()],
+            reason: String::new(),
+        };
+        let violations = RecoverWallet::try_from(&request).unwrap_err();
+        assert_eq!(fields(&violations), ["new_wallet", "assets[1]", "assets[2]", "reason"]);
+        let preview =
+            proto::PreviewRecoveryRequest { lost_wallet: WALLET.into(), new_wallet: "".into(), ..Default::default() };
+        assert_eq!(fields(&PreviewRecovery::try_from(&preview).unwrap_err()), ["new_wallet"]);
     }
 }

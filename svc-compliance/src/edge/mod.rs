@@ -8,6 +8,8 @@ mod holder;
 mod identity;
 mod identity_messages;
 mod operation;
+mod recovery;
+mod simulation;
 mod system;
 mod system_messages;
 

@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod claims;
 pub mod create_asset;
 pub mod identities;
+pub mod recovery;
 pub mod system_roles;
 pub mod trust;
 
@@ -61,6 +62,7 @@ pub fn all() -> Flows {
         .with::<identities::RegisterIdentityFlow>()
         .with::<identities::AddKeyFlow>()
         .with::<identities::RemoveKeyFlow>()
+        .with::<recovery::RecoverWalletFlow>()
         .with::<claims::IssueClaimFlow>()
         .with::<claims::RevokeClaimFlow>()
         .with::<trust::RegisterTopicFlow>()

@@ -62,12 +62,15 @@ pub async fn require_authority(
         Ok(true) => Ok(()),
         Err(error) if error.is_unavailable() => Ok(()),
         Err(error) => Err(error.into()),
-        Ok(false) => {
-            Err(Refusal::new(Reason::AssetRoleMissing, format!("the sender lacks the role {role} on the asset"))
-                .meta("role", role)
-                .meta("granted_by", GRANTED_BY)
-                .meta("sender", sender.to_checksum(None))
-                .meta("asset", asset.to_checksum(None)))
-        }
+        Ok(false) => Err(missing_role(asset, sender, role)),
     }
+}
+
+/// The refusal of a sender without a role on an asset, with how it is granted.
+pub(super) fn missing_role(asset: Address, sender: Address, role: &str) -> Refusal {
+    Refusal::new(Reason::AssetRoleMissing, format!("the sender lacks the role {role} on the asset"))
+        .meta("role", role)
+        .meta("granted_by", GRANTED_BY)
+        .meta("sender", sender.to_checksum(None))
+        .meta("asset", asset.to_checksum(None))
 }

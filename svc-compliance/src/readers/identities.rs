@@ -62,6 +62,22 @@ pub async fn require_identity(
     })
 }
 
+/// Refuses a wallet that was recovered from: it never comes back.
+pub async fn require_not_recovered(
+    chain: &ChainReader,
+    system: &SystemAddresses,
+    wallet: Address,
+) -> Result<(), Refusal> {
+    let successor = chain.read(system.identity_registry, IdentityRegistry::successorCall { wallet }).await?;
+    if successor.is_zero() { Ok(()) } else { Err(recovered_before(wallet, successor)) }
+}
+
+pub(super) fn recovered_before(wallet: Address, successor: Address) -> Refusal {
+    Refusal::new(Reason::WalletRecovered, "the wallet was recovered from")
+        .meta("wallet", wallet.to_checksum(None))
+        .meta("successor", successor.to_checksum(None))
+}
+
 /// Whether the chain knows a topic.
 pub async fn topic_exists(chain: &ChainReader, system: &SystemAddresses, topic: &TopicName) -> Result<bool, ReadError> {
     chain.read(system.topic_scheme_registry, TopicSchemeRegistry::existsCall { topic: topic.id() }).await

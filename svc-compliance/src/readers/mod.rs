@@ -1,10 +1,16 @@
 //! Reading the chain, as typed calls.
 
 pub mod assets;
+pub mod claim_findings;
 pub mod identities;
+pub mod recovery;
 pub mod rules;
+pub mod simulation;
 pub mod systems;
 
+mod figures;
+
+use crate::decoder::reason_of;
 use alloy::{
     primitives::{Address, B256},
     sol_types::SolCall,
@@ -93,7 +99,18 @@ impl ChainReader {
 
     /// Calls a contract at a block.
     pub async fn read_at<C: SolCall>(&self, target: Address, call: C, block: BlockId) -> Result<C::Return, ReadError> {
-        let request = TransactionRequest::default().to(target).input(call.abi_encode().into());
+        self.read_as(Address::ZERO, target, call, block).await
+    }
+
+    /// Calls a contract at a block as somebody: rules answer for the compliance that asks.
+    pub async fn read_as<C: SolCall>(
+        &self,
+        sender: Address,
+        target: Address,
+        call: C,
+        block: BlockId,
+    ) -> Result<C::Return, ReadError> {
+        let request = TransactionRequest::default().from(sender).to(target).input(call.abi_encode().into());
         let answer = match self.upstreams.call(&request, block).await {
             Ok(answer) => answer,
             Err(CallError::Revert(data)) => return Err(ReadError::Reverted(data.to_vec())),
@@ -142,7 +159,8 @@ impl From<ReadError> for Refusal {
             }
             ReadError::Reverted(data) => {
                 let refusal = dalp_contracts::decode_revert(data);
-                Self::new(Reason::FailedPrecondition, format!("the contract refused: {refusal}"))
+                Self::new(reason_of(&refusal.contract_error), format!("the contract refused: {refusal}"))
+                    .meta("contract_error", &refusal.contract_error)
             }
             ReadError::Chain(_) => Self::new(Reason::ChainUnavailable, "the chain cannot be read").source(error),
         }

@@ -62,7 +62,8 @@ pub async fn require_administration(
     }
 }
 
-fn missing(account: Address, role: SystemRole) -> Refusal {
+/// The refusal of an account without a system role, with how it is granted.
+pub(super) fn missing(account: Address, role: SystemRole) -> Refusal {
     Refusal::new(Reason::RoleMissing, format!("the sender lacks the system role {}", role.name()))
         .meta("role", role.name())
         .meta("account", account.to_checksum(None))

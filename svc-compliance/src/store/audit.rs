@@ -1,6 +1,10 @@
 //! What the audit says beside the acceptance of an operation.
 
-use crate::domain::asset::{AssetAction, AssetCommand};
+use crate::{
+    domain::asset::{AssetAction, AssetCommand},
+    flows::recovery::{RecoverWalletFlow, RecoverWalletOrder},
+};
+use dalp_engine::Flow as _;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -39,4 +43,26 @@ pub(crate) async fn intervention(
     body["sender"] = json!(text(&command.sender));
     body["operation_id"] = json!(operation_id);
     dalp_engine::audit_leaf(connection, tenant, command.action.kind(), principal, &text(&command.asset), body).await
+}
+
+/// Writes who had a lost wallet recovered and why; runs in the commit that accepts the operation.
+pub(crate) async fn recovery(
+    connection: &mut sqlx::PgConnection,
+    tenant: &str,
+    principal: &str,
+    operation_id: Uuid,
+    order: &RecoverWalletOrder,
+) -> Result<(), sqlx::Error> {
+    let text = |address: &alloy::primitives::Address| address.to_checksum(None);
+    let command = &order.command;
+    let body = json!({
+        "identity": text(&order.identity),
+        "new_wallet": text(&command.new_wallet),
+        "assets": order.assets.iter().map(text).collect::<Vec<_>>(),
+        "reason": command.reason,
+        "sender": text(&command.sender),
+        "operation_id": operation_id,
+    });
+    dalp_engine::audit_leaf(connection, tenant, RecoverWalletFlow::KIND, principal, &text(&command.lost_wallet), body)
+        .await
 }

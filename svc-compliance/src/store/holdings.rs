@@ -238,6 +238,26 @@ impl Store {
         rows.into_iter().map(|row| Ok((address_of(row.get("holder"))?, holding(&row)?))).collect()
     }
 
+    /// The assets in which a holder ever had something.
+    pub async fn assets_of_holder(
+        &self,
+        tenant: &str,
+        chain_id: u64,
+        holder: Address,
+    ) -> Result<Vec<Address>, StoreError> {
+        let assets: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT asset FROM compliance.holdings WHERE tenant_id = $1 AND chain_id = $2 AND holder = $3
+             ORDER BY asset",
+        )
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .bind(hex_of(holder))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("list assets of holder"))?;
+        assets.into_iter().map(address_of).collect()
+    }
+
     /// One holding at a block.
     pub async fn holding(
         &self,

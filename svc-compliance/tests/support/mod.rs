@@ -1,6 +1,7 @@
 //! A whole svc-compliance in one process: real chain, real database, real engine; keys in memory, behind the engine's trait.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod outside;
 pub mod recorded;
 
 use alloy::{
@@ -179,21 +180,7 @@ impl Stack {
         }
         let store = Store::lazy(&postgres.url(), 10).unwrap();
         store.migrate().await.unwrap();
-        let chains = HashMap::from([(upstreams.config().chain_id, upstreams.clone())]);
-        let mut config = EngineConfig::new("svc-compliance", "test");
-        // An anvil that mines at once can lose sight of a transaction whose predecessor is mined while it is let into the pool:
-        // it knows the bytes and never mines them. A replacement gets the lane on.
-        config.replace_after = Duration::from_secs(5);
-        let engine = Engine::start(
-            config,
-            store.pool(),
-            chains,
-            Arc::new(signer.clone()),
-            flows::all(),
-            Arc::new(ContractDecoder),
-        )
-        .await
-        .unwrap();
+        let engine = engine(&store, &upstreams, &signer).await;
         wallets.pop();
         let app = AppHandle::default();
         let tenants = wallets.iter().map(|wallet| (*wallet, TENANT)).chain([(rival, RIVAL)]).collect();
@@ -221,6 +208,12 @@ impl Stack {
             indexer,
             stop,
         }
+    }
+
+    /// The engine ends at whatever line it stands, and another process takes over.
+    pub async fn kill_and_restart(&mut self) {
+        self.engine.kill().await;
+        self.engine = engine(&self.store, &self.upstreams, &self.signer).await;
     }
 
     /// A request of a principal that may use every wallet of [`TENANT`], under a key.
@@ -360,6 +353,17 @@ impl Stack {
         let created = self.done(self.assets().create_asset(order).await.unwrap().into_inner().operation).await;
         created.result.unwrap()["asset"].as_str().unwrap().parse().unwrap()
     }
+}
+
+async fn engine(store: &Store, upstreams: &Upstreams, signer: &MemorySigner) -> Engine {
+    let chains = HashMap::from([(upstreams.config().chain_id, upstreams.clone())]);
+    let mut config = EngineConfig::new("svc-compliance", "test");
+    // An anvil that mines at once can lose sight of a transaction whose predecessor is mined while it is let into the pool:
+    // it knows the bytes and never mines them. A replacement gets the lane on.
+    config.replace_after = Duration::from_secs(5);
+    Engine::start(config, store.pool(), chains, Arc::new(signer.clone()), flows::all(), Arc::new(ContractDecoder))
+        .await
+        .unwrap()
 }
 
 pub fn text(address: Address) -> String {

@@ -20,6 +20,7 @@ import {IHolds} from "./interfaces/IHolds.sol";
 import {IIdentityRegistry} from "./interfaces/IIdentityRegistry.sol";
 import {IIdentityRegistryPolicy} from "./interfaces/IIdentityRegistryPolicy.sol";
 import {IRecordDates} from "./interfaces/IRecordDates.sol";
+import {Movement} from "./interfaces/IRule.sol";
 import {ITokenCompliance} from "./interfaces/ITokenCompliance.sol";
 import {ComplianceRefused, ReasonCodes} from "./Refusals.sol";
 import {AssetRoles} from "./Roles.sol";
@@ -376,8 +377,11 @@ contract AssetToken is AssetTokenDelegation, IERC165, ERC20PermitUpgradeable, UU
         // A burn asks nobody else.
         if (to == address(0)) return (address(0), 0);
         module = _registry;
-        reason = IIdentityRegistryPolicy(module).explain(address(this), to);
-        if (reason == 0) (module, reason) = ITokenCompliance(_compliance).check(module, from, to, amount);
+        (bytes32 refusal, address identity, uint16 country, bool exempt) =
+            IIdentityRegistryPolicy(module).admission(address(this), to);
+        if (refusal != 0) return (module, refusal);
+        return ITokenCompliance(_compliance)
+            .check(Movement(address(this), module, from, to, amount, identity, country, exempt));
     }
 
     function _stateReason(address from, address to, uint256 amount, uint256 unlocked) private view returns (bytes32) {
@@ -386,25 +390,23 @@ contract AssetToken is AssetTokenDelegation, IERC165, ERC20PermitUpgradeable, UU
             if (_accounts[to].frozen) return ReasonCodes.RECIPIENT_FROZEN;
             return amount > MAX_SUPPLY - _supply ? ReasonCodes.SUPPLY_TOO_LARGE : ReasonCodes.OK;
         }
-        Account storage sender = _accounts[from];
-        uint256 balance = sender.balance;
+        Account memory sender = _accounts[from];
         if (to != address(0)) {
             bytes32 reason = _senderReason(sender, amount, unlocked);
             if (reason == ReasonCodes.TOKEN_PAUSED || reason == ReasonCodes.SENDER_FROZEN) return reason;
             if (_accounts[to].frozen) return ReasonCodes.RECIPIENT_FROZEN;
             if (reason != 0) return reason;
-        } else if (balance >= amount && balance - _held[from] < amount) {
+        } else if (sender.balance >= amount && sender.balance - _held[from] < amount) {
             return ReasonCodes.BALANCE_HELD;
         }
-        return balance < amount ? ReasonCodes.BALANCE_TOO_LOW : ReasonCodes.OK;
+        return sender.balance < amount ? ReasonCodes.BALANCE_TOO_LOW : ReasonCodes.OK;
     }
 
     /// @dev What keeps the sender's tokens where they are, besides there being too few.
-    function _senderReason(Account storage sender, uint256 amount, uint256 unlocked) private view returns (bytes32) {
+    function _senderReason(Account memory sender, uint256 amount, uint256 unlocked) private view returns (bytes32) {
         if (_paused) return ReasonCodes.TOKEN_PAUSED;
-        Account memory account = sender;
-        if (account.frozen) return ReasonCodes.SENDER_FROZEN;
-        if (account.balance >= amount && account.balance - account.locked + unlocked < amount) {
+        if (sender.frozen) return ReasonCodes.SENDER_FROZEN;
+        if (sender.balance >= amount && sender.balance - sender.locked + unlocked < amount) {
             return ReasonCodes.FREE_BALANCE_TOO_LOW;
         }
         return 0;

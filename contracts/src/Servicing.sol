@@ -10,7 +10,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {BitMaps} from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
 import {IAssetToken} from "./interfaces/IAssetToken.sol";
 import {IRecordDates} from "./interfaces/IRecordDates.sol";
-import {Hooks, IRule} from "./interfaces/IRule.sol";
+import {Hooks, IRule, Movement} from "./interfaces/IRule.sol";
 import {CouponPlan, IServicingPayments, Payout, ServicingTerms} from "./interfaces/IServicing.sol";
 import {ReasonCodes} from "./Refusals.sol";
 import {AssetRoles} from "./Roles.sol";
@@ -234,7 +234,7 @@ contract Servicing is IServicingPayments, IRule, ServicingState {
     function clearParams() external {}
 
     /// @inheritdoc IRule
-    function check(address, address, address, address, uint256) external view returns (bytes32) {
+    function check(Movement calldata) external view returns (bytes32) {
         return _isDue(terms()) ? ReasonCodes.ASSET_MATURED : ReasonCodes.OK;
     }
 

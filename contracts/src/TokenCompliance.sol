@@ -7,7 +7,7 @@ import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {ICompliance} from "./interfaces/ICompliance.sol";
 import {IAssetRoles, IAssetToken} from "./interfaces/IAssetToken.sol";
 import {IIdentityRegistryPolicy} from "./interfaces/IIdentityRegistryPolicy.sol";
-import {IRule, Hooks} from "./interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "./interfaces/IRule.sol";
 import {ITokenCompliance, RuleConfig} from "./interfaces/ITokenCompliance.sol";
 import {Verdict} from "./Refusals.sol";
 import {AssetRoles} from "./Roles.sol";
@@ -148,26 +148,16 @@ contract TokenCompliance is ITokenCompliance, ERC165 {
 
     /// @inheritdoc ICompliance
     function canTransfer(address from, address to, uint256 amount) external view returns (bool) {
-        (, bytes32 reason) = check(address(IAssetToken(_token).identityRegistry()), from, to, amount);
+        (, Movement memory movement) = _movement(_token, from, to, amount);
+        (, bytes32 reason) = _ask(abi.encodeCall(IRule.check, (movement)), from == address(0));
         return reason == 0;
     }
 
     /// @inheritdoc ITokenCompliance
-    function check(address registry, address from, address to, uint256 amount)
-        public
-        view
-        returns (address module, bytes32 reason)
-    {
-        uint256 count = _count;
-        for (uint256 i; i < count; ++i) {
-            uint256 entry = _modules[i];
-            if (_wants(entry, Hooks.CHECK)) {
-                module = address(uint160(entry));
-                reason = IRule(module).check(_token, registry, from, to, amount);
-                if (reason != 0) return (module, reason);
-            }
-        }
-        return (address(0), 0);
+    function check(Movement calldata movement) external view returns (address module, bytes32 reason) {
+        if (_count == 0) return (address(0), 0);
+        // The rules are asked the same question under the same selector, so it goes on to them as it came.
+        return _ask(msg.data, movement.from == address(0));
     }
 
     /// @inheritdoc ITokenCompliance
@@ -181,11 +171,11 @@ contract TokenCompliance is ITokenCompliance, ERC165 {
         }
         address[] memory judges = _judges();
         verdicts = new Verdict[](2 + judges.length);
-        address registry = address(IAssetToken(served).identityRegistry());
+        (bytes32 reason, Movement memory movement) = _movement(served, from, to, amount);
         verdicts[0] = own;
-        verdicts[1] = Verdict(registry, IIdentityRegistryPolicy(registry).explain(served, to));
+        verdicts[1] = Verdict(movement.registry, reason);
         for (uint256 i; i < judges.length; ++i) {
-            verdicts[2 + i] = Verdict(judges[i], IRule(judges[i]).check(served, registry, from, to, amount));
+            verdicts[2 + i] = Verdict(judges[i], IRule(judges[i]).check(movement));
         }
     }
 
@@ -220,11 +210,40 @@ contract TokenCompliance is ITokenCompliance, ERC165 {
         uint256 count = _count;
         if (count == MAX_MODULES) revert TooManyModules();
         uint8 hooks = IRule(module).hooks();
-        if (hooks == 0 || hooks > Hooks.ALL) revert NotARule(module);
+        if (hooks == 0 || hooks > Hooks.KNOWN) revert NotARule(module);
         _modules[count] = uint160(module) | uint256(hooks) << 160;
         _count = uint8(count + 1);
         emit ModuleAdded(module, hooks, params);
         IRule(module).setParams(params);
+    }
+
+    /// @param question a call of `IRule.check`, the same for all
+    function _ask(bytes memory question, bool isMint) private view returns (address module, bytes32 reason) {
+        uint256 count = _count;
+        uint8 hooks = isMint ? Hooks.CHECK | Hooks.CHECK_MINT : Hooks.CHECK;
+        for (uint256 i; i < count; ++i) {
+            uint256 entry = _modules[i];
+            if (_wants(entry, hooks)) {
+                module = address(uint160(entry));
+                reason = abi.decode(Address.functionStaticCall(module, question), (bytes32));
+                if (reason != 0) return (module, reason);
+            }
+        }
+        return (address(0), 0);
+    }
+
+    /// @return reason what the registry says of the recipient
+    /// @return movement the same that the token would hand over
+    function _movement(address served, address from, address to, uint256 amount)
+        private
+        view
+        returns (bytes32 reason, Movement memory movement)
+    {
+        address registry = address(IAssetToken(served).identityRegistry());
+        (movement.token, movement.registry) = (served, registry);
+        (movement.from, movement.to, movement.amount) = (from, to, amount);
+        (reason, movement.identity, movement.country, movement.exempt) =
+            IIdentityRegistryPolicy(registry).admission(served, to);
     }
 
     function _notify(uint8 hook, address from, address to, uint256 amount) private {
@@ -243,7 +262,7 @@ contract TokenCompliance is ITokenCompliance, ERC165 {
         uint256 found;
         for (uint256 i; i < count; ++i) {
             uint256 entry = _modules[i];
-            if (_wants(entry, Hooks.CHECK)) judges[found++] = address(uint160(entry));
+            if (_wants(entry, Hooks.CHECK | Hooks.CHECK_MINT)) judges[found++] = address(uint160(entry));
         }
         if (found == count) return judges;
         address[] memory fewer = new address[](found);
@@ -253,8 +272,8 @@ contract TokenCompliance is ITokenCompliance, ERC165 {
         return fewer;
     }
 
-    function _wants(uint256 entry, uint8 hook) private pure returns (bool) {
-        return uint8(entry >> 160) & hook != 0;
+    function _wants(uint256 entry, uint8 anyOf) private pure returns (bool) {
+        return uint8(entry >> 160) & anyOf != 0;
     }
 
     function _indexOf(address module) private view returns (uint256) {

@@ -155,7 +155,7 @@ contract ApprovalRuleTest is RulesFixture {
     }
 
     function test_unconfigured_refuses_and_follows_nothing() public {
-        bytes32 reason = approvalRule.check(address(token), address(registry), alice, bob, 1);
+        bytes32 reason = approvalRule.check(_movement(alice, bob, 1));
         assertEq(reason, ReasonCodes.RULE_NOT_CONFIGURED, "nobody");
         approvalRule.moved(address(token), alice, bob, 1);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Movement} from "../src/interfaces/IRule.sol";
 import {IERC735} from "../src/interfaces/IERC735.sol";
 import {IIdentity} from "../src/interfaces/IIdentity.sol";
 import {ClaimData} from "../src/libraries/ClaimData.sol";
@@ -91,8 +92,9 @@ contract CollateralRuleTest is RulesFixture {
         _attest(1000);
         registry.removeTrustedIssuer(address(issuer));
         // Without a trusted issuer alice is not verified either; the rule answers for itself.
+        Movement memory movement = _movement(address(0), alice, 1);
         vm.prank(address(compliance));
-        bytes32 reason = collateralRule.check(address(token), address(registry), address(0), alice, 1);
+        bytes32 reason = collateralRule.check(movement);
         assertEq(reason, ReasonCodes.COLLATERAL_MISSING, "missing");
     }
 
@@ -132,7 +134,7 @@ contract CollateralRuleTest is RulesFixture {
     }
 
     function test_unconfigured_refuses_mints() public view {
-        bytes32 reason = collateralRule.check(address(token), address(registry), address(0), bob, 1);
+        bytes32 reason = collateralRule.check(_movement(address(0), bob, 1));
         assertEq(reason, ReasonCodes.RULE_NOT_CONFIGURED, "nobody");
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Hooks} from "../src/interfaces/IRule.sol";
+import {Hooks, Movement} from "../src/interfaces/IRule.sol";
 import {Rule} from "../src/rules/Rule.sol";
 
 /// @notice A rule with every hook that only counts; it refuses to be removed, as a broken rule might.
@@ -26,7 +26,7 @@ contract CountingRule is Rule {
         revert InvalidParams("removal");
     }
 
-    function check(address, address, address, address, uint256) external pure returns (bytes32) {
+    function check(Movement calldata) external pure returns (bytes32) {
         return 0;
     }
 

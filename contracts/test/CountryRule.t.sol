@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IRule} from "../src/interfaces/IRule.sol";
+import {IRule, Movement} from "../src/interfaces/IRule.sol";
 import {ReasonCodes} from "../src/Refusals.sol";
 import {Fixture} from "./Fixture.sol";
 
 contract CountryRuleTest is Fixture {
-    uint16 private _country;
-
-    /// @dev Stands in for the registry: the rule asks whoever it is given.
-    function investorCountry(address) external view returns (uint16) {
-        return _country;
+    function _from(uint16 country) private pure returns (Movement memory movement) {
+        movement.country = country;
     }
 
     function testFuzz_allow_and_block_are_opposites(uint16[] memory list, uint16 probe) public {
@@ -21,20 +18,19 @@ contract CountryRuleTest is Fixture {
             list[i] = uint16(bound(list[i], 1, 999));
             if (list[i] == probe) listed = true;
         }
-        _country = probe;
         countryRule.setParams(abi.encode(true, list));
-        bytes32 allowed = countryRule.check(address(0), address(this), alice, bob, 1);
+        bytes32 allowed = countryRule.check(_from(probe));
         assertEq(allowed, listed ? bytes32(0) : ReasonCodes.COUNTRY_NOT_ALLOWED, "allow list");
         countryRule.setParams(abi.encode(false, list));
-        bytes32 blocked = countryRule.check(address(0), address(this), alice, bob, 1);
+        bytes32 blocked = countryRule.check(_from(probe));
         assertEq(blocked, listed ? ReasonCodes.COUNTRY_BLOCKED : bytes32(0), "block list");
     }
 
     function test_unknown_country_is_refused_in_both_modes() public {
         countryRule.setParams(_countryParams(false, US));
-        assertEq(countryRule.check(address(0), address(this), alice, bob, 1), ReasonCodes.COUNTRY_UNKNOWN, "no country");
+        assertEq(countryRule.check(_from(0)), ReasonCodes.COUNTRY_UNKNOWN, "no country");
         countryRule.setParams(_countryParams(true, US));
-        assertEq(countryRule.check(address(0), address(this), alice, bob, 1), ReasonCodes.COUNTRY_UNKNOWN, "no country");
+        assertEq(countryRule.check(_from(0)), ReasonCodes.COUNTRY_UNKNOWN, "no country");
     }
 
     function _expectInvalid(bytes32 field) private {

@@ -14,6 +14,7 @@ import {ISystem} from "../src/interfaces/ISystem.sol";
 import {AssetConfig, InitialMint, RoleGrant} from "../src/interfaces/IAssetFactory.sol";
 import {ClaimInput, IIdentity} from "../src/interfaces/IIdentity.sol";
 import {Group, IMergedIdentityRegistry} from "../src/interfaces/IIdentityRegistryPolicy.sol";
+import {Movement} from "../src/interfaces/IRule.sol";
 import {RuleConfig} from "../src/interfaces/ITokenCompliance.sol";
 import {ClaimData} from "../src/libraries/ClaimData.sol";
 import {AssetRoles, Names, Roles} from "../src/Roles.sol";
@@ -162,6 +163,13 @@ abstract contract Fixture is TestBase {
     {
         created = AssetToken(factory.create(_config(symbol, rules)));
         its = TokenCompliance(address(created.compliance()));
+    }
+
+    /// @dev As the token hands it to its rules.
+    function _movement(address from, address to, uint256 amount) internal view returns (Movement memory movement) {
+        (, movement.identity, movement.country, movement.exempt) = registry.admission(address(token), to);
+        (movement.token, movement.registry) = (address(token), address(registry));
+        (movement.from, movement.to, movement.amount) = (from, to, amount);
     }
 
     function _policy(uint256 topic) internal pure returns (Group[] memory anyOf) {

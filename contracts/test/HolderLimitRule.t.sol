@@ -197,7 +197,7 @@ contract HolderLimitRuleTest is RulesFixture {
     }
 
     function test_unconfigured_refuses_and_follows_nothing() public {
-        bytes32 reason = holderLimitRule.check(address(token), address(registry), alice, bob, 1);
+        bytes32 reason = holderLimitRule.check(_movement(alice, bob, 1));
         assertEq(reason, ReasonCodes.RULE_NOT_CONFIGURED, "nobody");
         holderLimitRule.moved(address(token), alice, bob, 1);
         (uint256 holders,) = holderLimitRule.holdersOf(address(this));

@@ -202,7 +202,7 @@ contract HoldingPeriodRuleTest is RulesFixture {
     }
 
     function test_unconfigured_refuses_and_follows_nothing() public {
-        bytes32 reason = holdingPeriodRule.check(address(token), address(registry), alice, bob, 1);
+        bytes32 reason = holdingPeriodRule.check(_movement(alice, bob, 1));
         assertEq(reason, ReasonCodes.RULE_NOT_CONFIGURED, "nobody");
         holdingPeriodRule.moved(address(token), alice, bob, 1);
         assertEq(holdingPeriodRule.trackedOf(address(this), registry.identity(bob)), 0, "nothing");

@@ -214,7 +214,7 @@ contract IssuanceRuleTest is RulesFixture {
     }
 
     function test_unconfigured_refuses_issuance_and_follows_nothing() public {
-        bytes32 reason = issuanceRule.check(address(token), address(registry), address(0), bob, 1);
+        bytes32 reason = issuanceRule.check(_movement(address(0), bob, 1));
         assertEq(reason, ReasonCodes.RULE_NOT_CONFIGURED, "nobody");
         issuanceRule.moved(address(token), address(0), bob, 1);
         issuanceRule.moved(address(token), alice, bob, 1);

@@ -68,7 +68,7 @@ contract ListRuleTest is RulesFixture {
     }
 
     function test_unconfigured_refuses() public view {
-        bytes32 reason = listRule.check(address(token), address(registry), alice, bob, 1);
+        bytes32 reason = listRule.check(_movement(alice, bob, 1));
         assertEq(reason, ReasonCodes.RULE_NOT_CONFIGURED, "nobody");
     }
 

@@ -465,7 +465,7 @@ contract ServicingTest is AddonFixture {
         (terms.maturity, terms.redemptionPrice) = (0, 0);
         IServicing s = IServicing(addons.createServicing("perpetual", terms));
         vm.warp(NOW + 100_000 * DAY);
-        assertEq(IRule(address(s)).check(address(token), address(registry), alice, bob, 1), bytes32(0), "moves");
+        assertEq(IRule(address(s)).check(_movement(alice, bob, 1)), bytes32(0), "moves");
         vm.expectRevert(abi.encodeWithSelector(IServicingBase.NotMatured.selector, 0));
         s.mature();
     }

@@ -133,7 +133,7 @@ contract TransferLimitRuleTest is RulesFixture {
     }
 
     function test_unconfigured_refuses_and_follows_nothing() public {
-        bytes32 reason = transferLimitRule.check(address(token), address(registry), alice, bob, 1);
+        bytes32 reason = transferLimitRule.check(_movement(alice, bob, 1));
         assertEq(reason, ReasonCodes.RULE_NOT_CONFIGURED, "nobody");
         transferLimitRule.moved(address(token), alice, bob, 1);
         (, uint256 ofToken) = transferLimitRule.volumeOf(address(this), alice);

@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {IAssetToken} from "../interfaces/IAssetToken.sol";
 import {ITokenCompliance} from "../interfaces/ITokenCompliance.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {Rule} from "../rules/Rule.sol";
 
 /// @title Management fee
@@ -47,7 +47,7 @@ contract ManagementFee is Rule {
     }
 
     /// @inheritdoc IRule
-    function check(address, address, address, address, uint256) external pure returns (bytes32) {
+    function check(Movement calldata) external pure returns (bytes32) {
         return 0;
     }
 

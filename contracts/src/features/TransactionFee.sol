@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {IAssetToken} from "../interfaces/IAssetToken.sol";
 import {IIdentityRegistryPolicy} from "../interfaces/IIdentityRegistryPolicy.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ReasonCodes} from "../Refusals.sol";
 import {Rule} from "../rules/Rule.sol";
 
@@ -44,15 +44,12 @@ contract TransactionFee is Rule {
     }
 
     /// @dev Refuses where `moved` would fail, so that pre-check and enforcement agree.
-    function check(address token, address registry, address from, address to, uint256 amount)
-        external
-        view
-        returns (bytes32)
-    {
+    function check(Movement calldata movement) external view returns (bytes32) {
         Fee memory fee = _fees[msg.sender];
         if (fee.collector == address(0)) return ReasonCodes.RULE_NOT_CONFIGURED;
-        if (from == address(0) || _feeOf(fee, from, to, amount) == 0) return 0;
-        return IIdentityRegistryPolicy(registry).explain(token, fee.collector) == 0
+        address from = movement.from;
+        if (from == address(0) || _feeOf(fee, from, movement.to, movement.amount) == 0) return 0;
+        return IIdentityRegistryPolicy(movement.registry).explain(movement.token, fee.collector) == 0
             ? ReasonCodes.OK
             : ReasonCodes.FEE_COLLECTOR_NOT_VERIFIED;
     }

@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Votes} from "@openzeppelin/contracts/governance/utils/Votes.sol";
 import {IAssetToken} from "../interfaces/IAssetToken.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {Rule} from "../rules/Rule.sol";
 
 /// @title Voting power of one asset
@@ -42,7 +42,7 @@ contract VotingPower is Rule, Votes {
     }
 
     /// @inheritdoc IRule
-    function check(address, address, address, address, uint256) external pure returns (bytes32) {
+    function check(Movement calldata) external pure returns (bytes32) {
         return 0;
     }
 

@@ -35,6 +35,7 @@ interface IRegistryErrors {
     error RegistryRecoveryKeyMissing(address identity, address newWallet);
     error RegistryRecoveryWalletTaken(address newWallet);
     error RegistryOwnershipFollowsSystem();
+    error RegistryNotContract(address account);
 
     event PolicySet(address indexed token, Group[] anyOf);
     event PolicyCleared(address indexed token);
@@ -42,11 +43,12 @@ interface IRegistryErrors {
     event TrustedIssuerRemovedFor(address indexed subject, address indexed issuer);
     event TopicRetired(uint256 indexed topic, bool retired);
     event WalletRecovered(address indexed lostWallet, address indexed newWallet, address indexed identity);
+    event ExemptionSet(address indexed token, address indexed account, bool exempt);
 }
 
-/// @title Questions to the registry, and recovery
+/// @title Questions to the registry, recovery and exemptions
 interface IRegistryQuestions is IRegistryErrors {
-    /// @notice True when `user` is registered and meets the policy of `token`. An empty policy admits nobody.
+    /// @notice True when `user` is registered and meets the policy of `token`, or is exempt. An empty policy admits nobody else.
     function isVerifiedFor(address token, address user) external view returns (bool);
 
     /// @notice Zero when `isVerifiedFor` holds, else why not (see `IdentityReasons`). Of an expression with several groups
@@ -56,12 +58,26 @@ interface IRegistryQuestions is IRegistryErrors {
     /// @notice `hasClaims` for an expression packed once by `ClaimExpression.pack`: for rules that keep one in storage.
     function satisfies(address user, uint256 expression, uint256[] calldata topics) external view returns (bool);
 
+    /// @notice `satisfies` for the single required topic `topic`.
+    function hasClaim(address user, uint256 topic) external view returns (bool);
+
     /// @notice True when `identityAddress` holds a live claim of `topic` by an issuer trusted for it; the identity need not be
     /// registered (assets). Returns the claim's issuer, zero when there is none.
     function liveClaimIssuer(address identityAddress, uint256 topic) external view returns (address issuer);
 
+    /// @notice All a token and its rules need to know of a recipient, in one call: `explain`, the registration (zeros when there is
+    /// none), and whether it is admitted by exemption only.
+    function admission(address token, address user)
+        external
+        view
+        returns (bytes32 reason, address identityAddress, uint16 country, bool exempt);
+
     /// @notice Identity and country of a wallet in one read, zeros when not registered.
     function registration(address user) external view returns (address identityAddress, uint16 country);
+
+    /// @notice Whom a wallet stands for, for those who count people: its identity; for a wallet lost to recovery the identity of
+    /// its successor; for an unregistered wallet (a contract of the platform) the wallet itself. Country zero when there is none.
+    function holderOf(address wallet) external view returns (address holder, uint16 country);
 
     /// @notice Moves the registration of a lost wallet to a new one. The identity, and with it every claim, stays; on an
     /// identity of our factory the lost key's purposes move too, on any other one the new wallet must already hold the
@@ -72,6 +88,14 @@ interface IRegistryQuestions is IRegistryErrors {
     /// @notice For a compromised identity of our factory: all MANAGEMENT and ACTION keys go, `wallet` (registered with that
     /// identity) becomes the key. Caller: agent.
     function resetIdentityKeys(address identityAddress, address wallet) external;
+
+    /// @notice Lets a contract (a treasury, an escrow, a distribution) receive `token` without an identity, or ends that. It frees the
+    /// recipient of what is asked of its identity (the claim policy, its country, its claims) and no sender of anything: every rule still runs.
+    /// Caller: GOVERNANCE of the asset. Emits `ExemptionSet`. Reverts `RegistryUnauthorized`, and `RegistryNotContract` for an account without code
+    /// of its own, so that no person's wallet is ever exempt.
+    function setExempt(address token, address account, bool exempt) external;
+
+    function isExempt(address token, address account) external view returns (bool);
 
     /// @notice Wallet that took over from a recovered one, at the end of the chain; zero when `wallet` was never recovered.
     function successor(address wallet) external view returns (address);

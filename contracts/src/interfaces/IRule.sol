@@ -14,7 +14,30 @@ library Hooks {
     /// `moved` after a burn, with `to` zero.
     uint8 internal constant BURN = 8;
 
-    uint8 internal constant ALL = 15;
+    /// `check` before a mint only: transfers need not pay for a rule that has nothing to say about them.
+    uint8 internal constant CHECK_MINT = 16;
+
+    /// Every movement, before and after.
+    uint8 internal constant ALL = CHECK | TRANSFER | MINT | BURN;
+    uint8 internal constant KNOWN = ALL | CHECK_MINT;
+}
+
+/// @notice A movement to be judged, and what the registry says of its recipient: asked once, so that no rule has to ask again.
+struct Movement {
+    address token;
+    /// The token's identity registry.
+    address registry;
+    /// Zero for a mint.
+    address from;
+    address to;
+    uint256 amount;
+    /// Identity of the recipient; zero when it is not registered.
+    address identity;
+    /// Country of the recipient; zero when there is none.
+    uint16 country;
+    /// The recipient is a contract that is admitted without an identity (`IRegistryQuestions.setExempt`). It has no country and no
+    /// claims to ask for; what a rule asks of the sender, or of the movement, it asks all the same.
+    bool exempt;
 }
 
 /// @notice A compliance rule: one contract serves many tokens, its parameters and state are keyed by the calling compliance.
@@ -44,12 +67,8 @@ interface IRule is IERC165 {
     /// @notice Forgets the parameters and all bookkeeping of the calling compliance (the rule is being removed). Emits `ParamsSet`.
     function clearParams() external;
 
-    /// @notice Judges a movement for the calling compliance; zero means agreed. `from` zero is a mint. `registry` is the token's
-    /// identity registry, handed over so that no rule has to ask for it.
-    function check(address token, address registry, address from, address to, uint256 amount)
-        external
-        view
-        returns (bytes32 reason);
+    /// @notice Judges a movement for the calling compliance; zero means agreed.
+    function check(Movement calldata movement) external view returns (bytes32 reason);
 
     /// @notice Tells the rule that a movement took place; `from` zero is a mint, `to` zero a burn.
     function moved(address token, address from, address to, uint256 amount) external;

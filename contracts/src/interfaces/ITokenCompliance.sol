@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {ICompliance} from "./ICompliance.sol";
+import {Movement} from "./IRule.sol";
 import {Verdict} from "../Refusals.sol";
 
 /// @notice A rule and its parameters.
@@ -46,11 +47,8 @@ interface ITokenCompliance is ICompliance {
     function isModuleBound(address module) external view returns (bool);
     function moduleHooks(address module) external view returns (uint8);
 
-    /// @notice The first veto, or two zeros; the token asks with its registry at hand. `canTransfer` says the same as a bool.
-    function check(address registry, address from, address to, uint256 amount)
-        external
-        view
-        returns (address module, bytes32 reason);
+    /// @notice The first veto, or two zeros; the token asks with the registry's answer at hand. `canTransfer` says the same as a bool.
+    function check(Movement calldata movement) external view returns (address module, bytes32 reason);
 
     /// @notice Every verdict on a movement: the token's state (entry 0), the recipient's identity (entry 1), then each rule that
     /// judges movements, in order. It passes when all reasons are zero. `to` zero is a burn, which only the token judges.

@@ -15,8 +15,9 @@ library ClaimData {
 
     /// @notice Unix seconds from which the claim no longer counts; zero when it does not expire.
     function expiryOf(bytes memory data) internal pure returns (uint64) {
-        if (data.length < 16 || bytes8(bytes32(data)) != TAG) return 0;
-        return uint64(uint256(bytes32(data)) >> 128);
+        if (data.length < 16) return 0;
+        bytes32 head = bytes32(data);
+        return bytes8(head) == TAG ? uint64(uint256(head) >> 128) : 0;
     }
 
     function isExpired(uint64 expiresAt) internal view returns (bool) {

@@ -12,6 +12,8 @@ library ClaimExpression {
     uint256 internal constant MAX_GROUPS = 8;
     uint256 internal constant MAX_TOPICS = 15;
     uint256 internal constant MASK = 0x7fff;
+    /// @dev `allOf(1)`: the commonest expression, which is answered without the bookkeeping of the others.
+    uint256 internal constant ONE_TOPIC = 0x111;
 
     error ClaimExpressionEmpty();
     error ClaimExpressionEmptyGroup(uint256 group);

@@ -11,15 +11,20 @@ import {ClaimExpression} from "../libraries/ClaimExpression.sol";
 import {IdentityReasons} from "../libraries/IdentityReasons.sol";
 import {PolicyReader} from "./PolicyReader.sol";
 
+/// @dev `IERC735.getClaim` without the uri, which nobody needs here and which an identity may make as long as it likes.
+interface IClaimShown {
+    function getClaim(bytes32 claimId)
+        external
+        view
+        returns (uint256 topic, uint256 scheme, address issuer, bytes memory signature, bytes memory data);
+}
+
 /// @title Whether an identity has the claims a token asks for
 /// @notice Two ways to check a claim. An identity of our factory verified it through its issuer when it was added, so the trusted
 /// issuer is asked only whether (signer, digest) is live. Any other identity may lie about everything it stores: its claim
 /// is read whole and judged by the trusted issuer, never by the issuer it names. Nothing is cached, so revocation, key removal,
 /// loss of trust and expiry bite on the next call.
 abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
-    /// @dev `ClaimExpression.allOf(1)`.
-    uint256 private constant ONE_TOPIC = 0x111;
-
     /* QUESTIONS */
 
     /// @inheritdoc IRegistryQuestions
@@ -33,9 +38,25 @@ abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
     }
 
     /// @inheritdoc IRegistryQuestions
+    function admission(address token, address user)
+        external
+        view
+        returns (bytes32 reason, address identityAddress, uint16 country, bool exempt)
+    {
+        Registration memory holder = _registrations[user];
+        (reason, exempt) = _admit(token, user, holder);
+        return (reason, holder.identity, holder.country, exempt);
+    }
+
+    /// @inheritdoc IRegistryQuestions
     function satisfies(address user, uint256 expression, uint256[] calldata topics) external view returns (bool) {
         if (ClaimExpression.topicCount(expression) != topics.length) return false;
         return _unmet(_registrations[user], expression, topics) == 0;
+    }
+
+    /// @inheritdoc IRegistryQuestions
+    function hasClaim(address user, uint256 topic) external view returns (bool) {
+        return _unmetTopic(_registrations[user], topic) == 0;
     }
 
     /// @inheritdoc IRegistryQuestions
@@ -48,8 +69,8 @@ abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
     /// @notice The full check of the claim that `identityAddress` presents for (issuer, topic); zero when it counts. External so that
     /// whatever a foreign identity returns can be caught. The caller decides whether `issuer` is trusted.
     function fullCheck(address identityAddress, address issuer, uint256 topic) external view returns (bytes32) {
-        (uint256 shownTopic,, address shownIssuer, bytes memory signature, bytes memory data,) =
-            IERC735(identityAddress).getClaim(ClaimData.claimId(issuer, topic));
+        (uint256 shownTopic,, address shownIssuer, bytes memory signature, bytes memory data) =
+            IClaimShown(identityAddress).getClaim(ClaimData.claimId(issuer, topic));
         if (shownIssuer == address(0)) return IdentityReasons.CLAIM_MISSING;
         (bool canonical,,,) = CanonicalSignature.split(signature);
         if (shownIssuer != issuer || shownTopic != topic || !canonical) return IdentityReasons.CLAIM_MALFORMED;
@@ -60,11 +81,27 @@ abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
 
     /* INTERNAL */
 
-    function _isNative(address identityAddress) internal view virtual returns (bool);
+    function _reason(address token, address user) internal view returns (bytes32 reason) {
+        (reason,) = _admit(token, user, _registrations[user]);
+    }
 
-    function _reason(address token, address user) internal view returns (bytes32) {
-        (uint256 expression, uint256[] memory topics) = _inForce(token);
-        return _unmet(_registrations[user], expression, topics);
+    /// @dev The exemption is asked last: those who have an identity pay nothing for it.
+    function _admit(address token, address user, Registration memory holder)
+        private
+        view
+        returns (bytes32 reason, bool exempt)
+    {
+        (Policy storage policy, uint256 expression) = _inForce(token);
+        reason = expression == ClaimExpression.ONE_TOPIC
+            ? _unmetTopic(holder, policy.topics[0])
+            : _unmet(holder, expression, _topicsOf(policy, expression));
+        if (reason != 0 && _exempt[token][user]) return (0, true);
+    }
+
+    /// @dev The commonest policy, one required topic, needs none of the bookkeeping of `_unmet`.
+    function _unmetTopic(Registration memory holder, uint256 topic) private view returns (bytes32 reason) {
+        if (holder.identity == address(0)) return IdentityReasons.NOT_REGISTERED;
+        (reason,) = _checkTopic(holder.identity, holder.native, topic);
     }
 
     /// @return first zero when a group is met, else what the first group lacks
@@ -76,11 +113,6 @@ abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
         if (holder.identity == address(0)) return IdentityReasons.NOT_REGISTERED;
         uint256 groups = ClaimExpression.groupCount(expression);
         if (groups == 0) return IdentityReasons.POLICY_EMPTY;
-        // The commonest policy, one required topic, needs none of the bookkeeping below.
-        if (expression == ONE_TOPIC && topics.length == 1) {
-            (first,) = _checkTopic(holder.identity, holder.native, topics[0]);
-            return first;
-        }
         // Each topic is checked at most once, however many groups name it.
         bytes32[] memory answers = new bytes32[](topics.length);
         uint256 asked;
@@ -119,21 +151,26 @@ abstract contract ClaimChecks is PolicyReader, IRegistryQuestions {
         returns (bytes32 reason, address issuer)
     {
         TopicTrust storage trust = _trust[EVERYBODY][topic];
-        if (trust.retired) return (IdentityReasons.TOPIC_RETIRED, address(0));
-        (reason, issuer) = _checkIssuers(trust, identityAddress, native, topic, IdentityReasons.CLAIM_MISSING);
+        TrustHead memory head = trust.head;
+        if (head.retired) return (IdentityReasons.TOPIC_RETIRED, address(0));
+        (reason, issuer) = _checkIssuers(trust, head, identityAddress, native, topic, IdentityReasons.CLAIM_MISSING);
         if (reason == 0) return (reason, issuer);
-        (reason, issuer) = _checkIssuers(_trust[identityAddress][topic], identityAddress, native, topic, reason);
+        trust = _trust[identityAddress][topic];
+        (reason, issuer) = _checkIssuers(trust, trust.head, identityAddress, native, topic, reason);
         if (reason == IdentityReasons.CLAIM_MISSING) reason = _whyMissing(identityAddress, topic);
     }
 
-    function _checkIssuers(TopicTrust storage trust, address identityAddress, bool native, uint256 topic, bytes32 worst)
-        private
-        view
-        returns (bytes32, address)
-    {
-        uint256 count = trust.count;
-        for (uint256 i = 0; i < count; ++i) {
-            IssuerRef memory ref = _at(trust, i);
+    function _checkIssuers(
+        TopicTrust storage trust,
+        TrustHead memory head,
+        address identityAddress,
+        bool native,
+        uint256 topic,
+        bytes32 worst
+    ) private view returns (bytes32, address) {
+        IssuerRef memory ref = IssuerRef({issuer: head.issuer, live: head.live});
+        for (uint256 i = 0; i < head.count; ++i) {
+            if (i != 0) ref = trust.others[i - 1];
             bytes32 reason = _checkClaim(identityAddress, native, ref, topic);
             if (reason == 0) return (0, ref.issuer);
             // A claim that is there and does not count says more than one that is not there.

@@ -6,14 +6,13 @@ import {RegistryState} from "./RegistryState.sol";
 
 /// @title The policy in force for a token
 abstract contract PolicyReader is RegistryState {
-    function _inForce(address token) internal view returns (uint256 expression, uint256[] memory topics) {
-        Policy storage policy = _policies[token];
+    function _inForce(address token) internal view returns (Policy storage policy, uint256 expression) {
+        policy = _policies[token];
         expression = policy.expression;
         if (expression == 0) {
             policy = _policies[DEFAULT];
             expression = policy.expression;
         }
-        topics = _topicsOf(policy, expression);
     }
 
     function _topicsOf(Policy storage policy, uint256 expression) internal view returns (uint256[] memory topics) {

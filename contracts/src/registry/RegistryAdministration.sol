@@ -80,8 +80,8 @@ contract RegistryAdministration is TrustedIssuers, PolicyReader, IClaimTopicsReg
 
     /// @inheritdoc IRegistryAdministration
     function policyOf(address token) external view returns (Group[] memory) {
-        (uint256 expression, uint256[] memory topics) = _inForce(token);
-        return ClaimExpression.unpack(expression, topics);
+        (Policy storage policy, uint256 expression) = _inForce(token);
+        return ClaimExpression.unpack(expression, _topicsOf(policy, expression));
     }
 
     /// @inheritdoc IRegistryAdministration

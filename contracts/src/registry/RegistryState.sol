@@ -2,13 +2,14 @@
 pragma solidity 0.8.37;
 
 import {IRegistryErrors} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {IIdentityFactory} from "../interfaces/IIdentityFactory.sol";
 import {ISystem} from "../interfaces/ISystem.sol";
 import {Names, Roles} from "../Roles.sol";
 
 /// @title State and access rules that both parts of the registry share
-/// @notice The registry is one contract to the outside and two in code, because one would exceed our size limit:
-/// `IdentityRegistry` holds what transfers ask, and delegates every other call to its `RegistryAdministration`. Both inherit this
-/// contract and declare no state of their own, so they see the same storage.
+/// @notice The registry is one contract to the outside and three in code, because one would exceed our size limit:
+/// `IdentityRegistry` holds what transfers ask, and delegates what writes registrations to its `RegistryRecords` and every other call to
+/// its `RegistryAdministration`. All inherit this contract and declare no state of their own, so they see the same storage.
 abstract contract RegistryState is IRegistryErrors {
     struct IssuerRef {
         address issuer;
@@ -16,13 +17,17 @@ abstract contract RegistryState is IRegistryErrors {
         bool live;
     }
 
-    /// @dev The first issuer shares a slot with the count: one read settles the common case of one issuer per topic. It is
-    /// spelt out because a nested struct would take a slot of its own.
-    struct TopicTrust {
-        address firstIssuer;
-        bool firstLive;
+    /// @dev One slot: one read settles the common case of one issuer per topic.
+    struct TrustHead {
+        address issuer;
+        bool live;
         uint8 count;
         bool retired;
+    }
+
+    struct TopicTrust {
+        TrustHead head;
+        // All but the first.
         IssuerRef[] others;
     }
 
@@ -57,6 +62,7 @@ abstract contract RegistryState is IRegistryErrors {
     mapping(address subject => mapping(address issuer => uint256[] topics)) internal _issuerTopics;
     mapping(address subject => address[] issuers) internal _issuers;
     address[] internal _boundRegistries;
+    mapping(address token => mapping(address account => bool)) internal _exempt;
 
     constructor(ISystem system) {
         SYSTEM = system;
@@ -70,8 +76,13 @@ abstract contract RegistryState is IRegistryErrors {
         return SYSTEM.has(account, Roles.IDENTITY_MANAGER) || account == SYSTEM.get(Names.IDENTITY_FACTORY);
     }
 
+    function _isNative(address identityAddress) internal view returns (bool) {
+        address factory = SYSTEM.get(Names.IDENTITY_FACTORY);
+        return factory != address(0) && IIdentityFactory(factory).isNative(identityAddress);
+    }
+
     function _at(TopicTrust storage trust, uint256 index) internal view returns (IssuerRef memory) {
-        if (index == 0) return IssuerRef({issuer: trust.firstIssuer, live: trust.firstLive});
+        if (index == 0) return IssuerRef({issuer: trust.head.issuer, live: trust.head.live});
         return trust.others[index - 1];
     }
 }

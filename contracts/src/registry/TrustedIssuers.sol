@@ -59,7 +59,7 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry, IRe
 
     function getTrustedIssuersForClaimTopic(uint256 topic) external view returns (address[] memory issuers) {
         TopicTrust storage trust = _trust[EVERYBODY][topic];
-        issuers = new address[](trust.count);
+        issuers = new address[](trust.head.count);
         for (uint256 i = 0; i < issuers.length; ++i) {
             issuers[i] = _at(trust, i).issuer;
         }
@@ -90,15 +90,15 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry, IRe
     /// @inheritdoc IRegistryAdministration
     function isTrustedFor(address issuer, uint256 topic, address subject) external view returns (bool) {
         TopicTrust storage trust = _trust[EVERYBODY][topic];
-        return !trust.retired && (_isIn(trust, issuer) || _isIn(_trust[subject][topic], issuer));
+        return !trust.head.retired && (_isIn(trust, issuer) || _isIn(_trust[subject][topic], issuer));
     }
 
     /// @inheritdoc IRegistryAdministration
     function setTopicRetired(uint256 topic, bool retired) external {
         if (msg.sender != SYSTEM.get(Names.TOPIC_SCHEMES)) revert RegistryUnauthorized(msg.sender);
-        TopicTrust storage trust = _trust[EVERYBODY][topic];
-        if (trust.retired == retired) return;
-        trust.retired = retired;
+        TrustHead storage head = _trust[EVERYBODY][topic].head;
+        if (head.retired == retired) return;
+        head.retired = retired;
         emit TopicRetired(topic, retired);
     }
 
@@ -128,9 +128,10 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry, IRe
             _requireTopic(topics[i]);
             TopicTrust storage trust = _trust[subject][topics[i]];
             if (_isIn(trust, issuer)) revert RegistryTopicDuplicate(topics[i]);
-            if (trust.count == 0) (trust.firstIssuer, trust.firstLive) = (issuer, ref.live);
+            TrustHead storage head = trust.head;
+            if (head.count == 0) (head.issuer, head.live) = (issuer, ref.live);
             else trust.others.push(ref);
-            ++trust.count;
+            ++head.count;
         }
         _issuerTopics[subject][issuer] = topics;
     }
@@ -155,21 +156,21 @@ abstract contract TrustedIssuers is RegistryAccess, ITrustedIssuersRegistry, IRe
 
     /// @dev The last issuer takes the freed place; order carries no meaning.
     function _distrust(TopicTrust storage trust, address issuer) private {
-        uint256 last = trust.count - 1;
+        uint256 last = trust.head.count - 1;
         uint256 index = 0;
         while (_at(trust, index).issuer != issuer) ++index;
         if (index == 0) {
             IssuerRef memory next = last == 0 ? IssuerRef(address(0), false) : trust.others[last - 1];
-            (trust.firstIssuer, trust.firstLive) = (next.issuer, next.live);
+            (trust.head.issuer, trust.head.live) = (next.issuer, next.live);
         } else if (index != last) {
             trust.others[index - 1] = trust.others[last - 1];
         }
         if (last != 0) trust.others.pop();
-        trust.count = uint8(last);
+        trust.head.count = uint8(last);
     }
 
     function _isIn(TopicTrust storage trust, address issuer) internal view returns (bool) {
-        uint256 count = trust.count;
+        uint256 count = trust.head.count;
         for (uint256 i = 0; i < count; ++i) {
             if (_at(trust, i).issuer == issuer) return true;
         }

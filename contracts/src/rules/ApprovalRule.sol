@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ReasonCodes} from "../Refusals.sol";
 import {Rule} from "./Rule.sol";
 
@@ -115,7 +115,8 @@ contract ApprovalRule is Rule {
     /* JUDGING */
 
     /// @inheritdoc IRule
-    function check(address, address, address from, address to, uint256 amount) external view returns (bytes32) {
+    function check(Movement calldata movement) external view returns (bytes32) {
+        (address from, address to, uint256 amount) = (movement.from, movement.to, movement.amount);
         Config memory config = _configs[msg.sender];
         if (config.count == 0) return ReasonCodes.RULE_NOT_CONFIGURED;
         // Nothing moves, so there is nothing to approve.

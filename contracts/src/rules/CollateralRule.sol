@@ -6,7 +6,7 @@ import {IAssetToken} from "../interfaces/IAssetToken.sol";
 import {IClaimIssuer} from "../interfaces/IClaimIssuer.sol";
 import {IERC735} from "../interfaces/IERC735.sol";
 import {IRegistryQuestions} from "../interfaces/IIdentityRegistryPolicy.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ClaimData} from "../libraries/ClaimData.sol";
 import {ReasonCodes} from "../Refusals.sol";
 import {Rule} from "./Rule.sol";
@@ -36,7 +36,7 @@ contract CollateralRule is Rule {
 
     /// @inheritdoc IRule
     function hooks() external pure returns (uint8) {
-        return Hooks.CHECK;
+        return Hooks.CHECK_MINT;
     }
 
     /// @inheritdoc IRule
@@ -47,17 +47,14 @@ contract CollateralRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function check(address token, address registry, address from, address, uint256 amount)
-        external
-        view
-        returns (bytes32)
-    {
-        if (from != address(0)) return ReasonCodes.OK;
+    function check(Movement calldata movement) external view returns (bytes32) {
+        if (movement.from != address(0)) return ReasonCodes.OK;
         Config memory config = _configs[msg.sender];
         if (config.ratioBps == 0) return ReasonCodes.RULE_NOT_CONFIGURED;
-        (bytes32 reason, uint256 collateral) = _collateral(registry, IAssetToken(token).onchainID(), config.topic);
+        (bytes32 reason, uint256 collateral) =
+            _collateral(movement.registry, IAssetToken(movement.token).onchainID(), config.topic);
         if (reason != 0) return reason;
-        uint256 needed = (IERC20(token).totalSupply() + amount) * config.ratioBps;
+        uint256 needed = (IERC20(movement.token).totalSupply() + movement.amount) * config.ratioBps;
         return needed <= collateral * BPS ? ReasonCodes.OK : ReasonCodes.COLLATERAL_TOO_LOW;
     }
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IIdentityRegistry} from "../interfaces/IIdentityRegistry.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ReasonCodes} from "../Refusals.sol";
 import {Rule} from "./Rule.sol";
 
 /// @title Country rule
 /// @notice Allows or blocks recipients by the country (ISO 3166 numeric, 1-999) their registration names.
 /// Parameters: `abi.encode(bool allow, uint16[] countries)`, at least one country. A recipient without a country is refused
-/// in both modes. Holders may always leave: the sender's country is not looked at.
+/// in both modes, unless it is a contract exempt from identity. Holders may always leave: the sender's country is not looked at.
 contract CountryRule is Rule {
     /// Countries per word; the rest of the word holds the mode.
     uint256 private constant PER_WORD = 250;
@@ -41,9 +40,10 @@ contract CountryRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function check(address, address registry, address, address to, uint256) external view returns (bytes32) {
+    function check(Movement calldata movement) external view returns (bytes32) {
         uint256[WORDS] storage words = _words[msg.sender];
-        uint256 country = IIdentityRegistry(registry).investorCountry(to);
+        uint256 country = movement.country;
+        if (movement.exempt) return words[0] == 0 ? ReasonCodes.RULE_NOT_CONFIGURED : ReasonCodes.OK;
         if (country == 0 || country > MAX_COUNTRY) return ReasonCodes.COUNTRY_UNKNOWN;
         uint256 word = words[country / PER_WORD];
         bool listed = word & (1 << (country % PER_WORD)) != 0;

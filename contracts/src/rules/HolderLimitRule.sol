@@ -4,10 +4,10 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IAssetToken} from "../interfaces/IAssetToken.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRegistryQuestions} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ITokenCompliance} from "../interfaces/ITokenCompliance.sol";
 import {ReasonCodes} from "../Refusals.sol";
-import {Holders} from "./Holders.sol";
 import {Rule} from "./Rule.sol";
 
 /// @notice The most holders from one country (ISO 3166 numeric); zero admits none.
@@ -88,25 +88,22 @@ contract HolderLimitRule is Rule {
     /* JUDGING */
 
     /// @inheritdoc IRule
-    function check(address token, address registry, address from, address to, uint256 amount)
-        external
-        view
-        returns (bytes32)
-    {
+    function check(Movement calldata movement) external view returns (bytes32) {
+        (address token, address to, uint256 amount) = (movement.token, movement.to, movement.amount);
         Config memory config = _configs[msg.sender];
         if (!config.configured) return ReasonCodes.RULE_NOT_CONFIGURED;
         if (amount == 0) return ReasonCodes.OK;
         uint256 key = _key(msg.sender, config.epoch);
         Wallet memory wallet = _wallets[key][to];
         if (wallet.exempt || wallet.holder != address(0)) return ReasonCodes.OK;
-        (address holder, uint16 country) = Holders.behind(registry, to);
+        (address holder, uint16 country) = _recipient(movement);
         if (_holders[key][holder].wallets != 0) return ReasonCodes.OK;
 
         if (config.countedBalance != IERC20(token).totalSupply()) {
             // A wallet that is not counted and holds tokens is a holder from before, no newcomer.
             return IERC20(token).balanceOf(to) != 0 ? ReasonCodes.OK : ReasonCodes.HOLDERS_NOT_COUNTED;
         }
-        (uint256 leaving, uint16 leftCountry) = _leaving(key, token, from, amount);
+        (uint256 leaving, uint16 leftCountry) = _leaving(key, token, movement.from, amount);
         if (config.max != 0 && config.holders - leaving >= config.max) return ReasonCodes.HOLDER_LIMIT_REACHED;
         Country memory limit = _countries[key][country];
         if (limit.version == config.version) {
@@ -253,7 +250,8 @@ contract HolderLimitRule is Rule {
     }
 
     function _count(Config memory config, uint256 key, address token, address wallet) private {
-        (address holder, uint16 country) = Holders.behind(address(IAssetToken(token).identityRegistry()), wallet);
+        (address holder, uint16 country) =
+            IRegistryQuestions(address(IAssetToken(token).identityRegistry())).holderOf(wallet);
         _wallets[key][wallet].holder = holder;
         Holder memory entry = _holders[key][holder];
         if (entry.wallets == 0) {

@@ -5,10 +5,10 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 import {IAssetToken} from "../interfaces/IAssetToken.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRegistryQuestions} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ITokenCompliance} from "../interfaces/ITokenCompliance.sol";
 import {ReasonCodes} from "../Refusals.sol";
-import {Holders} from "./Holders.sol";
 import {Rule} from "./Rule.sol";
 
 /// @title Holding period rule
@@ -43,13 +43,18 @@ contract HoldingPeriodRule is Rule {
         uint136 spent;
     }
 
+    struct Wallet {
+        // Under whom its tokens are kept; zero when it was not met yet, or is exempt.
+        address holder;
+        bool exempt;
+    }
+
     event ExemptionSet(address indexed compliance, address indexed wallet, bool exempt);
 
     error EarlierBalanceFixed();
 
     mapping(address compliance => Config) private _configs;
-    mapping(uint256 key => mapping(address wallet => bool)) private _exempt;
-    mapping(uint256 key => mapping(address wallet => address holder)) private _holderOf;
+    mapping(uint256 key => mapping(address wallet => Wallet)) private _wallets;
     mapping(uint256 key => mapping(address holder => Position)) private _positions;
     mapping(uint256 key => mapping(address holder => Checkpoints.Trace208 byDay)) private _received;
 
@@ -73,20 +78,18 @@ contract HoldingPeriodRule is Rule {
     /* JUDGING */
 
     /// @inheritdoc IRule
-    function check(address token, address registry, address from, address to, uint256 amount)
-        external
-        view
-        returns (bytes32)
-    {
+    function check(Movement calldata movement) external view returns (bytes32) {
         Config memory config = _configs[msg.sender];
         if (config.periodDays == 0) return ReasonCodes.RULE_NOT_CONFIGURED;
-        if (from == address(0) || from == to || amount == 0) return ReasonCodes.OK;
+        (address from, uint256 amount) = (movement.from, movement.amount);
+        if (from == address(0) || from == movement.to || amount == 0) return ReasonCodes.OK;
         uint256 key = _key(msg.sender, config.epoch);
-        if (_exempt[key][from]) return ReasonCodes.OK;
-        (address holder, uint256 free) = _free(config, key, token, registry, from);
+        Wallet memory sender = _wallets[key][from];
+        if (sender.exempt) return ReasonCodes.OK;
+        (address holder, uint256 free) = _free(config, key, movement.token, from, sender.holder);
         if (amount <= free) return ReasonCodes.OK;
         // Between wallets of one holder nothing leaves.
-        return holder == _receiver(key, token, registry, to) ? ReasonCodes.OK : ReasonCodes.HOLDING_PERIOD_NOT_OVER;
+        return holder == _receiver(key, movement) ? ReasonCodes.OK : ReasonCodes.HOLDING_PERIOD_NOT_OVER;
     }
 
     /* FOLLOWING */
@@ -96,14 +99,23 @@ contract HoldingPeriodRule is Rule {
         Config memory config = _configs[msg.sender];
         if (config.periodDays == 0 || amount == 0 || from == to) return;
         uint256 key = _key(msg.sender, config.epoch);
-        address registry = address(IAssetToken(token).identityRegistry());
         address source;
-        if (from != address(0) && !_exempt[key][from]) {
-            source = _meet(key, registry, from, IERC20(token).balanceOf(from) + amount);
+        if (from != address(0)) {
+            Wallet memory sender = _wallets[key][from];
+            source = sender.holder;
+            if (source == address(0) && !sender.exempt) {
+                source = _meet(key, token, from, source, IERC20(token).balanceOf(from) + amount);
+            }
         }
         address target;
-        if (to != address(0) && !_exempt[key][to]) {
-            target = _meet(key, registry, to, IERC20(token).balanceOf(to) - amount);
+        if (to != address(0)) {
+            Wallet memory recipient = _wallets[key][to];
+            target = recipient.holder;
+            if (!recipient.exempt) {
+                uint256 before = IERC20(token).balanceOf(to) - amount;
+                // An empty wallet takes the holder that the registry names now.
+                if (target == address(0) || before == 0) target = _meet(key, token, to, target, before);
+            }
         }
         if (source == target) return;
         if (source != address(0)) _positions[key][source].spent += SafeCast.toUint120(amount);
@@ -116,19 +128,18 @@ contract HoldingPeriodRule is Rule {
         Config memory config = _configs[msg.sender];
         if (config.periodDays == 0) revert NotConfigured(msg.sender);
         uint256 key = _key(msg.sender, config.epoch);
-        if (_exempt[key][wallet] == exempt) return;
-        _exempt[key][wallet] = exempt;
+        Wallet memory former = _wallets[key][wallet];
+        if (former.exempt == exempt) return;
         address token = ITokenCompliance(msg.sender).token();
         uint256 balance = IERC20(token).balanceOf(wallet);
-        address holder = _holderOf[key][wallet];
+        address holder;
         if (exempt) {
-            delete _holderOf[key][wallet];
-            if (holder != address(0)) _positions[key][holder].spent += SafeCast.toUint120(balance);
+            if (former.holder != address(0)) _positions[key][former.holder].spent += SafeCast.toUint120(balance);
         } else if (balance != 0) {
-            (holder,) = Holders.behind(address(IAssetToken(token).identityRegistry()), wallet);
-            _holderOf[key][wallet] = holder;
+            holder = _behind(token, wallet);
             _receive(key, holder, balance);
         }
+        _wallets[key][wallet] = Wallet({holder: holder, exempt: exempt});
         emit ExemptionSet(msg.sender, wallet, exempt);
     }
 
@@ -145,8 +156,9 @@ contract HoldingPeriodRule is Rule {
         if (config.periodDays == 0) return 0;
         address token = ITokenCompliance(compliance).token();
         uint256 key = _key(compliance, config.epoch);
-        if (_exempt[key][wallet]) return IERC20(token).balanceOf(wallet);
-        (, free) = _free(config, key, token, address(IAssetToken(token).identityRegistry()), wallet);
+        Wallet memory entry = _wallets[key][wallet];
+        if (entry.exempt) return IERC20(token).balanceOf(wallet);
+        (, free) = _free(config, key, token, wallet, entry.holder);
     }
 
     /// @notice What the rule believes a holder (identity) to own in the wallets it has met: equal to their balances.
@@ -157,7 +169,7 @@ contract HoldingPeriodRule is Rule {
     }
 
     function isExempt(address compliance, address wallet) external view returns (bool) {
-        return _exempt[_key(compliance, _configs[compliance].epoch)][wallet];
+        return _wallets[_key(compliance, _configs[compliance].epoch)][wallet].exempt;
     }
 
     /* INTERNAL */
@@ -175,15 +187,16 @@ contract HoldingPeriodRule is Rule {
     }
 
     /// @dev Of everything that was received long enough ago, what has not left yet.
-    function _free(Config memory config, uint256 key, address token, address registry, address wallet)
+    /// @param known holder under whom the wallet is kept; zero when it was not met yet
+    function _free(Config memory config, uint256 key, address token, address wallet, address known)
         private
         view
         returns (address holder, uint256 free)
     {
-        holder = _holderOf[key][wallet];
+        holder = known;
         uint256 unseen;
         if (holder == address(0)) {
-            (holder,) = Holders.behind(registry, wallet);
+            holder = _behind(token, wallet);
             unseen = IERC20(token).balanceOf(wallet);
         }
         Position memory position = _positions[key][holder];
@@ -195,25 +208,29 @@ contract HoldingPeriodRule is Rule {
         free = free > position.spent ? free - position.spent : 0;
     }
 
-    /// @dev The holder under whom a wallet's tokens are kept. An empty wallet takes the holder that the registry names now; tokens
-    /// of a wallet met for the first time are from before the rule.
+    /// @dev Finds the holder under whom a wallet's tokens are kept from now on; tokens of a wallet met for the first time are from
+    /// before the rule.
+    /// @param known the holder so far, zero when there is none
     /// @param before balance before the movement
-    function _meet(uint256 key, address registry, address wallet, uint256 before) private returns (address holder) {
-        address known = _holderOf[key][wallet];
-        if (known != address(0) && before != 0) return known;
-        (holder,) = Holders.behind(registry, wallet);
-        if (holder != known) _holderOf[key][wallet] = holder;
+    function _meet(uint256 key, address token, address wallet, address known, uint256 before)
+        private
+        returns (address holder)
+    {
+        holder = _behind(token, wallet);
+        if (holder != known) _wallets[key][wallet].holder = holder;
         if (before != 0) _positions[key][holder].opening += SafeCast.toUint120(before);
     }
 
-    /// @dev Whose lots a receipt would join: what `_meet` will answer.
-    function _receiver(uint256 key, address token, address registry, address wallet)
-        private
-        view
-        returns (address holder)
-    {
-        holder = _holderOf[key][wallet];
-        if (holder == address(0) || IERC20(token).balanceOf(wallet) == 0) (holder,) = Holders.behind(registry, wallet);
+    /// @dev Whose lots a receipt would join: what `moved` will find.
+    function _receiver(uint256 key, Movement calldata movement) private view returns (address holder) {
+        holder = _wallets[key][movement.to].holder;
+        if (holder == address(0) || IERC20(movement.token).balanceOf(movement.to) == 0) {
+            (holder,) = _recipient(movement);
+        }
+    }
+
+    function _behind(address token, address wallet) private view returns (address holder) {
+        (holder,) = IRegistryQuestions(address(IAssetToken(token).identityRegistry())).holderOf(wallet);
     }
 
     function _receive(uint256 key, address holder, uint256 amount) private {

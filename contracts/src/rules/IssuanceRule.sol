@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {AggregatorV3Interface} from "../interfaces/IAggregatorV3.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ComplianceRefused, ReasonCodes} from "../Refusals.sol";
 import {FiatValue} from "./FiatValue.sol";
 import {Rule} from "./Rule.sol";
@@ -57,7 +57,7 @@ contract IssuanceRule is Rule {
 
     /// @inheritdoc IRule
     function hooks() external pure returns (uint8) {
-        return Hooks.CHECK | Hooks.MINT;
+        return Hooks.CHECK_MINT | Hooks.MINT;
     }
 
     /// @inheritdoc IRule
@@ -83,17 +83,13 @@ contract IssuanceRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function check(address token, address, address from, address, uint256 amount)
-        external
-        view
-        returns (bytes32 reason)
-    {
-        if (from != address(0)) return ReasonCodes.OK;
+    function check(Movement calldata movement) external view returns (bytes32 reason) {
+        if (movement.from != address(0)) return ReasonCodes.OK;
         Stored[] storage limits = _limits[msg.sender];
         uint256 count = limits.length;
         if (count == 0) return ReasonCodes.RULE_NOT_CONFIGURED;
         for (uint256 i; i < count && reason == 0; ++i) {
-            reason = _judge(limits[i], token, amount);
+            reason = _judge(limits[i], movement.token, movement.amount);
         }
     }
 

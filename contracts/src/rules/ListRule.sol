@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IIdentityRegistry} from "../interfaces/IIdentityRegistry.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ReasonCodes} from "../Refusals.sol";
 import {Rule} from "./Rule.sol";
 
@@ -68,18 +68,19 @@ contract ListRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function check(address, address registry, address from, address to, uint256) external view returns (bytes32) {
+    function check(Movement calldata movement) external view returns (bytes32) {
         Config memory config = _configs[msg.sender];
         uint8 sides = config.allowSides | config.blockSides;
         if (sides == 0) return ReasonCodes.RULE_NOT_CONFIGURED;
+        address from = movement.from;
         // A mint has no sender to ask about.
         if (sides & SENDER != 0 && from != address(0)) {
-            uint8 lists = _listsOf(config.epoch, registry, from);
+            uint8 lists = _listsOf(config.epoch, from, IIdentityRegistry(movement.registry).identity(from));
             if (config.blockSides & SENDER != 0 && lists & BLOCKED != 0) return ReasonCodes.SENDER_BLOCKED;
             if (config.allowSides & SENDER != 0 && lists & ALLOWED == 0) return ReasonCodes.SENDER_NOT_LISTED;
         }
         if (sides & RECIPIENT != 0) {
-            uint8 lists = _listsOf(config.epoch, registry, to);
+            uint8 lists = _listsOf(config.epoch, movement.to, movement.identity);
             if (config.blockSides & RECIPIENT != 0 && lists & BLOCKED != 0) return ReasonCodes.RECIPIENT_BLOCKED;
             if (config.allowSides & RECIPIENT != 0 && lists & ALLOWED == 0) return ReasonCodes.RECIPIENT_NOT_LISTED;
         }
@@ -120,8 +121,8 @@ contract ListRule is Rule {
         if (entry.account == address(0) || entry.lists > ALLOWED | BLOCKED) revert InvalidParams("entries");
     }
 
-    function _listsOf(uint32 epoch, address registry, address wallet) private view returns (uint8) {
+    function _listsOf(uint32 epoch, address wallet, address identity) private view returns (uint8) {
         mapping(address account => uint8) storage lists = _lists[_key(msg.sender, epoch)];
-        return lists[wallet] | lists[IIdentityRegistry(registry).identity(wallet)];
+        return lists[wallet] | lists[identity];
     }
 }

@@ -3,7 +3,8 @@ pragma solidity 0.8.37;
 
 import {LowLevelCall} from "@openzeppelin/contracts/utils/LowLevelCall.sol";
 import {ERC165, IERC165} from "@openzeppelin/contracts/utils/introspection/ERC165.sol";
-import {IRule} from "../interfaces/IRule.sol";
+import {IRegistryQuestions} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {IRule, Movement} from "../interfaces/IRule.sol";
 
 /// @notice What every rule shares: parameters are validated before they are applied, its ERC-165 answer, and no bookkeeping
 /// unless the rule declares and overrides it.
@@ -40,6 +41,12 @@ abstract contract Rule is IRule, ERC165 {
 
     /// @dev Drops what is stored for `msg.sender`.
     function _forget() internal virtual;
+
+    /// @dev Whom the recipient stands for: what `IRegistryQuestions.holderOf` would say.
+    function _recipient(Movement calldata movement) internal view returns (address holder, uint16 country) {
+        if (movement.identity != address(0)) return (movement.identity, movement.country);
+        return IRegistryQuestions(movement.registry).holderOf(movement.to);
+    }
 
     /// @dev Under which a rule keeps bookkeeping that it cannot enumerate: a new epoch starts from nothing.
     function _key(address compliance, uint32 epoch) internal pure returns (uint256) {

@@ -2,9 +2,9 @@
 pragma solidity 0.8.37;
 
 import {IAssetToken} from "../interfaces/IAssetToken.sol";
-import {IRule, Hooks} from "../interfaces/IRule.sol";
+import {IRegistryQuestions} from "../interfaces/IIdentityRegistryPolicy.sol";
+import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ReasonCodes} from "../Refusals.sol";
-import {Holders} from "./Holders.sol";
 import {Rule} from "./Rule.sol";
 import {Windows} from "./Windows.sol";
 
@@ -31,8 +31,13 @@ contract TransferLimitRule is Rule {
 
     struct Config {
         uint128 maxAmount;
+        // Which limits there are, so that no word is read of one that does not exist.
+        bool perHolder;
+        bool perToken;
         bool configured;
         uint32 epoch;
+        // How many wallets are exempt; mostly none, and then nobody has to be looked up.
+        uint32 exempt;
     }
 
     event ExemptionSet(address indexed compliance, address indexed wallet, bool exempt);
@@ -66,27 +71,23 @@ contract TransferLimitRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function check(address, address registry, address from, address to, uint256 amount)
-        external
-        view
-        returns (bytes32 reason)
-    {
+    function check(Movement calldata movement) external view returns (bytes32 reason) {
         Config memory config = _configs[msg.sender];
         if (!config.configured) return ReasonCodes.RULE_NOT_CONFIGURED;
-        if (from == address(0) || from == to || amount == 0) return ReasonCodes.OK;
-        if (_exempt[_key(msg.sender, config.epoch)][from]) return ReasonCodes.OK;
-        (address holder,) = Holders.behind(registry, from);
-        Windows.Limit memory perHolder = _perHolder[msg.sender];
-        Windows.Limit memory perToken = _perToken[msg.sender];
+        (address from, uint256 amount) = (movement.from, movement.amount);
+        if (from == address(0) || from == movement.to || amount == 0 || _passes(config, from)) return ReasonCodes.OK;
+        address holder;
+        if (config.perHolder) (holder,) = IRegistryQuestions(movement.registry).holderOf(from);
         if (config.maxAmount != 0 && amount > config.maxAmount) {
             reason = ReasonCodes.TRANSFER_AMOUNT_EXCEEDED;
-        } else if (perHolder.kind != 0 && !_counters[perHolder.counter][holder].fits(perHolder, amount)) {
+        } else if (config.perHolder && !_fits(_perHolder[msg.sender], holder, amount)) {
             reason = ReasonCodes.HOLDER_VOLUME_EXCEEDED;
-        } else if (perToken.kind != 0 && !_counters[perToken.counter][EVERYBODY].fits(perToken, amount)) {
+        } else if (config.perToken && !_fits(_perToken[msg.sender], EVERYBODY, amount)) {
             reason = ReasonCodes.TOKEN_VOLUME_EXCEEDED;
         }
         if (reason != 0) {
-            (address recipient,) = Holders.behind(registry, to);
+            if (!config.perHolder) (holder,) = IRegistryQuestions(movement.registry).holderOf(from);
+            (address recipient,) = _recipient(movement);
             if (recipient == holder) return ReasonCodes.OK;
         }
     }
@@ -94,24 +95,25 @@ contract TransferLimitRule is Rule {
     /// @inheritdoc IRule
     function moved(address token, address from, address to, uint256 amount) external override {
         Config memory config = _configs[msg.sender];
-        if (!config.configured || amount == 0 || _exempt[_key(msg.sender, config.epoch)][from]) return;
-        Windows.Limit memory perHolder = _perHolder[msg.sender];
-        Windows.Limit memory perToken = _perToken[msg.sender];
-        if (perHolder.kind == 0 && perToken.kind == 0) return;
-        address registry = address(IAssetToken(token).identityRegistry());
-        (address holder,) = Holders.behind(registry, from);
-        (address recipient,) = Holders.behind(registry, to);
+        if (!(config.perHolder || config.perToken) || amount == 0 || _passes(config, from)) return;
+        IRegistryQuestions registry = IRegistryQuestions(address(IAssetToken(token).identityRegistry()));
+        (address holder,) = registry.holderOf(from);
+        (address recipient,) = registry.holderOf(to);
         if (holder == recipient) return;
-        if (perHolder.kind != 0) _counters[perHolder.counter][holder].add(perHolder, amount);
-        if (perToken.kind != 0) _counters[perToken.counter][EVERYBODY].add(perToken, amount);
+        if (config.perHolder) _add(_perHolder[msg.sender], holder, amount);
+        if (config.perToken) _add(_perToken[msg.sender], EVERYBODY, amount);
     }
 
     /// @notice Lets a sender pass without limit, or ends that. Caller: a compliance, for its token (governance by `callModule`).
     /// Emits `ExemptionSet`. Reverts `NotConfigured`.
     function setExempt(address wallet, bool exempt) external {
-        Config memory config = _configs[msg.sender];
+        Config storage config = _configs[msg.sender];
         if (!config.configured) revert NotConfigured(msg.sender);
-        _exempt[_key(msg.sender, config.epoch)][wallet] = exempt;
+        uint256 key = _key(msg.sender, config.epoch);
+        if (_exempt[key][wallet] == exempt) return;
+        _exempt[key][wallet] = exempt;
+        if (exempt) ++config.exempt;
+        else --config.exempt;
         emit ExemptionSet(msg.sender, wallet, exempt);
     }
 
@@ -142,14 +144,29 @@ contract TransferLimitRule is Rule {
         (uint128 maxAmount, VolumeLimit memory perHolder, VolumeLimit memory perToken) = _decode(params);
         Config storage config = _configs[msg.sender];
         (config.maxAmount, config.configured) = (maxAmount, true);
+        (config.perHolder, config.perToken) = (perHolder.kind != 0, perToken.kind != 0);
         _perHolder[msg.sender] = _renew(_perHolder[msg.sender], perHolder);
         _perToken[msg.sender] = _renew(_perToken[msg.sender], perToken);
     }
 
     function _forget() internal override {
-        _configs[msg.sender] = Config({maxAmount: 0, configured: false, epoch: _configs[msg.sender].epoch + 1});
+        uint32 epoch = _configs[msg.sender].epoch + 1;
+        delete _configs[msg.sender];
+        _configs[msg.sender].epoch = epoch;
         delete _perHolder[msg.sender];
         delete _perToken[msg.sender];
+    }
+
+    function _passes(Config memory config, address sender) private view returns (bool) {
+        return config.exempt != 0 && _exempt[_key(msg.sender, config.epoch)][sender];
+    }
+
+    function _fits(Windows.Limit memory limit, address holder, uint256 amount) private view returns (bool) {
+        return _counters[limit.counter][holder].fits(limit, amount);
+    }
+
+    function _add(Windows.Limit memory limit, address holder, uint256 amount) private {
+        _counters[limit.counter][holder].add(limit, amount);
     }
 
     function _renew(Windows.Limit memory old, VolumeLimit memory given) private returns (Windows.Limit memory limit) {

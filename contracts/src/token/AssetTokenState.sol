@@ -80,23 +80,21 @@ abstract contract AssetTokenState {
         if (from == address(0)) {
             _changeSupply(_supply + amount, epoch);
         } else {
-            Account memory sender = _accounts[from];
-            if (sender.balance < amount) {
-                revert IERC20Errors.ERC20InsufficientBalance(from, sender.balance, amount);
-            }
-            _keepHistory(from, sender, epoch);
+            Account storage sender = _accounts[from];
+            uint112 balance = sender.balance;
+            if (balance < amount) revert IERC20Errors.ERC20InsufficientBalance(from, balance, amount);
+            if (sender.epoch != epoch) _keepHistory(from, sender, balance, epoch);
             // forge-lint: disable-next-line(unsafe-typecast)
-            sender.balance -= uint112(amount);
-            _accounts[from] = sender;
+            sender.balance = balance - uint112(amount);
         }
         if (to == address(0)) {
             _changeSupply(_supply - amount, epoch);
         } else {
-            Account memory recipient = _accounts[to];
-            _keepHistory(to, recipient, epoch);
+            Account storage recipient = _accounts[to];
+            uint112 balance = recipient.balance;
+            if (recipient.epoch != epoch) _keepHistory(to, recipient, balance, epoch);
             // forge-lint: disable-next-line(unsafe-typecast)
-            recipient.balance += uint112(amount);
-            _accounts[to] = recipient;
+            recipient.balance = balance + uint112(amount);
         }
         emit IERC20.Transfer(from, to, amount);
     }
@@ -111,9 +109,8 @@ abstract contract AssetTokenState {
     }
 
     /// @dev The first movement after a record date keeps the balance that stood at it.
-    function _keepHistory(address holder, Account memory account, uint24 epoch) private {
-        if (account.epoch == epoch) return;
-        _history[holder].push(_lastRecordDate, account.balance);
+    function _keepHistory(address holder, Account storage account, uint112 balance, uint24 epoch) private {
+        _history[holder].push(_lastRecordDate, balance);
         account.epoch = epoch;
     }
 

@@ -109,7 +109,7 @@ contract ManagementFeeTest is Fixture {
 
     function test_it_names_itself_and_judges_nothing() public view {
         assertEq(yearly.name(), "ManagementFee", "name");
-        assertEq(yearly.check(address(token), address(registry), alice, stranger, 1), ReasonCodes.OK, "judges nothing");
+        assertEq(yearly.check(_movement(alice, stranger, 1)), ReasonCodes.OK, "judges nothing");
     }
 
     function test_size_stays_in_budget() public view {

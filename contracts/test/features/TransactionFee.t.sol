@@ -54,7 +54,7 @@ contract TransactionFeeTest is Fixture {
         _send(alice, bob, 100);
         _send(alice, bob, 39);
         assertEq(
-            perTransfer.check(address(token), address(registry), alice, bob, 1),
+            perTransfer.check(_movement(alice, bob, 1)),
             ReasonCodes.RULE_NOT_CONFIGURED,
             "not configured for this caller"
         );

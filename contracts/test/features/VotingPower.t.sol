@@ -62,7 +62,7 @@ contract VotingPowerTest is Fixture {
         compliance.removeModule(address(votes));
         vm.expectRevert(VotingPower.AlreadyUsed.selector);
         compliance.addModule(address(votes), "");
-        assertEq(votes.check(address(token), address(registry), alice, bob, 1), ReasonCodes.OK, "judges nothing");
+        assertEq(votes.check(_movement(alice, bob, 1)), ReasonCodes.OK, "judges nothing");
     }
 
     function test_it_names_itself() public view {

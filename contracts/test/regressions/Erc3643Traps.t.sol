@@ -180,16 +180,8 @@ contract Erc3643TrapsTest is Fixture {
         vm.expectRevert();
         compliance.addModule(address(claimRule), abi.encode(uint8(1), hollow));
         // A rule that some compliance reads without ever setting it agrees to nothing.
-        assertEq(
-            claimRule.check(address(token), address(registry), alice, bob, 1),
-            ReasonCodes.RULE_NOT_CONFIGURED,
-            "unset claim rule"
-        );
-        assertEq(
-            countryRule.check(address(token), address(registry), alice, bob, 1),
-            ReasonCodes.RULE_NOT_CONFIGURED,
-            "unset country rule"
-        );
+        assertEq(claimRule.check(_movement(alice, bob, 1)), ReasonCodes.RULE_NOT_CONFIGURED, "unset claim rule");
+        assertEq(countryRule.check(_movement(alice, bob, 1)), ReasonCodes.RULE_NOT_CONFIGURED, "unset country rule");
     }
 
     function test_two_assets_with_the_same_name_do_not_collide() public {

@@ -34,7 +34,7 @@ down: ## end a stack that `make up` started
 test: check test-contracts ## everything: checks, contract tests, unit, integration, end to end
 	@cargo build --workspace --bins --quiet
 	@cargo nextest run --workspace --no-fail-fast
-	@cargo test --quiet --doc -p dalp-service
+	@cargo test --quiet --doc --workspace
 
 check: tools ## formatting, lints, wire contracts, licences, artifacts
 	@cargo fmt --all --check

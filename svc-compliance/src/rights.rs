@@ -2,15 +2,13 @@
 
 use alloy::primitives::Address;
 use dalp_proto::signer::{GetKeyRequest, key_service_client::KeyServiceClient};
-use dalp_service::{Caller, Reason, Refusal, client::PropagatingChannel};
+use dalp_service::{Caller, Reason, Refusal, caller::ANY_WALLET, client::PropagatingChannel};
 use std::{
     collections::HashMap,
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-/// The right to send from every key of the tenant.
-pub const ANY_WALLET: &str = "wallet:any";
 /// How long an answer of the signer is believed. The signer itself refuses a disabled key at once.
 const BELIEVED: Duration = Duration::from_secs(30);
 /// The most keys remembered.

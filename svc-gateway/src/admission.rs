@@ -2,7 +2,11 @@
 //!
 //! What follows (object-level rights, is it a repeat?) is decided by the domain service in its accept commit.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use dalp_proto::{Exposure, IdempotencyClass, Method, Methods};
 use dalp_service::{
@@ -16,10 +20,12 @@ use uuid::Uuid;
 
 use crate::{
     config::{GatewayConfig, OWN_SERVICES, Scope},
-    limits::Limits,
+    limits::{Limits, Place},
     principals::{Principal, Principals},
 };
 
+/// When a tenant with too much under way may come again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The longest idempotency key.
 const IDEMPOTENCY_KEY_MAX: usize = 128;
 
@@ -43,6 +49,8 @@ pub struct Admitted {
     pub route: Route,
     /// The idempotency key in force, for calls that have one.
     pub idempotency_key: Option<String>,
+    /// Its place among the tenant's calls; held until the answer has ended.
+    pub place: Place,
 }
 
 /// A call that ends here.
@@ -105,10 +113,9 @@ impl Gate {
             IdempotencyClass::Keyed => Some(idempotency_key(headers)?.unwrap_or_else(|| Uuid::now_v7().to_string())),
             _ => None,
         };
-        let admitted = Admitted { principal, method: method.clone(), route, idempotency_key };
-        match self.may(&admitted, now) {
-            Ok(()) => Ok(admitted),
-            Err(refusal) => Err(Denied { refusal, idempotency_key: admitted.idempotency_key }),
+        match self.may(&principal, method, now) {
+            Ok(place) => Ok(Admitted { principal, method: method.clone(), route, idempotency_key, place }),
+            Err(refusal) => Err(Denied { refusal, idempotency_key }),
         }
     }
 
@@ -129,8 +136,7 @@ impl Gate {
         Ok((method, *route))
     }
 
-    fn may(&self, admitted: &Admitted, now: Instant) -> RefusalResult<()> {
-        let Admitted { principal, method, .. } = admitted;
+    fn may(&self, principal: &Principal, method: &Method, now: Instant) -> RefusalResult<Place> {
         if !principal.permissions.allows(&method.permission) {
             return Err(Refusal::new(
                 Reason::PermissionDenied,
@@ -144,11 +150,17 @@ impl Gate {
                 Refusal::new(Reason::ReadOnlyKey, "the API key may only read").meta("permission", &method.permission)
             );
         }
+        let place = self.limits.enter(&principal.tenant, method.rate).ok_or_else(|| {
+            Refusal::new(Reason::Overloaded, "the tenant has as many calls of this kind under way as it may")
+                .meta("rate_class", method.rate.as_str_name())
+                .retry_after(ASK_AGAIN)
+        })?;
         self.limits.take(&principal.tenant, method.rate, now).map_err(|exhausted| {
             Refusal::new(Reason::RateLimited, "too many requests of this kind for the tenant")
                 .meta("rate_class", method.rate.as_str_name())
                 .retry_after(exhausted.retry_after)
-        })
+        })?;
+        Ok(place)
     }
 }
 

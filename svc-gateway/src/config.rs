@@ -163,6 +163,10 @@ pub struct LimitsConfig {
     pub stream: RateConfig,
     /// Administration.
     pub admin: RateConfig,
+    /// Calls of the tenant that may be under way at once, waits and streams aside.
+    pub calls_at_once: u32,
+    /// Waits and streams of the tenant that may be open at once.
+    pub streams_at_once: u32,
 }
 
 /// One token bucket.
@@ -208,6 +212,8 @@ impl Default for LimitsConfig {
             write: RateConfig { per_second: 200, burst: 400 },
             stream: RateConfig { per_second: 50, burst: 200 },
             admin: RateConfig { per_second: 10, burst: 50 },
+            calls_at_once: 400,
+            streams_at_once: 200,
         }
     }
 }
@@ -259,6 +265,11 @@ impl Validate for LimitsConfig {
         {
             if rate.per_second == 0 || rate.burst == 0 {
                 problems.push(name, "per_second and burst must be at least 1");
+            }
+        }
+        for (name, most) in [("calls_at_once", self.calls_at_once), ("streams_at_once", self.streams_at_once)] {
+            if !(1..=100_000).contains(&most) {
+                problems.push(name, "must lie between 1 and 100000");
             }
         }
     }

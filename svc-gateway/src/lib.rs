@@ -96,7 +96,7 @@ impl Running {
 /// When certificates, listener or references of the configuration are not usable.
 pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartError> {
     let client_tls = ClientTls::load(&config.client_tls)?;
-    let pool = pool(&config)?;
+    let pool = pool_of(&config, config.database.max_connections)?;
     let upstreams: Vec<_> =
         config.upstreams.iter().map(|upstream| upstreams::Upstream::new(upstream, &client_tls)).collect();
     let server =
@@ -107,7 +107,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
     let interval = Duration::from_millis(config.health_interval_ms);
     health.set("database", false).await;
-    tokio::spawn(watch_database(pool.clone(), health.clone(), interval, stop.clone()));
+    // Its own connection: when callers hold all others, the database is still there.
+    tokio::spawn(watch_database(pool_of(&config, 1)?, health.clone(), interval, stop.clone()));
     for upstream in &upstreams {
         health.set_alone(upstream.name(), false).await;
         tokio::spawn(upstream.clone().watch_health(health.clone(), interval, stop.clone()));
@@ -121,10 +122,10 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     Ok(Running { addr, metrics_addr, health, served })
 }
 
-fn pool(config: &GatewayConfig) -> Result<PgPool, StartError> {
+fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, StartError> {
     let url = config.database.url.resolve()?;
     PgPoolOptions::new()
-        .max_connections(config.database.max_connections)
+        .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_lazy(url.expose_secret())
         .map_err(|_| StartError::NotADatabaseUrl)

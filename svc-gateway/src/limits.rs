@@ -1,16 +1,18 @@
-//! Rate limits: one token bucket per tenant and rate class.
+//! Limits of a tenant: how often, one token bucket per rate class; and how many at once, so that calls which do not end take
+//! no room from other tenants.
 //!
 //! The bucket is our own thirty lines because a repeat must not be charged twice: the domain service says afterwards that an
 //! answer was replayed, and the token goes back. The common limiter crates cannot give a token back.
 
 use std::{
     collections::HashMap,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use dalp_proto::RateClass;
 use dalp_service::TenantId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{LimitsConfig, RateConfig};
 
@@ -25,6 +27,17 @@ pub struct Exhausted {
 #[derive(Debug)]
 pub struct Limits {
     buckets: HashMap<(TenantId, RateClass), Mutex<Bucket>>,
+    rooms: HashMap<TenantId, Room>,
+}
+
+/// A place among the calls of a tenant that are under way; free again when it is dropped.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+#[derive(Debug)]
+struct Room {
+    calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -40,13 +53,21 @@ struct Bucket {
 impl Limits {
     /// Full buckets for each tenant.
     pub fn new<'t>(tenants: impl IntoIterator<Item = (&'t TenantId, &'t LimitsConfig)>, now: Instant) -> Self {
-        let buckets = tenants
-            .into_iter()
-            .flat_map(|(tenant, limits)| {
-                limits.classes().map(|(class, rate)| ((tenant.clone(), class), Mutex::new(Bucket::full(rate, now))))
-            })
-            .collect();
-        Self { buckets }
+        let (mut buckets, mut rooms) = (HashMap::new(), HashMap::new());
+        for (tenant, limits) in tenants {
+            let full =
+                limits.classes().map(|(class, rate)| ((tenant.clone(), class), Mutex::new(Bucket::full(rate, now))));
+            buckets.extend(full);
+            rooms.insert(tenant.clone(), Room::of(limits));
+        }
+        Self { buckets, rooms }
+    }
+
+    /// Takes a place for a call for as long as it lasts. `None`: the tenant has as many under way as it may.
+    pub fn enter(&self, tenant: &TenantId, class: RateClass) -> Option<Place> {
+        let room = self.rooms.get(tenant)?;
+        let places = if class == RateClass::Stream { &room.streams } else { &room.calls };
+        Arc::clone(places).try_acquire_owned().ok().map(Place)
     }
 
     /// Takes a token, or says when to come back.
@@ -64,6 +85,15 @@ impl Limits {
             let mut bucket = bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             bucket.tokens = (bucket.tokens + 1.0).min(bucket.burst);
         }
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    fn of(limits: &LimitsConfig) -> Self {
+        let places = |most: u32| Arc::new(Semaphore::new(most as usize));
+        Self { calls: places(limits.calls_at_once), streams: places(limits.streams_at_once) }
     }
 }
 
@@ -93,7 +123,8 @@ mod tests {
 
     fn limits(per_second: u32, burst: u32, now: Instant) -> (Limits, TenantId, TenantId) {
         let rate = RateConfig { per_second, burst };
-        let config = LimitsConfig { read: rate, write: rate, stream: rate, admin: rate };
+        let config =
+            LimitsConfig { read: rate, write: rate, stream: rate, admin: rate, calls_at_once: 2, streams_at_once: 1 };
         let (a, b): (TenantId, TenantId) = ("a".parse().unwrap(), "b".parse().unwrap());
         (Limits::new([(&a, &config), (&b, &config)], now), a, b)
     }
@@ -125,6 +156,19 @@ mod tests {
         limits.give_back(&tenant, RateClass::Write);
         limits.take(&tenant, RateClass::Write, start).unwrap();
         assert!(limits.take(&tenant, RateClass::Write, start).is_err(), "giving back never exceeds the burst");
+    }
+
+    #[test]
+    fn what_is_under_way_takes_a_place_until_it_ends() {
+        let (limits, tenant, other) = limits(1, 1, Instant::now());
+        let first = limits.enter(&tenant, RateClass::Read).unwrap();
+        let _second = limits.enter(&tenant, RateClass::Write).unwrap();
+        assert!(limits.enter(&tenant, RateClass::Admin).is_none(), "two calls at once");
+        let _stream = limits.enter(&tenant, RateClass::Stream).unwrap();
+        assert!(limits.enter(&tenant, RateClass::Stream).is_none(), "one stream at once");
+        assert!(limits.enter(&other, RateClass::Read).is_some(), "another tenant has its own room");
+        drop(first);
+        assert!(limits.enter(&tenant, RateClass::Read).is_some());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use dalp_proto::operation::{
     ListOperationsRequest, ListOperationsResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
     WatchOperationResponse, operation_service_server::OperationService,
 };
-use dalp_service::{Caller, Reason, Refusal, errors::RefusalResult, fields, stop::Stop};
+use dalp_service::{Caller, Reason, Refusal, caller::ANY_WALLET, errors::RefusalResult, fields, stop::Stop};
 use futures::{Stream, StreamExt as _, future, stream};
 use prost_types::Timestamp;
 use time::OffsetDateTime;
@@ -129,6 +129,12 @@ impl OperationService for Operations {
         let request = request.into_inner();
         let id = operation_id(&request.operation_id)?;
         let reason = fields::bounded_string("reason", &request.reason, 0, MAX_REASON_CHARACTERS).map_err(invalid)?;
+        let found = self.reader.get_operation(&tenant, id).await.map_err(store_refusal)?.ok_or_else(|| absent(id))?;
+        if found.principal != caller.principal.as_str() && !caller.has_role(ANY_WALLET) {
+            // A cancel may spend gas of the wallet that sent.
+            let message = "the operation is another principal's, and cancelling it acts on its wallet";
+            return Err(Refusal::new(Reason::WalletNotOwned, message).meta("operation_id", id).into());
+        }
         let cancelled = self.reader.cancel(&tenant, id, caller.principal.as_str(), &reason).await;
         let view = cancelled.map_err(|error| match error {
             CancelError::NotFound => absent(id),

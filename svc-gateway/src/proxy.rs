@@ -16,6 +16,7 @@ use dalp_service::{
     telemetry,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http_body_util::BodyExt as _;
 use time::OffsetDateTime;
 use tonic::{body::Body, metadata::MetadataMap};
 use tower::{Service, ServiceExt as _};
@@ -85,7 +86,12 @@ impl Edge {
             metrics::counter!(names::GATEWAY_REPLAYS_TOTAL, "tenant" => tenant).increment(1);
         }
         say_key(response.headers_mut(), admitted.idempotency_key.as_deref());
-        response
+        response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _until_the_end = &admitted.place;
+                frame
+            }))
+        })
     }
 }
 

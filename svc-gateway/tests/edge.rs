@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use dalp_proto::{
     feeds::{GetLatestRequest, SubmitUpdateRequest, feed_service_client::FeedServiceClient},
+    operation::GetOperationRequest,
     settlement::{GetSettlementRequest, settlement_service_client::SettlementServiceClient},
     signer::{StatusRequest, signer_service_client::SignerServiceClient},
 };
 use dalp_service::{Reason, Refusal, errors::RefusalDetails};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use support::{World, world};
 use svc_gateway::api_key::ApiKey;
-use tonic::{Code, Request, Status, metadata::MetadataMap, transport::Channel};
+use tonic::{Code, Request, Status, body::Body, metadata::MetadataMap, transport::Channel};
+use tower::{Service as _, ServiceExt as _};
 
 fn with_key<T>(key: &ApiKey, message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -281,4 +285,65 @@ async fn health_and_reflection_answer() {
     assert_eq!(status("svc-feeds").await, ServingStatus::Serving);
     assert_eq!(status("svc-settlement").await, ServingStatus::NotServing);
     assert_eq!(status("").await, ServingStatus::NotServing, "there is no database here");
+}
+
+/// A request of HTTP/2 may end with trailers, which a gRPC request never does.
+fn with_trailers(key: &ApiKey, path: &str, message: &impl prost::Message) -> http::Request<Body> {
+    let encoded = message.encode_to_vec();
+    let mut frame = vec![0];
+    frame.extend(u32::try_from(encoded.len()).unwrap().to_be_bytes());
+    frame.extend(encoded);
+    let mut trailers = http::HeaderMap::new();
+    for (name, value) in [("dalp-tenant", "tiny"), ("dalp-principal", "limited"), ("dalp-roles", "wallet:any")] {
+        trailers.insert(name, value.parse().unwrap());
+    }
+    let frames = [Ok::<_, Status>(Frame::data(bytes::Bytes::from(frame))), Ok(Frame::trailers(trailers))];
+    http::Request::post(format!("http://localhost{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", key.expose()))
+        .body(Body::new(StreamBody::new(futures::stream::iter(frames))))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_do_not_change_who_calls() {
+    let world = world().await;
+    let mut channel = world.pki.channel(world.gateway.addr, None);
+    let request = with_trailers(&world.keys.operator, "/dalp.feeds.v1.FeedService/GetLatest", &latest("f"));
+    let answer = channel.ready().await.unwrap().call(request).await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
+    {
+        let seen = world.upstream.seen.lock().unwrap();
+        let caller = seen[0].1.clone().unwrap();
+        assert_eq!((caller.tenant.as_str(), caller.principal.as_str()), ("acme", "ops"));
+    }
+    // The gateway's own services read the caller from the same metadata.
+    let mut forged = with_trailers(
+        &world.keys.operator,
+        "/dalp.operation.v1.OperationService/GetOperation",
+        &GetOperationRequest { operation_id: "none".to_owned() },
+    );
+    forged.headers_mut().insert("x-own", "kept".parse().unwrap());
+    let answer = channel.ready().await.unwrap().call(forged).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(details(&status).reason, "INVALID_FIELD", "its own field, not the tenant: {status:?}");
+}
+
+#[tokio::test]
+async fn a_tenants_calls_that_do_not_end_take_no_more_than_its_room() {
+    let world = world().await;
+    let mut slow = world.anonymous();
+    let request = with_key(&world.keys.narrow, latest("slow"));
+    let held = tokio::spawn(async move { slow.get_latest(request).await });
+    while world.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut client = world.anonymous();
+    assert_refused(client.get_latest(with_key(&world.keys.narrow, latest("f"))).await, Reason::Overloaded);
+    client.get_latest(with_key(&world.keys.operator, latest("f"))).await.expect("another tenant has its own room");
+    held.abort();
+    while let Err(status) = client.get_latest(with_key(&world.keys.narrow, latest("f"))).await {
+        assert_eq!(details(&status).reason, "OVERLOADED", "until the gateway has seen that the client left");
+    }
 }

@@ -36,7 +36,7 @@ async fn what_is_refused_leaves_nothing_behind_and_what_fails_recovers() {
     let load = Load::prepare(&client, &chain, 1, "local").await.expect("a bond");
     operations::read_and_wait(&stack, &client, &load, &keys).await;
     operations::repeat_and_conflict(&client, &load).await;
-    operations::cancel(&client, &load).await;
+    operations::cancel(&stack, &client, &load, &keys).await;
     refusals::credentials(&stack, &client, &load, &keys).await;
     refusals::certificates(&mut stack, &client).await;
     outages::blank_token_label(&stack);

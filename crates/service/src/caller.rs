@@ -23,6 +23,9 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Metadata key of a response: `true` when an earlier request with the same key was answered again.
 pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
 
+/// The role to act with every wallet of the tenant, whoever owns it.
+pub const ANY_WALLET: &str = "wallet:any";
+
 /// The longest idempotency key.
 const IDEMPOTENCY_KEY_MAX: usize = 255;
 

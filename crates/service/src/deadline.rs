@@ -12,7 +12,7 @@ tokio::task_local! {
 }
 
 /// When the caller of a request stops waiting. A request extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {

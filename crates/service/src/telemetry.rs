@@ -1,6 +1,6 @@
 //! Logs, traces and metrics of a process.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry::{
@@ -18,6 +18,8 @@ use crate::{
     config::{LogFormat, TelemetryConfig},
     metric_definitions,
 };
+
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -61,8 +63,17 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Telemetry
         LogFormat::Text => lines.boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).with(traces).try_init()?;
-    metrics_handle()?;
+    tokio::spawn(upkeep(metrics_handle()?));
     Ok(TelemetryGuard { provider })
+}
+
+/// Folds what histograms gathered into their buckets, also while nobody scrapes: else they grow with every request.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
 }
 
 fn exporter(service: &'static str, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {

@@ -5,7 +5,6 @@ mod support;
 
 use std::{
     convert::Infallible,
-    process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -99,7 +98,7 @@ async fn sigterm_lets_requests_in_flight_finish_and_takes_no_more() {
     let tls = client_tls(&world.pki, "svc-compliance");
     let waiting = tokio::spawn(call(channel(running.address, "svc-signer", &tls), WAIT, HealthCheckRequest::default()));
     echo.entered.acquire().await.unwrap().forget();
-    assert!(Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status().unwrap().success());
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
     running.stop.requested().await;
     echo.released.add_permits(1);
     waiting.await.unwrap().expect("the request in flight is answered");
@@ -123,4 +122,55 @@ async fn a_request_that_never_ends_does_not_outlast_the_drain() {
     running.stop.request();
     tokio::time::timeout(Duration::from_secs(30), running.task).await.expect("the drain ends").unwrap();
     waiting.await.unwrap().expect_err("it was dropped");
+}
+
+/// A caller that sets no deadline must not hold its place for ever.
+#[tokio::test]
+async fn a_call_without_a_deadline_ends_after_the_servers_own() {
+    let world = World::new();
+    let config =
+        dalp_service::config::ServerConfig { call_timeout_ms: 200, ..server_config(&world.pki.files("svc-signer")) };
+    let policy = PeerPolicy::deny_all().allow("/test.v1.Echo/", ["svc-compliance"]);
+    let running = start(Server::new("svc-signer", &config, policy), Echo::new().service()).await;
+    let client = channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-compliance"));
+    let status = call(client, WAIT, HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(reason(&status), "DEADLINE");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_one_in_use_is_not() {
+    use tokio::io::AsyncReadExt as _;
+    let (world, echo) = (World::new(), Echo::new());
+    let mut config = server_config(&world.pki.files("svc-signer"));
+    (config.idle_connection_ms, config.tls.reload_ms) = (100, 20);
+    let policy = PeerPolicy::deny_all().allow("/test.v1.Echo/", ["svc-compliance"]);
+    let running = start(Server::new("svc-signer", &config, policy), echo.service()).await;
+    let tls = client_tls(&world.pki, "svc-compliance");
+    let used = tokio::spawn(call(channel(running.address, "svc-signer", &tls), WAIT, HealthCheckRequest::default()));
+    echo.entered.acquire().await.unwrap().forget();
+    let files = world.pki.files("svc-compliance");
+    let identity = support::strangers_config(&files.trust_anchors, Some(&files));
+    let mut idle = support::open(running.address, identity).await.unwrap();
+    // What the server says of itself first, then the end, which comes only when the connection is closed.
+    let _greeting_then_end = idle.read_to_end(&mut Vec::new()).await;
+    assert!(!used.is_finished(), "a request in flight keeps its connection");
+    echo.released.add_permits(1);
+    used.await.unwrap().expect("the request in flight is answered");
+}
+
+#[tokio::test]
+async fn a_connection_too_many_waits_until_another_ends() {
+    let world = World::new();
+    let config =
+        dalp_service::config::ServerConfig { max_connections: 1, ..server_config(&world.pki.files("svc-signer")) };
+    let policy = PeerPolicy::deny_all().allow("/test.v1.Echo/", ["svc-compliance"]);
+    let running = start(Server::new("svc-signer", &config, policy), Echo::new().service()).await;
+    let tls = client_tls(&world.pki, "svc-compliance");
+    let first = channel(running.address, "svc-signer", &tls);
+    support::say(first.clone()).await.unwrap();
+    let second = tokio::spawn(support::say(channel(running.address, "svc-signer", &tls)));
+    support::say(first.clone()).await.unwrap();
+    assert!(!second.is_finished());
+    drop(first);
+    second.await.unwrap().expect("there is room now");
 }

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 
 use dalp_service::{
     Refusal,
-    client::Propagate,
     config::TlsConfig,
     server::{PeerPolicy, Server},
     stop::Stop,
@@ -19,7 +18,7 @@ use support::{
     server_config, start, tls_config,
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
-use tonic::{Code, Request};
+use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -245,22 +244,6 @@ async fn a_panic_is_one_failed_request() {
 }
 
 #[tokio::test]
-async fn the_deadline_reaches_the_service_and_ends_the_wait() {
-    let world = World::new();
-    let running = start(world.server(), Echo::new().service()).await;
-    let channel = channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-compliance"));
-    let status = call(channel.clone(), "/test.v1.Echo/Deadline", HealthCheckRequest::default()).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition, "without a deadline there is none");
-    let mut grpc = tonic::client::Grpc::new(tonic::service::interceptor::InterceptedService::new(channel, Propagate));
-    grpc.ready().await.unwrap();
-    let mut request = Request::new(HealthCheckRequest::default());
-    request.set_timeout(std::time::Duration::from_secs(60));
-    let path = http::uri::PathAndQuery::from_static("/test.v1.Echo/Deadline");
-    let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
-    grpc.unary(request, path, codec).await.unwrap();
-}
-
-#[tokio::test]
 async fn a_stop_lets_requests_in_flight_finish() {
     let world = World::new();
     let echo = Echo::new();
@@ -300,9 +283,7 @@ async fn addresses_are_announced_and_metrics_served() {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
-    assert!(
-        text.contains("grpc_server_requests_total{service=\"svc-signer\",method=\"/test.v1.Echo/Say\",code=\"OK\"}"),
-        "{text}"
-    );
+    // A path that is no method of the contracts gets no label of its own: whoever calls could make up any number of them.
+    assert!(text.contains("grpc_server_requests_total{service=\"svc-signer\",method=\"other\",code=\"OK\"}"), "{text}");
     assert!(text.contains("grpc_server_duration_seconds_bucket"), "{text}");
 }

@@ -1,13 +1,30 @@
-//! What tests of several crates share: a private PostgreSQL, in a temporary directory, gone when dropped.
+//! What tests of several crates share: a private PostgreSQL, in a temporary directory, gone when dropped, and signals to
+//! processes.
 //!
 //! A crate of its own, so that svc-signer can use it without the engine, and no production code links it.
 #![forbid(unsafe_code)]
 
+pub use rustix::process::Signal;
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+/// Sends a signal; whether there is such a process. Not the program `kill`: a minimal system has none.
+pub fn signal(pid: u32, signal: Signal) -> bool {
+    process(pid).is_some_and(|pid| rustix::process::kill_process(pid, signal).is_ok())
+}
+
+/// Whether a process is there.
+pub fn is_running(pid: u32) -> bool {
+    process(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+/// Never 0: that would mean the whole process group.
+fn process(pid: u32) -> Option<rustix::process::Pid> {
+    i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
+}
 
 /// A running server of its own.
 pub struct TestPostgres {
@@ -109,8 +126,9 @@ impl Drop for TestPostgres {
     fn drop(&mut self) {
         // The postmaster takes its children with it when it is told to stop; killed, it would leave them.
         let pids = std::fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap_or_default();
-        if let Some(pid) = pids.lines().next() {
-            let _ = Command::new("kill").args(["-QUIT", pid]).status();
+        let told = pids.lines().next().and_then(|pid| pid.parse().ok()).is_some_and(|pid| signal(pid, Signal::QUIT));
+        if !told {
+            let _ = self.server.kill();
         }
         let _ = self.server.wait();
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
 use crate::report::{Report, StepRow};
@@ -13,12 +14,7 @@ use crate::stack::{Options, Stack};
 /// # Errors
 /// When the stack does not start or the report cannot be written.
 pub fn run(path: &Path) -> anyhow::Result<bool> {
-    crate::up::runtime()?.block_on(async {
-        tokio::select! {
-            done = scenario(path) => done,
-            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted; the stack was ended"),
-        }
-    })
+    crate::up::until_signal(scenario(path))?.context("interrupted; the stack was ended")
 }
 
 async fn scenario(path: &Path) -> anyhow::Result<bool> {

@@ -185,14 +185,10 @@ fn validity(params: &mut CertificateParams) {
 
 /// Writes beside the file and renames, for services reload while we write.
 fn write(path: &Path, text: &str, private: bool) -> io::Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let beside = path.with_extension("new");
-    fs::write(&beside, text)?;
-    #[cfg(unix)]
-    if private {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
-    }
-    #[cfg(not(unix))]
-    let _ = private;
+    let mode = if private { 0o600 } else { 0o644 };
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+    file.write_all(text.as_bytes())?;
     fs::rename(&beside, path)
 }

@@ -120,7 +120,7 @@ impl Service {
     /// Asks it to end and waits; kills it when it takes too long.
     pub fn stop(&mut self) {
         let Some(pid) = self.pid() else { return };
-        let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).stderr(Stdio::null()).status();
+        dalp_testing::signal(pid, dalp_testing::Signal::TERM); // already ended is fine
         let begun = Instant::now();
         while begun.elapsed() < STOP_WITHIN {
             if !matches!(self.exited(), Ok(None)) {

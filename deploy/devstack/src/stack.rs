@@ -1,7 +1,6 @@
 //! The whole platform on one machine, in one temporary folder.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use alloy::primitives::hex;
@@ -65,8 +64,6 @@ impl Stack {
     /// When a part is missing or does not start; the error says which and what to do.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dalp-").tempdir().context("cannot make a temporary folder")?;
-        // The database server runs as another user when the stack runs as root.
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
         let postgres = TestPostgres::start_durable();
         let anvil = Anvil::start(&options.chain_arguments);
         let pki = DevPki::create(&folder.path().join("pki"), &SERVICES)?;

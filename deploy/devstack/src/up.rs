@@ -1,10 +1,11 @@
 //! `up` and `down`: the stack for people to try.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands;
 use crate::scenario::say;
@@ -18,43 +19,40 @@ const DOWN_WITHIN: Duration = Duration::from_secs(60);
 /// # Errors
 /// When another stack of `up` runs already, or this one does not start.
 pub fn run() -> anyhow::Result<()> {
-    let file = pid_file();
-    if let Some(pid) = running(&file) {
-        bail!("a stack is running already (process {pid}): end it with `make down`");
+    let mut lock = lock_file()?;
+    if is_held(&lock)? {
+        bail!("a stack is running already: end it with `make down`");
     }
-    runtime()?.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    lock.set_len(0)?;
+    write!(lock, "{}", std::process::id())?;
+    let ended = until_signal(async {
         say("starting PostgreSQL, SoftHSM, the development chain and six services ...");
         let stack = Stack::start(&Options::default()).await?;
-        std::fs::write(&file, std::process::id().to_string())?;
         say(&commands::text(&stack));
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        say("ending the stack ...");
-        drop(stack);
-        let _ = std::fs::remove_file(&file); // already gone is fine
-        Ok(())
-    })
+        std::future::pending::<anyhow::Result<()>>().await
+    });
+    if ended?.is_none() {
+        say("ended the stack");
+    }
+    Ok(())
 }
 
 /// Ends a stack that [`run`] keeps running, and waits until it has ended.
 ///
 /// # Errors
-/// When none runs, or it does not end in time.
+/// When it does not end in time.
 pub fn down() -> anyhow::Result<()> {
-    let file = pid_file();
-    let Some(pid) = running(&file) else {
+    let lock = lock_file()?;
+    if !is_held(&lock)? {
         say("no stack is running");
         return Ok(());
-    };
-    let status = Command::new("kill").args(["-TERM", &pid.to_string()]).status().context("cannot run kill")?;
-    if !status.success() {
+    }
+    let pid: u32 = std::io::read_to_string(&lock)?.trim().parse().context("the stack has not said its process id")?;
+    if !dalp_testing::signal(pid, dalp_testing::Signal::TERM) {
         bail!("cannot signal process {pid}");
     }
     let begun = Instant::now();
-    while running(&file).is_some() {
+    while is_held(&lock)? {
         if begun.elapsed() > DOWN_WITHIN {
             bail!("process {pid} has not ended after {DOWN_WITHIN:?}");
         }
@@ -63,17 +61,31 @@ pub fn down() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The runtime of the command.
-pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+/// Runs `work` until it ends, or SIGINT or SIGTERM comes: then it is dropped, which ends and cleans what it holds, and the
+/// answer is `None`.
+pub(crate) fn until_signal<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Option<T>> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        // From here on a signal no longer has its default action, which would leave processes and folders behind.
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::select! {
+            done = work => done.map(Some),
+            _ = interrupt.recv() => Ok(None),
+            _ = terminate.recv() => Ok(None),
+        }
+    })
 }
 
-fn pid_file() -> PathBuf {
-    std::env::temp_dir().join("dalp-devstack.pid")
+/// Beside the program, so that each checkout has its own. The system releases the lock however the process ends.
+fn lock_file() -> anyhow::Result<File> {
+    let path = std::env::current_exe()?.with_extension("pid");
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    opened.with_context(|| format!("cannot open {}", path.display()))
 }
 
-fn running(file: &std::path::Path) -> Option<u32> {
-    let pid: u32 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
-    let alive = Command::new("kill").args(["-0", &pid.to_string()]).stderr(Stdio::null()).status().ok()?.success();
-    alive.then_some(pid)
+fn is_held(lock: &File) -> anyhow::Result<bool> {
+    match lock.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
 }

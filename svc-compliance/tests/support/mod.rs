@@ -28,7 +28,7 @@ use dalp_proto::{
     operation::Operation,
     system::{BootstrapRequest, system_service_client::SystemServiceClient},
 };
-use dalp_service::{Caller, PeerIdentity, Reason, Refusal, errors::RefusalDetails, stop::Stop};
+use dalp_service::{Caller, PeerIdentity, Reason, Refusal, caller::ANY_WALLET, errors::RefusalDetails, stop::Stop};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
@@ -39,7 +39,7 @@ use svc_compliance::{
     decoder::ContractDecoder,
     flows, indexer,
     readers::ChainReader,
-    rights::{ANY_WALLET, KeyRecord, Keys, Rights},
+    rights::{KeyRecord, Keys, Rights},
     store::Store,
 };
 use tokio::task::JoinHandle;

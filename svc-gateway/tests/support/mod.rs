@@ -162,6 +162,7 @@ pub struct Keys {
     pub expired: ApiKey,
     pub disabled: ApiKey,
     pub limited: ApiKey,
+    pub narrow: ApiKey,
 }
 
 /// Stops everything when the test ends.
@@ -186,7 +187,15 @@ pub async fn world() -> World {
     tokio::spawn(async move { server.serve(routes, &until).await });
 
     let key = || ApiKey::generate().unwrap();
-    let keys = Keys { operator: key(), reader: key(), poor: key(), expired: key(), disabled: key(), limited: key() };
+    let keys = Keys {
+        operator: key(),
+        reader: key(),
+        poor: key(),
+        expired: key(),
+        disabled: key(),
+        limited: key(),
+        narrow: key(),
+    };
     fs::write(pki.path("database-url"), "postgres://nobody@127.0.0.1:1/none").unwrap();
     let tls = pki.issue("svc-gateway");
     let principal = |id: &str, tenant: &str, role: &str, key: &ApiKey, more: &str| {
@@ -201,11 +210,11 @@ pub async fn world() -> World {
          [database]\nurl = \"file:{url}\"\n\
          [[upstreams]]\nname = \"svc-feeds\"\naddress = \"{address}\"\nspiffe_id = \"spiffe://dalp.dev/svc-feeds\"\n\
          [[upstreams]]\nname = \"svc-settlement\"\naddress = \"127.0.0.1:1\"\nspiffe_id = \"spiffe://dalp.dev/svc-settlement\"\n\
-         [[tenants]]\nid = \"acme\"\n[[tenants]]\nid = \"tiny\"\n\
+         [[tenants]]\nid = \"acme\"\n[[tenants]]\nid = \"narrow\"\nlimits = {{ calls_at_once = 1 }}\n[[tenants]]\nid = \"tiny\"\n\
          limits = {{ read = {{ per_second = 1, burst = 1 }}, write = {{ per_second = 1, burst = 1 }}, stream = {{ per_second = 1, burst = 1 }}, admin = {{ per_second = 1, burst = 1 }} }}\n\
          [[roles]]\nname = \"operator\"\npermissions = [\"*\"]\n[[roles]]\nname = \"asset-reader\"\npermissions = [\"asset:read\"]\n\
          [[principals]]\nid = \"machine\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/machine\"\n\
-         [[principals]]\nid = \"gone\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/gone\"\ndisabled = true\n{}{}{}{}{}{}",
+         [[principals]]\nid = \"gone\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/gone\"\ndisabled = true\n{}{}{}{}{}{}{}",
         principal("ops", "acme", "operator", &keys.operator, ""),
         principal("reader", "acme", "operator", &keys.reader, "scope = \"read\""),
         principal("poor", "acme", "asset-reader", &keys.poor, ""),
@@ -218,6 +227,7 @@ pub async fn world() -> World {
             "disabled = true\nexpires_at = \"2020-01-01T00:00:00Z\""
         ),
         principal("limited", "tiny", "operator", &keys.limited, ""),
+        principal("narrow", "narrow", "operator", &keys.narrow, ""),
         url = pki.path("database-url").display(),
     );
     let config = load(&pki.path("gateway.toml"), &text).unwrap();

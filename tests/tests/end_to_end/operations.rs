@@ -142,9 +142,14 @@ pub(crate) async fn repeat_and_conflict(client: &Client, load: &Load) {
 }
 
 /// A burst on one lane, withdrawn from its end: what has no nonce yet ends CANCELLED, the rest completes or is replaced.
-pub(crate) async fn cancel(client: &Client, load: &Load) {
+pub(crate) async fn cancel(stack: &Stack, client: &Client, load: &Load, keys: &Keys) {
     let burst = (0..BURST).map(|number| async move { load.transfer(0, &format!("burst-{number}")).await });
     let accepted = try_join_all(burst).await.expect("all are accepted");
+    let colleague = with_key(stack, &keys.colleague);
+    let last = accepted.last().expect("a burst").operation_id.clone();
+    let not_his = CancelOperationRequest { operation_id: last, reason: "not mine".to_owned() };
+    let refused = OperationServiceClient::new(colleague.gateway()).cancel_operation(not_his).await;
+    assert_eq!(reason(&refused.expect_err("acts on another's wallet")), "WALLET_NOT_OWNED");
     let mut withdrawn = None;
     for operation in accepted.iter().rev() {
         let request = CancelOperationRequest {

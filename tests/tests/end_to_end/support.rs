@@ -16,6 +16,8 @@ pub(crate) struct Keys {
     pub(crate) poor: String,
     /// Everything, but read only.
     pub(crate) reader: String,
+    /// May ask for anything, from wallets of its own.
+    pub(crate) colleague: String,
     pub(crate) expired: String,
     pub(crate) disabled: String,
     /// The operator of another tenant.
@@ -25,7 +27,9 @@ pub(crate) struct Keys {
 /// Options of a stack with these principals.
 pub(crate) fn principals() -> (Options, Keys) {
     let mut gateway =
-        "\n[[tenants]]\nid = \"other-bank\"\n[[roles]]\nname = \"poor\"\npermissions = [\"asset:read\"]\n".to_owned();
+        "\n[[tenants]]\nid = \"other-bank\"\n[[roles]]\nname = \"poor\"\npermissions = [\"asset:read\"]\n\
+         [[roles]]\nname = \"desk\"\npermissions = [\"asset:*\", \"operation:*\"]\n"
+            .to_owned();
     let mut key = |id: &str, tenant: &str, role: &str, more: &str| {
         let key = svc_gateway::api_key::ApiKey::generate().expect("random bytes");
         gateway += &format!(
@@ -38,6 +42,7 @@ pub(crate) fn principals() -> (Options, Keys) {
     let keys = Keys {
         poor: key("poor", TENANT, "poor", ""),
         reader: key("reader", TENANT, "operator", "scope = \"read\""),
+        colleague: key("colleague", TENANT, "desk", ""),
         expired: key("expired", TENANT, "operator", "expires_at = \"2020-01-01T00:00:00Z\""),
         disabled: key("disabled", TENANT, "operator", "disabled = true"),
         foreign: key("foreign", "other-bank", "operator", ""),

@@ -36,6 +36,15 @@ pub struct ServerConfig {
     /// The largest number of requests one connection may have in flight.
     #[serde(default = "default_max_concurrent_streams")]
     pub max_concurrent_streams: u32,
+    /// The largest number of open connections. Further ones wait until one ends.
+    #[serde(default = "default_max_connections_open")]
+    pub max_connections: usize,
+    /// A connection without a request for this long is closed, in milliseconds.
+    #[serde(default = "default_idle_connection_ms")]
+    pub idle_connection_ms: u64,
+    /// How long a call that is neither a wait nor a stream may take, whatever its caller allows, in milliseconds.
+    #[serde(default = "default_call_timeout_ms")]
+    pub call_timeout_ms: u64,
     /// How long a graceful stop waits for requests in flight, in milliseconds.
     #[serde(default = "default_drain_ms")]
     pub drain_ms: u64,
@@ -109,7 +118,19 @@ fn default_max_message_bytes() -> usize {
 }
 
 fn default_max_concurrent_streams() -> u32 {
-    1024
+    10_000
+}
+
+fn default_max_connections_open() -> usize {
+    4096
+}
+
+fn default_idle_connection_ms() -> u64 {
+    300_000
+}
+
+fn default_call_timeout_ms() -> u64 {
+    30_000
 }
 
 fn default_drain_ms() -> u64 {
@@ -146,6 +167,15 @@ impl Validate for ServerConfig {
         }
         if self.max_concurrent_streams == 0 {
             problems.push("max_concurrent_streams", "must be at least 1");
+        }
+        if !(1..=100_000).contains(&self.max_connections) {
+            problems.push("max_connections", "must lie between 1 and 100000");
+        }
+        if !(1_000..=86_400_000).contains(&self.idle_connection_ms) {
+            problems.push("idle_connection_ms", "must lie between 1000 and 86400000 (a day)");
+        }
+        if !(1_000..=600_000).contains(&self.call_timeout_ms) {
+            problems.push("call_timeout_ms", "must lie between 1000 and 600000 (ten minutes)");
         }
         if self.drain_ms > 600_000 {
             problems.push("drain_ms", "must be at most 600000 (ten minutes)");

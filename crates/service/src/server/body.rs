@@ -17,6 +17,9 @@ use crate::errors::{Reason, Refusal};
 const HEADER_BYTES: usize = 5;
 
 /// Ends with a typed refusal as soon as a message announces a length above the limit, before it is read.
+///
+/// It also ends at trailers and drops them: gRPC requests have none, and what reads metadata further on would let them
+/// replace headers that were checked, the caller context among them.
 pub(super) struct LimitedBody<B> {
     inner: B,
     limit_bytes: usize,
@@ -85,6 +88,9 @@ where
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => return Poll::Pending,
         };
+        if frame.is_trailers() {
+            return Poll::Ready(None);
+        }
         let limit_bytes = self.limit_bytes;
         if let Some(data) = frame.data_ref()
             && let Err(message_bytes) = self.header.scan(data, limit_bytes)

@@ -1,11 +1,19 @@
 //! Accepts connections and drains them on stop.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
+    sync::Semaphore,
     time::{MissedTickBehavior, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -43,12 +51,18 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
         server.infrastructure,
         Arc::clone(&server.policy),
         server.config.max_message_bytes,
+        Duration::from_millis(server.config.call_timeout_ms),
     );
+    let room = Arc::new(Semaphore::new(server.config.max_connections));
     let connections = TaskTracker::new();
     let abandon = Stop::new();
     loop {
-        let (stream, remote) = tokio::select! {
-            accepted = server.listener.accept() => match accepted {
+        let accept = async {
+            let place = Arc::clone(&room).acquire_owned().await;
+            Ok::<_, std::io::Error>((server.listener.accept().await?, place))
+        };
+        let ((stream, remote), place) = tokio::select! {
+            accepted = accept => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -63,9 +77,11 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
             tls: Arc::clone(&server.tls),
             stop: stop.clone(),
             max_concurrent_streams: server.config.max_concurrent_streams,
+            idle_for: Duration::from_millis(server.config.idle_connection_ms),
         };
         let (pipeline, abandon) = (pipeline.clone(), abandon.clone());
         connections.spawn(async move {
+            let _place = place;
             tokio::select! {
                 () = connection.serve(stream, pipeline) => {}
                 () = abandon.requested() => {}
@@ -100,11 +116,28 @@ async fn watch_lists(tls: Arc<ServerTls>, health: HealthHandle, stop: Stop) {
     }
 }
 
+/// Since when a connection has had no request.
+struct Idle {
+    since: Instant,
+    opened: u64,
+}
+
+impl Idle {
+    /// Looks again: `opened` counts the requests so far, `is_quiet` says that none is open now.
+    fn is_over(&mut self, limit: Duration, is_quiet: bool, opened: u64) -> bool {
+        if !is_quiet || opened != self.opened {
+            *self = Self { since: Instant::now(), opened };
+        }
+        self.since.elapsed() >= limit
+    }
+}
+
 struct Connection {
     remote: SocketAddr,
     tls: Arc<ServerTls>,
     stop: Stop,
     max_concurrent_streams: u32,
+    idle_for: Duration,
 }
 
 impl Connection {
@@ -137,11 +170,15 @@ impl Connection {
             Err(error) => return refused(error.to_string()),
         };
         let shown = peer.as_ref().map(ToString::to_string).unwrap_or_default();
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            let pipeline = pipeline.clone();
-            let peer = peer.clone();
-            async move { Ok::<_, std::convert::Infallible>(pipeline.handle(request, peer, remote).await) }
-        });
+        let (open, opened) = (TaskTracker::new(), Arc::new(AtomicU64::new(0)));
+        let service = {
+            let (open, opened) = (open.clone(), Arc::clone(&opened));
+            service_fn(move |request: http::Request<Incoming>| {
+                opened.fetch_add(1, Ordering::Relaxed);
+                let (pipeline, peer, place) = (pipeline.clone(), peer.clone(), open.token());
+                async move { Ok::<_, std::convert::Infallible>(pipeline.handle(request, peer, remote, place).await) }
+            })
+        };
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -153,6 +190,7 @@ impl Connection {
         let mut leaving = false;
         let mut looks = tokio::time::interval(self.tls.looks_every());
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle = Idle { since: Instant::now(), opened: 0 };
         loop {
             tokio::select! {
                 // The server's own hold on its certificates outlives every connection.
@@ -168,6 +206,13 @@ impl Connection {
                     leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
+            }
+            if idle.is_over(self.idle_for, open.is_empty(), opened.load(Ordering::Relaxed)) {
+                if leaving {
+                    return; // told, and still there: a client that has not even begun to speak HTTP/2 never leaves
+                }
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
             }
             let now_in_force = Arc::clone(&generations.borrow());
             if let Err(error) = now_in_force.still_holds(&chain) {

@@ -42,10 +42,7 @@ pub(super) async fn serve(listener: TcpListener, handle: PrometheusHandle, stop:
 
 fn answer(path: &str, handle: &PrometheusHandle) -> Response<Full<Bytes>> {
     let (status, text) = match path {
-        "/metrics" => {
-            handle.run_upkeep();
-            (StatusCode::OK, handle.render())
-        }
+        "/metrics" => (StatusCode::OK, handle.render()),
         _ => (StatusCode::NOT_FOUND, "only /metrics is served here\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));

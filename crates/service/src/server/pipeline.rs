@@ -4,12 +4,14 @@ use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use dalp_proto::RateClass;
 use futures::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, body::Body, service::Routes};
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
@@ -26,8 +28,13 @@ use crate::{
     telemetry,
 };
 
-const INFRASTRUCTURE: [&str; 2] = ["/grpc.health.v1.", "/grpc.reflection.v1."];
-/// Stands for every path outside the contracts that was refused: an attacker must not make up label values.
+const INFRASTRUCTURE: [&str; 4] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
+/// Stands for every path outside the contracts: an attacker must not make up label values.
 const OTHER: &str = "other";
 
 #[derive(Clone)]
@@ -41,6 +48,7 @@ struct Shared {
     infrastructure: Routes,
     policy: Arc<PeerPolicy>,
     max_message_bytes: usize,
+    call_timeout: Duration,
     methods: dalp_proto::Methods,
 }
 
@@ -51,6 +59,7 @@ impl<S: GrpcService> Pipeline<S> {
         infrastructure: Routes,
         policy: Arc<PeerPolicy>,
         max_message_bytes: usize,
+        call_timeout: Duration,
     ) -> Self {
         Self {
             service,
@@ -59,6 +68,7 @@ impl<S: GrpcService> Pipeline<S> {
                 infrastructure,
                 policy,
                 max_message_bytes,
+                call_timeout,
                 methods: dalp_proto::Methods::load(),
             }),
         }
@@ -69,6 +79,7 @@ impl<S: GrpcService> Pipeline<S> {
         request: Request<Incoming>,
         peer: Option<PeerIdentity>,
         remote: SocketAddr,
+        open: TaskTrackerToken,
     ) -> Response<Body> {
         let started = Instant::now();
         let path = request.uri().path().to_owned();
@@ -84,17 +95,13 @@ impl<S: GrpcService> Pipeline<S> {
             %remote,
         );
         telemetry::set_parent(&span, request.headers());
-        let known = self.shared.methods.get(&path).is_some();
         let in_flight = InFlight::enter(name);
-        let response = self.answer(request, peer, &path).instrument(span).await;
-        // Paths no method answers to would be unbounded label values.
-        let unknown = matches!(
-            code_of(response.headers()),
-            Some(Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated)
-        );
-        let method = if unknown && !known { OTHER.to_owned() } else { path };
+        let infrastructure = INFRASTRUCTURE.contains(&path.as_str());
+        let known = infrastructure || self.shared.methods.get(&path).is_some();
+        let method = if known { path.clone() } else { OTHER.to_owned() };
+        let response = self.answer(request, peer, &path, infrastructure).instrument(span).await;
         let finished = move |code: Code| {
-            let _leaves_now = in_flight;
+            let _leave_now = (in_flight, open);
             let seconds = started.elapsed().as_secs_f64();
             metrics::histogram!(names::GRPC_SERVER_DURATION_SECONDS, "service" => name, "method" => method.clone())
                 .record(seconds);
@@ -110,12 +117,30 @@ impl<S: GrpcService> Pipeline<S> {
         }
     }
 
-    async fn answer(self, request: Request<Incoming>, peer: Option<PeerIdentity>, path: &str) -> Response<Body> {
+    /// When the call has to be answered: when its caller stops waiting, and in any case after our own limit, so that no
+    /// request holds its place for ever. Waits and streams have only the caller's.
+    fn deadline(&self, request: &Request<Incoming>, path: &str, infrastructure: bool) -> Option<Deadline> {
+        let asked = Deadline::from_headers(request.headers());
+        let is_stream = self.shared.methods.get(path).is_some_and(|method| method.rate == RateClass::Stream);
+        if infrastructure || is_stream {
+            return asked;
+        }
+        let ours = Deadline::after(self.shared.call_timeout);
+        Some(asked.map_or(ours, |asked| asked.min(ours)))
+    }
+
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        peer: Option<PeerIdentity>,
+        path: &str,
+        infrastructure: bool,
+    ) -> Response<Body> {
         if let Err(refusal) = self.shared.policy.check(path, peer.as_ref()) {
             tracing::warn!(reason = refusal.reason().as_str(), "peer refused");
             return refusal.to_response();
         }
-        let deadline = Deadline::from_headers(request.headers());
+        let deadline = self.deadline(&request, path, infrastructure);
         let too_large = Arc::new(OnceLock::new());
         let mut request = request
             .map(|body| Body::new(LimitedBody::new(body, self.shared.max_message_bytes, Arc::clone(&too_large))));
@@ -125,7 +150,6 @@ impl<S: GrpcService> Pipeline<S> {
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
-        let infrastructure = INFRASTRUCTURE.iter().any(|prefix| path.starts_with(prefix));
         let work = async {
             let answered = match infrastructure {
                 true => self.shared.infrastructure.clone().oneshot(request).await,

@@ -13,6 +13,7 @@ use rustls_pki_types::{
     pem::{self, PemObject},
 };
 use x509_parser::prelude::FromDer as _;
+use zeroize::Zeroizing;
 
 use super::verify;
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 /// Certificate chain, key, trust anchors and revocation lists that were read together and fit together.
 pub struct Material {
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: Zeroizing<PrivateKeyDer<'static>>,
     roots: Arc<RootCertStore>,
     crls: Vec<CertificateRevocationListDer<'static>>,
     /// When the first of the revocation lists is out of date. From then on nobody can be vouched for.
@@ -91,12 +92,15 @@ impl Material {
     pub fn load(config: &TlsConfig) -> Result<Self, TlsError> {
         let mut hasher = DefaultHasher::new();
         let mut read = |path: &Path| {
-            let bytes = std::fs::read(path).map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })?;
+            let bytes = std::fs::read(path)
+                .map(Zeroizing::new) // one of the files is the private key
+                .map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })?;
             bytes.hash(&mut hasher);
             Ok::<_, TlsError>(bytes)
         };
         let chain: Vec<CertificateDer<'static>> = all(&config.certificate, "certificate", &read(&config.certificate)?)?;
         let key = PrivateKeyDer::from_pem_slice(&read(&config.key)?)
+            .map(Zeroizing::new)
             .map_err(|_| TlsError::Unusable { path: config.key.clone(), expected: "private key" })?;
         let anchors: Vec<CertificateDer<'static>> =
             all(&config.trust_anchors, "certificate", &read(&config.trust_anchors)?)?;

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use dalp_service::{
     PeerIdentity, Refusal, client,
     config::{PeerConfig, ServerConfig, TlsConfig},
-    deadline::Deadline,
     server::{GrpcService, HealthHandle, PeerPolicy, Server},
     stop::Stop,
     tls::{ClientTls, ServerTls},
@@ -48,6 +47,9 @@ pub fn server_config(files: &LeafFiles) -> ServerConfig {
         allowed_peers: std::collections::BTreeMap::new(),
         max_message_bytes: 4 * 1024 * 1024,
         max_concurrent_streams: 64,
+        max_connections: 100,
+        idle_connection_ms: 300_000,
+        call_timeout_ms: 30_000,
         drain_ms: 10_000,
     }
 }
@@ -99,9 +101,6 @@ impl Echo {
             "/test.v1.Echo/Wait" => {
                 self.entered.add_permits(1);
                 self.released.acquire().await.unwrap().forget();
-            }
-            "/test.v1.Echo/Deadline" if Deadline::current().is_none() => {
-                return Status::failed_precondition("no deadline").into_http();
             }
             _ => {}
         }

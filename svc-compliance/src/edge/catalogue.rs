@@ -1,0 +1,96 @@
+//! The parameters of each kind of rule, read from the comments of the wire: they are the reference, nothing says it a second time.
+
+use dalp_proto::{FILE_DESCRIPTOR_SET, compliance::ModuleParameter};
+use prost::Message as _;
+use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet, field_descriptor_proto::Label};
+use std::{collections::HashMap, sync::LazyLock};
+
+const FILE: &str = "dalp/asset/v1/rule.proto";
+/// Tags of `FileDescriptorProto.message_type` and `DescriptorProto.field`, as paths of comments name them.
+const MESSAGE_TAG: i32 = 4;
+const FIELD_TAG: i32 = 2;
+
+static FILE_OF_RULES: LazyLock<FileDescriptorProto> = LazyLock::new(|| {
+    let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("the descriptor set is what the build wrote");
+    set.file.into_iter().find(|file| file.name() == FILE).unwrap_or_default()
+});
+
+/// The parameters below a field of `RuleBinding`, by path.
+pub(super) fn parameters(field: &str) -> Vec<ModuleParameter> {
+    let file = &*FILE_OF_RULES;
+    let comments: HashMap<&[i32], &str> = file
+        .source_code_info
+        .iter()
+        .flat_map(|info| &info.location)
+        .map(|location| (location.path.as_slice(), location.leading_comments()))
+        .collect();
+    let mut found = Vec::new();
+    if let Some((_, binding)) = message(file, "RuleBinding")
+        && let Some(rule) = binding.field.iter().find(|known| known.name() == field)
+    {
+        collect(file, &comments, field, rule.type_name(), &mut found);
+    }
+    found
+}
+
+fn collect(
+    file: &FileDescriptorProto,
+    comments: &HashMap<&[i32], &str>,
+    path: &str,
+    type_name: &str,
+    found: &mut Vec<ModuleParameter>,
+) {
+    let Some((index, message)) = message(file, type_name) else { return };
+    for (at, field) in message.field.iter().enumerate() {
+        let many = if field.label() == Label::Repeated { "[]" } else { "" };
+        let path = format!("{path}.{}{many}", field.name());
+        let place = [MESSAGE_TAG, tag(index), FIELD_TAG, tag(at)];
+        let comment = comments.get(place.as_slice()).copied().unwrap_or_default();
+        let mut description = comment.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(values) = values(file, field.type_name()) {
+            description = format!("{description} One of {values}.");
+        }
+        found.push(ModuleParameter { path: path.clone(), description });
+        collect(file, comments, &path, field.type_name(), found);
+    }
+}
+
+/// A message by its name, which the descriptor writes with its package.
+fn message<'f>(file: &'f FileDescriptorProto, type_name: &str) -> Option<(usize, &'f DescriptorProto)> {
+    let name = type_name.rsplit('.').next().filter(|name| !name.is_empty())?;
+    file.message_type.iter().enumerate().find(|(_, message)| message.name() == name)
+}
+
+fn values(file: &FileDescriptorProto, type_name: &str) -> Option<String> {
+    let name = type_name.rsplit('.').next().filter(|name| !name.is_empty())?;
+    let known = file.enum_type.iter().find(|known| known.name() == name)?;
+    let named: Vec<_> = known.value.iter().filter(|value| value.number() != 0).map(|value| value.name()).collect();
+    Some(named.join(", "))
+}
+
+fn tag(index: usize) -> i32 {
+    i32::try_from(index).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::rule::RuleKind;
+
+    #[test]
+    fn every_parameter_of_every_rule_is_described() {
+        for kind in RuleKind::ALL {
+            let parameters = parameters(kind.field());
+            assert!(!parameters.is_empty(), "{kind:?}");
+            for parameter in parameters {
+                assert!(parameter.path.starts_with(kind.field()), "{parameter:?}");
+                assert!(parameter.description.len() > 3, "{parameter:?}");
+            }
+        }
+        let countries = parameters("country");
+        assert_eq!(countries[1].path, "country.countries[]");
+        assert!(countries[0].description.contains("One of COUNTRY_MODE_ALLOW, COUNTRY_MODE_BLOCK."));
+        let nested: Vec<_> = parameters("issuance").into_iter().map(|parameter| parameter.path).collect();
+        assert!(nested.contains(&"issuance.limits[].window.rolling.length_s".to_owned()), "{nested:?}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Reads about rules: what there is, what is bound, and what a bound rule keeps.
+
+use super::{
+    catalogue,
+    compliance_messages::movement,
+    rule_messages::{binding_of, wire_entry, wire_kind},
+    simulation::wire_cure,
+};
+use crate::{
+    app::App,
+    domain::{
+        Violations,
+        rule::{
+            Rule, RuleKind,
+            approval::Covers,
+            catalogue::Hook,
+            list::{ListEntry, MAX_ENTRIES},
+        },
+    },
+    flows::{asset::RuleTarget, rules::approval_id},
+    readers::{
+        bounded, modules,
+        rule_parameters::{self, Place, TopicNames, Usage},
+        rules,
+    },
+};
+use alloy::primitives::Address;
+use dalp_contracts::bindings::{ApprovalRule, AssetToken, ListRule};
+use dalp_proto::compliance as proto;
+use dalp_service::{Reason, Refusal};
+
+/// Every rule there is.
+pub(super) async fn modules(app: &App, tenant: &str) -> Result<proto::ListModulesResponse, Refusal> {
+    let system = app.system(tenant).await?;
+    let listed = bounded(RuleKind::ALL.map(|kind| {
+        let system = system.clone();
+        async move { Ok((kind, modules::listed(&app.chain, &system, kind.contract()).await?)) }
+    }));
+    let modules = listed.await?.into_iter().map(|(kind, module)| proto::Module {
+        kind: wire_kind(kind).into(),
+        name: kind.contract().to_owned(),
+        module: module.map(|module| module.to_checksum(None)).unwrap_or_default(),
+        purpose: kind.purpose().to_owned(),
+        hooks: kind.hooks().into_iter().map(|hook| wire_hook(hook).into()).collect(),
+        parameters: catalogue::parameters(kind.field()),
+        reasons: kind
+            .reasons()
+            .map(|(reason, cure, advice)| proto::ModuleReason {
+                reason: reason.to_owned(),
+                cure: wire_cure(cure).into(),
+                advice: advice.to_owned(),
+            })
+            .collect(),
+        calls: kind.calls().into_iter().map(str::to_owned).collect(),
+    });
+    Ok(proto::ListModulesResponse { modules: modules.collect() })
+}
+
+/// The rules of an asset with what the chain holds for them, at one block.
+pub(super) async fn of_asset(app: &App, tenant: &str, asset: Address) -> Result<proto::ListRulesResponse, Refusal> {
+    let head = app.chain.latest().await?;
+    let block = head.id();
+    let compliance = app.chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
+    let topics = TopicNames::new(app.store.topics(tenant, app.chain.chain_id()).await?);
+    let bound = rules::list_at(&app.chain, compliance, block).await?;
+    let topics = &topics;
+    let rules = bounded(bound.into_iter().map(|rule| async move {
+        let place = Place { module: rule.module, compliance, block, block_number: head.number };
+        let read = match RuleKind::of_contract(&rule.name) {
+            Some(kind) => Some(rule_parameters::read(&app.chain, kind, place, topics).await?),
+            None => None,
+        };
+        let (parameters, usage) = read.unzip();
+        let expression = match &parameters {
+            Some(Rule::Claim(rule)) => rule.claims.written().map(ToString::to_string),
+            _ => None,
+        };
+        Ok(proto::Rule {
+            module: rule.module.to_checksum(None),
+            name: rule.name,
+            parameters: parameters.as_ref().map(binding_of),
+            expression: expression.unwrap_or_default(),
+            usage: usage.and_then(wire_usage),
+        })
+    }));
+    Ok(proto::ListRulesResponse { rules: rules.await? })
+}
+
+/// Where accounts stand on the lists of an asset.
+pub(super) async fn list_entries(
+    app: &App,
+    asset: Address,
+    accounts: &[String],
+) -> Result<proto::GetListEntriesResponse, Refusal> {
+    let mut violations = Violations::new();
+    if !(1..=MAX_ENTRIES).contains(&accounts.len()) {
+        violations.push("accounts", format!("needs 1 to {MAX_ENTRIES} accounts"));
+    }
+    let accounts: Vec<Address> = accounts
+        .iter()
+        .take(MAX_ENTRIES)
+        .enumerate()
+        .map(|(index, account)| violations.address(&format!("accounts[{index}]"), account))
+        .collect();
+    let accounts = violations.into_result(accounts)?;
+    let RuleTarget { compliance, module, .. } = modules::bound(&app.chain, asset, RuleKind::List).await?;
+    let block = app.chain.latest().await?.id();
+    let entries = bounded(accounts.into_iter().map(|account| async move {
+        let lists = app.chain.read_at(module, ListRule::listsOfCall { compliance, account }, block).await?;
+        Ok(wire_entry(&ListEntry { account, allowed: lists & 1 != 0, blocked: lists & 2 != 0 }))
+    }));
+    Ok(proto::GetListEntriesResponse { entries: entries.await? })
+}
+
+/// The approval of a movement.
+pub(super) async fn approval(
+    app: &App,
+    asset: Address,
+    asked: Option<&proto::ApprovedMovement>,
+) -> Result<proto::GetApprovalResponse, Refusal> {
+    let mut violations = Violations::new();
+    let wanted = movement(&mut violations, asked);
+    let wanted = violations.into_result(wanted)?;
+    let target = modules::bound(&app.chain, asset, RuleKind::Approval).await?;
+    let head = app.chain.latest().await?;
+    let (compliance, block) = (target.compliance, head.id());
+    let id = approval_id(&wanted);
+    let given = app.chain.read_at(target.module, ApprovalRule::approvalOfCall { compliance, id }, block).await?;
+    if given.approver.is_zero() {
+        return Err(Refusal::new(Reason::NotFound, "there is no approval of this movement"));
+    }
+    let params = app.chain.read_at(target.module, ApprovalRule::paramsOfCall { compliance }, block).await?;
+    let expires_at: u64 = given.expiresAt.saturating_to();
+    let amount = match wanted.covers {
+        Covers::Once { amount } => amount.to_string(),
+        Covers::Standing { .. } => given.max.to_string(),
+    };
+    Ok(proto::GetApprovalResponse {
+        approver: given.approver.to_checksum(None),
+        expires_at,
+        amount,
+        counts: head.timestamp_s < expires_at && params.approvers.contains(&given.approver),
+    })
+}
+
+fn wire_hook(hook: Hook) -> proto::Hook {
+    match hook {
+        Hook::Check => proto::Hook::Check,
+        Hook::Transfer => proto::Hook::Transfer,
+        Hook::Mint => proto::Hook::Mint,
+        Hook::Burn => proto::Hook::Burn,
+        Hook::CheckMint => proto::Hook::CheckMint,
+    }
+}
+
+fn wire_usage(usage: Usage) -> Option<proto::RuleUsage> {
+    (usage != Usage::default()).then(|| proto::RuleUsage {
+        holders: usage.holders.unwrap_or_default(),
+        countries: usage
+            .by_country
+            .into_iter()
+            .map(|(country, holders)| proto::CountryHolders { country: country.into(), holders })
+            .collect(),
+        issued: usage.issued.into_iter().map(|issued| issued.to_string()).collect(),
+    })
+}

@@ -1,0 +1,221 @@
+//! The parameters of bound rules as the chain holds them, typed, with what counts against their limits.
+
+use super::ChainReader;
+use crate::domain::{
+    claim::{TopicName, asset_topics},
+    expression::{Claims, Expression, Group},
+    rule::{
+        ApprovalRule, ClaimRule, CollateralRule, CountryRule, HolderLimitRule, HoldingPeriodRule, IssuanceRule,
+        ListRule, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
+        holding_period::Earlier,
+        issuance::{IssuanceLimit, Measure, PriceSource},
+    },
+};
+use alloy::{
+    primitives::{Address, U256, aliases::U48},
+    sol_types::{SolEvent as _, SolValue as _},
+};
+use dalp_chain::{BlockId, Filter};
+use dalp_contracts::bindings as contracts;
+use dalp_service::{Reason, Refusal};
+use std::collections::HashMap;
+
+/// Kinds of windows and measures, as the contracts write them.
+const FIXED: u8 = 1;
+const ROLLING: u8 = 2;
+const EVER: u8 = 3;
+
+/// What the chain knows only by its hash, by name.
+#[derive(Debug, Clone, Default)]
+pub struct TopicNames(HashMap<U256, TopicName>);
+
+/// Where and when a rule is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Contract of the rule.
+    pub module: Address,
+    /// Compliance of the asset.
+    pub compliance: Address,
+    /// All of an answer hold for one block.
+    pub block: BlockId,
+    /// Height of that block.
+    pub block_number: u64,
+}
+
+/// What counts against the limits of a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Holders in all.
+    pub holders: Option<u32>,
+    /// Holders of the countries that have a limit.
+    pub by_country: Vec<(u16, u32)>,
+    /// What is used up of each limit on issuance.
+    pub issued: Vec<U256>,
+}
+
+// === impl TopicNames ===
+
+impl TopicNames {
+    /// The names of a tenant's topics.
+    #[must_use]
+    pub fn new(names: Vec<TopicName>) -> Self {
+        let ours = [asset_topics::ISSUER, asset_topics::CLASS, asset_topics::ISIN].map(TopicName::unchecked);
+        Self(names.into_iter().chain(ours).map(|name| (name.id(), name)).collect())
+    }
+
+    /// The name of a topic; 0x and its id where it was not registered through us.
+    #[must_use]
+    pub fn of(&self, id: U256) -> TopicName {
+        self.0.get(&id).cloned().unwrap_or_else(|| TopicName::unchecked(&format!("{id:#066x}")))
+    }
+
+    /// An expression of topic ids.
+    #[must_use]
+    pub fn expression(&self, groups: impl IntoIterator<Item = (Vec<U256>, Vec<U256>)>) -> Expression {
+        let named = |ids: Vec<U256>| ids.into_iter().map(|id| self.of(id)).collect();
+        let groups =
+            groups.into_iter().map(|(all_of, none_of)| Group { all_of: named(all_of), none_of: named(none_of) });
+        Expression::of_contract(groups.collect())
+    }
+}
+
+/// What a rule holds for an asset, and what is used of it.
+pub async fn read(
+    chain: &ChainReader,
+    kind: RuleKind,
+    place: Place,
+    topics: &TopicNames,
+) -> Result<(Rule, Usage), Refusal> {
+    let Place { module, compliance, block, .. } = place;
+    let mut usage = Usage::default();
+    let rule = match kind {
+        RuleKind::Country => {
+            let params = chain.read_at(module, contracts::CountryRule::paramsOfCall { compliance }, block).await?;
+            Rule::Country(CountryRule { allow: params.allow, countries: params.countries })
+        }
+        RuleKind::Claim => {
+            let params = chain.read_at(module, contracts::ClaimRule::paramsOfCall { compliance }, block).await?;
+            let groups = params.anyOf.into_iter().map(|group| (group.allOf, group.noneOf));
+            let claims = Claims::AnyOf(topics.expression(groups));
+            Rule::Claim(ClaimRule { sides: sides(params.sides).unwrap_or_default(), claims })
+        }
+        RuleKind::List => {
+            let params = chain.read_at(module, contracts::ListRule::paramsOfCall { compliance }, block).await?;
+            let (allow, block) = (sides(params.allowSides), sides(params.blockSides));
+            Rule::List(ListRule { allow, block, entries: Vec::new() })
+        }
+        RuleKind::HolderLimit => {
+            let (rule, used) = holder_limit(chain, place).await?;
+            usage = used;
+            Rule::HolderLimit(rule)
+        }
+        RuleKind::Issuance => {
+            let params = chain.read_at(module, contracts::IssuanceRule::paramsOfCall { compliance }, block).await?;
+            usage.issued = params.issued;
+            Rule::Issuance(IssuanceRule { limits: params.limits.into_iter().map(issuance_limit).collect() })
+        }
+        RuleKind::HoldingPeriod => {
+            let params =
+                chain.read_at(module, contracts::HoldingPeriodRule::paramsOfCall { compliance }, block).await?;
+            let earlier = earlier(params.earlier).unwrap_or(Earlier::Free);
+            Rule::HoldingPeriod(HoldingPeriodRule { days: params.periodDays, earlier })
+        }
+        RuleKind::Approval => {
+            let params = chain.read_at(module, contracts::ApprovalRule::paramsOfCall { compliance }, block).await?;
+            Rule::Approval(ApprovalRule {
+                approvers: params.approvers,
+                max_validity_s: params.maxValiditySeconds,
+                mints: params.mints,
+            })
+        }
+        RuleKind::TransferLimit => {
+            let params =
+                chain.read_at(module, contracts::TransferLimitRule::paramsOfCall { compliance }, block).await?;
+            let volume = |limit: contracts::TransferLimitRule::VolumeLimit| {
+                let window = window(limit.kind, limit.lengthSeconds, limit.start)?;
+                Some(VolumeLimit { window, max: U256::from(limit.max) })
+            };
+            Rule::TransferLimit(TransferLimitRule {
+                max_amount: (params.maxAmount != 0).then(|| U256::from(params.maxAmount)),
+                per_holder: volume(params.perHolder),
+                per_token: volume(params.perToken),
+            })
+        }
+        RuleKind::Collateral => {
+            let params = chain.read_at(module, contracts::CollateralRule::paramsOfCall { compliance }, block).await?;
+            Rule::Collateral(CollateralRule { topic: topics.of(params.topic), ratio_bps: params.ratioBps })
+        }
+    };
+    Ok((rule, usage))
+}
+
+/// The treatment of earlier balances as the contract writes it.
+#[must_use]
+pub fn earlier(written: u8) -> Option<Earlier> {
+    match written {
+        1 => Some(Earlier::Free),
+        2 => Some(Earlier::AsNew),
+        _ => None,
+    }
+}
+
+/// The contract answers for one country at a time; which countries have a limit stands in the event of its last parameters.
+async fn holder_limit(chain: &ChainReader, place: Place) -> Result<(HolderLimitRule, Usage), Refusal> {
+    let Place { module, compliance, block, block_number } = place;
+    let totals = chain.read_at(module, contracts::HolderLimitRule::holdersOfCall { compliance }, block).await?;
+    let filter = Filter::new()
+        .address(module)
+        .event_signature(contracts::HolderLimitRule::ParamsSet::SIGNATURE_HASH)
+        .topic1(compliance.into_word())
+        .from_block(0)
+        .to_block(block_number);
+    let logs = chain.upstreams().logs(&filter).await.map_err(|error| {
+        Refusal::new(Reason::ChainUnavailable, "the chain does not show when the rule was set").source(error)
+    })?;
+    let last = logs.last().and_then(|log| contracts::HolderLimitRule::ParamsSet::decode_log(&log.inner).ok());
+    // As `holder_limit_rule_params` writes them.
+    let set = last.and_then(|event| <(U256, Vec<(U256, U256)>)>::abi_decode_params(&event.params).ok());
+    let mut rule = HolderLimitRule { max_holders: nonzero(totals.max), countries: Vec::new() };
+    let mut usage = Usage { holders: Some(totals.holders.saturating_to()), ..Usage::default() };
+    for (country, _) in set.map(|(_, countries)| countries).unwrap_or_default() {
+        let country: u16 = country.saturating_to();
+        let asked = contracts::HolderLimitRule::holdersOfCountryCall { compliance, country };
+        let answer = chain.read_at(module, asked, block).await?;
+        if answer.limited {
+            rule.countries.push((country, answer.max.saturating_to()));
+            usage.by_country.push((country, answer.holders.saturating_to()));
+        }
+    }
+    Ok((rule, usage))
+}
+
+fn issuance_limit(limit: contracts::IssuanceRule::IssuanceLimit) -> IssuanceLimit {
+    let measure = match window(limit.kind, limit.lengthSeconds, limit.start) {
+        Some(window) => Measure::Within(window),
+        None if limit.kind == EVER => Measure::Ever { issued_before: U256::ZERO },
+        None => Measure::Supply,
+    };
+    let price = (!limit.feed.is_zero()).then_some(PriceSource { feed: limit.feed, max_age_s: limit.maxAgeSeconds });
+    IssuanceLimit { measure, max: U256::from(limit.max), price }
+}
+
+fn window(kind: u8, length_s: u32, start: U48) -> Option<Window> {
+    match kind {
+        FIXED => Some(Window::Fixed { length_s, start_at: start.saturating_to() }),
+        ROLLING => Some(Window::Rolling { length_s }),
+        _ => None,
+    }
+}
+
+fn sides(written: u8) -> Option<Sides> {
+    match written {
+        1 => Some(Sides::Recipient),
+        2 => Some(Sides::Sender),
+        3 => Some(Sides::Both),
+        _ => None,
+    }
+}
+
+fn nonzero(limit: U256) -> Option<u32> {
+    (!limit.is_zero()).then(|| limit.saturating_to())
+}

@@ -43,6 +43,7 @@ check: tools ## formatting, lints, wire contracts, licences, artifacts
 	@cargo deny --log-level error check licenses bans sources
 	@contracts/tools/artifacts.sh check
 	@contracts/tools/layouts.sh check
+	@contracts/tools/inventory.sh
 	@contracts/tools/analyse.sh
 
 fmt: ## format Rust and Solidity
@@ -55,7 +56,7 @@ test-contracts: tools ## forge: unit, fuzz (1,000 runs), invariants, gas budgets
 coverage: setup ## line and branch coverage of the contracts against their goals; target/coverage/report.json
 	@contracts/tools/coverage.mjs
 
-fuzz: setup ## every fuzz and invariant tests of the contracts at 10,000 runs; target/fuzz/report.json (ONLY=Settlement: a part)
+fuzz: setup ## every fuzz and invariant test of the contracts at 10,000 runs; target/fuzz/report.json (ONLY=Settlement: a part)
 	@contracts/tools/fuzz.mjs $(ONLY)
 
 gas: setup ## gas of the contracts beside others and the budget, sizes, renewed snapshots; target/gas/report.json (ONLY=prefix: a part)

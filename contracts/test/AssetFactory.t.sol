@@ -3,12 +3,10 @@ pragma solidity 0.8.37;
 
 import {Initializable} from "@openzeppelin/contracts/proxy/utils/Initializable.sol";
 import {AssetToken} from "../src/AssetToken.sol";
-import {Bootstrap} from "../src/Bootstrap.sol";
 import {AssetConfig, IAssetFactory, InitialMint} from "../src/interfaces/IAssetFactory.sol";
 import {IAssetToken, TokenInit} from "../src/interfaces/IAssetToken.sol";
-import {ISystem} from "../src/interfaces/ISystem.sol";
 import {RuleConfig} from "../src/interfaces/ITokenCompliance.sol";
-import {AssetRoles, Names, Roles} from "../src/Roles.sol";
+import {AssetRoles, Roles} from "../src/Roles.sol";
 import {Fixture} from "./Fixture.sol";
 
 contract AssetFactoryTest is Fixture {
@@ -97,27 +95,8 @@ contract AssetFactoryTest is Fixture {
         vm.expectRevert(abi.encodeWithSelector(IAssetFactory.NotAnAsset.selector, alice));
         factory.createCompliance(alice, 0);
     }
-}
 
-contract BootstrapTest is Fixture {
-    function test_bootstrap_gives_up_its_power() public {
-        address bootstrap = _deploy(type(Bootstrap).creationCode, abi.encode(address(this)));
-        assertEq(system.rolesOf(bootstrap), 0, "no roles left");
-        assertEq(system.get(Names.ASSET_FACTORY), address(factory), "address book");
-        vm.expectRevert();
-        Bootstrap(bootstrap).run(ISystem(address(system)), _book(), _systemGrants());
-        vm.expectRevert(abi.encodeWithSelector(Bootstrap.NotOperator.selector, alice));
-        vm.prank(alice);
-        Bootstrap(bootstrap).run(ISystem(address(system)), _book(), _systemGrants());
-    }
-
-    function test_deploying_twice_returns_the_same_address() public {
-        address first = _deploy(type(Bootstrap).creationCode, abi.encode(alice));
-        vm.prank(alice);
-        assertEq(
-            deployer.deploy(bytes32("test"), bytes.concat(type(Bootstrap).creationCode, abi.encode(alice))),
-            first,
-            "idempotent"
-        );
+    function test_size_stays_in_budget() public view {
+        assertLe(address(factory).code.length, 12_288, "AssetFactory");
     }
 }

@@ -60,4 +60,20 @@ contract ClaimRuleTest is Fixture {
         vm.expectRevert(abi.encodeWithSelector(IRule.InvalidParams.selector, bytes32("sides")));
         claimRule.setParams(abi.encode(uint8(4), _policy(kyc)));
     }
+
+    function test_a_removed_rule_forgets_and_agrees_to_nothing() public {
+        assertEq(claimRule.name(), "ClaimRule", "name");
+        compliance.addModule(address(claimRule), abi.encode(uint8(3), _expression()));
+        compliance.removeModule(address(claimRule));
+        (uint8 sides, Group[] memory anyOf) = claimRule.paramsOf(address(compliance));
+        assertEq(sides + anyOf.length, 0, "forgotten");
+        vm.prank(address(compliance));
+        assertEq(claimRule.check(_movement(alice, bob, 1)), ReasonCodes.RULE_NOT_CONFIGURED, "unset");
+        vm.prank(alice);
+        token.transfer(bob, 1);
+    }
+
+    function test_size_stays_in_budget() public view {
+        assertLe(address(claimRule).code.length, 12_288, "ClaimRule");
+    }
 }

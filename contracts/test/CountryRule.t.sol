@@ -67,4 +67,18 @@ contract CountryRuleTest is Fixture {
         vm.prank(alice);
         token.transfer(carol, 1);
     }
+
+    function test_it_names_itself_and_keeps_no_books() public {
+        assertEq(countryRule.name(), "CountryRule", "name");
+        assertEq(countryRule.check(_movement(alice, bob, 1)), ReasonCodes.RULE_NOT_CONFIGURED, "unset");
+        countryRule.setParams(_countryParams(true, DE));
+        countryRule.moved(address(token), alice, bob, 1);
+        assertEq(countryRule.check(_movement(alice, bob, 1)), ReasonCodes.OK, "still agrees");
+        countryRule.clearParams();
+        assertEq(countryRule.check(_movement(alice, bob, 1)), ReasonCodes.RULE_NOT_CONFIGURED, "forgot");
+    }
+
+    function test_size_stays_in_budget() public view {
+        assertLe(address(countryRule).code.length, 12_288, "CountryRule");
+    }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
 import {AssetToken} from "../src/AssetToken.sol";
 import {Distribution} from "../src/Distribution.sol";
 import {IAddonFactory} from "../src/interfaces/IAddonFactory.sol";
@@ -386,5 +387,28 @@ contract DistributionTest is AddonFixture {
     function _refuse(DistributionTerms memory terms, bytes32 field) private {
         _expectInvalidTerms(field);
         addons.createDistribution("bad", terms);
+    }
+
+    function test_a_token_that_says_no_without_reverting_is_skipped() public {
+        NayToken nay = new NayToken();
+        DistributionTerms memory terms = _distributionTerms(DistributionKind.PUSH, tree[0]);
+        terms.token = address(nay);
+        Distribution d = Distribution(Clones.cloneWithImmutableArgs(addons.DISTRIBUTION(), abi.encode(terms)));
+        vm.expectEmit(true, true, false, true, address(d));
+        emit IDistribution.PushSkipped(0, alice, "");
+        assertEq(_push(d, 0, 1), 0, "nobody is paid");
+        assertTrue(!d.isPaid(0), "the row stays open");
+        assertEq(d.pushed(), 0, "and nothing counts against the cap");
+    }
+}
+
+/// @notice A token that refuses by its answer, as some old ones do.
+contract NayToken {
+    function has(address, uint256) external pure returns (bool) {
+        return true;
+    }
+
+    function transfer(address, uint256) external pure returns (bool) {
+        return false;
     }
 }

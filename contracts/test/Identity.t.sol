@@ -1,95 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
-import {IERC734} from "../src/interfaces/IERC734.sol";
-import {IERC735} from "../src/interfaces/IERC735.sol";
-import {IClaimIssuer} from "../src/interfaces/IClaimIssuer.sol";
-import {IIdentity, IIdentityErrors} from "../src/interfaces/IIdentity.sol";
+import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
+import {ClaimInput, IIdentity, IIdentityErrors} from "../src/interfaces/IIdentity.sol";
+import {IIdentityFactory} from "../src/interfaces/IIdentityFactory.sol";
 import {ClaimData} from "../src/libraries/ClaimData.sol";
 import {IdentityReasons} from "../src/libraries/IdentityReasons.sol";
 import {IdentityFixture} from "./identity/IdentityFixture.sol";
 
 contract IdentityTest is IdentityFixture {
-    function test_interface_ids() public view {
-        assertEq(bytes32(type(IERC734).interfaceId), bytes32(bytes4(0x270d514f)), "ERC-734");
-        assertEq(bytes32(type(IERC735).interfaceId), bytes32(bytes4(0xb6b4ee6d)), "ERC-735");
-        assertEq(bytes32(type(IClaimIssuer).interfaceId), bytes32(bytes4(0xc9dda83c)), "claim issuer");
-        IERC165 asked = IERC165(address(id));
-        assertTrue(asked.supportsInterface(0x270d514f) && asked.supportsInterface(0xb6b4ee6d), "734, 735");
-        assertTrue(asked.supportsInterface(0xc9dda83c) && !asked.supportsInterface(0xffffffff), "issuer");
-    }
-
-    /* KEYS */
-
-    function test_purposes_are_exact() public {
-        address actor = address(0xAC);
-        vm.prank(holder);
-        id.addKey(keyOf(actor), 1, 1);
-        assertTrue(!id.keyHasPurpose(keyOf(actor), 3), "MANAGEMENT does not imply CLAIM");
-        (uint256[] memory purposes, uint256 keyType, bytes32 key) = id.getKey(keyOf(actor));
-        assertEq(purposes.length, 1, "purposes");
-        assertEq(keyType, 1, "type");
-        assertEq(key, keyOf(actor), "key");
-    }
-
-    function test_last_management_key_stays() public {
-        vm.prank(holder);
-        vm.expectRevert(IIdentityErrors.IdentityLastManagementKey.selector);
-        id.removeKey(keyOf(holder), 1);
-    }
-
-    function test_key_errors() public {
-        vm.startPrank(holder);
-        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityKeyExists.selector, keyOf(holder), 1));
-        id.addKey(keyOf(holder), 1, 1);
-        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityKeyTypeMismatch.selector, keyOf(holder)));
-        id.addKey(keyOf(holder), 4, 2);
-        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnknownPurpose.selector, 0));
-        id.addKey(keyOf(stranger), 0, 1);
-        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityKeyUnknown.selector, keyOf(stranger), 1));
-        id.removeKey(keyOf(stranger), 1);
-        vm.stopPrank();
-        vm.prank(stranger);
-        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
-        id.addKey(keyOf(stranger), 1, 1);
-    }
-
-    /// @dev Model: a bitmap per (key, purpose); the contract must agree with it after any sequence.
-    function testFuzz_key_ring_matches_a_model(uint256[20] calldata steps) public {
-        bool[4][6] memory model;
-        vm.startPrank(holder);
-        for (uint256 i = 0; i < steps.length; ++i) {
-            uint256 k = steps[i] % 6;
-            uint256 purpose = 1 + (steps[i] >> 8) % 3;
-            bytes32 key = bytes32(k + 1);
-            if ((steps[i] >> 16) % 2 == 0) {
-                try id.addKey(key, purpose, 1) {
-                    assertTrue(!model[k][purpose], "added twice");
-                    model[k][purpose] = true;
-                } catch {
-                    assertTrue(model[k][purpose], "refused a new purpose");
-                }
-            } else {
-                try id.removeKey(key, purpose) {
-                    assertTrue(model[k][purpose], "removed the absent");
-                    model[k][purpose] = false;
-                } catch {
-                    assertTrue(!model[k][purpose], "refused removal");
-                }
-            }
-        }
-        vm.stopPrank();
-        for (uint256 purpose = 1; purpose <= 3; ++purpose) {
-            uint256 expected = 1;
-            for (uint256 k = 0; k < 6; ++k) {
-                assertTrue(id.keyHasPurpose(bytes32(k + 1), purpose) == model[k][purpose], "purpose");
-                if (model[k][purpose]) ++expected;
-            }
-            assertEq(id.getKeysByPurpose(purpose).length, expected, "list");
-        }
-    }
-
     /* CLAIMS */
 
     function test_claim_reads_back() public {
@@ -210,5 +130,133 @@ contract IdentityTest is IdentityFixture {
         bytes memory data = ClaimData.encode(expiresAt, payload);
         assertEq(uint256(ClaimData.expiryOf(data)), expiresAt, "expiry");
         assertEq(keccak256(ClaimData.payloadOf(data)), keccak256(payload), "payload");
+    }
+
+    function test_every_answer_of_a_revocation() public {
+        bytes memory signature = sign(ISSUER_KEY, address(id), KYC, "kyc");
+        bytes32 digest = ClaimData.digestOf(address(id), KYC, "kyc");
+        assertTrue(!issuer.isDigestRevoked(digest) && !issuer.isClaimRevoked(signature), "live");
+        assertTrue(issuer.isClaimLive(issuerWallet, digest), "live");
+        vm.prank(issuerWallet);
+        issuer.revokeClaim(digest);
+        assertTrue(issuer.isDigestRevoked(digest), "by digest");
+        assertTrue(!issuer.isClaimLive(issuerWallet, digest), "not live");
+        assertTrue(!issuer.isClaimRevoked(signature), "the signature itself was not named");
+    }
+
+    function test_an_issuer_recovers_canonical_signatures_only() public view {
+        bytes memory signature = sign(ISSUER_KEY, address(id), KYC, "kyc");
+        bytes32 hash = MessageHashUtils.toEthSignedMessageHash(ClaimData.digestOf(address(id), KYC, "kyc"));
+        assertEq(issuer.getRecoveredAddress(signature, hash), issuerWallet, "signer");
+        assertEq(issuer.getRecoveredAddress(malleate(signature), hash), address(0), "the other form of it");
+        assertEq(issuer.getRecoveredAddress("", hash), address(0), "nothing");
+    }
+
+    function test_a_signature_that_is_not_canonical_cannot_be_revoked() public {
+        vm.startPrank(issuerWallet);
+        vm.expectRevert(IIdentityErrors.IdentitySignatureNotCanonical.selector);
+        issuer.revokeClaimBySignature(hex"01");
+        vm.stopPrank();
+    }
+
+    function test_a_claim_that_is_not_there_reads_as_nothing() public view {
+        (uint256 topic, uint256 scheme, address by, bytes memory signature, bytes memory data, string memory uri) =
+            id.getClaim(bytes32(uint256(7)));
+        assertEq(topic + scheme + signature.length + data.length + bytes(uri).length, 0, "empty");
+        assertEq(by, address(0), "nobody");
+    }
+
+    function test_at_most_50_claims_of_a_topic() public {
+        AgreeingIssuer other;
+        vm.startPrank(holder);
+        for (uint256 i = 0; i < 50; ++i) {
+            other = new AgreeingIssuer();
+            id.addClaim(AML, 1, address(other), sign(ISSUER_KEY, address(id), AML, "a"), "a", "");
+        }
+        AgreeingIssuer last = new AgreeingIssuer();
+        bytes memory signature = sign(ISSUER_KEY, address(id), AML, "a");
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityTooManyClaims.selector, AML));
+        id.addClaim(AML, 1, address(last), signature, "a", "");
+        // Replacing one of the fifty is no fifty-first.
+        id.addClaim(AML, 1, address(other), sign(ISSUER_KEY, address(id), AML, "b"), "b", "");
+        vm.stopPrank();
+        assertEq(id.getClaimIdsByTopic(AML).length, 50, "fifty");
+    }
+
+    function test_an_issuer_that_stops_answering_cannot_keep_its_claim_on_the_identity() public {
+        AgreeingIssuer other = new AgreeingIssuer();
+        vm.prank(policyManager);
+        registry.addTrustedIssuer(address(other), list(AML));
+        bytes memory signature = sign(ISSUER_KEY, address(id), AML, "a");
+        vm.prank(address(other));
+        bytes32 claimId = id.addClaim(AML, 1, address(other), signature, "a", "");
+        vm.startPrank(holder);
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityClaimPushed.selector, claimId));
+        id.removeClaim(claimId);
+        other.stop();
+        id.removeClaim(claimId);
+        vm.stopPrank();
+        (address signer,,) = id.claimMeta(claimId);
+        assertEq(signer, address(0), "gone");
+    }
+
+    function test_an_issuer_without_keys_has_no_side_but_itself() public {
+        AgreeingIssuer other = new AgreeingIssuer();
+        other.stop();
+        bytes memory signature = sign(ISSUER_KEY, address(id), AML, "a");
+        vm.prank(stranger);
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
+        id.addClaim(AML, 1, address(other), signature, "a", "");
+    }
+
+    function test_a_self_issued_claim_is_the_holders_to_remove() public {
+        bytes memory signature = sign(HOLDER_KEY, address(id), AML, "self");
+        vm.prank(holder);
+        bytes32 claimId = id.addClaim(AML, 1, address(id), signature, "self", "");
+        vm.prank(stranger);
+        vm.expectRevert(abi.encodeWithSelector(IIdentityErrors.IdentityUnauthorized.selector, stranger));
+        id.removeClaim(claimId);
+        vm.prank(holder);
+        id.removeClaim(claimId);
+    }
+
+    function test_an_identity_is_not_made_for_nobody() public {
+        vm.startPrank(manager);
+        vm.expectRevert(IIdentityFactory.IdentityFactoryZeroAddress.selector);
+        factory.create(address(0), 0, new ClaimInput[](0));
+        vm.stopPrank();
+        // The identity checks for itself: its factory might be another one some day.
+        address fresh = Clones.clone(factory.implementation());
+        vm.prank(address(factory));
+        vm.expectRevert(IIdentityErrors.IdentityZeroAddress.selector);
+        IIdentity(fresh).initialize(address(0), new ClaimInput[](0), false);
+    }
+
+    function test_data_without_the_envelope_never_expires_and_is_all_payload() public pure {
+        bytes memory plain = "longer than sixteen bytes, and no tag";
+        assertEq(uint256(ClaimData.expiryOf(plain)), 0, "no expiry");
+        assertEq(keccak256(ClaimData.payloadOf(plain)), keccak256(plain), "payload");
+        assertEq(keccak256(ClaimData.payloadOf("short")), keccak256("short"), "short");
+    }
+}
+
+/// @notice An issuer contract that is none of ours: it says yes to every claim until it stops answering at all.
+contract AgreeingIssuer {
+    bool private _stopped;
+
+    error Stopped();
+
+    function stop() external {
+        _stopped = true;
+    }
+
+    function isClaimValid(address, uint256, bytes calldata, bytes calldata) external view returns (bool) {
+        if (_stopped) revert Stopped();
+        return true;
+    }
+
+    function keyHasPurpose(bytes32, uint256) external view returns (bool) {
+        if (_stopped) revert Stopped();
+        return false;
     }
 }

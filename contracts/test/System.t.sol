@@ -92,4 +92,37 @@ contract SystemTest is TestBase {
         system.transferAdmin(caller);
         vm.stopPrank();
     }
+
+    function test_nobody_is_given_and_nothing_is_taken() public {
+        vm.expectRevert(ISystem.SystemZeroAddress.selector);
+        new System(address(0), address(this));
+        vm.expectRevert(ISystem.SystemZeroAddress.selector);
+        system.grant(address(0), Roles.TOKEN_MANAGER);
+        vm.expectRevert(ISystem.SystemEmptyMask.selector);
+        system.grant(OTHER, 0);
+        vm.expectRevert(ISystem.SystemEmptyMask.selector);
+        system.revoke(OTHER, 0);
+        vm.expectRevert(ISystem.SystemEmptyMask.selector);
+        system.renounce(0);
+    }
+
+    function test_only_the_admin_starts_a_transfer_and_may_change_its_mind() public {
+        vm.expectRevert(abi.encodeWithSelector(ISystem.SystemNotAdmin.selector, address(this)));
+        system.transferAdmin(OTHER);
+        vm.startPrank(ADMIN);
+        system.transferAdmin(OTHER);
+        system.transferAdmin(ADMIN);
+        system.acceptAdmin();
+        vm.stopPrank();
+        assertTrue(system.has(ADMIN, Roles.PLATFORM_ADMIN), "taking over from oneself loses nothing");
+        vm.prank(OTHER);
+        vm.expectRevert(abi.encodeWithSelector(ISystem.SystemNotPendingAdmin.selector, OTHER));
+        system.acceptAdmin();
+    }
+
+    function test_without_a_configurator_only_the_admin_administers() public {
+        System alone = new System(ADMIN, address(0));
+        assertEq(alone.rolesOf(address(0)), 0, "the zero address is no configurator");
+        assertEq(alone.rolesOf(ADMIN), Roles.PLATFORM_ADMIN, "the admin");
+    }
 }

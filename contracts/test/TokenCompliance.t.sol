@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Hooks, Movement} from "../src/interfaces/IRule.sol";
 import {ITokenCompliance, RuleConfig} from "../src/interfaces/ITokenCompliance.sol";
 import {ReasonCodes, Verdict} from "../src/Refusals.sol";
+import {Rule} from "../src/rules/Rule.sol";
 import {CountingRule} from "./CountingRule.sol";
 import {Fixture} from "./Fixture.sol";
 
@@ -87,4 +89,74 @@ contract TokenComplianceTest is Fixture {
         assertTrue(compliance.isTokenBound(address(token)), "bound");
         assertEq(compliance.getTokenBound(), address(token), "bound");
     }
+
+    function test_a_compliance_serves_the_one_token_it_was_made_for() public {
+        vm.startPrank(address(token));
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.AlreadyBound.selector, address(token)));
+        compliance.bindToken(address(token));
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotToken.selector, address(token)));
+        compliance.bindToken(alice);
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotToken.selector, alice));
+        compliance.unbindToken(alice);
+        compliance.unbindToken(address(token));
+        vm.stopPrank();
+        assertEq(compliance.getTokenBound(), address(0), "released");
+        assertTrue(!compliance.isTokenBound(address(token)), "released");
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotToken.selector, address(token)));
+        vm.prank(alice);
+        token.transfer(bob, 1);
+    }
+
+    function test_a_rule_that_asks_for_no_hook_or_for_unknown_ones_is_none() public {
+        address silent = address(new OddRule(0));
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotARule.selector, silent));
+        compliance.addModule(silent, "");
+        address greedy = address(new OddRule(Hooks.KNOWN + 1));
+        vm.expectRevert(abi.encodeWithSelector(ITokenCompliance.NotARule.selector, greedy));
+        compliance.addModule(greedy, "");
+    }
+
+    function test_explain_names_judges_only() public {
+        address follower = address(new OddRule(Hooks.TRANSFER));
+        compliance.addModule(follower, "");
+        compliance.addModule(address(countryRule), _countryParams(true, DE));
+        assertEq(uint256(compliance.moduleHooks(follower)), Hooks.TRANSFER, "follows transfers");
+        assertEq(uint256(compliance.moduleHooks(alice)), 0, "not bound");
+        Verdict[] memory verdicts = compliance.explain(alice, bob, 1);
+        assertEq(verdicts.length, 3, "token, registry, one judge of two rules");
+        assertEq(verdicts[2].module, address(countryRule), "the judge");
+    }
+
+    function test_interfaces_that_are_spoken() public view {
+        assertTrue(compliance.supportsInterface(type(ITokenCompliance).interfaceId), "ours");
+        assertTrue(compliance.supportsInterface(0x01ffc9a7), "ERC-165");
+        assertTrue(!compliance.supportsInterface(0xffffffff), "none");
+    }
+
+    function test_size_stays_in_budget() public view {
+        assertLe(factory.COMPLIANCE_IMPLEMENTATION().code.length, 12_288, "TokenCompliance");
+    }
+}
+
+/// @notice A rule whose hooks are what it was told.
+contract OddRule is Rule {
+    uint8 public immutable hooks;
+
+    constructor(uint8 hooks_) {
+        hooks = hooks_;
+    }
+
+    function name() external pure returns (string memory) {
+        return "OddRule";
+    }
+
+    function validate(bytes calldata) external pure {}
+
+    function check(Movement calldata) external pure returns (bytes32) {
+        return ReasonCodes.OK;
+    }
+
+    function _apply(bytes calldata) internal override {}
+
+    function _forget() internal override {}
 }

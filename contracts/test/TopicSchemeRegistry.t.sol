@@ -50,4 +50,21 @@ contract TopicSchemeRegistryTest is IdentityFixture {
         vm.expectRevert(abi.encodeWithSelector(ITopicSchemeRegistry.TopicSchemeUnauthorized.selector, stranger));
         topics.registerTopicScheme("X", "(uint8)");
     }
+
+    function test_every_write_is_the_policy_managers_and_says_something() public {
+        vm.startPrank(stranger);
+        vm.expectRevert(abi.encodeWithSelector(ITopicSchemeRegistry.TopicSchemeUnauthorized.selector, stranger));
+        topics.updateTopicScheme("KYC", "(uint8)");
+        vm.expectRevert(abi.encodeWithSelector(ITopicSchemeRegistry.TopicSchemeUnauthorized.selector, stranger));
+        topics.removeTopicScheme("KYC");
+        vm.stopPrank();
+        vm.startPrank(policyManager);
+        vm.expectRevert(ITopicSchemeRegistry.TopicSchemeEmpty.selector);
+        topics.registerTopicScheme("X", "");
+        vm.expectRevert(ITopicSchemeRegistry.TopicSchemeEmpty.selector);
+        topics.updateTopicScheme("KYC", "");
+        vm.expectRevert(abi.encodeWithSelector(ITopicSchemeRegistry.TopicSchemeUnknown.selector, topics.topicId("X")));
+        topics.removeTopicScheme("X");
+        vm.stopPrank();
+    }
 }

@@ -131,7 +131,7 @@ contract SmartAccount is ISmartAccount, ERC4337Account, MultiSignerERC7913Weight
         return ERC4337Utils.packValidationData(valid, 0, uint48(userOp.nonce >> 208));
     }
 
-    /// @dev Adds before it removes, because the threshold must be reachable at each step.
+    /// @dev Adds before it removes and lowers the threshold before the weights, because the threshold must be reachable at each step.
     function _setOwners(SignerSet calldata owners) private {
         bytes[] memory before = getSigners(0, type(uint64).max);
         for (uint256 i; i < owners.signers.length; ++i) {
@@ -140,8 +140,10 @@ contract SmartAccount is ISmartAccount, ERC4337Account, MultiSignerERC7913Weight
             _checkSigner(signer);
             _addSigners(_single(signer));
         }
+        bool lower = owners.threshold < threshold();
+        if (lower) _setThreshold(owners.threshold);
         _setSignerWeights(owners.signers, owners.weights);
-        _setThreshold(owners.threshold);
+        if (!lower) _setThreshold(owners.threshold);
         for (uint256 i; i < before.length; ++i) {
             if (!_contains(owners.signers, before[i])) _removeSigners(_single(before[i]));
         }

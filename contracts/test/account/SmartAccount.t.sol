@@ -157,6 +157,23 @@ contract SmartAccountTest is AccountFixture {
         assertEq(account.getSignerCount(), 3, "count");
     }
 
+    /// @dev The threshold must be reachable at each step on the way, also when all weights fall under the one of before.
+    function test_weights_and_threshold_may_fall_together() public {
+        _run(abi.encodeCall(ISmartAccount.setOwners, (_owners(keys[0], 9, 9))));
+        SignerSet memory owners = _owners(keys[0], 1, 1);
+        vm.prank(guardian);
+        account.startRecovery(owners);
+        vm.warp(1_800_000_000 + DELAY);
+        account.finishRecovery(owners);
+        assertEq(account.threshold(), 1, "by a recovery");
+        vm.startPrank(address(entryPoint));
+        account.setOwners(_owners(keys[0], 9, 9));
+        account.setOwners(_owners(keys[0], 4, 3));
+        vm.stopPrank();
+        assertEq(account.threshold(), 3, "by the signers");
+        assertEq(account.totalWeight(), 4, "weight");
+    }
+
     function test_a_self_call_inside_a_batch_may_change_owners() public {
         _run(_calls(address(account), abi.encodeCall(ISmartAccount.setOwners, (_owners(0xB1, 1, 1)))));
         assertEq(account.getSignerCount(), 1, "count");
@@ -333,14 +350,6 @@ contract SmartAccountTest is AccountFixture {
     }
 
     /* FACTORY */
-
-    function test_creation_is_repeatable_and_binds_the_owners() public {
-        AccountConfig memory config = _config();
-        assertEq(factory.createAccount(config, 0), address(account), "same");
-        assertEq(factory.predict(config, 0), address(account), "predicted");
-        config.owners.threshold = 1;
-        assertTrue(factory.predict(config, 0) != address(account), "other owners, other address");
-    }
 
     function test_nobody_initializes_again_nor_the_implementation() public {
         vm.expectRevert(Initializable.InvalidInitialization.selector);

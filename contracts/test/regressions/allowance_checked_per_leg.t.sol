@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {ISettlement, Leg, Terms} from "../../src/interfaces/ISettlement.sol";
 import {SettlementFixture} from "../SettlementFixture.sol";
 
-/// @notice Two legs of one sender and asset must not both be covered by the same allowance: it is summed.
+/// @notice allowance_checked_per_leg: two legs of one sender and asset must not both be covered by the same allowance: it is summed.
 contract AllowanceCheckedPerLegTest is SettlementFixture {
     function _twice(address asset) private returns (Terms memory terms) {
         _investor(carol, DE);

@@ -1,26 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IAssetToken} from "../../src/interfaces/IAssetToken.sol";
 import {IIdentityErrors} from "../../src/interfaces/IIdentity.sol";
 import {IRegistryErrors} from "../../src/interfaces/IIdentityRegistryPolicy.sol";
-import {IdentityReasons} from "../../src/libraries/IdentityReasons.sol";
+import {Fixture} from "../Fixture.sol";
 import {ForeignIdentity, IdentityFixture} from "../identity/IdentityFixture.sol";
 
-/// @notice recovery_key_bug and claims_lost_on_recovery: only the right wallet takes over, and the claims come along.
-contract RecoveryTest is IdentityFixture {
+/// @notice recovery_key_bug: only the right wallet takes over a lost one.
+contract RecoveryKeyBugTest is IdentityFixture {
     address private constant NEXT = address(0x2E);
 
     function recover(address lost, address next) private {
         vm.prank(manager);
         registry.recover(lost, next);
-    }
-
-    function test_claims_lost_on_recovery() public {
-        recover(holder, NEXT);
-        assertTrue(verified(NEXT), "claims follow");
-        assertReason(holder, IdentityReasons.NOT_REGISTERED);
-        assertEq(registry.successor(holder), NEXT, "link");
-        assertEq(registry.investorCountry(NEXT), 756, "country follows");
     }
 
     function test_keys_move_from_the_lost_wallet() public {
@@ -120,5 +113,23 @@ contract RecoveryTest is IdentityFixture {
         }
         assertEq(registry.successor(holder), current == holder ? address(0) : current, "end of the chain");
         assertTrue(verified(current), "the present wallet stays verified");
+    }
+}
+
+/// @notice recovery_key_bug, at the token.
+contract RecoveryKeyBugOfTheTokenTest is Fixture {
+    address private constant NEW_WALLET = address(0xA2);
+
+    function test_recovery_key_bug() public {
+        // A wallet of another identity, or one whose identity never gave it a key, cannot take a lost wallet's balance.
+        address aliceId = registry.identity(alice);
+        address bobId = registry.identity(bob);
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.RecoveryRefused.selector, alice, bob, aliceId));
+        token.recoveryAddress(alice, bob, aliceId);
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.RecoveryRefused.selector, alice, bob, bobId));
+        token.recoveryAddress(alice, bob, bobId);
+        registry.registerIdentity(NEW_WALLET, aliceId, DE);
+        vm.expectRevert(abi.encodeWithSelector(IAssetToken.RecoveryRefused.selector, alice, NEW_WALLET, aliceId));
+        token.recoveryAddress(alice, NEW_WALLET, aliceId);
     }
 }

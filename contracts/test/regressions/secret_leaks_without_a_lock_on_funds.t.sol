@@ -5,7 +5,7 @@ import {HashKind, ISettlement, SettlementStatus, Terms} from "../../src/interfac
 import {ReasonCodes} from "../../src/Refusals.sol";
 import {SettlementFixture} from "../SettlementFixture.sol";
 
-/// @notice A hash-locked settlement that only counted approvals let a sender spend the funds meanwhile: the secret came out, and the local leg
+/// @notice secret_leaks_without_a_lock_on_funds: a hash-locked settlement that only counted approvals let a sender spend the funds meanwhile: the secret came out, and the local leg
 /// could no longer execute. Here an approval is a lock, a reveal needs every lock, and a revealed secret is never lost.
 contract SecretLeaksWithoutALockOnFundsTest is SettlementFixture {
     function test_approved_funds_can_be_spent_by_nobody_else() public {

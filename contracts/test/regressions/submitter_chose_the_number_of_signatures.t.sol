@@ -5,7 +5,7 @@ import {PackedUserOperation} from "@openzeppelin/contracts/interfaces/IERC4337.s
 import {ISmartAccount} from "../../src/interfaces/ISmartAccount.sol";
 import {AccountFixture} from "../account/AccountFixture.sol";
 
-/// @notice Seen in a public vault: how many signatures were needed came with the request, so a single signer was enough. Here the
+/// @notice submitter_chose_the_number_of_signatures: seen in a public vault: how many signatures were needed came with the request, so a single signer was enough. Here the
 /// threshold stands in storage and nothing in an operation or its signature lowers it.
 contract SubmitterChoseTheNumberOfSignatures is AccountFixture {
     function _attack(bytes memory signature) private {

@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 import {ReasonCodes} from "../../src/Refusals.sol";
 import {Fixture} from "../Fixture.sol";
 
-/// @notice Recoveries elsewhere un-froze the new wallet, overwrote its frozen amount, left holds behind and lost the holder's claims.
-contract RecoveryLostFreezesHoldsAndClaimsTest is Fixture {
+/// @notice recovery_unfroze_the_new_wallet: recoveries elsewhere un-froze the new wallet, overwrote its frozen amount or left holds behind.
+contract RecoveryUnfrozeTheNewWalletTest is Fixture {
     address private constant NEW_WALLET = address(0xA2);
 
     function _recover() private {
@@ -44,19 +44,6 @@ contract RecoveryLostFreezesHoldsAndClaimsTest is Fixture {
         token.transfer(bob, 101);
     }
 
-    function test_claims_follow_a_recovery() public {
-        _claim(registry.identity(alice), accredited);
-        compliance.addModule(address(claimRule), abi.encode(uint8(3), _policy(accredited)));
-        _claim(registry.identity(bob), accredited);
-        _recover();
-        vm.prank(NEW_WALLET);
-        token.transfer(bob, 10);
-        vm.prank(bob);
-        token.transfer(NEW_WALLET, 5);
-        (, bytes32 reason) = token.preview(bob, alice, 1);
-        assertEq(reason, bytes32("NOT_REGISTERED"), "the lost wallet is out");
-    }
-
     function test_the_past_stays_with_the_lost_wallet_and_its_successor_is_known() public {
         token.addRecordDate(1_800_000_010);
         vm.warp(1_800_000_011);
@@ -64,5 +51,18 @@ contract RecoveryLostFreezesHoldsAndClaimsTest is Fixture {
         assertEq(token.balanceAt(alice, 1_800_000_010), 1000, "entitled then");
         assertEq(token.balanceAt(NEW_WALLET, 1_800_000_010), 0, "not then");
         assertEq(registry.successor(alice), NEW_WALLET, "who is paid for it");
+    }
+
+    function test_recovery_adds_frozen_amounts_and_never_unfreezes_the_new_wallet() public {
+        token.freezePartialTokens(alice, 600);
+        token.setAddressFrozen(alice, true);
+        registry.recover(alice, NEW_WALLET);
+        token.mint(NEW_WALLET, 100);
+        token.freezePartialTokens(NEW_WALLET, 50);
+        token.recoveryAddress(alice, NEW_WALLET, registry.identity(NEW_WALLET));
+        assertEq(token.balanceOf(NEW_WALLET), 1100, "balance");
+        assertEq(token.getFrozenTokens(NEW_WALLET), 650, "frozen amounts add up");
+        assertEq(token.getFrozenTokens(alice), 0, "nothing left behind");
+        assertTrue(token.isFrozen(NEW_WALLET), "the freeze follows");
     }
 }

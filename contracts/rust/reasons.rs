@@ -91,6 +91,7 @@ pub const REASONS: &[(&str, &[&str])] = &[
             "RecordDateInvalid",
             "RegistryLengthMismatch",
             "RegistryNoTopics",
+            "RegistryNotContract",
             "RegistryNotMerged",
             "RegistryTopicDuplicate",
             "RegistryZeroAddress",

@@ -76,6 +76,7 @@ const ABIS: &[&str] = &[
     include_str!("../artifacts/IdentityFactory.json"),
     include_str!("../artifacts/IdentityRegistry.json"),
     include_str!("../artifacts/RegistryAdministration.json"),
+    include_str!("../artifacts/RegistryRecords.json"),
     include_str!("../artifacts/TopicSchemeRegistry.json"),
     include_str!("../artifacts/AssetToken.json"),
     include_str!("../artifacts/AssetTokenCustody.json"),

@@ -1,20 +1,22 @@
 //! The signer itself: peer, grant, policy, attestation, watermark, provider, in that order.
 
+mod drive;
+mod late;
+
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, Instant},
 };
 
 use alloy::primitives::{Address, B256};
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures::FutureExt as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     config::{Attestation, SignerConfig},
     core::{
-        digest::{assemble, content_hash, request_hash},
+        digest::{content_hash, request_hash},
         grants::Grants,
         payload::{Payload, UnsignedTransaction},
         policy::{Decision, Policy, RollingLimit, Rule},
@@ -22,19 +24,15 @@ use crate::{
     },
     errors::SignerError,
     metric_definitions as names,
-    providers::{KeyHandle, ProviderError, Providers},
+    providers::Providers,
     store::{
-        Leaf, Store, StoreError,
+        Leaf, Store,
         admit::{Admission, Admitted, LaneEntry},
-        batch::Batcher,
+        batch::{Batcher, write_all},
         keys::KeyRecord,
         requests::{Outcome, Released, Status, StoredPayload, StoredRequest},
     },
 };
-
-/// How many undecided requests one sweep looks at, and how many of them at once.
-const SWEEP_MAX: i64 = 256;
-const SWEEP_CONCURRENCY: usize = 16;
 
 /// A request as the edge understood it.
 #[derive(Debug, Clone)]
@@ -291,143 +289,6 @@ impl Signer {
         Err(refusal)
     }
 
-    /// Asks the provider for an accepted request and stores what comes of it.
-    async fn drive(
-        &self,
-        key: &KeyRecord,
-        request: StoredRequest,
-        payload: &Payload,
-    ) -> Result<StoredRequest, SignerError> {
-        let outcome = self.ask_provider(key, &request, payload).await;
-        let status = outcome.status;
-        let unchanged = status == request.status && outcome.detail == request.detail && outcome.error == request.error;
-        if unchanged
-            && request.updated_at > OffsetDateTime::now_utc() - time::Duration::milliseconds(self.retry_ms)
-            && !request.detail.is_empty()
-        {
-            return Ok(request);
-        }
-        self.conclude(outcome).await
-    }
-
-    /// Writes an outcome; answers with the request as it then stands, which another outcome may have decided.
-    async fn conclude(&self, outcome: Outcome) -> Result<StoredRequest, SignerError> {
-        let reached = outcome.status;
-        let stands = self.outcomes.submit(outcome).await?.ok_or(SignerError::RequestNotFound)?;
-        if stands.status == Status::Denied && reached != Status::Denied {
-            // Most likely the key was disabled meanwhile.
-            self.forget_key(stands.signer);
-        }
-        count(stands.status.as_str());
-        Ok(stands)
-    }
-
-    async fn ask_provider(&self, key: &KeyRecord, request: &StoredRequest, payload: &Payload) -> Outcome {
-        let outcome = |status, detail: String, error| Outcome {
-            request_id: request.request_id,
-            was: request.status,
-            status,
-            signature: None,
-            signed_tx: None,
-            tx_hash: None,
-            detail,
-            error,
-        };
-        if OffsetDateTime::now_utc() - request.created_at > self.request_deadline {
-            return outcome(Status::Expired, format!("not decided in time; last: {}", request.detail), "POLL_TIMEOUT");
-        }
-        let Some(provider) = self.providers.select(key.provider) else {
-            return outcome(Status::Blocked, format!("provider {} is not active", key.provider), "");
-        };
-        let started = Instant::now();
-        let digest = B256::from(request.digest);
-        let signed =
-            provider.sign(KeyHandle { name: &key.name, material: &key.material }, digest).await.and_then(|raw| {
-                raw.normalise(digest, &key.public_key).map_err(|error| ProviderError::Failed(error.to_string()))
-            });
-        metrics::histogram!(names::PROVIDER_SECONDS, "provider" => key.provider.as_str())
-            .record(started.elapsed().as_secs_f64());
-        match signed {
-            Ok(signature) => {
-                let transaction = match payload {
-                    Payload::Transaction(tx) => Some(assemble(tx, signature)),
-                    Payload::Document(_) | Payload::Claim(_) => None,
-                };
-                Outcome {
-                    signature: Some(signature.as_bytes().to_vec()),
-                    tx_hash: transaction.as_ref().map(|signed| signed.hash.to_vec()),
-                    signed_tx: transaction.map(|signed| signed.raw.to_vec()),
-                    ..outcome(Status::Approved, String::new(), "")
-                }
-            }
-            Err(error) => {
-                tracing::warn!(request_id = %request.request_id, signer = %key.address, %error, "provider did not sign");
-                match error {
-                    ProviderError::Blocked(detail) => outcome(Status::Blocked, detail, ""),
-                    ProviderError::Failed(detail) => outcome(Status::Pending, detail, "PROVIDER_FAILED"),
-                    ProviderError::Pending(detail) | ProviderError::Unavailable(detail) => {
-                        outcome(Status::Pending, detail, "")
-                    }
-                }
-            }
-        }
-    }
-
-    /// Tries undecided requests again, among them those that a crash left behind. Runs for ever.
-    pub async fn sweep(&self) {
-        loop {
-            tokio::time::sleep(Duration::from_millis(self.retry_ms.unsigned_abs())).await;
-            match self.store.open_requests(self.retry_ms, SWEEP_MAX).await {
-                Ok(open) => {
-                    metrics::gauge!(names::OPEN_REQUESTS).set(open.len() as f64);
-                    futures::stream::iter(open)
-                        .for_each_concurrent(SWEEP_CONCURRENCY, |request| self.retry(request))
-                        .await;
-                }
-                Err(error) => tracing::debug!(%error, "open requests not read"),
-            }
-        }
-    }
-
-    /// Nobody is asking any more: grant, policy and key are looked at again, for they may have changed since the request was accepted.
-    async fn retry(&self, request: StoredRequest) {
-        let request_id = request.request_id;
-        let advanced = async {
-            let key = self.key(&request.tenant, request.signer).await?;
-            let payload = match request.payload() {
-                Ok(payload) => payload,
-                Err(StoreError::Damaged(why)) => return self.deny(request, why).await,
-                Err(error) => return Err(error.into()),
-            };
-            if key.disabled {
-                return self.deny(request, &SignerError::KeyDisabled(key.address).to_string()).await;
-            }
-            match self.allowed(&request.peer, &request.tenant, request.signer, &payload) {
-                Ok(_) => self.drive(&key, request, &payload).await,
-                Err(refusal) => self.deny(request, &refusal.to_string()).await,
-            }
-        };
-        if let Err(error) = advanced.await {
-            tracing::warn!(%request_id, %error, "open request not advanced");
-        }
-    }
-
-    async fn deny(&self, request: StoredRequest, why: &str) -> Result<StoredRequest, SignerError> {
-        let request_id = request.request_id;
-        tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
-        let outcome = Outcome {
-            request_id,
-            was: request.status,
-            status: Status::Denied,
-            signature: None,
-            signed_tx: None,
-            tx_hash: None,
-            detail: why.to_owned(),
-            error: "",
-        };
-        self.conclude(outcome).await
-    }
-
     /// Frees the nonce of a finally refused request of this peer.
     pub async fn release(&self, peer: &str, request_id: Uuid) -> Result<(), SignerError> {
         match self.store.release(request_id, peer).await? {
@@ -475,24 +336,4 @@ fn withdraws(refusal: &SignerError) -> bool {
 
 fn count(outcome: &'static str) {
     metrics::counter!(names::REQUESTS_TOTAL, "outcome" => outcome).increment(1);
-}
-
-/// Writes a batch in one statement. When the database refuses it, each item goes alone, so that one that cannot be stored does not take the
-/// others with it.
-async fn write_all<'b, I, O>(
-    batch: &'b [I],
-    write: impl Fn(&'b [I]) -> BoxFuture<'b, Result<Vec<O>, StoreError>>,
-) -> Vec<Result<O, StoreError>> {
-    match write(batch).await {
-        Ok(answers) => answers.into_iter().map(Ok).collect(),
-        Err(StoreError::Statement(_)) if batch.len() > 1 => {
-            let mut answers = Vec::with_capacity(batch.len());
-            for item in batch {
-                let answer = write(std::slice::from_ref(item)).await;
-                answers.push(answer.and_then(|mut one| one.pop().ok_or(StoreError::Damaged("an answer per item"))));
-            }
-            answers
-        }
-        Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
@@ -51,5 +52,25 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         let (answer, answered) = oneshot::channel();
         self.queue.send((item, answer)).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// Writes a batch in one statement. When the database refuses it, each item goes alone, so that one that cannot be stored does not take the
+/// others with it.
+pub async fn write_all<'b, I, O>(
+    batch: &'b [I],
+    write: impl Fn(&'b [I]) -> BoxFuture<'b, Result<Vec<O>, StoreError>>,
+) -> Vec<Result<O, StoreError>> {
+    match write(batch).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(StoreError::Statement(_)) if batch.len() > 1 => {
+            let mut answers = Vec::with_capacity(batch.len());
+            for item in batch {
+                let answer = write(std::slice::from_ref(item)).await;
+                answers.push(answer.and_then(|mut one| one.pop().ok_or(StoreError::Damaged("an answer per item"))));
+            }
+            answers
+        }
+        Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
     }
 }

@@ -1,0 +1,78 @@
+//! Requests that were not decided when they were asked: looked at again until they are.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+
+use super::Signer;
+use crate::{
+    errors::SignerError,
+    metric_definitions as names,
+    store::{
+        StoreError,
+        requests::{Outcome, Status, StoredRequest},
+    },
+};
+
+/// How many undecided requests one sweep looks at, and how many of them at once.
+const SWEEP_MAX: i64 = 256;
+const SWEEP_CONCURRENCY: usize = 16;
+
+// === impl Signer ===
+
+impl Signer {
+    /// Tries undecided requests again, among them those that a crash left behind. Runs for ever.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.retry_ms.unsigned_abs())).await;
+            match self.store.open_requests(self.retry_ms, SWEEP_MAX).await {
+                Ok(open) => {
+                    metrics::gauge!(names::OPEN_REQUESTS).set(open.len() as f64);
+                    futures::stream::iter(open)
+                        .for_each_concurrent(SWEEP_CONCURRENCY, |request| self.retry(request))
+                        .await;
+                }
+                Err(error) => tracing::debug!(%error, "open requests not read"),
+            }
+        }
+    }
+
+    /// Nobody is asking any more: grant, policy and key are looked at again, for they may have changed since the request was accepted.
+    async fn retry(&self, request: StoredRequest) {
+        let request_id = request.request_id;
+        let advanced = async {
+            let key = self.key(&request.tenant, request.signer).await?;
+            let payload = match request.payload() {
+                Ok(payload) => payload,
+                Err(StoreError::Damaged(why)) => return self.deny(request, why).await,
+                Err(error) => return Err(error.into()),
+            };
+            if key.disabled {
+                return self.deny(request, &SignerError::KeyDisabled(key.address).to_string()).await;
+            }
+            match self.allowed(&request.peer, &request.tenant, request.signer, &payload) {
+                Ok(_) => self.drive(&key, request, &payload).await,
+                Err(refusal) => self.deny(request, &refusal.to_string()).await,
+            }
+        };
+        if let Err(error) = advanced.await {
+            tracing::warn!(%request_id, %error, "open request not advanced");
+        }
+    }
+
+    pub(super) async fn deny(&self, request: StoredRequest, why: &str) -> Result<StoredRequest, SignerError> {
+        let request_id = request.request_id;
+        tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
+        let outcome = Outcome {
+            request_id,
+            was: request.status,
+            status: Status::Denied,
+            signature: None,
+            signed_tx: None,
+            tx_hash: None,
+            detail: why.to_owned(),
+            error: "",
+        };
+        self.conclude(outcome).await
+    }
+}

@@ -1,7 +1,7 @@
 //! The isolated signer: the only component with key access.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -16,6 +16,7 @@ use svc_signer::{
     NAME,
     config::{ENVIRONMENT_PREFIX, SignerConfig},
     providers::pkcs11,
+    store::Store,
 };
 
 #[derive(Parser)]
@@ -47,6 +48,9 @@ enum Command {
         #[arg(long)]
         pin_file: PathBuf,
     },
+    /// Forgets the refused and unclear logins of the configured PKCS#11 partition, so that its PIN is tried again. For when the cause is
+    /// mended and the PIN stays; a changed PIN is tried by itself.
+    ClearLatch,
     /// Holds one PKCS#11 partition; started by the signer, with a socket as standard input.
     #[command(hide = true, name = "pkcs11-worker")]
     Pkcs11Worker,
@@ -68,12 +72,21 @@ fn main() -> anyhow::Result<ExitCode> {
         command => {
             let config: SignerConfig =
                 config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
-            if matches!(command, Some(Command::CheckConfig)) {
-                return Ok(ExitCode::SUCCESS);
+            match command {
+                Some(Command::CheckConfig) => Ok(ExitCode::SUCCESS),
+                Some(Command::ClearLatch) => clear_latch(&config),
+                _ => serve(config),
             }
-            serve(config)
         }
     }
+}
+
+#[tokio::main]
+async fn clear_latch(config: &SignerConfig) -> anyhow::Result<ExitCode> {
+    let partition = config.pkcs11.as_ref().context("there is no [pkcs11] section")?.partition();
+    let forgotten = Store::new(config)?.clear_latch(&partition).await?;
+    writeln!(std::io::stdout(), "{partition}: {forgotten} PINs may be tried again")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[tokio::main]

@@ -188,7 +188,7 @@ async fn each_wrong_pin_is_tried_once_whoever_has_it() {
         assert_eq!(latch.begin("p", pin, longest).await.unwrap(), Attempt::Blocked);
     }
     assert_eq!(latch.begin("p", right, longest).await.unwrap(), Attempt::Go);
-    latch.end("p", right, Ended::Cleared).await.unwrap();
+    latch.end("p", right, Ended::Opened).await.unwrap();
     assert_eq!(
         latch.begin("p", wrong, longest).await.unwrap(),
         Attempt::Blocked,

@@ -54,6 +54,16 @@ fn default_login_deadline_ms() -> u64 {
     30_000
 }
 
+// === impl Pkcs11Config ===
+
+impl Pkcs11Config {
+    /// What identifies the partition in the memory of logins.
+    #[must_use]
+    pub fn partition(&self) -> String {
+        format!("{}#{}", self.module.display(), self.token_label)
+    }
+}
+
 impl Validate for Pkcs11Config {
     fn validate(&self, problems: &mut Problems) {
         if !self.module.is_file() {

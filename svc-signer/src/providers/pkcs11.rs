@@ -46,18 +46,20 @@ pub enum Attempt {
     Go,
     /// Another replica is trying right now.
     Busy,
-    /// This PIN was refused, or its outcome is unknown too often.
+    /// This PIN was refused, or nobody knows how its logins ended, too often.
     Blocked,
 }
 
 /// How a login ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It worked, or it failed without counting against the PIN.
-    Cleared,
+    /// It worked: the PIN is right, and what was unclear before is forgotten.
+    Opened,
+    /// It did not take place, or failed with a code that surely did not count against the PIN. What was unclear before stays so.
+    NotCounted,
     /// The PIN is wrong.
     BadPin,
-    /// Nobody knows: the module hung or died.
+    /// Nobody knows whether it counted: the module hung or died, or its code says nothing of the PIN.
     Unknown,
 }
 
@@ -116,11 +118,6 @@ impl Pkcs11Provider {
         self.running().map(|worker| worker.pid())
     }
 
-    /// What identifies the partition in the latch.
-    fn partition(&self) -> String {
-        format!("{}#{}", self.config.module.display(), self.config.token_label)
-    }
-
     fn running(&self) -> Option<Arc<Worker>> {
         self.worker.read().unwrap_or_else(PoisonError::into_inner).clone().filter(|worker| worker.is_alive())
     }
@@ -142,14 +139,14 @@ impl Pkcs11Provider {
         match self.start_worker().await {
             Ok(worker) => {
                 let worker = Arc::new(worker);
-                tracing::info!(partition = self.partition(), pid = worker.pid(), "partition opened");
+                tracing::info!(partition = self.config.partition(), pid = worker.pid(), "partition opened");
                 metrics::counter!(names::PARTITION_STARTS_TOTAL, "outcome" => "opened").increment(1);
                 *last = None;
                 *self.worker.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&worker));
                 Ok(worker)
             }
             Err(error) => {
-                tracing::warn!(partition = self.partition(), %error, "partition not opened");
+                tracing::warn!(partition = self.config.partition(), %error, "partition not opened");
                 metrics::counter!(names::PARTITION_STARTS_TOTAL, "outcome" => "failed").increment(1);
                 *last = Some((Instant::now(), error.clone()));
                 Err(error)
@@ -163,21 +160,23 @@ impl Pkcs11Provider {
         let mut keyed = Hmac::<Sha256>::new_from_slice(&self.digest_key).expect("HMAC takes keys of any length");
         keyed.update(pin.expose_secret().as_bytes());
         let pin_digest: [u8; 32] = keyed.finalize().into_bytes().into();
-        let partition = self.partition();
+        let partition = self.config.partition();
         let longest = Duration::from_millis(self.config.login_deadline_ms);
         match self.latch.begin(&partition, pin_digest, longest).await? {
             Attempt::Go => {}
             Attempt::Busy => return Err(ProviderError::Unavailable("another replica is logging in".to_owned())),
             Attempt::Blocked => {
                 return Err(ProviderError::Blocked(
-                    "this PIN was refused before; it is not tried again until it changes".to_owned(),
+                    "this PIN was refused, or its logins ended unclear, before; it is not tried again until it changes or \
+                     an operator clears the latch"
+                        .to_owned(),
                 ));
             }
         }
         let worker = match Worker::spawn(&self.program, &self.config.environment) {
             Ok(worker) => worker,
             Err(error) => {
-                self.latch.end(&partition, pin_digest, Ended::Cleared).await?;
+                self.latch.end(&partition, pin_digest, Ended::NotCounted).await?;
                 return Err(ProviderError::Unavailable(format!("the PKCS#11 worker does not start: {error}")));
             }
         };
@@ -190,21 +189,22 @@ impl Pkcs11Provider {
         });
         match worker.call(&open, longest).await {
             Ok(Reply::Opened) => {
-                self.latch.end(&partition, pin_digest, Ended::Cleared).await?;
+                self.latch.end(&partition, pin_digest, Ended::Opened).await?;
                 Ok(worker)
             }
             Ok(Reply::Failed(failure)) => {
                 let class = self.class(&failure);
-                let ended = if failure.login && class == Class::BadPin { Ended::BadPin } else { Ended::Cleared };
-                self.latch.end(&partition, pin_digest, ended).await?;
+                self.latch.end(&partition, pin_digest, ended(failure.login, class)).await?;
                 Err(match (class, failure.detail) {
                     (Class::BadPin | Class::Locked, detail) => ProviderError::Blocked(detail),
-                    (Class::Quorum, detail) => ProviderError::Pending(detail),
+                    (Class::Quorum | Class::Unlisted, detail) => ProviderError::Pending(detail),
                     (Class::Transport | Class::Failed, detail) => ProviderError::Unavailable(detail),
                 })
             }
-            Ok(_) => Err(ProviderError::Failed("the PKCS#11 worker answered out of turn".to_owned())),
-            // The attempt stays written down: nobody knows whether the module counted it.
+            Ok(_) => {
+                self.latch.end(&partition, pin_digest, Ended::Unknown).await?;
+                Err(out_of_turn())
+            }
             Err(error) => {
                 self.latch.end(&partition, pin_digest, Ended::Unknown).await?;
                 Err(ProviderError::Unavailable(error.to_string()))
@@ -239,7 +239,7 @@ impl Pkcs11Provider {
                     self.discard(&worker, &failure.detail);
                     Err(Fault::Restart(ProviderError::Unavailable(failure.detail)))
                 }
-                Class::Quorum => Err(Fault::Final(ProviderError::Pending(failure.detail))),
+                Class::Quorum | Class::Unlisted => Err(Fault::Final(ProviderError::Pending(failure.detail))),
                 Class::Locked | Class::BadPin => Err(Fault::Final(ProviderError::Blocked(failure.detail))),
                 Class::Failed => Err(Fault::Final(ProviderError::Failed(failure.detail))),
             },
@@ -257,7 +257,7 @@ impl Pkcs11Provider {
     }
 
     fn discard(&self, worker: &Arc<Worker>, why: &str) {
-        tracing::warn!(partition = self.partition(), pid = worker.pid(), why, "partition worker killed");
+        tracing::warn!(partition = self.config.partition(), pid = worker.pid(), why, "partition worker killed");
         metrics::counter!(names::PARTITION_KILLS_TOTAL).increment(1);
         worker.kill();
         let mut current = self.worker.write().unwrap_or_else(PoisonError::into_inner);
@@ -310,6 +310,16 @@ impl Provider for Pkcs11Provider {
             Ok(worker) => ProviderStatus { ready: true, detail: format!("open, worker {}", worker.pid()) },
             Err(error) => ProviderStatus { ready: false, detail: error.to_string() },
         }
+    }
+}
+
+/// What a failed start means for the PIN. Only codes that are known not to count are not counted: the vendor's own list is not public.
+fn ended(login: bool, class: Class) -> Ended {
+    match class {
+        _ if !login => Ended::NotCounted,
+        Class::BadPin => Ended::BadPin,
+        Class::Quorum | Class::Transport => Ended::NotCounted,
+        Class::Unlisted | Class::Locked | Class::Failed => Ended::Unknown,
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::Row as _;
 
-use super::{Store, StoreError};
+use super::{Leaf, Store, StoreError, write_leaves};
 use crate::providers::{
     ProviderError,
     pkcs11::{Attempt, Ended, PinLatch},
 };
 
-/// So many logins with unknown outcome are borne before the partition counts as blocked. Luna locks at ten.
+/// So many logins of one PIN with unknown outcome are borne before the partition counts as blocked. Luna locks at ten.
 const UNDECIDED_MAX: i32 = 3;
 
 #[async_trait]
@@ -21,21 +21,21 @@ impl PinLatch for Store {
     }
 
     async fn end(&self, partition: &str, pin_digest: [u8; 32], ended: Ended) -> Result<(), ProviderError> {
-        let (state, undecided) = match ended {
-            Ended::Cleared => ("clear", false),
-            Ended::BadPin => ("bad", false),
-            Ended::Unknown => ("trying", true),
+        // The login was counted when it began; what is certain about it is taken back now.
+        let (state, taken_back) = match ended {
+            Ended::Opened => ("clear", i32::MAX),
+            Ended::NotCounted => ("clear", 1),
+            Ended::BadPin => ("bad", 0),
+            Ended::Unknown => ("clear", 0),
         };
-        // An undecided login is dated back, so that the next one need not wait for it to be abandoned.
         sqlx::query(
-            "update signer.pin_latch set state = $3, undecided = case when $4 then undecided else 0 end,
-                updated_at = case when $4 then 'epoch' else now() end
+            "update signer.pin_latch set state = $3, undecided = greatest(undecided - $4, 0), updated_at = now()
              where partition = $1 and pin_digest = $2",
         )
         .bind(partition)
         .bind(pin_digest.as_slice())
         .bind(state)
-        .bind(undecided)
+        .bind(taken_back)
         .execute(&self.pool)
         .await
         .map_err(StoreError::from)?;
@@ -46,6 +46,26 @@ impl PinLatch for Store {
 // === impl Store ===
 
 impl Store {
+    /// Forgets the logins of a partition, so that its PINs are tried again; answers how many PINs that are. For an operator who has mended the
+    /// cause and keeps the PIN.
+    pub async fn clear_latch(&self, partition: &str) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let forgotten =
+            sqlx::query("delete from signer.pin_latch where partition = $1").bind(partition).execute(&mut *tx).await?;
+        let leaf = Leaf {
+            subject: "latch",
+            tenant: String::new(),
+            peer: "operator".to_owned(),
+            signer: None,
+            request_id: None,
+            decision: "cleared",
+            reason: partition.to_owned(),
+        };
+        write_leaves(&mut *tx, &[leaf]).await?;
+        tx.commit().await?;
+        Ok(forgotten.rows_affected())
+    }
+
     async fn begin_login(
         &self,
         partition: &str,
@@ -69,24 +89,23 @@ impl Store {
         .bind(pin_digest.as_slice())
         .fetch_all(&mut *tx)
         .await?;
-        let mut tried = 0;
         for row in &rows {
             let (same, state, undecided, age_s): (bool, String, i32, f64) =
                 (row.try_get("same")?, row.try_get("state")?, row.try_get("undecided")?, row.try_get("age_s")?);
             match (same, state.as_str()) {
                 (true, "bad") => return Ok(Attempt::Blocked),
                 (_, "trying") if age_s <= longest.as_secs_f64() => return Ok(Attempt::Busy),
-                (true, "trying") if undecided + 1 >= UNDECIDED_MAX => return Ok(Attempt::Blocked),
-                (true, "trying") => tried = undecided + 1,
+                (true, _) if undecided >= UNDECIDED_MAX => return Ok(Attempt::Blocked),
                 _ => {}
             }
         }
+        // Counted before it is made: whatever crashes, it is not forgotten.
         sqlx::query(
-            "update signer.pin_latch set state = 'trying', undecided = $3, updated_at = now() where partition = $1 and pin_digest = $2",
+            "update signer.pin_latch set state = 'trying', undecided = undecided + 1, updated_at = now()
+             where partition = $1 and pin_digest = $2",
         )
         .bind(partition)
         .bind(pin_digest.as_slice())
-        .bind(tried)
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;

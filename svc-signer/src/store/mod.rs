@@ -49,7 +49,7 @@ pub struct Store {
 /// What an audit leaf says.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// What was decided about: `sign`, `key`.
+    /// What was decided about: `sign`, `key`, `latch`.
     pub subject: &'static str,
     /// Tenant.
     pub tenant: String,

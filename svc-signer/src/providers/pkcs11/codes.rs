@@ -11,6 +11,8 @@ pub enum Class {
     BadPin,
     /// Locked, disabled, zeroised or barred. An operator has to act.
     Locked,
+    /// A login ended with a vendor's code that stands in no list. Most likely a person has to act, but it may have been a refused PIN.
+    Unlisted,
     /// The connection or the session is gone. Restart the worker and try again.
     Transport,
     /// Repeating does not mend it.
@@ -27,6 +29,8 @@ pub enum During {
 }
 
 const CKR_GENERAL_ERROR: u64 = 0x05;
+/// Luna's own library numbers errors so: the code of the standard it suggests in the upper half, its own detail in the lower.
+const RAW: std::ops::Range<u64> = 0x1_0000..VENDOR;
 const CKR_FUNCTION_CANCELED: u64 = 0x50;
 const CKR_USER_NOT_LOGGED_IN: u64 = 0x101;
 const CKR_DEVICE_TIMEOUT: u64 = 0x8000_002B;
@@ -51,7 +55,11 @@ pub const QUORUM: &[u64] = &[
 
 const BAD_PIN: &[u64] = &[
     0xA0,        // PIN_INCORRECT
+    0xA1,        // PIN_INVALID
+    0xA2,        // PIN_LEN_RANGE
     0x8000_0067, // CHALLENGE_INCORRECT
+    0x8000_0098, // AUTH_DATA_INCORRECT
+    0x8000_009C, // AUTH_DATA_INCORRECT_AND_LIMIT_REACHED
 ];
 
 const LOCKED: &[u64] = &[
@@ -61,8 +69,6 @@ const LOCKED: &[u64] = &[
     0x8000_0007, // USER_LOCKED_OUT
     0x8000_0020, // PARTITION_DISABLED
     0x8000_0076, // HSM_TAMPERED
-    0x8000_0098, // AUTH_DATA_INCORRECT
-    0x8000_009C, // AUTH_DATA_INCORRECT_AND_LIMIT_REACHED
     0x8000_001C, // SO_LOGIN_FAILURE_THRESHOLD
     0x8000_0030, // OPERATION_NOT_ALLOWED
     0x8000_0025, // ECC_UNKNOWN_CURVE
@@ -91,6 +97,7 @@ const STC: std::ops::RangeInclusive<u64> = 0x8000_0045..=0x8000_0066;
 #[must_use]
 pub fn classify(code: u64, during: During, quorum: &[u64]) -> Class {
     let login = during == During::Login;
+    let code = if RAW.contains(&code) { code >> 16 } else { code };
     if BAD_PIN.contains(&code) {
         Class::BadPin
     } else if LOCKED.contains(&code) {
@@ -105,8 +112,7 @@ pub fn classify(code: u64, during: During, quorum: &[u64]) -> Class {
         // Not logged in after a login means that the device restarted underneath: a fresh worker logs in once more.
         Class::Transport
     } else if login && code >= VENDOR {
-        // An unknown vendor code at login is most likely an activation that has to be granted.
-        Class::Quorum
+        Class::Unlisted
     } else {
         Class::Failed
     }
@@ -116,7 +122,7 @@ pub fn classify(code: u64, during: During, quorum: &[u64]) -> Class {
 #[must_use]
 pub fn code_of(error: &RvError) -> u64 {
     match error {
-        RvError::VendorDefined(code) => *code,
+        RvError::VendorDefined(code) | RvError::UnknownErrorCode(code) => *code,
         RvError::DeviceError => 0x30,
         RvError::DeviceRemoved => 0x32,
         RvError::FunctionCanceled => CKR_FUNCTION_CANCELED,
@@ -124,6 +130,8 @@ pub fn code_of(error: &RvError) -> u64 {
         RvError::MechanismInvalid => 0x70,
         RvError::ObjectHandleInvalid => 0x82,
         RvError::PinIncorrect => 0xA0,
+        RvError::PinInvalid => 0xA1,
+        RvError::PinLenRange => 0xA2,
         RvError::PinExpired => 0xA3,
         RvError::PinLocked => 0xA4,
         RvError::SessionClosed => 0xB0,
@@ -161,7 +169,12 @@ mod tests {
         assert_eq!(class(0x50, During::Use), Class::Failed);
         assert_eq!(class(0x8000_002B, During::Use), Class::Transport);
         assert_eq!(class(0x8000_002B, During::Login), Class::Quorum);
-        assert_eq!(class(0x8000_7777, During::Login), Class::Quorum, "unknown at login");
+        assert_eq!(class(0x8000_7777, During::Login), Class::Unlisted, "unknown at login");
+        for code in [0x8000_0098, 0x8000_009C, 0x00A0_0000, 0x00A0_0002] {
+            assert_eq!(class(code, During::Login), Class::BadPin, "{code:#x}");
+        }
+        assert_eq!(class(0x0030_0142, During::Login), Class::Transport, "PED unplugged, raw");
+        assert_eq!(code_of(&RvError::UnknownErrorCode(0x00A0_0000)), 0x00A0_0000);
         assert_eq!(class(0x8000_7777, During::Use), Class::Failed, "unknown at use");
         assert_eq!(class(0x101, During::Use), Class::Transport);
         assert_eq!(class(code_of(&RvError::KeyHandleInvalid), During::Use), Class::Transport);

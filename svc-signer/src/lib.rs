@@ -9,6 +9,7 @@ pub mod core;
 pub mod edge;
 pub mod errors;
 pub mod keys;
+pub mod memory;
 pub mod metric_definitions;
 pub mod providers;
 pub mod signing;

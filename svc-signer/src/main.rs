@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use svc_signer::{
     NAME,
     config::{ENVIRONMENT_PREFIX, SignerConfig},
+    memory,
     providers::pkcs11,
     store::Store,
 };
@@ -57,6 +58,7 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
+    memory::forbid_dumps().context("core dumps cannot be forbidden")?;
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Pkcs11Worker) => Ok(pkcs11::worker::run()),

@@ -22,10 +22,23 @@ use dalp_service::{
     config::{PeerConfig, TlsConfig},
     tls::ClientTls,
 };
-use dalp_testing::TestPostgres;
+use dalp_testing::{Signal, TestPostgres, signal};
 use pki::DevPki;
 use support::{RULES, TestToken, approved_transaction, call, order, reason, until};
 use tonic::{Code, Request, Status, transport::Channel};
+
+/// The only child process, whichever thread started it.
+fn child_of(parent: u32) -> u32 {
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    let children: Vec<u32> = threads
+        .flat_map(|thread| {
+            let listed = std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default();
+            listed.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(children.len(), 1, "{children:?}");
+    children[0]
+}
 
 /// A signer as a process of its own, with an HSM.
 struct Process {
@@ -183,6 +196,19 @@ async fn peers_sign_over_mutual_tls_and_others_do_not() {
     }
 }
 
+/// Keys and PINs are in the memory of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_the_signer_nor_its_partition_process_leaves_a_core_dump() {
+    let process = Process::start().await;
+    process.key("desk").await;
+    let signer = process.child.as_ref().unwrap().id();
+    for pid in [signer, child_of(signer)] {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watched_request_is_streamed_to_its_end() {
     let process = Process::start().await;
@@ -190,10 +216,7 @@ async fn a_watched_request_is_streamed_to_its_end() {
     let request = order(&key, call(0));
     // The token is away: the request waits.
     std::fs::write(process.token.pin_file(), "wrong").unwrap();
-    let worker = String::from_utf8(
-        Command::new("pgrep").args(["-P", &process.child.as_ref().unwrap().id().to_string()]).output().unwrap().stdout,
-    );
-    assert!(Command::new("kill").args(["-KILL", worker.unwrap().trim()]).status().unwrap().success());
+    assert!(signal(child_of(process.child.as_ref().unwrap().id()), Signal::KILL));
     let outcome =
         until(async || process.sign(&request).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
     assert_eq!(outcome.status(), SignStatus::Blocked, "{outcome:?}");
@@ -257,20 +280,19 @@ async fn a_signer_killed_in_the_middle_answers_the_same_id_with_the_same_signatu
 async fn a_partition_process_killed_in_the_middle_of_a_signature_is_replaced() {
     let bench = support::Bench::new(svc_signer::providers::ProviderKind::Pkcs11).await;
     let key = support::create(&bench, "desk").await;
-    let pid = bench.hsm.as_ref().unwrap().worker_pid().unwrap().to_string();
-    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    let pid = bench.hsm.as_ref().unwrap().worker_pid().unwrap();
     let request = order(&key.address, call(0));
     // Stopped, it has the call and does not answer; then it is gone.
-    signal("-STOP");
+    assert!(signal(pid, Signal::STOP));
     let asked = async {
         let (asked, ()) = tokio::join!(support::sign(&bench, &request), async {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            signal("-KILL");
+            assert!(signal(pid, Signal::KILL));
         });
         asked
     };
     let signed = asked.await.unwrap();
     approved_transaction(&signed);
     assert_eq!(support::sign(&bench, &request).await.unwrap(), signed);
-    assert_ne!(bench.hsm.as_ref().unwrap().worker_pid().unwrap().to_string(), pid);
+    assert_ne!(bench.hsm.as_ref().unwrap().worker_pid().unwrap(), pid);
 }

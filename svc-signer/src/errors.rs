@@ -5,7 +5,7 @@ use dalp_service::{Reason, Refusal};
 
 use crate::{
     providers::{ProviderError, ProviderKind},
-    store::StoreError,
+    store::{StoreError, requests::StoredRequest},
 };
 
 /// A refusal or failure of the signer.
@@ -56,9 +56,9 @@ pub enum SignerError {
         /// The nonce after the highest one known.
         next_nonce: i64,
     },
-    /// The id stands for another payload.
+    /// The id stands for another payload; with the request it stands for, where that is the caller's own.
     #[error("the request id was used for another payload")]
-    RequestIdReused,
+    RequestIdReused(Option<Box<StoredRequest>>),
     /// The idempotency key stands for another payload.
     #[error("the idempotency key was used for another request")]
     IdempotencyKeyReused,
@@ -94,7 +94,7 @@ impl SignerError {
             Self::PolicyDenied { .. } => Reason::PolicyDenied,
             Self::AttestationRequired => Reason::AttestationRequired,
             Self::WatermarkConflict { .. } | Self::ReleaseRefused => Reason::WatermarkConflict,
-            Self::RequestIdReused => Reason::RequestIdReused,
+            Self::RequestIdReused(_) => Reason::RequestIdReused,
             Self::IdempotencyKeyReused => Reason::IdempotencyKeyReused,
             Self::RequestNotFound => Reason::NotFound,
             Self::ProviderNotActive(_) => Reason::ProviderNotActive,
@@ -117,6 +117,14 @@ impl From<SignerError> for Refusal {
             SignerError::GrantMissing { peer, .. } => refusal.meta("peer", peer),
             SignerError::WatermarkConflict { nonce, next_nonce } => {
                 refusal.meta("nonce", nonce).meta("next_nonce", next_nonce)
+            }
+            // What a caller needs whose own memory of the request is lost.
+            SignerError::RequestIdReused(Some(known)) => {
+                let refusal = refusal.meta("status", known.status.as_str()).meta("signer", known.signer);
+                match (known.chain_id, known.nonce) {
+                    (Some(chain_id), Some(nonce)) => refusal.meta("chain_id", chain_id).meta("nonce", nonce),
+                    _ => refusal,
+                }
             }
             SignerError::Store(source @ (StoreError::Unavailable(_) | StoreError::Closed)) => refusal.source(source),
             SignerError::Store(source) => Self::internal(source),

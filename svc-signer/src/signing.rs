@@ -215,6 +215,7 @@ impl Signer {
             payload_hash: admission.payload_hash,
             digest: admission.digest,
             payload: StoredPayload::None,
+            chain_id: admission.chain_id,
             nonce: admission.lane.as_ref().map(|lane| lane.nonce),
             status: Status::Pending,
             signature: None,
@@ -240,7 +241,7 @@ impl Signer {
             Admitted::New => return self.drive(&key, fresh, payload).await,
             Admitted::Known(known) if known.status.is_final() => return Ok(*known),
             Admitted::Known(known) => return self.drive(&key, *known, payload).await,
-            Admitted::Reused => SignerError::RequestIdReused,
+            Admitted::Reused(known) => SignerError::RequestIdReused(known),
             Admitted::Disabled => {
                 self.forget_key(key.address);
                 SignerError::KeyDisabled(key.address)
@@ -264,17 +265,17 @@ impl Signer {
         if matches!(refusal, SignerError::Store(_)) {
             return Err(refusal);
         }
-        if !matches!(refusal, SignerError::GrantMissing { .. })
-            && let Some(known) = self.store.request(order.request_id).await?
-            && known.payload_hash == payload_hash
-            && known.peer == peer
-        {
+        // Also without a grant: a refusal would read as if the request had never been accepted, and its nonce were free.
+        let known = self.store.request(order.request_id).await?.filter(|known| known.peer == peer);
+        let refusal = match known {
             // What is not decided yet is decided by what is in force now.
-            return match withdraws(&refusal) && !known.status.is_final() {
-                true => self.deny(known, &refusal.to_string()).await,
-                false => Ok(known),
-            };
-        }
+            Some(known) if known.payload_hash == payload_hash && !known.status.is_final() && withdraws(&refusal) => {
+                return self.deny(known, &refusal.to_string()).await;
+            }
+            Some(known) if known.payload_hash == payload_hash => return Ok(known),
+            Some(known) => SignerError::RequestIdReused(Some(Box::new(known))),
+            None => refusal,
+        };
         let leaf = Leaf {
             subject: "sign",
             tenant: order.tenant.clone(),
@@ -331,7 +332,13 @@ fn lane_entry(tx: &UnsignedTransaction, signer: Address) -> LaneEntry {
 
 /// Whether a refusal ends what was accepted before and not signed yet.
 fn withdraws(refusal: &SignerError) -> bool {
-    matches!(refusal, SignerError::PolicyDenied { .. } | SignerError::AttestationRequired | SignerError::KeyDisabled(_))
+    matches!(
+        refusal,
+        SignerError::GrantMissing { .. }
+            | SignerError::PolicyDenied { .. }
+            | SignerError::AttestationRequired
+            | SignerError::KeyDisabled(_)
+    )
 }
 
 fn count(outcome: &'static str) {

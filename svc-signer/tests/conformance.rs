@@ -76,13 +76,7 @@ async fn payloads(bench: &Bench, signer: &str) {
     assert_eq!(sender(&legacy), address);
     assert!(legacy.is_legacy() && legacy.chain_id() == Some(31337));
 
-    let claim = ClaimAttestation {
-        identity: TARGET.to_owned(),
-        topic: B256::with_last_byte(1).to_string(),
-        data: "0x01".to_owned(),
-    };
-    let claim = SignRequest { payload: Some(Payload::Claim(claim)), ..order(signer, call(0)) };
-    let outcome = sign(bench, &claim).await.unwrap();
+    let outcome = sign(bench, &claim(signer)).await.unwrap();
     let signature = Signature::from_raw(&hex::decode(&outcome.signature[2..]).unwrap()).unwrap();
     let encoded = format!(
         "000000000000000000000000{}{}{}{}01{}",
@@ -95,20 +89,28 @@ async fn payloads(bench: &Bench, signer: &str) {
     let statement = keccak256(hex::decode(encoded).unwrap());
     assert_eq!(signature.recover_address_from_msg(statement).unwrap(), address);
 
+    assert_eq!(sign(bench, &document(signer, &serde_json::json!(31337))).await.unwrap().status(), SignStatus::Approved);
+    for chain_id in [serde_json::json!(0), serde_json::Value::Null] {
+        assert_eq!(reason(&sign(bench, &document(signer, &chain_id)).await.unwrap_err()), "INVALID_FIELD");
+    }
+}
+
+fn claim(signer: &str) -> SignRequest {
+    let claim = ClaimAttestation {
+        identity: TARGET.to_owned(),
+        topic: B256::with_last_byte(1).to_string(),
+        data: "0x01".to_owned(),
+    };
+    SignRequest { payload: Some(Payload::Claim(claim)), ..order(signer, call(0)) }
+}
+
+fn document(signer: &str, chain_id: &serde_json::Value) -> SignRequest {
     let json = serde_json::json!({
         "types": {"EIP712Domain": [{"name": "chainId", "type": "uint256"}], "Price": [{"name": "value", "type": "uint256"}]},
-        "primaryType": "Price", "domain": {"chainId": 31337}, "message": {"value": "5"}
+        "primaryType": "Price", "domain": {"chainId": chain_id}, "message": {"value": "5"}
     });
-    let document = |json: &serde_json::Value| SignRequest {
-        payload: Some(Payload::Eip712(Eip712Document { document_json: json.to_string() })),
-        ..order(signer, call(0))
-    };
-    assert_eq!(sign(bench, &document(&json)).await.unwrap().status(), SignStatus::Approved);
-    for chain_id in [serde_json::json!(0), serde_json::Value::Null] {
-        let mut bad = json.clone();
-        bad["domain"]["chainId"] = chain_id;
-        assert_eq!(reason(&sign(bench, &document(&bad)).await.unwrap_err()), "INVALID_FIELD");
-    }
+    let document = Eip712Document { document_json: json.to_string() };
+    SignRequest { payload: Some(Payload::Eip712(document)), ..order(signer, call(0)) }
 }
 
 async fn repeats(bench: &Bench, signer: &str) {
@@ -120,8 +122,26 @@ async fn repeats(bench: &Bench, signer: &str) {
     let status =
         bench.edge.status(from_peer(StatusRequest { request_id: request.request_id.clone() }, PEER)).await.unwrap();
     assert_eq!(status.into_inner().outcome.unwrap(), first);
+    // A caller whose database was restored may ask under a known id for something else: it is told what the id stands for.
     let other = SignRequest { request_id: request.request_id.clone(), ..order(signer, call(11)) };
-    assert_eq!(reason(&sign(bench, &other).await.unwrap_err()), "REQUEST_ID_REUSED");
+    let unnamed = SignRequest { request_id: request.request_id.clone(), ..claim(signer) };
+    let narrowed = bench.replica_with("").await;
+    for reused in [sign(bench, &other).await, sign(bench, &unnamed).await, sign(&narrowed, &other).await] {
+        let reused = reused.unwrap_err();
+        let told = ["nonce", "status", "chain_id"].map(|key| meta(&reused, key));
+        assert_eq!(
+            (reason(&reused).as_str(), told),
+            ("REQUEST_ID_REUSED", ["10", "APPROVED", "31337"].map(str::to_owned))
+        );
+    }
+    assert_eq!(first, sign(&narrowed, &request).await.unwrap(), "its own request stays readable, whatever the grants");
+    let strange = SignRequest { request_id: request.request_id.clone(), ..document(signer, &serde_json::json!(31337)) };
+    let strange = bench.edge.sign(from_peer(strange, "spiffe://dalp.dev/svc-feeds")).await.unwrap_err();
+    assert_eq!(
+        (reason(&strange).as_str(), meta(&strange, "nonce").as_str()),
+        ("REQUEST_ID_REUSED", ""),
+        "a peer hears of its own only"
+    );
     let stranger = StatusRequest { request_id: request.request_id.clone() };
     let stranger = bench.edge.status(from_peer(stranger, "spiffe://dalp.dev/svc-feeds")).await.unwrap_err();
     assert_eq!(reason(&stranger), "NOT_FOUND", "a peer sees its own requests only");

@@ -3,11 +3,12 @@
 
 mod support;
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use dalp_proto::signer::{
-    ClaimAttestation, CreateKeyRequest, DisableKeyRequest, Eip712Document, ListIntentsRequest, SignRequest, SignStatus,
-    key_service_server::KeyService as _, sign_request::Payload, signer_service_server::SignerService as _,
+    ClaimAttestation, CreateKeyRequest, DisableKeyRequest, Eip712Document, EvmTransaction, ListIntentsRequest,
+    ReleaseRequest, SignRequest, SignStatus, StatusRequest, key_service_server::KeyService as _, sign_request::Payload,
+    signer_service_server::SignerService as _,
 };
 use sqlx::{PgPool, Row as _};
 use support::{
@@ -49,7 +50,7 @@ async fn waiting(bench: &Bench, request: &SignRequest) {
     let hsm = bench.hsm.as_ref().unwrap();
     assert!(hsm.status().await.ready);
     let pid = hsm.worker_pid().unwrap();
-    assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
+    assert!(dalp_testing::signal(pid, dalp_testing::Signal::STOP));
     assert_eq!(sign(bench, request).await.unwrap().status(), SignStatus::Pending);
 }
 
@@ -114,22 +115,38 @@ async fn a_tightened_policy_reaches_what_is_not_signed_yet() {
     assert_eq!(sign(&bench, &by_repeat).await.unwrap().status(), SignStatus::Denied);
 }
 
+/// A grant that goes away ends what is not signed yet, for good; what was decided before keeps its answer. The caller must not take a refusal
+/// for one of a request that was never accepted: it would give a nonce back that is still held here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_withdrawn_grant_reaches_what_is_not_signed_yet() {
     let bench = Bench::new(ProviderKind::Pkcs11).await;
     let key = create(&bench, "desk").await;
-    let request = order(&key.address, call(0));
-    waiting(&bench, &request).await;
+    let (signed, by_repeat, by_sweep) =
+        (order(&key.address, call(0)), order(&key.address, call(1)), order(&key.address, call(2)));
+    let before = sign(&bench, &signed).await.unwrap();
+    for request in [&by_repeat, &by_sweep] {
+        waiting(&bench, request).await;
+    }
     let without = bench.replica_with("[[policy.rules]]\nname = \"all\"\naction = \"allow\"\n").await;
+    let denied = sign(&without, &by_repeat).await.unwrap();
+    assert_eq!(denied.status(), SignStatus::Denied, "{denied:?}");
+    assert!(denied.detail.contains("grant"), "{denied:?}");
+    assert_eq!(sign(&bench, &by_repeat).await.unwrap(), denied, "also where the grant is still in force");
+    let release = ReleaseRequest { request_id: by_repeat.request_id.clone() };
+    without.edge.release(from_peer(release, PEER)).await.unwrap();
+    let heir = order(&key.address, EvmTransaction { data: "0x12345678".to_owned(), ..call(1) });
+    assert_eq!(reason(&sign(&without, &heir).await.unwrap_err()), "GRANT_MISSING", "a new request is refused");
+    approved_transaction(&sign(&bench, &heir).await.unwrap());
+    assert_eq!(sign(&without, &signed).await.unwrap(), before, "what was signed stays readable");
+
     let sweeping = tokio::spawn({
         let signer = Arc::clone(&without.signer);
         async move { signer.sweep().await }
     });
-    assert_eq!(reason(&sign(&without, &request).await.unwrap_err()), "GRANT_MISSING");
-    let pool = pool(&bench).await;
+    let status = StatusRequest { request_id: by_sweep.request_id.clone() };
     until(
-        async || sqlx::query("select status from signer.requests").fetch_one(&pool).await.unwrap().get::<String, _>(0),
-        |status| status == "DENIED",
+        async || bench.edge.status(from_peer(status.clone(), PEER)).await.unwrap().into_inner().outcome.unwrap(),
+        |outcome| outcome.status() == SignStatus::Denied,
     )
     .await;
     sweeping.abort();

@@ -68,8 +68,8 @@ pub enum Admitted {
     New,
     /// Accepted before.
     Known(Box<StoredRequest>),
-    /// The id stands for another payload, or for another peer's request.
-    Reused,
+    /// The id stands for another payload, here what for, or for another peer's request.
+    Reused(Option<Box<StoredRequest>>),
     /// The key was disabled meanwhile.
     Disabled,
     /// The nonce is held.
@@ -86,10 +86,12 @@ pub enum Admitted {
 impl Admission {
     /// Whether what is stored under the id is this very request. A peer hears of its own requests only.
     fn answered_by(&self, known: StoredRequest) -> Admitted {
-        if known.payload_hash == self.payload_hash && known.peer == self.peer {
+        if known.peer != self.peer {
+            Admitted::Reused(None)
+        } else if known.payload_hash == self.payload_hash {
             Admitted::Known(Box::new(known))
         } else {
-            Admitted::Reused
+            Admitted::Reused(Some(Box::new(known)))
         }
     }
 }

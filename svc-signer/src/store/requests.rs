@@ -47,6 +47,8 @@ pub struct StoredRequest {
     pub digest: [u8; 32],
     /// The payload as it was stored.
     pub payload: StoredPayload,
+    /// Chain, where the payload names one.
+    pub chain_id: Option<i64>,
     /// Nonce, for transactions.
     pub nonce: Option<i64>,
     /// How it stands.
@@ -113,7 +115,7 @@ pub enum Released {
 /// What [`record`] reads.
 macro_rules! columns {
     () => {
-        "request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, nonce, status, signature, signed_tx, tx_hash, detail,
+        "request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, chain_id, nonce, status, signature, signed_tx, tx_hash, detail,
             error, created_at, updated_at"
     };
 }
@@ -325,6 +327,7 @@ fn record(row: &PgRow) -> Result<StoredRequest, StoreError> {
         payload_hash: hash("payload_hash")?,
         digest: hash("digest")?,
         payload,
+        chain_id: row.try_get("chain_id")?,
         nonce: row.try_get("nonce")?,
         status: Status::from_stored(row.try_get("status")?)?,
         signature: row.try_get("signature")?,

@@ -232,6 +232,15 @@ impl Store {
     /// Frees the nonce of a finally refused transaction request.
     pub async fn release(&self, request_id: Uuid, peer: &str) -> Result<Released, StoreError> {
         let mut tx = self.pool.begin().await?;
+        // The key's row first, as whoever takes the nonce over does: neither sees half of what the other has done.
+        sqlx::query(
+            "select from signer.keys where address = (select signer from signer.requests where request_id = $1 and peer = $2)
+             for no key update",
+        )
+        .bind(request_id)
+        .bind(peer)
+        .execute(&mut *tx)
+        .await?;
         let row = sqlx::query(
             "select tenant, chain_id, signer, nonce, status, released from signer.requests
              where request_id = $1 and peer = $2 and kind = 'evm_transaction' for update",
@@ -284,12 +293,14 @@ impl Store {
             }
             None => {
                 sqlx::query(
-                    "delete from signer.watermarks where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4",
+                    "delete from signer.watermarks
+                     where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and request_id = $5",
                 )
                 .bind(&tenant)
                 .bind(chain_id)
                 .bind(&signer)
                 .bind(nonce)
+                .bind(request_id)
                 .execute(&mut *tx)
                 .await?;
             }

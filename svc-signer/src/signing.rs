@@ -30,7 +30,7 @@ use crate::{
         admit::{Admission, Admitted, LaneEntry},
         batch::{Batcher, write_all},
         keys::KeyRecord,
-        requests::{Outcome, Released, Status, StoredPayload, StoredRequest},
+        requests::{NOT_ASKED, Outcome, Released, Status, StoredPayload, StoredRequest},
     },
 };
 
@@ -222,7 +222,7 @@ impl Signer {
             signed_tx: None,
             tx_hash: None,
             detail: String::new(),
-            error: String::new(),
+            error: NOT_ASKED.to_owned(),
             created_at: OffsetDateTime::now_utc(),
             updated_at: OffsetDateTime::now_utc(),
         };

@@ -9,10 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use support::Bench;
+use dalp_proto::signer::{SignStatus, signer_service_server::SignerService as _};
+use dalp_service::stop::Stop;
+use support::{Bench, PEER, call, create, from_peer, order};
 use svc_signer::{
     config::pkcs11::Pkcs11Config,
-    providers::{Provider as _, ProviderKind, pkcs11::Pkcs11Provider},
+    edge::signer::SignerEdge,
+    providers::{Provider as _, ProviderKind, Providers, pkcs11::Pkcs11Provider},
+    signing::Signer,
 };
 use zeroize::Zeroizing;
 
@@ -126,4 +130,24 @@ async fn a_login_that_is_not_counted_does_not_absolve_those_that_may_be() {
         "select count(*) from signer.audit_leaves where subject = 'latch' and decision = 'cleared' and reason = $1";
     let leaves = sqlx::query_scalar::<_, i64>(leaves).bind(config.partition());
     assert_eq!(leaves.fetch_one(&bench.postgres.pool().await).await.unwrap(), 1);
+}
+
+/// What waits for a person is told apart from a provider that is away: only the first is an approval hold to the caller.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_asks_for_people_is_a_hold_and_one_that_is_away_is_none() {
+    let bench = Bench::new(ProviderKind::Pkcs11).await;
+    let key = create(&bench, "desk").await;
+    for (nonce, code, error) in [(0, QUORUM, ""), (1, 0x30, "PROVIDER_UNAVAILABLE"), (2, 0x05, "PROVIDER_UNAVAILABLE")]
+    {
+        let (partition, config) = Partition::new(&format!("{code:#x}"));
+        partition.answer(code);
+        let hsm = Arc::new(replica(&bench, &config, &partition.worker()));
+        let providers = Providers::new(ProviderKind::Pkcs11, false, vec![hsm]);
+        let signer = Arc::new(Signer::new(&bench.config, bench.store.clone(), providers));
+        let edge = SignerEdge::new(signer, Stop::new());
+        let answer = edge.sign(from_peer(order(&key.address, call(nonce)), PEER)).await.unwrap().into_inner();
+        let outcome = answer.outcome.unwrap();
+        assert_eq!((outcome.status(), outcome.error.as_str()), (SignStatus::Pending, error), "{outcome:?}");
+        assert!(outcome.detail.contains(&format!("{code:#010x}")), "{outcome:?}");
+    }
 }

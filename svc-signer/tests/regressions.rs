@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::keccak256;
 use dalp_proto::signer::{
@@ -58,12 +58,17 @@ async fn pkcs11_call_hangs_for_minutes() {
     let key = create(&bench, "desk").await;
     let hsm = bench.hsm.clone().unwrap();
     let pid = hsm.worker_pid().unwrap();
-    assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
+    assert!(dalp_testing::signal(pid, dalp_testing::Signal::STOP));
     let request = order(&key.address, call(0));
     let outcome = tokio::time::timeout(Duration::from_secs(20), sign(&bench, &request)).await.unwrap().unwrap();
     assert_eq!(outcome.status(), SignStatus::Pending, "{outcome:?}");
+    assert_eq!(
+        outcome.error, "PROVIDER_UNAVAILABLE",
+        "nobody has to act: the caller must not take it for an approval hold"
+    );
     let signed = sign(&bench, &request).await.unwrap();
     approved_transaction(&signed);
+    assert_eq!(signed.error, "");
     assert_ne!(hsm.worker_pid().unwrap(), pid, "a fresh worker");
 }
 
@@ -75,7 +80,7 @@ async fn second_initialise_crashes() {
     let hsm = bench.hsm.clone().unwrap();
     for nonce in 0..3 {
         let pid = hsm.worker_pid().unwrap();
-        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+        assert!(dalp_testing::signal(pid, dalp_testing::Signal::KILL));
         approved_transaction(&sign(&bench, &order(&key.address, call(nonce))).await.unwrap());
         assert_ne!(hsm.worker_pid().unwrap(), pid, "each context has a process of its own");
     }

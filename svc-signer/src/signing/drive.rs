@@ -13,7 +13,7 @@ use crate::{
     providers::{KeyHandle, ProviderError},
     store::{
         keys::KeyRecord,
-        requests::{Outcome, Status, StoredRequest},
+        requests::{NOT_ASKED, Outcome, Status, StoredRequest},
     },
 };
 
@@ -94,9 +94,9 @@ impl Signer {
                 match error {
                     ProviderError::Blocked(detail) => outcome(Status::Blocked, detail, ""),
                     ProviderError::Failed(detail) => outcome(Status::Pending, detail, "PROVIDER_FAILED"),
-                    ProviderError::Pending(detail) | ProviderError::Unavailable(detail) => {
-                        outcome(Status::Pending, detail, "")
-                    }
+                    ProviderError::Unavailable(detail) => outcome(Status::Pending, detail, NOT_ASKED),
+                    // Alone without an error: this one waits for a person.
+                    ProviderError::Pending(detail) => outcome(Status::Pending, detail, ""),
                 }
             }
         }

@@ -28,6 +28,10 @@ pub enum Status {
     Blocked,
 }
 
+/// The error beside a status that is pending because the provider was not asked yet or cannot be reached. Nobody has to act. The database
+/// gives it to a new request.
+pub const NOT_ASKED: &str = "PROVIDER_UNAVAILABLE";
+
 /// A stored request with its outcome.
 #[derive(Debug, Clone)]
 pub struct StoredRequest {

@@ -30,12 +30,12 @@ impl RemoteSigner {
 impl Signer for RemoteSigner {
     async fn sign(&self, request: SignRequest) -> Result<SignOutcome, SignError> {
         let answer = self.client.clone().sign(to_wire(request)).await.map_err(sign_error)?.into_inner();
-        outcome(answer.outcome)
+        decided(answer.outcome)
     }
 
     async fn status(&self, request_id: RequestId) -> Result<SignOutcome, SignError> {
         let request = wire::StatusRequest { request_id: request_id.to_string() };
-        outcome(self.client.clone().status(request).await.map_err(sign_error)?.into_inner().outcome)
+        decided(self.client.clone().status(request).await.map_err(sign_error)?.into_inner().outcome)
     }
 
     async fn release(&self, request_id: RequestId) -> Result<(), SignError> {
@@ -110,6 +110,18 @@ fn to_wire(request: SignRequest) -> wire::SignRequest {
     }
 }
 
+/// The outcome of one request. Pending at a provider that cannot be reached is no hold: nobody has to act, and the same request is asked again,
+/// as when the signer itself does not answer.
+fn decided(answer: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
+    if let Some(waiting) = answer.as_ref().filter(|answer| {
+        answer.status() == wire::SignStatus::Pending
+            && matches!(answer.error.as_str(), "PROVIDER_UNAVAILABLE" | "PROVIDER_FAILED")
+    }) {
+        return Err(SignError::Unavailable(format!("{} {}: {}", waiting.error, waiting.provider, waiting.detail)));
+    }
+    outcome(answer)
+}
+
 fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
     let outcome = outcome.ok_or_else(|| malformed("outcome"))?;
     let refusal = |reason: &str| Failure::new(reason, outcome.detail.clone()).with("provider", &outcome.provider);
@@ -150,6 +162,8 @@ fn sign_error(status: Status) -> SignError {
                 .and_then(|nonce| nonce.parse().ok()),
         },
         (Code::NotFound, "" | "NOT_FOUND") => SignError::NotFound,
+        // The server's door, not the signer: an earlier repeat of this request may have passed it.
+        (_, "PEER_NOT_ALLOWED") => SignError::Unavailable(format!("PEER_NOT_ALLOWED: {}", status.message())),
         // Only what the signer has decided is final. A missing reason is a proxy's, a crash's or a deadline's answer.
         (
             Code::InvalidArgument
@@ -166,5 +180,30 @@ fn sign_error(status: Status) -> SignError {
             SignError::Refused(failure)
         }
         _ => SignError::Unavailable(format!("{}: {}", status.code(), status.message())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(error: &str) -> Option<wire::SignOutcome> {
+        Some(wire::SignOutcome {
+            status: wire::SignStatus::Pending.into(),
+            detail: "detail".to_owned(),
+            error: error.to_owned(),
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn a_provider_that_is_away_is_no_approval_hold() {
+        assert_eq!(decided(pending("")), Ok(SignOutcome::Pending { detail: "detail".to_owned() }));
+        for error in ["PROVIDER_UNAVAILABLE", "PROVIDER_FAILED"] {
+            assert!(matches!(decided(pending(error)), Err(SignError::Unavailable(_))), "{error}");
+            assert!(outcome(pending(error)).is_ok(), "a lane with such a request can still be listed");
+        }
+        let blocked = wire::SignOutcome { status: wire::SignStatus::Blocked.into(), ..pending("").unwrap_or_default() };
+        assert!(matches!(decided(Some(blocked)), Ok(SignOutcome::Blocked { .. })));
     }
 }

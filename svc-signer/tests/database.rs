@@ -3,14 +3,23 @@
 
 mod support;
 
+use std::{sync::Arc, time::Duration};
+
 use dalp_proto::signer::{
     EvmTransaction, ReleaseRequest, SignRequest, SignStatus, signer_service_server::SignerService as _,
 };
+use dalp_service::stop::Stop;
+use dalp_testing::{Signal, signal};
 use sqlx::Row as _;
 use support::{Bench, PEER, approved_transaction, call, create, from_peer, meta, order, reason, sign, until};
 use svc_signer::{
+    edge::signer::SignerEdge,
     providers::ProviderKind,
-    store::requests::{Outcome, Status},
+    signing::Signer,
+    store::{
+        Store,
+        requests::{Outcome, Status},
+    },
 };
 
 /// The request that held a nonce gives it back while another takes it over: the other keeps it.
@@ -63,4 +72,64 @@ async fn a_release_leaves_the_watermark_of_whoever_took_the_nonce_meanwhile() {
     let third = order(&key.address, EvmTransaction { data: "0x12345678".to_owned(), ..call(0) });
     let conflict = sign(&bench, &third).await.unwrap_err();
     assert_eq!((reason(&conflict).as_str(), meta(&conflict, "next_nonce").as_str()), ("WATERMARK_CONFLICT", "1"));
+}
+
+/// Processes that are stopped, and go on when this is dropped.
+struct Stopped(Vec<u32>);
+
+impl Stopped {
+    fn new(processes: impl IntoIterator<Item = u32>) -> Self {
+        let stopped = Self(processes.into_iter().collect());
+        assert!(stopped.0.iter().all(|pid| signal(*pid, Signal::STOP)));
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            signal(*pid, Signal::CONT);
+        }
+    }
+}
+
+/// A host that dies leaves its connections open and silent. Whoever waits on one is told, and those that come when another host has taken over
+/// are not sent to the dead one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_stops_answering_does_not_stop_signing_for_ever() {
+    let mut bench = Bench::new(ProviderKind::Local).await;
+    bench.config.signer.database_timeout_ms = 2_000;
+    bench.store = Store::new(&bench.config).unwrap();
+    bench.signer = Arc::new(Signer::new(&bench.config, bench.store.clone(), bench.signer.providers().clone()));
+    bench.edge = SignerEdge::new(Arc::clone(&bench.signer), Stop::new());
+    let key = create(&bench, "desk").await;
+    let before = order(&key.address, call(0));
+    let signed = sign(&bench, &before).await.unwrap();
+    // As many connections as the pool may have.
+    let reads = futures::future::join_all((0..200).map(|_| sign(&bench, &before))).await;
+    assert!(reads.into_iter().all(|read| read.unwrap() == signed));
+
+    let pool = bench.postgres.pool().await;
+    let pids = "select pid from pg_stat_activity where application_name = 'svc-signer'";
+    let connections: Vec<i32> = sqlx::query_scalar(pids).fetch_all(&pool).await.unwrap();
+    assert!(connections.len() > 2, "{connections:?}");
+    let _connections = Stopped::new(connections.into_iter().map(i32::cast_unsigned));
+    let host = Stopped::new([bench.postgres.pid()]);
+    let asked = async |request: SignRequest| {
+        let answer = tokio::time::timeout(Duration::from_secs(20), sign(&bench, &request));
+        answer.await.expect("whoever asks is answered")
+    };
+    let request = order(&key.address, call(1));
+    for request in [&request, &before, &request] {
+        assert_eq!(reason(&asked(request.clone()).await.unwrap_err()), "DATABASE_UNAVAILABLE");
+    }
+    // New connections are answered again, the old ones never.
+    drop(host);
+    let recovered = until(async || asked(request.clone()).await, Result::is_ok).await.unwrap();
+    approved_transaction(&recovered);
+    for nonce in 2..40 {
+        let request = order(&key.address, call(nonce));
+        approved_transaction(&until(async || asked(request.clone()).await, Result::is_ok).await.unwrap());
+    }
+    assert_eq!(asked(before).await.unwrap(), signed);
 }

@@ -71,6 +71,9 @@ pub struct SignerSection {
     /// How often undecided requests are tried again, in milliseconds.
     #[serde(default = "default_retry_ms")]
     pub retry_ms: u64,
+    /// Longest that the database may take to answer, in milliseconds; past it its connections are given up and the request may be repeated.
+    #[serde(default = "default_database_timeout_ms")]
+    pub database_timeout_ms: u64,
 }
 
 /// `[policy]`.
@@ -109,6 +112,10 @@ fn default_request_deadline_s() -> u32 {
 
 fn default_retry_ms() -> u64 {
     2_000
+}
+
+fn default_database_timeout_ms() -> u64 {
+    10_000
 }
 
 // === impl SignerConfig ===
@@ -166,6 +173,9 @@ impl Validate for SignerSection {
         }
         if !(10..=86_400_000).contains(&self.retry_ms) {
             problems.push("retry_ms", "must lie between 10 and 86400000");
+        }
+        if !(100..=600_000).contains(&self.database_timeout_ms) {
+            problems.push("database_timeout_ms", "must lie between 100 and 600000");
         }
         if self.request_deadline_s == 0 {
             problems.push("request_deadline_s", "must be at least 1");

@@ -101,6 +101,14 @@ impl Admission {
 impl Store {
     /// Admits what can be admitted; answers in order.
     pub async fn admit(&self, batch: Vec<Admission>) -> Vec<Result<Admitted, StoreError>> {
+        match self.patience.within(async { Ok(self.admit_each(&batch).await) }).await {
+            Ok(answers) => answers,
+            // What was admitted all the same is found by its id when it is asked for again.
+            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn admit_each(&self, batch: &[Admission]) -> Vec<Result<Admitted, StoreError>> {
         let mut seen = HashSet::new();
         let plain: Vec<&Admission> = batch
             .iter()
@@ -115,7 +123,7 @@ impl Store {
         };
         let mut fresh = accepted;
         let mut answers = Vec::with_capacity(batch.len());
-        for item in &batch {
+        for item in batch {
             answers.push(if fresh.remove(&item.request_id) {
                 Ok(Admitted::New)
             } else {

@@ -66,6 +66,11 @@ pub async fn write_all<'b, I, O>(
         Err(StoreError::Statement(_)) if batch.len() > 1 => {
             let mut answers = Vec::with_capacity(batch.len());
             for item in batch {
+                // Gone in between: the others need not find out one by one.
+                if let Some(Err(error @ StoreError::Unavailable(_))) = answers.last() {
+                    answers.push(Err(error.clone()));
+                    continue;
+                }
                 let answer = write(std::slice::from_ref(item)).await;
                 answers.push(answer.and_then(|mut one| one.pop().ok_or(StoreError::Damaged("an answer per item"))));
             }

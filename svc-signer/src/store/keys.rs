@@ -98,78 +98,96 @@ macro_rules! select_keys {
 impl Store {
     /// The key of an address, whatever its tenant.
     pub async fn key(&self, address: Address) -> Result<Option<KeyRecord>, StoreError> {
-        sqlx::query(select_keys!("where address = $1"))
-            .bind(address.as_slice())
-            .fetch_optional(&self.pool)
-            .await?
-            .map(|row| record(&row))
-            .transpose()
+        let work = async {
+            sqlx::query(select_keys!("where address = $1"))
+                .bind(address.as_slice())
+                .fetch_optional(&self.pool)
+                .await?
+                .map(|row| record(&row))
+                .transpose()
+        };
+        self.patience.within(work).await
     }
 
     /// Keys of a tenant after a position, oldest first.
     pub async fn keys(&self, tenant: &str, after: i64, limit: i64) -> Result<Vec<KeyRecord>, StoreError> {
-        sqlx::query(select_keys!("where tenant = $1 and number > $2 order by number limit $3"))
-            .bind(tenant)
-            .bind(after)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(record)
-            .collect()
+        let work = async {
+            sqlx::query(select_keys!("where tenant = $1 and number > $2 order by number limit $3"))
+                .bind(tenant)
+                .bind(after)
+                .bind(limit)
+                .fetch_all(&self.pool)
+                .await?
+                .iter()
+                .map(record)
+                .collect()
+        };
+        self.patience.within(work).await
     }
 
     /// What the idempotency key of a creation stands for.
     pub async fn earlier_creation(&self, creation: &Creation) -> Result<Earlier, StoreError> {
-        let row = sqlx::query(
-            "select address, payload_hash from signer.key_creations where tenant = $1 and principal = $2 and idempotency_key = $3",
-        )
-        .bind(&creation.name.tenant)
-        .bind(&creation.principal)
-        .bind(&creation.idempotency_key)
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(Earlier::None) };
-        if row.try_get::<Vec<u8>, _>("payload_hash")? != creation.payload_hash {
-            return Ok(Earlier::Other);
-        }
-        let found =
-            self.key(address(row.try_get("address")?)?).await?.ok_or(StoreError::Damaged("key of a creation"))?;
-        Ok(Earlier::Same(found))
+        let work = async {
+            let row = sqlx::query(
+                "select address, payload_hash from signer.key_creations where tenant = $1 and principal = $2 and idempotency_key = $3",
+            )
+            .bind(&creation.name.tenant)
+            .bind(&creation.principal)
+            .bind(&creation.idempotency_key)
+            .fetch_optional(&self.pool)
+            .await?;
+            let Some(row) = row else { return Ok(Earlier::None) };
+            if row.try_get::<Vec<u8>, _>("payload_hash")? != creation.payload_hash {
+                return Ok(Earlier::Other);
+            }
+            let found =
+                self.key(address(row.try_get("address")?)?).await?.ok_or(StoreError::Damaged("key of a creation"))?;
+            Ok(Earlier::Same(found))
+        };
+        self.patience.within(work).await
     }
 
     /// Whether a wallet name is in use.
     pub async fn wallet_taken(&self, name: &KeyName) -> Result<bool, StoreError> {
-        Ok(sqlx::query("select 1 from signer.keys where tenant = $1 and wallet = $2")
-            .bind(&name.tenant)
-            .bind(&name.wallet)
-            .fetch_optional(&self.pool)
-            .await?
-            .is_some())
+        let work = async {
+            Ok(sqlx::query("select 1 from signer.keys where tenant = $1 and wallet = $2")
+                .bind(&name.tenant)
+                .bind(&name.wallet)
+                .fetch_optional(&self.pool)
+                .await?
+                .is_some())
+        };
+        self.patience.within(work).await
     }
 
     /// Reserves a wallet name while its key is made. False: someone else makes it right now.
     pub async fn reserve(&self, name: &KeyName, longest: Duration) -> Result<bool, StoreError> {
-        let reserved = sqlx::query(
-            "insert into signer.key_reservations as held (tenant, wallet, reserved_until) values ($1, $2, now() + make_interval(secs => $3))
-             on conflict (tenant, wallet) do update set reserved_until = excluded.reserved_until where held.reserved_until <= now()",
-        )
-        .bind(&name.tenant)
-        .bind(&name.wallet)
-        .bind(longest.as_secs_f64())
-        .execute(&self.pool)
-        .await?;
-        Ok(reserved.rows_affected() == 1)
+        let work = async {
+            let reserved = sqlx::query(
+                "insert into signer.key_reservations as held (tenant, wallet, reserved_until) values ($1, $2, now() + make_interval(secs => $3))
+                 on conflict (tenant, wallet) do update set reserved_until = excluded.reserved_until where held.reserved_until <= now()",
+            )
+            .bind(&name.tenant)
+            .bind(&name.wallet)
+            .bind(longest.as_secs_f64())
+            .execute(&self.pool)
+            .await?;
+            Ok(reserved.rows_affected() == 1)
+        };
+        self.patience.within(work).await
     }
 
     /// Gives a reservation back.
     pub async fn unreserve(&self, name: &KeyName) -> Result<(), StoreError> {
-        sqlx::query("delete from signer.key_reservations where tenant = $1 and wallet = $2")
-            .bind(&name.tenant)
-            .bind(&name.wallet)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        let work = async {
+            sqlx::query("delete from signer.key_reservations where tenant = $1 and wallet = $2")
+                .bind(&name.tenant)
+                .bind(&name.wallet)
+                .execute(&self.pool)
+                .await?;
+            Ok(())
+        };
+        self.patience.within(work).await
     }
 
     /// Stores a new key, its idempotency row and its audit leaf in one commit.
@@ -179,44 +197,52 @@ impl Store {
         provider: ProviderKind,
         key: &NewKey,
     ) -> Result<Stored, StoreError> {
-        let key_address = address_of(&key.public_key);
-        let mut tx = self.pool.begin().await?;
-        let inserted = sqlx::query(
-            "insert into signer.keys (address, tenant, wallet, provider, public_key, material, owner)
-             values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
-        )
-        .bind(key_address.as_slice())
-        .bind(&creation.name.tenant)
-        .bind(&creation.name.wallet)
-        .bind(provider.as_str())
-        .bind(key.public_key.serialize_uncompressed().as_slice())
-        .bind(&key.material)
-        .bind(&creation.owner)
-        .execute(&mut *tx)
-        .await?;
-        if inserted.rows_affected() == 0 {
-            return Ok(Stored::WalletTaken);
-        }
-        let remembered = sqlx::query(
-            "insert into signer.key_creations (tenant, principal, idempotency_key, payload_hash, address) values ($1, $2, $3, $4, $5)
-             on conflict do nothing",
-        )
-        .bind(&creation.name.tenant)
-        .bind(&creation.principal)
-        .bind(&creation.idempotency_key)
-        .bind(creation.payload_hash.as_slice())
-        .bind(key_address.as_slice())
-        .execute(&mut *tx)
-        .await?;
-        if remembered.rows_affected() == 0 {
-            return Ok(Stored::IdempotencyKeyUsed);
-        }
-        let leaf =
-            key_leaf(&creation.name.tenant, &creation.principal, key_address, "created", creation.name.wallet.clone());
-        write_leaves(&mut *tx, &[leaf]).await?;
-        tx.commit().await?;
-        let stored = self.key(key_address).await?.ok_or(StoreError::Damaged("key just stored"))?;
-        Ok(Stored::Key(stored))
+        let work = async {
+            let key_address = address_of(&key.public_key);
+            let mut tx = self.pool.begin().await?;
+            let inserted = sqlx::query(
+                "insert into signer.keys (address, tenant, wallet, provider, public_key, material, owner)
+                 values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
+            )
+            .bind(key_address.as_slice())
+            .bind(&creation.name.tenant)
+            .bind(&creation.name.wallet)
+            .bind(provider.as_str())
+            .bind(key.public_key.serialize_uncompressed().as_slice())
+            .bind(&key.material)
+            .bind(&creation.owner)
+            .execute(&mut *tx)
+            .await?;
+            if inserted.rows_affected() == 0 {
+                return Ok(Stored::WalletTaken);
+            }
+            let remembered = sqlx::query(
+                "insert into signer.key_creations (tenant, principal, idempotency_key, payload_hash, address) values ($1, $2, $3, $4, $5)
+                 on conflict do nothing",
+            )
+            .bind(&creation.name.tenant)
+            .bind(&creation.principal)
+            .bind(&creation.idempotency_key)
+            .bind(creation.payload_hash.as_slice())
+            .bind(key_address.as_slice())
+            .execute(&mut *tx)
+            .await?;
+            if remembered.rows_affected() == 0 {
+                return Ok(Stored::IdempotencyKeyUsed);
+            }
+            let leaf = key_leaf(
+                &creation.name.tenant,
+                &creation.principal,
+                key_address,
+                "created",
+                creation.name.wallet.clone(),
+            );
+            write_leaves(&mut *tx, &[leaf]).await?;
+            tx.commit().await?;
+            let stored = self.key(key_address).await?.ok_or(StoreError::Damaged("key just stored"))?;
+            Ok(Stored::Key(stored))
+        };
+        self.patience.within(work).await
     }
 
     /// Disables a key for ever. `None`: the tenant has no such key.
@@ -227,20 +253,23 @@ impl Store {
         key: Address,
         why: &str,
     ) -> Result<Option<KeyRecord>, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        let changed = sqlx::query(
-            "update signer.keys set disabled_at = now(), disabled_why = $3 where address = $1 and tenant = $2 and disabled_at is null",
-        )
-        .bind(key.as_slice())
-        .bind(tenant)
-        .bind(why)
-        .execute(&mut *tx)
-        .await?;
-        if changed.rows_affected() == 1 {
-            write_leaves(&mut *tx, &[key_leaf(tenant, principal, key, "disabled", why.to_owned())]).await?;
-        }
-        tx.commit().await?;
-        Ok(self.key(key).await?.filter(|found| found.name.tenant == tenant))
+        let work = async {
+            let mut tx = self.pool.begin().await?;
+            let changed = sqlx::query(
+                "update signer.keys set disabled_at = now(), disabled_why = $3 where address = $1 and tenant = $2 and disabled_at is null",
+            )
+            .bind(key.as_slice())
+            .bind(tenant)
+            .bind(why)
+            .execute(&mut *tx)
+            .await?;
+            if changed.rows_affected() == 1 {
+                write_leaves(&mut *tx, &[key_leaf(tenant, principal, key, "disabled", why.to_owned())]).await?;
+            }
+            tx.commit().await?;
+            Ok(self.key(key).await?.filter(|found| found.name.tenant == tenant))
+        };
+        self.patience.within(work).await
     }
 }
 

@@ -28,7 +28,7 @@ impl PinLatch for Store {
             Ended::BadPin => ("bad", 0),
             Ended::Unknown => ("clear", 0),
         };
-        sqlx::query(
+        let written = sqlx::query(
             "update signer.pin_latch set state = $3, undecided = greatest(undecided - $4, 0), updated_at = now()
              where partition = $1 and pin_digest = $2",
         )
@@ -36,9 +36,8 @@ impl PinLatch for Store {
         .bind(pin_digest.as_slice())
         .bind(state)
         .bind(taken_back)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::from)?;
+        .execute(&self.pool);
+        self.patience.within(async { Ok(written.await?) }).await?;
         Ok(())
     }
 }
@@ -49,21 +48,26 @@ impl Store {
     /// Forgets the logins of a partition, so that its PINs are tried again; answers how many PINs that are. For an operator who has mended the
     /// cause and keeps the PIN.
     pub async fn clear_latch(&self, partition: &str) -> Result<u64, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        let forgotten =
-            sqlx::query("delete from signer.pin_latch where partition = $1").bind(partition).execute(&mut *tx).await?;
-        let leaf = Leaf {
-            subject: "latch",
-            tenant: String::new(),
-            peer: "operator".to_owned(),
-            signer: None,
-            request_id: None,
-            decision: "cleared",
-            reason: partition.to_owned(),
+        let work = async {
+            let mut tx = self.pool.begin().await?;
+            let forgotten = sqlx::query("delete from signer.pin_latch where partition = $1")
+                .bind(partition)
+                .execute(&mut *tx)
+                .await?;
+            let leaf = Leaf {
+                subject: "latch",
+                tenant: String::new(),
+                peer: "operator".to_owned(),
+                signer: None,
+                request_id: None,
+                decision: "cleared",
+                reason: partition.to_owned(),
+            };
+            write_leaves(&mut *tx, &[leaf]).await?;
+            tx.commit().await?;
+            Ok(forgotten.rows_affected())
         };
-        write_leaves(&mut *tx, &[leaf]).await?;
-        tx.commit().await?;
-        Ok(forgotten.rows_affected())
+        self.patience.within(work).await
     }
 
     async fn begin_login(
@@ -72,43 +76,46 @@ impl Store {
         pin_digest: [u8; 32],
         longest: Duration,
     ) -> Result<Attempt, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query(
-            "insert into signer.pin_latch (partition, pin_digest, state) values ($1, $2, 'clear') on conflict (partition, pin_digest) do nothing",
-        )
-        .bind(partition)
-        .bind(pin_digest.as_slice())
-        .execute(&mut *tx)
-        .await?;
-        // Every PIN of the partition: logins take turns whatever PIN they use, and each PIN has its own memory.
-        let rows = sqlx::query(
-            "select pin_digest = $2 as same, state, undecided, extract(epoch from now() - updated_at)::float8 as age_s
-             from signer.pin_latch where partition = $1 order by pin_digest for update",
-        )
-        .bind(partition)
-        .bind(pin_digest.as_slice())
-        .fetch_all(&mut *tx)
-        .await?;
-        for row in &rows {
-            let (same, state, undecided, age_s): (bool, String, i32, f64) =
-                (row.try_get("same")?, row.try_get("state")?, row.try_get("undecided")?, row.try_get("age_s")?);
-            match (same, state.as_str()) {
-                (true, "bad") => return Ok(Attempt::Blocked),
-                (_, "trying") if age_s <= longest.as_secs_f64() => return Ok(Attempt::Busy),
-                (true, _) if undecided >= UNDECIDED_MAX => return Ok(Attempt::Blocked),
-                _ => {}
+        let work = async {
+            let mut tx = self.pool.begin().await?;
+            sqlx::query(
+                "insert into signer.pin_latch (partition, pin_digest, state) values ($1, $2, 'clear') on conflict (partition, pin_digest) do nothing",
+            )
+            .bind(partition)
+            .bind(pin_digest.as_slice())
+            .execute(&mut *tx)
+            .await?;
+            // Every PIN of the partition: logins take turns whatever PIN they use, and each PIN has its own memory.
+            let rows = sqlx::query(
+                "select pin_digest = $2 as same, state, undecided, extract(epoch from now() - updated_at)::float8 as age_s
+                 from signer.pin_latch where partition = $1 order by pin_digest for update",
+            )
+            .bind(partition)
+            .bind(pin_digest.as_slice())
+            .fetch_all(&mut *tx)
+            .await?;
+            for row in &rows {
+                let (same, state, undecided, age_s): (bool, String, i32, f64) =
+                    (row.try_get("same")?, row.try_get("state")?, row.try_get("undecided")?, row.try_get("age_s")?);
+                match (same, state.as_str()) {
+                    (true, "bad") => return Ok(Attempt::Blocked),
+                    (_, "trying") if age_s <= longest.as_secs_f64() => return Ok(Attempt::Busy),
+                    (true, _) if undecided >= UNDECIDED_MAX => return Ok(Attempt::Blocked),
+                    _ => {}
+                }
             }
-        }
-        // Counted before it is made: whatever crashes, it is not forgotten.
-        sqlx::query(
-            "update signer.pin_latch set state = 'trying', undecided = undecided + 1, updated_at = now()
-             where partition = $1 and pin_digest = $2",
-        )
-        .bind(partition)
-        .bind(pin_digest.as_slice())
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(Attempt::Go)
+            // Counted before it is made: whatever crashes, it is not forgotten.
+            sqlx::query(
+                "update signer.pin_latch set state = 'trying', undecided = undecided + 1, updated_at = now()
+                 where partition = $1 and pin_digest = $2",
+            )
+            .bind(partition)
+            .bind(pin_digest.as_slice())
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(Attempt::Go)
+        };
+        self.patience.within(work).await
     }
 }

@@ -4,16 +4,15 @@ pub mod admit;
 pub mod batch;
 pub mod keys;
 pub mod latch;
+pub mod patience;
 pub mod requests;
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret as _;
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{PgPool, postgres::PgConnectOptions};
 
+use self::patience::Patience;
 use crate::{config::SignerConfig, core::payload::PayloadKind, providers::ProviderError};
 
 /// Anything that goes wrong below.
@@ -44,6 +43,8 @@ pub struct Store {
     /// Connections that do not wait for the disk. Used for admissions only: the outcome that follows is committed in full, and its commit
     /// carries every earlier one to disk with it; an admission lost with the server lost nothing that had left the signer.
     relaxed: PgPool,
+    options: PgConnectOptions,
+    patience: Patience,
 }
 
 /// What an audit leaf says.
@@ -65,6 +66,9 @@ pub struct Leaf {
     pub reason: String,
 }
 
+/// Longest update of the schema. It may have to look at every row, so the limit of a statement is none for it.
+const MIGRATE_WITHIN: Duration = Duration::from_secs(15 * 60);
+
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 // === impl Store ===
@@ -73,39 +77,44 @@ impl Store {
     /// Prepares the pools; connects when first used, so that the signer starts before its database.
     pub fn new(config: &SignerConfig) -> Result<Self, StoreError> {
         let url = config.database.url.resolve().map_err(|_| StoreError::Damaged("database.url cannot be resolved"))?;
+        let patience = Patience::new(Duration::from_millis(config.signer.database_timeout_ms));
         let options = PgConnectOptions::from_str(url.expose_secret())
             .map_err(StoreError::from)?
             .application_name("svc-signer")
             // Fixed, because a role called like the schema would see another one once the schema exists.
-            .options([("search_path", "signer")]);
-        let pool = |options: PgConnectOptions, most: u32| {
-            PgPoolOptions::new()
-                .max_connections(most.max(2))
-                .acquire_timeout(Duration::from_secs(5))
-                .test_before_acquire(false)
-                .connect_lazy_with(options)
-        };
+            .options([("search_path", "signer")])
+            .options(patience.settings());
         Ok(Self {
-            relaxed: pool(options.clone().options([("synchronous_commit", "off")]), 4),
-            pool: pool(options, config.database.max_connections),
+            relaxed: patience.pool(options.clone().options([("synchronous_commit", "off")]), 4),
+            pool: patience.pool(options.clone(), config.database.max_connections),
+            options,
+            patience,
         })
     }
 
     /// Brings the schema up to date.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        // Looked for first: a role that may not create schemas finds it prepared.
-        let prepared =
-            sqlx::query("select from pg_namespace where nspname = 'signer'").fetch_optional(&self.pool).await?;
-        if prepared.is_none() {
-            sqlx::query("create schema if not exists signer").execute(&self.pool).await?;
-        }
-        MIGRATIONS.run(&self.pool).await.map_err(|error| StoreError::Migration(Arc::new(error)))
+        // Connections of its own: no other one goes without the limit.
+        let pool = self.patience.pool(self.options.clone().options([("statement_timeout", 0)]), 1);
+        let migrating = async {
+            // Looked for first: a role that may not create schemas finds it prepared.
+            let prepared =
+                sqlx::query("select from pg_namespace where nspname = 'signer'").fetch_optional(&pool).await?;
+            if prepared.is_none() {
+                sqlx::query("create schema if not exists signer").execute(&pool).await?;
+            }
+            MIGRATIONS.run(&pool).await.map_err(|error| StoreError::Migration(Arc::new(error)))
+        };
+        tokio::time::timeout(MIGRATE_WITHIN, migrating).await.unwrap_or_else(|_| Err(patience::silent().into()))
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("select 1").execute(&self.pool).await?;
-        Ok(())
+        let asked = async {
+            sqlx::query("select 1").execute(&self.pool).await?;
+            Ok(())
+        };
+        self.patience.within(asked).await
     }
 
     /// Closes all connections.
@@ -116,7 +125,7 @@ impl Store {
 
     /// Writes audit leaves for decisions that changed nothing else; an answer for each.
     pub async fn write_leaves(&self, leaves: &[Leaf]) -> Result<Vec<()>, StoreError> {
-        write_leaves(&self.pool, leaves).await?;
+        self.patience.within(write_leaves(&self.pool, leaves)).await?;
         Ok(vec![(); leaves.len()])
     }
 }
@@ -171,7 +180,8 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::Tls(_) => true,
             sqlx::Error::Database(database) => database.code().is_some_and(|code| {
                 // Without its table the schema is not migrated yet, which happens while we serve.
-                matches!(code.as_ref(), "42P01" | "3F000")
+                // 57014 and 25P03 are the server's end of our limit.
+                matches!(code.as_ref(), "42P01" | "3F000" | "57014" | "25P03")
                     || code == "40001"
                     || code == "40P01"
                     || code.starts_with("57P0")

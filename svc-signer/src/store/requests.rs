@@ -135,8 +135,12 @@ macro_rules! select_requests {
 impl Store {
     /// Requests by id.
     pub async fn requests(&self, ids: &[Uuid]) -> Result<Vec<StoredRequest>, StoreError> {
-        let rows = sqlx::query(select_requests!("where request_id = any($1)")).bind(ids).fetch_all(&self.pool).await?;
-        rows.iter().map(record).collect()
+        let work = async {
+            let rows =
+                sqlx::query(select_requests!("where request_id = any($1)")).bind(ids).fetch_all(&self.pool).await?;
+            rows.iter().map(record).collect()
+        };
+        self.patience.within(work).await
     }
 
     /// One request.
@@ -146,10 +150,20 @@ impl Store {
 
     /// Requests that wait for a decision and have not been looked at since, oldest first.
     pub async fn open_requests(&self, untouched_ms: i64, limit: i64) -> Result<Vec<StoredRequest>, StoreError> {
-        let sql = select_requests!(
-            "where status in ('PENDING', 'BLOCKED') and updated_at < now() - make_interval(secs => $1 / 1000.0) order by updated_at limit $2"
-        );
-        sqlx::query(sql).bind(untouched_ms as f64).bind(limit).fetch_all(&self.pool).await?.iter().map(record).collect()
+        let work = async {
+            let sql = select_requests!(
+                "where status in ('PENDING', 'BLOCKED') and updated_at < now() - make_interval(secs => $1 / 1000.0) order by updated_at limit $2"
+            );
+            sqlx::query(sql)
+                .bind(untouched_ms as f64)
+                .bind(limit)
+                .fetch_all(&self.pool)
+                .await?
+                .iter()
+                .map(record)
+                .collect()
+        };
+        self.patience.within(work).await
     }
 
     /// Transaction requests of a lane from a nonce on, by nonce, then age.
@@ -160,167 +174,176 @@ impl Store {
         signer: Address,
         from_nonce: i64,
     ) -> Result<Vec<StoredRequest>, StoreError> {
-        let sql = select_requests!(
-            "where tenant = $1 and chain_id = $2 and signer = $3 and nonce >= $4 order by nonce, created_at, request_id limit 10000"
-        );
-        sqlx::query(sql)
-            .bind(tenant)
-            .bind(chain_id)
-            .bind(signer.as_slice())
-            .bind(from_nonce)
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(record)
-            .collect()
+        let work = async {
+            let sql = select_requests!(
+                "where tenant = $1 and chain_id = $2 and signer = $3 and nonce >= $4 order by nonce, created_at, request_id limit 10000"
+            );
+            sqlx::query(sql)
+                .bind(tenant)
+                .bind(chain_id)
+                .bind(signer.as_slice())
+                .bind(from_nonce)
+                .fetch_all(&self.pool)
+                .await?
+                .iter()
+                .map(record)
+                .collect()
+        };
+        self.patience.within(work).await
     }
 
     /// Writes outcomes, with an audit leaf for each decision, in one statement and one commit. The first final outcome of a request stands; a
     /// later one, in these outcomes or in others, is dropped. The key's row is asked here once more: what a disabled key has signed is not released.
     /// Answers in order with each request as its row then stands, never with what was given; `None` where there is no such request.
     pub async fn conclude(&self, outcomes: &[Outcome]) -> Result<Vec<Option<StoredRequest>>, StoreError> {
-        let rows = sqlx::query(concat!(
-            "with given as (
-                -- One outcome for each request: an update that finds several takes any of them.
-                select distinct on (request_id) * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[])
-                    with ordinality as given (request_id, status, signature, signed_tx, tx_hash, detail, error, was, place)
-                order by request_id, status in ('PENDING', 'BLOCKED'), place
-             ), changed as (
-                update signer.requests as request
-                set status = case when stopped then 'DENIED' else given.status end,
-                    signature = case when stopped then null else given.signature end,
-                    signed_tx = case when stopped then null else given.signed_tx end,
-                    tx_hash = case when stopped then null else given.tx_hash end,
-                    detail = case when stopped then 'the key is disabled' else given.detail end,
-                    error = case when stopped then '' else given.error end,
-                    updated_at = now()
-                from given, signer.keys key, lateral (
-                    select key.disabled_at is not null and given.status not in ('DENIED', 'EXPIRED') as stopped) as late
-                where request.request_id = given.request_id and key.address = request.signer and request.status in ('PENDING', 'BLOCKED')
-                returning request.*, given.was
-             ), leaves as (
-                insert into signer.audit_leaves (subject, tenant, peer, signer, request_id, decision, reason, leaf)
-                select 'sign', tenant, peer, signer, request_id, lower(status), rule,
-                    sha256(convert_to('dalp.signer.outcome.v1 ' || request_id || ' ' || status || ' ', 'utf8') || payload_hash
-                        || coalesce(signature, ''))
-                from changed where status <> was
-             )
-             select ",
-            columns!(),
-            " from changed"
-        ))
-        .bind(outcomes.iter().map(|outcome| outcome.request_id).collect::<Vec<_>>())
-        .bind(outcomes.iter().map(|outcome| outcome.status.as_str()).collect::<Vec<_>>())
-        .bind(outcomes.iter().map(|outcome| outcome.signature.as_deref()).collect::<Vec<_>>())
-        .bind(outcomes.iter().map(|outcome| outcome.signed_tx.as_deref()).collect::<Vec<_>>())
-        .bind(outcomes.iter().map(|outcome| outcome.tx_hash.as_deref()).collect::<Vec<_>>())
-        .bind(outcomes.iter().map(|outcome| outcome.detail.as_str()).collect::<Vec<_>>())
-        .bind(outcomes.iter().map(|outcome| outcome.error).collect::<Vec<_>>())
-        .bind(outcomes.iter().map(|outcome| outcome.was.as_str()).collect::<Vec<_>>())
-        .fetch_all(&self.pool)
-        .await?;
-        let mut stands = HashMap::with_capacity(outcomes.len());
-        for row in &rows {
-            let request = record(row)?;
-            stands.insert(request.request_id, request);
-        }
-        let missing: Vec<_> =
-            outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !stands.contains_key(id)).collect();
-        if !missing.is_empty() {
-            let found = self.requests(&missing).await?;
-            stands.extend(found.into_iter().map(|found| (found.request_id, found)));
-        }
-        Ok(outcomes.iter().map(|outcome| stands.get(&outcome.request_id).cloned()).collect())
+        let work = async {
+            let rows = sqlx::query(concat!(
+                "with given as (
+                    -- One outcome for each request: an update that finds several takes any of them.
+                    select distinct on (request_id) * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[])
+                        with ordinality as given (request_id, status, signature, signed_tx, tx_hash, detail, error, was, place)
+                    order by request_id, status in ('PENDING', 'BLOCKED'), place
+                 ), changed as (
+                    update signer.requests as request
+                    set status = case when stopped then 'DENIED' else given.status end,
+                        signature = case when stopped then null else given.signature end,
+                        signed_tx = case when stopped then null else given.signed_tx end,
+                        tx_hash = case when stopped then null else given.tx_hash end,
+                        detail = case when stopped then 'the key is disabled' else given.detail end,
+                        error = case when stopped then '' else given.error end,
+                        updated_at = now()
+                    from given, signer.keys key, lateral (
+                        select key.disabled_at is not null and given.status not in ('DENIED', 'EXPIRED') as stopped) as late
+                    where request.request_id = given.request_id and key.address = request.signer and request.status in ('PENDING', 'BLOCKED')
+                    returning request.*, given.was
+                 ), leaves as (
+                    insert into signer.audit_leaves (subject, tenant, peer, signer, request_id, decision, reason, leaf)
+                    select 'sign', tenant, peer, signer, request_id, lower(status), rule,
+                        sha256(convert_to('dalp.signer.outcome.v1 ' || request_id || ' ' || status || ' ', 'utf8') || payload_hash
+                            || coalesce(signature, ''))
+                    from changed where status <> was
+                 )
+                 select ",
+                columns!(),
+                " from changed"
+            ))
+            .bind(outcomes.iter().map(|outcome| outcome.request_id).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|outcome| outcome.status.as_str()).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|outcome| outcome.signature.as_deref()).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|outcome| outcome.signed_tx.as_deref()).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|outcome| outcome.tx_hash.as_deref()).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|outcome| outcome.detail.as_str()).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|outcome| outcome.error).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|outcome| outcome.was.as_str()).collect::<Vec<_>>())
+            .fetch_all(&self.pool)
+            .await?;
+            let mut stands = HashMap::with_capacity(outcomes.len());
+            for row in &rows {
+                let request = record(row)?;
+                stands.insert(request.request_id, request);
+            }
+            let missing: Vec<_> =
+                outcomes.iter().map(|outcome| outcome.request_id).filter(|id| !stands.contains_key(id)).collect();
+            if !missing.is_empty() {
+                let found = self.requests(&missing).await?;
+                stands.extend(found.into_iter().map(|found| (found.request_id, found)));
+            }
+            Ok(outcomes.iter().map(|outcome| stands.get(&outcome.request_id).cloned()).collect())
+        };
+        self.patience.within(work).await
     }
 
     /// Frees the nonce of a finally refused transaction request.
     pub async fn release(&self, request_id: Uuid, peer: &str) -> Result<Released, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        // The key's row first, as whoever takes the nonce over does: neither sees half of what the other has done.
-        sqlx::query(
-            "select from signer.keys where address = (select signer from signer.requests where request_id = $1 and peer = $2)
-             for no key update",
-        )
-        .bind(request_id)
-        .bind(peer)
-        .execute(&mut *tx)
-        .await?;
-        let row = sqlx::query(
-            "select tenant, chain_id, signer, nonce, status, released from signer.requests
-             where request_id = $1 and peer = $2 and kind = 'evm_transaction' for update",
-        )
-        .bind(request_id)
-        .bind(peer)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(row) = row else { return Ok(Released::NotFound) };
-        if row.try_get("released")? {
-            return Ok(Released::Done);
-        }
-        let status: String = row.try_get("status")?;
-        if !matches!(status.as_str(), "DENIED" | "EXPIRED") {
-            return Ok(Released::Held);
-        }
-        let (tenant, chain_id, signer, nonce): (String, i64, Vec<u8>, i64) =
-            (row.try_get("tenant")?, row.try_get("chain_id")?, row.try_get("signer")?, row.try_get("nonce")?);
-        sqlx::query("update signer.requests set released = true, updated_at = now() where request_id = $1")
+        let work = async {
+            let mut tx = self.pool.begin().await?;
+            // The key's row first, as whoever takes the nonce over does: neither sees half of what the other has done.
+            sqlx::query(
+                "select from signer.keys where address = (select signer from signer.requests where request_id = $1 and peer = $2)
+                 for no key update",
+            )
             .bind(request_id)
+            .bind(peer)
             .execute(&mut *tx)
             .await?;
-        // The nonce goes back to the youngest request that may still use it; with none left it is free.
-        let heir = sqlx::query(
-            "select request_id, content_hash from signer.requests
-             where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and not released
-             order by (status = 'APPROVED') desc, created_at desc limit 1",
-        )
-        .bind(&tenant)
-        .bind(chain_id)
-        .bind(&signer)
-        .bind(nonce)
-        .fetch_optional(&mut *tx)
-        .await?;
-        match heir {
-            Some(heir) => {
-                sqlx::query(
-                    "update signer.watermarks set request_id = $6, content_hash = $7
-                     where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and request_id = $5",
-                )
-                .bind(&tenant)
-                .bind(chain_id)
-                .bind(&signer)
-                .bind(nonce)
-                .bind(request_id)
-                .bind(heir.try_get::<Uuid, _>("request_id")?)
-                .bind(heir.try_get::<Vec<u8>, _>("content_hash")?)
-                .execute(&mut *tx)
-                .await?;
+            let row = sqlx::query(
+                "select tenant, chain_id, signer, nonce, status, released from signer.requests
+                 where request_id = $1 and peer = $2 and kind = 'evm_transaction' for update",
+            )
+            .bind(request_id)
+            .bind(peer)
+            .fetch_optional(&mut *tx)
+            .await?;
+            let Some(row) = row else { return Ok(Released::NotFound) };
+            if row.try_get("released")? {
+                return Ok(Released::Done);
             }
-            None => {
-                sqlx::query(
-                    "delete from signer.watermarks
-                     where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and request_id = $5",
-                )
-                .bind(&tenant)
-                .bind(chain_id)
-                .bind(&signer)
-                .bind(nonce)
+            let status: String = row.try_get("status")?;
+            if !matches!(status.as_str(), "DENIED" | "EXPIRED") {
+                return Ok(Released::Held);
+            }
+            let (tenant, chain_id, signer, nonce): (String, i64, Vec<u8>, i64) =
+                (row.try_get("tenant")?, row.try_get("chain_id")?, row.try_get("signer")?, row.try_get("nonce")?);
+            sqlx::query("update signer.requests set released = true, updated_at = now() where request_id = $1")
                 .bind(request_id)
                 .execute(&mut *tx)
                 .await?;
+            // The nonce goes back to the youngest request that may still use it; with none left it is free.
+            let heir = sqlx::query(
+                "select request_id, content_hash from signer.requests
+                 where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and not released
+                 order by (status = 'APPROVED') desc, created_at desc limit 1",
+            )
+            .bind(&tenant)
+            .bind(chain_id)
+            .bind(&signer)
+            .bind(nonce)
+            .fetch_optional(&mut *tx)
+            .await?;
+            match heir {
+                Some(heir) => {
+                    sqlx::query(
+                        "update signer.watermarks set request_id = $6, content_hash = $7
+                         where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and request_id = $5",
+                    )
+                    .bind(&tenant)
+                    .bind(chain_id)
+                    .bind(&signer)
+                    .bind(nonce)
+                    .bind(request_id)
+                    .bind(heir.try_get::<Uuid, _>("request_id")?)
+                    .bind(heir.try_get::<Vec<u8>, _>("content_hash")?)
+                    .execute(&mut *tx)
+                    .await?;
+                }
+                None => {
+                    sqlx::query(
+                        "delete from signer.watermarks
+                         where tenant = $1 and chain_id = $2 and signer = $3 and nonce = $4 and request_id = $5",
+                    )
+                    .bind(&tenant)
+                    .bind(chain_id)
+                    .bind(&signer)
+                    .bind(nonce)
+                    .bind(request_id)
+                    .execute(&mut *tx)
+                    .await?;
+                }
             }
-        }
-        let leaf = Leaf {
-            subject: "sign",
-            tenant,
-            peer: peer.to_owned(),
-            signer: signer.try_into().ok(),
-            request_id: Some(request_id),
-            decision: "released",
-            reason: String::new(),
+            let leaf = Leaf {
+                subject: "sign",
+                tenant,
+                peer: peer.to_owned(),
+                signer: signer.try_into().ok(),
+                request_id: Some(request_id),
+                decision: "released",
+                reason: String::new(),
+            };
+            write_leaves(&mut *tx, &[leaf]).await?;
+            tx.commit().await?;
+            Ok(Released::Done)
         };
-        write_leaves(&mut *tx, &[leaf]).await?;
-        tx.commit().await?;
-        Ok(Released::Done)
+        self.patience.within(work).await
     }
 }
 

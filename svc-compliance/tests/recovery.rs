@@ -6,8 +6,8 @@ mod support;
 use alloy::primitives::{Address, B256, U256, aliases::U48};
 use dalp_contracts::{
     bindings::{
-        AddonFactory, AssetToken, AssetTokenCustody, IdentityControl, IdentityRegistry, Servicing, ServicingLifecycle,
-        Settlement,
+        AddonFactory, AssetToken, AssetTokenCustody, AssetTokenGovernance, IdentityControl, IdentityRegistry,
+        Servicing, ServicingLifecycle, Settlement,
     },
     encode::key_of,
     roles::names,
@@ -344,7 +344,7 @@ async fn a_killed_recovery_goes_on_and_does_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recovery_refused_half_way_is_finished_by_another() {
+async fn each_custodian_recovers_the_assets_it_has() {
     let stack = Stack::start(2).await;
     let [admin, treasurer] = stack.wallets[..] else { panic!("two wallets") };
     let bond = stack.bond().await;
@@ -355,7 +355,7 @@ async fn a_recovery_refused_half_way_is_finished_by_another() {
         stack.transfer(asset, treasurer, lost, 10).await;
     }
     stack.grant(other, officer, &[AssetRole::Custodian]).await;
-    // The custodian of one asset recovers it by hand while the operation waits: nothing is left, and that is no failure.
+    // One asset through the platform; the other by its own custodian, by hand: then nothing is left.
     let limited = RecoverWalletRequest { assets: vec![text(bond)], ..request(admin, lost, new) };
     let accepted = stack.identities().recover_wallet(stack.fresh(limited)).await.unwrap().into_inner().operation;
     stack.done(accepted).await;
@@ -371,7 +371,7 @@ async fn a_recovery_refused_half_way_is_finished_by_another() {
     assert_eq!(refusal(&status).reason, "NOTHING_TO_RECOVER");
     assert_eq!(stack.read(other, AssetToken::balanceOfCall { account: new }).await, U256::from(10));
 
-    // Somebody who lost the role in between: the asset is refused by name, and whoever has it goes on.
+    // Without the role on one asset the others can be recovered, and the rest once somebody has it.
     let (again, newer) = (new, stack.outsider(0xd4).await);
     let revoke = asset::RevokeRoleRequest {
         sender: text(admin),
@@ -391,5 +391,51 @@ async fn a_recovery_refused_half_way_is_finished_by_another() {
     assert_eq!(stack.read(other, AssetToken::balanceOfCall { account: newer }).await, U256::from(10));
     // The chain of successors ends at the newest wallet.
     assert_eq!(stack.read(registry, IdentityRegistry::successorCall { wallet: lost }).await, newer);
+    stack.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_refused_half_way_says_where_and_is_finished_later() {
+    let stack = Stack::start(2).await;
+    let [admin, treasurer] = stack.wallets[..] else { panic!("two wallets") };
+    let bond = stack.bond().await;
+    let other = second_asset(&stack, admin, treasurer, "OTHER").await;
+    let (lost, new) = (stack.outsider(0xf1).await, stack.outsider(0xf2).await);
+    stack.verify(admin, lost).await;
+    for asset in [bond, other] {
+        stack.transfer(asset, treasurer, lost, 10).await;
+        stack.grant(asset, treasurer, &[AssetRole::Custodian]).await;
+    }
+    let grant = system::GrantRoleRequest {
+        sender: text(admin),
+        account: text(treasurer),
+        role: SystemRole::IdentityManager.into(),
+    };
+    stack.done(stack.systems().grant_role(stack.fresh(grant)).await.unwrap().into_inner().operation).await;
+    // The role goes between acceptance and step: no block comes before the asset's admin has taken it away.
+    stack.node("anvil_impersonateAccount", json!([admin])).await;
+    stack.node("evm_setAutomine", json!([false])).await;
+    let recover = stack.request("recover", request(treasurer, lost, new));
+    let operation = stack.identities().recover_wallet(recover).await.unwrap().into_inner().operation;
+    let mask = dalp_contracts::roles::asset::CUSTODIAN;
+    let revoke = AssetTokenGovernance::revokeCall { account: treasurer, roleMask: mask };
+    let revoked = stack.post(admin, other, &revoke).await;
+    stack.node("evm_setAutomine", json!([true])).await;
+    stack.node("evm_mine", json!([])).await;
+    eventually("the role is gone", async || stack.upstreams.receipt(revoked).await.unwrap()).await;
+    let error = stack.ended(operation).await.error.unwrap();
+    let said = |key: &str| error.metadata[key].as_str();
+    assert_eq!(
+        (error.reason.as_str(), said("asset"), said("role")),
+        ("ASSET_ROLE_MISSING", text(other).as_str(), "custodian")
+    );
+    assert_eq!((said("recovered"), said("left")), ("1", "1"));
+    assert_eq!(stack.read(bond, AssetToken::balanceOfCall { account: new }).await, U256::from(10), "what moved stays");
+
+    stack.send(admin, other, &AssetTokenGovernance::grantCall { account: treasurer, roleMask: mask }).await;
+    let rest = stack.identities().recover_wallet(stack.fresh(request(treasurer, lost, new))).await.unwrap();
+    let done = stack.done(rest.into_inner().operation).await;
+    assert_eq!(done.transactions.iter().map(|one| one.step.as_str()).collect::<Vec<_>>(), ["assets[0]"]);
+    assert_eq!(stack.read(other, AssetToken::balanceOfCall { account: new }).await, U256::from(10));
     stack.end().await;
 }

@@ -2,7 +2,7 @@
 
 use super::{Stack, TENANT, eventually, text};
 use alloy::{
-    primitives::{Address, B256, Bytes, U256, hex},
+    primitives::{Address, B256, U256, hex},
     sol_types::SolCall,
 };
 use dalp_chain::{Log, Receipt};
@@ -27,15 +27,20 @@ impl Stack {
 
     /// A transaction of an outsider, mined.
     pub async fn send<C: SolCall>(&self, from: Address, to: Address, call: &C) -> Receipt {
-        let data = Bytes::from(call.abi_encode());
-        if let Some(refusal) = self.refused(from, to, call).await {
-            panic!("{} is refused: {refusal}", C::SIGNATURE);
-        }
-        let transaction = json!([{"from": from, "to": to, "data": hex::encode_prefixed(data), "gas": "0x1c9c380"}]);
-        let hash: B256 = self.upstreams.request("eth_sendTransaction", transaction).await.unwrap();
+        let hash = self.post(from, to, call).await;
         let receipt = eventually("it is mined", async || self.upstreams.receipt(hash).await.unwrap()).await;
         assert!(receipt.succeeded, "{} failed", C::SIGNATURE);
         receipt
+    }
+
+    /// A transaction of an outsider, on its way.
+    pub async fn post<C: SolCall>(&self, from: Address, to: Address, call: &C) -> B256 {
+        if let Some(refusal) = self.refused(from, to, call).await {
+            panic!("{} is refused: {refusal}", C::SIGNATURE);
+        }
+        let data = hex::encode_prefixed(call.abi_encode());
+        let transaction = json!([{"from": from, "to": to, "data": data, "gas": "0x1c9c380"}]);
+        self.upstreams.request("eth_sendTransaction", transaction).await.unwrap()
     }
 
     /// Why the chain would refuse a call of an account, if it would.

@@ -41,6 +41,14 @@ sol!(
     "artifacts/IdentityRegistry.json"
 );
 
+// Registrations, recovery and exemptions of the registry, to which it delegates; its own artifact names no arguments of theirs.
+sol!(
+    #[sol(rpc)]
+    #[derive(Debug)]
+    RegistryRecords,
+    "artifacts/RegistryRecords.json"
+);
+
 // Trusted issuers, claim topics and policies of the registry, to which it delegates.
 sol!(
     #[sol(rpc)]

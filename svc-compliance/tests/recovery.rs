@@ -7,7 +7,7 @@ use alloy::primitives::{Address, B256, U256, aliases::U48};
 use dalp_contracts::{
     bindings::{
         AddonFactory, AssetToken, AssetTokenCustody, AssetTokenGovernance, IdentityControl, IdentityRegistry,
-        Servicing, ServicingLifecycle, Settlement,
+        RegistryRecords, Servicing, ServicingLifecycle, Settlement,
     },
     encode::key_of,
     roles::names,
@@ -285,7 +285,7 @@ async fn what_stands_in_the_way_is_listed_and_refused() {
         role: SystemRole::IdentityManager.into(),
     };
     stack.done(stack.systems().grant_role(stack.fresh(grant)).await.unwrap().into_inner().operation).await;
-    let register = IdentityRegistry::registerIdentityCall { wallet: own, identity_: foreign, country: 756 };
+    let register = RegistryRecords::registerIdentityCall { wallet: own, identity_: foreign, country: 756 };
     stack.send(stranger, registry, &register).await;
     let missing = refused(request(admin, own, spare)).await;
     assert_eq!(

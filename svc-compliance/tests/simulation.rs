@@ -10,7 +10,7 @@ use alloy::{
 use dalp_contracts::{
     bindings::{
         ApprovalRule, AssetToken, AssetTokenCustody, ClaimRule, HolderLimitRule, Identity, IdentityRegistry, ListRule,
-        TokenCompliance,
+        RegistryRecords, TokenCompliance,
     },
     encode::{
         EarlierBalance, IssuanceLimit, Issued, Sides, VolumeLimit, Window, approval_rule_params, claim_rule_params,
@@ -198,7 +198,7 @@ async fn each_rule_on_holders_vetoes_and_passes_when_cured() {
     let told = ("CountryRule", "COUNTRY_NOT_ALLOWED", Cure::ComplianceOfficer);
     desk.vetoed(Some(sender), receiver, 1, told, &[("country", "756"), ("countries", "276, 840"), ("mode", "allow")])
         .await;
-    stack.send(officer, registry, &IdentityRegistry::updateCountryCall { wallet: receiver, country: 276 }).await;
+    stack.send(officer, registry, &RegistryRecords::updateCountryCall { wallet: receiver, country: 276 }).await;
     desk.passes(Some(sender), receiver, 1).await;
     desk.unbind(module).await;
 

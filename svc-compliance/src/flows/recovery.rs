@@ -4,7 +4,7 @@
 use super::{Sent, call};
 use crate::domain::identity::RecoverWallet;
 use alloy::primitives::{Address, B256};
-use dalp_contracts::bindings::{AssetTokenCustody, IdentityRegistry};
+use dalp_contracts::bindings::{AssetTokenCustody, RegistryRecords};
 use dalp_engine::{Cx, Flow, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ impl Flow for RecoverWalletFlow {
         let RecoverWallet { sender, lost_wallet, new_wallet, .. } = order.command;
         let registry = match order.registered {
             true => {
-                let recover = IdentityRegistry::recoverCall { lostWallet: lost_wallet, newWallet: new_wallet };
+                let recover = RegistryRecords::recoverCall { lostWallet: lost_wallet, newWallet: new_wallet };
                 Some(cx.transact("registry", || call(order.chain_id, sender, order.registry, &recover))?.into())
             }
             false => None,

@@ -14,9 +14,6 @@ use dalp_service::Refusal;
 use futures::try_join;
 use std::collections::BTreeMap;
 
-/// The packed expression that asks for one topic, as `ClaimExpression.allOf(1)` packs it.
-const ONE_TOPIC: U256 = U256::from_limbs([0x111, 0, 0, 0]);
-
 /// One alternative of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
@@ -114,7 +111,7 @@ pub(super) fn name_of(scene: &Scene<'_>, topic: U256) -> String {
 
 async fn standing(scene: &Scene<'_>, claims: Claims<'_>, topic: U256) -> Result<Standing, Refusal> {
     let (chain, registry, block) = (scene.chain, scene.system.identity_registry, scene.block);
-    let one = IdentityRegistry::satisfiesCall { user: claims.wallet, expression: ONE_TOPIC, topics: vec![topic] };
+    let one = IdentityRegistry::hasClaimCall { user: claims.wallet, topic };
     let any = IdentityRegistry::holdsAnyClaimCall { identityAddress: claims.identity, topic };
     let (attested, trusted, exists) = try_join!(
         chain.read_at(registry, one, block),

@@ -153,7 +153,11 @@ async fn transfer_limit(scene: &Scene<'_>, module: Address) -> Told {
     let compliance = scene.compliance;
     let params = scene.chain.read_at(module, TransferLimitRule::paramsOfCall { compliance }, scene.block).await?;
     let holder = match scene.movement.from {
-        Some(wallet) => person_behind(scene, wallet).await?,
+        // Whom the rule counts: the person behind the wallet.
+        Some(wallet) => {
+            let of = IdentityRegistry::holderOfCall { wallet };
+            scene.chain.read_at(scene.system.identity_registry, of, scene.block).await?.holder
+        }
         None => Address::ZERO,
     };
     let volumes = TransferLimitRule::volumeOfCall { compliance, holder };
@@ -215,18 +219,6 @@ async fn fee(scene: &Scene<'_>, module: Address) -> Told {
 
 async fn identity_of(scene: &Scene<'_>, wallet: Address) -> Result<Address, ReadError> {
     scene.chain.read_at(scene.system.identity_registry, IdentityRegistry::identityCall { wallet }, scene.block).await
-}
-
-/// Whom the rules count a wallet under: its identity, after a recovery that of the successor, else the wallet itself.
-async fn person_behind(scene: &Scene<'_>, wallet: Address) -> Result<Address, ReadError> {
-    let identity = identity_of(scene, wallet).await?;
-    if !identity.is_zero() {
-        return Ok(identity);
-    }
-    let of = IdentityRegistry::successorCall { wallet };
-    let successor = scene.chain.read_at(scene.system.identity_registry, of, scene.block).await?;
-    let identity = if successor.is_zero() { Address::ZERO } else { identity_of(scene, successor).await? };
-    Ok(if identity.is_zero() { wallet } else { identity })
 }
 
 fn text(address: Address) -> String {

@@ -26,8 +26,9 @@ use std::collections::HashMap;
 
 /// The largest supply: the token keeps balances in 112 bits.
 const MAX_SUPPLY: U256 = U256::from_limbs([u64::MAX, (1 << 48) - 1, 0, 0]);
-/// Bit of `Hooks` that makes a module a judge of movements.
+/// Bits of `Hooks` that make a module a judge: of every movement, of mints only.
 const HOOK_CHECK: u8 = 1;
+const HOOK_CHECK_MINT: u8 = 16;
 /// Sides of `ClaimRule`.
 const SIDE_RECIPIENT: u8 = 1;
 const SIDE_SENDER: u8 = 2;
@@ -168,28 +169,30 @@ impl Scene<'_> {
 
     async fn identity(&self, check: &str, wallet: Address, advisory: bool) -> Result<VerdictView, Refusal> {
         let (registry, token) = (self.system.identity_registry, self.movement.asset);
-        let (reason, policy, registration, successor) = try_join!(
-            self.chain.read_at(registry, IdentityRegistry::explainCall { token, user: wallet }, self.block),
+        let (admission, policy, successor) = try_join!(
+            self.chain.read_at(registry, IdentityRegistry::admissionCall { token, user: wallet }, self.block),
             self.chain.read_at(registry, RegistryAdministration::policyOfCall { token }, self.block),
-            self.chain.read_at(registry, IdentityRegistry::registrationCall { wallet }, self.block),
             self.chain.read_at(registry, IdentityRegistry::successorCall { wallet }, self.block),
         )?;
         let mut figures = Figures::from([("wallet".to_owned(), wallet.to_checksum(None))]);
-        if !registration.identityAddress.is_zero() {
-            figures.insert("identity".into(), registration.identityAddress.to_checksum(None));
-            figures.insert("country".into(), registration.country.to_string());
+        if !admission.identityAddress.is_zero() {
+            figures.insert("identity".into(), admission.identityAddress.to_checksum(None));
+            figures.insert("country".into(), admission.country.to_string());
+        }
+        if admission.exempt {
+            figures.insert("exempt".into(), "true".into());
         }
         if !successor.is_zero() {
             figures.insert("successor".into(), successor.to_checksum(None));
         }
         let groups: Vec<Group> =
             policy.into_iter().map(|group| Group { all_of: group.allOf, none_of: group.noneOf }).collect();
-        let asked = Claims { wallet, identity: registration.identityAddress, groups: &groups };
+        let asked = Claims { wallet, identity: admission.identityAddress, groups: &groups };
         let claims = claim_findings::find(self, asked).await?;
         Ok(VerdictView {
             check: check.to_owned(),
             module: registry,
-            veto: text_of(reason).map(|reason| veto(&reason, &figures)),
+            veto: text_of(admission.reason).map(|reason| veto(&reason, &figures)),
             advisory,
             figures,
             claims,
@@ -199,25 +202,39 @@ impl Scene<'_> {
     /// Every rule that judges movements, in the order they are asked.
     async fn rules(&self) -> Result<Vec<VerdictView>, Refusal> {
         let modules = self.chain.read_at(self.compliance, TokenCompliance::getModulesCall {}, self.block).await?;
-        let verdicts = bounded(modules.into_iter().map(|module| self.rule(module))).await?;
+        let question = self.question().await?;
+        let verdicts = bounded(modules.into_iter().map(|module| self.rule(module, question.clone()))).await?;
         Ok(verdicts.into_iter().flatten().collect())
     }
 
-    async fn rule(&self, module: Address) -> Result<Option<VerdictView>, Refusal> {
+    /// The question that the token asks every rule alike, with what the registry says of the receiver.
+    async fn question(&self) -> Result<CountryRule::checkCall, Refusal> {
+        let Movement { asset: token, from, to, amount, .. } = self.movement;
+        let (registry, to) = (self.system.identity_registry, to.unwrap_or_default());
+        let admission = IdentityRegistry::admissionCall { token, user: to };
+        let admission = self.chain.read_at(registry, admission, self.block).await?;
+        let movement = CountryRule::Movement {
+            token,
+            registry,
+            from: from.unwrap_or_default(),
+            to,
+            amount,
+            identity: admission.identityAddress,
+            country: admission.country,
+            exempt: admission.exempt,
+        };
+        Ok(CountryRule::checkCall { movement })
+    }
+
+    async fn rule(&self, module: Address, asked: CountryRule::checkCall) -> Result<Option<VerdictView>, Refusal> {
+        let judges = if self.movement.from.is_none() { HOOK_CHECK | HOOK_CHECK_MINT } else { HOOK_CHECK };
         let hooks = TokenCompliance::moduleHooksCall { module };
-        if self.chain.read_at(self.compliance, hooks, self.block).await? & HOOK_CHECK == 0 {
+        if self.chain.read_at(self.compliance, hooks, self.block).await? & judges == 0 {
             return Ok(None);
         }
         let name = match rule_name(self.chain, module, self.block).await {
             Err(refusal) if refusal.reason() == Reason::ChainUnavailable => return Err(refusal),
             name => name.unwrap_or_else(|_| "Rule".to_owned()),
-        };
-        let asked = CountryRule::checkCall {
-            _0: self.movement.asset,
-            registry: self.system.identity_registry,
-            _2: self.movement.from.unwrap_or_default(),
-            to: self.movement.to.unwrap_or_default(),
-            _4: self.movement.amount,
         };
         let mut figures = figures::of_rule(self, &name, module).await?;
         let reason = match self.chain.read_as(self.compliance, module, asked, self.block).await {

@@ -419,6 +419,16 @@ async fn the_token_s_own_checks_and_both_identities_are_told_at_once() {
     assert_eq!(topics("sender_identity"), [("kyc".to_owned(), true, String::new()), missing("aml")]);
     assert!(verdict(&answer, "sender_identity").advisory);
 
+    // A contract that governance exempts from identity is admitted, and told as such.
+    let (registry, contract) =
+        (stack.contract(names::IDENTITY_REGISTRY).await, stack.contract(names::SETTLEMENT).await);
+    assert_eq!(vetoes(&desk.simulate(None, Some(contract), 5).await), [("identity", "NOT_REGISTERED")]);
+    let exempt = RegistryRecords::setExemptCall { token, account: contract, exempt: true };
+    stack.send(officer, registry, &exempt).await;
+    let answer = desk.simulate(None, Some(contract), 5).await;
+    assert!(answer.allowed);
+    assert_eq!(verdict(&answer, "identity").figures["exempt"], "true");
+
     // A revoked claim, an issuer no longer trusted, and a wallet nobody knows.
     let revoke =
         identity::RevokeClaimRequest { issuer: text(desk.admin), subject: text(receiver), topic: "kyc".into() };

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
+import {DistributionArgs} from "./addons/DistributionArgs.sol";
 import {TermsChecks} from "./addons/TermsChecks.sol";
 import {IAddon} from "./interfaces/IAddon.sol";
 import {IAddonFactory} from "./interfaces/IAddonFactory.sol";
@@ -32,7 +33,7 @@ contract AddonFactory is IAddonFactory {
     /// @inheritdoc IAddonFactory
     function createDistribution(bytes32 salt, DistributionTerms calldata terms) external returns (address made) {
         TermsChecks.check(terms);
-        made = _create(DISTRIBUTION, terms.token, AssetRoles.SALE, salt, abi.encode(terms));
+        made = _create(DISTRIBUTION, terms.token, AssetRoles.SALE, salt, DistributionArgs.encode(terms));
         emit DistributionCreated(made, terms.token, msg.sender, salt, terms);
     }
 
@@ -42,7 +43,7 @@ contract AddonFactory is IAddonFactory {
         view
         returns (address)
     {
-        return _predict(DISTRIBUTION, creator, salt, abi.encode(terms));
+        return _predict(DISTRIBUTION, creator, salt, DistributionArgs.encode(terms));
     }
 
     /// @inheritdoc IAddonFactory

@@ -7,6 +7,7 @@ import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProo
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {BitMaps} from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
 import {Addon} from "./addons/Addon.sol";
+import {DistributionArgs} from "./addons/DistributionArgs.sol";
 import {IAddon} from "./interfaces/IAddon.sol";
 import {DistributionKind, DistributionTerms, Grant, IDistribution, Recipient} from "./interfaces/IDistribution.sol";
 import {AssetRoles} from "./Roles.sol";
@@ -37,15 +38,12 @@ contract Distribution is IDistribution, Addon {
         nonReentrant
         returns (uint256 paid)
     {
-        DistributionTerms memory t = terms();
+        bytes memory args = _encodedTerms();
+        DistributionTerms memory t = DistributionArgs.head(args);
         _requireRole(t.token, AssetRoles.SALE);
         if (t.kind != DistributionKind.PUSH) revert WrongKind(t.kind);
-        _requireWindow(t);
-        bytes32[] memory leaves = new bytes32[](rows.length);
-        for (uint256 i; i < rows.length; ++i) {
-            leaves[i] = _leaf(rows[i].index, rows[i].account, rows[i].amount);
-        }
-        if (!MerkleProof.multiProofVerifyCalldata(proof, flags, t.root, leaves)) revert ProofInvalid();
+        _requireWindow(t.start, t.end);
+        _requireProven(args, t.rowsPerRoot, rows, proof, flags);
         uint256 sum;
         for (uint256 i; i < rows.length; ++i) {
             if (_pushOne(t.token, rows[i])) {
@@ -56,6 +54,23 @@ contract Distribution is IDistribution, Addon {
         uint256 total = _pushed + sum;
         if (t.cap != 0 && total > t.cap) revert CapExceeded(t.cap, total);
         _pushed = SafeCast.toUint128(total);
+    }
+
+    function _requireProven(
+        bytes memory args,
+        uint256 perRoot,
+        Recipient[] calldata rows,
+        bytes32[] calldata proof,
+        bool[] calldata flags
+    ) private pure {
+        uint256 part = perRoot == 0 || rows.length == 0 ? 0 : rows[0].index / perRoot;
+        bytes32[] memory leaves = new bytes32[](rows.length);
+        for (uint256 i; i < rows.length; ++i) {
+            if (perRoot != 0 && rows[i].index / perRoot != part) revert ProofInvalid();
+            leaves[i] = _leaf(rows[i].index, rows[i].account, rows[i].amount);
+        }
+        bytes32 root = DistributionArgs.rootOf(args, part);
+        if (!MerkleProof.multiProofVerifyCalldata(proof, flags, root, leaves)) revert ProofInvalid();
     }
 
     function _pushOne(address token, Recipient calldata row) private returns (bool) {
@@ -78,18 +93,20 @@ contract Distribution is IDistribution, Addon {
 
     /// @inheritdoc IDistribution
     function claim(uint256 index, address account, uint256 amount, bytes32[] calldata proof) external {
-        DistributionTerms memory t = terms();
-        if (t.kind == DistributionKind.PUSH) revert WrongKind(t.kind);
-        _requireWindow(t);
-        if (msg.sender != account && _payee(t.token, account) != msg.sender) revert NotRecipient(msg.sender, account);
+        (uint256 first, uint64 start, uint64 end, bytes32 root) = DistributionArgs.ofRow(_encodedTerms(), index);
+        DistributionKind kind = DistributionArgs.kind(first);
+        address token = DistributionArgs.token(first);
+        if (kind == DistributionKind.PUSH) revert WrongKind(kind);
+        _requireWindow(start, end);
+        if (msg.sender != account && _payee(token, account) != msg.sender) revert NotRecipient(msg.sender, account);
         if (_paid.get(index)) revert AlreadyPaid(index);
-        if (!MerkleProof.verifyCalldata(proof, t.root, _leaf(index, account, amount))) revert ProofInvalid();
+        if (!MerkleProof.verifyCalldata(proof, root, _leaf(index, account, amount))) revert ProofInvalid();
         _paid.set(index);
-        if (t.kind == DistributionKind.CLAIM) {
+        if (kind == DistributionKind.CLAIM) {
             emit Claimed(index, account, amount);
-            IERC20(t.token).safeTransfer(msg.sender, amount);
+            IERC20(token).safeTransfer(msg.sender, amount);
         } else {
-            _startVesting(t.token, index, account, amount);
+            _startVesting(token, index, account, amount);
         }
     }
 
@@ -106,7 +123,7 @@ contract Distribution is IDistribution, Addon {
 
     /// @inheritdoc IDistribution
     function release(uint256[] calldata indices) external nonReentrant {
-        DistributionTerms memory t = terms();
+        DistributionTerms memory t = _head();
         for (uint256 i; i < indices.length; ++i) {
             Grant storage grant = _grants[indices[i]];
             uint256 due = _releasable(t, grant, indices[i]);
@@ -130,7 +147,7 @@ contract Distribution is IDistribution, Addon {
 
     /// @inheritdoc IDistribution
     function withdraw(address currency) external nonReentrant returns (uint256 amount) {
-        DistributionTerms memory t = terms();
+        DistributionTerms memory t = _head();
         _requireRole(t.token, AssetRoles.SALE);
         amount = IERC20(currency).balanceOf(address(this));
         if (currency == t.token) {
@@ -144,13 +161,13 @@ contract Distribution is IDistribution, Addon {
     /* READ */
 
     /// @inheritdoc IDistribution
-    function terms() public view returns (DistributionTerms memory) {
-        return abi.decode(_encodedTerms(), (DistributionTerms));
+    function terms() external view returns (DistributionTerms memory) {
+        return DistributionArgs.decode(_encodedTerms());
     }
 
     /// @inheritdoc IAddon
     function asset() public view override(Addon, IAddon) returns (address) {
-        return terms().token;
+        return _head().token;
     }
 
     /// @inheritdoc IDistribution
@@ -165,7 +182,7 @@ contract Distribution is IDistribution, Addon {
 
     /// @inheritdoc IDistribution
     function releasable(uint256 index) external view returns (uint256) {
-        return _releasable(terms(), _grants[index], index);
+        return _releasable(_head(), _grants[index], index);
     }
 
     /// @inheritdoc IDistribution
@@ -180,9 +197,14 @@ contract Distribution is IDistribution, Addon {
 
     /* INTERNAL */
 
-    function _requireWindow(DistributionTerms memory t) private view {
-        if (block.timestamp < t.start) revert WindowNotOpen(t.start);
-        if (block.timestamp >= t.end) revert WindowClosed(t.end);
+    /// @dev The terms without the roots, which nobody needs all of.
+    function _head() private view returns (DistributionTerms memory) {
+        return DistributionArgs.head(_encodedTerms());
+    }
+
+    function _requireWindow(uint64 start, uint64 end) private view {
+        if (block.timestamp < start) revert WindowNotOpen(start);
+        if (block.timestamp >= end) revert WindowClosed(end);
     }
 
     function _releasable(DistributionTerms memory t, Grant storage grant, uint256 index)

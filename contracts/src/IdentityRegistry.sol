@@ -62,10 +62,13 @@ contract IdentityRegistry is RegistryDelegation, ClaimChecks, IERC165 {
 
     /// @inheritdoc IRegistryQuestions
     function holderOf(address wallet) external view returns (address holder, uint16 country) {
-        (holder, country) = _registrationOf(wallet);
-        if (holder != address(0)) return (holder, country);
-        (holder, country) = _registrationOf(_successor(wallet));
-        if (holder == address(0)) holder = wallet;
+        return _holderOf(wallet);
+    }
+
+    /// @inheritdoc IRegistryQuestions
+    function holdersOf(address one, address other) external view returns (address holder, address otherHolder) {
+        (holder,) = _holderOf(one);
+        (otherHolder,) = _holderOf(other);
     }
 
     /* MERGED PARTS */
@@ -129,6 +132,13 @@ contract IdentityRegistry is RegistryDelegation, ClaimChecks, IERC165 {
     function _registrationOf(address wallet) private view returns (address, uint16) {
         Registration memory entry = _registrations[wallet];
         return (entry.identity, entry.country);
+    }
+
+    function _holderOf(address wallet) private view returns (address holder, uint16 country) {
+        (holder, country) = _registrationOf(wallet);
+        if (holder != address(0)) return (holder, country);
+        (holder, country) = _registrationOf(_successor(wallet));
+        if (holder == address(0)) holder = wallet;
     }
 
     function _successor(address wallet) private view returns (address current) {

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Clones} from "@openzeppelin/contracts/proxy/Clones.sol";
 import {AssetToken} from "../src/AssetToken.sol";
 import {Distribution} from "../src/Distribution.sol";
+import {DistributionArgs} from "../src/addons/DistributionArgs.sol";
 import {IAddonFactory} from "../src/interfaces/IAddonFactory.sol";
 import {
     DistributionKind,
@@ -344,9 +345,83 @@ contract DistributionTest is AddonFixture {
         address expected = addons.predictDistribution(address(this), "one", terms);
         assertEq(addons.createDistribution("one", terms), expected, "predicted");
         assertEq(Distribution(expected).asset(), address(token), "asset");
-        assertEq(Distribution(expected).terms().root, tree[0], "root");
+        assertEq(Distribution(expected).terms().roots[0], tree[0], "root");
         vm.expectRevert(abi.encodeWithSelector(IAddonFactory.AddonExists.selector, expected));
         addons.createDistribution("one", terms);
+    }
+
+    /* A LIST IN PARTS */
+
+    /// @dev Rows 0 and 1 in one tree, 2 and 3 in the next, 4 in the last.
+    function _inParts(DistributionKind kind) private returns (Distribution made, bytes32[][] memory trees) {
+        trees = new bytes32[][](3);
+        DistributionTerms memory terms = _distributionTerms(kind, 0);
+        terms.roots = new bytes32[](3);
+        terms.rowsPerRoot = 2;
+        for (uint256 part; part < 3; ++part) {
+            trees[part] = Merkle.build(_part(part));
+            terms.roots[part] = trees[part][0];
+        }
+        made = _distribution(terms, 10_000);
+        assertEq(keccak256(abi.encode(made.terms())), keccak256(abi.encode(terms)), "terms");
+    }
+
+    function _part(uint256 part) private view returns (Recipient[] memory few) {
+        few = new Recipient[](part == 2 ? 1 : 2);
+        for (uint256 i; i < few.length; ++i) {
+            few[i] = rows[2 * part + i];
+        }
+    }
+
+    function test_claim_from_a_list_in_parts() public {
+        (Distribution d, bytes32[][] memory trees) = _inParts(DistributionKind.CLAIM);
+        for (uint256 i; i < 4; ++i) {
+            vm.prank(rows[i].account);
+            d.claim(i, rows[i].account, rows[i].amount, Merkle.proof(trees[i / 2], i % 2));
+            assertTrue(d.isPaid(i), "paid");
+        }
+    }
+
+    function test_a_row_counts_in_its_own_part_only() public {
+        DistributionTerms memory terms = _distributionTerms(DistributionKind.CLAIM, 0);
+        (terms.roots, terms.rowsPerRoot) = (new bytes32[](2), 2);
+        bytes32[] memory all = Merkle.build(rows);
+        (terms.roots[0], terms.roots[1]) = (all[0], all[0]);
+        Distribution d = _distribution(terms, 10_000);
+        // Row 4 belongs to a third part, which there is not; no other part pays it.
+        bytes32[] memory proof = Merkle.proof(all, 4);
+        vm.expectRevert(IDistribution.ProofInvalid.selector);
+        vm.prank(rows[4].account);
+        d.claim(4, rows[4].account, rows[4].amount, proof);
+    }
+
+    function test_push_takes_rows_of_one_part() public {
+        (Distribution d, bytes32[][] memory trees) = _inParts(DistributionKind.PUSH);
+        (bytes32[] memory proof, bool[] memory flags) = Merkle.multiProof(trees[1], 0, 2);
+        assertEq(d.push(_part(1), proof, flags), 2, "paid");
+        assertTrue(d.isPaid(2) && d.isPaid(3), "rows 2 and 3");
+    }
+
+    function test_push_across_parts_is_refused() public {
+        (Distribution d, bytes32[][] memory trees) = _inParts(DistributionKind.PUSH);
+        Recipient[] memory mixed = new Recipient[](2);
+        (mixed[0], mixed[1]) = (rows[1], rows[2]);
+        vm.expectRevert(IDistribution.ProofInvalid.selector);
+        d.push(mixed, new bytes32[](0), new bool[](1));
+        assertEq(trees.length, 3, "parts");
+    }
+
+    function test_parts_must_make_sense() public {
+        DistributionTerms memory terms = _distributionTerms(DistributionKind.CLAIM, tree[0]);
+        terms.rowsPerRoot = 2;
+        _refuse(terms, "rowsPerRoot");
+        (terms.roots, terms.rowsPerRoot) = (new bytes32[](2), 0);
+        (terms.roots[0], terms.roots[1]) = (tree[0], tree[0]);
+        _refuse(terms, "rowsPerRoot");
+        terms.roots = new bytes32[](0);
+        _refuse(terms, "roots");
+        terms.roots = new bytes32[](257);
+        _refuse(terms, "roots");
     }
 
     function test_creation_is_for_sellers_of_an_asset() public {
@@ -364,7 +439,7 @@ contract DistributionTest is AddonFixture {
         terms.leftoverTo = address(0);
         _refuse(terms, "leftoverTo");
         terms = _distributionTerms(DistributionKind.CLAIM, 0);
-        _refuse(terms, "root");
+        _refuse(terms, "roots");
         terms = _distributionTerms(DistributionKind.CLAIM, tree[0]);
         terms.end = terms.start;
         _refuse(terms, "end");
@@ -393,7 +468,8 @@ contract DistributionTest is AddonFixture {
         NayToken nay = new NayToken();
         DistributionTerms memory terms = _distributionTerms(DistributionKind.PUSH, tree[0]);
         terms.token = address(nay);
-        Distribution d = Distribution(Clones.cloneWithImmutableArgs(addons.DISTRIBUTION(), abi.encode(terms)));
+        Distribution d =
+            Distribution(Clones.cloneWithImmutableArgs(addons.DISTRIBUTION(), DistributionArgs.encode(terms)));
         vm.expectEmit(true, true, false, true, address(d));
         emit IDistribution.PushSkipped(0, alice, "");
         assertEq(_push(d, 0, 1), 0, "nobody is paid");

@@ -188,6 +188,18 @@ contract HolderLimitRuleTest is RulesFixture {
         holderLimitRule.setExempt(alice, true);
     }
 
+    function test_exempt_wallet_may_send_its_last_token() public {
+        _fresh(holderLimitRule, _holders(2));
+        _exempt(carol, true);
+        token.mint(carol, 10);
+        _send(carol, alice, 10);
+        assertEq(_count(), 1, "alice");
+        (, bool exempt) = holderLimitRule.walletOf(address(compliance), carol);
+        assertTrue(exempt, "still exempt");
+        _send(alice, carol, 10);
+        assertEq(_count(), 0, "nobody");
+    }
+
     function test_exempting_a_holder_from_before() public {
         compliance.addModule(address(holderLimitRule), _holders(1));
         _exempt(alice, true);

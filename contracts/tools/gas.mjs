@@ -15,6 +15,7 @@ const ROWS = [
   ["transfer.rules0.native", "budgets/transfer.rules0.native", 95, { erc20: 34.5, trex: 211.7, kit: 378.2 }],
   ["transfer.rules1.native", "budgets/transfer.rules1.native", 107, { trex: 234.8 }],
   ["transfer.rules3.native", "budgets/transfer.rules3.native", 125, { trex: 303.6, kit: 531.9 }],
+  ["transfer.rules3_claims.native", "budgets/transfer.rules3_with_claims.native", 125, {}, { note: "two country rules and a claim rule" }],
   ["transfer.rules0.foreign", "budgets_foreign/transfer.rules0.foreign", 118, { erc20: 34.5, trex: 211.7, kit: 378.2 }],
   ["transfer.rules1.foreign", "budgets_foreign/transfer.rules1.foreign", 130, { trex: 234.8 }],
   ["transfer.rules3.foreign", "budgets_foreign/transfer.rules3.foreign", 148, { trex: 303.6, kit: 531.9 }],
@@ -27,7 +28,9 @@ const ROWS = [
   ["xvp.execute", "settlement/execute.plain", 75, { kit: 120 }, { note: "two plain legs" }],
   ["airdrop.init", "addons/airdrop_init", null, {}, { note: "no budget is set" }],
   ["airdrop.claim", "addons/airdrop_claim.list16.plain", 72, { kit: 89 }, { note: "from a list of 16" }],
+  ["airdrop.claim_long", "addons/airdrop_claim.list1000.plain", 72, { kit: 89 }, { note: "from a list of 1,000 in parts of 16" }],
   ["airdrop.push", "addons/airdrop_push.batch100.plain", 38, { kit: 42 }, { each: 100, note: "per new holder, batch of 100" }],
+  ["airdrop.push_asset", "addons/airdrop_push.batch100.asset", null, {}, { each: 100, note: "an asset of ours; cannot go below 38.5 k" }],
   ["feed.steady", "budgets/feed.steady", 70, {}],
   ["feed.growing", "budgets/feed.growing", 105, {}],
 ];

@@ -11,10 +11,15 @@ import {ServicingTerms} from "../interfaces/IServicing.sol";
 library TermsChecks {
     uint256 private constant BPS = 10_000;
     uint256 private constant MAX_CURRENCIES = 8;
+    uint256 private constant MAX_ROOTS = 256;
 
     function check(DistributionTerms calldata t) internal view {
         _require(t.leftoverTo != address(0), "leftoverTo");
-        _require(t.root != 0, "root");
+        _require(t.roots.length != 0 && t.roots.length <= MAX_ROOTS, "roots");
+        for (uint256 i; i < t.roots.length; ++i) {
+            _require(t.roots[i] != 0, "roots");
+        }
+        _require((t.roots.length == 1) == (t.rowsPerRoot == 0), "rowsPerRoot");
         _require(t.end > t.start && t.end > block.timestamp, "end");
         bool vesting = t.kind == DistributionKind.VESTING;
         _require(vesting == (t.duration != 0), "duration");

@@ -20,8 +20,12 @@ struct DistributionTerms {
     address leftoverTo;
     DistributionKind kind;
     /// Root of the recipients' tree: leaf = keccak256(keccak256(abi.encode(index, account, amount))), as
-    /// `StandardMerkleTree` of @openzeppelin/merkle-tree builds it over ["uint256", "address", "uint256"].
-    bytes32 root;
+    /// `StandardMerkleTree` of @openzeppelin/merkle-tree builds it over ["uint256", "address", "uint256"]. A long list is cut into
+    /// parts of `rowsPerRoot` rows with a tree each, which shortens the proof of every claim: row `index` stands in tree
+    /// `index / rowsPerRoot`. At most 256 trees.
+    bytes32[] roots;
+    /// Zero when one tree holds all rows.
+    uint64 rowsPerRoot;
     /// The window: pushes and claims happen from `start` on and before `end`.
     uint64 start;
     uint64 end;
@@ -70,7 +74,7 @@ interface IDistribution is IAddon {
     error GrantUnknown(uint256 index);
 
     /// @notice Sends to the given rows; rows already paid are passed over, rows the token refuses are skipped with the reason.
-    /// `proof` and `flags` prove all rows together, which are in the order of the tree. Caller: SALE. Emits `Pushed`
+    /// `proof` and `flags` prove all rows together, which are of one tree and in its order. Caller: SALE. Emits `Pushed`
     /// or `PushSkipped` per row. Reverts `WrongKind`, `WindowNotOpen`, `WindowClosed`, `ProofInvalid`, `CapExceeded`.
     function push(Recipient[] calldata rows, bytes32[] calldata proof, bool[] calldata flags)
         external

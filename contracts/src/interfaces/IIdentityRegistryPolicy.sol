@@ -79,6 +79,9 @@ interface IRegistryQuestions is IRegistryErrors {
     /// its successor; for an unregistered wallet (a contract of the platform) the wallet itself. Country zero when there is none.
     function holderOf(address wallet) external view returns (address holder, uint16 country);
 
+    /// @notice `holderOf` two wallets in one call, without countries.
+    function holdersOf(address one, address other) external view returns (address holder, address otherHolder);
+
     /// @notice Moves the registration of a lost wallet to a new one. The identity, and with it every claim, stays; on an
     /// identity of our factory the lost key's purposes move too, on any other one the new wallet must already hold the
     /// MANAGEMENT purpose. The lost wallet can never be registered again. Caller: agent. Emits `WalletRecovered`.

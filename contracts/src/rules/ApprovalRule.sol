@@ -136,7 +136,7 @@ contract ApprovalRule is Rule {
         if (config.count == 0 || (from == address(0) && !config.mints)) return;
         uint256 key = _key(msg.sender, config.epoch);
         bytes32 id = _exact(from, to, amount);
-        if (_oneTime[key][id].approver == address(0) || _standingReason(key, from, to, amount) == 0) return;
+        if (_standingReason(key, from, to, amount) == 0 || _oneTime[key][id].approver == address(0)) return;
         delete _oneTime[key][id];
         emit ApprovalUsed(msg.sender, id);
     }

@@ -117,23 +117,26 @@ contract HolderLimitRule is Rule {
 
     /// @inheritdoc IRule
     function moved(address token, address from, address to, uint256 amount) external override {
-        Config memory config = _configs[msg.sender];
-        if (!config.configured || amount == 0 || from == to) return;
-        (uint256 holders, uint256 counted) = (config.holders, config.countedBalance);
-        uint256 key = _key(msg.sender, config.epoch);
-        if (from != address(0)) {
-            if (_isKnown(key, from)) {
-                config.countedBalance -= SafeCast.toUint120(amount);
-                if (IERC20(token).balanceOf(from) == 0) _uncount(config, key, from);
-            } else {
-                _discover(config, key, token, from);
-            }
+        Config storage stored = _configs[msg.sender];
+        if (!stored.configured || amount == 0 || from == to) return;
+        uint256 key = _key(msg.sender, stored.epoch);
+        Wallet memory sender;
+        if (from != address(0)) sender = _wallets[key][from];
+        Wallet memory recipient;
+        if (to != address(0)) recipient = _wallets[key][to];
+        bool leaves = sender.holder != address(0) && IERC20(token).balanceOf(from) == 0;
+        // Between wallets in the sum it stays the same, and so do the counts while the sender keeps something.
+        if (!leaves && _isKnown(sender) && _isKnown(recipient)) return;
+        Config memory config = stored;
+        if (_isKnown(sender)) {
+            config.countedBalance -= SafeCast.toUint120(amount);
+            if (leaves) _uncount(config, key, from);
+        } else if (from != address(0)) {
+            _discover(config, key, token, from);
         }
-        if (to != address(0)) {
-            if (_isKnown(key, to)) config.countedBalance += SafeCast.toUint120(amount);
-            else _discover(config, key, token, to);
-        }
-        if (config.holders != holders || config.countedBalance != counted) _configs[msg.sender] = config;
+        if (_isKnown(recipient)) config.countedBalance += SafeCast.toUint120(amount);
+        else if (to != address(0)) _discover(config, key, token, to);
+        _configs[msg.sender] = config;
     }
 
     /// @notice Counts wallets from before the rule was bound, and counts wallets again whose identity or country changed in the
@@ -169,7 +172,7 @@ contract HolderLimitRule is Rule {
             config.countedBalance -= balance;
             _discover(config, key, token, wallet);
         } else {
-            if (_isKnown(key, wallet)) _uncount(config, key, wallet);
+            if (_isKnown(_wallets[key][wallet])) _uncount(config, key, wallet);
             else config.countedBalance += balance;
             _wallets[key][wallet].exempt = true;
         }
@@ -236,9 +239,8 @@ contract HolderLimitRule is Rule {
     }
 
     /// @dev Whether the wallet's balance is in the sum.
-    function _isKnown(uint256 key, address wallet) private view returns (bool) {
-        Wallet memory entry = _wallets[key][wallet];
-        return entry.exempt || entry.holder != address(0);
+    function _isKnown(Wallet memory wallet) private pure returns (bool) {
+        return wallet.exempt || wallet.holder != address(0);
     }
 
     /// @dev Takes a wallet that was not known into the count and its balance into the sum.

@@ -97,8 +97,7 @@ contract TransferLimitRule is Rule {
         Config memory config = _configs[msg.sender];
         if (!(config.perHolder || config.perToken) || amount == 0 || _passes(config, from)) return;
         IRegistryQuestions registry = IRegistryQuestions(address(IAssetToken(token).identityRegistry()));
-        (address holder,) = registry.holderOf(from);
-        (address recipient,) = registry.holderOf(to);
+        (address holder, address recipient) = registry.holdersOf(from, to);
         if (holder == recipient) return;
         if (config.perHolder) _add(_perHolder[msg.sender], holder, amount);
         if (config.perToken) _add(_perToken[msg.sender], EVERYBODY, amount);

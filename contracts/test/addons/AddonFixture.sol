@@ -61,7 +61,8 @@ abstract contract AddonFixture is Fixture {
         terms.token = address(token);
         terms.leftoverTo = vault;
         terms.kind = kind;
-        terms.root = root;
+        terms.roots = new bytes32[](1);
+        terms.roots[0] = root;
         terms.start = NOW;
         terms.end = NOW + 30 * DAY;
         if (kind == DistributionKind.VESTING) (terms.cliff, terms.duration) = (10 * DAY, 100 * DAY);

@@ -28,7 +28,8 @@ fn country_rule(mode: i32, countries: &[u32]) -> asset::RuleBinding {
 
 fn claim_rule(all_of: &[&str]) -> asset::RuleBinding {
     let group = asset::ClaimGroup { all_of: all_of.iter().map(|topic| (*topic).to_owned()).collect(), none_of: vec![] };
-    asset::RuleBinding { rule: Some(asset::rule_binding::Rule::Claim(asset::ClaimRule { any_of: vec![group] })) }
+    let rule = asset::ClaimRule { any_of: vec![group], ..Default::default() };
+    asset::RuleBinding { rule: Some(asset::rule_binding::Rule::Claim(rule)) }
 }
 
 /// Reason and first violated field.

@@ -126,7 +126,10 @@ async fn a_bond_is_issued_and_moves_only_as_its_rules_allow() {
         rules: vec![
             asset::RuleBinding { rule: Some(asset::rule_binding::Rule::Country(country)) },
             asset::RuleBinding {
-                rule: Some(asset::rule_binding::Rule::Claim(asset::ClaimRule { any_of: vec![accredited] })),
+                rule: Some(asset::rule_binding::Rule::Claim(asset::ClaimRule {
+                    any_of: vec![accredited],
+                    ..Default::default()
+                })),
             },
         ],
         claim_topics: vec!["kyc".into()],
@@ -136,6 +139,7 @@ async fn a_bond_is_issued_and_moves_only_as_its_rules_allow() {
         unpause: true,
         initial_supply: "1000".into(),
         initial_holder: text(alice),
+        ..Default::default()
     };
     let operation = assets.create_asset(stack.request("bond", create.clone())).await.unwrap().into_inner().operation;
     let created = stack.done(operation).await;

@@ -175,7 +175,7 @@ async fn rules_are_bound_asked_and_unbound() {
     };
     assert!(simulate().await.allowed);
     let group = asset::ClaimGroup { all_of: vec!["never.registered".into()], none_of: vec![] };
-    let unknown = asset::rule_binding::Rule::Claim(asset::ClaimRule { any_of: vec![group] });
+    let unknown = asset::rule_binding::Rule::Claim(asset::ClaimRule { any_of: vec![group], ..Default::default() });
     let status = stack.rules().add_rule(add(unknown)).await.unwrap_err();
     assert_eq!(
         (refusal(&status).reason.as_str(), refusal(&status).metadata["topic"].as_str()),

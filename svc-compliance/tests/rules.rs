@@ -314,9 +314,10 @@ impl Bond {
             from: text(self.holder),
             to: text(self.receiver),
             amount: amount.into(),
+            ..Default::default()
         };
         let answer = self.stack.rules().simulate_transfer(self.stack.fresh(request)).await.unwrap().into_inner();
-        answer.verdicts.into_iter().filter(|verdict| !verdict.passed).map(|verdict| verdict.reason).collect()
+        answer.verdicts.into_iter().filter(|verdict| !verdict.passed && !verdict.advisory).map(|verdict| verdict.reason).collect()
     }
 
     async fn transfer(&self, amount: &str) -> Result<(), String> {

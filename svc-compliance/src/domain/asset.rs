@@ -1,6 +1,11 @@
 //! Commands on assets.
 
-use super::{claim::TopicName, isin::Isin, rule::Rule};
+use super::{
+    claim::TopicName,
+    expression::Claims,
+    isin::Isin,
+    rule::{Rule, RuleAction},
+};
 use alloy::primitives::{Address, U256};
 use dalp_contracts::roles::asset as roles;
 use serde::{Deserialize, Serialize};
@@ -59,8 +64,11 @@ pub struct CreateAsset {
     pub isin: Option<Isin>,
     /// In the order they are asked.
     pub rules: Vec<Rule>,
-    /// What a holder needs; empty takes the registry's default.
+    /// What a holder needs, all of it; empty takes the registry's default.
     pub claim_topics: Vec<TopicName>,
+    /// What a holder needs, instead of topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Claims>,
     /// Beside the issuer's governance.
     pub roles: Vec<(AssetRole, Address)>,
     /// Open for transfers at once.
@@ -111,6 +119,8 @@ pub enum AssetAction {
     AddRule { rule: Rule },
     /// Unbind a rule.
     RemoveRule { module: Address },
+    /// Change a bound rule, or what it keeps.
+    Rules(RuleAction),
 }
 
 /// Transfer to many receivers.
@@ -199,6 +209,10 @@ pub enum Authority {
     Role(AssetRole),
     /// The sender is the asset's admin.
     Owner,
+    /// The sender is an approver of the asset's `ApprovalRule`.
+    Approver,
+    /// Any sender: what is done only makes books true.
+    Anyone,
 }
 
 // === impl AssetAction ===
@@ -221,6 +235,7 @@ impl AssetAction {
             Self::RevokeRole { .. } => "asset.revoke_role",
             Self::AddRule { .. } => "compliance.add_rule",
             Self::RemoveRule { .. } => "compliance.remove_rule",
+            Self::Rules(action) => action.kind(),
         }
     }
 
@@ -237,6 +252,7 @@ impl AssetAction {
             Self::Pause | Self::Unpause => Authority::Role(AssetRole::Emergency),
             Self::GrantRole { .. } | Self::RevokeRole { .. } => Authority::Owner,
             Self::AddRule { .. } | Self::RemoveRule { .. } => Authority::Role(AssetRole::Governance),
+            Self::Rules(action) => action.authority(),
         }
     }
 }

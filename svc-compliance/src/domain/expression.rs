@@ -254,6 +254,11 @@ impl ExpressionName {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+
+    /// A stored name.
+    pub(crate) fn unchecked(name: &str) -> Self {
+        Self(TopicName::unchecked(name))
+    }
 }
 
 // === impl Claims ===

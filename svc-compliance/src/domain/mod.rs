@@ -7,6 +7,7 @@ pub mod advice;
 pub mod asset;
 pub mod claim;
 pub mod compliance;
+pub mod expression;
 pub mod identity;
 pub mod isin;
 pub mod rule;

@@ -1,49 +1,90 @@
-//! Rules and their parameters. Each rule validates its own; nothing empty ever means "everyone".
+//! Rules and their parameters, one file per rule. Each is parsed into what its contract can take; nothing empty ever means
+//! "everyone".
 
-use super::{ViolationKind, Violations, claim::TopicName};
+pub mod action;
+pub mod approval;
+pub mod catalogue;
+pub mod claim;
+pub mod collateral;
+pub mod country;
+mod fields;
+pub mod holder_limit;
+pub mod holding_period;
+pub mod issuance;
+pub mod list;
+pub mod transfer_limit;
+pub mod window;
+
+pub use action::RuleAction;
+pub use approval::ApprovalRule;
+pub use claim::ClaimRule;
+pub use collateral::CollateralRule;
+pub use country::CountryRule;
+pub use fields::Fields;
+pub use holder_limit::HolderLimitRule;
+pub use holding_period::HoldingPeriodRule;
+pub use issuance::IssuanceRule;
+pub use list::ListRule;
+pub use transfer_limit::TransferLimitRule;
+pub use window::{VolumeLimit, Window};
+
+use super::{
+    claim::TopicName,
+    expression::{Claims, Expression, SavedRef},
+};
 use serde::{Deserialize, Serialize};
-
-/// The most countries of one rule.
-pub const MAX_COUNTRIES: usize = 250;
-/// The most groups of a claim expression; the contract packs them into one word.
-pub const MAX_GROUPS: usize = 8;
-/// The most distinct topics of a claim expression.
-pub const MAX_TOPICS: usize = 15;
 
 /// A rule with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Allows or blocks countries.
-    Country {
-        /// True: only these may receive. False: these may not.
-        allow: bool,
-        /// ISO 3166-1 numeric, ascending, without repeats.
-        countries: Vec<u16>,
-    },
-    /// Demands claims beyond the asset's topics.
-    Claim {
-        /// OR of AND groups.
-        any_of: Vec<Group>,
-    },
+    Country(CountryRule),
+    /// Demands claims beyond the asset's policy.
+    Claim(ClaimRule),
+    /// Keeps an allow list and a block list.
+    List(ListRule),
+    /// Limits how many people hold the asset.
+    HolderLimit(HolderLimitRule),
+    /// Limits what may be issued.
+    Issuance(IssuanceRule),
+    /// Keeps tokens with their holder for some days.
+    HoldingPeriod(HoldingPeriodRule),
+    /// Asks approval of every transfer.
+    Approval(ApprovalRule),
+    /// Limits amount and volume of transfers.
+    TransferLimit(TransferLimitRule),
+    /// Lets mint only what attested collateral covers.
+    Collateral(CollateralRule),
 }
 
 /// Which rule contract a rule is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the names are those of the contracts
 pub enum RuleKind {
-    /// `CountryRule`.
     Country,
-    /// `ClaimRule`.
     Claim,
+    List,
+    HolderLimit,
+    Issuance,
+    HoldingPeriod,
+    Approval,
+    TransferLimit,
+    Collateral,
 }
 
-/// Topics that must all hold, and topics that must not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Group {
-    /// Must be live.
-    pub all_of: Vec<TopicName>,
-    /// Must not be live.
-    pub none_of: Vec<TopicName>,
+/// Who of the two parties of a transfer is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sides {
+    /// The recipient.
+    #[default]
+    Recipient,
+    /// The sender.
+    Sender,
+    /// Both.
+    Both,
 }
 
 // === impl Rule ===
@@ -53,136 +94,136 @@ impl Rule {
     #[must_use]
     pub fn kind(&self) -> RuleKind {
         match self {
-            Self::Country { .. } => RuleKind::Country,
-            Self::Claim { .. } => RuleKind::Claim,
+            Self::Country(_) => RuleKind::Country,
+            Self::Claim(_) => RuleKind::Claim,
+            Self::List(_) => RuleKind::List,
+            Self::HolderLimit(_) => RuleKind::HolderLimit,
+            Self::Issuance(_) => RuleKind::Issuance,
+            Self::HoldingPeriod(_) => RuleKind::HoldingPeriod,
+            Self::Approval(_) => RuleKind::Approval,
+            Self::TransferLimit(_) => RuleKind::TransferLimit,
+            Self::Collateral(_) => RuleKind::Collateral,
         }
     }
 
-    /// A country rule; `path` is that of the rule's message.
-    pub fn country(violations: &mut Violations, path: &str, allow: bool, countries: &[u32]) -> Self {
-        let kind = ViolationKind::ModuleParameters;
-        let field = format!("{path}.countries");
-        if countries.is_empty() {
-            violations.push_kind(kind, &field, "needs at least one country");
-        }
-        if countries.len() > MAX_COUNTRIES {
-            violations.push_kind(kind, &field, format!("holds at most {MAX_COUNTRIES} countries"));
-        }
-        let mut codes: Vec<u16> = countries
-            .iter()
-            .take(MAX_COUNTRIES)
-            .enumerate()
-            .map(|(index, code)| violations.country(kind, &format!("{field}[{index}]"), *code))
-            .collect();
-        codes.sort_unstable();
-        let before = codes.len();
-        codes.dedup();
-        if codes.len() != before && !violations.0.iter().any(|violation| violation.field.starts_with(&field)) {
-            violations.push_kind(kind, &field, "names a country twice");
-        }
-        Self::Country { allow, countries: codes }
-    }
-
-    /// A claim rule; `path` is that of the rule's message.
-    pub fn claim(violations: &mut Violations, path: &str, groups: &[(Vec<String>, Vec<String>)]) -> Self {
-        let kind = ViolationKind::ModuleParameters;
-        let field = format!("{path}.any_of");
-        if groups.is_empty() {
-            violations.push_kind(kind, &field, "needs at least one group: an empty expression would let everyone in");
-        }
-        if groups.len() > MAX_GROUPS {
-            violations.push_kind(kind, &field, format!("holds at most {MAX_GROUPS} groups"));
-        }
-        let any_of: Vec<Group> = groups
-            .iter()
-            .take(MAX_GROUPS)
-            .enumerate()
-            .map(|(index, (all_of, none_of))| {
-                let here = format!("{field}[{index}]");
-                if all_of.is_empty() && none_of.is_empty() {
-                    violations.push_kind(kind, &here, "needs at least one topic: an empty group would let everyone in");
-                }
-                let mut topics = |name: &str, list: &[String]| -> Vec<TopicName> {
-                    list.iter()
-                        .enumerate()
-                        .map(|(at, topic)| violations.topic(kind, &format!("{here}.{name}[{at}]"), topic))
-                        .collect()
-                };
-                let group = Group { all_of: topics("all_of", all_of), none_of: topics("none_of", none_of) };
-                if group.all_of.iter().any(|topic| group.none_of.contains(topic)) {
-                    violations.push_kind(kind, &here, "asks for a topic and excludes it: nobody could meet it");
-                }
-                group
-            })
-            .collect();
-        let mut distinct: Vec<&TopicName> = any_of.iter().flat_map(Group::topics).collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        if distinct.len() > MAX_TOPICS {
-            violations.push_kind(kind, &field, format!("names at most {MAX_TOPICS} topics"));
-        }
-        Self::Claim { any_of }
-    }
-
-    /// The topics it needs to exist.
+    /// The topics it needs to exist, without those of a saved expression.
     #[must_use]
     pub fn topics(&self) -> Vec<&TopicName> {
         match self {
-            Self::Country { .. } => Vec::new(),
-            Self::Claim { any_of } => any_of.iter().flat_map(Group::topics).collect(),
+            Self::Claim(rule) => rule.claims.written().map(Expression::topics).unwrap_or_default(),
+            Self::Collateral(rule) => vec![&rule.topic],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The saved expression it names.
+    #[must_use]
+    pub fn saved(&self) -> Option<&SavedRef> {
+        match self {
+            Self::Claim(rule) => rule.claims.saved(),
+            _ => None,
+        }
+    }
+
+    /// The same rule with the saved expression that it names written down.
+    #[must_use]
+    pub fn with_expression(self, expression: Expression) -> Self {
+        match self {
+            Self::Claim(rule) => Self::Claim(ClaimRule { claims: Claims::AnyOf(expression), ..rule }),
+            other => other,
         }
     }
 }
 
-// === impl Group ===
+// === impl RuleKind ===
 
-impl Group {
-    fn topics(&self) -> impl Iterator<Item = &TopicName> {
-        self.all_of.iter().chain(&self.none_of)
+impl RuleKind {
+    /// Every kind, in the order of the wire.
+    pub const ALL: [Self; 9] = [
+        Self::Country,
+        Self::Claim,
+        Self::List,
+        Self::HolderLimit,
+        Self::Issuance,
+        Self::HoldingPeriod,
+        Self::Approval,
+        Self::TransferLimit,
+        Self::Collateral,
+    ];
+
+    /// The name that the contract gives itself; also its key in the address book.
+    #[must_use]
+    pub const fn contract(self) -> &'static str {
+        match self {
+            Self::Country => "CountryRule",
+            Self::Claim => "ClaimRule",
+            Self::List => "ListRule",
+            Self::HolderLimit => "HolderLimitRule",
+            Self::Issuance => "IssuanceRule",
+            Self::HoldingPeriod => "HoldingPeriodRule",
+            Self::Approval => "ApprovalRule",
+            Self::TransferLimit => "TransferLimitRule",
+            Self::Collateral => "CollateralRule",
+        }
+    }
+
+    /// The kind of a contract's name.
+    #[must_use]
+    pub fn of_contract(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.contract() == name)
+    }
+
+    /// The field of a binding that holds its parameters.
+    #[must_use]
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Country => "country",
+            Self::Claim => "claim",
+            Self::List => "list",
+            Self::HolderLimit => "holder_limit",
+            Self::Issuance => "issuance",
+            Self::HoldingPeriod => "holding_period",
+            Self::Approval => "approval",
+            Self::TransferLimit => "transfer_limit",
+            Self::Collateral => "collateral",
+        }
+    }
+
+    /// The path, below the binding, of what the contract calls by another name when it refuses parameters.
+    #[must_use]
+    pub fn field_of(self, refused: &str) -> String {
+        let field = match (self, refused) {
+            (Self::List, "allowSides") => "allow",
+            (Self::List, "blockSides") => "block",
+            (Self::HolderLimit, "max") => "max_holders",
+            (Self::Issuance, "kind") => "limits.measure",
+            (Self::Issuance, "window") => "limits.window",
+            (Self::Issuance, "max") => "limits.max",
+            (Self::Issuance, "issuedBefore") => "limits.ever.issued_before",
+            (Self::Issuance, "maxAge") => "limits.price.max_age_s",
+            (Self::Issuance, "feed") => "limits.price.feed",
+            (Self::Approval, "maxValidity") => "max_validity_s",
+            (Self::TransferLimit, "maxAmount") => "max_amount",
+            (Self::TransferLimit, "perHolder") => "per_holder",
+            (Self::TransferLimit, "perToken") => "per_token",
+            (Self::Collateral, "ratio") => "ratio_bps",
+            (_, other) => other,
+        };
+        format!("{}.{field}", self.field())
+    }
+
+    /// Whether wallets of the platform can be exempted from it.
+    #[must_use]
+    pub fn exempts(self) -> bool {
+        matches!(self, Self::HolderLimit | Self::HoldingPeriod | Self::TransferLimit)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+// === impl Sides ===
 
-    #[test]
-    fn a_country_rule_needs_valid_countries() {
-        let mut violations = Violations::new();
-        assert_eq!(
-            Rule::country(&mut violations, "rule", true, &[756, 276]),
-            Rule::Country { allow: true, countries: vec![276, 756] }
-        );
-        assert!(violations.0.is_empty());
-        for (countries, field) in [
-            (vec![], "rule.countries"),
-            (vec![276, 0], "rule.countries[1]"),
-            (vec![1000], "rule.countries[0]"),
-            (vec![276, 276], "rule.countries"),
-        ] {
-            let mut violations = Violations::new();
-            Rule::country(&mut violations, "rule", false, &countries);
-            assert_eq!(violations.0.len(), 1, "{countries:?}");
-            assert_eq!((violations.0[0].field.as_str(), violations.kind()), (field, ViolationKind::ModuleParameters));
-        }
-    }
-
-    #[test]
-    fn an_empty_claim_expression_is_refused() {
-        let name = |name: &str| name.to_owned();
-        for (groups, field) in [
-            (vec![], "rule.any_of"),
-            (vec![(vec![], vec![])], "rule.any_of[0]"),
-            (vec![(vec![name("kyc")], vec![]), (vec![], vec![])], "rule.any_of[1]"),
-            (vec![(vec![name("kyc")], vec![name("kyc")])], "rule.any_of[0]"),
-            (vec![(vec![name("KYC")], vec![])], "rule.any_of[0].all_of[0]"),
-            ((0..9).map(|_| (vec![name("kyc")], vec![])).collect(), "rule.any_of"),
-            (vec![((0..16).map(|index| format!("t{index}")).collect(), vec![])], "rule.any_of"),
-        ] {
-            let mut violations = Violations::new();
-            Rule::claim(&mut violations, "rule", &groups);
-            assert_eq!(violations.0.len(), 1, "{groups:?} {violations:?}");
-            assert_eq!((violations.0[0].field.as_str(), violations.kind()), (field, ViolationKind::ModuleParameters));
-        }
+impl Sides {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+    fn is_recipient(&self) -> bool {
+        *self == Self::Recipient
     }
 }

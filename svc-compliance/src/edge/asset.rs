@@ -1,27 +1,32 @@
 //! The asset service.
 
-use super::{Admitted, Write, asset_messages::class_of, bad_page_token, page_size, read_address};
+use super::{
+    Admitted, Write, asset_messages::class_of, bad_page_token, page_size, read_address, rule_messages::wire_saved,
+};
 use crate::{
     app::{App, AppHandle, came_to_nothing},
     domain::{
         asset::{AssetAction, AssetCommand, BatchTransfer, CreateAsset},
-        claim::TopicName,
-        rule::RuleKind,
+        expression::{Expression, SavedRef},
+        rule::RuleAction,
         system::SystemRole,
     },
     flows::{
         asset::{AssetOrder, RuleTarget, with_asset_flow},
         batch_transfer::{BatchTransferFlow, BatchTransferOrder},
-        create_asset::{CreateAssetFlow, CreateAssetOrder},
+        create_asset::{CreateAssetFlow, CreateAssetOrder, ModuleConfig},
     },
     readers::{
-        assets, bounded,
+        assets, bounded, expressions,
         identities::{identity_of, require_topic},
+        modules,
+        rule_parameters::TopicNames,
         systems::require_role,
     },
     store::{
         assets::{self as stored_assets, StoredAsset},
         audit,
+        expressions::{Place, put_use},
     },
 };
 use alloy::{primitives::Address, sol_types::SolCall as _};
@@ -61,19 +66,48 @@ impl AssetEdge {
             let issuer_identity = identity_of(&app.chain, &system, command.issuer).await?.ok_or_else(|| {
                 Refusal::new(Reason::IssuerIdentityMissing, "the issuer has no on-chain identity; register it first")
             })?;
-            for topic in topics_of(&command) {
+            let mut taken: Vec<(Place, SavedRef)> = Vec::new();
+            let policy = match &command.policy {
+                Some(claims) => {
+                    let (expression, saved) = expressions::written(app, &tenant, claims).await?;
+                    taken.extend(saved.map(|saved| (Place::Policy, saved)));
+                    Some(expression)
+                }
+                None => None,
+            };
+            let asked = policy.as_ref().map(Expression::topics).unwrap_or_default();
+            for topic in command.claim_topics.iter().chain(asked) {
                 require_topic(&app.chain, &system, topic).await?;
+            }
+            let mut modules = Vec::new();
+            for (index, rule) in command.rules.iter().enumerate() {
+                let (rule, saved) = expressions::rule_written(app, &tenant, rule).await?;
+                taken.extend(saved.map(|saved| (Place::Rule, saved)));
+                for topic in rule.topics() {
+                    require_topic(&app.chain, &system, topic).await?;
+                }
+                let module = modules::require(&app.chain, &system, rule.kind().contract()).await?;
+                let params = modules::accepted_params(&app.chain, module, &rule, &format!("rules[{index}]")).await?;
+                modules.push(ModuleConfig { module, params });
             }
             let replaces = free_symbol(app, &tenant, &command.symbol).await?;
             let (owner, row) = (tenant.clone(), command.clone());
             let hook: AcceptHook = Box::new(move |connection, id| {
-                Box::pin(async move { stored_assets::insert(connection, &owner, chain_id, id.0, &row, replaces).await })
+                Box::pin(async move {
+                    stored_assets::insert(connection, &owner, chain_id, id.0, &row, replaces).await?;
+                    for one in &taken {
+                        put_use(connection, &owner, chain_id, id.0, None, one).await?;
+                    }
+                    Ok(())
+                })
             });
             let order = CreateAssetOrder {
                 chain_id,
                 asset_factory: system.asset_factory,
-                country_rule: system.country_rule,
-                claim_rule: system.claim_rule,
+                country_rule: None,
+                claim_rule: None,
+                modules,
+                policy,
                 issuer_identity,
                 command: command.clone(),
             };
@@ -133,11 +167,24 @@ async fn view(
         paused: view.paused,
         chain_id: app.chain.chain_id(),
         identity: view.identity.to_checksum(None),
+        ..Default::default()
     })
 }
 
-fn topics_of(command: &CreateAsset) -> Vec<&TopicName> {
-    command.claim_topics.iter().chain(command.rules.iter().flat_map(|rule| rule.topics())).collect()
+/// What holders of an asset need, and the saved expression it was made from.
+async fn policy(
+    app: &App,
+    tenant: &str,
+    asset: Address,
+    block: BlockId,
+) -> Result<(String, Option<proto::SavedExpression>), Refusal> {
+    let (system, chain_id) = (app.system(tenant).await?, app.chain.chain_id());
+    let topics = TopicNames::new(app.store.topics(tenant, chain_id).await?);
+    let policy = expressions::policy(&app.chain, system.identity_registry, asset, &topics, block).await?;
+    let taken = app.store.expressions_of_asset(tenant, chain_id, asset).await?;
+    let taken = taken.into_iter().filter(|one| one.place == Place::Policy).collect();
+    let saved = expressions::in_force(app, tenant, taken, &topics, block).await?;
+    Ok((policy.to_string(), saved.first().map(|one| wire_saved(&one.saved))))
 }
 
 async fn run(write: Write<'_>, command: AssetCommand) -> Result<Admitted, Refusal> {
@@ -146,10 +193,17 @@ async fn run(write: Write<'_>, command: AssetCommand) -> Result<Admitted, Refusa
     let order = async {
         app.require_asset(&tenant, command.asset).await?;
         assets::require_authority(&app.chain, command.asset, command.sender, command.action.authority()).await?;
-        let rule_target = rule_target(app, &tenant, &command).await?;
-        let (owner, principal, said) = (tenant.clone(), principal.clone(), command.clone());
+        let (rule_target, taken) = rule_target(app, &tenant, &command).await?;
+        let (owner, principal, said, chain_id) =
+            (tenant.clone(), principal.clone(), command.clone(), app.chain.chain_id());
         let hook: AcceptHook = Box::new(move |connection, id| {
-            Box::pin(async move { audit::intervention(connection, &owner, &principal, id.0, &said).await })
+            Box::pin(async move {
+                if let Some(saved) = taken {
+                    let one = (Place::Rule, saved);
+                    put_use(connection, &owner, chain_id, id.0, Some(said.asset), &one).await?;
+                }
+                audit::intervention(connection, &owner, &principal, id.0, &said).await
+            })
         });
         let order = AssetOrder { chain_id: app.chain.chain_id(), rule_target, command: command.clone() };
         Ok((order, Some(hook)))
@@ -162,23 +216,60 @@ async fn run(write: Write<'_>, command: AssetCommand) -> Result<Admitted, Refusa
     with_asset_flow!(command.action, accept)
 }
 
-async fn rule_target(app: &App, tenant: &str, command: &AssetCommand) -> Result<Option<RuleTarget>, Refusal> {
-    let module = match &command.action {
+/// What an action on rules is sent to, none for other actions, and the version it takes of a saved expression. Everything that the
+/// rule's contract would refuse is refused here.
+async fn rule_target(
+    app: &App,
+    tenant: &str,
+    command: &AssetCommand,
+) -> Result<(Option<RuleTarget>, Option<SavedRef>), Refusal> {
+    let mut taken = None;
+    match &command.action {
         AssetAction::AddRule { rule } => {
             let system = app.system(tenant).await?;
+            let (rule, saved) = expressions::rule_written(app, tenant, rule).await?;
+            taken = saved;
             for topic in rule.topics() {
                 require_topic(&app.chain, &system, topic).await?;
             }
-            match rule.kind() {
-                RuleKind::Country => system.country_rule,
-                RuleKind::Claim => system.claim_rule,
-            }
+            let module = modules::require(&app.chain, &system, rule.kind().contract()).await?;
+            let params = modules::accepted_params(&app.chain, module, &rule, "rule").await?;
+            let compliance = app.chain.read(command.asset, AssetToken::complianceCall {}).await?;
+            Ok((Some(RuleTarget { compliance, module, params }), taken))
         }
-        AssetAction::RemoveRule { module } => *module,
-        _ => return Ok(None),
-    };
-    let compliance = app.chain.read(command.asset, AssetToken::complianceCall {}).await?;
-    Ok(Some(RuleTarget { compliance, module }))
+        AssetAction::RemoveRule { module } => {
+            let compliance = app.chain.read(command.asset, AssetToken::complianceCall {}).await?;
+            Ok((Some(RuleTarget { compliance, module: *module, ..RuleTarget::default() }), None))
+        }
+        AssetAction::Rules(action) => {
+            let mut target = modules::bound(&app.chain, command.asset, action.rule()).await?;
+            match action {
+                RuleAction::SetParameters { rule } => {
+                    let system = app.system(tenant).await?;
+                    let (rule, saved) = expressions::rule_written(app, tenant, rule).await?;
+                    taken = saved;
+                    for topic in rule.topics() {
+                        require_topic(&app.chain, &system, topic).await?;
+                    }
+                    modules::refuse_fixed(&app.chain, &target, &rule, "rule").await?;
+                    target.params = modules::accepted_params(&app.chain, target.module, &rule, "rule").await?;
+                }
+                RuleAction::Approve { expires_at, .. } => {
+                    modules::require_approver(&app.chain, &target, command.sender).await?;
+                    modules::require_expiry(&app.chain, &target, *expires_at).await?;
+                }
+                RuleAction::RevokeApproval { movement } => {
+                    modules::require_approver(&app.chain, &target, command.sender).await?;
+                    modules::require_approval(&app.chain, &target, movement).await?;
+                }
+                RuleAction::SetListEntries { .. }
+                | RuleAction::SetExemption { .. }
+                | RuleAction::CountHolders { .. } => {}
+            }
+            Ok((Some(target), taken))
+        }
+        _ => Ok((None, None)),
+    }
 }
 
 /// Refuses a symbol in use; answers the order that holds it but came to nothing. The constraint decides between two at once.
@@ -243,8 +334,10 @@ macro_rules! writes {
                 let app = self.app.get()?;
                 app.require_asset(caller.tenant.as_str(), asset).await?;
                 let stored = app.store.asset(caller.tenant.as_str(), app.chain.chain_id(), asset).await.map_err(Refusal::from)?;
-                let asset = view(app, asset, stored.as_ref(), app.chain.latest().await?.id()).await?;
-                Ok(Response::new(proto::GetAssetResponse { asset: Some(asset) }))
+                let block = app.chain.latest().await?.id();
+                let mut view = view(app, asset, stored.as_ref(), block).await?;
+                (view.policy, view.policy_expression) = policy(app, caller.tenant.as_str(), asset, block).await?;
+                Ok(Response::new(proto::GetAssetResponse { asset: Some(view) }))
             }
 
             async fn list_assets(&self, request: Request<proto::ListAssetsRequest>) -> Result<Response<proto::ListAssetsResponse>, Status> {

@@ -1,10 +1,12 @@
 //! Messages of the asset service to commands, and enums back.
 
+use super::rule_messages::{claims, rule};
 use crate::domain::{
     ViolationKind, Violations,
     asset::{AssetAction, AssetClass, AssetCommand, AssetRole, BatchTransfer, CreateAsset, MAX_BATCH, MAX_RULES},
+    expression::Claims,
     isin::Isin,
-    rule::Rule,
+    rule::{Fields, Rule},
 };
 use alloy::primitives::U256;
 use dalp_proto::asset as proto;
@@ -30,6 +32,7 @@ impl TryFrom<&proto::CreateAssetRequest> for CreateAsset {
             isin: isin(&mut violations, &request.isin),
             rules: rules(&mut violations, &request.rules),
             claim_topics: claim_topics(&mut violations, &request.claim_topics),
+            policy: policy(&mut violations, request),
             roles: roles(&mut violations, &request.roles),
             unpause: request.unpause,
             initial_mint: initial_mint(&mut violations, request),
@@ -127,35 +130,6 @@ asset_command!(RevokeRoleRequest, |violations, request| AssetAction::RevokeRole 
     role: role(&mut violations, "role", request.role),
     account: violations.address("account", &request.account),
 });
-
-/// A rule at a path; nothing given is a violation.
-pub(super) fn rule(violations: &mut Violations, path: &str, binding: Option<&proto::RuleBinding>) -> Option<Rule> {
-    match binding.and_then(|binding| binding.rule.as_ref()) {
-        Some(proto::rule_binding::Rule::Country(country)) => {
-            let path = format!("{path}.country");
-            let allow = match proto::CountryMode::try_from(country.mode) {
-                Ok(proto::CountryMode::Allow) => true,
-                Ok(proto::CountryMode::Block) => false,
-                Ok(proto::CountryMode::Unspecified) | Err(_) => {
-                    let description =
-                        format!("unknown value {}: one of COUNTRY_MODE_ALLOW, COUNTRY_MODE_BLOCK", country.mode);
-                    violations.push_kind(ViolationKind::ModuleParameters, format!("{path}.mode"), description);
-                    false
-                }
-            };
-            Some(Rule::country(violations, &path, allow, &country.countries))
-        }
-        Some(proto::rule_binding::Rule::Claim(claim)) => {
-            let groups: Vec<_> =
-                claim.any_of.iter().map(|group| (group.all_of.clone(), group.none_of.clone())).collect();
-            Some(Rule::claim(violations, &format!("{path}.claim"), &groups))
-        }
-        None => {
-            violations.push_kind(ViolationKind::ModuleParameters, path, "names no rule: one of country, claim");
-            None
-        }
-    }
-}
 
 /// A class as the wire names it.
 pub(super) fn class_of(class: AssetClass) -> proto::AssetClass {
@@ -260,6 +234,14 @@ fn claim_topics(violations: &mut Violations, names: &[String]) -> Vec<crate::dom
         .collect()
 }
 
+fn policy(violations: &mut Violations, request: &proto::CreateAssetRequest) -> Option<Claims> {
+    let wire = request.policy.as_ref()?;
+    if !request.claim_topics.is_empty() {
+        violations.push("policy", "is given beside claim_topics: one of them says what a holder needs");
+    }
+    claims(&mut Fields::of_kind(violations, ViolationKind::Field, "policy"), wire)
+}
+
 fn roles(violations: &mut Violations, grants: &[proto::RoleGrant]) -> Vec<(AssetRole, alloy::primitives::Address)> {
     if grants.len() > MAX_ROLES {
         violations.push("roles", format!("holds at most {MAX_ROLES} grants"));
@@ -333,6 +315,7 @@ mod tests {
             unpause: true,
             initial_supply: "1000000".into(),
             initial_holder: WALLET.into(),
+            ..Default::default()
         }
     }
 
@@ -342,7 +325,13 @@ mod tests {
     }
 
     fn claim(any_of: Vec<proto::ClaimGroup>) -> proto::RuleBinding {
-        proto::RuleBinding { rule: Some(proto::rule_binding::Rule::Claim(proto::ClaimRule { any_of })) }
+        proto::RuleBinding {
+            rule: Some(proto::rule_binding::Rule::Claim(proto::ClaimRule { any_of, ..Default::default() })),
+        }
+    }
+
+    fn expression(form: proto::claim_expression::Form) -> proto::ClaimExpression {
+        proto::ClaimExpression { form: Some(form) }
     }
 
     fn refused(change: impl FnOnce(&mut proto::CreateAssetRequest)) -> (ViolationKind, Vec<String>) {
@@ -399,6 +388,29 @@ mod tests {
                 Box::new(|request| request.rules = vec![country(1, &[1]), country(2, &[2])]),
             ),
             (Field, "claim_topics[1]", Box::new(|request| request.claim_topics = vec!["kyc".into(), "A".into()])),
+            (
+                Field,
+                "policy",
+                Box::new(|request| {
+                    request.policy = Some(expression(proto::claim_expression::Form::Text("kyc".into())))
+                }),
+            ),
+            (
+                Field,
+                "policy.text",
+                Box::new(|request| {
+                    request.claim_topics.clear();
+                    request.policy = Some(expression(proto::claim_expression::Form::Text("kyc AND".into())));
+                }),
+            ),
+            (
+                Field,
+                "policy.saved.name",
+                Box::new(|request| {
+                    request.claim_topics.clear();
+                    request.policy = Some(expression(proto::claim_expression::Form::Saved(Default::default())));
+                }),
+            ),
             (Field, "roles[0].role", Box::new(|request| request.roles[0].role = 77)),
             (Field, "roles[0].account", Box::new(|request| request.roles[0].account = "0x".into())),
             (Field, "initial_supply", Box::new(|request| request.initial_supply = "-1".into())),

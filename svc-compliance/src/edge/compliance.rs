@@ -1,10 +1,10 @@
 //! The compliance service.
 
-use super::{asset::command, read_address, simulation::to_wire};
+use super::{asset::command, expressions, read_address, rules as rule_reads, simulation::to_wire};
 use crate::{
     app::AppHandle,
     domain::compliance::Movement,
-    readers::{claim_findings, rules, simulation},
+    readers::{claim_findings, simulation},
 };
 use dalp_proto::compliance::{self as proto, compliance_service_server::ComplianceService};
 use dalp_service::{Caller, Refusal};
@@ -39,6 +39,54 @@ impl ComplianceService for ComplianceEdge {
         Ok(admitted.respond(|operation| proto::RemoveRuleResponse { operation }))
     }
 
+    async fn set_rule_parameters(
+        &self,
+        request: Request<proto::SetRuleParametersRequest>,
+    ) -> Result<Response<proto::SetRuleParametersResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/SetRuleParameters", request).await?;
+        Ok(admitted.respond(|operation| proto::SetRuleParametersResponse { operation }))
+    }
+
+    async fn set_list_entries(
+        &self,
+        request: Request<proto::SetListEntriesRequest>,
+    ) -> Result<Response<proto::SetListEntriesResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/SetListEntries", request).await?;
+        Ok(admitted.respond(|operation| proto::SetListEntriesResponse { operation }))
+    }
+
+    async fn set_rule_exemption(
+        &self,
+        request: Request<proto::SetRuleExemptionRequest>,
+    ) -> Result<Response<proto::SetRuleExemptionResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/SetRuleExemption", request).await?;
+        Ok(admitted.respond(|operation| proto::SetRuleExemptionResponse { operation }))
+    }
+
+    async fn count_holders(
+        &self,
+        request: Request<proto::CountHoldersRequest>,
+    ) -> Result<Response<proto::CountHoldersResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/CountHolders", request).await?;
+        Ok(admitted.respond(|operation| proto::CountHoldersResponse { operation }))
+    }
+
+    async fn approve_transfer(
+        &self,
+        request: Request<proto::ApproveTransferRequest>,
+    ) -> Result<Response<proto::ApproveTransferResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/ApproveTransfer", request).await?;
+        Ok(admitted.respond(|operation| proto::ApproveTransferResponse { operation }))
+    }
+
+    async fn revoke_approval(
+        &self,
+        request: Request<proto::RevokeApprovalRequest>,
+    ) -> Result<Response<proto::RevokeApprovalResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/RevokeApproval", request).await?;
+        Ok(admitted.respond(|operation| proto::RevokeApprovalResponse { operation }))
+    }
+
     async fn list_rules(
         &self,
         request: Request<proto::ListRulesRequest>,
@@ -47,12 +95,85 @@ impl ComplianceService for ComplianceEdge {
         let asset = read_address("asset", &request.get_ref().asset)?;
         let app = self.app.get()?;
         app.require_asset(caller.tenant.as_str(), asset).await?;
-        let rules = rules::list(&app.chain, asset).await?;
-        let rules = rules
-            .into_iter()
-            .map(|rule| proto::Rule { module: rule.module.to_checksum(None), name: rule.name })
-            .collect();
-        Ok(Response::new(proto::ListRulesResponse { rules }))
+        Ok(Response::new(rule_reads::of_asset(app, caller.tenant.as_str(), asset).await?))
+    }
+
+    async fn create_expression(
+        &self,
+        request: Request<proto::CreateExpressionRequest>,
+    ) -> Result<Response<proto::CreateExpressionResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(expressions::create(self.app.get()?, &caller, request.get_ref()).await?))
+    }
+
+    async fn update_expression(
+        &self,
+        request: Request<proto::UpdateExpressionRequest>,
+    ) -> Result<Response<proto::UpdateExpressionResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(expressions::update(self.app.get()?, &caller, request.get_ref()).await?))
+    }
+
+    async fn delete_expression(
+        &self,
+        request: Request<proto::DeleteExpressionRequest>,
+    ) -> Result<Response<proto::DeleteExpressionResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(expressions::delete(self.app.get()?, &caller, request.get_ref()).await?))
+    }
+
+    async fn get_expression(
+        &self,
+        request: Request<proto::GetExpressionRequest>,
+    ) -> Result<Response<proto::GetExpressionResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(expressions::get(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
+    }
+
+    async fn list_expressions(
+        &self,
+        request: Request<proto::ListExpressionsRequest>,
+    ) -> Result<Response<proto::ListExpressionsResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(expressions::list(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
+    }
+
+    async fn parse_expression(
+        &self,
+        request: Request<proto::ParseExpressionRequest>,
+    ) -> Result<Response<proto::ParseExpressionResponse>, Status> {
+        Caller::from_request(&request)?;
+        Ok(Response::new(expressions::parse(request.get_ref())?))
+    }
+
+    async fn list_modules(
+        &self,
+        request: Request<proto::ListModulesRequest>,
+    ) -> Result<Response<proto::ListModulesResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(rule_reads::modules(self.app.get()?, caller.tenant.as_str()).await?))
+    }
+
+    async fn get_list_entries(
+        &self,
+        request: Request<proto::GetListEntriesRequest>,
+    ) -> Result<Response<proto::GetListEntriesResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        let asset = read_address("asset", &request.get_ref().asset)?;
+        let app = self.app.get()?;
+        app.require_asset(caller.tenant.as_str(), asset).await?;
+        Ok(Response::new(rule_reads::list_entries(app, asset, &request.get_ref().accounts).await?))
+    }
+
+    async fn get_approval(
+        &self,
+        request: Request<proto::GetApprovalRequest>,
+    ) -> Result<Response<proto::GetApprovalResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        let asset = read_address("asset", &request.get_ref().asset)?;
+        let app = self.app.get()?;
+        app.require_asset(caller.tenant.as_str(), asset).await?;
+        Ok(Response::new(rule_reads::approval(app, asset, request.get_ref().movement.as_ref()).await?))
     }
 
     async fn simulate_transfer(

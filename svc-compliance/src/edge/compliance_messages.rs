@@ -1,10 +1,16 @@
 //! Messages of the compliance service to commands.
 
-use super::asset_messages::rule;
+use super::rule_messages::{entries, rule, wire_kind};
 use crate::domain::{
-    Violations,
+    ViolationKind, Violations,
     asset::{AssetAction, AssetCommand},
     compliance::Movement,
+    rule::{
+        Fields, RuleAction, RuleKind,
+        action::MAX_COUNTED,
+        approval::{self, Covers},
+        list::ListEntry,
+    },
 };
 use dalp_proto::compliance as proto;
 
@@ -34,6 +40,91 @@ impl TryFrom<&proto::RemoveRuleRequest> for AssetCommand {
         };
         violations.into_result(command)
     }
+}
+
+impl TryFrom<&proto::SetRuleParametersRequest> for AssetCommand {
+    type Error = Violations;
+
+    fn try_from(request: &proto::SetRuleParametersRequest) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let sender = violations.address("sender", &request.sender);
+        let asset = violations.address("asset", &request.asset);
+        match rule(&mut violations, "rule", request.rule.as_ref()) {
+            Some(rule) => {
+                let action = AssetAction::Rules(RuleAction::SetParameters { rule });
+                violations.into_result(Self { sender, asset, action })
+            }
+            None => Err(violations),
+        }
+    }
+}
+
+/// One message to one action on rules: who, on which asset, and the fields of the action.
+macro_rules! rule_command {
+    ($message:ident, |$violations:ident, $request:ident| $action:expr) => {
+        impl TryFrom<&proto::$message> for AssetCommand {
+            type Error = Violations;
+
+            fn try_from($request: &proto::$message) -> Result<Self, Violations> {
+                let mut $violations = Violations::new();
+                let sender = $violations.address("sender", &$request.sender);
+                let asset = $violations.address("asset", &$request.asset);
+                let command = Self { sender, asset, action: AssetAction::Rules($action) };
+                $violations.into_result(command)
+            }
+        }
+    };
+}
+
+rule_command!(SetListEntriesRequest, |violations, request| {
+    if request.entries.is_empty() {
+        violations.push_kind(ViolationKind::ModuleParameters, "entries", "needs at least one entry");
+    }
+    // The path of the message's own fields: there is nothing above `entries`.
+    let mut fields = Fields::root(&mut violations);
+    RuleAction::SetListEntries { entries: ListEntry::all(&mut fields, &entries(&request.entries)) }
+});
+rule_command!(SetRuleExemptionRequest, |violations, request| RuleAction::SetExemption {
+    rule: exempting(&mut violations, request.rule),
+    wallet: violations.address("wallet", &request.wallet),
+    exempt: request.exempt,
+});
+rule_command!(CountHoldersRequest, |violations, request| {
+    if !(1..=MAX_COUNTED).contains(&request.wallets.len()) {
+        violations.push("wallets", format!("needs 1 to {MAX_COUNTED} wallets"));
+    }
+    let wallets = request.wallets.iter().take(MAX_COUNTED).enumerate();
+    RuleAction::CountHolders {
+        wallets: wallets.map(|(index, text)| violations.address(&format!("wallets[{index}]"), text)).collect(),
+    }
+});
+rule_command!(ApproveTransferRequest, |violations, request| RuleAction::Approve {
+    movement: movement(&mut violations, request.movement.as_ref()),
+    expires_at: request.expires_at,
+});
+rule_command!(RevokeApprovalRequest, |violations, request| RuleAction::RevokeApproval {
+    movement: movement(&mut violations, request.movement.as_ref()),
+});
+
+/// A movement that may be approved.
+pub(super) fn movement(violations: &mut Violations, wire: Option<&proto::ApprovedMovement>) -> approval::Movement {
+    let missing = proto::ApprovedMovement::default();
+    let wire = wire.unwrap_or(&missing);
+    let amount = violations.amount("movement.amount", &wire.amount);
+    approval::Movement {
+        from: violations.optional_address("movement.from", &wire.from),
+        to: violations.address("movement.to", &wire.to),
+        covers: if wire.standing { Covers::Standing { max: amount } } else { Covers::Once { amount } },
+    }
+}
+
+fn exempting(violations: &mut Violations, rule: i32) -> RuleKind {
+    let exempting: Vec<RuleKind> = RuleKind::ALL.into_iter().filter(|kind| kind.exempts()).collect();
+    exempting.iter().copied().find(|kind| i32::from(wire_kind(*kind)) == rule).unwrap_or_else(|| {
+        let names: Vec<_> = exempting.iter().map(|kind| wire_kind(*kind).as_str_name()).collect();
+        violations.push("rule", format!("unknown value {rule}: one of {}", names.join(", ")));
+        RuleKind::HolderLimit
+    })
 }
 
 impl TryFrom<&proto::SimulateTransferRequest> for Movement {

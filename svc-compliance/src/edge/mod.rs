@@ -2,13 +2,17 @@
 
 mod asset;
 mod asset_messages;
+mod catalogue;
 mod compliance;
 mod compliance_messages;
+mod expressions;
 mod holder;
 mod identity;
 mod identity_messages;
 mod operation;
 mod recovery;
+mod rule_messages;
+mod rules;
 mod simulation;
 mod system;
 mod system_messages;

@@ -75,6 +75,7 @@ fn error(failure: Failure) -> proto::OperationError {
     }
 }
 
-fn timestamp(at: OffsetDateTime) -> prost_types::Timestamp {
+/// A time on the wire.
+pub(super) fn timestamp(at: OffsetDateTime) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
 }

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     ViolationKind, Violations,
-    expression::{Claims, Expression},
+    expression::{Claims, Expression, ExpressionName, SavedRef},
     rule::{
         ApprovalRule, ClaimRule, CollateralRule, CountryRule, Fields, HolderLimitRule, HoldingPeriodRule, IssuanceRule,
         ListRule, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
@@ -96,7 +96,7 @@ pub(super) fn binding_of(rule: &Rule) -> proto::RuleBinding {
         }),
         Rule::Claim(rule) => Wire::Claim(proto::ClaimRule {
             any_of: rule.claims.written().map(wire_groups).unwrap_or_default(),
-            expression: None,
+            expression: rule.claims.saved().map(|saved| wire_claims(&Claims::Saved(saved.clone()))),
             sides: wire_sides(Some(rule.sides)),
         }),
         Rule::List(rule) => Wire::List(proto::ListRule {
@@ -174,13 +174,22 @@ fn claim(fields: &mut Fields<'_>, wire: &proto::ClaimRule) -> Option<ClaimRule> 
     Some(ClaimRule { sides, claims: claims? })
 }
 
-/// Claims as text.
+/// Claims as text, or by the name of a saved expression.
 pub(super) fn claims(fields: &mut Fields<'_>, wire: &proto::ClaimExpression) -> Option<Claims> {
     match &wire.form {
         Some(proto::claim_expression::Form::Text(text)) => match Expression::parse(text) {
             Ok(expression) => Some(Claims::AnyOf(expression)),
             Err(error) => {
                 fields.refuse("text", error.to_string());
+                None
+            }
+        },
+        Some(proto::claim_expression::Form::Saved(saved)) => match ExpressionName::new(&saved.name) {
+            Some(name) => {
+                Some(Claims::Saved(SavedRef { name, version: (saved.version != 0).then_some(saved.version) }))
+            }
+            None => {
+                fields.refuse("saved.name", "must be 1 to 64 of [a-z0-9._-]");
                 None
             }
         },
@@ -292,6 +301,20 @@ pub(super) fn wire_groups(expression: &Expression) -> Vec<proto::ClaimGroup> {
         .iter()
         .map(|group| proto::ClaimGroup { all_of: names(&group.all_of), none_of: names(&group.none_of) })
         .collect()
+}
+
+/// Claims on the wire.
+pub(super) fn wire_claims(claims: &Claims) -> proto::ClaimExpression {
+    let form = match claims {
+        Claims::AnyOf(expression) => proto::claim_expression::Form::Text(expression.to_string()),
+        Claims::Saved(saved) => proto::claim_expression::Form::Saved(wire_saved(saved)),
+    };
+    proto::ClaimExpression { form: Some(form) }
+}
+
+/// A reference to a saved expression on the wire.
+pub(super) fn wire_saved(saved: &SavedRef) -> proto::SavedExpression {
+    proto::SavedExpression { name: saved.name.as_str().to_owned(), version: saved.version.unwrap_or_default() }
 }
 
 fn wire_sides(sides: Option<Sides>) -> i32 {

@@ -3,7 +3,7 @@
 use super::{
     catalogue,
     compliance_messages::movement,
-    rule_messages::{binding_of, wire_entry, wire_kind},
+    rule_messages::{binding_of, wire_entry, wire_kind, wire_saved},
     simulation::wire_cure,
 };
 use crate::{
@@ -19,10 +19,11 @@ use crate::{
     },
     flows::{asset::RuleTarget, rules::approval_id},
     readers::{
-        bounded, modules,
+        bounded, expressions, modules,
         rule_parameters::{self, Place, TopicNames, Usage},
         rules,
     },
+    store::expressions::Place as StoredPlace,
 };
 use alloy::primitives::Address;
 use dalp_contracts::bindings::{ApprovalRule, AssetToken, ListRule};
@@ -63,7 +64,11 @@ pub(super) async fn of_asset(app: &App, tenant: &str, asset: Address) -> Result<
     let compliance = app.chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
     let topics = TopicNames::new(app.store.topics(tenant, app.chain.chain_id()).await?);
     let bound = rules::list_at(&app.chain, compliance, block).await?;
-    let topics = &topics;
+    let taken = app.store.expressions_of_asset(tenant, app.chain.chain_id(), asset).await?;
+    let taken = taken.into_iter().filter(|one| one.place == StoredPlace::Rule).collect();
+    let in_force = expressions::in_force(app, tenant, taken, &topics, block).await?;
+    let saved = in_force.first().map(|one| wire_saved(&one.saved));
+    let (topics, saved) = (&topics, &saved);
     let rules = bounded(bound.into_iter().map(|rule| async move {
         let place = Place { module: rule.module, compliance, block, block_number: head.number };
         let read = match RuleKind::of_contract(&rule.name) {
@@ -81,6 +86,7 @@ pub(super) async fn of_asset(app: &App, tenant: &str, asset: Address) -> Result<
             parameters: parameters.as_ref().map(binding_of),
             expression: expression.unwrap_or_default(),
             usage: usage.and_then(wire_usage),
+            saved_expression: saved.clone().filter(|_| matches!(parameters, Some(Rule::Claim(_)))),
         })
     }));
     Ok(proto::ListRulesResponse { rules: rules.await? })

@@ -1,21 +1,19 @@
 //! Operations of one transaction on an asset. One kind each, one body for all.
 
-use super::{call, single_transaction};
+use super::{
+    call,
+    rules::{self, rule_params},
+    single_transaction,
+};
 use crate::{
     decoder::PREVIEW,
-    domain::{
-        asset::{AssetAction, AssetCommand},
-        rule::Rule,
-    },
+    domain::asset::{AssetAction, AssetCommand},
 };
 use alloy::{
     primitives::{Address, Bytes, U256, keccak256},
     sol_types::SolCall as _,
 };
-use dalp_contracts::{
-    bindings::{AssetToken, AssetTokenCustody, AssetTokenGovernance, ClaimRule, TokenCompliance},
-    encode::{Sides, claim_rule_params, country_rule_params},
-};
+use dalp_contracts::bindings::{AssetToken, AssetTokenCustody, AssetTokenGovernance, TokenCompliance};
 use dalp_engine::{Call, Flows, PreCheck};
 use serde::{Deserialize, Serialize};
 
@@ -31,12 +29,16 @@ pub struct AssetOrder {
 }
 
 /// What an operation on rules is sent to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleTarget {
     /// Compliance of the asset.
     pub compliance: Address,
     /// Contract of the rule.
     pub module: Address,
+    /// Parameters in the contract's encoding, with saved expressions written down. Empty in orders of the first release, whose
+    /// rules say everything themselves.
+    #[serde(default, skip_serializing_if = "<[u8]>::is_empty")]
+    pub params: Bytes,
 }
 
 macro_rules! flows {
@@ -91,17 +93,26 @@ flows! {
     AddRuleFlow = "compliance.add_rule";
     /// `compliance.remove_rule`.
     RemoveRuleFlow = "compliance.remove_rule";
+    /// `compliance.set_rule_parameters`.
+    SetRuleParametersFlow = "compliance.set_rule_parameters";
+    /// `compliance.set_list_entries`.
+    SetListEntriesFlow = "compliance.set_list_entries";
+    /// `compliance.set_rule_exemption`.
+    SetRuleExemptionFlow = "compliance.set_rule_exemption";
+    /// `compliance.count_holders`.
+    CountHoldersFlow = "compliance.count_holders";
+    /// `compliance.approve_transfer`.
+    ApproveTransferFlow = "compliance.approve_transfer";
+    /// `compliance.revoke_approval`.
+    RevokeApprovalFlow = "compliance.revoke_approval";
 }
 
 /// The transaction of an operation, with the pre-check where compliance has a say.
 pub(crate) fn transaction(order: &AssetOrder) -> Call {
     let AssetCommand { sender, asset, action } = &order.command;
     let token = |data: Vec<u8>| Call::new(order.chain_id, *sender, *asset, data);
-    let compliance = |data: Vec<u8>| {
-        let target = order.rule_target.as_ref().map_or(*asset, |target| target.compliance);
-        Call::new(order.chain_id, *sender, target, data)
-    };
-    let module = order.rule_target.as_ref().map(|target| target.module).unwrap_or_default();
+    let target = order.rule_target.clone().unwrap_or_default();
+    let compliance = |data: Vec<u8>| Call::new(order.chain_id, *sender, target.compliance, data);
     match action {
         AssetAction::Mint { to, amount } => checked(
             call(order.chain_id, *sender, *asset, &AssetToken::mintCall { to: *to, amount: *amount }),
@@ -146,10 +157,15 @@ pub(crate) fn transaction(order: &AssetOrder) -> Call {
             token(AssetTokenGovernance::revokeCall { account: *account, roleMask: role.mask() }.abi_encode())
         }
         AssetAction::AddRule { rule } => {
-            compliance(TokenCompliance::addModuleCall { module, params: rule_params(rule) }.abi_encode())
+            let params = if target.params.is_empty() { rule_params(rule) } else { target.params.clone() };
+            compliance(TokenCompliance::addModuleCall { module: target.module, params }.abi_encode())
         }
         AssetAction::RemoveRule { module } => {
             compliance(TokenCompliance::removeModuleCall { module: *module }.abi_encode())
+        }
+        AssetAction::Rules(action) => {
+            let (to, data) = rules::transaction(action, &target);
+            Call::new(order.chain_id, *sender, to, data)
         }
     }
 }
@@ -161,23 +177,6 @@ pub(crate) fn checked(mut call: Call, from: Address, to: Address, amount: U256) 
         call.sensitive_checks.push(PreCheck { target, data, decoder: PREVIEW.to_owned() });
     }
     call
-}
-
-/// Parameters as the rule's contract reads them.
-pub(crate) fn rule_params(rule: &Rule) -> Bytes {
-    match rule {
-        Rule::Country { allow, countries } => country_rule_params(*allow, countries),
-        Rule::Claim { any_of } => {
-            let groups = any_of
-                .iter()
-                .map(|group| ClaimRule::Group {
-                    allOf: group.all_of.iter().map(|topic| topic.id()).collect(),
-                    noneOf: group.none_of.iter().map(|topic| topic.id()).collect(),
-                })
-                .collect();
-            claim_rule_params(Sides::Recipient, groups)
-        }
-    }
 }
 
 #[cfg(test)]

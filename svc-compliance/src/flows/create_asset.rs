@@ -2,13 +2,15 @@
 //! token's own identity, then unpause and the first mint.
 
 use super::{
-    asset::{checked, rule_params},
+    asset::checked,
     call,
+    rules::{policy, rule_params},
 };
 use crate::domain::{
     asset::{AssetRole, CreateAsset},
     claim::{SCHEME_ECDSA, TopicName, asset_topics},
-    rule::{Rule, RuleKind},
+    expression::Expression,
+    rule::RuleKind,
 };
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
@@ -30,14 +32,31 @@ pub struct CreateAssetOrder {
     pub chain_id: u64,
     /// The tenant's asset factory.
     pub asset_factory: Address,
-    /// Contract of country rules.
-    pub country_rule: Address,
-    /// Contract of claim rules.
-    pub claim_rule: Address,
+    /// Contract of country rules; only in orders of the first release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country_rule: Option<Address>,
+    /// Contract of claim rules; only in orders of the first release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_rule: Option<Address>,
+    /// The rules' contracts and parameters, in the order they are asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<ModuleConfig>,
+    /// What holders need, written down; none where the command's topics say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Expression>,
     /// Identity of the issuer.
     pub issuer_identity: Address,
     /// What was asked for.
     pub command: CreateAsset,
+}
+
+/// A contract that is bound to the compliance of an asset, with its parameters in the contract's encoding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleConfig {
+    /// The contract.
+    pub module: Address,
+    /// Its parameters.
+    pub params: Bytes,
 }
 
 /// A created asset.
@@ -103,10 +122,7 @@ fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetFactory::Ass
     let command = &order.command;
     let mut salt = [0; 32];
     salt[16..].copy_from_slice(operation.0.as_bytes());
-    let policy = match command.claim_topics.as_slice() {
-        [] => Vec::new(),
-        topics => vec![AssetFactory::Group { allOf: topics.iter().map(TopicName::id).collect(), noneOf: Vec::new() }],
-    };
+    let asked = order.policy.clone().or_else(|| Expression::all_of(&command.claim_topics));
     AssetFactory::AssetConfig {
         salt: B256::new(salt),
         name: command.name.clone(),
@@ -114,12 +130,11 @@ fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetFactory::Ass
         decimals: command.decimals,
         owner: command.issuer,
         grants: grants(command),
-        rules: command
-            .rules
-            .iter()
-            .map(|rule| AssetFactory::RuleConfig { module: module_of(order, rule), params: rule_params(rule) })
+        rules: modules(order)
+            .into_iter()
+            .map(|one| AssetFactory::RuleConfig { module: one.module, params: one.params })
             .collect(),
-        policy,
+        policy: asked.as_ref().map(policy).unwrap_or_default(),
         unpause: false,
         mints: Vec::new(),
     }
@@ -141,11 +156,20 @@ fn grants(command: &CreateAsset) -> Vec<AssetFactory::RoleGrant> {
     masks.into_iter().map(|(account, roles)| AssetFactory::RoleGrant { account, roles }).collect()
 }
 
-fn module_of(order: &CreateAssetOrder, rule: &Rule) -> Address {
-    match rule.kind() {
-        RuleKind::Country => order.country_rule,
-        RuleKind::Claim => order.claim_rule,
+/// What is bound at birth. Orders of the first release name two contracts and leave the encoding to the flow.
+fn modules(order: &CreateAssetOrder) -> Vec<ModuleConfig> {
+    if !order.modules.is_empty() {
+        return order.modules.clone();
     }
+    let first_release = order.command.rules.iter().filter_map(|rule| {
+        let module = match rule.kind() {
+            RuleKind::Country => order.country_rule,
+            RuleKind::Claim => order.claim_rule,
+            _ => None,
+        };
+        Some(ModuleConfig { module: module?, params: rule_params(rule) })
+    });
+    first_release.collect()
 }
 
 fn created(order: &CreateAssetOrder, mined: &Mined) -> Option<AssetCreated> {
@@ -181,7 +205,11 @@ fn initial_mint(order: &CreateAssetOrder, created: &AssetCreated, to: Address, a
 mod tests {
     use super::*;
     use crate::{
-        domain::{asset::AssetClass, isin::Isin},
+        domain::{
+            asset::AssetClass,
+            isin::Isin,
+            rule::{CountryRule, Rule},
+        },
         flows::replay::play,
     };
     use alloy::{primitives::Log, sol_types::SolCall as _};
@@ -191,8 +219,10 @@ mod tests {
         CreateAssetOrder {
             chain_id: 1,
             asset_factory: Address::repeat_byte(0xfa),
-            country_rule: Address::repeat_byte(0xc0),
-            claim_rule: Address::repeat_byte(0xc1),
+            country_rule: None,
+            claim_rule: None,
+            policy: None,
+            modules: vec![ModuleConfig { module: Address::repeat_byte(0xc0), params: Bytes::from_static(&[1]) }],
             issuer_identity: Address::repeat_byte(0x1d),
             command: CreateAsset {
                 issuer: Address::repeat_byte(1),
@@ -201,8 +231,9 @@ mod tests {
                 decimals: 0,
                 class: AssetClass::Bond,
                 isin: Isin::parse("US0378331005").ok(),
-                rules: vec![Rule::Country { allow: true, countries: vec![756] }],
+                rules: vec![Rule::Country(CountryRule { allow: true, countries: vec![756] })],
                 claim_topics: vec![TopicName::unchecked("kyc")],
+                policy: None,
                 roles: vec![(AssetRole::Custodian, Address::repeat_byte(5))],
                 unpause: true,
                 initial_mint: Some((Address::repeat_byte(6), U256::from(100))),
@@ -236,6 +267,20 @@ mod tests {
         let Verdict::Done(outcome) = played.verdict else { panic!("{:?}", played.verdict) };
         let asset: AssetCreated = serde_json::from_value(outcome).expect("outcome");
         assert_eq!(asset.asset, Address::repeat_byte(0xaa));
+    }
+
+    #[test]
+    fn an_order_of_the_first_release_binds_its_rules() {
+        let first = CreateAssetOrder { country_rule: Some(Address::repeat_byte(0xc0)), modules: Vec::new(), ..order() };
+        let stored = serde_json::to_value(&first).expect("serialises");
+        assert_eq!(
+            (&stored["modules"], &stored["country_rule"]),
+            (&serde_json::Value::Null, &serde_json::json!("0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"))
+        );
+        let played = play::<CreateAssetFlow>(&first, |_| Ok(vec![event()]));
+        let created = AssetFactory::createCall::abi_decode(&played.calls[0].1.data).expect("create").config;
+        assert_eq!((created.rules.len(), created.rules[0].module), (1, Address::repeat_byte(0xc0)));
+        assert_eq!(created.rules[0].params, rule_params(&first.command.rules[0]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod claims;
 pub mod create_asset;
 pub mod identities;
 pub mod recovery;
+pub mod rules;
 pub mod system_roles;
 pub mod trust;
 

@@ -2,8 +2,11 @@
 
 pub mod assets;
 pub mod claim_findings;
+pub mod expressions;
 pub mod identities;
+pub mod modules;
 pub mod recovery;
+pub mod rule_parameters;
 pub mod rules;
 pub mod simulation;
 pub mod systems;

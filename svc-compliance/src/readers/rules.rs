@@ -19,6 +19,11 @@ pub struct RuleView {
 pub async fn list(chain: &ChainReader, asset: Address) -> Result<Vec<RuleView>, Refusal> {
     let block = chain.latest().await?.id();
     let compliance = chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
+    list_at(chain, compliance, block).await
+}
+
+/// The rules of a compliance in the order they are asked.
+pub async fn list_at(chain: &ChainReader, compliance: Address, block: BlockId) -> Result<Vec<RuleView>, Refusal> {
     let modules = chain.read_at(compliance, TokenCompliance::getModulesCall {}, block).await?;
     let rules = modules.into_iter().map(|module| async move {
         let name = rule_name(chain, module, block).await?;

@@ -37,7 +37,8 @@ pub(crate) async fn intervention(
         | AssetAction::GrantRole { .. }
         | AssetAction::RevokeRole { .. }
         | AssetAction::AddRule { .. }
-        | AssetAction::RemoveRule { .. } => return Ok(()),
+        | AssetAction::RemoveRule { .. }
+        | AssetAction::Rules(_) => return Ok(()),
     };
     body["reason"] = json!(reason);
     body["sender"] = json!(text(&command.sender));

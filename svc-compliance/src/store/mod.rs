@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod audit;
+pub mod expressions;
 pub mod holdings;
 pub mod systems;
 

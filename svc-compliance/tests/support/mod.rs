@@ -386,6 +386,7 @@ pub fn order(issuer: Address, holder: Address, symbol: &str) -> CreateAssetReque
         unpause: true,
         initial_supply: "1000".into(),
         initial_holder: text(holder),
+        ..Default::default()
     }
 }
 

@@ -69,6 +69,7 @@ fn order(parties: &Parties) -> CreateAssetRequest {
             RuleBinding {
                 rule: Some(rule_binding::Rule::Claim(ClaimRule {
                     any_of: vec![ClaimGroup { all_of: vec!["kyc".to_owned()], none_of: vec![] }],
+                    ..ClaimRule::default()
                 })),
             },
         ],
@@ -77,6 +78,7 @@ fn order(parties: &Parties) -> CreateAssetRequest {
         unpause: true,
         initial_supply: String::new(),
         initial_holder: String::new(),
+        ..CreateAssetRequest::default()
     }
 }
 

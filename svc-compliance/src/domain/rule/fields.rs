@@ -1,4 +1,4 @@
-//! Reading the fields of one rule: every problem is one of the module's parameters and carries the path of its field.
+//! Reading the fields below one path, mostly those of a rule: every problem carries the path of its field.
 
 use crate::domain::{MAX_AMOUNT, ViolationKind, Violations, claim::TopicName};
 use alloy::primitives::{Address, U256};
@@ -7,15 +7,21 @@ use dalp_service::fields::{self, FieldResult};
 /// The fields below one path.
 pub struct Fields<'v> {
     violations: &'v mut Violations,
+    kind: ViolationKind,
     path: String,
 }
 
 // === impl Fields ===
 
 impl<'v> Fields<'v> {
-    /// The fields below a path.
+    /// Parameters of a module below a path.
     pub fn new(violations: &'v mut Violations, path: impl Into<String>) -> Self {
-        Self { violations, path: path.into() }
+        Self::of_kind(violations, ViolationKind::ModuleParameters, path)
+    }
+
+    /// Fields below a path whose problems are of a kind.
+    pub fn of_kind(violations: &'v mut Violations, kind: ViolationKind, path: impl Into<String>) -> Self {
+        Self { violations, kind, path: path.into() }
     }
 
     /// The fields of the request itself.
@@ -25,8 +31,8 @@ impl<'v> Fields<'v> {
 
     /// The fields below a field.
     pub fn below(&mut self, field: &str) -> Fields<'_> {
-        let path = self.path_of(field);
-        Fields { violations: &mut *self.violations, path }
+        let (kind, path) = (self.kind, self.path_of(field));
+        Fields { violations: &mut *self.violations, kind, path }
     }
 
     /// How many problems there are so far, of the whole request.
@@ -38,7 +44,7 @@ impl<'v> Fields<'v> {
     /// Notes what is wrong with a field; the empty name is the path itself.
     pub fn refuse(&mut self, field: &str, description: impl Into<String>) {
         let path = self.path_of(field);
-        self.violations.push_kind(ViolationKind::ModuleParameters, path, description);
+        self.violations.push_kind(self.kind, path, description);
     }
 
     /// A number within bounds.
@@ -56,6 +62,12 @@ impl<'v> Fields<'v> {
     pub fn address(&mut self, field: &str, text: &str) -> Address {
         let parsed = fields::nonzero_address("", text);
         self.keep(field, parsed, Address::ZERO)
+    }
+
+    /// A text of 1 to `max_chars` characters.
+    pub fn text(&mut self, field: &str, text: &str, max_chars: usize) -> String {
+        let parsed = fields::bounded_string("", text, 1, max_chars);
+        self.keep(field, parsed, text.to_owned())
     }
 
     /// A positive amount within what a token can hold.
@@ -76,13 +88,13 @@ impl<'v> Fields<'v> {
     /// An ISO 3166-1 numeric country code.
     pub fn country(&mut self, field: &str, code: u32) -> u16 {
         let path = self.path_of(field);
-        self.violations.country(ViolationKind::ModuleParameters, &path, code)
+        self.violations.country(self.kind, &path, code)
     }
 
     /// The name of a claim topic.
     pub fn topic(&mut self, field: &str, name: &str) -> TopicName {
         let path = self.path_of(field);
-        self.violations.topic(ViolationKind::ModuleParameters, &path, name)
+        self.violations.topic(self.kind, &path, name)
     }
 
     fn keep<T>(&mut self, field: &str, result: FieldResult<T>, instead: T) -> T {

@@ -30,7 +30,7 @@ pub use fees::{FeeError, FeeInputs, Fees};
 pub use node_error::{NodeError, NodeErrorKind};
 pub use rpc::RpcResult;
 pub use send::SendOutcome;
-pub use types::{BlockHeader, BlockRef, ChainTransaction, Receipt};
+pub use types::{BlockHeader, BlockRef, ChainTransaction, FinalAccount, Receipt};
 pub use upstreams::{UpstreamStatus, Upstreams};
 
 pub use alloy::{

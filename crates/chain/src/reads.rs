@@ -5,8 +5,8 @@ use crate::{
     error::{CallError, ChainError},
     fees::FeeInputs,
     node_error::NodeErrorKind,
-    types::{BlockHeader, ChainTransaction, Receipt},
-    upstreams::{Upstreams, decode},
+    types::{BlockHeader, ChainTransaction, FinalAccount, Receipt},
+    upstreams::{CALLS_PER_REQUEST, Upstreams, decode},
 };
 use alloy::{
     eips::{BlockId, BlockNumberOrTag},
@@ -61,6 +61,78 @@ impl Upstreams {
         match self.config().finality {
             rule @ Finality::Depth(_) => Ok(rule.final_height(self.block_number().await?, None)),
             Finality::FinalizedTag => Ok(self.block(BlockNumberOrTag::Finalized).await?.map(|header| header.number)),
+        }
+    }
+
+    /// Headers of those among several heights that are final, as one node sees chain and finality: what two nodes say of both
+    /// may be of two branches.
+    pub async fn final_blocks(&self, numbers: &[u64]) -> Result<Vec<BlockHeader>, ChainError> {
+        const METHOD: &str = "eth_getBlockByNumber";
+        let tag = self.finality_reference();
+        let mut headers = Vec::new();
+        for some in numbers.chunks(CALLS_PER_REQUEST - 1) {
+            let mut calls = vec![(METHOD, json!([tag, false]))];
+            calls.extend(some.iter().map(|number| (METHOD, json!([U64::from(*number), false]))));
+            let answers = self.batch(calls).await?.into_iter();
+            let mut known = answers.map(|answer| match decode::<Option<BlockHeader>>(METHOD, answer) {
+                Err(ChainError::Node(error)) if error.kind == NodeErrorKind::BlockUnavailable => Ok(None),
+                other => other,
+            });
+            let Some(reference) = known.next().transpose()?.flatten().map(|header| header.number) else { continue };
+            let final_height = self.config().finality.final_height(reference, Some(reference));
+            for header in known {
+                headers.extend(header?.filter(|header| final_height.is_some_and(|height| header.number <= height)));
+            }
+        }
+        Ok(headers)
+    }
+
+    /// What one node says of a sender's final nonces and of transactions, in one request: of two nodes, one could have seen the
+    /// block that the other has no receipts of yet. `None`: the node that answered does not know of a final block.
+    pub async fn final_account(
+        &self,
+        sender: Address,
+        transactions: &[B256],
+    ) -> Result<Option<FinalAccount>, ChainError> {
+        const BLOCK: &str = "eth_getBlockByNumber";
+        const COUNT: &str = "eth_getTransactionCount";
+        const RECEIPT: &str = "eth_getTransactionReceipt";
+        let Some(height) = self.final_height().await? else { return Ok(None) };
+        let tag = self.finality_reference();
+        let mut account = FinalAccount { next_nonce: u64::MAX, receipts: Vec::new() };
+        let chunks = if transactions.is_empty() {
+            vec![transactions]
+        } else {
+            transactions.chunks(CALLS_PER_REQUEST - 2).collect()
+        };
+        for some in chunks {
+            let mut calls =
+                vec![(BLOCK, json!([tag, false])), (COUNT, json!([sender, BlockNumberOrTag::Number(height)]))];
+            calls.extend(some.iter().map(|hash| (RECEIPT, json!([hash]))));
+            let mut answers = self.batch(calls).await?.into_iter();
+            let mut next = |method: &str| {
+                answers
+                    .next()
+                    .ok_or_else(|| ChainError::Malformed { method: method.into(), reason: "no answer".into() })
+            };
+            let reference = decode::<Option<BlockHeader>>(BLOCK, next(BLOCK)?)?.map(|header| header.number);
+            let known = reference.and_then(|number| self.config().finality.final_height(number, Some(number)));
+            if known.is_none_or(|known| known < height) {
+                return Ok(None);
+            }
+            account.next_nonce = account.next_nonce.min(decode::<U64>(COUNT, next(COUNT)?)?.to());
+            for answer in answers {
+                account.receipts.extend(decode::<Option<Receipt>>(RECEIPT, answer)?);
+            }
+        }
+        Ok(Some(account))
+    }
+
+    /// The block that finality is counted from.
+    fn finality_reference(&self) -> BlockNumberOrTag {
+        match self.config().finality {
+            Finality::Depth(_) => BlockNumberOrTag::Latest,
+            Finality::FinalizedTag => BlockNumberOrTag::Finalized,
         }
     }
 

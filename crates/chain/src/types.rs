@@ -79,6 +79,15 @@ pub struct Receipt {
     pub revert_reason: Option<Bytes>,
 }
 
+/// What one node says of a sender's final nonces and of transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalAccount {
+    /// The first nonce that no final block has used.
+    pub next_nonce: u64,
+    /// Receipts of those transactions that the node knows to be in a block, final or not.
+    pub receipts: Vec<Receipt>,
+}
+
 /// A transaction as a node knows it, included or pending.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]

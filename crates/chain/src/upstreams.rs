@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Calls per HTTP request. geth, Besu and Nethermind take about 1,000 by default; smaller batches keep answers small.
-const CALLS_PER_REQUEST: usize = 250;
+pub(crate) const CALLS_PER_REQUEST: usize = 250;
 
 /// Several nodes of one chain. Cheap to clone; all clones share connections and health.
 ///

@@ -7,7 +7,8 @@ use alloy::{
     signers::{SignerSync, local::PrivateKeySigner},
 };
 use dalp_chain::{
-    BlockId, BlockNumberOrTag, BlockRef, CallError, Fees, Filter, SendOutcome, TransactionRequest, Upstreams, fees,
+    BlockId, BlockNumberOrTag, BlockRef, CallError, Fees, Filter, Finality, SendOutcome, TransactionRequest, Upstreams,
+    fees,
     follower::{Batch, Change, Follower, FollowerSink, Turn},
     testing::{ANVIL_CHAIN_ID, ANVIL_KEY, Anvil},
 };
@@ -88,6 +89,27 @@ async fn a_transaction_from_price_to_receipt() {
     assert_eq!(pool.send_raw(bytes).await, SendOutcome::NonceTooLow);
     assert_eq!(pool.block(1_000_000.into()).await.expect("answers"), None);
     assert_eq!(pool.final_height().await.expect("answers"), Some(block.number));
+}
+
+/// What is final, which of the blocks asked for are, and what an account did by then: all by the word of one node.
+#[tokio::test]
+async fn finality_and_what_stands_below_it_come_from_one_node() {
+    let anvil = Anvil::start(["--no-mining"]);
+    let mut config = anvil.config();
+    config.finality = Finality::Depth(2);
+    let pool = Upstreams::connect(config).await.expect("connects");
+    let (hash, raw) = signed(0, TxKind::Call(Address::repeat_byte(1)), Bytes::new(), market(&pool).await);
+    assert_eq!(pool.send_raw(raw).await, SendOutcome::Accepted);
+    rpc(&pool, "anvil_mine", json!([2])).await;
+    let heights =
+        |headers: Vec<dalp_chain::BlockHeader>| headers.iter().map(|header| header.number).collect::<Vec<_>>();
+    assert_eq!(heights(pool.final_blocks(&[0, 1, 2]).await.expect("headers")), [0], "the head is 2");
+    let young = pool.final_account(key().address(), &[hash]).await.expect("answers").expect("0 is final");
+    assert_eq!((young.next_nonce, young.receipts.len()), (0, 1), "included, and not final yet");
+    rpc(&pool, "anvil_mine", json!([1])).await;
+    assert_eq!(heights(pool.final_blocks(&[1, 2, 9]).await.expect("headers")), [1]);
+    let settled = pool.final_account(key().address(), &[hash, B256::ZERO]).await.expect("answers").expect("1 is final");
+    assert_eq!((settled.next_nonce, settled.receipts[0].transaction_hash), (1, hash));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ FORGE := contracts/tools/forge
 BUF := contracts/tools/buf
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup tools demo up down test check fmt lint-contracts contracts test-contracts coverage fuzz gas bench build
+.PHONY: help setup tools demo up down test check fmt lint-contracts contracts test-contracts coverage fuzz gas bench sim build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -65,3 +65,6 @@ gas: setup ## gas of the contracts beside others and the budget, sizes, renewed 
 bench: setup ## throughput, latencies and memory beside the chain's ceiling, floor and alloy; target/bench/report.json
 	@cargo build --release --workspace --bins
 	@cargo run --release --quiet -p dalp-tests --bin dalp-bench -- --report target/bench/report.json $(if $(ONLY),--only $(ONLY))
+
+sim: ## 200,000 seeded schedules of faults against the engine; target/sim/report.json. SEED=n replays one with its trace
+	@SEED=$(SEED) SCHEDULES=$(SCHEDULES) FROM=$(FROM) cargo run --release --quiet -p dalp-engine --features sim --bin dalp-sim

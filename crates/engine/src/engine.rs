@@ -3,14 +3,14 @@
 use crate::{
     audit,
     error::{AdmitError, StoreError},
-    flow::{Decoder, Flow, Flows, History, Verdict},
+    flow::{Decoder, Flow, Flows, History, StepInput, Verdict},
     metric_definitions as metric,
     model::{OperationId, OperationView, ServiceName, TenantId, TransactionId, TransactionView},
     reader::Reader,
     signer::Signer,
     states::TransactionState,
-    store::{self, Admitted, KnownLanes, NewOperation, Store},
-    worker::{self, Joint, Shared},
+    store::{self, Admitted, KnownLanes, NewOperation, Records, Store},
+    worker::{self, Joint, Node, Shared},
 };
 use dalp_chain::Upstreams;
 use sqlx::PgPool;
@@ -93,6 +93,8 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
+    /// For commits that carry rows of the service's own.
+    store: Store,
     reader: Reader,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -163,11 +165,14 @@ impl Engine {
         metric::describe();
         let known_lanes = Arc::new(KnownLanes::default());
         let store = Store { pool: pool.clone(), service: config.service.clone(), known_lanes };
+        let records: Arc<dyn Records> = Arc::new(store.clone());
         let (commits, stop_commits) = (TaskTracker::new(), CancellationToken::new());
-        let (joint, mut handles) = Joint::spawn(&store, config.rebroadcast_after, &commits, &stop_commits);
-        let shared = Arc::new(Shared::new(config, store, joint, chains, signer, flows, decoder));
+        let (joint, mut handles) = Joint::spawn(&records, config.rebroadcast_after, &commits, &stop_commits);
+        let chains = chains.into_iter().map(|(chain, node)| (chain, Arc::new(node) as Arc<dyn Node>)).collect();
+        let shared = Arc::new(Shared::new(config, records, joint, chains, signer, flows, decoder));
         let engine = Self {
             shared: shared.clone(),
+            store,
             reader: Reader::new(pool),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -184,46 +189,14 @@ impl Engine {
 
     /// Accepts an operation in one commit, or finds the one that the key stands for.
     pub async fn accept<F: Flow>(&self, admission: Admission<F>) -> Result<Accepted, AdmitError> {
-        let flows = &self.shared.flows;
-        if !flows.contains(F::KIND, F::VERSION) {
-            return Err(AdmitError::UnknownFlow(F::KIND.to_owned()));
-        }
-        let order = serde_json::to_value(&admission.order)?;
-        let id = OperationId::generate();
-        let decision = flows.ask(F::KIND, F::VERSION, id, &order, &History::default());
-        if let Some(chain) = store::unknown_chain(&decision, &self.shared.chain_ids) {
-            return Err(AdmitError::UnknownChain(chain));
-        }
-        if let Verdict::Broken(why) = &decision.verdict {
-            return Err(AdmitError::Database(StoreError::Corrupt(why.clone())));
-        }
-        let lanes = store::lanes_of(&decision);
-        let signs =
-            decision.new_steps.iter().any(|(_, input)| matches!(input, crate::flow::StepInput::Signature { .. }));
-        let new = NewOperation {
-            id,
-            tenant: admission.tenant,
-            principal: admission.principal,
-            method: admission.method,
-            key: admission.idempotency_key,
-            command_hash: audit::command_hash(&order),
-            kind: F::KIND,
-            version: F::VERSION,
-            order,
-            decision,
-        };
-        let admitted = match admission.hook {
-            Some(hook) => self.shared.store.admit_with(&new, hook).await?,
+        let (new, hook) = self.shared.asked(OperationId::generate(), admission)?;
+        let admitted = match hook {
+            Some(hook) => self.store.admit_with(&new, hook).await?,
             None => self.shared.joint.admit(new.clone()).await?,
         };
         match admitted {
             Admitted::New(at) => {
-                metric::operation_accepted(F::KIND);
-                self.shared.poke_lanes(lanes);
-                if signs {
-                    self.shared.signatures.notify_one();
-                }
-                self.shared.changed();
+                self.shared.accepted(&new);
                 Ok(Accepted { operation: view_of(new, at), replayed: false })
             }
             Admitted::Repeat(id) => {
@@ -261,6 +234,52 @@ impl Engine {
             handle.abort();
         }
         self.stop().await;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Asks the flow of a new operation for its first steps. Nothing is stored yet.
+    pub(crate) fn asked<F: Flow>(
+        &self,
+        id: OperationId,
+        admission: Admission<F>,
+    ) -> Result<(NewOperation, Option<AcceptHook>), AdmitError> {
+        if !self.flows.contains(F::KIND, F::VERSION) {
+            return Err(AdmitError::UnknownFlow(F::KIND.to_owned()));
+        }
+        let order = serde_json::to_value(&admission.order)?;
+        let decision = self.flows.ask(F::KIND, F::VERSION, id, &order, &History::default());
+        if let Some(chain) = store::unknown_chain(&decision, &self.chain_ids) {
+            return Err(AdmitError::UnknownChain(chain));
+        }
+        if let Verdict::Broken(why) = &decision.verdict {
+            return Err(AdmitError::Database(StoreError::Corrupt(why.clone())));
+        }
+        let new = NewOperation {
+            id,
+            tenant: admission.tenant,
+            principal: admission.principal,
+            method: admission.method,
+            key: admission.idempotency_key,
+            command_hash: audit::command_hash(&order),
+            kind: F::KIND,
+            version: F::VERSION,
+            order,
+            decision,
+        };
+        Ok((new, admission.hook))
+    }
+
+    /// Tells the workers of an operation that was just stored.
+    pub(crate) fn accepted(&self, new: &NewOperation) {
+        metric::operation_accepted(new.kind);
+        self.poke_lanes(store::lanes_of(&new.decision));
+        if new.decision.new_steps.iter().any(|(_, input)| matches!(input, StepInput::Signature { .. })) {
+            self.signatures.notify_one();
+        }
+        self.changed();
     }
 }
 

@@ -56,6 +56,7 @@ impl<T, R> Turns<T, R> {
         loop {
             let mut waiting = Vec::new();
             tokio::select! {
+                biased;
                 () = stop.cancelled(), if !self.0.is_closed() => {
                     self.0.close();
                     continue;

@@ -17,10 +17,13 @@ mod engine;
 mod error;
 pub mod flow;
 mod group;
+mod jitter;
 pub mod metric_definitions;
 pub mod model;
 mod reader;
 pub mod signer;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod states;
 mod store;
 #[cfg(feature = "testing")]

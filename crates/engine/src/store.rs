@@ -10,6 +10,7 @@ mod lanes;
 mod operations;
 mod outbox;
 mod reads;
+mod records;
 mod rows;
 mod sending;
 mod settle;
@@ -18,17 +19,22 @@ mod signatures;
 pub use accept::AcceptHook;
 pub(crate) use accept::{Admitted, NewOperation};
 pub(crate) use attempt::{Attempt, AttemptKind, AttemptState, NewAttempt, QueuedTransaction};
+#[cfg(feature = "sim")]
+pub(crate) use bind::Numbers;
 pub(crate) use bind::{BindOrder, Binding};
 pub(crate) use blocks::{FinalAttempt, Finished, Inclusion};
 pub(crate) use lanes::{LaneLook, QueueLook};
+#[cfg(feature = "sim")]
+pub(crate) use operations::{Change, Woken};
 pub(crate) use operations::{KnownLanes, calls, lanes_of, unknown_chain};
 pub(crate) use outbox::{Event, emit};
 pub(crate) use reads::Reads;
+pub(crate) use records::Records;
 pub(crate) use sending::SignedBytes;
 pub(crate) use settle::{Ending, FILL_GAS, Refusal};
 pub(crate) use signatures::PendingSignature;
 
-use crate::{error::StoreError, model::ServiceName};
+use crate::{error::StoreError, jitter::jittered, model::ServiceName};
 use alloy::primitives::{Address, B256};
 use sqlx::{PgConnection, PgPool};
 use std::{sync::Arc, time::Duration};
@@ -96,8 +102,7 @@ async fn retry_at_most<T, F: Future<Output = Result<T, StoreError>>>(
             Err(error) if error.is_retryable() && !matches!(error, StoreError::Stopped) && tries < most => {
                 tries += 1;
                 tracing::warn!(what, error = &error as &dyn std::error::Error, "database did not answer, trying again");
-                let jitter = rand::random_range(0.5..1.0);
-                tokio::time::sleep(pause.mul_f64(jitter)).await;
+                tokio::time::sleep(jittered(pause, 0.5..1.0)).await;
                 pause = (pause * 2).min(Duration::from_secs(2));
             }
             other => return other,

@@ -4,8 +4,10 @@ mod chain;
 mod joint;
 mod lane;
 mod market;
+mod node;
 
 pub(crate) use joint::Joint;
+pub(crate) use node::Node;
 
 use self::market::Market;
 use crate::{
@@ -15,16 +17,15 @@ use crate::{
     metric_definitions as metric,
     model::LaneId,
     signer::{SignError, SignOutcome, SignPayload, SignRequest, Signer},
-    store::{self, PendingSignature, Reads, Store},
+    store::{self, PendingSignature, Records},
 };
-use dalp_chain::Upstreams;
 use futures::{StreamExt as _, stream};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::{sync::Notify, task::AbortHandle};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const FLOWS_AT_ONCE: i64 = 128;
@@ -40,10 +41,10 @@ const STALLED_EVERY: Duration = Duration::from_secs(15);
 /// What the workers share.
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<dyn Records>,
     /// Statements that lanes and callers share.
     pub(crate) joint: Joint,
-    pub(crate) chains: HashMap<u64, Upstreams>,
+    pub(crate) chains: BTreeMap<u64, Arc<dyn Node>>,
     pub(crate) chain_ids: BTreeSet<u64>,
     pub(crate) signer: Arc<dyn Signer>,
     pub(crate) flows: Flows,
@@ -56,8 +57,8 @@ pub(crate) struct Shared {
     supervisor: Notify,
     /// Something that readers see has changed.
     hint: Notify,
-    lanes: Mutex<HashMap<LaneId, LaneHandle>>,
-    markets: HashMap<u64, Market>,
+    lanes: Mutex<BTreeMap<LaneId, LaneHandle>>,
+    markets: BTreeMap<u64, Market>,
     /// When the signer last gave anybody an answer.
     signer_answered: Mutex<Option<Instant>>,
 }
@@ -72,9 +73,9 @@ struct LaneHandle {
 impl Shared {
     pub(crate) fn new(
         config: EngineConfig,
-        store: Store,
+        store: Arc<dyn Records>,
         joint: Joint,
-        chains: HashMap<u64, Upstreams>,
+        chains: BTreeMap<u64, Arc<dyn Node>>,
         signer: Arc<dyn Signer>,
         flows: Flows,
         decoder: Arc<dyn Decoder>,
@@ -138,12 +139,12 @@ impl Shared {
         self.hint.notify_one();
     }
 
-    #[cfg(feature = "testing")]
+    #[cfg(any(feature = "testing", feature = "sim"))]
     pub(crate) fn kill_lanes(&self) {
         self.lanes().values().for_each(|handle| handle.abort.abort());
     }
 
-    fn lanes(&self) -> MutexGuard<'_, HashMap<LaneId, LaneHandle>> {
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<LaneId, LaneHandle>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,10 +159,8 @@ pub(crate) fn spawn(shared: Arc<Shared>, tasks: &TaskTracker, stop: Cancellation
         tasks.spawn(chain_audit(shared.clone(), stop.clone())).abort_handle(),
         tasks.spawn(count_stalled(shared.clone(), stop.clone())).abort_handle(),
     ];
-    for (chain_id, upstreams) in &shared.chains {
-        handles.push(
-            tasks.spawn(chain::confirm(shared.clone(), *chain_id, upstreams.clone(), stop.clone())).abort_handle(),
-        );
+    for (chain_id, node) in &shared.chains {
+        handles.push(tasks.spawn(chain::confirm(shared.clone(), *chain_id, node.clone(), stop.clone())).abort_handle());
     }
     handles
 }
@@ -169,6 +168,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, tasks: &TaskTracker, stop: Cancellation
 /// Waits for a hint, or for the slow poll behind it. `false`: the engine stops.
 async fn next_turn(stop: &CancellationToken, hint: &Notify, at_most: Duration) -> bool {
     tokio::select! {
+        biased;
         () = stop.cancelled() => false,
         () = hint.notified() => true,
         () = tokio::time::sleep(at_most) => true,
@@ -231,7 +231,9 @@ async fn sign_document(shared: &Shared, pending: PendingSignature) {
         payload: SignPayload::Document(pending.document.clone()),
         replaces: None,
     };
-    let outcome = match shared.signer.sign(request).await {
+    // One document that is never answered must not hold the others up.
+    let answer = tokio::time::timeout(shared.config.sign_timeout, shared.signer.sign(request)).await;
+    let outcome = match answer.unwrap_or_else(|_| Err(SignError::Unavailable("no answer in time".into()))) {
         Ok(SignOutcome::Signed(signature)) => StepOutcome::Signed { signature },
         Ok(SignOutcome::Denied(failure) | SignOutcome::Expired(failure)) | Err(SignError::Refused(failure)) => {
             StepOutcome::Failed { failure }
@@ -263,13 +265,11 @@ async fn supervise_lanes(shared: Arc<Shared>, tasks: TaskTracker, stop: Cancella
                 handles.retain(|_, handle| !handle.abort.is_finished());
                 for lane in leased {
                     // A lane that ends between this check and its last look is found again by the next lease query.
-                    let Some(upstreams) = shared.chains.get(&lane.chain_id).filter(|_| !handles.contains_key(&lane))
-                    else {
+                    let Some(node) = shared.chains.get(&lane.chain_id).filter(|_| !handles.contains_key(&lane)) else {
                         continue;
                     };
                     let poke = Arc::new(Notify::new());
-                    let worker =
-                        lane::LaneWorker::new(shared.clone(), lane, upstreams.clone(), poke.clone(), stop.clone());
+                    let worker = lane::LaneWorker::new(shared.clone(), lane, node.clone(), poke.clone(), stop.clone());
                     let abort = tasks.spawn(worker.run()).abort_handle();
                     handles.insert(lane, LaneHandle { poke, abort });
                 }
@@ -292,10 +292,9 @@ async fn give_hints(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 async fn chain_audit(shared: Arc<Shared>, stop: CancellationToken) {
-    let reads = Reads { pool: shared.store.pool.clone() };
     let never = Notify::new();
     while next_turn(&stop, &never, AUDIT_EVERY).await {
-        if let Err(error) = reads.chain_audit(5_000).await {
+        if let Err(error) = shared.store.chain_audit(5_000).await {
             report("chain audit leaves", &error);
         }
     }

@@ -121,7 +121,8 @@ pub(super) fn attempt(row: &PgRow) -> Result<Attempt, StoreError> {
     })
 }
 
-/// Writes a further attempt at the nonce of an earlier one; the signer is asked after a pause.
+/// Writes a further attempt at the nonce of an earlier one; the signer is asked after a pause. Where the very same was signed
+/// before, that is sent again instead: the same bytes belong to one attempt.
 pub(super) async fn add_attempt(
     commit: &mut PgConnection,
     service: &str,
@@ -130,6 +131,30 @@ pub(super) async fn add_attempt(
     pause: Duration,
 ) -> Result<(), StoreError> {
     let transaction = &new.of.transaction;
+    let again: Vec<String> = sqlx::query_scalar(
+        "UPDATE engine.attempts SET state = CASE WHEN state = 'SUPERSEDED' THEN 'SENT' ELSE state END, due_at = '-infinity'
+         WHERE transaction_id = $1 AND nonce = $2 AND (kind = 'CANCEL') = $3 AND gas_limit = $4 AND fees = $5 AND raw IS NOT NULL RETURNING state",
+    )
+    .bind(transaction.id.0)
+    .bind(signed(new.of.nonce)?)
+    .bind(new.kind == AttemptKind::Cancel)
+    .bind(signed(new.gas_limit)?)
+    .bind(fees_json(&new.fees))
+    .fetch_all(&mut *commit)
+    .await?;
+    if !again.is_empty() {
+        return Ok(());
+    }
+    // The signer lets a request replace one that it knows: the last that was signed, else the first that was not refused. What
+    // came behind that may never have reached it.
+    let replaces: Option<Uuid> = sqlx::query_scalar(
+        "SELECT request_id FROM engine.attempts WHERE transaction_id = $1 AND nonce = $2 AND state <> 'REFUSED'
+         ORDER BY raw IS NULL, CASE WHEN raw IS NULL THEN attempt ELSE -attempt END LIMIT 1",
+    )
+    .bind(transaction.id.0)
+    .bind(signed(new.of.nonce)?)
+    .fetch_optional(&mut *commit)
+    .await?;
     let last: i32 = sqlx::query_scalar("SELECT max(attempt) FROM engine.attempts WHERE transaction_id = $1")
         .bind(transaction.id.0)
         .fetch_one(&mut *commit)
@@ -148,7 +173,7 @@ pub(super) async fn add_attempt(
     .bind(signed(new.of.nonce)?)
     .bind(new.kind.as_str())
     .bind(request_of(transaction.id, number)?.0)
-    .bind(new.of.request_id.0)
+    .bind(replaces.unwrap_or(new.of.request_id.0))
     .bind(signed(new.gas_limit)?)
     .bind(fees_json(&new.fees))
     .bind(pause.as_secs_f64())

@@ -5,7 +5,11 @@ use super::{
     attempt::{Attempt, AttemptKind, AttemptState, QueuedTransaction, fees_json, request_of},
     lanes, signed, unsigned,
 };
-use crate::{error::StoreError, model::LaneId, states::TransactionState};
+use crate::{
+    error::StoreError,
+    model::{LaneId, RequestId},
+    states::TransactionState,
+};
 use dalp_chain::Fees;
 use sqlx::{PgConnection, Row};
 use std::{
@@ -32,9 +36,9 @@ pub(crate) struct BindOrder {
 }
 
 /// The nonces that a lane may give, in order.
-struct Numbers {
-    next: i64,
-    holes: std::vec::IntoIter<i64>,
+pub(crate) struct Numbers {
+    pub(crate) next: i64,
+    pub(crate) holes: std::vec::IntoIter<i64>,
 }
 
 impl Store {
@@ -149,21 +153,7 @@ impl Rows {
         self.requests.push(request_id.0);
         self.gas_limits.push(signed(binding.gas_limit)?);
         self.fees.push(fees_json(&binding.fees));
-        Ok(Attempt {
-            transaction: QueuedTransaction { state: TransactionState::Signing, ..transaction.clone() },
-            nonce: unsigned(nonce)?,
-            kind: AttemptKind::Call,
-            state: AttemptState::Signing,
-            request_id,
-            replaces: None,
-            gas_limit: binding.gas_limit,
-            fees: binding.fees,
-            held: false,
-            release_pending: false,
-            raw: None,
-            tries: 0,
-            age: Duration::ZERO,
-        })
+        Ok(binding.attempt(unsigned(nonce)?, request_id))
     }
 
     /// Returns how many nonces were free to be taken.
@@ -213,10 +203,33 @@ impl Rows {
     }
 }
 
+// === impl Binding ===
+
+impl Binding {
+    /// The attempt that is written when the transaction gets its nonce.
+    pub(crate) fn attempt(&self, nonce: u64, request_id: RequestId) -> Attempt {
+        Attempt {
+            transaction: QueuedTransaction { state: TransactionState::Signing, ..self.transaction.clone() },
+            nonce,
+            kind: AttemptKind::Call,
+            state: AttemptState::Signing,
+            request_id,
+            replaces: None,
+            gas_limit: self.gas_limit,
+            fees: self.fees,
+            held: false,
+            release_pending: false,
+            raw: None,
+            tries: 0,
+            age: Duration::ZERO,
+        }
+    }
+}
+
 // === impl Numbers ===
 
 impl Numbers {
-    fn take(&mut self) -> i64 {
+    pub(crate) fn take(&mut self) -> i64 {
         self.holes.next().unwrap_or_else(|| {
             self.next += 1;
             self.next - 1

@@ -42,6 +42,34 @@ pub(crate) struct Finished {
     pub(crate) reverted: Option<Failure>,
 }
 
+// === impl Finished ===
+
+impl Finished {
+    /// The final state of the transaction and the outcome of its step.
+    pub(crate) fn settled(self) -> (Refusal, Option<StepOutcome>) {
+        let Self { attempt, reverted } = self;
+        let (state, sub_status, failure) = match (attempt.is_cancel, reverted) {
+            (true, _) => (
+                TransactionState::Cancelled,
+                "cancelled",
+                Some(Failure::new("TRANSACTION_CANCELLED", "replaced by a cancel")),
+            ),
+            (false, Some(failure)) => (TransactionState::Failed, "reverted", Some(failure)),
+            (false, None) => (TransactionState::Completed, "", None),
+        };
+        let outcome = failure.is_none().then(|| StepOutcome::Mined { mined: attempt.inclusion.mined.clone() });
+        let refusal = Refusal {
+            tenant: attempt.tenant,
+            operation_id: attempt.operation_id,
+            transaction_id: attempt.transaction_id,
+            state,
+            sub_status,
+            failure: failure.unwrap_or_else(|| Failure::new("", "")),
+        };
+        (refusal, outcome)
+    }
+}
+
 impl Store {
     /// Which of the hashes are ours.
     pub(crate) async fn our_hashes(&self, hashes: &[B256]) -> Result<Vec<B256>, StoreError> {
@@ -183,31 +211,7 @@ impl Store {
     /// Ends transactions whose attempts are final, and wakes their flows.
     pub(crate) async fn finish(&self, finished: Vec<Finished>) -> Result<(), StoreError> {
         let ids: Vec<Uuid> = finished.iter().map(|one| one.attempt.request_id).collect();
-        let settled = finished
-            .into_iter()
-            .map(|Finished { attempt, reverted }| {
-                let (state, sub_status, failure) = match (attempt.is_cancel, reverted) {
-                    (true, _) => (
-                        TransactionState::Cancelled,
-                        "cancelled",
-                        Some(Failure::new("TRANSACTION_CANCELLED", "replaced by a cancel")),
-                    ),
-                    (false, Some(failure)) => (TransactionState::Failed, "reverted", Some(failure)),
-                    (false, None) => (TransactionState::Completed, "", None),
-                };
-                let outcome = failure.is_none().then(|| StepOutcome::Mined { mined: attempt.inclusion.mined.clone() });
-                let failure = failure.unwrap_or_else(|| Failure::new("", ""));
-                let refusal = Refusal {
-                    tenant: attempt.tenant,
-                    operation_id: attempt.operation_id,
-                    transaction_id: attempt.transaction_id,
-                    state,
-                    sub_status,
-                    failure,
-                };
-                (refusal, outcome)
-            })
-            .collect();
+        let settled = finished.into_iter().map(Finished::settled).collect();
         let mut commit = self.pool.begin().await?;
         self.settle(&mut commit, settled, &["CONFIRMING"]).await?;
         sqlx::query("UPDATE engine.attempts SET state = 'DONE' WHERE request_id = ANY($1) AND state = 'MINED'")

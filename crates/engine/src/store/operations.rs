@@ -19,11 +19,21 @@ use std::{
 use uuid::Uuid;
 
 /// An operation whose flow was asked, with what it decided.
-pub(super) struct Change {
-    pub(super) tenant: String,
-    pub(super) id: OperationId,
-    pub(super) first_position: i32,
-    pub(super) decision: Decision,
+pub(crate) struct Change {
+    pub(crate) tenant: String,
+    pub(crate) id: OperationId,
+    pub(crate) first_position: i32,
+    pub(crate) decision: Decision,
+}
+
+/// An operation that was woken.
+pub(crate) struct Woken {
+    pub(crate) tenant: String,
+    pub(crate) id: OperationId,
+    pub(crate) kind: String,
+    pub(crate) version: u32,
+    pub(crate) order: serde_json::Value,
+    pub(crate) cancel_requested: bool,
 }
 
 /// Lanes that are known to exist, with their tenants: neither ever changes, so they are looked up once.
@@ -70,30 +80,23 @@ impl Store {
         }
         let mut changes = Vec::with_capacity(operations.len());
         for row in &operations {
-            let id = OperationId(row.try_get("operation_id")?);
-            let history = histories.remove(&id.0).unwrap_or_default();
-            let version = u32::try_from(row.try_get::<i32, _>("version")?).map_err(StoreError::corrupt)?;
-            let mut decision = flows.ask(row.try_get("kind")?, version, id, &row.try_get("order_json")?, &history);
-            if row.try_get("cancel_requested")? && !decision.new_steps.is_empty() {
-                decision = refused(Failure::new("OPERATION_CANCELLED", "withdrawn before its next step"));
-            }
-            if let Some(chain) = unknown_chain(&decision, chains) {
-                decision = refused(Failure::new("CHAIN_NOT_CONFIGURED", format!("chain {chain} is not configured")));
-            }
-            let first_position = i32::try_from(history.steps.len()).map_err(StoreError::corrupt)?;
-            changes.push(Change { tenant: row.try_get("tenant")?, id, first_position, decision });
+            let woken = Woken {
+                tenant: row.try_get("tenant")?,
+                id: OperationId(row.try_get("operation_id")?),
+                kind: row.try_get("kind")?,
+                version: u32::try_from(row.try_get::<i32, _>("version")?).map_err(StoreError::corrupt)?,
+                order: row.try_get("order_json")?,
+                cancel_requested: row.try_get("cancel_requested")?,
+            };
+            let history = histories.remove(&woken.id.0).unwrap_or_default();
+            changes.push(woken.decide(flows, chains, &history)?);
         }
         let wanted = self.known_lanes.unknown(changes.iter().flat_map(|change| {
             lanes_of(&change.decision).into_iter().map(|lane| (TenantId::new(change.tenant.as_str()), lane))
         }));
         let foreign = self.claim_lanes(&mut commit, &wanted).await?;
         for change in &mut changes {
-            let owner = TenantId::new(change.tenant.as_str());
-            let touched = lanes_of(&change.decision).into_iter().find(|lane| foreign.contains(&(owner.clone(), *lane)));
-            if let Some(lane) = touched {
-                let failure = Failure::new("LANE_OF_OTHER_TENANT", format!("lane {lane} belongs to another tenant"));
-                change.decision = refused(failure);
-            }
+            change.refuse_lanes_of_others(&foreign);
         }
         let lanes = changes.iter().flat_map(|change| calls(&change.decision).map(|(_, call)| call.lane())).collect();
         let count = changes.len();
@@ -192,6 +195,37 @@ impl KnownLanes {
     pub(super) fn learn(&self, claimed: BTreeSet<(TenantId, LaneId)>, foreign: &BTreeSet<(TenantId, LaneId)>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(claimed.into_iter().filter(|lane| !foreign.contains(lane)));
+    }
+}
+
+// === impl Woken ===
+
+impl Woken {
+    /// Asks the flow, and refuses what must not be ordered. No clock and no database: what was recorded decides.
+    pub(crate) fn decide(self, flows: &Flows, chains: &BTreeSet<u64>, history: &History) -> Result<Change, StoreError> {
+        let mut decision = flows.ask(&self.kind, self.version, self.id, &self.order, history);
+        if self.cancel_requested && !decision.new_steps.is_empty() {
+            decision = refused(Failure::new("OPERATION_CANCELLED", "withdrawn before its next step"));
+        }
+        if let Some(chain) = unknown_chain(&decision, chains) {
+            decision = refused(Failure::new("CHAIN_NOT_CONFIGURED", format!("chain {chain} is not configured")));
+        }
+        let first_position = i32::try_from(history.steps.len()).map_err(StoreError::corrupt)?;
+        Ok(Change { tenant: self.tenant, id: self.id, first_position, decision })
+    }
+}
+
+// === impl Change ===
+
+impl Change {
+    /// Fails an operation that would send from a lane of another tenant.
+    pub(crate) fn refuse_lanes_of_others(&mut self, foreign: &BTreeSet<(TenantId, LaneId)>) {
+        let owner = TenantId::new(self.tenant.as_str());
+        let touched = lanes_of(&self.decision).into_iter().find(|lane| foreign.contains(&(owner.clone(), *lane)));
+        if let Some(lane) = touched {
+            let failure = Failure::new("LANE_OF_OTHER_TENANT", format!("lane {lane} belongs to another tenant"));
+            self.decision = refused(failure);
+        }
     }
 }
 

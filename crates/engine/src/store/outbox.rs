@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// An event to be written with the change that it tells of.
+#[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) tenant: String,
     pub(crate) topic: &'static str,

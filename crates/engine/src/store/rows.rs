@@ -8,7 +8,6 @@ use crate::{
 };
 use serde_json::json;
 use sqlx::PgConnection;
-use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// Columns of new steps.
@@ -121,6 +120,31 @@ impl TransactionRows {
     }
 }
 
+/// What asking a flow comes to for its operation.
+pub(crate) struct Outcome {
+    pub(crate) state: OperationState,
+    pub(crate) result: Option<serde_json::Value>,
+    pub(crate) error: Option<serde_json::Value>,
+    /// The flow could not be asked.
+    pub(crate) broken: bool,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The event that tells of an end.
+    pub(crate) fn event(&self, tenant: &str, id: Uuid) -> Option<Event> {
+        let body = || json!({"state": self.state, "result": self.result, "error": self.error});
+        self.state.is_final().then(|| Event {
+            tenant: tenant.to_owned(),
+            topic: "engine.operation.final",
+            subject: id,
+            operation_id: id,
+            body: body(),
+        })
+    }
+}
+
 /// Columns of operations that were asked.
 #[derive(Default)]
 pub(super) struct OperationRows {
@@ -134,36 +158,16 @@ pub(super) struct OperationRows {
 
 impl OperationRows {
     pub(super) fn push(&mut self, change: Change) -> Option<Event> {
-        let mut broken = false;
-        let (state, result, error) = match change.decision.verdict {
-            Verdict::Waiting => (OperationState::Running, None, None),
-            Verdict::Done(result) => (OperationState::Completed, Some(result), None),
-            Verdict::Failed(failure) => (OperationState::Failed, None, Some(json!(failure))),
-            Verdict::Broken(why) => {
-                // A defect of the code, not of the work: it waits for a build that can read it.
-                tracing::error!(operation_id = %change.id, why, "flow cannot be asked");
-                broken = true;
-                (OperationState::Running, None, None)
-            }
-        };
-        let body: BTreeMap<&str, serde_json::Value> =
-            [("state", json!(state)), ("result", json!(result)), ("error", json!(error))].into_iter().collect();
-        let event = state.is_final().then(|| Event {
-            tenant: change.tenant.clone(),
-            topic: "engine.operation.final",
-            subject: change.id.0,
-            operation_id: change.id.0,
-            body: json!(body),
-        });
-        if state.is_final() {
-            crate::metric_definitions::operation_finished(state);
-        }
-        self.tenants.push(change.tenant);
-        self.ids.push(change.id.0);
-        self.states.push(state.as_str());
-        self.results.push(result);
-        self.errors.push(error);
-        self.broken.push(broken);
+        let tenant = change.tenant.clone();
+        let id = change.id.0;
+        let outcome = change.outcome();
+        let event = outcome.event(&tenant, id);
+        self.tenants.push(tenant);
+        self.ids.push(id);
+        self.states.push(outcome.state.as_str());
+        self.results.push(outcome.result);
+        self.errors.push(outcome.error);
+        self.broken.push(outcome.broken);
         event
     }
 
@@ -204,7 +208,25 @@ impl OperationRows {
 // === impl Change ===
 
 impl Change {
-    fn new_steps(&self) -> Result<impl Iterator<Item = (i32, &str, &StepInput)>, StoreError> {
+    /// Where the operation stands now.
+    pub(crate) fn outcome(self) -> Outcome {
+        let (state, result, error, broken) = match self.decision.verdict {
+            Verdict::Waiting => (OperationState::Running, None, None, false),
+            Verdict::Done(result) => (OperationState::Completed, Some(result), None, false),
+            Verdict::Failed(failure) => (OperationState::Failed, None, Some(json!(failure)), false),
+            Verdict::Broken(why) => {
+                // A defect of the code, not of the work: it waits for a build that can read it.
+                tracing::error!(operation_id = %self.id, why, "flow cannot be asked");
+                (OperationState::Running, None, None, true)
+            }
+        };
+        if state.is_final() {
+            crate::metric_definitions::operation_finished(state);
+        }
+        Outcome { state, result, error, broken }
+    }
+
+    pub(crate) fn new_steps(&self) -> Result<impl Iterator<Item = (i32, &str, &StepInput)>, StoreError> {
         let count = i32::try_from(self.decision.new_steps.len()).map_err(StoreError::corrupt)?;
         let positions = self.first_position..self.first_position + count;
         Ok(positions.zip(&self.decision.new_steps).map(|(position, (name, input))| (position, name.as_str(), input)))

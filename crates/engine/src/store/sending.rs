@@ -70,7 +70,8 @@ impl Store {
         Ok(())
     }
 
-    /// Puts an attempt off, with the reason in the history of its transaction. `held`: the provider has not decided.
+    /// Puts an attempt off, with the reason in the history of its transaction. `held`: the provider has not decided, which is
+    /// an answer: what failed before it no longer counts.
     pub(crate) async fn defer_attempt(
         &self,
         attempt: &Attempt,
@@ -81,7 +82,7 @@ impl Store {
         held: bool,
     ) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
-        sqlx::query("UPDATE engine.attempts SET tries = tries + 1, due_at = now() + make_interval(secs => $2), held = held OR $3 WHERE request_id = $1")
+        sqlx::query("UPDATE engine.attempts SET tries = CASE WHEN $3 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $2), held = held OR $3 WHERE request_id = $1")
             .bind(attempt.request_id.0)
             .bind(pause.as_secs_f64())
             .bind(held)
@@ -134,10 +135,13 @@ impl Store {
     /// Writes a further attempt; the earlier one is no longer sent, but stays watched.
     pub(crate) async fn replace(&self, lane: LaneId, new: &NewAttempt<'_>) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
-        sqlx::query("UPDATE engine.attempts SET state = 'SUPERSEDED' WHERE request_id = $1 AND state IN ('SIGNING', 'SIGNED', 'SENT')")
+        let superseded = sqlx::query("UPDATE engine.attempts SET state = 'SUPERSEDED' WHERE request_id = $1 AND state IN ('SIGNING', 'SIGNED', 'SENT')")
             .bind(new.of.request_id.0)
             .execute(&mut *commit)
             .await?;
+        if superseded.rows_affected() == 0 {
+            return Ok(()); // included, or replaced by somebody else, since it was looked at
+        }
         add_attempt(&mut commit, self.service.as_str(), lane, new, Duration::ZERO).await?;
         let action = if new.kind == AttemptKind::Cancel { "cancel" } else { "replace" };
         sqlx::query(
@@ -160,10 +164,13 @@ impl Store {
         error: &str,
     ) -> Result<(), StoreError> {
         let mut commit = self.pool.begin().await?;
-        sqlx::query("UPDATE engine.attempts SET state = 'REFUSED', release_pending = true, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
+        let dropped = sqlx::query("UPDATE engine.attempts SET state = 'REFUSED', release_pending = true, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
             .bind(refused.request_id.0)
             .execute(&mut *commit)
             .await?;
+        if dropped.rows_affected() == 0 {
+            return Ok(());
+        }
         sqlx::query(
             "UPDATE engine.attempts SET state = CASE WHEN raw IS NULL THEN 'SIGNING' ELSE 'SENT' END, created_at = now(),
                     due_at = now() + make_interval(secs => CASE WHEN raw IS NULL THEN 0 ELSE $2 END) WHERE request_id = $1 AND state = 'SUPERSEDED'",
@@ -198,12 +205,14 @@ impl Store {
         .bind(signed(attempt.nonce)?)
         .execute(&mut *commit)
         .await?;
+        // With its nonce only: by now it may be on its way with another one.
         sqlx::query(
             "UPDATE engine.transactions SET state = 'QUEUED', sub_status = 'nonce_used_outside', nonce = NULL, tx_hash = NULL,
-                    history = engine.note(history, 'nonce_used_outside', $2), updated_at = now() WHERE transaction_id = $1 AND state IN ('SIGNING', 'BROADCASTING')",
+                    history = engine.note(history, 'nonce_used_outside', $2), updated_at = now() WHERE transaction_id = $1 AND nonce = $3 AND state IN ('SIGNING', 'BROADCASTING')",
         )
         .bind(attempt.transaction.id.0)
         .bind(format!("nonce {}", attempt.nonce))
+        .bind(signed(attempt.nonce)?)
         .execute(&mut *commit)
         .await?;
         let body = json!({"nonce": attempt.nonce, "lane": lane.to_string()});
@@ -211,6 +220,23 @@ impl Store {
         leaf(&mut commit, tenant, "lane.nonce_used_outside", self.service.as_str(), &subject, body).await?;
         commit.commit().await?;
         crate::metric_definitions::used_outside();
+        Ok(())
+    }
+
+    /// Another attempt at these nonces is in a block: what is still open at them leads nowhere. `include` says so of what it sees;
+    /// this is for what was written while it ran.
+    pub(crate) async fn overtake(&self, lane: LaneId, nonces: &[u64]) -> Result<(), StoreError> {
+        let nonces: Vec<i64> = nonces.iter().map(|nonce| signed(*nonce)).collect::<Result<_, _>>()?;
+        sqlx::query(
+            "UPDATE engine.attempts o SET state = CASE WHEN o.raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END FROM engine.attempts m
+             WHERE o.chain_id = $1 AND o.sender = $2 AND o.nonce = ANY($3) AND o.state IN ('SIGNING', 'SIGNED', 'SENT')
+               AND m.chain_id = o.chain_id AND m.sender = o.sender AND m.nonce = o.nonce AND m.state IN ('MINED', 'DONE')",
+        )
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
+        .bind(nonces)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -74,13 +74,18 @@ impl Store {
         .await?;
         let mut next = lock_lane(&mut commit, lane).await?;
         let ids: Vec<Uuid> = attempts.iter().map(|attempt| attempt.request_id.0).collect();
-        sqlx::query("UPDATE engine.attempts SET state = $2, release_pending = $3, due_at = '-infinity' WHERE request_id = ANY($1)")
-            .bind(&ids)
-            .bind(ending.attempt_state())
-            .bind(ending == Ending::Refused)
-            .execute(&mut *commit)
-            .await?;
-        let mut by_nonce: Vec<&Attempt> = attempts.iter().collect();
+        // Only those that this commit ends: who comes late, with an old look at them, gives no nonce back a second time.
+        let ended: Vec<Uuid> = sqlx::query_scalar(
+            "UPDATE engine.attempts SET state = $2, release_pending = $3, due_at = '-infinity'
+             WHERE request_id = ANY($1) AND state IN ('SIGNING', 'SIGNED', 'SENT') RETURNING request_id",
+        )
+        .bind(&ids)
+        .bind(ending.attempt_state())
+        .bind(ending == Ending::Refused)
+        .fetch_all(&mut *commit)
+        .await?;
+        let mut by_nonce: Vec<&Attempt> =
+            attempts.iter().filter(|attempt| ended.contains(&attempt.request_id.0)).collect();
         by_nonce.sort_by_key(|attempt| std::cmp::Reverse(attempt.nonce));
         for attempt in by_nonce {
             let nonce = signed(attempt.nonce)?;
@@ -101,8 +106,8 @@ impl Store {
         Ok(())
     }
 
-    /// The signer refuses to fill a nonce. Never signed for, the nonce is given back, and the lane's next transaction takes it;
-    /// else only another filler can use it up, which is asked for after a pause.
+    /// The signer refuses to fill a nonce. With every request for it refused, the nonce is given back, and the lane's next
+    /// transaction takes it; else only another filler can use it up, which is asked for after a pause.
     pub(crate) async fn refuse_filler(
         &self,
         lane: LaneId,
@@ -112,19 +117,23 @@ impl Store {
         let mut commit = self.pool.begin().await?;
         let next = lock_lane(&mut commit, lane).await?;
         let nonce = signed(filler.nonce)?;
-        sqlx::query("UPDATE engine.attempts SET state = 'REFUSED', release_pending = true, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
+        let refused = sqlx::query("UPDATE engine.attempts SET state = 'REFUSED', release_pending = true, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
             .bind(filler.request_id.0)
             .execute(&mut *commit)
             .await?;
-        let was_signed: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM engine.attempts WHERE chain_id = $1 AND sender = $2 AND nonce = $3 AND raw IS NOT NULL)",
+        if refused.rows_affected() == 0 {
+            return Ok(());
+        }
+        // What was given up without an answer may still be signed.
+        let may_be_signed: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM engine.attempts WHERE chain_id = $1 AND sender = $2 AND nonce = $3 AND (raw IS NOT NULL OR state <> 'REFUSED'))",
         )
         .bind(signed(lane.chain_id)?)
         .bind(lane.sender.as_slice())
         .bind(nonce)
         .fetch_one(&mut *commit)
         .await?;
-        if was_signed {
+        if may_be_signed {
             let new =
                 NewAttempt { of: filler, kind: AttemptKind::Cancel, gas_limit: filler.gas_limit, fees: filler.fees };
             add_attempt(&mut commit, self.service.as_str(), lane, &new, pause).await?;
@@ -134,7 +143,7 @@ impl Store {
                 set_next_nonce(&mut commit, lane, nonce).await?;
             }
         }
-        let body = json!({"nonce": nonce, "request_id": filler.request_id, "given_back": !was_signed});
+        let body = json!({"nonce": nonce, "request_id": filler.request_id, "given_back": !may_be_signed});
         let (tenant, subject) = (&filler.transaction.tenant, filler.transaction.id.to_string());
         leaf(&mut commit, tenant, "lane.filler_refused", self.service.as_str(), &subject, body).await?;
         commit.commit().await?;

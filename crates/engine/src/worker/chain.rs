@@ -3,7 +3,7 @@
 //! It keeps no durable cursor. What it misses while it is away, the lanes find by receipt, because on start they look at
 //! everything sent; and nothing becomes final before its block was found on the chain again at that moment.
 
-use super::{Shared, report};
+use super::{Node, Shared, report};
 use crate::{
     error::StoreError,
     flow::{Failure, Mined},
@@ -12,14 +12,13 @@ use crate::{
 };
 use alloy::primitives::B256;
 use dalp_chain::{
-    BlockHeader, BlockId, BlockNumberOrTag, CallError, ChainError, Finality, Receipt, TransactionRequest, Upstreams,
+    BlockHeader, BlockId, BlockNumberOrTag, CallError, ChainError, Finality, Receipt, TransactionRequest,
 };
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::Instant,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Blocks looked at together.
@@ -40,11 +39,11 @@ enum TurnError {
 }
 
 /// Follows the chain until the engine stops.
-pub(super) async fn confirm(shared: Arc<Shared>, chain_id: u64, upstreams: Upstreams, stop: CancellationToken) {
+pub(super) async fn confirm(shared: Arc<Shared>, chain_id: u64, node: Arc<dyn Node>, stop: CancellationToken) {
     let never = Notify::new();
     let mut seen = BTreeMap::new();
-    while super::next_turn(&stop, &never, upstreams.config().poll_interval()).await {
-        match turn(&shared, chain_id, &upstreams, &mut seen).await {
+    while super::next_turn(&stop, &never, node.config().poll_interval()).await {
+        match turn(&shared, chain_id, node.as_ref(), &mut seen).await {
             Ok(()) => {}
             Err(TurnError::Chain(error)) => tracing::warn!(chain_id, %error, "chain not readable, will look again"),
             Err(TurnError::Store(error)) => report("confirm", &error),
@@ -55,26 +54,26 @@ pub(super) async fn confirm(shared: Arc<Shared>, chain_id: u64, upstreams: Upstr
 async fn turn(
     shared: &Shared,
     chain_id: u64,
-    upstreams: &Upstreams,
+    node: &dyn Node,
     seen: &mut BTreeMap<u64, B256>,
 ) -> Result<(), TurnError> {
-    let Some(head) = upstreams.block(BlockNumberOrTag::Latest).await? else { return Ok(()) };
+    let Some(head) = node.block(BlockNumberOrTag::Latest).await? else { return Ok(()) };
     if seen.get(&head.number) != Some(&head.hash) {
         // Before anything of this block wakes a flow: what that orders must not be simulated at an older one.
-        shared.market(chain_id).saw(upstreams.fee_inputs().await?);
-        follow(shared, chain_id, upstreams, seen, &head).await?;
+        shared.market(chain_id).saw(node.fee_inputs().await?);
+        follow(shared, chain_id, node, seen, &head).await?;
         while seen.len() > REMEMBERED_BLOCKS {
             seen.pop_first();
         }
     }
-    finalise(shared, chain_id, upstreams, head.number).await
+    finalise(shared, chain_id, node, head.number).await
 }
 
 /// Takes the blocks up to the head. On another branch, what was included is compared with it first.
 async fn follow(
     shared: &Shared,
     chain_id: u64,
-    upstreams: &Upstreams,
+    node: &dyn Node,
     seen: &mut BTreeMap<u64, B256>,
     head: &BlockHeader,
 ) -> Result<(), TurnError> {
@@ -83,18 +82,20 @@ async fn follow(
     let is_start = seen.is_empty();
     while from <= head.number {
         let to = head.number.min(from + BLOCKS_AT_ONCE - 1);
-        let headers = if from == head.number { vec![head.clone()] } else { upstreams.blocks(from..=to).await? };
+        let headers = if from == head.number { vec![head.clone()] } else { node.blocks((from..=to).collect()).await? };
         let Some(first) = headers.first() else { return Ok(()) }; // another node, one that lags
         let below = first.number.checked_sub(1).and_then(|number| seen.get(&number));
         let follows = is_start || below == Some(&first.parent_hash);
         if !follows || seen.contains_key(&first.number) {
             seen.clear();
-            verify(shared, chain_id, upstreams, head.number).await?;
+            let mined = store::retry("mined blocks", || shared.store.mined_blocks(chain_id)).await?;
+            let known = node.blocks(heights(&mined, head.number)).await?;
+            compare(shared, chain_id, mined, &known).await?;
             let from = head.number.saturating_sub(BLOCKS_AT_ONCE - 1);
-            let headers = upstreams.blocks(from..=head.number).await?;
-            return take_blocks(shared, upstreams, &headers, seen).await;
+            let headers = node.blocks((from..=head.number).collect()).await?;
+            return take_blocks(shared, node, &headers, seen).await;
         }
-        take_blocks(shared, upstreams, &headers, seen).await?;
+        take_blocks(shared, node, &headers, seen).await?;
         match headers.last() {
             Some(last) if seen.contains_key(&last.number) => from = last.number + 1,
             _ => return Ok(()), // one of them is gone in the meantime: the next turn sees the new branch
@@ -106,7 +107,7 @@ async fn follow(
 /// Reads the receipts of blocks that hold transactions of ours.
 async fn take_blocks(
     shared: &Shared,
-    upstreams: &Upstreams,
+    node: &dyn Node,
     headers: &[BlockHeader],
     seen: &mut BTreeMap<u64, B256>,
 ) -> Result<(), TurnError> {
@@ -121,11 +122,11 @@ async fn take_blocks(
     };
     let few: Vec<B256> = headers.iter().map(of).filter(|ours| ours.len() < WHOLE_BLOCK_FROM).flatten().collect();
     let single: Vec<Receipt> =
-        if few.is_empty() { Vec::new() } else { upstreams.receipts(few).await?.into_iter().flatten().collect() };
+        if few.is_empty() { Vec::new() } else { node.receipts(few).await?.into_iter().flatten().collect() };
     for header in headers {
         let count = of(header).len();
         let receipts = if count >= WHOLE_BLOCK_FROM {
-            upstreams.block_receipts(BlockId::hash(header.hash)).await?.unwrap_or_default()
+            node.block_receipts(BlockId::hash(header.hash)).await?.unwrap_or_default()
         } else {
             single.clone()
         };
@@ -170,16 +171,21 @@ pub(super) fn inclusion(receipt: Receipt) -> Inclusion {
     }
 }
 
-/// Compares the blocks of included attempts with the chain; returns those that stand.
-async fn verify(shared: &Shared, chain_id: u64, upstreams: &Upstreams, up_to: u64) -> Result<Vec<B256>, TurnError> {
-    let mined = store::retry("mined blocks", || shared.store.mined_blocks(chain_id)).await?;
-    let (mut stand, mut gone) = (Vec::new(), Vec::new());
-    let mut numbers: Vec<u64> = mined.iter().map(|(number, _)| *number).filter(|number| *number <= up_to).collect();
+/// The heights of blocks, each once, up to one.
+fn heights(blocks: &[(u64, B256)], up_to: u64) -> Vec<u64> {
+    let mut numbers: Vec<u64> = blocks.iter().map(|(number, _)| *number).filter(|number| *number <= up_to).collect();
     numbers.dedup();
-    if numbers.is_empty() {
-        return Ok(stand);
-    }
-    let headers = upstreams.blocks(numbers).await?;
+    numbers
+}
+
+/// Compares the blocks of included attempts with what a node has at their heights; returns those that stand.
+async fn compare(
+    shared: &Shared,
+    chain_id: u64,
+    mined: Vec<(u64, B256)>,
+    headers: &[BlockHeader],
+) -> Result<Vec<B256>, TurnError> {
+    let (mut stand, mut gone) = (Vec::new(), Vec::new());
     for (number, hash) in mined {
         match headers.iter().find(|header| header.number == number) {
             Some(header) if header.hash == hash => stand.push(hash),
@@ -198,19 +204,21 @@ async fn verify(shared: &Shared, chain_id: u64, upstreams: &Upstreams, up_to: u6
     Ok(stand)
 }
 
-async fn finalise(shared: &Shared, chain_id: u64, upstreams: &Upstreams, head: u64) -> Result<(), TurnError> {
+async fn finalise(shared: &Shared, chain_id: u64, node: &dyn Node, head: u64) -> Result<(), TurnError> {
     let mined = store::retry("mined blocks", || shared.store.mined_blocks(chain_id)).await?;
     if mined.is_empty() {
         return Ok(());
     }
-    let final_height = match upstreams.config().finality {
+    let final_height = match node.config().finality {
         rule @ Finality::Depth(_) => rule.final_height(head, None),
-        Finality::FinalizedTag => upstreams.final_height().await?,
+        Finality::FinalizedTag => node.final_height().await?,
     };
     let Some(final_height) = final_height.filter(|height| mined.iter().any(|(number, _)| number <= height)) else {
         return Ok(());
     };
-    let stand = verify(shared, chain_id, upstreams, final_height).await?;
+    // One node says what is final and what stands there: of two, one could speak of a branch that has disappeared.
+    let headers = node.final_blocks(&heights(&mined, final_height)).await?;
+    let stand = compare(shared, chain_id, mined, &headers).await?;
     if stand.is_empty() {
         return Ok(());
     }
@@ -224,11 +232,8 @@ async fn finalise(shared: &Shared, chain_id: u64, upstreams: &Upstreams, head: u
         }
         let mut finished = Vec::with_capacity(count);
         for attempt in attempts {
-            let reverted = if attempt.inclusion.succeeded {
-                None
-            } else {
-                Some(revert_reason(shared, upstreams, &attempt).await?)
-            };
+            let reverted =
+                if attempt.inclusion.succeeded { None } else { Some(revert_reason(shared, node, &attempt).await?) };
             finished.push(Finished { attempt, reverted });
         }
         // Not retried here: the next turn reads the same rows again.
@@ -242,7 +247,7 @@ async fn finalise(shared: &Shared, chain_id: u64, upstreams: &Upstreams, head: u
 }
 
 /// Why a transaction reverted: what the receipt says, else the same call at its block.
-async fn revert_reason(shared: &Shared, upstreams: &Upstreams, attempt: &FinalAttempt) -> Result<Failure, TurnError> {
+async fn revert_reason(shared: &Shared, node: &dyn Node, attempt: &FinalAttempt) -> Result<Failure, TurnError> {
     let mined = &attempt.inclusion.mined;
     let failure = match &attempt.inclusion.revert_data {
         Some(data) if !data.is_empty() => shared.decoder.decode_revert(data),
@@ -252,7 +257,7 @@ async fn revert_reason(shared: &Shared, upstreams: &Upstreams, attempt: &FinalAt
                 .value(attempt.value_wei)
                 .input(attempt.data.clone().into());
             call.to = attempt.target.map(Into::into);
-            match upstreams.call(&call, BlockId::number(mined.block_number)).await {
+            match node.call(&call, BlockId::number(mined.block_number)).await {
                 Err(CallError::Revert(data)) => shared.decoder.decode_revert(&data),
                 Err(CallError::Unavailable(error)) => return Err(ChainError::Unavailable(error).into()),
                 Ok(_) | Err(CallError::Node(_)) => {

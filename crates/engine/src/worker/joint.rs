@@ -5,10 +5,10 @@ use crate::{
     group::{Group, group},
     model::{LaneId, RequestId},
     store::{
-        self, Admitted, Attempt, BindOrder, LaneLook, NewOperation, QueueLook, QueuedTransaction, SignedBytes, Store,
+        self, Admitted, Attempt, BindOrder, LaneLook, NewOperation, QueueLook, QueuedTransaction, Records, SignedBytes,
     },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::task::AbortHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -27,7 +27,7 @@ pub(crate) struct Joint {
 impl Joint {
     /// Starts a task per kind of statement.
     pub(crate) fn spawn(
-        store: &Store,
+        store: &Arc<dyn Records>,
         rebroadcast_after: Duration,
         tasks: &TaskTracker,
         stop: &CancellationToken,

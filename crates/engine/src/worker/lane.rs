@@ -9,21 +9,19 @@ mod prepare;
 mod send;
 mod sign;
 
-use super::{Shared, market::Market, report};
+use super::{Node, Shared, market::Market, report};
 use crate::{
     error::StoreError,
+    jitter::jittered,
     metric_definitions as metric,
     model::LaneId,
     signer::{SignError, SignOutcome},
     states::TransactionState,
     store::{self, Attempt, AttemptState, LaneLook, QueueLook, Refusal},
 };
-use dalp_chain::{BlockNumberOrTag, ChainError, FeeError, TransactionRequest, Upstreams};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::sync::Notify;
+use dalp_chain::{BlockNumberOrTag, ChainError, FeeError, TransactionRequest};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Looks without work after which the worker of a lane ends.
@@ -44,7 +42,7 @@ pub(super) enum LaneError {
 pub(super) struct LaneWorker {
     shared: Arc<Shared>,
     lane: LaneId,
-    upstreams: Upstreams,
+    node: Arc<dyn Node>,
     poke: Arc<Notify>,
     stop: CancellationToken,
     /// How the lane stood when it was last looked at, kept up with what was done since.
@@ -61,14 +59,14 @@ impl LaneWorker {
     pub(super) fn new(
         shared: Arc<Shared>,
         lane: LaneId,
-        upstreams: Upstreams,
+        node: Arc<dyn Node>,
         poke: Arc<Notify>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             shared,
             lane,
-            upstreams,
+            node,
             poke,
             stop,
             look: LaneLook::default(),
@@ -103,8 +101,9 @@ impl LaneWorker {
                     }
                     pause = (pause * 2).clamp(Duration::from_millis(100), Duration::from_secs(5));
                     tokio::select! {
+                        biased;
                         () = self.stop.cancelled() => return,
-                        () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))) => {}
+                        () = tokio::time::sleep(jittered(pause, 0.5..1.0)) => {}
                     }
                 }
             }
@@ -155,14 +154,18 @@ impl LaneWorker {
         for attempt in due.iter().filter(|attempt| attempt.release_pending) {
             self.release(attempt).await?;
         }
-        let (to_cancel, due): (Vec<Attempt>, Vec<Attempt>) = due
+        let (to_cancel, mut due): (Vec<Attempt>, Vec<Attempt>) = due
             .into_iter()
             .filter(|attempt| attempt.state != AttemptState::Other)
             .partition(|attempt| attempt.transaction.cancel_requested && !attempt.is_cancel());
-        for attempt in &to_cancel {
-            progress = true;
-            self.cancel(attempt).await?;
+        for attempt in to_cancel {
+            if self.cancel(&attempt).await? {
+                progress = true;
+            } else {
+                due.push(attempt);
+            }
         }
+        due.sort_by_key(|attempt| attempt.nonce);
         let of = |state| due.iter().filter(|attempt| attempt.state == state).cloned().collect::<Vec<_>>();
         let (signing, signed, sent) = (of(AttemptState::Signing), of(AttemptState::Signed), of(AttemptState::Sent));
         if !sent.is_empty() {
@@ -190,12 +193,12 @@ impl LaneWorker {
 
     /// Compares the lane with chain and signer before anything is sent.
     async fn reconcile(&mut self) -> Result<(), LaneError> {
-        let latest = self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
+        let latest = self.node.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
         let look = self.shared.joint.look(self.lane).await?;
         let mut least = latest;
         if look.next_nonce.is_none() {
             // A sender that we have never used: what others have in the pool is theirs.
-            least = least.max(self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Pending).await?);
+            least = least.max(self.node.nonce(self.lane.sender, BlockNumberOrTag::Pending).await?);
         }
         if let Some(tenant) = &look.tenant {
             let intents = match self.shared.signer.list_intents(tenant, self.lane, latest).await {
@@ -209,7 +212,7 @@ impl LaneWorker {
                 // Signed for a state of this database that a restore has lost: the nonce is taken, and must not stay a hole.
                 for intent in intents.into_iter().filter(|intent| !known.contains(&intent.request_id)) {
                     if let SignOutcome::SignedTransaction { raw, .. } = intent.outcome {
-                        let outcome = self.upstreams.send_raw(raw).await;
+                        let outcome = self.node.send_raw(raw).await;
                         tracing::warn!(lane = %self.lane, nonce = intent.nonce, request_id = %intent.request_id, ?outcome, "signed transaction that this database does not know");
                         least = least.max(intent.nonce + 1);
                     }
@@ -287,5 +290,5 @@ fn refusal(
 /// Exponential with jitter, from a tenth of a second to ten seconds.
 fn backoff(tries: u32) -> Duration {
     let millis = 100u64.saturating_mul(1 << tries.min(7)).min(10_000);
-    Duration::from_millis(millis).mul_f64(rand::random_range(0.7..1.0))
+    jittered(Duration::from_millis(millis), 0.7..1.0)
 }

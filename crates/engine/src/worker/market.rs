@@ -6,8 +6,9 @@ use dalp_chain::FeeInputs;
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// Kinds remembered; more than a service has contracts and functions.
 const MOST_KINDS: usize = 10_000;

@@ -102,7 +102,7 @@ impl LaneWorker {
     async fn judge(&self, queued: &[QueuedTransaction]) -> Result<(Vec<Verdict>, Fees), LaneError> {
         let all: Vec<&QueuedTransaction> = queued.iter().collect();
         let inputs = self.market_inputs().await?;
-        let price = fees::price(&inputs, &self.upstreams.config().fees)?;
+        let price = fees::price(&inputs, &self.node.config().fees)?;
         let mut verdicts = self.simulate(&all, &inputs, &price, Effort::Quick).await?;
         let doubtful: Vec<usize> =
             (0..verdicts.len()).filter(|index| matches!(verdicts[*index], Verdict::Refused(_))).collect();
@@ -142,7 +142,7 @@ impl LaneWorker {
             let method = if known.is_some() { "eth_call" } else { "eth_estimateGas" };
             calls.push((method, json!([request, block])));
         }
-        let mut answers = self.upstreams.batch(calls).await.map_err(ChainError::from)?.into_iter();
+        let mut answers = self.node.batch(calls).await.map_err(ChainError::from)?.into_iter();
         let malformed = |reason: String| ChainError::Malformed { method: "eth_getBalance".into(), reason };
         let balance = answers.next().ok_or_else(|| malformed("no answer".into()))?.map_err(ChainError::Node)?;
         let balance_wei: U256 = serde_json::from_str(balance.get()).map_err(|error| malformed(error.to_string()))?;
@@ -224,7 +224,7 @@ impl LaneWorker {
 
     async fn simulate_again(&self, transaction: &QueuedTransaction) -> Result<Verdict, LaneError> {
         let latest = self.latest_inputs().await?;
-        let price = fees::price(&latest, &self.upstreams.config().fees)?;
+        let price = fees::price(&latest, &self.node.config().fees)?;
         let verdict = self.simulate(&[transaction], &latest, &price, Effort::Thorough).await?.pop();
         Ok(verdict.unwrap_or_else(|| Verdict::NotNow("no answer".into())))
     }
@@ -232,7 +232,7 @@ impl LaneWorker {
     /// Prices of the last block that was seen. The confirmer sees every block before it wakes a flow for it, so what a flow
     /// orders is never simulated at a block older than what it waited for.
     async fn market_inputs(&self) -> Result<FeeInputs, LaneError> {
-        let fresh_for = self.upstreams.config().poll_interval() * 2 + Duration::from_secs(1);
+        let fresh_for = self.node.config().poll_interval() * 2 + Duration::from_secs(1);
         match self.market().inputs(fresh_for) {
             Some(inputs) => Ok(inputs),
             None => self.latest_inputs().await,
@@ -240,13 +240,13 @@ impl LaneWorker {
     }
 
     async fn latest_inputs(&self) -> Result<FeeInputs, LaneError> {
-        let inputs = self.upstreams.fee_inputs().await?;
+        let inputs = self.node.fee_inputs().await?;
         self.market().saw(inputs);
         Ok(inputs)
     }
 
     pub(super) async fn market_fees(&self) -> Result<Fees, LaneError> {
-        Ok(fees::price(&self.market_inputs().await?, &self.upstreams.config().fees)?)
+        Ok(fees::price(&self.market_inputs().await?, &self.node.config().fees)?)
     }
 }
 

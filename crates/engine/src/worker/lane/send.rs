@@ -8,8 +8,8 @@ use crate::{
     store::{self, Attempt, AttemptKind, AttemptState, Ending, FILL_GAS, NewAttempt},
     worker::chain,
 };
-use alloy::primitives::Bytes;
-use dalp_chain::{BlockNumberOrTag, SendOutcome, fees};
+use alloy::primitives::{B256, Bytes};
+use dalp_chain::{BlockNumberOrTag, Receipt, SendOutcome, fees};
 use std::time::Duration;
 
 /// A used nonce without a receipt of ours is looked at again after this long.
@@ -20,7 +20,7 @@ impl LaneWorker {
     pub(super) async fn send(&self, attempts: &[Attempt]) -> Result<bool, LaneError> {
         let shared = &self.shared;
         let raws: Vec<Bytes> = attempts.iter().map(bytes).collect::<Result<_, _>>()?;
-        let outcomes = self.upstreams.send_raw_batch(raws).await;
+        let outcomes = self.node.send_raw_batch(raws).await;
         let (mut sent, mut used) = (Vec::new(), Vec::new());
         for (attempt, outcome) in attempts.iter().zip(outcomes) {
             match outcome {
@@ -53,7 +53,7 @@ impl LaneWorker {
 
     /// Sent long ago and in no block yet: find the receipt, or send the same bytes again, or replace what holds the lane up.
     pub(super) async fn look_again(&self, attempts: &[Attempt]) -> Result<bool, LaneError> {
-        let next = self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
+        let next = self.node.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
         let (used, open): (Vec<&Attempt>, Vec<&Attempt>) = attempts.iter().partition(|attempt| attempt.nonce < next);
         self.used(&used).await?;
         let stuck = |attempt: &&Attempt| attempt.nonce == next && attempt.age >= self.shared.config.replace_after;
@@ -75,23 +75,30 @@ impl LaneWorker {
         let shared = &self.shared;
         let nonces: Vec<u64> = attempts.iter().map(|attempt| attempt.nonce).collect();
         let hashes = store::retry("hashes", || shared.store.hashes_of(self.lane, &nonces)).await?;
-        let receipts = self.upstreams.receipts(hashes.iter().map(|(_, hash)| *hash)).await?;
-        let inclusions: Vec<_> = receipts.into_iter().flatten().map(chain::inclusion).collect();
-        let included: Vec<_> = inclusions.iter().map(|inclusion| inclusion.mined.tx_hash).collect();
-        chain::include(shared, &inclusions).await?;
         // Any attempt at a nonce may have been the one.
-        let found = |nonce: u64| hashes.iter().any(|(of, hash)| *of == nonce && included.contains(hash));
-        let missing: Vec<&Attempt> = attempts.iter().copied().filter(|attempt| !found(attempt.nonce)).collect();
+        let asked: Vec<B256> = hashes.iter().map(|(_, hash)| *hash).collect();
+        let receipts = self.node.receipts(asked).await?.into_iter().flatten().collect();
+        let included = self.included(receipts).await?;
+        let by_us =
+            |nonce: u64, included: &[B256]| hashes.iter().any(|(of, hash)| *of == nonce && included.contains(hash));
+        let (found, missing): (Vec<&Attempt>, Vec<&Attempt>) =
+            attempts.iter().copied().partition(|attempt| by_us(attempt.nonce, &included));
+        if !found.is_empty() {
+            let nonces: Vec<u64> = found.iter().map(|attempt| attempt.nonce).collect();
+            store::retry("overtake", || shared.store.overtake(self.lane, &nonces)).await?;
+        }
         if missing.is_empty() {
             return Ok(());
         }
-        // Only what is final may cost a nonce: in a reorg our bytes could come back beside the ones with a new nonce.
-        let final_next = match self.upstreams.final_height().await? {
-            Some(height) => self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Number(height)).await?,
-            None => 0,
-        };
+        // Only what is final may cost a nonce: in a reorg our bytes could come back beside the ones with a new nonce. And only
+        // by the word of one node: another one's missing receipt may be a block that it has not seen.
+        let doubtful = |nonce: u64| missing.iter().any(|attempt| attempt.nonce == nonce);
+        let asked: Vec<B256> = hashes.iter().filter(|(nonce, _)| doubtful(*nonce)).map(|(_, hash)| *hash).collect();
+        let account = self.node.final_account(self.lane.sender, &asked).await?;
+        let (final_next, receipts) = account.map_or((0, Vec::new()), |account| (account.next_nonce, account.receipts));
+        let included = self.included(receipts).await?;
         for attempt in missing {
-            if attempt.nonce < final_next {
+            if attempt.nonce < final_next && !by_us(attempt.nonce, &included) {
                 tracing::warn!(lane = %self.lane, nonce = attempt.nonce, "nonce was used outside");
                 store::retry("requeue", || shared.store.requeue_used_outside(self.lane, attempt)).await?;
             } else {
@@ -102,12 +109,19 @@ impl LaneWorker {
                 .await?;
             }
         }
-        let least = self.upstreams.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
+        let least = self.node.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
         let look = shared.joint.look(self.lane).await?;
         if look.next_nonce.is_some_and(|next| next < least) {
             store::retry("reconcile lane", || shared.store.reconcile_lane(self.lane, least)).await?;
         }
         Ok(())
+    }
+
+    /// Records receipts; returns their hashes.
+    async fn included(&self, receipts: Vec<Receipt>) -> Result<Vec<B256>, LaneError> {
+        let inclusions: Vec<_> = receipts.into_iter().map(chain::inclusion).collect();
+        chain::include(&self.shared, &inclusions).await?;
+        Ok(inclusions.iter().map(|inclusion| inclusion.mined.tx_hash).collect())
     }
 
     /// A higher price, or a pause until blocks are cheaper.
@@ -121,7 +135,7 @@ impl LaneWorker {
     /// Orders the same call at a higher price. `false`: that would be above the cap, so nothing was ordered.
     async fn replaced(&self, attempt: &Attempt) -> Result<bool, LaneError> {
         let market = self.market_fees().await?;
-        let Ok(price) = fees::bump(&attempt.fees, &market, self.upstreams.config().fees.max_fee_cap_wei) else {
+        let Ok(price) = fees::bump(&attempt.fees, &market, self.node.config().fees.max_fee_cap_wei) else {
             tracing::warn!(lane = %self.lane, nonce = attempt.nonce, "replacement would be above the fee cap");
             return Ok(false);
         };
@@ -138,21 +152,22 @@ impl LaneWorker {
         Ok(true)
     }
 
-    /// Orders a self-transfer in the place of a transaction on its way; whichever is mined first counts.
-    pub(super) async fn cancel(&self, attempt: &Attempt) -> Result<(), LaneError> {
+    /// Orders a self-transfer in the place of a transaction on its way; whichever is mined first counts. `false`: that would be
+    /// above the cap, so the transaction itself goes on.
+    pub(super) async fn cancel(&self, attempt: &Attempt) -> Result<bool, LaneError> {
         let market = self.market_fees().await?;
-        let cap_wei = self.upstreams.config().fees.max_fee_cap_wei;
+        let cap_wei = self.node.config().fees.max_fee_cap_wei;
         let price = match attempt.state {
             AttemptState::Signing => market, // nothing to outbid in a pool
             _ => match fees::bump(&attempt.fees, &market, cap_wei) {
                 Ok(price) => price,
-                Err(error) => return self.later(attempt, "fee_cap", &error.to_string()).await,
+                Err(_) => return Ok(false),
             },
         };
         let new = NewAttempt { of: attempt, kind: AttemptKind::Cancel, gas_limit: FILL_GAS, fees: price };
         self.shared.store.replace(self.lane, &new).await?;
         self.shared.changed();
-        Ok(())
+        Ok(true)
     }
 
     /// No node will ever take it: parked, and its nonce is filled so that the lane moves on.
@@ -161,7 +176,7 @@ impl LaneWorker {
             return self.later(attempt, "retrying_upstream", &error).await;
         }
         let market = self.market_fees().await?;
-        let fill = fees::bump(&attempt.fees, &market, self.upstreams.config().fees.max_fee_cap_wei).unwrap_or(market);
+        let fill = fees::bump(&attempt.fees, &market, self.node.config().fees.max_fee_cap_wei).unwrap_or(market);
         let failure = Failure::new("TRANSACTION_REJECTED", error);
         let refusal = refusal(&attempt.transaction, TransactionState::DeadLetter, "rejected_by_nodes", failure);
         let ended = vec![(attempt.clone(), refusal)];

@@ -3,6 +3,7 @@
 use super::{LaneError, LaneWorker, backoff, refusal, timed};
 use crate::{
     flow::Failure,
+    jitter::jittered,
     model::TenantId,
     signer::{SignError, SignOutcome, SignPayload, SignRequest, UnsignedTransaction},
     states::TransactionState,
@@ -16,6 +17,11 @@ use std::time::Duration;
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// A signer that has answered anybody within this time is at work: who it never answers is the trouble itself.
 const AT_WORK: Duration = Duration::from_secs(60);
+
+/// A held request is asked about after a tenth of the time that it has waited.
+fn until_asked_again(waited: Duration) -> Duration {
+    jittered((waited / 10).clamp(Duration::from_millis(100), Duration::from_secs(10)), 0.7..1.0)
+}
 
 type Answer = Result<SignOutcome, SignError>;
 
@@ -61,11 +67,12 @@ impl LaneWorker {
     /// Stores signed bytes and refusals, then sends what may be sent.
     async fn record(&mut self, sorted: Sorted) -> Result<bool, LaneError> {
         let shared = self.shared.clone();
-        let Sorted { signed, mut to_send, refused, sealed, abandoned } = sorted;
+        let Sorted { signed, mut to_send, refused, mut sealed, abandoned } = sorted;
         let mut progress = false;
         if !signed.is_empty() {
             let stored = shared.joint.store_signed(signed).await?;
             to_send.retain(|attempt| stored.contains(&attempt.request_id));
+            sealed.retain(|(attempt, _)| stored.contains(&attempt.request_id));
             shared.changed();
             progress = true;
         }
@@ -182,8 +189,9 @@ impl LaneWorker {
         held: bool,
     ) -> Result<(), LaneError> {
         self.looked_at = None;
+        let pause = if held { until_asked_again(attempt.age) } else { backoff(attempt.tries) };
         store::retry("defer attempt", || {
-            self.shared.store.defer_attempt(attempt, backoff(attempt.tries), action, sub_status, error, held)
+            self.shared.store.defer_attempt(attempt, pause, action, sub_status, error, held)
         })
         .await?;
         Ok(())

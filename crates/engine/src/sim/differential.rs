@@ -1,0 +1,642 @@
+//! The model of the store against the store: the same random statements on both, with old looks and in any order, must give the
+//! same answers, the same refusals and the same rows.
+
+use super::{
+    flow::{Callee, Errand, Order},
+    ledger::encode,
+    rng::Rng,
+    tables::{AttemptRow, Phase, Tables},
+};
+use crate::{
+    audit,
+    flow::{Failure, Flow as _, Flows, History, Mined, Signature, StepOutcome},
+    model::{LaneId, OperationId, RequestId, ServiceName, TenantId, TransactionId},
+    signer::UnsignedTransaction,
+    states::TransactionState,
+    store::{
+        Admitted, Attempt, AttemptKind, BindOrder, Binding, Ending, Finished, Inclusion, LaneLook, NewAttempt,
+        NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, SignedBytes, Store, migrate,
+    },
+    testing::TestPostgres,
+};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use dalp_chain::Fees;
+use sqlx::PgPool;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::Arc,
+    time::Duration,
+};
+use uuid::Uuid;
+
+const SEQUENCES: u64 = 60;
+const STATEMENTS: usize = 90;
+const LONG: Duration = Duration::from_secs(3_600);
+const FEES: Fees = Fees::Eip1559 { max_fee_wei: 30, priority_fee_wei: 1 };
+
+struct Twins {
+    seed: u64,
+    rng: Rng,
+    service: ServiceName,
+    store: Store,
+    tables: Tables,
+    flows: Flows,
+    chains: BTreeSet<u64>,
+    lanes: Vec<LaneId>,
+    /// Everything that was ever looked at: statements come with old looks, too.
+    attempts: Vec<Attempt>,
+    queued: Vec<QueuedTransaction>,
+    operations: Vec<(TenantId, OperationId)>,
+    blocks: Vec<(u64, B256)>,
+    fees: u128,
+    done: Vec<String>,
+}
+
+/// Runs a statement on both, and compares what they say. A refused one leaves nothing behind.
+macro_rules! both {
+    ($twins:ident, $name:ident($($argument:expr),*), $view:expr) => {{
+        let backup = $twins.tables.clone();
+        let model = $twins.tables.$name(&$twins.service, $($argument),*);
+        if model.is_err() {
+            $twins.tables = backup;
+        }
+        let real = $twins.store.$name($($argument),*).await;
+        $twins.done.push(format!("{}: model {:?}", stringify!($name), model.as_ref().map(|_| ()).map_err(ToString::to_string)));
+        match (model, real) {
+            (Ok(model), Ok(real)) => {
+                #[allow(clippy::redundant_closure_call)]
+                let (model, real) = ($view(&model), $view(&real));
+                $twins.same(stringify!($name), &model, &real);
+                Some(model)
+            }
+            (Err(_), Err(_)) => None,
+            (model, real) => {
+                let (model, real) = (model.map(drop), real.map(drop));
+                panic!("seed {}: {} says {model:?}, PostgreSQL {real:?} after {:#?}", $twins.seed, stringify!($name), $twins.done)
+            }
+        }
+    }};
+}
+
+fn sorted<T: Debug>(all: &[T]) -> Vec<String> {
+    let mut lines: Vec<String> = all.iter().map(|one| format!("{one:?}")).collect();
+    lines.sort();
+    lines
+}
+
+fn of_any_age(attempt: &Attempt) -> Attempt {
+    Attempt { age: Duration::ZERO, ..attempt.clone() }
+}
+
+/// What is due at one nonce for two transactions has no order of its own.
+fn look(looks: &[LaneLook]) -> Vec<LaneLook> {
+    let view = |look: &LaneLook| {
+        let mut due: Vec<Attempt> = look.due.iter().map(of_any_age).collect();
+        due.sort_by_key(|attempt| (attempt.nonce, attempt.request_id));
+        LaneLook { due, ..look.clone() }
+    };
+    looks.iter().map(view).collect()
+}
+
+impl Twins {
+    fn new(seed: u64, pool: PgPool) -> Self {
+        let service = ServiceName::new(format!("svc-{seed}"));
+        let chain_id = 1_000_000 + seed;
+        let lane = |byte| LaneId { chain_id, sender: Address::repeat_byte(byte) };
+        Self {
+            seed,
+            rng: Rng::new(seed),
+            store: Store { pool, service: service.clone(), known_lanes: Arc::default() },
+            service,
+            tables: Tables::new(None),
+            flows: Flows::new().with::<Errand>(),
+            chains: [chain_id].into(),
+            lanes: vec![lane(1), lane(2)],
+            attempts: Vec::new(),
+            queued: Vec::new(),
+            operations: Vec::new(),
+            blocks: Vec::new(),
+            fees: 100,
+            done: Vec::new(),
+        }
+    }
+
+    fn same<T: Debug + ?Sized>(&self, what: &str, model: &T, real: &T) {
+        let (model, real) = (format!("{model:#?}"), format!("{real:#?}"));
+        assert!(model == real, "seed {}: {what}: model {model}, PostgreSQL {real} after {:#?}", self.seed, self.done);
+    }
+
+    fn any<T: Clone>(&mut self, of: impl Fn(&Self) -> &Vec<T>) -> Option<T> {
+        let count = of(self).len() as u64;
+        let place = self.rng.below(count) as usize;
+        of(self).get(place).cloned()
+    }
+
+    /// Mostly as it stands now, sometimes as it stood once.
+    fn any_attempt(&mut self) -> Option<Attempt> {
+        let old = self.any(|twins| &twins.attempts)?;
+        let now = self.tables.attempt_view(old.request_id);
+        Some(if self.rng.per_mille(700) { now } else { old })
+    }
+
+    fn pause(&mut self) -> Duration {
+        if self.rng.per_mille(700) { Duration::ZERO } else { LONG }
+    }
+
+    fn price(&mut self) -> Fees {
+        self.fees += 1;
+        Fees::Eip1559 { max_fee_wei: self.fees, priority_fee_wei: 1 }
+    }
+
+    fn remember(&mut self, attempts: impl IntoIterator<Item = Attempt>) {
+        self.attempts.extend(attempts);
+    }
+
+    async fn admit(&mut self) {
+        let number = self.rng.below(6);
+        let chain_id = self.lanes[0].chain_id;
+        let order = Order {
+            number,
+            chain_id,
+            sender: self.rng.pick(&[1, 2].map(Address::repeat_byte)),
+            together: (0..self.rng.below(3)).map(|_| Callee::Payee).collect(),
+            in_turn: (0..self.rng.below(2)).map(|_| Callee::Payee).collect(),
+            signs: self.rng.per_mille(200),
+        };
+        let id = OperationId(Uuid::from_u64_pair(self.rng.next(), self.rng.next()));
+        let tenant = TenantId::new(if self.rng.per_mille(100) { "other" } else { "bank" });
+        let json = serde_json::to_value(&order).expect("an order is JSON");
+        let decision = self.flows.ask(Errand::KIND, Errand::VERSION, id, &json, &History::default());
+        let new = NewOperation {
+            id,
+            tenant: tenant.clone(),
+            principal: "caller".into(),
+            method: format!("method {}", self.seed),
+            key: number.to_string(),
+            command_hash: audit::command_hash(&json),
+            kind: Errand::KIND,
+            version: Errand::VERSION,
+            order: json,
+            decision,
+        };
+        let news = [new];
+        let told = |admitted: &Vec<Admitted>| match &admitted[0] {
+            Admitted::New(_) => "new".to_owned(),
+            other => format!("{other:?}"),
+        };
+        if both!(self, admit(&news), told).is_some_and(|told| told == "new") {
+            self.operations.push((tenant, id));
+        }
+    }
+
+    async fn bind(&mut self) {
+        let looks: Vec<QueueLook> = self.lanes.iter().map(|lane| QueueLook { lane: *lane, at_most: 3 }).collect();
+        let queues = both!(self, queued(&looks), |queues: &Vec<Vec<QueuedTransaction>>| queues.clone());
+        let queues = queues.unwrap_or_default();
+        self.queued.extend(queues.iter().flatten().cloned());
+        let mut orders = Vec::new();
+        for (lane, queue) in self.lanes.clone().into_iter().zip(queues) {
+            let mut bindings = Vec::new();
+            for transaction in queue {
+                if self.rng.per_mille(800) {
+                    bindings.push(Binding { transaction, gas_limit: 50_000, fees: self.price() });
+                }
+            }
+            orders.push(BindOrder { lane, holes: self.rng.per_mille(600), bindings });
+        }
+        let view = |bound: &Vec<Vec<Attempt>>| bound.iter().flatten().map(of_any_age).collect::<Vec<_>>();
+        if let Some(bound) = both!(self, bind(&orders), view) {
+            self.remember(bound);
+        }
+    }
+
+    fn refusal(&mut self, transaction: &QueuedTransaction, state: TransactionState) -> Refusal {
+        Refusal {
+            tenant: transaction.tenant.clone(),
+            operation_id: transaction.operation_id,
+            transaction_id: transaction.id,
+            state,
+            sub_status: "refused",
+            failure: Failure::new("REFUSED", "by the test"),
+        }
+    }
+
+    async fn end_attempts(&mut self) {
+        let ending = self.rng.pick(&[Ending::Refused, Ending::Sealed, Ending::Sealed, Ending::Abandoned]);
+        let lane = self.rng.pick(&self.lanes.clone());
+        let mut ended: Vec<(Attempt, Refusal)> = Vec::new();
+        for _ in 0..self.rng.between(1, 3) {
+            let Some(attempt) = self.any_attempt() else { return };
+            let row = &self.tables.attempts[&attempt.request_id];
+            let may_be_sealed = ending != Ending::Sealed || row.phase == Phase::Signed;
+            if row.lane == lane
+                && may_be_sealed
+                && !ended.iter().any(|(one, _)| one.transaction.id == attempt.transaction.id)
+            {
+                let state =
+                    if ending == Ending::Abandoned { TransactionState::DeadLetter } else { TransactionState::Failed };
+                let refusal = self.refusal(&attempt.transaction, state);
+                ended.push((attempt, refusal));
+            }
+        }
+        if !ended.is_empty() {
+            let price = self.price();
+            let again = |ended: &[(Attempt, Refusal)]| {
+                let clone = |(attempt, refusal): &(Attempt, Refusal)| {
+                    let Refusal { tenant, operation_id, transaction_id, state, sub_status, failure } = refusal;
+                    let refusal = Refusal {
+                        tenant: tenant.clone(),
+                        operation_id: *operation_id,
+                        transaction_id: *transaction_id,
+                        state: *state,
+                        sub_status,
+                        failure: failure.clone(),
+                    };
+                    (attempt.clone(), refusal)
+                };
+                ended.iter().map(clone).collect::<Vec<_>>()
+            };
+            both!(self, end_attempts(lane, again(&ended), ending, price), |done: &()| *done);
+        }
+    }
+
+    /// An inclusion of bytes that were stored.
+    async fn include(&mut self) {
+        let Some(attempt) = self.any_attempt() else { return };
+        let Some(tx_hash) = self.tables.attempts[&attempt.request_id].tx_hash else { return };
+        let (number, salt) = (self.rng.between(10, 14), self.rng.below(2) as u8);
+        let mut block_hash = B256::repeat_byte(salt);
+        block_hash.0[..8].copy_from_slice(&number.to_be_bytes());
+        block_hash.0[8..16].copy_from_slice(&self.seed.to_be_bytes());
+        self.blocks.push((number, block_hash));
+        let mined =
+            Mined { tx_hash, block_number: number, block_hash, gas_used: 30_000, contract_address: None, logs: vec![] };
+        let inclusions = [Inclusion { mined, succeeded: self.rng.per_mille(700), revert_data: None }];
+        both!(self, include(&inclusions), |lanes: &BTreeSet<LaneId>| lanes.clone());
+    }
+
+    async fn finish(&mut self) {
+        let chain_id = self.lanes[0].chain_id;
+        let mined = both!(self, mined_blocks(chain_id), |blocks: &Vec<(u64, B256)>| sorted(blocks));
+        let Some((_, block)) = self.any(|twins| &twins.blocks) else { return };
+        if mined.is_none_or(|mined| mined.is_empty()) {
+            return;
+        }
+        if self.rng.per_mille(400) {
+            both!(self, retract(chain_id, &[block]), |count: &usize| *count);
+            return;
+        }
+        let model = self.tables.final_attempts(&self.service, chain_id, &[block], 100).expect("readable");
+        let real = self.store.final_attempts(chain_id, &[block], 100).await.expect("readable");
+        let ids = |all: &[crate::store::FinalAttempt]| {
+            all.iter()
+                .map(|one| (one.request_id, one.transaction_id, one.is_cancel, one.data.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.same("final_attempts", &sorted(&ids(&model)), &sorted(&ids(&real)));
+        let finished = |attempts: Vec<crate::store::FinalAttempt>| {
+            let one = |attempt: crate::store::FinalAttempt| {
+                let reverted = (!attempt.inclusion.succeeded).then(|| Failure::new("REVERTED", "by the test"));
+                Finished { attempt, reverted }
+            };
+            attempts.into_iter().map(one).collect::<Vec<_>>()
+        };
+        let backup = self.tables.clone();
+        let told = self.tables.finish(&self.service, finished(model));
+        if told.is_err() {
+            self.tables = backup;
+        }
+        assert_eq!(told.is_ok(), self.store.finish(finished(real)).await.is_ok(), "seed {}", self.seed);
+        self.done.push("finish".into());
+    }
+
+    async fn signatures(&mut self) {
+        let again_after = self.pause();
+        let backup = self.tables.clone();
+        let model = self.tables.claim_signatures(&self.service, 10, again_after).expect("readable");
+        let real = self.store.claim_signatures(10, again_after).await.expect("readable");
+        drop(backup);
+        let view = |all: &[crate::store::PendingSignature]| {
+            let one = |one: &crate::store::PendingSignature| (one.request_id, one.name.clone(), one.tries);
+            all.iter().map(one).collect::<Vec<_>>()
+        };
+        self.same("claim_signatures", &sorted(&view(&model)), &sorted(&view(&real)));
+        for pending in model {
+            let outcome = StepOutcome::Signed { signature: Signature(Bytes::from_static(b"s")) };
+            both!(self, settle_signature(&pending, outcome.clone()), |done: &()| *done);
+        }
+    }
+
+    async fn cancel(&mut self) {
+        let Some((tenant, id)) = self.any(|twins| &twins.operations) else { return };
+        let reads = Reads { pool: self.store.pool.clone() };
+        let backup = self.tables.clone();
+        let model = self.tables.cancel(&tenant, id, "by the test");
+        if model.is_err() {
+            self.tables = backup;
+        }
+        let real = reads.cancel(&tenant, id, "tester", "by the test").await;
+        self.done.push("cancel".into());
+        self.same("cancel", &model.ok(), &real.ok());
+    }
+
+    async fn send(&mut self, choice: u64) {
+        let Some(attempt) = self.any_attempt() else { return };
+        let (id, lane) = (attempt.request_id, self.tables.attempts[&attempt.request_id].lane);
+        let pause = self.pause();
+        let nothing = |done: &()| *done;
+        match choice {
+            0..=3 => {
+                let unsigned = UnsignedTransaction {
+                    chain_id: lane.chain_id,
+                    sender: lane.sender,
+                    nonce: attempt.nonce,
+                    target: attempt.transaction.target,
+                    value_wei: U256::from(self.seed),
+                    data: attempt.transaction.data.clone(),
+                    gas_limit: attempt.gas_limit,
+                    fees: attempt.fees,
+                };
+                let raw = encode(&unsigned);
+                let given = [SignedBytes { request_id: id, tx_hash: keccak256(&raw), raw }];
+                both!(self, store_signed(&given), |ids: &Vec<RequestId>| sorted(ids));
+            }
+            4..=5 => {
+                both!(self, mark_sent(&[id], pause), nothing);
+            }
+            6 => {
+                let held = self.rng.per_mille(300);
+                both!(self, defer_attempt(&attempt, pause, "sign", "put_off", "why", held), nothing);
+            }
+            7 => {
+                let kind = self.rng.pick(&[AttemptKind::Replacement, AttemptKind::Cancel]);
+                let price = self.price();
+                let new = NewAttempt { of: &attempt, kind, gas_limit: 60_000, fees: price };
+                both!(self, replace(lane, &new), nothing);
+            }
+            8 => {
+                both!(self, drop_replacement(&attempt, pause, "refused"), nothing);
+            }
+            9 => {
+                both!(self, refuse_filler(lane, &attempt, pause), nothing);
+            }
+            10 => {
+                both!(self, requeue_used_outside(lane, &attempt), nothing);
+            }
+            11 => {
+                both!(self, released(id), nothing);
+            }
+            _ => {
+                both!(self, overtake(lane, &[attempt.nonce]), nothing);
+            }
+        }
+    }
+
+    async fn queue(&mut self) {
+        let Some(transaction) = self.any(|twins| &twins.queued) else { return };
+        let nothing = |done: &()| *done;
+        if self.rng.per_mille(500) {
+            let pause = self.pause();
+            both!(self, defer_queued(&[transaction.id], pause, "simulate", "put_off", "why"), nothing);
+        } else {
+            let state = self.rng.pick(&[TransactionState::Failed, TransactionState::DeadLetter]);
+            let refusal = || Refusal {
+                tenant: transaction.tenant.clone(),
+                operation_id: transaction.operation_id,
+                transaction_id: transaction.id,
+                state,
+                sub_status: "refused",
+                failure: Failure::new("REFUSED", "by the test"),
+            };
+            both!(self, refuse_queued(vec![refusal()]), nothing);
+        }
+    }
+
+    async fn lane(&mut self, choice: u64) {
+        let lane = self.rng.pick(&self.lanes.clone());
+        match choice {
+            0 => {
+                let least = self.rng.below(3);
+                both!(self, reconcile_lane(lane, least), |done: &()| *done);
+            }
+            1 => {
+                both!(self, fill_holes(lane, FEES), |done: &()| *done);
+            }
+            2 => {
+                let instance = self.rng.pick(&["one", "other"]);
+                both!(self, lease_lanes(instance, LONG, 10), |lanes: &Vec<LaneId>| sorted(lanes));
+            }
+            3 => {
+                both!(self, hashes_of(lane, &[0, 1, 2]), |hashes: &Vec<(u64, B256)>| sorted(hashes));
+                both!(self, known_requests(lane, 1), |ids: &Vec<RequestId>| sorted(ids));
+            }
+            _ => {
+                let lanes = self.lanes.clone();
+                if let Some(looks) = both!(self, look_at_lanes(&lanes), look) {
+                    self.remember(looks.into_iter().flat_map(|look| look.due));
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self) {
+        match self.rng.below(26) {
+            0..=2 => self.admit().await,
+            3..=4 => {
+                let (flows, chains) = (self.flows.clone(), self.chains.clone());
+                both!(self, drive(&flows, &chains, 100), |told: &(usize, BTreeSet<LaneId>)| told.clone());
+            }
+            5..=8 => self.bind().await,
+            9..=12 => {
+                let choice = self.rng.below(5);
+                self.lane(choice).await;
+            }
+            13 => self.queue().await,
+            14 => self.end_attempts().await,
+            15..=16 => self.include().await,
+            17 => self.finish().await,
+            18 => self.signatures().await,
+            19 => {
+                if self.rng.per_mille(300) {
+                    self.cancel().await;
+                }
+            }
+            _ => {
+                let choice = self.rng.below(13);
+                self.send(choice).await;
+            }
+        }
+    }
+
+    /// Every row of this sequence, as text.
+    async fn compare_rows(&self) {
+        for (what, model, query) in [
+            ("transactions", self.transactions(), TRANSACTIONS),
+            ("attempts", self.attempt_rows(), ATTEMPTS),
+            ("nonces", self.nonces(), NONCES),
+            ("lanes", self.lane_rows(), LANES),
+            ("operations", self.operation_rows(), OPERATIONS),
+            ("steps", self.step_rows(), STEPS),
+            ("outbox", self.outbox(), OUTBOX),
+            ("audit leaves", self.leaves(), LEAVES),
+        ] {
+            let real: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+                .bind(self.service.as_str())
+                .bind(self.lanes[0].chain_id as i64)
+                .fetch_all(&self.store.pool)
+                .await
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            self.same(what, &in_order(&model), &in_order(&real));
+        }
+    }
+
+    fn transactions(&self) -> Vec<String> {
+        let line = |(id, row): (&TransactionId, &super::tables::TransactionRow)| {
+            let history: Vec<_> =
+                row.history.iter().map(|one| serde_json::json!([one.name, one.tries, one.last_error])).collect();
+            serde_json::json!([
+                id,
+                row.state,
+                row.sub_status,
+                row.nonce,
+                row.tx_hash.map(alloy::hex::encode),
+                row.block_number,
+                row.gas_used,
+                row.error,
+                row.tries,
+                row.cancel_requested,
+                history
+            ])
+            .to_string()
+        };
+        self.tables.transactions.iter().map(line).collect()
+    }
+
+    fn attempt_rows(&self) -> Vec<String> {
+        let line = |(id, row): (&RequestId, &AttemptRow)| {
+            let block = row.inclusion.as_ref().map(|inclusion| inclusion.mined.block_number);
+            let due = row.due_at <= tokio::time::Instant::now();
+            serde_json::json!([
+                id,
+                row.transaction_id,
+                row.number,
+                kind(row.kind),
+                row.nonce,
+                row.phase.as_str(),
+                row.held,
+                row.release_pending,
+                row.tries,
+                row.tx_hash.map(alloy::hex::encode),
+                block,
+                row.replaces,
+                row.gas_limit,
+                due
+            ])
+            .to_string()
+        };
+        self.tables.attempts.iter().map(line).collect()
+    }
+
+    fn nonces(&self) -> Vec<String> {
+        let line = |((lane, nonce), row): (&(LaneId, u64), &super::tables::NonceRow)| {
+            serde_json::json!([alloy::hex::encode(lane.sender), nonce, row.transaction_id, row.released]).to_string()
+        };
+        self.tables.nonces.iter().map(line).collect()
+    }
+
+    fn lane_rows(&self) -> Vec<String> {
+        let line = |(lane, row): (&LaneId, &super::tables::LaneRow)| {
+            serde_json::json!([alloy::hex::encode(lane.sender), row.tenant, row.next_nonce, row.needs_approval])
+                .to_string()
+        };
+        self.tables.lanes.iter().map(line).collect()
+    }
+
+    fn operation_rows(&self) -> Vec<String> {
+        let line = |(id, row): (&OperationId, &super::tables::OperationRow)| {
+            serde_json::json!([id, row.tenant, row.state, row.wake, row.cancel_requested, row.result, row.error])
+                .to_string()
+        };
+        self.tables.operations.iter().map(line).collect()
+    }
+
+    fn step_rows(&self) -> Vec<String> {
+        let line = |((id, name), row): (&(OperationId, String), &super::tables::StepRow)| {
+            serde_json::json!([id, name, row.outcome, row.request_id, row.due_at.is_some(), row.tries]).to_string()
+        };
+        self.tables.steps.iter().map(line).collect()
+    }
+
+    fn outbox(&self) -> Vec<String> {
+        let line = |event: &crate::store::Event| {
+            serde_json::json!([event.tenant, event.topic, event.subject.to_string(), event.operation_id, event.body])
+                .to_string()
+        };
+        self.tables.outbox.iter().map(line).collect()
+    }
+
+    fn leaves(&self) -> Vec<String> {
+        let line =
+            |leaf: &super::tables::LeafRow| serde_json::json!([leaf.action, leaf.subject, leaf.body]).to_string();
+        self.tables.leaves.iter().map(line).collect()
+    }
+}
+
+/// Rows in one order, and steps that an event lists in no order of their own, too.
+fn in_order(rows: &[String]) -> Vec<serde_json::Value> {
+    let mut rows: Vec<serde_json::Value> = rows.iter().map(|row| serde_json::from_str(row).expect("JSON")).collect();
+    for steps in
+        rows.iter_mut().flat_map(|row| row.as_array_mut().expect("a row")).filter_map(|one| one.as_object_mut())
+    {
+        steps
+            .values_mut()
+            .filter_map(|steps| steps.as_array_mut())
+            .for_each(|steps| steps.sort_by_key(ToString::to_string));
+    }
+    rows.sort_by_key(ToString::to_string);
+    rows
+}
+
+fn kind(kind: AttemptKind) -> &'static str {
+    match kind {
+        AttemptKind::Call => "CALL",
+        AttemptKind::Replacement => "REPLACEMENT",
+        AttemptKind::Cancel => "CANCEL",
+    }
+}
+
+const TRANSACTIONS: &str = "SELECT jsonb_build_array(transaction_id, state, sub_status, nonce, encode(tx_hash, 'hex'), block_number, gas_used, error, tries, cancel_requested,
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(h->'action', h->'tries', h->'last_error') ORDER BY place), '[]') FROM jsonb_array_elements(history) WITH ORDINALITY AS x(h, place)))::text
+    FROM engine.transactions WHERE service = $1 AND chain_id = $2";
+const ATTEMPTS: &str = "SELECT jsonb_build_array(request_id, transaction_id, attempt, kind, nonce, state, held, release_pending, tries, encode(tx_hash, 'hex'), block_number,
+    replaces, gas_limit, due_at <= now())::text FROM engine.attempts WHERE service = $1 AND chain_id = $2";
+const NONCES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), nonce, transaction_id, released)::text FROM engine.nonces WHERE chain_id = $2 AND $1 <> ''";
+const LANES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), tenant, next_nonce, needs_approval)::text FROM engine.lanes WHERE chain_id = $2 AND $1 <> ''";
+const OPERATIONS: &str = "SELECT jsonb_build_array(operation_id, tenant, state, wake, cancel_requested, result, error)::text FROM engine.operations WHERE service = $1 AND $2 > 0";
+const STEPS: &str = "SELECT jsonb_build_array(operation_id, name, outcome, request_id, due_at IS NOT NULL, tries)::text FROM engine.steps WHERE service = $1 AND $2 > 0";
+const OUTBOX: &str = "SELECT jsonb_build_array(e.tenant, topic, subject, operation_id, body)::text FROM engine.outbox e JOIN engine.operations o USING (tenant, operation_id)
+    WHERE o.service = $1 AND $2 > 0";
+const LEAVES: &str = "SELECT jsonb_build_array(l.action, l.subject, l.body)::text FROM engine.audit_leaves l
+    WHERE l.subject IN (SELECT operation_id::text FROM engine.operations WHERE service = $1 UNION SELECT transaction_id::text FROM engine.transactions WHERE service = $1)
+       OR l.subject LIKE $2::text || '/%'";
+
+#[tokio::test]
+async fn the_model_answers_like_postgresql() {
+    let postgres = tokio::task::spawn_blocking(TestPostgres::start).await.expect("postgres");
+    let pool = postgres.pool().await;
+    migrate(&pool).await.expect("migrates");
+    let mut phases: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in 0..SEQUENCES {
+        let mut twins = Twins::new(seed, pool.clone());
+        for _ in 0..STATEMENTS {
+            twins.step().await;
+        }
+        twins.compare_rows().await;
+        for row in twins.tables.attempts.values() {
+            *phases.entry(row.phase.as_str()).or_default() += 1;
+        }
+    }
+    assert_eq!(phases.len(), 8, "every state of an attempt comes about: {phases:?}");
+    pool.close().await;
+}

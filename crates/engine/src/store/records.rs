@@ -1,0 +1,84 @@
+//! The statements that the workers make, as a seam: production has PostgreSQL behind it, the simulator a model of it that a
+//! test compares with PostgreSQL call by call. Each method is one commit.
+
+use super::{
+    Admitted, Attempt, BindOrder, Ending, FinalAttempt, Finished, Inclusion, LaneLook, NewAttempt, NewOperation,
+    PendingSignature, QueueLook, QueuedTransaction, Reads, Refusal, SignedBytes, Store,
+};
+use crate::{
+    error::StoreError,
+    flow::{Flows, StepOutcome},
+    model::{LaneId, RequestId, TransactionId},
+};
+use alloy::primitives::B256;
+use async_trait::async_trait;
+use dalp_chain::Fees;
+use std::{collections::BTreeSet, time::Duration};
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        /// What the workers ask of the store. The meaning of each stands beside its statement.
+        #[async_trait]
+        pub(crate) trait Records: Send + Sync + 'static {
+            $($(#[$doc])* async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError>;)*
+            /// Chains audit leaves that are not chained yet.
+            async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError>;
+        }
+
+        #[async_trait]
+        impl Records for Store {
+            $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
+                Store::$name(self, $($argument),*).await
+            })*
+            async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError> {
+                Reads { pool: self.pool.clone() }.chain_audit(limit).await
+            }
+        }
+
+        #[cfg(feature = "sim")]
+        #[async_trait]
+        impl Records for crate::sim::Memory {
+            $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
+                self.commit(stringify!($name), |tables, service| tables.$name(service, $($argument),*)).await
+            })*
+            async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError> {
+                self.commit("chain_audit", |tables, service| tables.chain_audit(service, limit)).await
+            }
+        }
+    };
+}
+
+statements! {
+    fn hint() -> ();
+    fn admit(news: &[NewOperation]) -> Vec<Admitted>;
+    fn drive(flows: &Flows, chains: &BTreeSet<u64>, limit: i64) -> (usize, BTreeSet<LaneId>);
+    fn stalled(after: Duration) -> (u64, u64);
+    fn claim_signatures(limit: i64, again_after: Duration) -> Vec<PendingSignature>;
+    fn settle_signature(pending: &PendingSignature, outcome: StepOutcome) -> ();
+    fn lease_lanes(instance: &str, lease: Duration, limit: i64) -> Vec<LaneId>;
+    fn look_at_lanes(lanes: &[LaneId]) -> Vec<LaneLook>;
+    fn queued(looks: &[QueueLook]) -> Vec<Vec<QueuedTransaction>>;
+    fn hashes_of(lane: LaneId, nonces: &[u64]) -> Vec<(u64, B256)>;
+    fn known_requests(lane: LaneId, from_nonce: u64) -> Vec<RequestId>;
+    fn reconcile_lane(lane: LaneId, least_next_nonce: u64) -> ();
+    fn bind(orders: &[BindOrder]) -> Vec<Vec<Attempt>>;
+    fn store_signed(given: &[SignedBytes]) -> Vec<RequestId>;
+    fn mark_sent(ids: &[RequestId], again_after: Duration) -> ();
+    fn defer_attempt(attempt: &Attempt, pause: Duration, action: &str, sub_status: &str, error: &str, held: bool) -> ();
+    fn defer_queued(ids: &[TransactionId], pause: Duration, action: &str, sub_status: &str, error: &str) -> ();
+    fn replace(lane: LaneId, new: &NewAttempt<'_>) -> ();
+    fn drop_replacement(refused: &Attempt, pause: Duration, error: &str) -> ();
+    fn requeue_used_outside(lane: LaneId, attempt: &Attempt) -> ();
+    fn overtake(lane: LaneId, nonces: &[u64]) -> ();
+    fn released(id: RequestId) -> ();
+    fn refuse_queued(refusals: Vec<Refusal>) -> ();
+    fn end_attempts(lane: LaneId, ended: Vec<(Attempt, Refusal)>, ending: Ending, fill_fees: Fees) -> ();
+    fn refuse_filler(lane: LaneId, filler: &Attempt, pause: Duration) -> ();
+    fn fill_holes(lane: LaneId, fees: Fees) -> ();
+    fn our_hashes(hashes: &[B256]) -> Vec<B256>;
+    fn include(inclusions: &[Inclusion]) -> BTreeSet<LaneId>;
+    fn mined_blocks(chain_id: u64) -> Vec<(u64, B256)>;
+    fn retract(chain_id: u64, blocks: &[B256]) -> usize;
+    fn final_attempts(chain_id: u64, blocks: &[B256], limit: i64) -> Vec<FinalAttempt>;
+    fn finish(finished: Vec<Finished>) -> ();
+}

@@ -139,6 +139,7 @@ async fn a_bond_is_issued_and_moves_only_as_its_rules_allow() {
         unpause: true,
         initial_supply: "1000".into(),
         initial_holder: text(alice),
+        terms: Some(support::bond_terms()),
         ..Default::default()
     };
     let operation = assets.create_asset(stack.request("bond", create.clone())).await.unwrap().into_inner().operation;

@@ -317,7 +317,12 @@ impl Bond {
             ..Default::default()
         };
         let answer = self.stack.rules().simulate_transfer(self.stack.fresh(request)).await.unwrap().into_inner();
-        answer.verdicts.into_iter().filter(|verdict| !verdict.passed && !verdict.advisory).map(|verdict| verdict.reason).collect()
+        answer
+            .verdicts
+            .into_iter()
+            .filter(|verdict| !verdict.passed && !verdict.advisory)
+            .map(|verdict| verdict.reason)
+            .collect()
     }
 
     async fn transfer(&self, amount: &str) -> Result<(), String> {

@@ -5,7 +5,10 @@ use anyhow::{Context, ensure};
 use dalp_devstack::client::{Client, keyed};
 use dalp_devstack::scenario::{ChainView, Wallet};
 use dalp_proto::asset::asset_service_client::AssetServiceClient;
-use dalp_proto::asset::{AssetClass, AssetRole, CreateAssetRequest, MintRequest, RoleGrant, TransferRequest};
+use dalp_proto::asset::{
+    AssetClass, AssetRole, AssetTerms, BondTerms, CreateAssetRequest, MintRequest, RoleGrant, TransferRequest,
+    asset_terms,
+};
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 use dalp_proto::identity::{AddTrustedIssuerRequest, IssueClaimRequest, RegisterIdentityRequest, RegisterTopicRequest};
 use dalp_proto::operation::{Operation, OperationState};
@@ -180,6 +183,15 @@ async fn issue(client: &Client, issuer: &Wallet) -> anyhow::Result<Address> {
         name: "Load bond".to_owned(),
         symbol: "LOAD".to_owned(),
         asset_class: AssetClass::Bond.into(),
+        isin: "CH0012032048".to_owned(),
+        terms: Some(AssetTerms {
+            terms: Some(asset_terms::Terms::Bond(BondTerms {
+                maturity_date: "2090-05-01".to_owned(),
+                denomination: "1000".to_owned(),
+                currency: "CHF".to_owned(),
+                ..BondTerms::default()
+            })),
+        }),
         claim_topics: vec!["kyc".to_owned()],
         roles: vec![RoleGrant { role: AssetRole::Supply.into(), account: issuer.text.clone() }],
         unpause: true,

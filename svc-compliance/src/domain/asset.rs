@@ -3,8 +3,10 @@
 use super::{
     claim::TopicName,
     expression::Claims,
+    feature::Feature,
     isin::Isin,
     rule::{Rule, RuleAction},
+    terms::Terms,
 };
 use alloy::primitives::{Address, U256};
 use dalp_contracts::roles::asset as roles;
@@ -75,6 +77,15 @@ pub struct CreateAsset {
     pub unpause: bool,
     /// Receiver and amount of the initial supply.
     pub initial_mint: Option<(Address, U256)>,
+    /// Name of the template; none: the platform's template of the class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// What the asset is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
+    /// Features beside those of template and terms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<Feature>,
 }
 
 /// An operation of one sender on one asset.
@@ -191,12 +202,14 @@ impl AssetClass {
         }
     }
 
-    /// The template of a stored name.
+    /// Every class.
+    pub const ALL: [Self; 7] =
+        [Self::Bond, Self::Equity, Self::Fund, Self::Deposit, Self::Stablecoin, Self::RealEstate, Self::PreciousMetal];
+
+    /// The class of a stored name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Bond, Self::Equity, Self::Fund, Self::Deposit, Self::Stablecoin, Self::RealEstate, Self::PreciousMetal]
-            .into_iter()
-            .find(|class| class.name() == name)
+        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
 

@@ -17,6 +17,8 @@ pub mod asset_topics {
     pub const CLASS: &str = "asset.class";
     /// The asset's ISIN.
     pub const ISIN: &str = "asset.isin";
+    /// How much collateral the asset has, in base units.
+    pub const COLLATERAL: &str = "asset.collateral";
 }
 
 /// The ERC-735 scheme of ECDSA over the eth-signed digest.

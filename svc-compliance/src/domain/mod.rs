@@ -8,10 +8,13 @@ pub mod asset;
 pub mod claim;
 pub mod compliance;
 pub mod expression;
+pub mod feature;
 pub mod identity;
 pub mod isin;
 pub mod rule;
 pub mod system;
+pub mod template;
+pub mod terms;
 
 use alloy::primitives::{Address, Bytes, U256};
 use dalp_service::fields::{self, FieldResult};

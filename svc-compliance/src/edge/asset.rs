@@ -2,12 +2,15 @@
 
 use super::{
     Admitted, Write, asset_messages::class_of, bad_page_token, page_size, read_address, rule_messages::wire_saved,
+    templates, terms_messages::wire_terms,
 };
 use crate::{
     app::{App, AppHandle, came_to_nothing},
     domain::{
+        Violations,
         asset::{AssetAction, AssetCommand, BatchTransfer, CreateAsset},
         expression::{Expression, SavedRef},
+        feature::{Feature, FeatureKind},
         rule::RuleAction,
         system::SystemRole,
     },
@@ -15,6 +18,7 @@ use crate::{
         asset::{AssetOrder, RuleTarget, with_asset_flow},
         batch_transfer::{BatchTransferFlow, BatchTransferOrder},
         create_asset::{CreateAssetFlow, CreateAssetOrder, ModuleConfig},
+        rules::feature_params,
     },
     readers::{
         assets, bounded, expressions,
@@ -29,7 +33,10 @@ use crate::{
         expressions::{Place, put_use},
     },
 };
-use alloy::{primitives::Address, sol_types::SolCall as _};
+use alloy::{
+    primitives::{Address, U256},
+    sol_types::SolCall as _,
+};
 use dalp_chain::BlockId;
 use dalp_contracts::bindings::AssetToken;
 use dalp_engine::{AcceptHook, TransactionState, TransactionView};
@@ -66,8 +73,12 @@ impl AssetEdge {
             let issuer_identity = identity_of(&app.chain, &system, command.issuer).await?.ok_or_else(|| {
                 Refusal::new(Reason::IssuerIdentityMissing, "the issuer has no on-chain identity; register it first")
             })?;
+            let name = command.template.as_deref().unwrap_or(command.class.name());
+            let template = templates::find(app, &tenant, name).await?;
+            let outfit = template.outfit(&command)?;
+            require_dates(app, &command).await?;
             let mut taken: Vec<(Place, SavedRef)> = Vec::new();
-            let policy = match &command.policy {
+            let policy = match &outfit.policy {
                 Some(claims) => {
                     let (expression, saved) = expressions::written(app, &tenant, claims).await?;
                     taken.extend(saved.map(|saved| (Place::Policy, saved)));
@@ -80,21 +91,30 @@ impl AssetEdge {
                 require_topic(&app.chain, &system, topic).await?;
             }
             let mut modules = Vec::new();
-            for (index, rule) in command.rules.iter().enumerate() {
+            for (path, rule) in &outfit.rules {
                 let (rule, saved) = expressions::rule_written(app, &tenant, rule).await?;
                 taken.extend(saved.map(|saved| (Place::Rule, saved)));
                 for topic in rule.topics() {
                     require_topic(&app.chain, &system, topic).await?;
                 }
                 let module = modules::require(&app.chain, &system, rule.kind().contract()).await?;
-                let params = modules::accepted_params(&app.chain, module, &rule, &format!("rules[{index}]")).await?;
-                modules.push(ModuleConfig { module, params });
+                let params = modules::accepted_params(&app.chain, module, &rule, path).await?;
+                modules.push(ModuleConfig { module, params, roles: U256::ZERO });
+            }
+            // The votes of an asset have a contract of their own, which the flow creates.
+            for feature in outfit.features.iter().filter(|feature| feature.kind() != FeatureKind::VotingPower) {
+                let kind = feature.kind();
+                let module = modules::require(&app.chain, &system, kind.contract()).await?;
+                let params = feature_params(feature);
+                let path = |field: &str| format!("features.{}.{field}", kind.field());
+                modules::validate(&app.chain, module, params.clone(), path).await?;
+                modules.push(ModuleConfig { module, params, roles: kind.roles() });
             }
             let replaces = free_symbol(app, &tenant, &command.symbol).await?;
             let (owner, row) = (tenant.clone(), command.clone());
             let hook: AcceptHook = Box::new(move |connection, id| {
                 Box::pin(async move {
-                    stored_assets::insert(connection, &owner, chain_id, id.0, &row, replaces).await?;
+                    stored_assets::insert(connection, &owner, chain_id, id.0, &row, &template.name, replaces).await?;
                     for one in &taken {
                         put_use(connection, &owner, chain_id, id.0, None, one).await?;
                     }
@@ -107,6 +127,8 @@ impl AssetEdge {
                 country_rule: None,
                 claim_rule: None,
                 modules,
+                issuer_roles: outfit.roles,
+                voting_power: outfit.features.contains(&Feature::VotingPower),
                 policy,
                 issuer_identity,
                 command: command.clone(),
@@ -167,8 +189,27 @@ async fn view(
         paused: view.paused,
         chain_id: app.chain.chain_id(),
         identity: view.identity.to_checksum(None),
+        template: stored.and_then(|stored| stored.template.clone()).unwrap_or_default(),
+        terms: stored.and_then(|stored| stored.terms.as_ref()).map(wire_terms),
         ..Default::default()
     })
+}
+
+/// Refuses terms whose days lie on the wrong side of today, by the chain's clock.
+async fn require_dates(app: &App, command: &CreateAsset) -> Result<(), Refusal> {
+    let Some(terms) = &command.terms else { return Ok(()) };
+    if terms.ends().is_none() && terms.happened().is_none() {
+        return Ok(());
+    }
+    let now = i64::try_from(app.chain.latest().await?.timestamp_s).unwrap_or(i64::MAX);
+    let mut violations = Violations::new();
+    if let Some((field, date)) = terms.ends().filter(|(_, date)| date.begins_at_s() <= now) {
+        violations.push(field, format!("is {date}: must lie after today"));
+    }
+    if let Some((field, date)) = terms.happened().filter(|(_, date)| date.begins_at_s() > now) {
+        violations.push(field, format!("is {date}: must not lie after today"));
+    }
+    Ok(violations.into_result(())?)
 }
 
 /// What holders of an asset need, and the saved expression it was made from.
@@ -326,6 +367,26 @@ macro_rules! writes {
 
             async fn batch_transfer(&self, request: Request<proto::BatchTransferRequest>) -> Result<Response<proto::BatchTransferResponse>, Status> {
                 Ok(self.batch(request).await?.respond(|operation| proto::BatchTransferResponse { operation }))
+            }
+
+            async fn list_templates(&self, request: Request<proto::ListTemplatesRequest>) -> Result<Response<proto::ListTemplatesResponse>, Status> {
+                let caller = Caller::from_request(&request)?;
+                Ok(Response::new(templates::list(self.app.get()?, caller.tenant.as_str()).await?))
+            }
+
+            async fn get_template(&self, request: Request<proto::GetTemplateRequest>) -> Result<Response<proto::GetTemplateResponse>, Status> {
+                let caller = Caller::from_request(&request)?;
+                Ok(Response::new(templates::get(self.app.get()?, caller.tenant.as_str(), &request.get_ref().name).await?))
+            }
+
+            async fn create_template(&self, request: Request<proto::CreateTemplateRequest>) -> Result<Response<proto::CreateTemplateResponse>, Status> {
+                let caller = Caller::from_request(&request)?;
+                Ok(Response::new(templates::create(self.app.get()?, &caller, request.get_ref()).await?))
+            }
+
+            async fn delete_template(&self, request: Request<proto::DeleteTemplateRequest>) -> Result<Response<proto::DeleteTemplateResponse>, Status> {
+                let caller = Caller::from_request(&request)?;
+                Ok(Response::new(templates::delete(self.app.get()?, &caller, request.get_ref()).await?))
             }
 
             async fn get_asset(&self, request: Request<proto::GetAssetRequest>) -> Result<Response<proto::GetAssetResponse>, Status> {

@@ -1,6 +1,9 @@
 //! Messages of the asset service to commands, and enums back.
 
-use super::rule_messages::{claims, rule};
+use super::{
+    rule_messages::{claims, rule},
+    terms_messages::{features, terms},
+};
 use crate::domain::{
     ViolationKind, Violations,
     asset::{AssetAction, AssetClass, AssetCommand, AssetRole, BatchTransfer, CreateAsset, MAX_BATCH, MAX_RULES},
@@ -36,6 +39,9 @@ impl TryFrom<&proto::CreateAssetRequest> for CreateAsset {
             roles: roles(&mut violations, &request.roles),
             unpause: request.unpause,
             initial_mint: initial_mint(&mut violations, request),
+            template: (!request.template.is_empty()).then(|| request.template.clone()),
+            terms: terms(&mut violations, request.terms.as_ref()),
+            features: features(&mut violations, "features", &request.features),
         };
         violations.into_result(command)
     }
@@ -170,7 +176,8 @@ fn decimals(violations: &mut Violations, decimals: u32) -> u8 {
     }
 }
 
-fn class(violations: &mut Violations, class: i32) -> AssetClass {
+/// A class of the wire.
+pub(super) fn class(violations: &mut Violations, class: i32) -> AssetClass {
     match proto::AssetClass::try_from(class) {
         Ok(proto::AssetClass::Bond) => AssetClass::Bond,
         Ok(proto::AssetClass::Equity) => AssetClass::Equity,
@@ -257,7 +264,20 @@ fn roles(violations: &mut Violations, grants: &[proto::RoleGrant]) -> Vec<(Asset
         .collect()
 }
 
-fn role(violations: &mut Violations, field: &str, role: i32) -> AssetRole {
+/// A role as the wire names it.
+pub(super) fn wire_role(role: AssetRole) -> proto::AssetRole {
+    match role {
+        AssetRole::Governance => proto::AssetRole::Governance,
+        AssetRole::Supply => proto::AssetRole::Supply,
+        AssetRole::Custodian => proto::AssetRole::Custodian,
+        AssetRole::Emergency => proto::AssetRole::Emergency,
+        AssetRole::Sale => proto::AssetRole::Sale,
+        AssetRole::Funds => proto::AssetRole::Funds,
+    }
+}
+
+/// A role of the wire.
+pub(super) fn role(violations: &mut Violations, field: &str, role: i32) -> AssetRole {
     match proto::AssetRole::try_from(role) {
         Ok(proto::AssetRole::Governance) => AssetRole::Governance,
         Ok(proto::AssetRole::Supply) => AssetRole::Supply,

@@ -1,23 +1,37 @@
-//! The parameters of each kind of rule, read from the comments of the wire: they are the reference, nothing says it a second time.
+//! The parameters of each kind of rule and the terms of each class, read from the comments of the wire: they are the reference, nothing says it a second time.
 
-use dalp_proto::{FILE_DESCRIPTOR_SET, compliance::ModuleParameter};
+use dalp_proto::{FILE_DESCRIPTOR_SET, asset::TermField, compliance::ModuleParameter};
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet, field_descriptor_proto::Label};
 use std::{collections::HashMap, sync::LazyLock};
 
-const FILE: &str = "dalp/asset/v1/rule.proto";
+const FILE_OF_RULES: &str = "dalp/asset/v1/rule.proto";
+const FILE_OF_TERMS: &str = "dalp/asset/v1/terms.proto";
 /// Tags of `FileDescriptorProto.message_type` and `DescriptorProto.field`, as paths of comments name them.
 const MESSAGE_TAG: i32 = 4;
 const FIELD_TAG: i32 = 2;
 
-static FILE_OF_RULES: LazyLock<FileDescriptorProto> = LazyLock::new(|| {
-    let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("the descriptor set is what the build wrote");
-    set.file.into_iter().find(|file| file.name() == FILE).unwrap_or_default()
+static WIRE: LazyLock<FileDescriptorSet> = LazyLock::new(|| {
+    FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("the descriptor set is what the build wrote")
 });
 
 /// The parameters below a field of `RuleBinding`, by path.
 pub(super) fn parameters(field: &str) -> Vec<ModuleParameter> {
-    let file = &*FILE_OF_RULES;
+    below(FILE_OF_RULES, "RuleBinding", field)
+}
+
+/// The terms below a field of `AssetTerms`, by path.
+pub(super) fn fields_of_terms(field: &str) -> Vec<TermField> {
+    let of_wire = |field: ModuleParameter| TermField {
+        required: field.description.contains("Required."),
+        path: field.path,
+        description: field.description,
+    };
+    below(FILE_OF_TERMS, "AssetTerms", field).into_iter().map(of_wire).collect()
+}
+
+fn below(file: &str, top: &str, field: &str) -> Vec<ModuleParameter> {
+    let Some(file) = WIRE.file.iter().find(|known| known.name() == file) else { return Vec::new() };
     let comments: HashMap<&[i32], &str> = file
         .source_code_info
         .iter()
@@ -25,8 +39,8 @@ pub(super) fn parameters(field: &str) -> Vec<ModuleParameter> {
         .map(|location| (location.path.as_slice(), location.leading_comments()))
         .collect();
     let mut found = Vec::new();
-    if let Some((_, binding)) = message(file, "RuleBinding")
-        && let Some(rule) = binding.field.iter().find(|known| known.name() == field)
+    if let Some((_, top)) = message(file, top)
+        && let Some(rule) = top.field.iter().find(|known| known.name() == field)
     {
         collect(file, &comments, field, rule.type_name(), &mut found);
     }
@@ -75,7 +89,22 @@ fn tag(index: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::rule::RuleKind;
+    use crate::domain::{asset::AssetClass, rule::RuleKind};
+
+    #[test]
+    fn every_term_of_every_class_is_described() {
+        for class in AssetClass::ALL {
+            let fields = fields_of_terms(class.name());
+            assert!(fields.iter().any(|field| field.required), "{class:?}");
+            assert!(fields.iter().all(|field| field.description.len() > 3), "{fields:?}");
+        }
+        let bond = fields_of_terms("bond");
+        assert_eq!((bond[0].path.as_str(), bond[0].required), ("bond.maturity_date", true));
+        assert!(
+            bond.iter()
+                .any(|field| field.path == "bond.day_count" && field.description.contains("DAY_COUNT_THIRTY_360"))
+        );
+    }
 
     #[test]
     fn every_parameter_of_every_rule_is_described() {

@@ -90,7 +90,7 @@ impl IdentityEdge {
             let system = app.system(&tenant).await?;
             let (issuer_identity, subject_identity, ()) = futures::try_join!(
                 require_identity(&app.chain, &system, command.issuer),
-                require_identity(&app.chain, &system, command.subject),
+                identities::subject(&app.chain, &system, command.subject),
                 require_topic(&app.chain, &system, &command.topic),
             )?;
             Ok((
@@ -114,7 +114,7 @@ impl IdentityEdge {
         let order = async {
             let system = app.system(&tenant).await?;
             let issuer_identity = require_identity(&app.chain, &system, command.issuer).await?;
-            let subject_identity = require_identity(&app.chain, &system, command.subject).await?;
+            let subject_identity = identities::subject(&app.chain, &system, command.subject).await?;
             let digest = claim_digest(&app.chain, subject_identity, issuer_identity, &command.topic).await?;
             Ok((
                 RevokeClaimOrder { chain_id: app.chain.chain_id(), issuer_identity, digest, command: command.clone() },

@@ -16,6 +16,8 @@ mod rules;
 mod simulation;
 mod system;
 mod system_messages;
+mod templates;
+mod terms_messages;
 
 use crate::{
     app::{App, AppHandle, engine_store},

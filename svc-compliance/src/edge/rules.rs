@@ -5,11 +5,13 @@ use super::{
     compliance_messages::movement,
     rule_messages::{binding_of, wire_entry, wire_kind, wire_saved},
     simulation::wire_cure,
+    terms_messages::wire_feature,
 };
 use crate::{
     app::App,
     domain::{
         Violations,
+        feature::FeatureKind,
         rule::{
             Rule, RuleKind,
             approval::Covers,
@@ -71,6 +73,10 @@ pub(super) async fn of_asset(app: &App, tenant: &str, asset: Address) -> Result<
     let (topics, saved) = (&topics, &saved);
     let rules = bounded(bound.into_iter().map(|rule| async move {
         let place = Place { module: rule.module, compliance, block, block_number: head.number };
+        let feature = match FeatureKind::of_contract(&rule.name) {
+            Some(kind) => Some(rule_parameters::feature(&app.chain, kind, place).await?),
+            None => None,
+        };
         let read = match RuleKind::of_contract(&rule.name) {
             Some(kind) => Some(rule_parameters::read(&app.chain, kind, place, topics).await?),
             None => None,
@@ -84,6 +90,7 @@ pub(super) async fn of_asset(app: &App, tenant: &str, asset: Address) -> Result<
             module: rule.module.to_checksum(None),
             name: rule.name,
             parameters: parameters.as_ref().map(binding_of),
+            feature: feature.as_ref().map(wire_feature),
             expression: expression.unwrap_or_default(),
             usage: usage.and_then(wire_usage),
             saved_expression: saved.clone().filter(|_| matches!(parameters, Some(Rule::Claim(_)))),

@@ -14,9 +14,9 @@ use crate::domain::{
 };
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
-    sol_types::{SolEvent as _, SolValue as _},
+    sol_types::{SolConstructor as _, SolEvent as _, SolValue as _},
 };
-use dalp_contracts::bindings::{AssetFactory, AssetToken, Identity};
+use dalp_contracts::bindings::{AssetFactory, AssetToken, Identity, TokenCompliance, VotingPower};
 use dalp_engine::{Call, Cx, Failure, Flow, Mined, OperationId, SignDocument, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
@@ -38,9 +38,15 @@ pub struct CreateAssetOrder {
     /// Contract of claim rules; only in orders of the first release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_rule: Option<Address>,
-    /// The rules' contracts and parameters, in the order they are asked.
+    /// Contracts and parameters of rules, in the order they are asked, and of features that assets share.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<ModuleConfig>,
+    /// Roles of the template that the order gives to nobody: the issuer's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuer_roles: Vec<AssetRole>,
+    /// Whether the asset gets a contract for its votes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub voting_power: bool,
     /// What holders need, written down; none where the command's topics say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Expression>,
@@ -57,6 +63,9 @@ pub struct ModuleConfig {
     pub module: Address,
     /// Its parameters.
     pub params: Bytes,
+    /// The roles on the asset that it works with.
+    #[serde(default, skip_serializing_if = "U256::is_zero")]
+    pub roles: U256,
 }
 
 /// A created asset.
@@ -70,6 +79,9 @@ pub struct AssetCreated {
     pub identity: Address,
     /// Block of its creation.
     pub block_number: u64,
+    /// The contract of its votes, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voting_power: Option<Address>,
 }
 
 impl Flow for CreateAssetFlow {
@@ -82,9 +94,18 @@ impl Flow for CreateAssetFlow {
         let (chain_id, issuer) = (order.chain_id, order.command.issuer);
         let create = AssetFactory::createCall { config: config(order, operation) };
         let mined = cx.transact("create", || call(chain_id, issuer, order.asset_factory, &create))?;
-        let Some(created) = created(order, &mined) else {
+        let Some(mut created) = created(order, &mined) else {
             return cx.fail(Failure::new(Reason::Internal.as_str(), "the creation has no AssetCreated event"));
         };
+        if order.voting_power {
+            let mined = cx.transact("voting_power", || votes(order, created.asset))?;
+            let Some(votes) = mined.contract_address else {
+                return cx.fail(Failure::new(Reason::Internal.as_str(), "the creation has no contract address"));
+            };
+            let attach = TokenCompliance::addModuleCall { module: votes, params: Bytes::new() };
+            cx.transact("attach_voting_power", || call(chain_id, issuer, created.compliance, &attach))?;
+            created.voting_power = Some(votes);
+        }
         for (name, claim) in claims(order, &created) {
             let signature = cx.sign(&format!("sign_{name}"), || SignDocument::Claim {
                 signer: issuer,
@@ -112,6 +133,20 @@ impl Flow for CreateAssetFlow {
     }
 }
 
+/// The creation of the contract that counts the votes of an asset. It is attached before anything is minted.
+fn votes(order: &CreateAssetOrder, asset: Address) -> Call {
+    let init_code =
+        [VotingPower::BYTECODE.as_ref(), &VotingPower::constructorCall { token: asset }.abi_encode()].concat();
+    Call {
+        chain_id: order.chain_id,
+        sender: order.command.issuer,
+        target: None,
+        value: U256::ZERO,
+        data: init_code.into(),
+        sensitive_checks: Vec::new(),
+    }
+}
+
 /// A claim on the asset's own identity.
 struct AssetClaim {
     topic: U256,
@@ -129,7 +164,7 @@ fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetFactory::Ass
         symbol: command.symbol.clone(),
         decimals: command.decimals,
         owner: command.issuer,
-        grants: grants(command),
+        grants: grants(order),
         rules: modules(order)
             .into_iter()
             .map(|one| AssetFactory::RuleConfig { module: one.module, params: one.params })
@@ -140,8 +175,10 @@ fn config(order: &CreateAssetOrder, operation: OperationId) -> AssetFactory::Ass
     }
 }
 
-/// Roles by account. The issuer gets governance, and the roles that the order itself needs of it.
-fn grants(command: &CreateAsset) -> Vec<AssetFactory::RoleGrant> {
+/// Roles by account. The issuer gets governance, the roles that the order itself needs of it, and those of the template that are
+/// given to nobody; features get what they work with.
+fn grants(order: &CreateAssetOrder) -> Vec<AssetFactory::RoleGrant> {
+    let command = &order.command;
     let mut masks: BTreeMap<Address, U256> = BTreeMap::new();
     *masks.entry(command.issuer).or_default() |= AssetRole::Governance.mask();
     if command.unpause {
@@ -149,6 +186,12 @@ fn grants(command: &CreateAsset) -> Vec<AssetFactory::RoleGrant> {
     }
     if command.initial_mint.is_some() {
         *masks.entry(command.issuer).or_default() |= AssetRole::Supply.mask();
+    }
+    for role in &order.issuer_roles {
+        *masks.entry(command.issuer).or_default() |= role.mask();
+    }
+    for feature in order.modules.iter().filter(|module| !module.roles.is_zero()) {
+        *masks.entry(feature.module).or_default() |= feature.roles;
     }
     for (role, account) in &command.roles {
         *masks.entry(*account).or_default() |= role.mask();
@@ -167,7 +210,7 @@ fn modules(order: &CreateAssetOrder) -> Vec<ModuleConfig> {
             RuleKind::Claim => order.claim_rule,
             _ => None,
         };
-        Some(ModuleConfig { module: module?, params: rule_params(rule) })
+        Some(ModuleConfig { module: module?, params: rule_params(rule), roles: U256::ZERO })
     });
     first_release.collect()
 }
@@ -180,6 +223,7 @@ fn created(order: &CreateAssetOrder, mined: &Mined) -> Option<AssetCreated> {
             compliance: event.compliance,
             identity: event.onchainID,
             block_number: mined.block_number,
+            voting_power: None,
         })
     })
 }
@@ -222,7 +266,13 @@ mod tests {
             country_rule: None,
             claim_rule: None,
             policy: None,
-            modules: vec![ModuleConfig { module: Address::repeat_byte(0xc0), params: Bytes::from_static(&[1]) }],
+            modules: vec![ModuleConfig {
+                module: Address::repeat_byte(0xc0),
+                params: Bytes::from_static(&[1]),
+                roles: U256::ZERO,
+            }],
+            issuer_roles: Vec::new(),
+            voting_power: false,
             issuer_identity: Address::repeat_byte(0x1d),
             command: CreateAsset {
                 issuer: Address::repeat_byte(1),
@@ -237,6 +287,9 @@ mod tests {
                 roles: vec![(AssetRole::Custodian, Address::repeat_byte(5))],
                 unpause: true,
                 initial_mint: Some((Address::repeat_byte(6), U256::from(100))),
+                template: None,
+                terms: None,
+                features: Vec::new(),
             },
         }
     }
@@ -267,6 +320,32 @@ mod tests {
         let Verdict::Done(outcome) = played.verdict else { panic!("{:?}", played.verdict) };
         let asset: AssetCreated = serde_json::from_value(outcome).expect("outcome");
         assert_eq!(asset.asset, Address::repeat_byte(0xaa));
+    }
+
+    #[test]
+    fn features_are_attached_before_anything_is_minted() {
+        let fee = Address::repeat_byte(0xfe);
+        let mut with_features = CreateAssetOrder { voting_power: true, ..order() };
+        with_features.issuer_roles = vec![AssetRole::Funds];
+        let roles = dalp_contracts::roles::asset::SUPPLY;
+        with_features.modules.push(ModuleConfig { module: fee, params: Bytes::new(), roles });
+        let played = play::<CreateAssetFlow>(&with_features, |_| Ok(vec![event()]));
+        let names: Vec<_> = played.calls.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[..3], ["create", "voting_power", "attach_voting_power"]);
+        let votes = &played.calls[1].1;
+        assert!(votes.target.is_none() && votes.data.ends_with(Address::repeat_byte(0xaa).as_slice()));
+        let attach = TokenCompliance::addModuleCall::abi_decode(&played.calls[2].1.data).expect("addModule");
+        assert_eq!(
+            (attach.module, played.calls[2].1.target),
+            (Address::repeat_byte(0xcc), Some(Address::repeat_byte(0xbb)))
+        );
+        let created = AssetFactory::createCall::abi_decode(&played.calls[0].1.data).expect("create").config;
+        let of = |account| created.grants.iter().find(|grant| grant.account == account).map(|grant| grant.roles);
+        assert_eq!(of(fee), Some(roles));
+        assert_eq!(of(Address::repeat_byte(1)), Some(U256::from(1 + 2 + 8 + 32)));
+        let Verdict::Done(outcome) = played.verdict else { panic!("{:?}", played.verdict) };
+        let asset: AssetCreated = serde_json::from_value(outcome).expect("outcome");
+        assert_eq!(asset.voting_power, Some(Address::repeat_byte(0xcc)));
     }
 
     #[test]

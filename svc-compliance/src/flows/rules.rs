@@ -3,6 +3,7 @@
 use super::asset::RuleTarget;
 use crate::domain::{
     expression::{Claims, Expression},
+    feature::Feature,
     rule::{
         Rule, RuleAction, Sides, VolumeLimit, Window,
         approval::{Covers, Movement},
@@ -52,6 +53,15 @@ pub fn rule_params(rule: &Rule) -> Bytes {
             rule.per_token.map(volume),
         ),
         Rule::Collateral(rule) => encode::collateral_rule_params(rule.topic.id(), rule.ratio_bps),
+    }
+}
+
+/// Parameters as the feature's contract reads them.
+#[must_use]
+pub fn feature_params(feature: &Feature) -> Bytes {
+    match feature.fee() {
+        None => Bytes::new(),
+        Some(fee) => (U256::from(fee.bps), fee.collector).abi_encode_params().into(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
 };
 use alloy::primitives::{Address, B256, Bytes, U256};
 use dalp_contracts::{
-    bindings::{Identity, IdentityRegistry, RegistryAdministration, TopicSchemeRegistry},
+    bindings::{AssetFactory, AssetToken, Identity, IdentityRegistry, RegistryAdministration, TopicSchemeRegistry},
     encode::{claim_id, key_of},
 };
 use dalp_service::{Reason, Refusal};
@@ -76,6 +76,14 @@ pub(super) fn recovered_before(wallet: Address, successor: Address) -> Refusal {
     Refusal::new(Reason::WalletRecovered, "the wallet was recovered from")
         .meta("wallet", wallet.to_checksum(None))
         .meta("successor", successor.to_checksum(None))
+}
+
+/// The identity that a claim is about: that of a wallet, or an asset's own.
+pub async fn subject(chain: &ChainReader, system: &SystemAddresses, subject: Address) -> Result<Address, Refusal> {
+    match chain.read(system.asset_factory, AssetFactory::isAssetCall { token: subject }).await? {
+        true => Ok(chain.read(subject, AssetToken::onchainIDCall {}).await?),
+        false => require_identity(chain, system, subject).await,
+    }
 }
 
 /// Whether the chain knows a topic.

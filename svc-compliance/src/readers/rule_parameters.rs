@@ -4,6 +4,7 @@ use super::ChainReader;
 use crate::domain::{
     claim::{TopicName, asset_topics},
     expression::{Claims, Expression, Group},
+    feature::{Feature, FeatureKind, Fee},
     rule::{
         ApprovalRule, ClaimRule, CollateralRule, CountryRule, HolderLimitRule, HoldingPeriodRule, IssuanceRule,
         ListRule, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
@@ -59,7 +60,8 @@ impl TopicNames {
     /// The names of a tenant's topics.
     #[must_use]
     pub fn new(names: Vec<TopicName>) -> Self {
-        let ours = [asset_topics::ISSUER, asset_topics::CLASS, asset_topics::ISIN].map(TopicName::unchecked);
+        let ours = [asset_topics::ISSUER, asset_topics::CLASS, asset_topics::ISIN, asset_topics::COLLATERAL]
+            .map(TopicName::unchecked);
         Self(names.into_iter().chain(ours).map(|name| (name.id(), name)).collect())
     }
 
@@ -147,6 +149,22 @@ pub async fn read(
         }
     };
     Ok((rule, usage))
+}
+
+/// A feature with what it holds for an asset.
+pub async fn feature(chain: &ChainReader, kind: FeatureKind, place: Place) -> Result<Feature, Refusal> {
+    let Place { module, compliance, block, .. } = place;
+    Ok(match kind {
+        FeatureKind::VotingPower => Feature::VotingPower,
+        FeatureKind::ManagementFee => {
+            let fee = chain.read_at(module, contracts::ManagementFee::paramsOfCall { compliance }, block).await?;
+            Feature::ManagementFee(Fee { bps: fee.yearlyBps, collector: fee.collector })
+        }
+        FeatureKind::TransactionFee => {
+            let fee = chain.read_at(module, contracts::TransactionFee::paramsOfCall { compliance }, block).await?;
+            Feature::TransactionFee(Fee { bps: fee.bps, collector: fee.collector })
+        }
+    })
 }
 
 /// The treatment of earlier balances as the contract writes it.

@@ -1,7 +1,11 @@
 //! Assets ordered through us.
 
 use super::{Store, StoreError, address_of, during, hex_of, signed, unsigned};
-use crate::domain::asset::{AssetClass, CreateAsset};
+use crate::domain::{
+    asset::{AssetClass, CreateAsset},
+    template::TemplateName,
+    terms::Terms,
+};
 use alloy::primitives::Address;
 use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
@@ -25,6 +29,10 @@ pub struct StoredAsset {
     pub class: AssetClass,
     /// ISIN.
     pub isin: Option<String>,
+    /// The template it was ordered with; none of old orders.
+    pub template: Option<String>,
+    /// Its terms; none of old orders.
+    pub terms: Option<Terms>,
 }
 
 /// The name of the constraint that keeps a symbol unique in a tenant.
@@ -38,16 +46,19 @@ pub(crate) async fn insert(
     chain_id: u64,
     operation_id: Uuid,
     command: &CreateAsset,
+    template: &TemplateName,
     replaces: Option<Uuid>,
 ) -> Result<(), sqlx::Error> {
+    let terms = command.terms.as_ref().map(serde_json::to_value).transpose();
+    let terms = terms.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     sqlx::query("DELETE FROM compliance.assets WHERE tenant_id = $1 AND operation_id = $2 AND asset IS NULL")
         .bind(tenant)
         .bind(replaces)
         .execute(&mut *connection)
         .await?;
     sqlx::query(
-        "INSERT INTO compliance.assets (tenant_id, chain_id, operation_id, symbol, name, decimals, asset_class, isin)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO compliance.assets (tenant_id, chain_id, operation_id, symbol, name, decimals, asset_class, isin, template, terms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(tenant)
     .bind(signed(chain_id))
@@ -57,6 +68,8 @@ pub(crate) async fn insert(
     .bind(i16::from(command.decimals))
     .bind(command.class.name())
     .bind(command.isin.as_ref().map(|isin| isin.as_str().to_owned()))
+    .bind(template.as_str())
+    .bind(terms)
     .execute(connection)
     .await
     .map(drop)
@@ -120,6 +133,11 @@ impl Store {
 fn parse(row: PgRow) -> Result<StoredAsset, StoreError> {
     let class: String = row.get("asset_class");
     let asset: Option<String> = row.get("asset");
+    let terms: Option<serde_json::Value> = row.get("terms");
+    let parse_terms = |value: serde_json::Value| {
+        serde_json::from_value(value.clone())
+            .map_err(|_| StoreError::Malformed { what: "terms", value: value.to_string() })
+    };
     Ok(StoredAsset {
         seq: unsigned(row.get("seq")),
         operation_id: row.get("operation_id"),
@@ -129,5 +147,7 @@ fn parse(row: PgRow) -> Result<StoredAsset, StoreError> {
         decimals: u8::try_from(row.get::<i16, _>("decimals")).unwrap_or(u8::MAX),
         class: AssetClass::of_name(&class).ok_or(StoreError::Malformed { what: "asset class", value: class })?,
         isin: row.get("isin"),
+        template: row.get("template"),
+        terms: terms.map(parse_terms).transpose()?,
     })
 }

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod expressions;
 pub mod holdings;
 pub mod systems;
+pub mod templates;
 
 use alloy::primitives::{Address, B256};
 use sqlx::{

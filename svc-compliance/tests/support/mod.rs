@@ -18,7 +18,10 @@ use dalp_engine::{
     testing::TestPostgres,
 };
 use dalp_proto::{
-    asset::{AssetClass, AssetRole, CreateAssetRequest, RoleGrant, asset_service_client::AssetServiceClient},
+    asset::{
+        AssetClass, AssetRole, AssetTerms, BondTerms, CreateAssetRequest, RoleGrant,
+        asset_service_client::AssetServiceClient, asset_terms,
+    },
     compliance::compliance_service_client::ComplianceServiceClient,
     holder::holder_service_client::HolderServiceClient,
     identity::{
@@ -386,8 +389,20 @@ pub fn order(issuer: Address, holder: Address, symbol: &str) -> CreateAssetReque
         unpause: true,
         initial_supply: "1000".into(),
         initial_holder: text(holder),
+        terms: Some(bond_terms()),
         ..Default::default()
     }
+}
+
+/// Terms of a zero bond in francs.
+pub fn bond_terms() -> AssetTerms {
+    let terms = BondTerms {
+        maturity_date: "2090-05-01".into(),
+        denomination: "1000".into(),
+        currency: "CHF".into(),
+        ..Default::default()
+    };
+    AssetTerms { terms: Some(asset_terms::Terms::Bond(terms)) }
 }
 
 /// Reason and metadata of a refusal.

@@ -6,8 +6,9 @@ use alloy::primitives::{Address, U256};
 use anyhow::{Context, ensure};
 use dalp_proto::asset::asset_service_client::AssetServiceClient;
 use dalp_proto::asset::{
-    AssetClass, AssetRole, ClaimGroup, ClaimRule, CountryMode, CountryRule, CreateAssetRequest, ForcedTransferRequest,
-    MintRequest, RoleGrant, RuleBinding, SetAddressFrozenRequest, TransferRequest, rule_binding,
+    AssetClass, AssetRole, AssetTerms, BondTerms, ClaimGroup, ClaimRule, CountryMode, CountryRule, CreateAssetRequest,
+    DayCount, ForcedTransferRequest, MintRequest, RoleGrant, RuleBinding, SetAddressFrozenRequest, TransferRequest,
+    asset_terms, rule_binding,
 };
 use dalp_proto::holder::ListHoldersRequest;
 use dalp_proto::holder::holder_service_client::HolderServiceClient;
@@ -78,6 +79,17 @@ fn order(parties: &Parties) -> CreateAssetRequest {
         unpause: true,
         initial_supply: String::new(),
         initial_holder: String::new(),
+        terms: Some(AssetTerms {
+            terms: Some(asset_terms::Terms::Bond(BondTerms {
+                maturity_date: "2031-05-01".to_owned(),
+                denomination: "1000".to_owned(),
+                currency: "CHF".to_owned(),
+                coupon_bps: 250,
+                payments_per_year: 1,
+                day_count: DayCount::Thirty360.into(),
+                issue_size: String::new(),
+            })),
+        }),
         ..CreateAssetRequest::default()
     }
 }

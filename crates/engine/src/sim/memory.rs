@@ -54,7 +54,6 @@ impl Memory {
     ) -> Result<R, StoreError> {
         let mut tables = locked(&self.world.tables);
         let earlier = self.world.is_tracing().then(|| tables.summary());
-        let backup = self.world.rolls_back.then(|| tables.clone());
         if let Some(snapshot) = snapshot {
             tables.number_from(snapshot);
         }
@@ -62,13 +61,7 @@ impl Memory {
         match &result {
             Ok(_) if what == "finish" => self.is_final(&mut tables),
             Ok(_) => {}
-            Err(error) => {
-                if let Some(backup) = backup {
-                    *tables = backup;
-                } else {
-                    self.world.violated(format!("{what}: {error}"));
-                }
-            }
+            Err(error) => self.world.violated(format!("{what}: {error}")), // it ends the schedule, so nothing is rolled back
         }
         if let Some(earlier) = earlier {
             let now = tables.summary();

@@ -70,8 +70,6 @@ pub(super) struct World {
     pub(super) ended: Notify,
     started: Instant,
     tracing: bool,
-    /// Statements that the schema refuses leave nothing behind. Off where a refusal ends the schedule anyway.
-    pub(super) rolls_back: bool,
 }
 
 struct Inner {
@@ -149,7 +147,6 @@ impl World {
             ended: Notify::new(),
             started: Instant::now(),
             tracing,
-            rolls_back: false,
         }
     }
 

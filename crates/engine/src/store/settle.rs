@@ -21,6 +21,7 @@ use uuid::Uuid;
 pub(crate) const FILL_GAS: u64 = 21_000;
 
 /// A transaction that will not be carried out.
+#[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     pub(crate) tenant: String,
     pub(crate) operation_id: Uuid,

@@ -13,7 +13,7 @@ use crate::{
 };
 use futures::future::BoxFuture;
 use serde_json::json;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, PgPool, Postgres, Row, Transaction};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -82,6 +82,14 @@ WITH given AS (
 SELECT g.id, f.id IS NOT NULL AS fresh, s.command_hash, s.operation_id, now() AS at FROM given g LEFT JOIN fresh f USING (id)
 LEFT JOIN engine.idempotency s ON f.id IS NULL AND s.tenant = $1 AND s.principal = g.principal AND s.method = g.method AND s.key = g.key";
 
+/// Begins a transaction, even if the caller gives up meanwhile. A `BEGIN` that is dropped half way would leave its connection in a
+/// transaction that the driver does not know of: whoever got it next would be told of commits that never happen.
+pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin().await }).await;
+    Ok(begun.map_err(|_| StoreError::Stopped)??)
+}
+
 impl Store {
     /// Stores operations, each whole or not at all; one statement per tenant.
     pub(crate) async fn admit(&self, news: &[NewOperation]) -> Result<Vec<Admitted>, StoreError> {
@@ -96,7 +104,7 @@ impl Store {
                 let mut connection = self.pool.acquire().await.map_err(StoreError::Database)?;
                 admitted.extend(self.write(&mut connection, tenant, &news).await?);
             } else {
-                let mut commit = self.pool.begin().await?;
+                let mut commit = begin(&self.pool).await?;
                 let foreign = self.claim_lanes(&mut commit, &wanted).await?;
                 let (refused, news): (Vec<_>, Vec<_>) =
                     news.into_iter().partition(|new| foreign_lane(new, &foreign).is_some());
@@ -115,7 +123,7 @@ impl Store {
 
     /// Stores one operation together with the service's own rows. The hook is not called for a repeat.
     pub(crate) async fn admit_with(&self, new: &NewOperation, hook: AcceptHook) -> Result<Admitted, StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let wanted = self.known_lanes.unknown(lanes_of_all(&new.tenant, &[new]));
         let foreign = self.claim_lanes(&mut commit, &wanted).await?;
         if let Some(lane) = foreign_lane(new, &foreign) {
@@ -257,5 +265,26 @@ impl NewOperation {
         } else {
             Admitted::OtherPayload(stored_hash)
         }
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::TestPostgres;
+    use std::time::Duration;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_begin_that_is_given_up_leaves_no_open_transaction() {
+        let postgres = tokio::task::spawn_blocking(TestPostgres::start).await.expect("postgres");
+        let url = postgres.create_database("begin").await;
+        let one = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&url).await.expect("connects");
+        for micros in (0..400).step_by(2) {
+            let _ = tokio::time::timeout(Duration::from_micros(micros), begin(&one)).await;
+            let now = || async { sqlx::query_scalar::<_, OffsetDateTime>("SELECT now()").fetch_one(&one).await };
+            let (first, second) = (now().await.expect("readable"), now().await.expect("readable"));
+            assert!(first < second, "both statements stand in one transaction, given up after {micros} µs");
+        }
+        one.close().await;
     }
 }

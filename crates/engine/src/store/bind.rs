@@ -2,6 +2,7 @@
 
 use super::{
     Store,
+    accept::begin,
     attempt::{Attempt, AttemptKind, AttemptState, QueuedTransaction, fees_json, request_of},
     lanes, signed, unsigned,
 };
@@ -44,7 +45,7 @@ pub(crate) struct Numbers {
 impl Store {
     /// Binds nonces and writes the attempts in one commit, for several lanes. What is no longer queued is left out.
     pub(crate) async fn bind(&self, orders: &[BindOrder]) -> Result<Vec<Vec<Attempt>>, StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let mut numbers = self.lock_lanes(&mut commit, orders).await?;
         // The next statement, not the same one: its snapshot is younger than the locks of the lanes.
         let queued = still_queued(&mut commit, orders).await?;

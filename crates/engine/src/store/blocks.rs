@@ -1,6 +1,6 @@
 //! Inclusion, finality and reorgs.
 
-use super::{Event, Refusal, Store, emit, hash, signed, unsigned};
+use super::{Event, Refusal, Store, accept::begin, emit, hash, signed, unsigned};
 use crate::{
     error::StoreError,
     flow::{Failure, Mined, StepOutcome},
@@ -139,7 +139,7 @@ impl Store {
 
     /// Takes back what stood in blocks that disappeared: it is broadcast again, and its events are retracted.
     pub(crate) async fn retract(&self, chain_id: u64, blocks: &[B256]) -> Result<usize, StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let blocks: Vec<Vec<u8>> = blocks.iter().map(|hash| hash.to_vec()).collect();
         let gone: Vec<Uuid> = sqlx::query_scalar(
             "UPDATE engine.attempts SET state = 'SENT', due_at = '-infinity', block_number = NULL, block_hash = NULL, receipt = NULL
@@ -212,7 +212,7 @@ impl Store {
     pub(crate) async fn finish(&self, finished: Vec<Finished>) -> Result<(), StoreError> {
         let ids: Vec<Uuid> = finished.iter().map(|one| one.attempt.request_id).collect();
         let settled = finished.into_iter().map(Finished::settled).collect();
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         self.settle(&mut commit, settled, &["CONFIRMING"]).await?;
         sqlx::query("UPDATE engine.attempts SET state = 'DONE' WHERE request_id = ANY($1) AND state = 'MINED'")
             .bind(ids)

@@ -1,7 +1,9 @@
 //! Lanes: who works on them, what there is to do, how they compare with the chain.
 
 use super::{
-    Store, address,
+    Store,
+    accept::begin,
+    address,
     attempt::{ATTEMPT, Attempt, QueuedTransaction, TRANSACTION, attempt, transaction},
     hash, leaf, signed, unsigned,
 };
@@ -202,7 +204,7 @@ impl Store {
     /// Compares a lane with the chain before it sends: its next nonce is never below what the chain has seen, and everything
     /// sent is looked at again at once.
     pub(crate) async fn reconcile_lane(&self, lane: LaneId, least_next_nonce: u64) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let row = sqlx::query(
             "SELECT tenant, next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE",
         )

@@ -1,7 +1,9 @@
 //! What flows decide, written down.
 
 use super::{
-    Store, emit, lanes,
+    Store,
+    accept::begin,
+    emit, lanes,
     rows::{OperationRows, StepRows, TransactionRows},
     unsigned,
 };
@@ -48,7 +50,7 @@ impl Store {
         chains: &BTreeSet<u64>,
         limit: i64,
     ) -> Result<(usize, BTreeSet<LaneId>), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let operations = sqlx::query(
             "SELECT tenant, operation_id, kind, version, order_json, cancel_requested FROM engine.operations
              WHERE service = $1 AND wake AND retry_at <= now() ORDER BY tenant, operation_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",

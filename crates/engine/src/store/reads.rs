@@ -1,6 +1,6 @@
 //! What readers ask for.
 
-use super::{address, hash, leaf, unsigned};
+use super::{accept::begin, address, hash, leaf, unsigned};
 use crate::{
     audit::{self, Leaf},
     error::StoreError,
@@ -101,7 +101,7 @@ impl Reads {
         actor: &str,
         reason: &str,
     ) -> Result<bool, StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let state: Option<String> = sqlx::query_scalar(
             "SELECT state FROM engine.operations WHERE tenant = $1 AND operation_id = $2 FOR NO KEY UPDATE",
         )
@@ -216,7 +216,7 @@ impl Reads {
 
     /// Chains leaves that are not chained yet, in commit order. Returns how many.
     pub(crate) async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         // One sequencer at a time; a second one finds nothing to lock and leaves it to the first.
         sqlx::query("LOCK TABLE engine.audit_chain IN SHARE ROW EXCLUSIVE MODE").execute(&mut *commit).await?;
         let rows = sqlx::query(

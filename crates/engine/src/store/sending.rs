@@ -2,6 +2,7 @@
 
 use super::{
     Store,
+    accept::begin,
     attempt::{Attempt, AttemptKind, NewAttempt, add_attempt},
     leaf, signed,
 };
@@ -81,7 +82,7 @@ impl Store {
         error: &str,
         held: bool,
     ) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         sqlx::query("UPDATE engine.attempts SET tries = CASE WHEN $3 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $2), held = held OR $3 WHERE request_id = $1")
             .bind(attempt.request_id.0)
             .bind(pause.as_secs_f64())
@@ -134,7 +135,7 @@ impl Store {
 
     /// Writes a further attempt; the earlier one is no longer sent, but stays watched.
     pub(crate) async fn replace(&self, lane: LaneId, new: &NewAttempt<'_>) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let superseded = sqlx::query("UPDATE engine.attempts SET state = 'SUPERSEDED' WHERE request_id = $1 AND state IN ('SIGNING', 'SIGNED', 'SENT')")
             .bind(new.of.request_id.0)
             .execute(&mut *commit)
@@ -163,7 +164,7 @@ impl Store {
         pause: Duration,
         error: &str,
     ) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let dropped = sqlx::query("UPDATE engine.attempts SET state = 'REFUSED', release_pending = true, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
             .bind(refused.request_id.0)
             .execute(&mut *commit)
@@ -195,7 +196,7 @@ impl Store {
 
     /// Somebody else's transaction took the nonce, finally: the intent goes back into the queue.
     pub(crate) async fn requeue_used_outside(&self, lane: LaneId, attempt: &Attempt) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         sqlx::query(
             "UPDATE engine.attempts SET state = CASE WHEN raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END
              WHERE chain_id = $1 AND sender = $2 AND nonce = $3 AND state IN ('SIGNING', 'SIGNED', 'SENT')",

@@ -2,6 +2,7 @@
 
 use super::{
     Event, Store,
+    accept::begin,
     attempt::{ATTEMPT, Attempt, AttemptKind, NewAttempt, TRANSACTION, add_attempt, attempt},
     emit, leaf, signed,
 };
@@ -45,7 +46,7 @@ pub(crate) enum Ending {
 impl Store {
     /// Ends transactions that have no nonce.
     pub(crate) async fn refuse_queued(&self, refusals: Vec<Refusal>) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         self.settle(
             &mut commit,
             refusals.into_iter().map(|refusal| (refusal, None)).collect(),
@@ -65,7 +66,7 @@ impl Store {
         ending: Ending,
         fill_fees: Fees,
     ) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let (attempts, refusals): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
         self.settle(
             &mut commit,
@@ -115,7 +116,7 @@ impl Store {
         filler: &Attempt,
         pause: Duration,
     ) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let next = lock_lane(&mut commit, lane).await?;
         let nonce = signed(filler.nonce)?;
         let refused = sqlx::query("UPDATE engine.attempts SET state = 'REFUSED', release_pending = true, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
@@ -153,7 +154,7 @@ impl Store {
 
     /// Asks once more for fillers of the nonces that were given back: transactions wait behind them, and none came to take them.
     pub(crate) async fn fill_holes(&self, lane: LaneId, fees: Fees) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         let next = lock_lane(&mut commit, lane).await?;
         let rows = sqlx::query(AssertSqlSafe(format!(
             "SELECT DISTINCT ON (a.nonce) {TRANSACTION}, {ATTEMPT} FROM engine.nonces n

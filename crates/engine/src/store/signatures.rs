@@ -1,6 +1,6 @@
 //! Signature steps.
 
-use super::Store;
+use super::{Store, accept::begin};
 use crate::{
     error::StoreError,
     flow::{SignDocument, StepInput, StepOutcome},
@@ -63,7 +63,7 @@ impl Store {
         pending: &PendingSignature,
         outcome: StepOutcome,
     ) -> Result<(), StoreError> {
-        let mut commit = self.pool.begin().await?;
+        let mut commit = begin(&self.pool).await?;
         sqlx::query("UPDATE engine.operations SET wake = (state = 'RUNNING'), updated_at = now() WHERE tenant = $1 AND operation_id = $2")
             .bind(pending.tenant.as_str())
             .bind(pending.operation_id)

@@ -18,6 +18,9 @@ pub enum StoreError {
     /// A commit that carried the work of several failed.
     #[error("a commit shared with others failed")]
     Shared(#[source] Arc<StoreError>),
+    /// The server has not answered in time; it may have carried the work out all the same.
+    #[error("the database has not answered in time")]
+    NoAnswer,
     /// The engine has been stopped. Another replica, or the next start, takes the same work.
     #[error("the engine has been stopped")]
     Stopped,
@@ -72,7 +75,7 @@ impl StoreError {
                 )
             }
             Self::Shared(error) => error.is_retryable(),
-            Self::Stopped => true,
+            Self::NoAnswer | Self::Stopped => true,
             Self::Migrate(_) | Self::Corrupt(_) => false,
         }
     }

@@ -73,6 +73,9 @@ impl Store {
 /// How often work is tried again whose caller is waiting for the answer.
 const QUICK_TRIES: u32 = 3;
 
+/// A server whose host is gone says nothing at all, and the driver would wait for ever.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
 /// Repeats work that failed for a reason of the moment, until it has an answer. The work must be one commit, so that a
 /// repeat finds either nothing or everything of it.
 pub(crate) async fn retry<T, F: Future<Output = Result<T, StoreError>>>(
@@ -98,7 +101,8 @@ async fn retry_at_most<T, F: Future<Output = Result<T, StoreError>>>(
     let mut pause = Duration::from_millis(10);
     let mut tries = 0;
     loop {
-        match work().await {
+        let answer = tokio::time::timeout(ANSWER_WITHIN, work()).await;
+        match answer.unwrap_or(Err(StoreError::NoAnswer)) {
             Err(error) if error.is_retryable() && !matches!(error, StoreError::Stopped) && tries < most => {
                 tries += 1;
                 tracing::warn!(what, error = &error as &dyn std::error::Error, "database did not answer, trying again");

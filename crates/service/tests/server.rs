@@ -19,9 +19,7 @@ use support::{
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tonic::Code;
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
-};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 #[tokio::test]
 async fn an_allowed_peer_is_served_and_seen() {

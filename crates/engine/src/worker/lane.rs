@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Looks without work after which the worker of a lane ends.
 const IDLE_LOOKS: u32 = 20;
+/// What chain and signer say is not asked again sooner.
+const RECONCILE_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
@@ -48,8 +50,10 @@ pub(super) struct LaneWorker {
     /// How the lane stood when it was last looked at, kept up with what was done since.
     look: LaneLook,
     looked_at: Option<Instant>,
-    /// Compared with chain and signer.
-    reconciled: bool,
+    /// When it was last compared with chain and signer.
+    reconciled_at: Option<Instant>,
+    /// Has to be compared with them before anything is sent.
+    reconcile_due: bool,
     hole_since: Option<Instant>,
 }
 
@@ -71,7 +75,8 @@ impl LaneWorker {
             stop,
             look: LaneLook::default(),
             looked_at: None,
-            reconciled: false,
+            reconciled_at: None,
+            reconcile_due: true,
             hole_since: None,
         }
     }
@@ -81,7 +86,7 @@ impl LaneWorker {
         let mut idle_looks = 0;
         let mut pause = Duration::ZERO;
         loop {
-            let result = if self.reconciled { self.round().await } else { self.reconcile().await.map(|()| true) };
+            let result = if self.reconcile_due { self.reconcile().await.map(|()| true) } else { self.round().await };
             match result {
                 Ok(progress) => {
                     pause = Duration::ZERO;
@@ -220,15 +225,30 @@ impl LaneWorker {
             }
         }
         store::retry("reconcile lane", || self.shared.store.reconcile_lane(self.lane, least)).await?;
-        self.reconciled = true;
+        self.reconcile_due = false;
+        self.reconciled_at = Some(Instant::now());
         self.looked_at = None;
         Ok(())
     }
 
+    /// The signer knows something of this lane that this database does not: compare, but not in a circle without a pause.
+    fn in_doubt(&mut self) {
+        self.reconcile_due = self.reconciled_at.is_none_or(|at| at.elapsed() >= RECONCILE_AGAIN);
+    }
+
     async fn release(&self, attempt: &Attempt) -> Result<(), LaneError> {
         match self.shared.signer.release(attempt.request_id).await {
-            Ok(()) | Err(SignError::NotFound | SignError::Refused(_) | SignError::WatermarkConflict { .. }) => {
+            Ok(()) | Err(SignError::NotFound | SignError::Refused(_)) => {
                 store::retry("released", || self.shared.store.released(attempt.request_id)).await?;
+                Ok(())
+            }
+            // The signer has not decided it yet, so it still holds the nonce: asked again, or the lane could never use it.
+            Err(error @ SignError::WatermarkConflict { .. }) => {
+                let (pause, error) = (backoff(attempt.tries), error.to_string());
+                store::retry("defer release", || {
+                    self.shared.store.defer_attempt(attempt, pause, "release", "", &error, false)
+                })
+                .await?;
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -4,8 +4,8 @@ use alloy::primitives::{Address, U256};
 use anyhow::Context;
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 use dalp_proto::identity::{AddTrustedIssuerRequest, IssueClaimRequest, RegisterIdentityRequest, RegisterTopicRequest};
-use dalp_proto::signer::CreateKeyRequest;
 use dalp_proto::signer::key_service_client::KeyServiceClient;
+use dalp_proto::signer::{CreateKeyRequest, Key};
 use dalp_proto::system::BootstrapRequest;
 use dalp_proto::system::system_service_client::SystemServiceClient;
 
@@ -57,10 +57,16 @@ pub(super) async fn create(client: &Client, chain: &ChainView, steps: &mut Steps
         ("carol", "local"),
         ("dave", "local"),
     ] {
-        let wallet = create_wallet(client, name, provider).await.with_context(|| format!("key of {name}"))?;
+        let mut created = None;
+        let step = async {
+            let key = create_key(client, name, provider).await?;
+            let outcome = Outcome::said(format!("created in {}", key.provider));
+            created = Some(Wallet { address: key.address.parse()?, text: key.address });
+            Ok(outcome)
+        };
+        steps.run(&format!("create the key of {name}"), &format!("created in {provider}"), step).await;
+        let wallet = created.with_context(|| format!("no key of {name}"))?;
         chain.fund(wallet.address, U256::from(10u64).pow(U256::from(20u64))).await?;
-        let said = format!("created in {provider}");
-        steps.run(&format!("create the key of {name}"), &said, async { Ok(Outcome::said(said.clone())) }).await;
         wallets.push(wallet);
     }
     let [issuer, verifier, alice, bob, carol, dave] =
@@ -72,15 +78,14 @@ pub(super) async fn create(client: &Client, chain: &ChainView, steps: &mut Steps
     Ok(parties)
 }
 
-async fn create_wallet(client: &Client, name: &str, provider: &str) -> anyhow::Result<Wallet> {
+async fn create_key(client: &Client, name: &str, provider: &str) -> anyhow::Result<Key> {
     let request = CreateKeyRequest { wallet: name.to_owned(), provider: provider.to_owned(), owner: String::new() };
-    let key = KeyServiceClient::new(client.gateway())
+    KeyServiceClient::new(client.gateway())
         .create_key(keyed(request, &format!("key-{name}")))
         .await?
         .into_inner()
         .key
-        .context("the answer carries no key")?;
-    Ok(Wallet { address: key.address.parse()?, text: key.address })
+        .context("the answer carries no key")
 }
 
 async fn bootstrap(client: &Client, parties: &Parties, steps: &mut Steps) {

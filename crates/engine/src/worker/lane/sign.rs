@@ -18,6 +18,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// A signer that has answered anybody within this time is at work: who it never answers is the trouble itself.
 const AT_WORK: Duration = Duration::from_secs(60);
 
+/// The signer's reason for a request id that it holds with another payload.
+const REQUEST_ID_REUSED: &str = "REQUEST_ID_REUSED";
+
 /// A held request is asked about after a tenth of the time that it has waited.
 fn until_asked_again(waited: Duration) -> Duration {
     jittered((waited / 10).clamp(Duration::from_millis(100), Duration::from_secs(10)), 0.7..1.0)
@@ -124,6 +127,13 @@ impl LaneWorker {
                 Ok(SignOutcome::Blocked { detail }) => {
                     self.again(&attempt, "approval", "blocked", &detail, true).await?;
                 }
+                Err(SignError::Refused(failure)) if failure.reason == REQUEST_ID_REUSED => {
+                    // This database was restored to a moment before the request: the transaction may long be on its way with
+                    // another nonce. That is no refusal; failed, it would be asked for and paid a second time.
+                    tracing::error!(lane = %self.lane, request_id = %attempt.request_id, %failure, "signed before a restore of this database: an operator must compare it with the chain");
+                    self.in_doubt();
+                    self.again(&attempt, "sign", "known_to_signer", &failure.message, false).await?;
+                }
                 Ok(SignOutcome::Denied(failure)) | Err(SignError::Refused(failure)) => {
                     self.denied(attempt, "denied", failure, &mut sorted).await?;
                 }
@@ -135,7 +145,7 @@ impl LaneWorker {
                 }
                 Err(error @ SignError::WatermarkConflict { .. }) => {
                     // The signer knows of something at this nonce that this database does not.
-                    self.reconciled = false;
+                    self.in_doubt();
                     self.again(&attempt, "sign", "watermark", &error.to_string(), false).await?;
                 }
             }
@@ -147,8 +157,16 @@ impl LaneWorker {
     /// again is parked. It may have been signed all the same, so its nonce is filled, never given back.
     async fn unanswered(&mut self, attempt: Attempt, error: &SignError, sorted: &mut Sorted) -> Result<(), LaneError> {
         let hopeless = attempt.tries >= self.shared.config.retry_budget && self.shared.signer_is_at_work(AT_WORK);
-        if !hopeless || attempt.is_cancel() {
+        // What a person was asked to approve ends by that request's own deadline, not because an answer got lost.
+        if !hopeless || attempt.held || attempt.is_cancel() {
             return self.again(&attempt, "sign", "", &error.to_string(), false).await;
+        }
+        if attempt.kind == AttemptKind::Replacement {
+            // The transaction itself is on its way at the lower price: only the higher one is given up.
+            let (shared, error) = (&self.shared, error.to_string());
+            store::retry("drop replacement", || shared.store.drop_replacement(&attempt, ASK_AGAIN, &error)).await?;
+            self.looked_at = None;
+            return Ok(());
         }
         let failure = Failure::new("PROVIDER_UNAVAILABLE", error.to_string());
         let refusal = refusal(&attempt.transaction, TransactionState::DeadLetter, "signer_unavailable", failure);

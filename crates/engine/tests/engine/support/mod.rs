@@ -424,6 +424,10 @@ impl Bench {
         let outcome =
             self.upstreams.send_raw(TxEnvelope::from(transaction.into_signed(signature)).encoded_2718().into()).await;
         assert!(outcome.is_in_a_pool(), "{outcome:?}");
+        // A node that mines at once has it in a block a moment after it took it.
+        while self.upstreams.nonce(key.address(), BlockNumberOrTag::Latest).await.expect("readable") <= nonce {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub async fn automine(&self, on: bool) {

@@ -115,7 +115,7 @@ pub const REASONS: &[(&str, Cure, &str)] = &[
         Cure::ComplianceOfficer,
         "the asset has as many holders from the receiver's country as it may; wait for one to leave, or governance raises the limit",
     ),
-    ("HOLDERS_NOT_COUNTED", Cure::Operator, "count the holders from before the rule with HolderLimitRule.sync"),
+    ("HOLDERS_NOT_COUNTED", Cure::Operator, "count the holders from before the rule with CountHolders"),
     ("ISSUANCE_CAP_EXCEEDED", Cure::Operator, "the supply would pass its cap; burn, or raise the cap"),
     ("ISSUANCE_LIFETIME_EXCEEDED", Cure::Operator, "more would be issued than ever may be; burning gives no room back"),
     ("ISSUANCE_WINDOW_EXCEEDED", Cure::Operator, "more would be issued than the window allows; wait, or mint less"),

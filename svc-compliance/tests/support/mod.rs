@@ -1,6 +1,7 @@
 //! A whole svc-compliance in one process: real chain, real database, real engine; keys in memory, behind the engine's trait.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod desk;
 pub mod outside;
 pub mod recorded;
 
@@ -408,6 +409,19 @@ pub fn bond_terms() -> AssetTerms {
 /// Reason and metadata of a refusal.
 pub fn refusal(status: &Status) -> RefusalDetails {
     Refusal::details(status).unwrap_or_else(|| panic!("not a refusal of ours: {status:?}"))
+}
+
+/// What a refusal says first: its reason, the field of its first violation, the role that it misses.
+pub struct Told {
+    pub reason: String,
+    pub field: String,
+    pub role: String,
+}
+
+pub fn told(status: &Status) -> Told {
+    let RefusalDetails { reason, violations, mut metadata, .. } = refusal(status);
+    let field = violations.into_iter().next().map(|(field, _)| field).unwrap_or_default();
+    Told { reason, field, role: metadata.remove("role").unwrap_or_default() }
 }
 
 /// Asks again until the answer is there; the test fails after a minute.

@@ -252,6 +252,11 @@ impl Flows {
         self.by_kind.contains_key(&(kind.to_owned(), version))
     }
 
+    /// Every registered flow: its kind and version.
+    pub fn kinds(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.by_kind.keys().map(|(kind, version)| (kind.as_str(), *version))
+    }
+
     /// Asks a flow what comes next. Also what the replay tests of stored histories call.
     pub fn ask(
         &self,

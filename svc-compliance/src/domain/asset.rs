@@ -6,6 +6,7 @@ use super::{
     feature::Feature,
     isin::Isin,
     rule::{Rule, RuleAction},
+    system::SystemRole,
     terms::Terms,
 };
 use alloy::primitives::{Address, U256};
@@ -132,6 +133,12 @@ pub enum AssetAction {
     RemoveRule { module: Address },
     /// Change a bound rule, or what it keeps.
     Rules(RuleAction),
+    /// Change the parameters of an attached feature.
+    SetFeature { feature: Feature },
+    /// What holders need; none: the registry's default.
+    SetPolicy { policy: Option<Claims> },
+    /// Let a contract receive without an identity, or no more.
+    SetIdentityExemption { account: Address, exempt: bool },
 }
 
 /// Transfer to many receivers.
@@ -213,9 +220,18 @@ impl AssetClass {
     }
 }
 
-/// Who must have agreed on the asset before an action is accepted.
+/// Who must have agreed before an action is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authority {
+    /// The sender has a right on the asset.
+    OnAsset(Right),
+    /// The sender holds a role in the tenant's system.
+    System(SystemRole),
+}
+
+/// What a sender may do on an asset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
     /// The sender moves what is its own.
     Holder,
     /// The sender holds a role on the asset.
@@ -249,23 +265,30 @@ impl AssetAction {
             Self::AddRule { .. } => "compliance.add_rule",
             Self::RemoveRule { .. } => "compliance.remove_rule",
             Self::Rules(action) => action.kind(),
+            Self::SetFeature { .. } => "compliance.set_feature_parameters",
+            Self::SetPolicy { .. } => "compliance.set_policy",
+            Self::SetIdentityExemption { .. } => "compliance.set_identity_exemption",
         }
     }
 
-    /// The right the sender needs on the asset.
+    /// What the sender needs.
     #[must_use]
     pub fn authority(&self) -> Authority {
-        match self {
-            Self::Transfer { .. } => Authority::Holder,
-            Self::Mint { .. } | Self::Burn { .. } => Authority::Role(AssetRole::Supply),
+        Authority::OnAsset(match self {
+            Self::Transfer { .. } => Right::Holder,
+            Self::Mint { .. } | Self::Burn { .. } => Right::Role(AssetRole::Supply),
             Self::ForcedTransfer { .. }
             | Self::SetAddressFrozen { .. }
             | Self::FreezePartial { .. }
-            | Self::UnfreezePartial { .. } => Authority::Role(AssetRole::Custodian),
-            Self::Pause | Self::Unpause => Authority::Role(AssetRole::Emergency),
-            Self::GrantRole { .. } | Self::RevokeRole { .. } => Authority::Owner,
-            Self::AddRule { .. } | Self::RemoveRule { .. } => Authority::Role(AssetRole::Governance),
-            Self::Rules(action) => action.authority(),
-        }
+            | Self::UnfreezePartial { .. } => Right::Role(AssetRole::Custodian),
+            Self::Pause | Self::Unpause => Right::Role(AssetRole::Emergency),
+            Self::GrantRole { .. } | Self::RevokeRole { .. } => Right::Owner,
+            Self::AddRule { .. }
+            | Self::RemoveRule { .. }
+            | Self::SetFeature { .. }
+            | Self::SetIdentityExemption { .. } => Right::Role(AssetRole::Governance),
+            Self::Rules(action) => action.right(),
+            Self::SetPolicy { .. } => return Authority::System(SystemRole::ClaimPolicyManager),
+        })
     }
 }

@@ -1,6 +1,10 @@
 //! Features of assets: contracts of their own that are bound to an asset's compliance and follow what it does.
 
-use super::{Violations, rule::Fields};
+use super::{
+    Violations,
+    compliance::{Cure, REASONS, module_of},
+    rule::Fields,
+};
 use alloy::primitives::{Address, U256};
 use dalp_contracts::roles::asset as roles;
 use serde::{Deserialize, Serialize};
@@ -37,6 +41,28 @@ pub struct Fee {
     pub bps: u16,
     /// Who gets it; must be verified for the asset when it is paid.
     pub collector: Address,
+}
+
+/// Attach a feature to an asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachFeature {
+    /// Signs and pays.
+    pub sender: Address,
+    /// The token.
+    pub asset: Address,
+    /// What is attached.
+    pub feature: Feature,
+}
+
+/// Detach a feature from an asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachFeature {
+    /// Signs and pays.
+    pub sender: Address,
+    /// The token.
+    pub asset: Address,
+    /// What is detached.
+    pub feature: FeatureKind,
 }
 
 // === impl Feature ===
@@ -86,6 +112,31 @@ impl FeatureKind {
             Self::ManagementFee => "management_fee",
             Self::TransactionFee => "transaction_fee",
         }
+    }
+
+    /// What it does, in a sentence.
+    #[must_use]
+    pub const fn purpose(self) -> &'static str {
+        match self {
+            Self::VotingPower => "counts a vote for each unit whose holder has delegated, now and at any time before",
+            Self::ManagementFee => "accrues a yearly share of the units outstanding, minted to a collector on demand",
+            Self::TransactionFee => "takes a share of every transfer from what the recipient gets, for a collector",
+        }
+    }
+
+    /// Why it refuses, who can cure that, and how.
+    pub fn reasons(self) -> impl Iterator<Item = (&'static str, Cure, &'static str)> {
+        REASONS
+            .iter()
+            .filter(move |(reason, ..)| self.contract() == module_of(reason))
+            .map(|(reason, cure, advice)| (*reason, *cure, *advice))
+    }
+
+    /// The path, below the feature, of what the contract calls by another name when it refuses parameters.
+    #[must_use]
+    pub fn field_of(self, refused: &str) -> String {
+        let field = if refused == "yearlyBps" { "bps" } else { refused };
+        format!("{}.{field}", self.field())
     }
 
     /// The kind of a contract's name.

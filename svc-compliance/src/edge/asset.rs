@@ -1,24 +1,21 @@
 //! The asset service.
 
 use super::{
-    Admitted, Write, asset_messages::class_of, bad_page_token, page_size, read_address, rule_messages::wire_saved,
-    templates, terms_messages::wire_terms,
+    Admitted, Write, asset_messages::class_of, bad_page_token, command::command, page_size, read_address,
+    rule_messages::wire_saved, templates, terms_messages::wire_terms,
 };
 use crate::{
     app::{App, AppHandle, came_to_nothing},
     domain::{
         Violations,
-        asset::{AssetAction, AssetCommand, BatchTransfer, CreateAsset},
+        asset::{BatchTransfer, CreateAsset},
         expression::{Expression, SavedRef},
         feature::{Feature, FeatureKind},
-        rule::RuleAction,
         system::SystemRole,
     },
     flows::{
-        asset::{AssetOrder, RuleTarget, with_asset_flow},
         batch_transfer::{BatchTransferFlow, BatchTransferOrder},
         create_asset::{CreateAssetFlow, CreateAssetOrder, ModuleConfig},
-        rules::feature_params,
     },
     readers::{
         assets, bounded, expressions,
@@ -29,7 +26,6 @@ use crate::{
     },
     store::{
         assets::{self as stored_assets, StoredAsset},
-        audit,
         expressions::{Place, put_use},
     },
 };
@@ -105,9 +101,7 @@ impl AssetEdge {
             for feature in outfit.features.iter().filter(|feature| feature.kind() != FeatureKind::VotingPower) {
                 let kind = feature.kind();
                 let module = modules::require(&app.chain, &system, kind.contract()).await?;
-                let params = feature_params(feature);
-                let path = |field: &str| format!("features.{}.{field}", kind.field());
-                modules::validate(&app.chain, module, params.clone(), path).await?;
+                let params = modules::accepted_feature(&app.chain, module, feature, "features").await?;
                 modules.push(ModuleConfig { module, params, roles: kind.roles() });
             }
             let replaces = free_symbol(app, &tenant, &command.symbol).await?;
@@ -153,20 +147,6 @@ impl AssetEdge {
         };
         write.accept::<BatchTransferFlow, _>(&command, order).await
     }
-}
-
-/// Accepts an operation on an asset; those on its rules come here too.
-pub(super) async fn command<T: Send + Sync>(
-    app: &AppHandle,
-    method: &'static str,
-    request: Request<T>,
-) -> Result<Admitted, Refusal>
-where
-    for<'m> AssetCommand: TryFrom<&'m T, Error = crate::domain::Violations>,
-{
-    let write = Write::begin(app, method, &request).await?;
-    let command = AssetCommand::try_from(request.get_ref())?;
-    run(write, command).await
 }
 
 /// An asset at a block, with what was ordered of it.
@@ -226,91 +206,6 @@ async fn policy(
     let taken = taken.into_iter().filter(|one| one.place == Place::Policy).collect();
     let saved = expressions::in_force(app, tenant, taken, &topics, block).await?;
     Ok((policy.to_string(), saved.first().map(|one| wire_saved(&one.saved))))
-}
-
-async fn run(write: Write<'_>, command: AssetCommand) -> Result<Admitted, Refusal> {
-    write.require_wallet(command.sender).await?;
-    let (app, tenant, principal) = (write.app, write.tenant().to_owned(), write.caller.principal.to_string());
-    let order = async {
-        app.require_asset(&tenant, command.asset).await?;
-        assets::require_authority(&app.chain, command.asset, command.sender, command.action.authority()).await?;
-        let (rule_target, taken) = rule_target(app, &tenant, &command).await?;
-        let (owner, principal, said, chain_id) =
-            (tenant.clone(), principal.clone(), command.clone(), app.chain.chain_id());
-        let hook: AcceptHook = Box::new(move |connection, id| {
-            Box::pin(async move {
-                if let Some(saved) = taken {
-                    let one = (Place::Rule, saved);
-                    put_use(connection, &owner, chain_id, id.0, Some(said.asset), &one).await?;
-                }
-                audit::intervention(connection, &owner, &principal, id.0, &said).await
-            })
-        });
-        let order = AssetOrder { chain_id: app.chain.chain_id(), rule_target, command: command.clone() };
-        Ok((order, Some(hook)))
-    };
-    macro_rules! accept {
-        ($flow:ty) => {
-            write.accept::<$flow, _>(&command, order).await
-        };
-    }
-    with_asset_flow!(command.action, accept)
-}
-
-/// What an action on rules is sent to, none for other actions, and the version it takes of a saved expression. Everything that the
-/// rule's contract would refuse is refused here.
-async fn rule_target(
-    app: &App,
-    tenant: &str,
-    command: &AssetCommand,
-) -> Result<(Option<RuleTarget>, Option<SavedRef>), Refusal> {
-    let mut taken = None;
-    match &command.action {
-        AssetAction::AddRule { rule } => {
-            let system = app.system(tenant).await?;
-            let (rule, saved) = expressions::rule_written(app, tenant, rule).await?;
-            taken = saved;
-            for topic in rule.topics() {
-                require_topic(&app.chain, &system, topic).await?;
-            }
-            let module = modules::require(&app.chain, &system, rule.kind().contract()).await?;
-            let params = modules::accepted_params(&app.chain, module, &rule, "rule").await?;
-            let compliance = app.chain.read(command.asset, AssetToken::complianceCall {}).await?;
-            Ok((Some(RuleTarget { compliance, module, params }), taken))
-        }
-        AssetAction::RemoveRule { module } => {
-            let compliance = app.chain.read(command.asset, AssetToken::complianceCall {}).await?;
-            Ok((Some(RuleTarget { compliance, module: *module, ..RuleTarget::default() }), None))
-        }
-        AssetAction::Rules(action) => {
-            let mut target = modules::bound(&app.chain, command.asset, action.rule()).await?;
-            match action {
-                RuleAction::SetParameters { rule } => {
-                    let system = app.system(tenant).await?;
-                    let (rule, saved) = expressions::rule_written(app, tenant, rule).await?;
-                    taken = saved;
-                    for topic in rule.topics() {
-                        require_topic(&app.chain, &system, topic).await?;
-                    }
-                    modules::refuse_fixed(&app.chain, &target, &rule, "rule").await?;
-                    target.params = modules::accepted_params(&app.chain, target.module, &rule, "rule").await?;
-                }
-                RuleAction::Approve { expires_at, .. } => {
-                    modules::require_approver(&app.chain, &target, command.sender).await?;
-                    modules::require_expiry(&app.chain, &target, *expires_at).await?;
-                }
-                RuleAction::RevokeApproval { movement } => {
-                    modules::require_approver(&app.chain, &target, command.sender).await?;
-                    modules::require_approval(&app.chain, &target, movement).await?;
-                }
-                RuleAction::SetListEntries { .. }
-                | RuleAction::SetExemption { .. }
-                | RuleAction::CountHolders { .. } => {}
-            }
-            Ok((Some(target), taken))
-        }
-        _ => Ok((None, None)),
-    }
 }
 
 /// Refuses a symbol in use; answers the order that holds it but came to nothing. The constraint decides between two at once.

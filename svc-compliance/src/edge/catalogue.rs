@@ -20,6 +20,11 @@ pub(super) fn parameters(field: &str) -> Vec<ModuleParameter> {
     below(FILE_OF_RULES, "RuleBinding", field)
 }
 
+/// The parameters below a field of `Feature`, by path.
+pub(super) fn fields_of_feature(field: &str) -> Vec<ModuleParameter> {
+    below(FILE_OF_TERMS, "Feature", field)
+}
+
 /// The terms below a field of `AssetTerms`, by path.
 pub(super) fn fields_of_terms(field: &str) -> Vec<TermField> {
     let of_wire = |field: ModuleParameter| TermField {
@@ -104,6 +109,14 @@ mod tests {
             bond.iter()
                 .any(|field| field.path == "bond.day_count" && field.description.contains("DAY_COUNT_THIRTY_360"))
         );
+    }
+
+    #[test]
+    fn every_parameter_of_every_feature_is_described() {
+        let paths = |field: &str| fields_of_feature(field).into_iter().map(|one| one.path).collect::<Vec<_>>();
+        assert_eq!(paths("transaction_fee"), ["transaction_fee.bps", "transaction_fee.collector"]);
+        assert!(paths("voting_power").is_empty());
+        assert!(fields_of_feature("management_fee").iter().all(|field| field.description.len() > 3));
     }
 
     #[test]

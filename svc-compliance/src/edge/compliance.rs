@@ -1,6 +1,6 @@
 //! The compliance service.
 
-use super::{asset::command, expressions, read_address, rules as rule_reads, simulation::to_wire};
+use super::{command::command, expressions, features, read_address, rules as rule_reads, simulation::to_wire};
 use crate::{
     app::AppHandle,
     domain::compliance::Movement,
@@ -61,6 +61,65 @@ impl ComplianceService for ComplianceEdge {
     ) -> Result<Response<proto::SetRuleExemptionResponse>, Status> {
         let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/SetRuleExemption", request).await?;
         Ok(admitted.respond(|operation| proto::SetRuleExemptionResponse { operation }))
+    }
+
+    async fn set_identity_exemption(
+        &self,
+        request: Request<proto::SetIdentityExemptionRequest>,
+    ) -> Result<Response<proto::SetIdentityExemptionResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/SetIdentityExemption", request).await?;
+        Ok(admitted.respond(|operation| proto::SetIdentityExemptionResponse { operation }))
+    }
+
+    async fn set_policy(
+        &self,
+        request: Request<proto::SetPolicyRequest>,
+    ) -> Result<Response<proto::SetPolicyResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/SetPolicy", request).await?;
+        Ok(admitted.respond(|operation| proto::SetPolicyResponse { operation }))
+    }
+
+    async fn set_feature_parameters(
+        &self,
+        request: Request<proto::SetFeatureParametersRequest>,
+    ) -> Result<Response<proto::SetFeatureParametersResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/SetFeatureParameters", request).await?;
+        Ok(admitted.respond(|operation| proto::SetFeatureParametersResponse { operation }))
+    }
+
+    async fn attach_feature(
+        &self,
+        request: Request<proto::AttachFeatureRequest>,
+    ) -> Result<Response<proto::AttachFeatureResponse>, Status> {
+        let admitted = features::attach(&self.app, request).await?;
+        Ok(admitted.respond(|operation| proto::AttachFeatureResponse { operation }))
+    }
+
+    async fn detach_feature(
+        &self,
+        request: Request<proto::DetachFeatureRequest>,
+    ) -> Result<Response<proto::DetachFeatureResponse>, Status> {
+        let admitted = features::detach(&self.app, request).await?;
+        Ok(admitted.respond(|operation| proto::DetachFeatureResponse { operation }))
+    }
+
+    async fn list_features(
+        &self,
+        request: Request<proto::ListFeaturesRequest>,
+    ) -> Result<Response<proto::ListFeaturesResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(features::list(self.app.get()?, caller.tenant.as_str()).await?))
+    }
+
+    async fn get_exemptions(
+        &self,
+        request: Request<proto::GetExemptionsRequest>,
+    ) -> Result<Response<proto::GetExemptionsResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        let asset = read_address("asset", &request.get_ref().asset)?;
+        let (app, tenant) = (self.app.get()?, caller.tenant.as_str());
+        app.require_asset(tenant, asset).await?;
+        Ok(Response::new(rule_reads::exemptions(app, tenant, asset, &request.get_ref().accounts).await?))
     }
 
     async fn count_holders(

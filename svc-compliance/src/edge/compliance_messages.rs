@@ -1,10 +1,14 @@
 //! Messages of the compliance service to commands.
 
-use super::rule_messages::{entries, rule, wire_kind};
+use super::{
+    rule_messages::{claims, entries, rule, wire_kind},
+    terms_messages::{feature, feature_kind},
+};
 use crate::domain::{
     ViolationKind, Violations,
     asset::{AssetAction, AssetCommand},
     compliance::Movement,
+    feature::{AttachFeature, DetachFeature, Feature},
     rule::{
         Fields, RuleAction, RuleKind,
         action::MAX_COUNTED,
@@ -12,7 +16,7 @@ use crate::domain::{
         list::ListEntry,
     },
 };
-use dalp_proto::compliance as proto;
+use dalp_proto::compliance::{self as proto, set_policy_request::Policy};
 
 impl TryFrom<&proto::AddRuleRequest> for AssetCommand {
     type Error = Violations;
@@ -59,8 +63,8 @@ impl TryFrom<&proto::SetRuleParametersRequest> for AssetCommand {
     }
 }
 
-/// One message to one action on rules: who, on which asset, and the fields of the action.
-macro_rules! rule_command {
+/// One message to one action: who, on which asset, and the fields of the action.
+macro_rules! asset_command {
     ($message:ident, |$violations:ident, $request:ident| $action:expr) => {
         impl TryFrom<&proto::$message> for AssetCommand {
             type Error = Violations;
@@ -69,42 +73,107 @@ macro_rules! rule_command {
                 let mut $violations = Violations::new();
                 let sender = $violations.address("sender", &$request.sender);
                 let asset = $violations.address("asset", &$request.asset);
-                let command = Self { sender, asset, action: AssetAction::Rules($action) };
+                let command = Self { sender, asset, action: $action };
                 $violations.into_result(command)
             }
         }
     };
 }
 
-rule_command!(SetListEntriesRequest, |violations, request| {
+asset_command!(SetListEntriesRequest, |violations, request| {
     if request.entries.is_empty() {
         violations.push_kind(ViolationKind::ModuleParameters, "entries", "needs at least one entry");
     }
     // The path of the message's own fields: there is nothing above `entries`.
     let mut fields = Fields::root(&mut violations);
-    RuleAction::SetListEntries { entries: ListEntry::all(&mut fields, &entries(&request.entries)) }
+    let entries = ListEntry::all(&mut fields, &entries(&request.entries));
+    AssetAction::Rules(RuleAction::SetListEntries { entries })
 });
-rule_command!(SetRuleExemptionRequest, |violations, request| RuleAction::SetExemption {
+asset_command!(SetRuleExemptionRequest, |violations, request| AssetAction::Rules(RuleAction::SetExemption {
     rule: exempting(&mut violations, request.rule),
     wallet: violations.address("wallet", &request.wallet),
     exempt: request.exempt,
+}));
+asset_command!(SetIdentityExemptionRequest, |violations, request| AssetAction::SetIdentityExemption {
+    account: violations.address("account", &request.account),
+    exempt: request.exempt,
 });
-rule_command!(CountHoldersRequest, |violations, request| {
+asset_command!(SetPolicyRequest, |violations, request| AssetAction::SetPolicy {
+    policy: match &request.policy {
+        Some(Policy::Claims(wire)) => {
+            claims(&mut Fields::of_kind(&mut violations, ViolationKind::Field, "claims"), wire)
+        }
+        Some(Policy::DefaultPolicy(_)) => None,
+        None => {
+            violations.push("claims", "is missing, and so is default_policy: one of them says what holders need");
+            None
+        }
+    },
+});
+asset_command!(CountHoldersRequest, |violations, request| {
     if !(1..=MAX_COUNTED).contains(&request.wallets.len()) {
         violations.push("wallets", format!("needs 1 to {MAX_COUNTED} wallets"));
     }
     let wallets = request.wallets.iter().take(MAX_COUNTED).enumerate();
-    RuleAction::CountHolders {
-        wallets: wallets.map(|(index, text)| violations.address(&format!("wallets[{index}]"), text)).collect(),
-    }
+    let wallets = wallets.map(|(index, text)| violations.address(&format!("wallets[{index}]"), text)).collect();
+    AssetAction::Rules(RuleAction::CountHolders { wallets })
 });
-rule_command!(ApproveTransferRequest, |violations, request| RuleAction::Approve {
+asset_command!(ApproveTransferRequest, |violations, request| AssetAction::Rules(RuleAction::Approve {
     movement: movement(&mut violations, request.movement.as_ref()),
     expires_at: request.expires_at,
-});
-rule_command!(RevokeApprovalRequest, |violations, request| RuleAction::RevokeApproval {
+}));
+asset_command!(RevokeApprovalRequest, |violations, request| AssetAction::Rules(RuleAction::RevokeApproval {
     movement: movement(&mut violations, request.movement.as_ref()),
-});
+}));
+
+impl TryFrom<&proto::SetFeatureParametersRequest> for AssetCommand {
+    type Error = Violations;
+
+    fn try_from(request: &proto::SetFeatureParametersRequest) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let sender = violations.address("sender", &request.sender);
+        let asset = violations.address("asset", &request.asset);
+        let given = feature(&mut violations, "feature", request.feature.as_ref());
+        if given == Some(Feature::VotingPower) {
+            let kind = ViolationKind::ModuleParameters;
+            violations.push_kind(kind, "feature.voting_power", "has no parameters that could change");
+        }
+        match given {
+            Some(feature) => {
+                violations.into_result(Self { sender, asset, action: AssetAction::SetFeature { feature } })
+            }
+            None => Err(violations),
+        }
+    }
+}
+
+impl TryFrom<&proto::AttachFeatureRequest> for AttachFeature {
+    type Error = Violations;
+
+    fn try_from(request: &proto::AttachFeatureRequest) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let sender = violations.address("sender", &request.sender);
+        let asset = violations.address("asset", &request.asset);
+        match feature(&mut violations, "feature", request.feature.as_ref()) {
+            Some(feature) => violations.into_result(Self { sender, asset, feature }),
+            None => Err(violations),
+        }
+    }
+}
+
+impl TryFrom<&proto::DetachFeatureRequest> for DetachFeature {
+    type Error = Violations;
+
+    fn try_from(request: &proto::DetachFeatureRequest) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let sender = violations.address("sender", &request.sender);
+        let asset = violations.address("asset", &request.asset);
+        match feature_kind(&mut violations, "feature", request.feature) {
+            Some(feature) => violations.into_result(Self { sender, asset, feature }),
+            None => Err(violations),
+        }
+    }
+}
 
 /// A movement that may be approved.
 pub(super) fn movement(violations: &mut Violations, wire: Option<&proto::ApprovedMovement>) -> approval::Movement {

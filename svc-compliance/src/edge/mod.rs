@@ -3,9 +3,11 @@
 mod asset;
 mod asset_messages;
 mod catalogue;
+mod command;
 mod compliance;
 mod compliance_messages;
 mod expressions;
+mod features;
 mod holder;
 mod identity;
 mod identity_messages;

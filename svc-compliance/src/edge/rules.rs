@@ -11,6 +11,7 @@ use crate::{
     app::App,
     domain::{
         Violations,
+        compliance::Cure,
         feature::FeatureKind,
         rule::{
             Rule, RuleKind,
@@ -28,7 +29,7 @@ use crate::{
     store::expressions::Place as StoredPlace,
 };
 use alloy::primitives::Address;
-use dalp_contracts::bindings::{ApprovalRule, AssetToken, ListRule};
+use dalp_contracts::bindings::{ApprovalRule, AssetToken, IdentityRegistry, ListRule};
 use dalp_proto::compliance as proto;
 use dalp_service::{Reason, Refusal};
 
@@ -46,14 +47,7 @@ pub(super) async fn modules(app: &App, tenant: &str) -> Result<proto::ListModule
         purpose: kind.purpose().to_owned(),
         hooks: kind.hooks().into_iter().map(|hook| wire_hook(hook).into()).collect(),
         parameters: catalogue::parameters(kind.field()),
-        reasons: kind
-            .reasons()
-            .map(|(reason, cure, advice)| proto::ModuleReason {
-                reason: reason.to_owned(),
-                cure: wire_cure(cure).into(),
-                advice: advice.to_owned(),
-            })
-            .collect(),
+        reasons: wire_reasons(kind.reasons()),
         calls: kind.calls().into_iter().map(str::to_owned).collect(),
     });
     Ok(proto::ListModulesResponse { modules: modules.collect() })
@@ -99,23 +93,67 @@ pub(super) async fn of_asset(app: &App, tenant: &str, asset: Address) -> Result<
     Ok(proto::ListRulesResponse { rules: rules.await? })
 }
 
+/// Why somebody refuses, on the wire.
+pub(super) fn wire_reasons(
+    reasons: impl Iterator<Item = (&'static str, Cure, &'static str)>,
+) -> Vec<proto::ModuleReason> {
+    let wire = |(reason, cure, advice): (&str, Cure, &str)| proto::ModuleReason {
+        reason: reason.to_owned(),
+        cure: wire_cure(cure).into(),
+        advice: advice.to_owned(),
+    };
+    reasons.map(wire).collect()
+}
+
+/// Accounts that are asked about.
+fn asked(accounts: &[String]) -> Result<Vec<Address>, Refusal> {
+    let mut violations = Violations::new();
+    if !(1..=MAX_ENTRIES).contains(&accounts.len()) {
+        violations.push("accounts", format!("needs 1 to {MAX_ENTRIES} accounts"));
+    }
+    let each = accounts.iter().take(MAX_ENTRIES).enumerate();
+    let accounts = each.map(|(index, account)| violations.address(&format!("accounts[{index}]"), account)).collect();
+    Ok(violations.into_result(accounts)?)
+}
+
+/// What accounts are exempt from: of the registry, and of each bound rule that exempts wallets.
+pub(super) async fn exemptions(
+    app: &App,
+    tenant: &str,
+    asset: Address,
+    accounts: &[String],
+) -> Result<proto::GetExemptionsResponse, Refusal> {
+    let accounts = asked(accounts)?;
+    let registry = app.system(tenant).await?.identity_registry;
+    let block = app.chain.latest().await?.id();
+    let compliance = app.chain.read_at(asset, AssetToken::complianceCall {}, block).await?;
+    let bound = rules::list_at(&app.chain, compliance, block).await?;
+    let exempting: Vec<(RuleKind, Address)> = bound
+        .into_iter()
+        .filter_map(|rule| Some((RuleKind::of_contract(&rule.name).filter(|kind| kind.exempts())?, rule.module)))
+        .collect();
+    let exempting = &exempting;
+    let exemptions = bounded(accounts.into_iter().map(|account| async move {
+        let identity = IdentityRegistry::isExemptCall { token: asset, account };
+        let mut rules = Vec::new();
+        for (kind, module) in exempting {
+            if rule_parameters::exempts(&app.chain, *kind, *module, compliance, account, block).await? {
+                rules.push(wire_kind(*kind).into());
+            }
+        }
+        let identity = app.chain.read_at(registry, identity, block).await?;
+        Ok(proto::Exemption { account: account.to_checksum(None), identity, rules })
+    }));
+    Ok(proto::GetExemptionsResponse { exemptions: exemptions.await? })
+}
+
 /// Where accounts stand on the lists of an asset.
 pub(super) async fn list_entries(
     app: &App,
     asset: Address,
     accounts: &[String],
 ) -> Result<proto::GetListEntriesResponse, Refusal> {
-    let mut violations = Violations::new();
-    if !(1..=MAX_ENTRIES).contains(&accounts.len()) {
-        violations.push("accounts", format!("needs 1 to {MAX_ENTRIES} accounts"));
-    }
-    let accounts: Vec<Address> = accounts
-        .iter()
-        .take(MAX_ENTRIES)
-        .enumerate()
-        .map(|(index, account)| violations.address(&format!("accounts[{index}]"), account))
-        .collect();
-    let accounts = violations.into_result(accounts)?;
+    let accounts = asked(accounts)?;
     let RuleTarget { compliance, module, .. } = modules::bound(&app.chain, asset, RuleKind::List).await?;
     let block = app.chain.latest().await?.id();
     let entries = bounded(accounts.into_iter().map(|account| async move {

@@ -3,7 +3,7 @@
 use crate::domain::{
     ViolationKind, Violations,
     claim::{TopicName, asset_topics},
-    feature::{self, Feature, Fee, MAX_FEE_BPS},
+    feature::{self, Feature, FeatureKind, Fee, MAX_FEE_BPS},
     rule::{CollateralRule, Fields, collateral::MAX_RATIO_BPS, holding_period::MAX_DAYS},
     terms::{
         BondTerms, DayCount, DepositTerms, EquityTerms, FeeTerms, FundKind, FundTerms, Metal, ONE_TO_ONE_BPS,
@@ -41,25 +41,48 @@ pub(super) fn terms(violations: &mut Violations, wire: Option<&proto::AssetTerms
 
 /// The features of a request, none twice.
 pub(super) fn features(violations: &mut Violations, path: &str, wire: &[proto::Feature]) -> Vec<Feature> {
-    let mut parsed = Vec::new();
-    for (index, wire) in wire.iter().enumerate() {
-        let here = format!("{path}[{index}]");
-        let fee = |violations: &mut Violations, name: &str, fee: &proto::FeeFeature| {
-            Fee::new(&mut fields(violations, &format!("{here}.{name}")), fee.bps, &fee.collector)
-        };
-        match &wire.feature {
-            Some(WireFeature::VotingPower(_)) => parsed.push(Feature::VotingPower),
-            Some(WireFeature::ManagementFee(wire)) => {
-                parsed.push(Feature::ManagementFee(fee(violations, "management_fee", wire)));
-            }
-            Some(WireFeature::TransactionFee(wire)) => {
-                parsed.push(Feature::TransactionFee(fee(violations, "transaction_fee", wire)));
-            }
-            None => violations.push(here, "names no feature: one of voting_power, management_fee, transaction_fee"),
-        }
-    }
+    let each = wire.iter().enumerate();
+    let parsed: Vec<Feature> =
+        each.filter_map(|(index, wire)| feature(violations, &format!("{path}[{index}]"), Some(wire))).collect();
     feature::refuse_repeats(violations, path, &parsed);
     parsed
+}
+
+/// The feature of a request.
+pub(super) fn feature(violations: &mut Violations, path: &str, wire: Option<&proto::Feature>) -> Option<Feature> {
+    let fee = |violations: &mut Violations, name: &str, fee: &proto::FeeFeature| {
+        Fee::new(&mut fields(violations, &format!("{path}.{name}")), fee.bps, &fee.collector)
+    };
+    match wire.and_then(|wire| wire.feature.as_ref()) {
+        Some(WireFeature::VotingPower(_)) => Some(Feature::VotingPower),
+        Some(WireFeature::ManagementFee(wire)) => Some(Feature::ManagementFee(fee(violations, "management_fee", wire))),
+        Some(WireFeature::TransactionFee(wire)) => {
+            Some(Feature::TransactionFee(fee(violations, "transaction_fee", wire)))
+        }
+        None => {
+            violations.push(path, "names no feature: one of voting_power, management_fee, transaction_fee");
+            None
+        }
+    }
+}
+
+/// The kind of a feature by its name on the wire.
+pub(super) fn feature_kind(violations: &mut Violations, path: &str, wire: i32) -> Option<FeatureKind> {
+    let found = FeatureKind::ALL.into_iter().find(|kind| i32::from(wire_feature_kind(*kind)) == wire);
+    if found.is_none() {
+        let names = FeatureKind::ALL.map(|kind| wire_feature_kind(kind).as_str_name()).join(", ");
+        violations.push(path, format!("unknown value {wire}: one of {names}"));
+    }
+    found
+}
+
+/// The kind of a feature on the wire.
+pub(super) fn wire_feature_kind(kind: FeatureKind) -> proto::FeatureKind {
+    match kind {
+        FeatureKind::VotingPower => proto::FeatureKind::VotingPower,
+        FeatureKind::ManagementFee => proto::FeatureKind::ManagementFee,
+        FeatureKind::TransactionFee => proto::FeatureKind::TransactionFee,
+    }
 }
 
 /// A feature on the wire.

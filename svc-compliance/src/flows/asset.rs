@@ -7,13 +7,18 @@ use super::{
 };
 use crate::{
     decoder::PREVIEW,
-    domain::asset::{AssetAction, AssetCommand},
+    domain::{
+        asset::{AssetAction, AssetCommand},
+        expression::Expression,
+    },
 };
 use alloy::{
     primitives::{Address, Bytes, U256, keccak256},
     sol_types::SolCall as _,
 };
-use dalp_contracts::bindings::{AssetToken, AssetTokenCustody, AssetTokenGovernance, TokenCompliance};
+use dalp_contracts::bindings::{
+    AssetToken, AssetTokenCustody, AssetTokenGovernance, RegistryAdministration, RegistryRecords, TokenCompliance,
+};
 use dalp_engine::{Call, Flows, PreCheck};
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +27,14 @@ use serde::{Deserialize, Serialize};
 pub struct AssetOrder {
     /// Where.
     pub chain_id: u64,
-    /// Compliance of the asset and contract of the rule, for operations on rules.
+    /// Compliance of the asset and contract of the rule, for operations on rules and features.
     pub rule_target: Option<RuleTarget>,
+    /// The registry, for operations on what it keeps of the asset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Address>,
+    /// What holders need, written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Expression>,
     /// What was asked for.
     pub command: AssetCommand,
 }
@@ -105,6 +116,12 @@ flows! {
     ApproveTransferFlow = "compliance.approve_transfer";
     /// `compliance.revoke_approval`.
     RevokeApprovalFlow = "compliance.revoke_approval";
+    /// `compliance.set_feature_parameters`.
+    SetFeatureParametersFlow = "compliance.set_feature_parameters";
+    /// `compliance.set_policy`.
+    SetPolicyFlow = "compliance.set_policy";
+    /// `compliance.set_identity_exemption`.
+    SetIdentityExemptionFlow = "compliance.set_identity_exemption";
 }
 
 /// The transaction of an operation, with the pre-check where compliance has a say.
@@ -113,6 +130,7 @@ pub(crate) fn transaction(order: &AssetOrder) -> Call {
     let token = |data: Vec<u8>| Call::new(order.chain_id, *sender, *asset, data);
     let target = order.rule_target.clone().unwrap_or_default();
     let compliance = |data: Vec<u8>| Call::new(order.chain_id, *sender, target.compliance, data);
+    let registry = |data: Vec<u8>| Call::new(order.chain_id, *sender, order.registry.unwrap_or_default(), data);
     match action {
         AssetAction::Mint { to, amount } => checked(
             call(order.chain_id, *sender, *asset, &AssetToken::mintCall { to: *to, amount: *amount }),
@@ -167,6 +185,22 @@ pub(crate) fn transaction(order: &AssetOrder) -> Call {
             let (to, data) = rules::transaction(action, &target);
             Call::new(order.chain_id, *sender, to, data)
         }
+        AssetAction::SetFeature { .. } => compliance(
+            TokenCompliance::setModuleParamsCall { module: target.module, params: target.params }.abi_encode(),
+        ),
+        AssetAction::SetPolicy { .. } => registry(match &order.policy {
+            Some(expression) => RegistryAdministration::setPolicyCall {
+                token: *asset,
+                anyOf: rules::groups(expression)
+                    .map(|(all_of, none_of)| RegistryAdministration::Group { allOf: all_of, noneOf: none_of })
+                    .collect(),
+            }
+            .abi_encode(),
+            None => RegistryAdministration::clearPolicyCall { token: *asset }.abi_encode(),
+        }),
+        AssetAction::SetIdentityExemption { account, exempt } => {
+            registry(RegistryRecords::setExemptCall { token: *asset, account: *account, exempt: *exempt }.abi_encode())
+        }
     }
 }
 
@@ -182,12 +216,18 @@ pub(crate) fn checked(mut call: Call, from: Address, to: Address, amount: U256) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flows::replay::play;
+    use crate::{
+        domain::{
+            claim::TopicName,
+            expression::{Claims, Group},
+        },
+        flows::replay::play,
+    };
     use dalp_engine::{Failure, flow::Verdict};
 
     fn order(action: AssetAction) -> AssetOrder {
         let command = AssetCommand { sender: Address::repeat_byte(1), asset: Address::repeat_byte(2), action };
-        AssetOrder { chain_id: 1, rule_target: None, command }
+        AssetOrder { chain_id: 1, rule_target: None, registry: None, policy: None, command }
     }
 
     #[test]
@@ -225,6 +265,21 @@ mod tests {
         let refusal = Failure::new("COMPLIANCE_REFUSED", "no").with("module", "CountryRule");
         let played = play::<TransferFlow>(&order(action), |_| Err(refusal.clone()));
         assert_eq!(played.verdict, Verdict::Failed(refusal.clone().with("step", "send")));
+    }
+
+    #[test]
+    fn a_policy_is_set_as_it_was_written_down_or_cleared() {
+        let group = Group { all_of: vec![TopicName::unchecked("kyc")], none_of: vec![TopicName::unchecked("barred")] };
+        let written = Expression::of_contract(vec![group]);
+        let policy = Some(Claims::AnyOf(written.clone()));
+        let registry = Some(Address::repeat_byte(9));
+        let set = AssetOrder { registry, policy: Some(written), ..order(AssetAction::SetPolicy { policy }) };
+        let sent = transaction(&set);
+        let call = RegistryAdministration::setPolicyCall::abi_decode(&sent.data).expect("setPolicy");
+        assert_eq!((sent.target, call.token, call.anyOf.len()), (registry, Address::repeat_byte(2), 1));
+        assert_eq!(call.anyOf[0].noneOf, [TopicName::unchecked("barred").id()]);
+        let clear = AssetOrder { registry, ..order(AssetAction::SetPolicy { policy: None }) };
+        RegistryAdministration::clearPolicyCall::abi_decode(&transaction(&clear).data).expect("clearPolicy");
     }
 
     #[test]

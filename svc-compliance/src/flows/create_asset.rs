@@ -4,6 +4,7 @@
 use super::{
     asset::checked,
     call,
+    features::voting_power,
     rules::{policy, rule_params},
 };
 use crate::domain::{
@@ -14,9 +15,9 @@ use crate::domain::{
 };
 use alloy::{
     primitives::{Address, B256, Bytes, U256},
-    sol_types::{SolConstructor as _, SolEvent as _, SolValue as _},
+    sol_types::{SolEvent as _, SolValue as _},
 };
-use dalp_contracts::bindings::{AssetFactory, AssetToken, Identity, TokenCompliance, VotingPower};
+use dalp_contracts::bindings::{AssetFactory, AssetToken, Identity, TokenCompliance};
 use dalp_engine::{Call, Cx, Failure, Flow, Mined, OperationId, SignDocument, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
@@ -98,7 +99,7 @@ impl Flow for CreateAssetFlow {
             return cx.fail(Failure::new(Reason::Internal.as_str(), "the creation has no AssetCreated event"));
         };
         if order.voting_power {
-            let mined = cx.transact("voting_power", || votes(order, created.asset))?;
+            let mined = cx.transact("voting_power", || voting_power(chain_id, issuer, created.asset))?;
             let Some(votes) = mined.contract_address else {
                 return cx.fail(Failure::new(Reason::Internal.as_str(), "the creation has no contract address"));
             };
@@ -130,20 +131,6 @@ impl Flow for CreateAssetFlow {
             cx.transact("mint", || initial_mint(order, &created, to, amount))?;
         }
         cx.done(created)
-    }
-}
-
-/// The creation of the contract that counts the votes of an asset. It is attached before anything is minted.
-fn votes(order: &CreateAssetOrder, asset: Address) -> Call {
-    let init_code =
-        [VotingPower::BYTECODE.as_ref(), &VotingPower::constructorCall { token: asset }.abi_encode()].concat();
-    Call {
-        chain_id: order.chain_id,
-        sender: order.command.issuer,
-        target: None,
-        value: U256::ZERO,
-        data: init_code.into(),
-        sensitive_checks: Vec::new(),
     }
 }
 

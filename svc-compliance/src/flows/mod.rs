@@ -7,6 +7,7 @@ pub mod batch_transfer;
 pub mod bootstrap;
 pub mod claims;
 pub mod create_asset;
+pub mod features;
 pub mod identities;
 pub mod recovery;
 pub mod rules;
@@ -70,7 +71,9 @@ pub fn all() -> Flows {
         .with::<trust::AddTrustedIssuerFlow>()
         .with::<trust::RemoveTrustedIssuerFlow>()
         .with::<create_asset::CreateAssetFlow>()
-        .with::<batch_transfer::BatchTransferFlow>();
+        .with::<batch_transfer::BatchTransferFlow>()
+        .with::<features::AttachFeatureFlow>()
+        .with::<features::DetachFeatureFlow>();
     asset::register(flows)
 }
 

@@ -117,7 +117,8 @@ pub(super) fn transaction(action: &RuleAction, target: &RuleTarget) -> (Address,
     }
 }
 
-fn groups(expression: &Expression) -> impl Iterator<Item = (Vec<U256>, Vec<U256>)> {
+/// Groups of topic ids, as every contract takes them.
+pub(super) fn groups(expression: &Expression) -> impl Iterator<Item = (Vec<U256>, Vec<U256>)> {
     expression.groups().iter().map(|group| {
         (group.all_of.iter().map(|topic| topic.id()).collect(), group.none_of.iter().map(|topic| topic.id()).collect())
     })

@@ -1,7 +1,7 @@
 //! Assets as the chain shows them.
 
 use super::{ChainReader, ReadError};
-use crate::domain::asset::Authority;
+use crate::domain::asset::Right;
 use alloy::primitives::{Address, U256};
 use dalp_chain::BlockId;
 use dalp_contracts::bindings::AssetToken;
@@ -45,19 +45,14 @@ pub async fn view(chain: &ChainReader, asset: Address, block: BlockId) -> Result
 
 /// Refuses a sender without the right an action needs. When the chain cannot be read the action is accepted and waits: its
 /// simulation asks the same question before anything is signed.
-pub async fn require_authority(
-    chain: &ChainReader,
-    asset: Address,
-    sender: Address,
-    authority: Authority,
-) -> Result<(), Refusal> {
-    let (held, role): (Result<bool, ReadError>, &str) = match authority {
+pub async fn require_right(chain: &ChainReader, asset: Address, sender: Address, right: Right) -> Result<(), Refusal> {
+    let (held, role): (Result<bool, ReadError>, &str) = match right {
         // An approver is asked for where the rule is at hand.
-        Authority::Holder | Authority::Anyone | Authority::Approver => return Ok(()),
-        Authority::Role(role) => {
+        Right::Holder | Right::Anyone | Right::Approver => return Ok(()),
+        Right::Role(role) => {
             (chain.read(asset, AssetToken::hasCall { account: sender, roleMask: role.mask() }).await, role.name())
         }
-        Authority::Owner => (chain.read(asset, AssetToken::ownerCall {}).await.map(|owner| owner == sender), "admin"),
+        Right::Owner => (chain.read(asset, AssetToken::ownerCall {}).await.map(|owner| owner == sender), "admin"),
     };
     match held {
         Ok(true) => Ok(()),
@@ -65,6 +60,20 @@ pub async fn require_authority(
         Err(error) => Err(error.into()),
         Ok(false) => Err(missing_role(asset, sender, role)),
     }
+}
+
+/// Of these roles on an asset, those that an account holds.
+pub async fn roles_among(chain: &ChainReader, asset: Address, account: Address, roles: U256) -> Result<U256, Refusal> {
+    Ok(chain.read(asset, AssetToken::rolesOfCall { account }).await? & roles)
+}
+
+/// Refuses an account without code of its own.
+pub async fn require_contract(chain: &ChainReader, field: &str, account: Address) -> Result<(), Refusal> {
+    if chain.has_code(account).await? {
+        return Ok(());
+    }
+    let description = "has no code of its own: only contracts can be exempt, no person's wallet ever is";
+    Err(Refusal::new(Reason::InvalidField, format!("{field}: {description}")).field(field, description))
 }
 
 /// The refusal of a sender without a role on an asset, with how it is granted.

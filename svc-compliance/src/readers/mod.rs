@@ -122,6 +122,14 @@ impl ChainReader {
         C::abi_decode_returns(&answer).map_err(|_| ReadError::NotThere(target))
     }
 
+    /// Whether there is code at an address.
+    pub async fn has_code(&self, address: Address) -> Result<bool, Refusal> {
+        match self.upstreams.code(address, BlockId::latest()).await {
+            Ok(code) => Ok(!code.is_empty()),
+            Err(error) => Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)),
+        }
+    }
+
     /// The latest block, so that several reads see one state.
     pub async fn latest(&self) -> Result<Head, Refusal> {
         match self.upstreams.block(BlockNumberOrTag::Latest).await {

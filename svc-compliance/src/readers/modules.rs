@@ -2,10 +2,13 @@
 
 use super::{ChainReader, ReadError, rules};
 use crate::{
-    domain::rule::{Rule, RuleKind, approval::Movement},
+    domain::{
+        feature::{Feature, FeatureKind},
+        rule::{Rule, RuleKind, approval::Movement},
+    },
     flows::{
         asset::RuleTarget,
-        rules::{approval_id, rule_params},
+        rules::{approval_id, feature_params, rule_params},
     },
     store::systems::SystemAddresses,
 };
@@ -48,6 +51,36 @@ pub async fn bound(chain: &ChainReader, asset: Address, kind: RuleKind) -> Resul
             .meta("asset", asset.to_checksum(None))
     })?;
     Ok(RuleTarget { compliance, module, params: Bytes::new() })
+}
+
+/// The feature of a kind that an asset has, if it has one.
+pub async fn feature(chain: &ChainReader, asset: Address, kind: FeatureKind) -> Result<Option<Address>, Refusal> {
+    let bound = rules::list(chain, asset).await?;
+    Ok(bound.into_iter().find(|rule| rule.name == kind.contract()).map(|rule| rule.module))
+}
+
+/// As [`feature`], with the asset's compliance. None is a refusal.
+pub async fn attached(chain: &ChainReader, asset: Address, kind: FeatureKind) -> Result<RuleTarget, Refusal> {
+    let compliance = chain.read(asset, AssetToken::complianceCall {}).await?;
+    let module = feature(chain, asset, kind).await?.ok_or_else(|| {
+        let message = format!("the asset has no {}; attach it with AttachFeature", kind.contract());
+        Refusal::new(Reason::FeatureNotAttached, message)
+            .meta("feature", kind.contract())
+            .meta("asset", asset.to_checksum(None))
+    })?;
+    Ok(RuleTarget { compliance, module, params: Bytes::new() })
+}
+
+/// As [`accepted_params`], of a feature.
+pub async fn accepted_feature(
+    chain: &ChainReader,
+    module: Address,
+    feature: &Feature,
+    path: &str,
+) -> Result<Bytes, Refusal> {
+    let params = feature_params(feature);
+    validate(chain, module, params.clone(), |field| format!("{path}.{}", feature.kind().field_of(field))).await?;
+    Ok(params)
 }
 
 /// The rule's parameters in its encoding, once its contract has said that it would take them now. `path` is that of the binding.

@@ -167,6 +167,30 @@ pub async fn feature(chain: &ChainReader, kind: FeatureKind, place: Place) -> Re
     })
 }
 
+/// Whether a rule leaves a wallet out; the rules that never do say no.
+pub async fn exempts(
+    chain: &ChainReader,
+    kind: RuleKind,
+    module: Address,
+    compliance: Address,
+    wallet: Address,
+    block: BlockId,
+) -> Result<bool, Refusal> {
+    Ok(match kind {
+        RuleKind::HolderLimit => {
+            let asked = contracts::HolderLimitRule::walletOfCall { compliance, wallet };
+            chain.read_at(module, asked, block).await?.exempt
+        }
+        RuleKind::HoldingPeriod => {
+            chain.read_at(module, contracts::HoldingPeriodRule::isExemptCall { compliance, wallet }, block).await?
+        }
+        RuleKind::TransferLimit => {
+            chain.read_at(module, contracts::TransferLimitRule::isExemptCall { compliance, wallet }, block).await?
+        }
+        _ => false,
+    })
+}
+
 /// The treatment of earlier balances as the contract writes it.
 #[must_use]
 pub fn earlier(written: u8) -> Option<Earlier> {

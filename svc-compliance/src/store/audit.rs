@@ -38,7 +38,10 @@ pub(crate) async fn intervention(
         | AssetAction::RevokeRole { .. }
         | AssetAction::AddRule { .. }
         | AssetAction::RemoveRule { .. }
-        | AssetAction::Rules(_) => return Ok(()),
+        | AssetAction::Rules(_)
+        | AssetAction::SetFeature { .. }
+        | AssetAction::SetPolicy { .. }
+        | AssetAction::SetIdentityExemption { .. } => return Ok(()),
     };
     body["reason"] = json!(reason);
     body["sender"] = json!(text(&command.sender));

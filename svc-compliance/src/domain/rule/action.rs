@@ -1,7 +1,7 @@
 //! What is done with the rules of an asset, in one transaction each.
 
 use super::{Rule, RuleKind, approval::Movement, list::ListEntry};
-use crate::domain::asset::{AssetRole, Authority};
+use crate::domain::asset::{AssetRole, Right};
 use alloy::primitives::Address;
 use serde::{Deserialize, Serialize};
 
@@ -57,13 +57,13 @@ impl RuleAction {
 
     /// The right the sender needs on the asset.
     #[must_use]
-    pub fn authority(&self) -> Authority {
+    pub fn right(&self) -> Right {
         match self {
             Self::SetParameters { .. } | Self::SetListEntries { .. } | Self::SetExemption { .. } => {
-                Authority::Role(AssetRole::Governance)
+                Right::Role(AssetRole::Governance)
             }
-            Self::CountHolders { .. } => Authority::Anyone,
-            Self::Approve { .. } | Self::RevokeApproval { .. } => Authority::Approver,
+            Self::CountHolders { .. } => Right::Anyone,
+            Self::Approve { .. } | Self::RevokeApproval { .. } => Right::Approver,
         }
     }
 }

@@ -14,6 +14,12 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/dalp.rs"));
 }
 
+/// A time on the wire.
+#[must_use]
+pub fn timestamp(at: time::OffsetDateTime) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
+}
+
 pub use generated::dalp::{
     asset::v1 as asset, compliance::v1 as compliance, distribution::v1 as distribution, feeds::v1 as feeds,
     holder::v1 as holder, identity::v1 as identity, operation::v1 as operation, settlement::v1 as settlement,

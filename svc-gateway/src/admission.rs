@@ -11,7 +11,7 @@ use std::{
 use dalp_proto::{Exposure, IdempotencyClass, Method, Methods};
 use dalp_service::{
     PeerIdentity, Reason, Refusal,
-    caller::{IDEMPOTENCY_KEY, TENANT},
+    caller::{TENANT, idempotency_key},
     errors::RefusalResult,
 };
 use http::HeaderMap;
@@ -26,8 +26,6 @@ use crate::{
 
 /// When a tenant with too much under way may come again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// The longest idempotency key.
-const IDEMPOTENCY_KEY_MAX: usize = 128;
 
 /// Where a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,21 +179,6 @@ fn same_tenant(headers: &HeaderMap, principal: &Principal) -> RefusalResult<()> 
         false => {
             Err(Refusal::new(Reason::TenantMismatch, "the request names another tenant than the credential belongs to")
                 .meta("tenant", &principal.tenant))
-        }
-    }
-}
-
-fn idempotency_key(headers: &HeaderMap) -> RefusalResult<Option<String>> {
-    let Some(value) = exactly_one(headers, IDEMPOTENCY_KEY)? else { return Ok(None) };
-    match value.to_str() {
-        Ok(key)
-            if (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
-        {
-            Ok(Some(key.to_owned()))
-        }
-        _ => {
-            let message = "an idempotency key is 1 to 128 visible ASCII characters without blanks";
-            Err(Refusal::new(Reason::InvalidField, message).field(IDEMPOTENCY_KEY, message))
         }
     }
 }

@@ -80,7 +80,7 @@ pub struct UpstreamConfig {
     /// Its name, for routing, health and metrics.
     pub name: String,
     /// `host:port`.
-    #[serde(deserialize_with = "authority")]
+    #[serde(deserialize_with = "dalp_service::config::authority")]
     pub address: Authority,
     /// The identity its certificate must carry.
     pub spiffe_id: SpiffeId,
@@ -185,14 +185,6 @@ pub struct Moment(pub OffsetDateTime);
 
 fn default_health_interval_ms() -> u64 {
     2_000
-}
-
-fn authority<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Authority, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.parse::<Authority>() {
-        Ok(authority) if authority.port_u16().is_some() && !text.contains('@') => Ok(authority),
-        _ => Err(serde::de::Error::custom("expected host:port")),
-    }
 }
 
 impl<'de> Deserialize<'de> for Moment {

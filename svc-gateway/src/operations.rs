@@ -2,10 +2,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use dalp_engine::{
-    CancelError, Failure, OperationFilter, OperationId, OperationState, OperationView, Reader, StoreError, TenantId,
-    TransactionState, TransactionView, model::ActionView,
-};
+use dalp_engine::{CancelError, OperationFilter, OperationId, OperationState, Reader, StoreError, TenantId};
 use dalp_proto::operation::{
     self as wire, CancelOperationRequest, CancelOperationResponse, GetOperationRequest, GetOperationResponse,
     ListOperationsRequest, ListOperationsResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
@@ -13,8 +10,6 @@ use dalp_proto::operation::{
 };
 use dalp_service::{Caller, Reason, Refusal, caller::ANY_WALLET, errors::RefusalResult, fields, stop::Stop};
 use futures::{Stream, StreamExt as _, future, stream};
-use prost_types::Timestamp;
-use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -52,7 +47,7 @@ impl OperationService for Operations {
         let tenant = tenant(&request)?;
         let id = operation_id(&request.get_ref().operation_id)?;
         let found = self.reader.get_operation(&tenant, id).await.map_err(store_refusal)?;
-        Ok(Response::new(GetOperationResponse { operation: Some(operation(found.ok_or_else(|| absent(id))?)) }))
+        Ok(Response::new(GetOperationResponse { operation: Some(found.ok_or_else(|| absent(id))?.into()) }))
     }
 
     async fn list_operations(
@@ -67,7 +62,7 @@ impl OperationService for Operations {
             .await
             .map_err(store_refusal)?;
         Ok(Response::new(ListOperationsResponse {
-            operations: page.operations.into_iter().map(operation).collect(),
+            operations: page.operations.into_iter().map(Into::into).collect(),
             next_page_token: page.next.map(|id| id.0.simple().to_string()).unwrap_or_default(),
         }))
     }
@@ -85,7 +80,7 @@ impl OperationService for Operations {
             // The client asks again and another replica answers; the operation does not depend on this one.
             () = self.stop.requested() => return Err(stopping().into()),
         };
-        Ok(Response::new(WaitOperationResponse { operation: Some(operation(found.ok_or_else(|| absent(id))?)) }))
+        Ok(Response::new(WaitOperationResponse { operation: Some(found.ok_or_else(|| absent(id))?.into()) }))
     }
 
     async fn watch_operation(
@@ -100,7 +95,7 @@ impl OperationService for Operations {
         }
         let stop = self.stop.clone();
         let changes = self.reader.watch(tenant, id).map(|view| match view {
-            Ok(view) => Ok(WatchOperationResponse { operation: Some(operation(view)) }),
+            Ok(view) => Ok(WatchOperationResponse { operation: Some(view.into()) }),
             Err(error) => Err(store_refusal(error).into()),
         });
         let stopped = stream::once(async move {
@@ -144,7 +139,7 @@ impl OperationService for Operations {
             }
             CancelError::Store(error) => store_refusal(error),
         })?;
-        Ok(Response::new(CancelOperationResponse { operation: Some(operation(view)) }))
+        Ok(Response::new(CancelOperationResponse { operation: Some(view.into()) }))
     }
 }
 
@@ -223,76 +218,6 @@ fn store_refusal(error: StoreError) -> Refusal {
     }
 }
 
-fn operation(view: OperationView) -> wire::Operation {
-    wire::Operation {
-        operation_id: view.operation_id.to_string(),
-        kind: view.kind,
-        state: match view.state {
-            OperationState::Running => wire::OperationState::Running,
-            OperationState::Completed => wire::OperationState::Completed,
-            OperationState::Failed => wire::OperationState::Failed,
-            OperationState::Cancelled => wire::OperationState::Cancelled,
-        }
-        .into(),
-        transactions: view.transactions.into_iter().map(transaction).collect(),
-        result_json: view.result.map(|result| result.to_string()).unwrap_or_default(),
-        error: view.error.map(|Failure { reason, message, metadata }| wire::OperationError {
-            reason,
-            message,
-            metadata: metadata.into_iter().collect(),
-        }),
-        created_at: Some(timestamp(view.created_at)),
-        updated_at: Some(timestamp(view.updated_at)),
-        principal: view.principal,
-    }
-}
-
-fn transaction(view: TransactionView) -> wire::Transaction {
-    wire::Transaction {
-        transaction_id: view.transaction_id.to_string(),
-        step: view.step,
-        chain_id: view.lane.chain_id,
-        sender: view.lane.sender.to_string(),
-        target: view.target.map(|target| target.to_string()).unwrap_or_default(),
-        state: transaction_state(view.state).into(),
-        sub_status: view.sub_status,
-        nonce: view.nonce,
-        tx_hash: view.tx_hash.map(|hash| hash.to_string()).unwrap_or_default(),
-        block_number: view.block_number,
-        gas_used: view.gas_used,
-        history: view
-            .history
-            .into_iter()
-            .map(|ActionView { action, tries, last_error, at }| wire::Action {
-                action,
-                tries,
-                last_error,
-                at: Some(timestamp(at)),
-            })
-            .collect(),
-    }
-}
-
-fn transaction_state(state: TransactionState) -> wire::TransactionState {
-    match state {
-        TransactionState::Received => wire::TransactionState::Received,
-        TransactionState::Queued => wire::TransactionState::Queued,
-        TransactionState::Preparing => wire::TransactionState::Preparing,
-        TransactionState::PendingApproval => wire::TransactionState::PendingApproval,
-        TransactionState::Signing => wire::TransactionState::Signing,
-        TransactionState::Broadcasting => wire::TransactionState::Broadcasting,
-        TransactionState::Confirming => wire::TransactionState::Confirming,
-        TransactionState::Completed => wire::TransactionState::Completed,
-        TransactionState::Failed => wire::TransactionState::Failed,
-        TransactionState::Cancelled => wire::TransactionState::Cancelled,
-        TransactionState::DeadLetter => wire::TransactionState::DeadLetter,
-    }
-}
-
-fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,12 +245,5 @@ mod tests {
         let of = |seconds| wait_timeout(Some(prost_types::Duration { seconds, nanos: 0 }));
         assert_eq!(of(60).unwrap(), MAX_WAIT);
         assert!(of(61).is_err() && of(-1).is_err());
-    }
-
-    #[test]
-    fn every_state_has_its_name_on_the_wire() {
-        for state in TransactionState::ALL {
-            assert_eq!(transaction_state(*state).as_str_name(), format!("TRANSACTION_STATE_{}", state.as_str()));
-        }
     }
 }

@@ -28,6 +28,7 @@ pub mod states;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod wire;
 mod worker;
 
 pub use engine::{AcceptHook, Accepted, Admission, Engine, EngineConfig, StartError};

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
@@ -27,7 +28,7 @@ pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
 pub const ANY_WALLET: &str = "wallet:any";
 
 /// The longest idempotency key.
-const IDEMPOTENCY_KEY_MAX: usize = 255;
+const IDEMPOTENCY_KEY_MAX: usize = 128;
 
 /// A tenant: `[a-z0-9][a-z0-9-]{0,62}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,16 +57,11 @@ pub struct Caller {
     pub roles: Vec<String>,
 }
 
-/// The client's idempotency key of a request; `None` when it gave none.
-pub fn idempotency_key<T>(request: &tonic::Request<T>) -> Result<Option<String>, Refusal> {
-    idempotency_key_of(request.metadata())
-}
-
-/// As [`idempotency_key`], from the metadata.
-pub fn idempotency_key_of(metadata: &MetadataMap) -> Result<Option<String>, Refusal> {
+/// The client's idempotency key, from the metadata of a request; `None` when it gave none.
+pub fn idempotency_key(metadata: &HeaderMap) -> Result<Option<String>, Refusal> {
     let mut values = metadata.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let refuse = |message: &str| Refusal::new(Reason::InvalidField, message).field("idempotency-key", message);
+    let refuse = |message: &str| Refusal::new(Reason::InvalidField, message).field(IDEMPOTENCY_KEY, message);
     if values.next().is_some() {
         return Err(refuse("give the idempotency-key metadata once"));
     }
@@ -75,7 +71,7 @@ pub fn idempotency_key_of(metadata: &MetadataMap) -> Result<Option<String>, Refu
         {
             Ok(Some(key.to_owned()))
         }
-        _ => Err(refuse("an idempotency key is 1 to 255 visible ASCII characters without blanks")),
+        _ => Err(refuse("an idempotency key is 1 to 128 visible ASCII characters without blanks")),
     }
 }
 
@@ -137,13 +133,6 @@ impl Caller {
             if let Ok(value) = value.parse::<MetadataValue<Ascii>>() {
                 metadata.insert(key, value);
             }
-        }
-    }
-
-    /// Takes away caller metadata a client may have sent.
-    pub fn strip(metadata: &mut MetadataMap) {
-        for key in [TENANT, PRINCIPAL, ROLES] {
-            metadata.remove(key);
         }
     }
 
@@ -261,14 +250,20 @@ mod tests {
 
     #[test]
     fn idempotency_keys_are_bounded() {
-        let mut request = tonic::Request::new(());
-        assert_eq!(idempotency_key(&request).unwrap(), None);
-        request.metadata_mut().insert(IDEMPOTENCY_KEY, MetadataValue::from_static("pay-1"));
-        assert_eq!(idempotency_key(&request).unwrap().as_deref(), Some("pay-1"));
-        request.metadata_mut().insert(IDEMPOTENCY_KEY, "x".repeat(256).parse().unwrap());
-        assert_eq!(idempotency_key(&request).unwrap_err().reason(), Reason::InvalidField);
-        request.metadata_mut().insert(IDEMPOTENCY_KEY, MetadataValue::from_static("a b"));
-        assert!(idempotency_key(&request).is_err());
+        let given = |keys: &[&str]| {
+            let mut metadata = HeaderMap::new();
+            for key in keys {
+                metadata.append(IDEMPOTENCY_KEY, key.parse().unwrap());
+            }
+            idempotency_key(&metadata)
+        };
+        assert_eq!(given(&[]).unwrap(), None);
+        assert_eq!(given(&["pay-1"]).unwrap().as_deref(), Some("pay-1"));
+        assert!(given(&["x".repeat(128).as_str()]).is_ok());
+        for refused in [vec!["x".repeat(129)], vec!["a b".into()], vec![String::new()], vec!["a".into(), "a".into()]] {
+            let refused: Vec<&str> = refused.iter().map(String::as_str).collect();
+            assert_eq!(given(&refused).unwrap_err().reason(), Reason::InvalidField, "{refused:?}");
+        }
     }
 
     #[test]

@@ -128,11 +128,6 @@ pub fn bounded_string(path: &str, text: &str, min: usize, max: usize) -> FieldRe
     Ok(text.to_owned())
 }
 
-/// A message field that must be there.
-pub fn required<T>(path: &str, value: Option<T>) -> FieldResult<T> {
-    value.ok_or_else(|| violation(path, "is missing"))
-}
-
 /// A number within inclusive bounds.
 pub fn in_range<N: PartialOrd + std::fmt::Display>(path: &str, value: N, min: N, max: N) -> FieldResult<N> {
     if value < min || value > max {

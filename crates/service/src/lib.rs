@@ -35,7 +35,6 @@ pub mod errors;
 pub mod fields;
 pub mod metric_definitions;
 pub mod peer;
-pub mod retry;
 pub mod server;
 pub mod stop;
 pub mod telemetry;

@@ -46,20 +46,6 @@ impl Stop {
         stop
     }
 
-    /// A stop signal triggered when `future` completes.
-    #[must_use]
-    pub fn when(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        let stop = Self::new();
-        let requested = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = future => requested.request(),
-                () = requested.requested() => {}
-            }
-        });
-        stop
-    }
-
     /// Asks everything that holds this signal to stop.
     pub fn request(&self) {
         self.token.cancel();

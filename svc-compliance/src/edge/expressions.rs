@@ -175,7 +175,7 @@ fn wire(stored: &StoredExpression) -> proto::Expression {
         canonical_text: stored.expression.to_string(),
         deleted: stored.deleted,
         created_by: stored.created_by.clone(),
-        created_at: Some(super::operation::timestamp(stored.created_at)),
+        created_at: Some(dalp_proto::timestamp(stored.created_at)),
     }
 }
 

@@ -11,7 +11,6 @@ mod features;
 mod holder;
 mod identity;
 mod identity_messages;
-mod operation;
 mod recovery;
 mod rule_messages;
 mod rules;
@@ -71,7 +70,7 @@ struct Admitted {
 impl<'a> Write<'a> {
     async fn begin<T>(app: &'a AppHandle, method: &'static str, request: &Request<T>) -> Result<Self, Refusal> {
         let caller = Caller::from_request(request)?;
-        let key = match caller::idempotency_key(request)? {
+        let key = match caller::idempotency_key(request.metadata().as_ref())? {
             Some(key) => key,
             None => uuid::Uuid::new_v4().to_string(),
         };
@@ -153,7 +152,7 @@ impl<'a> Write<'a> {
 
 impl Admitted {
     fn respond<R>(self, answer: impl FnOnce(Option<dalp_proto::operation::Operation>) -> R) -> Response<R> {
-        let mut response = Response::new(answer(Some(operation::to_wire(self.operation))));
+        let mut response = Response::new(answer(Some(self.operation.into())));
         caller::set_idempotency(&mut response, &self.key, self.replayed);
         response
     }

@@ -118,7 +118,7 @@ impl FeedService for Upstream {
         if request.get_ref().feed == "refuse" {
             return Err(Refusal::new(dalp_service::Reason::InvalidField, "refused").field("feed", "refused").into());
         }
-        let key = idempotency_key(&request)?.expect("the gateway always sends a key");
+        let key = idempotency_key(request.metadata().as_ref())?.expect("the gateway always sends a key");
         let mut keys = self.keys.lock().unwrap();
         let replayed = keys.contains(&key);
         keys.push(key.clone());

@@ -10,8 +10,6 @@ use dalp_service::{
     Refusal, TenantId,
     fields::{self, Violations},
 };
-use prost_types::Timestamp;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -229,7 +227,7 @@ pub fn outcome(request: &StoredRequest, provider: &str) -> proto::SignOutcome {
         provider: provider.to_owned(),
         detail: request.detail.clone(),
         error: request.error.clone(),
-        updated_at: Some(timestamp(request.updated_at)),
+        updated_at: Some(dalp_proto::timestamp(request.updated_at)),
     }
 }
 
@@ -243,10 +241,6 @@ pub fn key(record: &KeyRecord) -> proto::Key {
         owner: record.owner.clone(),
         public_key: format!("0x{}", hex::encode(record.public_key.serialize_uncompressed())),
         disabled: record.disabled,
-        created_at: Some(timestamp(record.created_at)),
+        created_at: Some(dalp_proto::timestamp(record.created_at)),
     }
-}
-
-fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
 }

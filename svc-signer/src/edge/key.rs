@@ -46,7 +46,7 @@ impl KeyEdge {
 impl KeyService for KeyEdge {
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<CreateKeyResponse>, Status> {
         let caller = Caller::from_request(&request)?;
-        let idempotency_key = idempotency_key(&request)?
+        let idempotency_key = idempotency_key(request.metadata().as_ref())?
             .ok_or_else(|| Refusal::new(Reason::IdempotencyKeyMissing, "creating a key needs an idempotency-key"))?;
         let request = request.into_inner();
         let mut bad = Violations::new();

@@ -145,7 +145,8 @@ fn default_max_connections() -> u32 {
     10
 }
 
-fn authority<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Authority, D::Error> {
+/// Reads `host:port`: a port, and no user.
+pub fn authority<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Authority, D::Error> {
     let text = String::deserialize(deserializer)?;
     match text.parse::<Authority>() {
         Ok(authority) if authority.port_u16().is_some() && !text.contains('@') => Ok(authority),

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{Next, Reason};
@@ -240,12 +240,6 @@ impl Next {
             Self::RetrySameKey => "retry_same_key",
             Self::CallUs => "call_us",
         }
-    }
-
-    /// The name as metadata.
-    #[must_use]
-    pub fn as_metadata(self) -> MetadataValue<tonic::metadata::Ascii> {
-        MetadataValue::from_static(self.as_str())
     }
 }
 

@@ -45,7 +45,6 @@ pub struct Server {
     config: ServerConfig,
     policy: PeerPolicy,
     client_auth: ClientAuth,
-    descriptors: Vec<&'static [u8]>,
 }
 
 /// A server that holds its listener and answers from [`BoundServer::serve`] on.
@@ -102,8 +101,7 @@ impl Server {
     #[must_use]
     pub fn new(name: &'static str, config: &ServerConfig, policy: PeerPolicy) -> Self {
         let policy = policy.overridden_by(&config.allowed_peers);
-        let descriptors = vec![dalp_proto::FILE_DESCRIPTOR_SET];
-        Self { name, config: config.clone(), policy, client_auth: ClientAuth::Required, descriptors }
+        Self { name, config: config.clone(), policy, client_auth: ClientAuth::Required }
     }
 
     /// Whether clients must show a certificate. The gateway takes API keys and says [`ClientAuth::Optional`].
@@ -113,22 +111,13 @@ impl Server {
         self
     }
 
-    /// Adds an encoded descriptor set to reflection.
-    #[must_use]
-    pub fn descriptors(mut self, encoded: &'static [u8]) -> Self {
-        self.descriptors.push(encoded);
-        self
-    }
-
     /// Loads the certificates, binds the listeners and announces their addresses. Connections wait until [`BoundServer::serve`].
     pub async fn bind(self) -> Result<BoundServer, ServerError> {
         let tls = ServerTls::load(&self.config.tls, self.client_auth)?;
         let (health, health_service) = HealthHandle::new();
-        let mut reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        for encoded in self.descriptors {
-            reflection = reflection.register_encoded_file_descriptor_set(encoded);
-        }
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(dalp_proto::FILE_DESCRIPTOR_SET);
         let infrastructure = Routes::new(health_service).add_service(reflection.build_v1()?).prepare();
         let (listener, bound_addr) = listen(self.config.listen, self.config.address_file.as_deref()).await?;
         let metrics = match self.config.metrics_listen {

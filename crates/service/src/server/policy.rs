@@ -21,8 +21,6 @@ pub struct PeerPolicy {
 enum Rule {
     /// These services of our trust domain.
     Services(BTreeSet<String>),
-    /// Whoever proved an identity the trust anchors vouch for.
-    AnyPeer,
     /// Also without a certificate: the service behind decides by itself.
     Anyone,
 }
@@ -46,15 +44,8 @@ impl PeerPolicy {
         let services = services.into_iter().map(Into::into);
         match self.rules.entry(prefix.into()).or_insert_with(|| Rule::Services(BTreeSet::new())) {
             Rule::Services(allowed) => allowed.extend(services),
-            Rule::AnyPeer | Rule::Anyone => {}
+            Rule::Anyone => {}
         }
-        self
-    }
-
-    /// Lets every authenticated peer call the methods under `prefix`.
-    #[must_use]
-    pub fn allow_any_peer(mut self, prefix: impl Into<String>) -> Self {
-        self.rules.insert(prefix.into(), Rule::AnyPeer);
         self
     }
 
@@ -84,7 +75,6 @@ impl PeerPolicy {
         let allowed = match (rule, peer) {
             (Some(Rule::Anyone), _) => true,
             (_, None) => false,
-            (Some(Rule::AnyPeer), Some(_)) => true,
             (Some(Rule::Services(services)), Some(peer)) => services.iter().any(|name| peer.is_service(name)),
             (None, Some(_)) => path.starts_with(HEALTH) || path.starts_with(REFLECTION),
         };
@@ -122,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_decides() {
-        let policy = PeerPolicy::deny_all().allow_any_peer("/a.B/").allow("/a.B/Secret", ["svc-one"]);
+        let policy = PeerPolicy::deny_all().allow("/a.B/", ["svc-one", "svc-two"]).allow("/a.B/Secret", ["svc-one"]);
         assert!(policy.check("/a.B/Open", Some(&peer("svc-two"))).is_ok());
         assert!(policy.check("/a.B/Secret", Some(&peer("svc-two"))).is_err());
         assert!(policy.check("/a.B/Secret", Some(&peer("svc-one"))).is_ok());

@@ -1,8 +1,11 @@
-//! Follows the chain and keeps who holds what after each block. One replica at a time, by a lease that every commit checks.
+//! Follows the chain and keeps who holds what after each block, and what rules were told. One replica at a time, by a lease that every commit checks.
+
+mod rules;
 
 use crate::store::{
     Store, StoreError,
     holdings::{CreatedAsset, Holding, HoldingKey, IndexBatch, Owners},
+    rule_logs::CreatedCompliance,
 };
 use alloy::{
     primitives::{Address, B256, Log as PrimitiveLog, U256},
@@ -26,10 +29,11 @@ const LEASE: Duration = Duration::from_secs(15);
 /// How often the lease is renewed, or asked for.
 const RENEW: Duration = Duration::from_secs(5);
 
-/// One event that changes a holding or creates an asset.
+/// One event that changes a holding, or creates an asset or a compliance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Event {
-    Created { token: Address, salt: B256 },
+    Created { token: Address, compliance: Address, salt: B256 },
+    ComplianceCreated { token: Address, compliance: Address },
     Moved { from: Address, to: Address, amount: U256 },
     AddressFrozen { holder: Address, frozen: bool },
     Frozen { holder: Address, amount: U256 },
@@ -111,13 +115,14 @@ impl Lease {
 
 /// By topic, not by address: the first events of a new asset stand in the block of its creation.
 fn filter() -> Filter {
-    Filter::new().event_signature(vec![
+    let holdings = [
         AssetFactory::AssetCreated::SIGNATURE_HASH,
         AssetToken::Transfer::SIGNATURE_HASH,
         AssetToken::AddressFrozen::SIGNATURE_HASH,
         AssetToken::TokensFrozen::SIGNATURE_HASH,
         AssetToken::TokensUnfrozen::SIGNATURE_HASH,
-    ])
+    ];
+    Filter::new().event_signature(holdings.into_iter().chain(rules::TOPICS).collect::<Vec<_>>())
 }
 
 struct Sink {
@@ -140,6 +145,8 @@ impl FollowerSink for Sink {
             true => Default::default(),
             false => self.store.indexed_contracts(self.chain_id, &logged).await?,
         };
+        let mut known =
+            rules::Known::of_logs(&self.store, self.chain_id, batch.changes.iter().flat_map(logs_of)).await?;
         let mut index = IndexBatch::default();
         let mut events: Vec<(u64, Address, Event)> = Vec::new();
         let mut rewinds = false;
@@ -149,10 +156,15 @@ impl FollowerSink for Sink {
                 Change::Applied { block, logs } => {
                     index.blocks.push(*block);
                     // Creations first: a node may not promise the order of one block.
-                    for created in logs.iter().filter_map(|log| created(&factories, block.number, log)) {
-                        owners.insert(created.asset, created.tenant.clone());
-                        index.assets.push(created);
+                    for (asset, compliance) in logs.iter().filter_map(|log| created(&factories, block.number, log)) {
+                        known.created(&compliance);
+                        index.compliances.push(compliance);
+                        if let Some(created) = asset {
+                            owners.insert(created.asset, created.tenant.clone());
+                            index.assets.push(created);
+                        }
                     }
+                    index.rule_logs.extend(known.read(block.number, logs));
                     let ours = logs.iter().filter(|log| owners.contains_key(&log.address()));
                     events.extend(ours.filter_map(|log| Some((block.number, log.address(), decode(log)?))));
                 }
@@ -182,12 +194,26 @@ fn logs_of(change: &Change) -> &[Log] {
     }
 }
 
-/// The asset that a log of a tenant's factory is about.
-fn created(factories: &Owners, block: u64, log: &Log) -> Option<CreatedAsset> {
+/// The compliance that a tenant's factory made, with its asset where that was made with it.
+fn created(factories: &Owners, block: u64, log: &Log) -> Option<(Option<CreatedAsset>, CreatedCompliance)> {
     let tenant = factories.get(&log.address())?.clone();
-    let Some(Event::Created { token, salt }) = decode(log) else { return None };
-    let operation_id = Uuid::from_slice(&salt[16..]).unwrap_or_default();
-    Some(CreatedAsset { tenant, asset: token, asset_factory: log.address(), block, operation_id })
+    match decode(log)? {
+        Event::Created { token, compliance, salt } => {
+            let operation_id = Uuid::from_slice(&salt[16..]).unwrap_or_default();
+            let asset = CreatedAsset {
+                tenant: tenant.clone(),
+                asset: token,
+                asset_factory: log.address(),
+                block,
+                operation_id,
+            };
+            Some((Some(asset), CreatedCompliance { tenant, compliance, asset: token, block }))
+        }
+        Event::ComplianceCreated { token, compliance } => {
+            Some((None, CreatedCompliance { tenant, compliance, asset: token, block }))
+        }
+        _ => None,
+    }
 }
 
 fn decode(log: &Log) -> Option<Event> {
@@ -202,16 +228,25 @@ fn decode(log: &Log) -> Option<Event> {
             amount: event.value,
         })
     } else if topic == AssetFactory::AssetCreated::SIGNATURE_HASH {
-        as_event::<AssetFactory::AssetCreated>(log).map(|event| Event::Created { token: event.token, salt: event.salt })
+        as_event::<AssetFactory::AssetCreated>(log).map(|event| Event::Created {
+            token: event.token,
+            compliance: event.compliance,
+            salt: event.salt,
+        })
+    } else if topic == AssetFactory::ComplianceCreated::SIGNATURE_HASH {
+        as_event::<AssetFactory::ComplianceCreated>(log)
+            .map(|event| Event::ComplianceCreated { token: event.token, compliance: event.compliance })
     } else if topic == AssetToken::AddressFrozen::SIGNATURE_HASH {
         as_event::<AssetToken::AddressFrozen>(log)
             .map(|event| Event::AddressFrozen { holder: event._userAddress, frozen: event._isFrozen })
     } else if topic == AssetToken::TokensFrozen::SIGNATURE_HASH {
         as_event::<AssetToken::TokensFrozen>(log)
             .map(|event| Event::Frozen { holder: event._userAddress, amount: event._amount })
-    } else {
+    } else if topic == AssetToken::TokensUnfrozen::SIGNATURE_HASH {
         as_event::<AssetToken::TokensUnfrozen>(log)
             .map(|event| Event::Unfrozen { holder: event._userAddress, amount: event._amount })
+    } else {
+        None // of rules
     }
 }
 
@@ -223,7 +258,7 @@ fn touched(events: &[(u64, Address, Event)]) -> Vec<HoldingKey> {
             Event::AddressFrozen { holder, .. } | Event::Frozen { holder, .. } | Event::Unfrozen { holder, .. } => {
                 vec![(*asset, *holder)]
             }
-            Event::Created { .. } => Vec::new(),
+            Event::Created { .. } | Event::ComplianceCreated { .. } => Vec::new(),
         })
         .filter(|(_, holder)| !holder.is_zero())
         .collect();
@@ -253,7 +288,7 @@ fn apply(current: &mut HashMap<HoldingKey, Holding>, index: &mut IndexBatch, blo
         Event::Unfrozen { holder, amount } => {
             change(holder, &|holding| holding.frozen = less(holding.frozen, amount, asset, block))
         }
-        Event::Created { .. } => {}
+        Event::Created { .. } | Event::ComplianceCreated { .. } => {}
     }
 }
 

@@ -224,6 +224,17 @@ impl ComplianceService for ComplianceEdge {
         Ok(Response::new(rule_reads::list_entries(app, asset, &request.get_ref().accounts).await?))
     }
 
+    async fn list_list_entries(
+        &self,
+        request: Request<proto::ListListEntriesRequest>,
+    ) -> Result<Response<proto::ListListEntriesResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        let asset = read_address("asset", &request.get_ref().asset)?;
+        let (app, tenant) = (self.app.get()?, caller.tenant.as_str());
+        app.require_asset(tenant, asset).await?;
+        Ok(Response::new(rule_reads::listed(app, tenant, asset, request.get_ref()).await?))
+    }
+
     async fn get_approval(
         &self,
         request: Request<proto::GetApprovalRequest>,

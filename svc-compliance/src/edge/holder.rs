@@ -1,13 +1,10 @@
 //! The holder service: answers from the indexed log.
 
-use super::{bad_page_token, page_size, read_address};
-use crate::{
-    app::{App, AppHandle},
-    store::holdings::Holding,
-};
+use super::{block_of, page_at, page_size, page_token, read_address};
+use crate::{app::AppHandle, store::holdings::Holding};
 use alloy::primitives::Address;
 use dalp_proto::holder::{self as proto, holder_service_server::HolderService};
-use dalp_service::{Caller, Reason, Refusal};
+use dalp_service::{Caller, Refusal};
 use tonic::{Request, Response, Status};
 
 /// Serves `dalp.holder.v1.HolderService`.
@@ -18,17 +15,6 @@ pub(super) struct HolderEdge {
 impl HolderEdge {
     pub(super) fn new(app: AppHandle) -> Self {
         Self { app }
-    }
-}
-
-/// The block a question is about; 0 is the newest indexed one.
-async fn block_of(app: &App, asked: u64) -> Result<u64, Refusal> {
-    let head = app.store.indexed_head(app.chain.chain_id()).await?;
-    match (asked, head) {
-        (0, Some(head)) => Ok(head),
-        (asked, Some(head)) if asked <= head => Ok(asked),
-        (_, head) => Err(Refusal::new(Reason::BlockNotIndexed, "the block is not indexed yet")
-            .meta("indexed_block", head.unwrap_or_default())),
     }
 }
 
@@ -52,15 +38,7 @@ impl HolderService for HolderEdge {
         let asset = read_address("asset", &message.asset)?;
         let limit = page_size(message.page_size)?;
         app.require_asset(caller.tenant.as_str(), asset).await?;
-        // The token carries the block, so that all pages of a list hold for the same one.
-        let (block, after) = match message.page_token.split_once('-') {
-            None if message.page_token.is_empty() => (block_of(app, message.block_number).await?, None),
-            None => return Err(bad_page_token().into()),
-            Some((block, after)) => {
-                let block = block.parse().map_err(|_| bad_page_token())?;
-                (block_of(app, block).await?, Some(after.parse::<Address>().map_err(|_| bad_page_token())?))
-            }
-        };
+        let (block, after) = page_at(app, message.block_number, &message.page_token).await?;
         let mut found = app
             .store
             .holders(caller.tenant.as_str(), app.chain.chain_id(), asset, block, after, limit + 1)
@@ -69,7 +47,7 @@ impl HolderService for HolderEdge {
         let more = found.len() > limit as usize;
         found.truncate(limit as usize);
         let next_page_token =
-            found.last().filter(|_| more).map(|(last, _)| format!("{block}-{last:#x}")).unwrap_or_default();
+            found.last().filter(|_| more).map(|(last, _)| page_token(block, *last)).unwrap_or_default();
         let holders = found.into_iter().map(|(address, holding)| holder(address, holding)).collect();
         Ok(Response::new(proto::ListHoldersResponse { holders, block_number: block, next_page_token }))
     }

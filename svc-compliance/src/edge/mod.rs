@@ -208,6 +208,33 @@ fn page_size(asked: u32) -> Result<u32, Refusal> {
     }
 }
 
+/// The block that a question is about; 0 is the newest indexed one.
+async fn block_of(app: &App, asked: u64) -> Result<u64, Refusal> {
+    let head = app.store.indexed_head(app.chain.chain_id()).await?;
+    match (asked, head) {
+        (0, Some(head)) => Ok(head),
+        (asked, Some(head)) if asked <= head => Ok(asked),
+        (_, head) => Err(Refusal::new(Reason::BlockNotIndexed, "the block is not indexed yet")
+            .meta("indexed_block", head.unwrap_or_default())),
+    }
+}
+
+/// The block and the place of a page in a list by address. The token carries the block, so that all pages of a list hold for the
+/// same one.
+async fn page_at(app: &App, block_number: u64, token: &str) -> Result<(u64, Option<Address>), Refusal> {
+    if token.is_empty() {
+        return Ok((block_of(app, block_number).await?, None));
+    }
+    let (block, after) = token.split_once('-').ok_or_else(bad_page_token)?;
+    let block = block.parse().map_err(|_| bad_page_token())?;
+    Ok((block_of(app, block).await?, Some(after.parse().map_err(|_| bad_page_token())?)))
+}
+
+/// The token of the page behind an address.
+fn page_token(block: u64, last: Address) -> String {
+    format!("{block}-{last:#x}")
+}
+
 fn bad_page_token() -> Refusal {
     Refusal::new(Reason::PageTokenInvalid, "the page token is not one of ours")
         .field("page_token", "give back next_page_token of the page before")

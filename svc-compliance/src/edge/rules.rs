@@ -3,6 +3,7 @@
 use super::{
     catalogue,
     compliance_messages::movement,
+    page_at, page_size, page_token,
     rule_messages::{binding_of, wire_entry, wire_kind, wire_saved},
     simulation::wire_cure,
     terms_messages::wire_feature,
@@ -72,7 +73,7 @@ pub(super) async fn of_asset(app: &App, tenant: &str, asset: Address) -> Result<
             None => None,
         };
         let read = match RuleKind::of_contract(&rule.name) {
-            Some(kind) => Some(rule_parameters::read(&app.chain, kind, place, topics).await?),
+            Some(kind) => Some(rule_parameters::read(app, tenant, kind, place, topics).await?),
             None => None,
         };
         let (parameters, usage) = read.unzip();
@@ -161,6 +162,31 @@ pub(super) async fn list_entries(
         Ok(wire_entry(&ListEntry { account, allowed: lists & 1 != 0, blocked: lists & 2 != 0 }))
     }));
     Ok(proto::GetListEntriesResponse { entries: entries.await? })
+}
+
+/// A page of the accounts on the lists of an asset, from the indexed log.
+pub(super) async fn listed(
+    app: &App,
+    tenant: &str,
+    asset: Address,
+    request: &proto::ListListEntriesRequest,
+) -> Result<proto::ListListEntriesResponse, Refusal> {
+    let limit = page_size(request.page_size)?;
+    let (block, after) = page_at(app, request.block_number, &request.page_token).await?;
+    let RuleTarget { compliance, module, .. } = modules::bound(&app.chain, asset, RuleKind::List).await?;
+    let bound = (compliance, module);
+    let mut found = app.store.listed(tenant, app.chain.chain_id(), bound, block, after, limit + 1).await?;
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next_page_token = found.last().filter(|_| more).map(|(last, _)| page_token(block, *last)).unwrap_or_default();
+    let entry = |(account, lists): (Address, u8)| {
+        wire_entry(&ListEntry { account, allowed: lists & 1 != 0, blocked: lists & 2 != 0 })
+    };
+    Ok(proto::ListListEntriesResponse {
+        entries: found.into_iter().map(entry).collect(),
+        block_number: block,
+        next_page_token,
+    })
 }
 
 /// The approval of a movement.

@@ -1,24 +1,27 @@
 //! The parameters of bound rules as the chain holds them, typed, with what counts against their limits.
 
 use super::ChainReader;
-use crate::domain::{
-    claim::{TopicName, asset_topics},
-    expression::{Claims, Expression, Group},
-    feature::{Feature, FeatureKind, Fee},
-    rule::{
-        ApprovalRule, ClaimRule, CollateralRule, CountryRule, HolderLimitRule, HoldingPeriodRule, IssuanceRule,
-        ListRule, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
-        holding_period::Earlier,
-        issuance::{IssuanceLimit, Measure, PriceSource},
+use crate::{
+    app::App,
+    domain::{
+        claim::{TopicName, asset_topics},
+        expression::{Claims, Expression, Group},
+        feature::{Feature, FeatureKind, Fee},
+        rule::{
+            ApprovalRule, ClaimRule, CollateralRule, CountryRule, HolderLimitRule, HoldingPeriodRule, IssuanceRule,
+            ListRule, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
+            holding_period::Earlier,
+            issuance::{IssuanceLimit, Measure, PriceSource},
+        },
     },
 };
 use alloy::{
     primitives::{Address, U256, aliases::U48},
-    sol_types::{SolEvent as _, SolValue as _},
+    sol_types::SolValue as _,
 };
-use dalp_chain::{BlockId, Filter};
+use dalp_chain::BlockId;
 use dalp_contracts::bindings as contracts;
-use dalp_service::{Reason, Refusal};
+use dalp_service::Refusal;
 use std::collections::HashMap;
 
 /// Kinds of windows and measures, as the contracts write them.
@@ -83,12 +86,14 @@ impl TopicNames {
 
 /// What a rule holds for an asset, and what is used of it.
 pub async fn read(
-    chain: &ChainReader,
+    app: &App,
+    tenant: &str,
     kind: RuleKind,
     place: Place,
     topics: &TopicNames,
 ) -> Result<(Rule, Usage), Refusal> {
     let Place { module, compliance, block, .. } = place;
+    let chain = &app.chain;
     let mut usage = Usage::default();
     let rule = match kind {
         RuleKind::Country => {
@@ -107,7 +112,7 @@ pub async fn read(
             Rule::List(ListRule { allow, block, entries: Vec::new() })
         }
         RuleKind::HolderLimit => {
-            let (rule, used) = holder_limit(chain, place).await?;
+            let (rule, used) = holder_limit(app, tenant, place).await?;
             usage = used;
             Rule::HolderLimit(rule)
         }
@@ -201,22 +206,15 @@ pub fn earlier(written: u8) -> Option<Earlier> {
     }
 }
 
-/// The contract answers for one country at a time; which countries have a limit stands in the event of its last parameters.
-async fn holder_limit(chain: &ChainReader, place: Place) -> Result<(HolderLimitRule, Usage), Refusal> {
+/// The contract answers for one country at a time; which countries have a limit stands in the indexed log of its parameters.
+async fn holder_limit(app: &App, tenant: &str, place: Place) -> Result<(HolderLimitRule, Usage), Refusal> {
     let Place { module, compliance, block, block_number } = place;
+    let chain = &app.chain;
     let totals = chain.read_at(module, contracts::HolderLimitRule::holdersOfCall { compliance }, block).await?;
-    let filter = Filter::new()
-        .address(module)
-        .event_signature(contracts::HolderLimitRule::ParamsSet::SIGNATURE_HASH)
-        .topic1(compliance.into_word())
-        .from_block(0)
-        .to_block(block_number);
-    let logs = chain.upstreams().logs(&filter).await.map_err(|error| {
-        Refusal::new(Reason::ChainUnavailable, "the chain does not show when the rule was set").source(error)
-    })?;
-    let last = logs.last().and_then(|log| contracts::HolderLimitRule::ParamsSet::decode_log(&log.inner).ok());
+    app.indexed_up_to(block_number).await?;
+    let params = app.store.rule_params(tenant, chain.chain_id(), (compliance, module), block_number).await?;
     // As `holder_limit_rule_params` writes them.
-    let set = last.and_then(|event| <(U256, Vec<(U256, U256)>)>::abi_decode_params(&event.params).ok());
+    let set = params.and_then(|params| <(U256, Vec<(U256, U256)>)>::abi_decode_params(&params).ok());
     let mut rule = HolderLimitRule { max_holders: nonzero(totals.max), countries: Vec::new() };
     let mut usage = Usage { holders: Some(totals.holders.saturating_to()), ..Usage::default() };
     for (country, _) in set.map(|(_, countries)| countries).unwrap_or_default() {

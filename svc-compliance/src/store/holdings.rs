@@ -1,6 +1,10 @@
 //! The indexed log: balances and freezes by block, kept by one replica at a time.
 
-use super::{Store, StoreError, address_of, during, hash_of, hex_of, signed, unsigned};
+use super::{
+    Store, StoreError, address_of, during, hash_of, hex_of,
+    rule_logs::{self, CreatedCompliance, RuleLog},
+    signed, unsigned,
+};
 use alloy::primitives::{Address, U256};
 use dalp_chain::BlockRef;
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -12,6 +16,8 @@ use uuid::Uuid;
 
 /// Blocks kept to find the fork after a reorg.
 const KEPT_BLOCKS: i64 = 1024;
+/// Version of what is indexed: 2 has the log of rules.
+const INDEX_VERSION: i32 = 2;
 
 /// What a holder has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +60,10 @@ pub struct IndexBatch {
     pub blocks: Vec<BlockRef>,
     /// Assets created.
     pub assets: Vec<CreatedAsset>,
+    /// Compliances created.
+    pub compliances: Vec<CreatedCompliance>,
+    /// What rules were told, with the tenant it concerns.
+    pub rule_logs: Vec<(String, RuleLog)>,
     /// Owners of the assets of `holdings`.
     pub owners: Owners,
     /// State after each block, by block, asset and holder.
@@ -64,13 +74,15 @@ impl Store {
     /// Takes the indexer lease if it is free or ours. True: this replica indexes.
     pub async fn lease_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
         let taken = sqlx::query(
-            "INSERT INTO compliance.indexer_leases (chain_id, owner, until) VALUES ($1, $2, now() + $3 * interval '1 millisecond')
-             ON CONFLICT (chain_id) DO UPDATE SET owner = excluded.owner, until = excluded.until
+            "INSERT INTO compliance.indexer_leases (chain_id, owner, until, version)
+             VALUES ($1, $2, now() + $3 * interval '1 millisecond', $4)
+             ON CONFLICT (chain_id) DO UPDATE SET owner = excluded.owner, until = excluded.until, version = excluded.version
              WHERE compliance.indexer_leases.owner = excluded.owner OR compliance.indexer_leases.until < now()",
         )
         .bind(signed(chain_id))
         .bind(owner)
         .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
+        .bind(INDEX_VERSION)
         .execute(&self.pool)
         .await
         .map_err(during("lease indexer"))?;
@@ -205,6 +217,7 @@ impl Store {
             name_asset(&mut commit, chain, created).await?;
         }
         put_holdings(&mut commit, chain, batch).await?;
+        rule_logs::put(&mut commit, chain, batch).await?;
         put_blocks(&mut commit, chain, &batch.blocks).await?;
         commit.commit().await.map_err(during("commit index"))
     }
@@ -291,7 +304,10 @@ async fn retract(commit: &mut PgConnection, chain: i64, above: i64) -> Result<()
         "DELETE FROM compliance.indexed_blocks WHERE chain_id = $1 AND number > $2",
         "DELETE FROM compliance.indexed_assets WHERE chain_id = $1 AND created_block > $2",
         "UPDATE compliance.assets SET asset = NULL, created_block = NULL WHERE chain_id = $1 AND created_block > $2",
-    ] {
+    ]
+    .into_iter()
+    .chain(rule_logs::RETRACT)
+    {
         sqlx::query(statement).bind(chain).bind(above).execute(&mut *commit).await.map_err(during("retract blocks"))?;
     }
     Ok(())

@@ -4,6 +4,7 @@ pub mod assets;
 pub mod audit;
 pub mod expressions;
 pub mod holdings;
+pub mod rule_logs;
 pub mod systems;
 pub mod templates;
 

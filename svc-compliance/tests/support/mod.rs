@@ -262,12 +262,13 @@ impl Stack {
         HolderServiceClient::new(self.transport.clone())
     }
 
-    /// How many rows each table holds, without those that time alone changes.
+    /// How many rows each table holds, without those that time alone and the indexer change.
     pub async fn rows(&self) -> BTreeMap<String, i64> {
         let tables: Vec<String> = sqlx::query_scalar(
             "SELECT table_schema || '.' || table_name FROM information_schema.tables
              WHERE table_schema IN ('engine', 'compliance') AND table_type = 'BASE TABLE'
-               AND table_name NOT IN ('indexed_blocks', 'indexer_leases', 'lane_leases', 'audit_chain', 'follower_cursors')",
+               AND table_name NOT IN ('indexed_blocks', 'indexed_assets', 'indexed_compliances', 'holdings', 'rule_logs',
+                                      'indexer_leases', 'lane_leases', 'audit_chain', 'follower_cursors')",
         )
         .fetch_all(&self.store.pool())
         .await

@@ -62,9 +62,10 @@ fuzz: setup ## every fuzz and invariant test of the contracts at 10,000 runs; ta
 gas: setup ## gas of the contracts beside others and the budget, sizes, renewed snapshots; target/gas/report.json (ONLY=prefix: a part)
 	@contracts/tools/gas.mjs $(ONLY)
 
-bench: setup ## throughput, latencies and memory beside the chain's ceiling, floor and alloy; target/bench/report.json
+bench: ## throughput, latencies, memory and kills beside the chain's ceiling and alloy, viem, ethers, web3.py; target/bench/report.json (ONLY=prefix: a part)
+	@deploy/setup/setup.sh bench
 	@cargo build --release --workspace --bins
-	@cargo run --release --quiet -p dalp-tests --bin dalp-bench -- --report target/bench/report.json $(if $(ONLY),--only $(ONLY))
+	@target/release/dalp-bench --report target/bench/report.json $(if $(ONLY),--only $(ONLY))
 
 sim: ## 200,000 seeded schedules of faults against the engine; target/sim/report.json. SEED=n replays one with its trace
 	@SEED=$(SEED) SCHEDULES=$(SCHEDULES) FROM=$(FROM) cargo run --release --quiet -p dalp-engine --features sim --bin dalp-sim

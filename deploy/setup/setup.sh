@@ -2,6 +2,7 @@
 # Installs what is missing beside the Rust toolchain, and only that. Safe to repeat.
 #   setup.sh run     what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
 #   setup.sh check   that, and what the checks and tests need: cargo-nextest, cargo-deny, slither
+#   setup.sh bench   what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 export PATH="$root/.tools/bin:$PATH"
@@ -27,8 +28,12 @@ run_needs() {
     command -v cc >/dev/null || packages+=(gcc libc6-dev)
 }
 
-check_needs() {
+python_needs() {
     python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+}
+
+check_needs() {
+    python_needs
     command -v openssl >/dev/null || packages+=(openssl)
 }
 
@@ -65,6 +70,22 @@ slither() {
     "$root/.tools/py/bin/pip" install --quiet --disable-pip-version-check "slither-analyzer==$version"
 }
 
+# What the platform is compared with, at the locked versions; nothing of it is linked.
+bench_clients() {
+    local clients="$root/tests/bench-clients" python="$root/.tools/bench-py"
+    if ! cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed"; then
+        say "installing npm packages (viem, ethers)"
+        (cd "$clients" && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
+        cp "$clients/package-lock.json" "$clients/node_modules/.installed"
+    fi
+    if ! cmp -s "$clients/requirements.txt" "$python/.installed"; then
+        say "installing web3.py"
+        python3 -m venv "$python"
+        "$python/bin/pip" install --quiet --disable-pip-version-check -r "$clients/requirements.txt"
+        cp "$clients/requirements.txt" "$python/.installed"
+    fi
+}
+
 case "${1:-}" in
 run)
     run_needs
@@ -80,8 +101,15 @@ check)
     cargo_tool cargo-deny 0.20.2
     slither 0.11.3
     ;;
+bench)
+    run_needs
+    python_needs
+    install_packages
+    npm_packages
+    bench_clients
+    ;;
 *)
-    say "usage: setup.sh run | check"
+    say "usage: setup.sh run | check | bench"
     exit 2
     ;;
 esac

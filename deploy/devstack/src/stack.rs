@@ -31,6 +31,8 @@ pub struct Options {
     pub log_filter: String,
     /// Appended to the gateway's configuration: further tenants, roles and principals.
     pub gateway: String,
+    /// JSON-RPC address of a chain that stands already, of the development chain's id. Absent: the stack starts a development chain.
+    pub chain_url: Option<String>,
 }
 
 /// A running stack. Dropped: ended and removed.
@@ -38,7 +40,8 @@ pub struct Stack {
     services: Vec<Service>,
     settings: Settings,
     pki: DevPki,
-    anvil: Anvil,
+    /// Its own development chain, if it was given none.
+    _anvil: Option<Anvil>,
     postgres: TestPostgres,
     folder: tempfile::TempDir,
 }
@@ -51,6 +54,7 @@ impl Default for Options {
             chain_arguments: ["--block-time", "1", "--gas-limit", "300000000"].map(str::to_owned).to_vec(),
             log_filter: "info".to_owned(),
             gateway: String::new(),
+            chain_url: None,
         }
     }
 }
@@ -65,12 +69,19 @@ impl Stack {
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dalp-").tempdir().context("cannot make a temporary folder")?;
         let postgres = TestPostgres::start_durable();
-        let anvil = Anvil::start(&options.chain_arguments);
+        let (anvil, chain_url) = match &options.chain_url {
+            Some(url) => (None, url.clone()),
+            None => {
+                let anvil = Anvil::start(&options.chain_arguments);
+                let url = anvil.url.clone();
+                (Some(anvil), url)
+            }
+        };
         let pki = DevPki::create(&folder.path().join("pki"), &SERVICES)?;
-        let settings = settings(folder.path(), &postgres, &anvil, options).await?;
+        let settings = settings(folder.path(), &postgres, chain_url, options).await?;
         configuration::write(&settings)?;
         init_token(&settings)?;
-        let mut stack = Self { services: Vec::new(), settings, pki, anvil, postgres, folder };
+        let mut stack = Self { services: Vec::new(), settings, pki, _anvil: anvil, postgres, folder };
         for name in SERVICES {
             let service = Service::start(name, binary(name)?, stack.folder.path())?;
             stack.services.push(service);
@@ -102,10 +113,10 @@ impl Stack {
         &mut self.pki
     }
 
-    /// JSON-RPC address of the development chain.
+    /// JSON-RPC address of the chain.
     #[must_use]
     pub fn chain_url(&self) -> &str {
-        &self.anvil.url
+        &self.settings.chain_url
     }
 
     /// One service, to kill and restart it.
@@ -175,7 +186,7 @@ impl Stack {
 async fn settings(
     folder: &Path,
     postgres: &TestPostgres,
-    anvil: &Anvil,
+    chain_url: String,
     options: &Options,
 ) -> anyhow::Result<Settings> {
     let mut ports = free_ports(SERVICES.len() * 2)?.into_iter();
@@ -192,7 +203,7 @@ async fn settings(
         database_url: postgres.create_database("dalp").await,
         signer_database_url: postgres.create_database("signer").await,
         chain_id: dalp_chain::testing::ANVIL_CHAIN_ID,
-        chain_url: anvil.url.clone(),
+        chain_url,
         pkcs11_module: pkcs11_module()?,
         api_key_sha256: hex::encode(Sha256::digest(api_key.as_bytes())),
         api_key,

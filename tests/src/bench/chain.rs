@@ -13,13 +13,16 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy::sol;
 use alloy::sol_types::SolCall as _;
 use anyhow::ensure;
+use dalp_devstack::report::Figure;
 use dalp_devstack::scenario::{ChainView, Wallet};
+use futures::future::try_join_all;
 use futures::{StreamExt as _, stream};
 
 use super::platform::rate;
 use crate::load::Load;
 
 sol! {
+    #[derive(Debug)]
     function transfer(address to, uint256 amount) external returns (bool);
 }
 
@@ -41,20 +44,14 @@ pub(super) struct Comparison {
     keys: Vec<PrivateKeySigner>,
     token: Address,
     receiver: Address,
-    view: ChainView,
 }
 
 // === impl Comparison ===
 
 impl Comparison {
     /// Makes as many keys as lanes, funds them and has them verified and minted to.
-    pub(super) async fn prepare(
-        url: &str,
-        chain_id: u64,
-        load: &Load,
-        view: &ChainView,
-        lanes: usize,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn prepare(url: &str, chain_id: u64, load: &Load, lanes: usize) -> anyhow::Result<Self> {
+        let view = ChainView::new(url)?;
         let keys: Vec<_> = (0..lanes).map(|_| PrivateKeySigner::random()).collect();
         let mut wallets = Vec::new();
         for key in &keys {
@@ -69,7 +66,6 @@ impl Comparison {
             keys,
             token: load.token,
             receiver: load.receiver.address,
-            view: view.clone(),
         })
     }
 
@@ -85,7 +81,7 @@ impl Comparison {
             raw.push(self.signed(lane, next[lane])?);
             next[lane] += 1;
         }
-        self.until_received(transfers, async {
+        self.until_mined(transfers, async {
             for chunk in raw.chunks(BATCH) {
                 let mut batch = alloy::rpc::client::BatchRequest::new(self.node.client());
                 let mut waiting = Vec::new();
@@ -115,7 +111,7 @@ impl Comparison {
                 .connect_http(self.url.parse()?);
             providers.push(provider);
         }
-        self.until_received(transfers, async {
+        self.until_mined(transfers, async {
             let mut sent = stream::iter(0..transfers)
                 .map(|number| {
                     let provider = &providers[number % providers.len()];
@@ -134,7 +130,7 @@ impl Comparison {
     /// One transfer after the other, each awaited.
     pub(super) async fn floor(&self, transfers: usize) -> anyhow::Result<f64> {
         let provider = ProviderBuilder::new().wallet(self.keys[0].clone()).connect_http(self.url.parse()?);
-        self.until_received(transfers, async {
+        self.until_mined(transfers, async {
             for _ in 0..transfers {
                 let request = TransactionRequest::default().with_to(self.token).with_input(self.call());
                 provider.send_transaction(request).await?.get_receipt().await?;
@@ -164,22 +160,53 @@ impl Comparison {
         Ok(TxEnvelope::from(transaction.into_signed(signature)).encoded_2718().into())
     }
 
-    /// Runs `send` and waits until the receiver has all of it. Returns transfers a second, from the first byte sent to the last block.
-    async fn until_received(
+    /// Runs `send` and waits until that many transactions of the lanes are in blocks. Returns transfers a second, from the first
+    /// byte sent to the last block.
+    pub(super) async fn until_mined(
         &self,
         transfers: usize,
         send: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<f64> {
-        let wanted = self.view.balance(self.token, self.receiver).await? + U256::from(transfers);
+        let wanted = self.mined().await? + transfers as u64;
         let begun = Instant::now();
         send.await?;
         let mut looks = tokio::time::interval(Duration::from_millis(50));
         loop {
             looks.tick().await;
-            if self.view.balance(self.token, self.receiver).await? >= wanted {
+            if self.mined().await? >= wanted {
                 return Ok(rate(transfers, begun.elapsed()));
             }
             ensure!(begun.elapsed() < MINED_WITHIN, "transfers are not mined after {MINED_WITHIN:?}");
         }
     }
+
+    /// Transactions of all lanes that are in blocks.
+    async fn mined(&self) -> anyhow::Result<u64> {
+        let counts = self.keys.iter().map(|key| async { self.node.get_transaction_count(key.address()).await });
+        Ok(try_join_all(counts).await?.into_iter().sum())
+    }
+
+    /// What a client in another language needs to make the same calls.
+    pub(super) fn as_order(&self, transfers: usize) -> serde_json::Value {
+        let keys: Vec<String> = self.keys.iter().map(|key| key.to_bytes().to_string()).collect();
+        serde_json::json!({
+            "url": self.url, "chainId": self.chain_id, "keys": keys, "token": self.token.to_checksum(None),
+            "receiver": self.receiver.to_checksum(None), "transfers": transfers, "inFlight": IN_FLIGHT,
+        })
+    }
+
+    pub(super) fn lanes(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+pub(super) fn ceiling_figure(chain: &str, lanes: usize, rate: f64) -> Figure {
+    let name = format!("ceiling.{chain}.lanes{lanes}");
+    Figure::of(&name, "tx/s", vec![rate], None, "the same calls pre-signed and pushed raw")
+}
+
+pub(super) fn alloy_figure(chain: &str, lanes: usize, rate: f64) -> Figure {
+    let name = format!("library.alloy.{chain}.lanes{lanes}");
+    let note = "alloy's fillers with a cached nonce manager; keeps nothing, checks nothing";
+    Figure::of(&name, "tx/s", vec![rate], None, note)
 }

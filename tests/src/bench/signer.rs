@@ -28,6 +28,7 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::cpu::family_cpu_s;
 use super::platform::rate;
 
 /// Runs of each figure; the bare provider and the RPC take turns, so that both see the same machine.
@@ -39,12 +40,12 @@ const IN_FLIGHT: usize = 64;
 /// Part of the bare provider's rate that the RPC must reach with an HSM.
 const GOAL: f64 = 0.6;
 const START_WITHIN: Duration = Duration::from_secs(60);
-const TENANT: &str = "bench";
+pub(super) const TENANT: &str = "bench";
 const PIN: &str = "4711-bench";
 const TOKEN: &str = "dalp-bench";
 
 /// A signer as a process of its own, with both providers.
-struct Room {
+pub(super) struct SignerRoom {
     folder: tempfile::TempDir,
     process: Child,
     channel: Channel,
@@ -57,21 +58,21 @@ struct NoLatch;
 
 /// `sign_rpc.*` and `provider_raw.*`.
 pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
-    let mut room = Room::start().await?;
+    let mut room = SignerRoom::start().await?;
     let mut figures = Vec::new();
     for (name, provider) in [("local", "local"), ("softhsm", "pkcs11")] {
         let raw: Arc<dyn Provider> = match provider {
             "local" => Arc::new(LocalProvider::new(&Zeroizing::new([7; 32]))),
             _ => Arc::new(room.partition()?),
         };
-        let key = room.create_key(provider).await?;
+        let key = room.create_key(provider, &format!("bench-{provider}")).await?;
         let (mut bare, mut rpc, mut cpu_us, mut database_us) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for run in 0..RUNS {
             bare.push(one_by_one(raw.as_ref()).await?);
-            let before = (cpu_s(room.process.id()), cpu_s(room.postgres.pid()));
+            let before = (family_cpu_s(room.process.id()), family_cpu_s(room.postgres.pid()));
             rpc.push(room.sign_all(&key, run).await?);
-            cpu_us.push((cpu_s(room.process.id()) - before.0) / signatures() * 1e6);
-            database_us.push((cpu_s(room.postgres.pid()) - before.1) / signatures() * 1e6);
+            cpu_us.push((family_cpu_s(room.process.id()) - before.0) / signatures() * 1e6);
+            database_us.push((family_cpu_s(room.postgres.pid()) - before.1) / signatures() * 1e6);
         }
         let statements = room.statements_per_signature(&key).await?;
         let bare = Figure::of(
@@ -107,10 +108,10 @@ async fn one_by_one(provider: &dyn Provider) -> anyhow::Result<f64> {
     Ok(rate(SIGNATURES, begun.elapsed()))
 }
 
-// === impl Room ===
+// === impl SignerRoom ===
 
-impl Room {
-    async fn start() -> anyhow::Result<Self> {
+impl SignerRoom {
+    pub(super) async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dalp-signer-").tempdir()?;
         let path = |name: &str| folder.path().join(name);
         let pki = DevPki::create(&path("pki"), &["svc-signer", "svc-compliance", "svc-gateway"])?;
@@ -174,6 +175,19 @@ impl Room {
         Ok(Self { folder, process, channel, keys, postgres })
     }
 
+    /// As svc-compliance reaches it.
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(super) fn postgres(&self) -> &TestPostgres {
+        &self.postgres
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     fn partition(&self) -> anyhow::Result<Pkcs11Provider> {
         let config: Pkcs11Config = toml::from_str(&format!(
             "module = \"{}\"\ntoken_label = \"{TOKEN}\"\npin = \"file:{}\"\nsessions = 1\nenvironment = {{ SOFTHSM2_CONF = \"{}\" }}\n",
@@ -185,17 +199,17 @@ impl Room {
     }
 
     /// Creates a key, as soon as the signer is up with its database and its HSM.
-    async fn create_key(&mut self, provider: &str) -> anyhow::Result<String> {
+    pub(super) async fn create_key(&mut self, provider: &str, wallet: &str) -> anyhow::Result<String> {
         let caller = Caller { tenant: TENANT.parse()?, principal: "bench".parse()?, roles: vec![] };
         let begun = Instant::now();
         loop {
             let mut request = Request::new(CreateKeyRequest {
-                wallet: format!("bench-{provider}"),
+                wallet: wallet.to_owned(),
                 provider: provider.to_owned(),
                 owner: String::new(),
             });
             caller.apply(request.metadata_mut());
-            request.metadata_mut().insert("idempotency-key", provider.parse()?);
+            request.metadata_mut().insert("idempotency-key", wallet.parse()?);
             match self.keys.create_key(request).await {
                 Ok(answer) => return Ok(answer.into_inner().key.context("the answer carries no key")?.address),
                 Err(status) if status.code() == tonic::Code::Unavailable && begun.elapsed() < START_WITHIN => {
@@ -242,7 +256,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for SignerRoom {
     fn drop(&mut self) {
         let _ = self.process.kill(); // already ended is fine
         let _ = self.process.wait();
@@ -329,23 +343,6 @@ fn order(key: &str, nonce: u64) -> SignRequest {
         })),
         replaces_request_id: String::new(),
     }
-}
-
-/// User and system time of a process and its children in seconds.
-fn cpu_s(pid: u32) -> f64 {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-    children.chain([pid]).filter_map(own_cpu_s).sum()
-}
-
-fn own_cpu_s(pid: u32) -> Option<f64> {
-    /// `sysconf(_SC_CLK_TCK)`, which is 100 on every Linux.
-    const TICKS_PER_S: f64 = 100.0;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program stands in brackets and may hold blanks; what counts comes after it.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    Some((ticks(11)? + ticks(12)?) / TICKS_PER_S)
 }
 
 fn median(mut runs: Vec<f64>) -> f64 {

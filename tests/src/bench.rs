@@ -5,12 +5,12 @@ mod clients;
 mod cpu;
 mod engine_alone;
 mod history;
-mod kill;
 mod null;
 mod open_loop;
 mod platform;
 mod room;
 mod signer;
+mod trouble;
 
 use dalp_devstack::report::Figure;
 
@@ -31,22 +31,27 @@ pub struct Scope {
     pub history: i64,
 }
 
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// In the order they were taken.
+    pub figures: Vec<Figure>,
+    /// Parts that broke, and how; the others were measured all the same.
+    pub broken: Vec<String>,
+}
+
 /// Runs every measurement in scope.
-///
-/// # Errors
-/// When a stack does not start or an accepted request does not end as it must.
-pub async fn run(scope: &Scope) -> anyhow::Result<Vec<Figure>> {
+pub async fn run(scope: &Scope) -> Measured {
     let (only, transfers) = (scope.only.as_str(), scope.transfers);
-    let mut figures = Vec::new();
-    // A library is compared at both chains: the end of its figure's name says at which.
-    let at = |chain: &str, groups: &[&str]| {
-        wanted(only, groups) || (wanted(only, &["library."]) && (!only.contains(".null") || chain == "null"))
-    };
+    let mut measured = Measured::default();
+    // A library is compared at both chains: its figure's name says at which.
+    let at =
+        |groups: &[&str], other: &str| wanted(only, groups) || (wanted(only, &["library."]) && !only.contains(other));
     let anvil = ["throughput.anvil", "ceiling.anvil", "rss_mib.", "floor.", "cpu_s_", "sql_statements_"];
     for lanes in LANES.into_iter().filter(|lanes| !only.contains(".lanes") || only.ends_with(&format!(".lanes{lanes}")))
     {
-        if at("anvil", &anvil) {
-            figures.extend(platform::throughput(lanes, transfers).await?);
+        if at(&anvil, ".null") {
+            measured.take("anvil", platform::throughput(lanes, transfers).await);
         }
     }
     let null = [
@@ -57,26 +62,40 @@ pub async fn run(scope: &Scope) -> anyhow::Result<Vec<Figure>> {
         "first_broadcast_ms.",
         "final_ms.",
     ];
-    if at("null", &null) {
-        figures.extend(null::local(only, transfers).await?);
+    if at(&null, ".anvil") {
+        measured.take("null chain", null::local(only, transfers).await);
     }
     if wanted(only, &["throughput.null.softhsm", "highest_rate.null.softhsm"]) {
-        figures.extend(null::softhsm(transfers).await?);
+        measured.take("null chain with SoftHSM", null::softhsm(transfers).await);
     }
     if wanted(only, &["engine."]) {
-        figures.extend(engine_alone::figures(transfers).await?);
+        measured.take("the engine alone", engine_alone::figures(transfers).await);
     }
     if wanted(only, &["kill9."]) {
-        figures.extend(kill::figures().await?);
+        measured.take("kills", trouble::figures().await);
+    }
+    if wanted(only, &["faults."]) {
+        measured.take("a bad node", trouble::at_a_bad_node().await);
     }
     if only.starts_with(history::NAME) {
-        figures.extend(history::figures(scope.history, transfers).await?);
+        measured.take("history", history::figures(scope.history, transfers).await);
     }
     if wanted(only, &["sign_rpc.", "provider_raw."]) {
-        figures.extend(signer::rates().await?);
+        measured.take("signer", signer::rates().await);
     }
-    figures.retain(|figure| figure.name.starts_with(only));
-    Ok(figures)
+    measured.figures.retain(|figure| figure.name.starts_with(only));
+    measured
+}
+
+// === impl Measured ===
+
+impl Measured {
+    fn take(&mut self, part: &str, figures: anyhow::Result<Vec<Figure>>) {
+        match figures {
+            Ok(figures) => self.figures.extend(figures),
+            Err(error) => self.broken.push(format!("{part}: {error:#}")),
+        }
+    }
 }
 
 fn wanted(only: &str, groups: &[&str]) -> bool {

@@ -1,4 +1,5 @@
-//! Services killed at load with a backlog in the queue: what is lost, doubled, left out or stuck, and how long the backlog needs.
+//! What is lost, doubled, left out or stuck, and how long a backlog needs, when services are killed at load and when the node
+//! behaves badly.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::open_loop::{ends, still_running};
 use super::platform::count;
 use super::room::Room;
 use crate::load::Load;
+use crate::null_chain::Fault;
 
 /// Who is killed in each round.
 const VICTIMS: [&str; 5] = ["svc-compliance", "svc-signer", "svc-compliance", "svc-gateway", "svc-compliance"];
@@ -27,6 +29,7 @@ const REQUESTS: usize = 2_000;
 const IN_FLIGHT: usize = 256;
 /// After this long an operation counts as stuck.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const REPEAT_AFTER: Duration = Duration::from_millis(20);
 
 /// `kill9.*`.
@@ -34,37 +37,97 @@ pub(super) async fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut room = Room::prepare(LANES, "local").await?;
     room.chain.take_over().await?;
     let (mut accepted, mut drain_s, mut backlogs) = (Vec::new(), Vec::new(), Vec::new());
-    for (round, victim) in VICTIMS.into_iter().enumerate() {
-        let done_before = room.chain.included().await.len();
-        let so_far = Arc::new(AtomicUsize::new(0));
-        let load = tokio::spawn(offer(room.load.clone(), round, so_far.clone()));
-        let mut looks = tokio::time::interval(Duration::from_millis(5));
-        while so_far.load(Ordering::SeqCst) < REQUESTS / 2 {
-            looks.tick().await;
-        }
-        let done = room.chain.included().await.len() - done_before;
-        backlogs.push(so_far.load(Ordering::SeqCst).saturating_sub(done));
+    for (number, victim) in VICTIMS.into_iter().enumerate() {
+        let round = Round::begin(&room, &format!("kill-{number}")).await;
+        backlogs.push(round.backlog(&room).await);
         let killed = Instant::now();
         let service = room.stack.service(victim).context("a service of the stack")?;
         tokio::task::block_in_place(|| service.restart())?;
-        let ids = load.await?;
-        let mut running = ids.clone();
-        while !running.is_empty() && killed.elapsed() < DRAINED_WITHIN {
-            looks.tick().await;
-            running = still_running(&room, &running).await?;
-        }
+        accepted.extend(round.drained(&room).await?);
         drain_s.push(killed.elapsed().as_secs_f64());
-        accepted.extend(ids);
     }
-    count_damage(&room, &accepted, drain_s, &backlogs).await
+    let note = format!(
+        "{} rounds of {REQUESTS} transfers on {LANES} lanes; accepted and in no block at the kill: {backlogs:?} ({VICTIMS:?})",
+        VICTIMS.len()
+    );
+    damage(&room, "kill9", VICTIMS.len() * REQUESTS, &accepted, drain_s, &note).await
+}
+
+/// `faults.*`: a node that refuses, forgets, breaks off and dawdles in the middle of the load.
+pub(super) async fn at_a_bad_node() -> anyhow::Result<Vec<Figure>> {
+    const SEND: &str = "eth_sendRawTransaction";
+    let room = Room::prepare(LANES, "local").await?;
+    room.chain.take_over().await?;
+    let round = Round::begin(&room, "faults").await;
+    let begun = Instant::now();
+    let refuse = |code: i64, message: &str| Fault::Refuse { code, message: message.to_owned() };
+    for (method, fault, times) in [
+        (SEND, refuse(-32_000, "txpool is full"), 100),
+        (SEND, Fault::Drop, 50),
+        (SEND, Fault::Break, 20),
+        (SEND, Fault::Delay(Duration::from_millis(20)), 50),
+        ("eth_call", refuse(-32_005, "rate limit exceeded"), 5),
+        ("eth_call", Fault::Break, 5),
+        ("eth_getBlockReceipts", Fault::Break, 3),
+        ("eth_getBlockByNumber", refuse(-32_603, "request timed out"), 5),
+    ] {
+        room.chain.inject(method, fault, times);
+    }
+    let accepted = round.drained(&room).await?;
+    let note = format!(
+        "{REQUESTS} transfers on {LANES} lanes while the node refuses 100 sends, forgets 50, breaks off 20 and delays 50, and \
+         does not answer some reads"
+    );
+    damage(&room, "faults", REQUESTS, &accepted, vec![begun.elapsed().as_secs_f64()], &note).await
+}
+
+/// Load of which half is accepted and half is still to come.
+struct Round {
+    load: tokio::task::JoinHandle<Vec<Uuid>>,
+    so_far: Arc<AtomicUsize>,
+    /// In blocks before it began.
+    before: usize,
+}
+
+// === impl Round ===
+
+impl Round {
+    async fn begin(room: &Room, label: &str) -> Self {
+        let before = room.chain.included().await.len();
+        let so_far = Arc::new(AtomicUsize::new(0));
+        let load = tokio::spawn(offer(room.load.clone(), label.to_owned(), so_far.clone()));
+        let mut looks = tokio::time::interval(Duration::from_millis(5));
+        while so_far.load(Ordering::SeqCst) < REQUESTS / 2 && !load.is_finished() {
+            looks.tick().await;
+        }
+        Self { load, so_far, before }
+    }
+
+    /// Accepted, and in no block.
+    async fn backlog(&self, room: &Room) -> usize {
+        let done = room.chain.included().await.len() - self.before;
+        self.so_far.load(Ordering::SeqCst).saturating_sub(done)
+    }
+
+    /// Waits until everything is final, or counts as stuck. Returns what was accepted.
+    async fn drained(self, room: &Room) -> anyhow::Result<Vec<Uuid>> {
+        let begun = Instant::now();
+        let accepted = self.load.await?;
+        let mut running = accepted.clone();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        while !running.is_empty() && begun.elapsed() < DRAINED_WITHIN {
+            looks.tick().await;
+            running = still_running(room, &running).await?;
+        }
+        Ok(accepted)
+    }
 }
 
 /// Sends a round's requests, each again and again under its key until it is answered.
-async fn offer(load: Arc<Load>, round: usize, so_far: Arc<AtomicUsize>) -> Vec<Uuid> {
+async fn offer(load: Arc<Load>, label: String, so_far: Arc<AtomicUsize>) -> Vec<Uuid> {
     let answered = stream::iter(0..REQUESTS).map(|number| {
-        let (load, so_far) = (load.clone(), so_far.clone());
+        let (load, so_far, key) = (load.clone(), so_far.clone(), format!("{label}-{number}"));
         async move {
-            let key = format!("kill-{round}-{number}");
             loop {
                 match load.transfer(number % LANES, &key).await {
                     Ok(operation) => {
@@ -85,18 +148,21 @@ fn is_to_repeat(status: &Status) -> bool {
     matches!(status.code(), Unavailable | Aborted | Cancelled | DeadlineExceeded | ResourceExhausted | Unknown)
 }
 
-async fn count_damage(
+/// Counts what went wrong, straight from the chain and the records.
+async fn damage(
     room: &Room,
+    name: &str,
+    asked: usize,
     accepted: &[Uuid],
     drain_s: Vec<f64>,
-    backlogs: &[usize],
+    note: &str,
 ) -> anyhow::Result<Vec<Figure>> {
     let ended = ends(room, accepted).await?;
     let lanes: HashSet<Address> = room.load.holders.iter().map(|holder| holder.address).collect();
     let calls: Vec<_> =
         room.chain.included().await.into_iter().filter(|one| one.target == Some(room.load.token)).collect();
     let included: HashSet<B256> = calls.iter().map(|one| one.hash).collect();
-    let refused = VICTIMS.len() * REQUESTS - accepted.len();
+    let refused = asked - accepted.len();
     let stuck = ended.values().filter(|(state, ..)| state == "RUNNING").count();
     let lost = ended.values().filter(|(state, _, hashes)| {
         state != "RUNNING" && (state != "COMPLETED" || !hashes.iter().any(|hash| included.contains(hash)))
@@ -108,25 +174,16 @@ async fn count_damage(
     let nobodys = calls.iter().filter(|one| lanes.contains(&one.sender) && !of_accepted.contains(&one.hash));
     let duplicated = twice.count() + nobodys.count();
     let gapped = gapped(room, &lanes).await?;
-    let rounds = format!(
-        "{} rounds of {REQUESTS} transfers on {LANES} lanes; accepted and in no block at the kill: {backlogs:?} ({VICTIMS:?})",
-        VICTIMS.len()
-    );
-    let number = |name: &str, value: usize, note: &str| {
-        Figure::of(&format!("kill9.{name}"), "1", vec![count(value)], Some(0.0), note)
+    let number = |what: &str, value: usize, note: &str| {
+        Figure::of(&format!("{name}.{what}"), "1", vec![count(value)], Some(0.0), note)
     };
+    let drained = "until everything was final, requests that came after the trouble began included";
     Ok(vec![
-        number("lost", lost, &format!("a good request refused, or not completed with a call in a block; {rounds}")),
+        number("lost", lost, &format!("good requests refused, or not completed with a call in a block; {note}")),
         number("duplicated", duplicated, "calls in blocks beyond one per accepted operation"),
         number("gapped", gapped, "nonces bound and not used, and transactions that wait behind a gap"),
-        number("stuck", stuck, &format!("not final {DRAINED_WITHIN:?} after the kill")),
-        Figure::of(
-            "kill9.drain_s",
-            "s",
-            drain_s,
-            None,
-            "from the kill until everything of the round was final, the rest of its requests included",
-        ),
+        number("stuck", stuck, &format!("not final {DRAINED_WITHIN:?} later")),
+        Figure::of(&format!("{name}.drain_s"), "s", drain_s, None, drained),
     ])
 }
 

@@ -4,6 +4,10 @@
 mod support;
 
 use alloy::primitives::Address;
+use dalp_chain::{
+    Upstreams,
+    testing::{Reply, ScriptedNode, config},
+};
 use dalp_contracts::{
     bindings::{ListRule as ListContract, TokenCompliance},
     roles::names,
@@ -14,8 +18,21 @@ use dalp_proto::{
     },
     compliance::{self, ListListEntriesRequest, ListListEntriesResponse},
 };
-use serde_json::json;
+use dalp_service::stop::Stop;
+use serde_json::{Value, json};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use support::{Stack, eventually, refusal, text};
+use svc_compliance::indexer;
+
+/// As nodes of real chains do: logs of at most so many blocks at once.
+const MOST_BLOCKS: u64 = 40;
 
 struct Desk {
     stack: Stack,
@@ -139,5 +156,82 @@ async fn who_stands_on_lists_is_told_by_pages_at_a_block() {
     let rules = stack.rules().list_rules(stack.fresh(request)).await.unwrap().into_inner().rules;
     let bound = Wire::HolderLimit(HolderLimitRule { max_holders: 0, countries: limits(5) });
     assert_eq!(rules[1].parameters.clone().unwrap().rule, Some(bound));
+    desk.stack.end().await;
+}
+
+/// What a node answers to one call.
+fn asked(url: &str, method: &str, params: &Value) -> Value {
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+    let host = url.trim_start_matches("http://");
+    let mut node = TcpStream::connect(host).unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    node.write_all((head + &body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    node.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+/// Stands before a node and refuses logs of too many blocks, counting how often.
+async fn narrow(url: String, refused: Arc<AtomicUsize>) -> ScriptedNode {
+    ScriptedNode::start(move |method, params| {
+        let block = |name: &str| {
+            let text = params[0][name].as_str()?;
+            u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+        };
+        if method == "eth_getLogs"
+            && params[0]["blockHash"].is_null()
+            && block("toBlock").zip(block("fromBlock")).is_none_or(|(to, from)| to - from >= MOST_BLOCKS)
+        {
+            refused.fetch_add(1, Ordering::SeqCst);
+            return Reply::Error(-32005, "block range is too large");
+        }
+        let mut answer = asked(&url, method, params);
+        match answer["error"].is_null() {
+            true => Reply::Result(answer["result"].take()),
+            false => Reply::Error(-32000, "refused"),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_shows_few_blocks_at_once_is_enough() {
+    let stack = Stack::start(2).await;
+    let (admin, token) = (stack.wallets[0], stack.bond().await);
+    let module = stack.contract(names::LIST_RULE).await;
+    let desk = Desk { stack, token, admin, module };
+    let stack = &desk.stack;
+    let entries = vec![entry(0x0a, false, true)];
+    desk.bind(Wire::List(ListRule { allow: 0, block: Sides::Both.into(), entries: entries.clone() })).await;
+    let limits = vec![CountryLimit { country: 756, max_holders: 7 }];
+    let rule = Wire::HolderLimit(HolderLimitRule { max_holders: 0, countries: limits });
+    desk.bind(rule.clone()).await;
+    stack.node("anvil_mine", json!(["0x1f4"])).await;
+    desk.stands("the entry", &entries).await;
+
+    // Another replica reads the whole log again, through the narrow node.
+    stack.indexer.abort();
+    let page = include_str!("../../docs/how-to/rebuild-the-holder-index.md");
+    let statements = page.split("```sql").nth(1).unwrap().split("```").next().unwrap();
+    sqlx::raw_sql(statements).execute(&stack.store.pool()).await.unwrap();
+    let (chain, refused) = (stack.upstreams.config().clone(), Arc::new(AtomicUsize::new(0)));
+    let node = narrow(chain.upstreams[0].url.clone(), refused.clone()).await;
+    let pool = Upstreams::connect(config(chain.chain_id, [("narrow", node.url.as_str())])).await.unwrap();
+    let stop = Stop::new();
+    let second = tokio::spawn(indexer::run(stack.store.clone(), pool, 0, "narrow".into(), stop.clone()));
+    let request = || compliance::ListRulesRequest { asset: text(token) };
+    let rules = eventually("the rules are known again", async || {
+        let listed = stack.rules().list_rules(stack.fresh(request())).await;
+        listed.ok().map(|listed| listed.into_inner().rules)
+    })
+    .await;
+    assert_eq!(rules[1].parameters.clone().unwrap().rule, Some(rule));
+    assert_eq!(desk.page(0, 0, "").await.entries, entries);
+    assert!(refused.load(Ordering::SeqCst) > 0, "the node was asked for more and refused");
+    stop.request();
+    second.await.unwrap();
     desk.stack.end().await;
 }

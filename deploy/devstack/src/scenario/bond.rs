@@ -1,6 +1,7 @@
 //! The bond's life: issued, minted, transferred, refused, forced, frozen, and accounted for.
 
 use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use alloy::primitives::{Address, U256};
 use anyhow::{Context, ensure};
@@ -10,14 +11,17 @@ use dalp_proto::asset::{
     DayCount, ForcedTransferRequest, MintRequest, RoleGrant, RuleBinding, SetAddressFrozenRequest, TransferRequest,
     asset_terms, rule_binding,
 };
-use dalp_proto::holder::ListHoldersRequest;
 use dalp_proto::holder::holder_service_client::HolderServiceClient;
+use dalp_proto::holder::{ListHoldersRequest, ListHoldersResponse};
 use dalp_proto::identity::RevokeClaimRequest;
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 
 use super::parties::BARRED;
-use super::{ChainView, Outcome, Parties, Steps, Wallet};
+use super::{ChainView, Outcome, Parties, Steps, Wallet, upkeep};
 use crate::client::{Client, keyed, reason};
+
+/// How long the index may be behind the chain.
+const INDEX_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The scenario's view of the bond, once it is issued.
 struct Bond<'a> {
@@ -47,6 +51,7 @@ pub(super) async fn run(client: &Client, chain: &ChainView, parties: &Parties, s
     bond.transfers(steps).await;
     bond.interventions(steps).await;
     bond.repeats(steps).await;
+    upkeep::run(client, parties, &bond.token, steps).await;
     bond.accounts(steps).await;
 }
 
@@ -126,7 +131,7 @@ impl Bond<'_> {
     }
 
     async fn transfers(&self, steps: &mut Steps) {
-        let Parties { issuer, verifier, alice, bob, carol, dave } = self.parties;
+        let Parties { issuer, verifier, alice, bob, carol, dave, .. } = self.parties;
         steps
             .run("mint 1000 to alice", "completed", async {
                 let request = MintRequest {
@@ -244,16 +249,31 @@ impl Bond<'_> {
             .await;
     }
 
+    /// The holder list once a block is indexed, which takes a moment.
+    async fn holders_at(&self, block: u64) -> anyhow::Result<ListHoldersResponse> {
+        let begun = Instant::now();
+        loop {
+            let request = ListHoldersRequest { asset: self.token.clone(), ..Default::default() };
+            let answer = HolderServiceClient::new(self.client.gateway()).list_holders(request).await?.into_inner();
+            if answer.block_number >= block {
+                return Ok(answer);
+            }
+            ensure!(begun.elapsed() < INDEX_PATIENCE, "block {block} is not indexed, {} is", answer.block_number);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     async fn accounts(&self, steps: &mut Steps) {
         steps
-            .run("holder list equals the chain's balances", "alice 940, bob 60; equal", async {
-                let answer = HolderServiceClient::new(self.client.gateway())
-                    .list_holders(ListHoldersRequest { asset: self.token.clone(), ..Default::default() })
-                    .await?
-                    .into_inner();
+            .run("holder list equals the chain's balances", "alice 0, alice's new wallet 940, bob 60; equal", async {
+                let answer = self.holders_at(self.chain.height().await?).await?;
                 let token: Address = self.token.parse()?;
                 let mut words = Vec::new();
-                for (name, wallet) in [("alice", &self.parties.alice), ("bob", &self.parties.bob)] {
+                for (name, wallet) in [
+                    ("alice", &self.parties.alice),
+                    ("alice's new wallet", &self.parties.alice_new),
+                    ("bob", &self.parties.bob),
+                ] {
                     let listed = answer
                         .holders
                         .iter()

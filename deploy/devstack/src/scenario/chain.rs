@@ -48,6 +48,14 @@ impl ChainView {
         Ok(self.provider.get_transaction_count(address).await?)
     }
 
+    /// Height of the latest block.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn height(&self) -> anyhow::Result<u64> {
+        Ok(self.provider.get_block_number().await?)
+    }
+
     /// A token balance at the latest block, in base units.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod bond;
 mod chain;
 mod parties;
 mod steps;
+mod upkeep;
 
 pub use chain::ChainView;
 pub use parties::{Parties, Wallet};

@@ -41,6 +41,8 @@ pub struct Parties {
     pub carol: Wallet,
     /// Investor without KYC.
     pub dave: Wallet,
+    /// The wallet that alice gets when she has lost hers.
+    pub alice_new: Wallet,
 }
 
 /// Creates keys, funds them, bootstraps the system and identifies everyone.
@@ -56,6 +58,7 @@ pub(super) async fn create(client: &Client, chain: &ChainView, steps: &mut Steps
         ("bob", "local"),
         ("carol", "local"),
         ("dave", "local"),
+        ("alice-new", "local"),
     ] {
         let mut created = None;
         let step = async {
@@ -69,9 +72,9 @@ pub(super) async fn create(client: &Client, chain: &ChainView, steps: &mut Steps
         chain.fund(wallet.address, U256::from(10u64).pow(U256::from(20u64))).await?;
         wallets.push(wallet);
     }
-    let [issuer, verifier, alice, bob, carol, dave] =
-        <[Wallet; 6]>::try_from(wallets).map_err(|_| anyhow::anyhow!("six keys were asked for"))?;
-    let parties = Parties { issuer, verifier, alice, bob, carol, dave };
+    let [issuer, verifier, alice, bob, carol, dave, alice_new] =
+        <[Wallet; 7]>::try_from(wallets).map_err(|_| anyhow::anyhow!("seven keys were asked for"))?;
+    let parties = Parties { issuer, verifier, alice, bob, carol, dave, alice_new };
     bootstrap(client, &parties, steps).await;
     identify(client, &parties, steps).await;
     attest(client, &parties, steps).await;

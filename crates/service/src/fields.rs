@@ -171,28 +171,6 @@ impl Violations {
         self.found.push(Violation { path: path.into(), description: description.into() });
     }
 
-    /// Takes over the violations of a nested message, with its path in front.
-    pub fn nest(&mut self, path: &str, inner: Self) {
-        self.found.extend(
-            inner
-                .found
-                .into_iter()
-                .map(|one| Violation { path: format!("{path}.{}", one.path), description: one.description }),
-        );
-    }
-
-    /// True when nothing was violated so far.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
-    }
-
-    /// The violations.
-    #[must_use]
-    pub fn found(&self) -> &[Violation] {
-        &self.found
-    }
-
     /// Succeeds when no field was violated; else one `INVALID_FIELD` refusal with all of them.
     pub fn finish(self) -> Result<(), Refusal> {
         if self.found.is_empty() { Ok(()) } else { Err(self.into()) }
@@ -285,12 +263,10 @@ mod tests {
     }
 
     #[test]
-    fn all_violations_reach_the_refusal_with_nested_paths() {
-        let mut leg = Violations::new();
-        leg.check(amount("amount", "-5"));
+    fn all_violations_reach_the_refusal() {
         let mut violations = Violations::new();
         violations.check(address("to", "0x12"));
-        violations.nest("legs[2]", leg);
+        violations.check(amount("legs[2].amount", "-5"));
         let refusal = violations.finish().unwrap_err();
         let paths: Vec<_> = refusal.violations().iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, ["to", "legs[2].amount"]);

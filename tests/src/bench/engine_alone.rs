@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::chain::transferCall;
 use super::null::{climb, highest_rate, throughput};
-use super::open_loop::Subject;
+use super::open_loop::{OWNER, Subject};
 use super::signer::{SignerRoom, TENANT};
 use crate::null_chain::{NullChain, Options};
 
@@ -108,7 +108,7 @@ impl EngineRoom {
         let chains = HashMap::from([(chain_id, Upstreams::connect(config).await?)]);
         let remote = Arc::new(RemoteSigner::new(signer.channel()));
         let flows = Flows::new().with::<Transfer>();
-        let config = EngineConfig::new("svc-compliance", "bench");
+        let config = EngineConfig::new(OWNER, "bench");
         let engine = Engine::start(config, pool.clone(), chains, remote, flows, Arc::new(NoDecoder)).await?;
         Ok(Self { engine, pool, chain, signer, senders })
     }

@@ -5,7 +5,7 @@ use dalp_devstack::report::Figure;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::time::Instant;
 
-use super::open_loop::burst;
+use super::open_loop::{OWNER, burst};
 use super::room::Room;
 
 /// Measured only when asked for by this name: it takes long to load.
@@ -16,9 +16,6 @@ const LANES: usize = 10;
 const WARM_UP: usize = 300;
 /// Part of the rate with empty tables that must remain.
 const GOAL: f64 = 0.8;
-/// Runs the engine, and rests while its tables are filled.
-const OWNER: &str = "svc-compliance";
-
 /// Tables with rows per finished operation, each row's owner before it, and what differs from row to row, as an expression over
 /// the number `n` of the copy and the row `t` that is copied. The first is the key that rows are inserted in the order of.
 const TABLES: [(&str, &[(&str, &str)]); 8] = [
@@ -70,6 +67,7 @@ pub(super) async fn figures(finished: i64, transfers: usize) -> anyhow::Result<V
     room.chain.take_over().await?;
     burst(&room, LANES, WARM_UP, "warm-empty").await?;
     let empty = burst(&room, LANES, transfers, "empty").await?;
+    // The engine rests while its tables are filled.
     let owner = room.stack.service(OWNER).context("a service of the stack")?;
     tokio::task::block_in_place(|| owner.stop());
     let begun = Instant::now();

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::open_loop::{ends, still_running};
+use super::open_loop::{ends, something_runs};
 use super::platform::count;
 use super::room::Room;
 use crate::load::Load;
@@ -113,11 +113,9 @@ impl Round {
     async fn drained(self, room: &Room) -> anyhow::Result<Vec<Uuid>> {
         let begun = Instant::now();
         let accepted = self.load.await?;
-        let mut running = accepted.clone();
         let mut looks = tokio::time::interval(LOOK_EVERY);
-        while !running.is_empty() && begun.elapsed() < DRAINED_WITHIN {
+        while something_runs(room).await? && begun.elapsed() < DRAINED_WITHIN {
             looks.tick().await;
-            running = still_running(room, &running).await?;
         }
         Ok(accepted)
     }

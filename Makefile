@@ -32,7 +32,7 @@ down: ## end a stack that `make up` started
 	@cargo run --quiet -p dalp-devstack -- down
 
 test: check test-contracts ## everything: checks, contract tests, unit, integration, end to end
-	@cargo build --workspace --bins --quiet
+	@cargo build --workspace --bins --tests --quiet # with the features of the tests, so that nothing is compiled twice
 	@cargo nextest run --workspace --no-fail-fast
 	@cargo test --quiet --doc --workspace
 

@@ -27,7 +27,7 @@ use crate::{
     providers::Providers,
     store::{
         Leaf, Store,
-        admit::{Admission, Admitted, LaneEntry},
+        admit::{Admission, Admitted, LIMIT_USED_UP, LaneEntry},
         batch::{Batcher, write_all},
         keys::KeyRecord,
         requests::{NOT_ASKED, Outcome, Released, Status, StoredPayload, StoredRequest},
@@ -167,35 +167,13 @@ impl Signer {
         if self.providers.select(key.provider).is_none() {
             return Err(SignerError::ProviderNotActive(key.provider));
         }
-        let value_wei = order.payload.value_wei();
         // A payload without value uses up nothing, and need not wait for the key's row.
         let rolling = rule
             .rolling
             .as_ref()
-            .filter(|_| !value_wei.is_zero())
+            .filter(|_| !order.payload.value_wei().is_zero())
             .map(|RollingLimit { limit_wei, window_s }| (limit_wei.to_string(), *window_s));
-        let (lane, statement) = match &order.payload {
-            Payload::Transaction(tx) => (Some(lane_entry(tx, order.signer)), None),
-            Payload::Document(_) | Payload::Claim(_) => {
-                (None, Some(serde_json::to_vec(&order.payload).expect("a payload that was read can be written")))
-            }
-        };
-        let admission = Admission {
-            request_id: order.request_id,
-            tenant: order.tenant.clone(),
-            signer: order.signer,
-            peer: peer.to_owned(),
-            kind: order.payload.kind(),
-            payload_hash,
-            digest: order.digest.0,
-            chain_id: order.payload.chain_id().and_then(|id| i64::try_from(id).ok()),
-            lane,
-            statement,
-            replaces: order.replaces,
-            rule: rule.name.clone(),
-            value_wei: value_wei.to_string(),
-            rolling,
-        };
+        let admission = admission(peer, order, payload_hash, rule.name.clone(), rolling);
         Ok((key, admission))
     }
 
@@ -247,7 +225,7 @@ impl Signer {
                 SignerError::KeyDisabled(key.address)
             }
             Admitted::Conflict { next_nonce } => SignerError::WatermarkConflict { nonce, next_nonce },
-            Admitted::LimitExceeded => SignerError::PolicyDenied { rule, why: "the limit over time is used up" },
+            Admitted::LimitExceeded => SignerError::PolicyDenied { rule, why: LIMIT_USED_UP },
         };
         self.leaves.submit(leaf(refusal.to_string(), refusal.code().as_str())).await?;
         count("refused");
@@ -266,7 +244,14 @@ impl Signer {
             return Err(refusal);
         }
         // Also without a grant: a refusal would read as if the request had never been accepted, and its nonce were free.
-        let known = self.store.request(order.request_id).await?.filter(|known| known.peer == peer);
+        let known = match self.store.request(order.request_id).await? {
+            None if stands(&refusal) => {
+                let refused = admission(peer, order, payload_hash, String::new(), None);
+                self.store.refuse(&refused, refusal.code().as_str(), &refusal.to_string()).await?
+            }
+            known => known,
+        };
+        let known = known.filter(|known| known.peer == peer);
         let refusal = match known {
             // What is not decided yet is decided by what is in force now.
             Some(known) if known.payload_hash == payload_hash && !known.status.is_final() && withdraws(&refusal) => {
@@ -320,6 +305,38 @@ impl Signer {
     }
 }
 
+/// What is stored of a request.
+fn admission(
+    peer: &str,
+    order: &SignOrder,
+    payload_hash: [u8; 32],
+    rule: String,
+    rolling: Option<(String, u32)>,
+) -> Admission {
+    let (lane, statement) = match &order.payload {
+        Payload::Transaction(tx) => (Some(lane_entry(tx, order.signer)), None),
+        Payload::Document(_) | Payload::Claim(_) => {
+            (None, Some(serde_json::to_vec(&order.payload).expect("a payload that was read can be written")))
+        }
+    };
+    Admission {
+        request_id: order.request_id,
+        tenant: order.tenant.clone(),
+        signer: order.signer,
+        peer: peer.to_owned(),
+        kind: order.payload.kind(),
+        payload_hash,
+        digest: order.digest.0,
+        chain_id: order.payload.chain_id().and_then(|id| i64::try_from(id).ok()),
+        lane,
+        statement,
+        replaces: order.replaces,
+        rule,
+        value_wei: order.payload.value_wei().to_string(),
+        rolling,
+    }
+}
+
 fn lane_entry(tx: &UnsignedTransaction, signer: Address) -> LaneEntry {
     LaneEntry {
         // The edge refuses larger nonces.
@@ -328,6 +345,17 @@ fn lane_entry(tx: &UnsignedTransaction, signer: Address) -> LaneEntry {
         is_cancel: is_cancel(tx, signer),
         unsigned_tx: serde_json::to_vec(tx).expect("a transaction is plain data"),
     }
+}
+
+/// Whether a refusal is kept, so that it stands whatever changes. A peer without a grant decides nothing about a request.
+fn stands(refusal: &SignerError) -> bool {
+    matches!(
+        refusal,
+        SignerError::PolicyDenied { .. }
+            | SignerError::AttestationRequired
+            | SignerError::KeyDisabled(_)
+            | SignerError::ProviderNotActive(_)
+    )
 }
 
 /// Whether a refusal ends what was accepted before and not signed yet.

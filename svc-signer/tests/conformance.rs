@@ -196,8 +196,8 @@ async fn refusals(bench: &Bench, signer: &str) {
     );
     let feeds = bench.edge.sign(from_peer(order(signer, call(90)), "spiffe://dalp.dev/svc-feeds")).await.unwrap_err();
     assert_eq!(reason(&feeds), "GRANT_MISSING");
-    let rich =
-        sign(bench, &order(signer, EvmTransaction { value_wei: "1001".to_owned(), ..call(90) })).await.unwrap_err();
+    let rich_order = order(signer, EvmTransaction { value_wei: "1001".to_owned(), ..call(90) });
+    let rich = sign(bench, &rich_order).await.unwrap_err();
     assert_eq!((reason(&rich), meta(&rich, "rule")), ("POLICY_DENIED".to_owned(), "small".to_owned()));
     let bad = [
         EvmTransaction { chain_id: 0, ..call(90) },
@@ -216,7 +216,11 @@ async fn refusals(bench: &Bench, signer: &str) {
     let list =
         ListIntentsRequest { tenant: "bank".to_owned(), chain_id: 31337, signer: signer.to_owned(), from_nonce: 90 };
     let intents = bench.edge.list_intents(from_peer(list, PEER)).await.unwrap().into_inner().intents;
-    assert!(intents.is_empty(), "a refusal stores no intent");
+    let statuses: Vec<SignStatus> =
+        intents.iter().filter_map(|intent| Some(intent.outcome.as_ref()?.status())).collect();
+    assert_eq!(statuses, [SignStatus::Denied], "what the policy refused stays refused; nothing else was stored");
+    let again = sign(bench, &rich_order).await.unwrap();
+    assert_eq!((again.status(), again.error.as_str()), (SignStatus::Denied, "POLICY_DENIED"), "whoever asks again");
     approved_transaction(&sign(bench, &order(signer, call(90))).await.unwrap());
 }
 

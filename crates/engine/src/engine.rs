@@ -167,7 +167,7 @@ impl Engine {
         let store = Store { pool: pool.clone(), service: config.service.clone(), known_lanes };
         let records: Arc<dyn Records> = Arc::new(store.clone());
         let (commits, stop_commits) = (TaskTracker::new(), CancellationToken::new());
-        let (joint, mut handles) = Joint::spawn(&records, config.rebroadcast_after, &commits, &stop_commits);
+        let (joint, mut handles) = Joint::spawn(&records, &config, &commits, &stop_commits);
         let chains = chains.into_iter().map(|(chain, node)| (chain, Arc::new(node) as Arc<dyn Node>)).collect();
         let shared = Arc::new(Shared::new(config, records, joint, chains, signer, flows, decoder));
         let engine = Self {

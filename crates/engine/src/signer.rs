@@ -102,6 +102,8 @@ pub struct Intent {
     pub nonce: u64,
     /// The request.
     pub request_id: RequestId,
+    /// What it asks for; known once it is signed.
+    pub transaction: Option<UnsignedTransaction>,
     /// Where it stands.
     pub outcome: SignOutcome,
 }

@@ -3,6 +3,7 @@
 //! Lock order, so that nothing waits in a circle: operations by key, then the lane, then transactions and attempts by key.
 
 mod accept;
+mod adopt;
 mod attempt;
 mod bind;
 mod blocks;
@@ -18,6 +19,9 @@ mod signatures;
 
 pub use accept::AcceptHook;
 pub(crate) use accept::{Admitted, NewOperation};
+#[cfg(feature = "sim")]
+pub(crate) use adopt::owners;
+pub(crate) use adopt::{Adoption, Forgotten};
 pub(crate) use attempt::{Attempt, AttemptKind, AttemptState, NewAttempt, QueuedTransaction};
 #[cfg(feature = "sim")]
 pub(crate) use bind::Numbers;

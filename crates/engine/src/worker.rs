@@ -30,7 +30,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const FLOWS_AT_ONCE: i64 = 128;
 const SIGNATURES_AT_ONCE: usize = 32;
-const LANES_AT_ONCE: i64 = 500;
+/// Free lanes taken at a time; the next round takes more, if no other replica has.
+const LANES_AT_ONCE: i64 = 100;
+const MORE_LANES_AFTER: Duration = Duration::from_millis(20);
 /// Hints to other processes are joined for this long: NOTIFY takes a lock that every commit with one waits for.
 const HINT_EVERY: Duration = Duration::from_millis(20);
 const AUDIT_EVERY: Duration = Duration::from_secs(1);
@@ -255,6 +257,7 @@ async fn sign_document(shared: &Shared, pending: PendingSignature) {
 
 async fn supervise_lanes(shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) {
     loop {
+        let mut taken = 0;
         match store::retry("lease lanes", || {
             shared.store.lease_lanes(&shared.config.instance, shared.config.lease, LANES_AT_ONCE)
         })
@@ -272,12 +275,15 @@ async fn supervise_lanes(shared: Arc<Shared>, tasks: TaskTracker, stop: Cancella
                     let worker = lane::LaneWorker::new(shared.clone(), lane, node.clone(), poke.clone(), stop.clone());
                     let abort = tasks.spawn(worker.run()).abort_handle();
                     handles.insert(lane, LaneHandle { poke, abort });
+                    taken += 1;
                 }
                 metric::lanes_leased(handles.len());
             }
             Err(error) => report("lease lanes", &error),
         }
-        if !next_turn(&stop, &shared.supervisor, shared.config.slow_poll).await {
+        // Another replica gets a chance at the rest.
+        let pause = if taken >= LANES_AT_ONCE { MORE_LANES_AFTER } else { shared.config.slow_poll };
+        if !next_turn(&stop, &shared.supervisor, pause).await {
             return;
         }
     }

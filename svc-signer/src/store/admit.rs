@@ -15,6 +15,9 @@ use crate::core::{
     watermark::{Claimant, Holder, may_replace},
 };
 
+/// Why a rule with a rolling limit refuses.
+pub const LIMIT_USED_UP: &str = "the limit over time is used up";
+
 /// A request on its way in; grant and policy have passed.
 #[derive(Debug, Clone)]
 pub struct Admission {
@@ -191,12 +194,12 @@ impl Store {
                 .fetch_optional(&mut *tx)
                 .await?;
         if !enabled.map(|row| row.try_get("enabled")).transpose()?.unwrap_or(false) {
-            return Ok(Admitted::Disabled);
+            return self.refused(tx, item, ("KEY_DISABLED", "the key is disabled"), Admitted::Disabled).await;
         }
         if let Some((limit_wei, window_s)) = &item.rolling
             && !within_limit(&mut tx, item, limit_wei, *window_s).await?
         {
-            return Ok(Admitted::LimitExceeded);
+            return self.refused(tx, item, ("POLICY_DENIED", LIMIT_USED_UP), Admitted::LimitExceeded).await;
         }
         if let (Some(lane), Some(chain_id)) = (&item.lane, item.chain_id)
             && !take_nonce(&mut tx, item, lane, chain_id).await?
@@ -242,6 +245,73 @@ impl Store {
         tx.commit().await?;
         Ok(Admitted::New)
     }
+}
+
+impl Store {
+    /// Stores a refusal, so that the same request asked again, by whom and when ever, is refused, too: its maker gives its
+    /// nonce away. Returns what stands under the id already, if something does.
+    pub async fn refuse(
+        &self,
+        item: &Admission,
+        error: &str,
+        detail: &str,
+    ) -> Result<Option<StoredRequest>, StoreError> {
+        let work = async {
+            let mut tx = self.pool.begin().await?;
+            let written = insert_refused(&mut tx, item, error, detail).await?;
+            tx.commit().await?;
+            if written { Ok(None) } else { self.request(item.request_id).await }
+        };
+        self.patience.within(work).await
+    }
+
+    async fn refused(
+        &self,
+        mut tx: PgTransaction<'_>,
+        item: &Admission,
+        (error, detail): (&str, &str),
+        answer: Admitted,
+    ) -> Result<Admitted, StoreError> {
+        let written = insert_refused(&mut tx, item, error, detail).await?;
+        tx.commit().await?;
+        let known = if written { None } else { self.request(item.request_id).await? };
+        Ok(known.map_or(answer, |known| item.answered_by(known)))
+    }
+}
+
+/// Whether nothing stood under the id. A request for a key that does not exist is not stored.
+async fn insert_refused(
+    tx: &mut PgTransaction<'_>,
+    item: &Admission,
+    error: &str,
+    detail: &str,
+) -> Result<bool, StoreError> {
+    let written = sqlx::query(
+        "insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash,
+            unsigned_tx, replaces, rule, value_wei, statement, status, error, detail, released)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::numeric, $15, 'DENIED', $16, $17, true
+         where exists (select from signer.keys where address = $3) on conflict do nothing",
+    )
+    .bind(item.request_id)
+    .bind(&item.tenant)
+    .bind(item.signer.as_slice())
+    .bind(&item.peer)
+    .bind(item.kind.as_str())
+    .bind(item.payload_hash.as_slice())
+    .bind(item.digest.as_slice())
+    .bind(item.chain_id)
+    .bind(item.lane.as_ref().map(|lane| lane.nonce))
+    .bind(item.lane.as_ref().map(|lane| lane.content_hash.as_slice()))
+    .bind(item.lane.as_ref().map(|lane| lane.unsigned_tx.as_slice()))
+    .bind(item.replaces)
+    .bind(&item.rule)
+    .bind(&item.value_wei)
+    .bind(item.statement.as_deref())
+    .bind(error)
+    .bind(detail)
+    .execute(&mut **tx)
+    .await?;
+    Ok(written.rows_affected() == 1)
 }
 
 async fn within_limit(

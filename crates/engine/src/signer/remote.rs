@@ -1,11 +1,16 @@
 //! svc-signer behind the [`Signer`] trait.
 
-use super::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer};
+use super::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction};
 use crate::{
     flow::{Failure, SignDocument, Signature},
     model::{LaneId, RequestId, TenantId},
 };
-use alloy::{hex, primitives::Bytes};
+use alloy::{
+    consensus::{Transaction as _, TxEnvelope},
+    eips::Decodable2718 as _,
+    hex,
+    primitives::Bytes,
+};
 use dalp_chain::Fees;
 use dalp_proto::signer as wire;
 use tonic::{Code, Status, transport::Channel};
@@ -61,7 +66,12 @@ impl Signer for RemoteSigner {
             .map(|intent| {
                 let id = intent.outcome.as_ref().map(|outcome| outcome.request_id.clone()).unwrap_or_default();
                 let request_id = id.parse().map_err(|_| malformed("request_id of an intent"))?;
-                Ok(Intent { nonce: intent.nonce, request_id, outcome: outcome(intent.outcome)? })
+                let outcome = outcome(intent.outcome)?;
+                let transaction = match &outcome {
+                    SignOutcome::SignedTransaction { raw, .. } => Some(unsigned(lane, raw)?),
+                    _ => None,
+                };
+                Ok(Intent { nonce: intent.nonce, request_id, transaction, outcome })
             })
             .collect()
     }
@@ -129,6 +139,8 @@ fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError>
     Ok(match wire::SignStatus::try_from(outcome.status).unwrap_or(wire::SignStatus::Unspecified) {
         wire::SignStatus::Unspecified | wire::SignStatus::Pending => SignOutcome::Pending { detail: outcome.detail },
         wire::SignStatus::Blocked => SignOutcome::Blocked { detail: outcome.detail },
+        // What the signer itself refused is stored with its reason.
+        wire::SignStatus::Denied if !outcome.error.is_empty() => SignOutcome::Denied(refusal(&outcome.error)),
         wire::SignStatus::Denied => SignOutcome::Denied(refusal("PROVIDER_DENIED")),
         wire::SignStatus::Expired => SignOutcome::Expired(refusal("APPROVAL_EXPIRED")),
         wire::SignStatus::Approved if !outcome.signed_transaction.is_empty() => SignOutcome::SignedTransaction {
@@ -140,6 +152,29 @@ fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError>
         }
         // The provider broadcasts by itself and has no bytes for us yet.
         wire::SignStatus::Approved => SignOutcome::Pending { detail: outcome.detail },
+    })
+}
+
+/// What signed bytes say.
+fn unsigned(lane: LaneId, raw: &Bytes) -> Result<UnsignedTransaction, SignError> {
+    let envelope = TxEnvelope::decode_2718_exact(raw).map_err(|_| malformed("signed_transaction"))?;
+    let fees = match (&envelope, envelope.gas_price()) {
+        (TxEnvelope::Eip1559(_), _) => Fees::Eip1559 {
+            max_fee_wei: envelope.max_fee_per_gas(),
+            priority_fee_wei: envelope.max_priority_fee_per_gas().unwrap_or_default(),
+        },
+        (TxEnvelope::Legacy(_), Some(gas_price_wei)) => Fees::Legacy { gas_price_wei },
+        _ => return Err(malformed("type of a signed transaction")),
+    };
+    Ok(UnsignedTransaction {
+        chain_id: lane.chain_id,
+        sender: lane.sender,
+        nonce: envelope.nonce(),
+        target: envelope.to(),
+        value_wei: envelope.value(),
+        data: envelope.input().clone(),
+        gas_limit: envelope.gas_limit(),
+        fees,
     })
 }
 

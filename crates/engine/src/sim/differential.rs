@@ -7,7 +7,7 @@ use super::{
     flow::{Callee, Errand, Order},
     ledger::encode,
     rng::Rng,
-    tables::{Phase, Tables},
+    tables::Tables,
 };
 use crate::{
     audit,
@@ -16,8 +16,8 @@ use crate::{
     signer::UnsignedTransaction,
     states::TransactionState,
     store::{
-        Admitted, Attempt, AttemptKind, BindOrder, Binding, Ending, Finished, Inclusion, LaneLook, NewAttempt,
-        NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, SignedBytes, Store, migrate,
+        Admitted, Adoption, Attempt, AttemptKind, BindOrder, Binding, Ending, Finished, Forgotten, Inclusion, LaneLook,
+        NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, SignedBytes, Store, migrate,
     },
     testing::TestPostgres,
 };
@@ -224,6 +224,21 @@ impl Twins {
         }
     }
 
+    /// What the signer would give for it.
+    fn bytes_of(&self, attempt: &Attempt) -> Bytes {
+        let lane = self.tables.attempts[&attempt.request_id].lane;
+        encode(&UnsignedTransaction {
+            chain_id: lane.chain_id,
+            sender: lane.sender,
+            nonce: attempt.nonce,
+            target: attempt.transaction.target,
+            value_wei: U256::from(self.seed),
+            data: attempt.transaction.data.clone(),
+            gas_limit: attempt.gas_limit,
+            fees: attempt.fees,
+        })
+    }
+
     async fn end_attempts(&mut self) {
         let ending = self.rng.pick(&[Ending::Refused, Ending::Sealed, Ending::Sealed, Ending::Abandoned]);
         let lane = self.rng.pick(&self.lanes.clone());
@@ -231,15 +246,12 @@ impl Twins {
         for _ in 0..self.rng.between(1, 3) {
             let Some(attempt) = self.any_attempt() else { return };
             let row = &self.tables.attempts[&attempt.request_id];
-            let may_be_sealed = ending != Ending::Sealed || row.phase == Phase::Signed;
-            if row.lane == lane
-                && may_be_sealed
-                && !ended.iter().any(|(one, _)| one.transaction.id == attempt.transaction.id)
-            {
+            let raw = (ending == Ending::Sealed).then(|| self.bytes_of(&attempt));
+            if row.lane == lane && !ended.iter().any(|(one, _)| one.transaction.id == attempt.transaction.id) {
                 let state =
                     if ending == Ending::Abandoned { TransactionState::DeadLetter } else { TransactionState::Failed };
                 let refusal = self.refusal(&attempt.transaction, state);
-                ended.push((attempt, refusal));
+                ended.push((Attempt { raw: raw.or(attempt.raw.clone()), ..attempt }, refusal));
             }
         }
         if !ended.is_empty() {
@@ -333,18 +345,9 @@ impl Twins {
         let nothing = |done: &()| *done;
         match choice {
             0..=3 => {
-                let unsigned = UnsignedTransaction {
-                    chain_id: lane.chain_id,
-                    sender: lane.sender,
-                    nonce: attempt.nonce,
-                    target: attempt.transaction.target,
-                    value_wei: U256::from(self.seed),
-                    data: attempt.transaction.data.clone(),
-                    gas_limit: attempt.gas_limit,
-                    fees: attempt.fees,
-                };
-                let raw = encode(&unsigned);
-                let given = [SignedBytes { request_id: id, tx_hash: keccak256(&raw), raw }];
+                let raw = self.bytes_of(&attempt);
+                let given =
+                    [SignedBytes { request_id: id, tx_hash: keccak256(&raw), raw, held: self.rng.per_mille(100) }];
                 both!(self, store_signed(&given), |ids: &Vec<RequestId>| sorted(ids));
             }
             4..=5 => {
@@ -361,7 +364,8 @@ impl Twins {
                 both!(self, replace(lane, &new), nothing);
             }
             8 => {
-                both!(self, drop_replacement(&attempt, pause, "refused"), nothing);
+                let ending = self.rng.pick(&[Ending::Refused, Ending::Abandoned]);
+                both!(self, drop_replacement(&attempt, ending, pause, "refused"), nothing);
             }
             9 => {
                 both!(self, refuse_filler(lane, &attempt, pause), nothing);
@@ -400,22 +404,43 @@ impl Twins {
             }
             1 => {
                 both!(self, fill_holes(lane, FEES), |done: &()| *done);
+                both!(self, signs_at_once(lane), |done: &()| *done);
             }
             2 => {
-                let instance = self.rng.pick(&["one", "other"]);
-                both!(self, lease_lanes(instance, LONG, 10), |lanes: &Vec<LaneId>| sorted(lanes));
+                let (instance, more) = (self.rng.pick(&["one", "other"]), self.rng.pick(&[0, 1, 10]));
+                both!(self, lease_lanes(instance, LONG, more), |lanes: &Vec<LaneId>| sorted(lanes));
             }
-            3 => {
+            3 => self.adopt(lane).await,
+            4 => {
                 both!(self, hashes_of(lane, &[0, 1, 2]), |hashes: &Vec<(u64, B256)>| sorted(hashes));
                 both!(self, known_requests(lane, 1), |ids: &Vec<RequestId>| sorted(ids));
             }
             _ => {
                 let lanes = self.lanes.clone();
-                if let Some(looks) = both!(self, look_at_lanes(&lanes), look) {
+                if let Some(looks) = both!(self, look_at_lanes("one", &lanes), look) {
                     self.remember(looks.into_iter().flat_map(|look| look.due));
                 }
             }
         }
+    }
+
+    /// Requests that the tables have forgotten, if they ever knew them.
+    async fn adopt(&mut self, lane: LaneId) {
+        let Some(old) = self.any(|twins| &twins.queued) else { return };
+        let ids: Vec<RequestId> = (1..=3).map(|number| RequestId::of_attempt(old.id, number)).collect();
+        let Some(found) = both!(self, forgotten(lane, &ids), |found: &Vec<Forgotten>| found.clone()) else { return };
+        let mut adoptions = Vec::new();
+        for forgotten in found {
+            if self.rng.per_mille(400) {
+                continue;
+            }
+            self.fees += 1;
+            let raw = Bytes::from(format!("adopted {} {}", self.seed, self.fees).into_bytes());
+            let (nonce, kind) = (self.rng.below(6), self.rng.pick(&[AttemptKind::Call, AttemptKind::Cancel]));
+            let (tx_hash, fees) = (keccak256(&raw), FEES);
+            adoptions.push(Adoption { forgotten, nonce, kind, gas_limit: 50_000, fees, raw, tx_hash });
+        }
+        both!(self, adopt(lane, &adoptions), |done: &()| *done);
     }
 
     async fn step(&mut self) {
@@ -427,7 +452,7 @@ impl Twins {
             }
             5..=8 => self.bind().await,
             9..=12 => {
-                let choice = self.rng.below(5);
+                let choice = self.rng.below(6);
                 self.lane(choice).await;
             }
             13 => self.queue().await,

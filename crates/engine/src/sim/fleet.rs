@@ -120,7 +120,7 @@ impl Fleet {
         };
         let records: Arc<dyn Records> = Arc::new(memory);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (joint, mut aborts) = Joint::spawn(&records, config.rebroadcast_after, &tasks, &stop);
+        let (joint, mut aborts) = Joint::spawn(&records, &config, &tasks, &stop);
         let node = SimNode { world: world.clone(), replica, config: self.setup.chain.clone() };
         let chains = BTreeMap::from([(CHAIN, Arc::new(node) as Arc<dyn Node>)]);
         let signer = Arc::new(SimSigner { world, replica });

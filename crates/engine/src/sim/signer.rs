@@ -119,6 +119,23 @@ impl Vault {
         Ok(())
     }
 
+    /// A refusal stands: whoever asks again is refused, too.
+    fn refuse(&mut self, request: &SignRequest) {
+        self.order += 1;
+        let (payload, order) = (request.payload.clone(), self.order);
+        let refused = Request {
+            payload,
+            decision: Decision::Denied,
+            decided_at: Instant::now(),
+            blocked: false,
+            released: true,
+            signed: false,
+            deaf: false,
+            order,
+        };
+        self.requests.insert(request.request_id, refused);
+    }
+
     fn release(&mut self, id: RequestId) -> Result<(), SignError> {
         let now = Instant::now();
         let Some(request) = self.requests.get_mut(&id) else { return Err(SignError::NotFound) };
@@ -168,6 +185,7 @@ impl SimSigner {
         self.must_be_written(request);
         if self.world.draw(|rng, plan| rng.per_mille(plan.deny / 8)) {
             self.world.saw("refused by the signer");
+            vault.refuse(request);
             return Err(SignError::Refused(Failure::new("POLICY_DENIED", "simulated")));
         }
         if let SignPayload::Transaction(unsigned) = &request.payload
@@ -285,7 +303,10 @@ impl Signer for SimSigner {
         let intents = vault.requests.iter().filter_map(|(id, request)| {
             let unsigned = request.unsigned()?;
             let of_lane = lane(unsigned) == wanted && unsigned.nonce >= from_nonce;
-            of_lane.then(|| Intent { nonce: unsigned.nonce, request_id: *id, outcome: request.outcome() })
+            let (nonce, outcome) = (unsigned.nonce, request.outcome());
+            let is_signed = matches!(outcome, SignOutcome::SignedTransaction { .. });
+            let transaction = is_signed.then(|| unsigned.clone());
+            of_lane.then_some(Intent { nonce, request_id: *id, transaction, outcome })
         });
         Ok(intents.collect())
     }

@@ -193,6 +193,16 @@ impl Phase {
         }
     }
 
+    /// How a worker that looks at it sees it.
+    fn seen_as(self) -> AttemptState {
+        match self {
+            Self::Signing => AttemptState::Signing,
+            Self::Signed => AttemptState::Signed,
+            Self::Sent => AttemptState::Sent,
+            Self::Mined | Self::Done | Self::Superseded | Self::Sealed | Self::Refused => AttemptState::Other,
+        }
+    }
+
     /// Under way to a block.
     pub(crate) fn is_open(self) -> bool {
         matches!(self, Self::Signing | Self::Signed | Self::Sent)
@@ -352,12 +362,7 @@ impl Tables {
             transaction: self.queued_view(row.transaction_id),
             nonce: row.nonce,
             kind: row.kind,
-            state: match row.phase {
-                Phase::Signing => AttemptState::Signing,
-                Phase::Signed => AttemptState::Signed,
-                Phase::Sent => AttemptState::Sent,
-                _ => AttemptState::Other,
-            },
+            state: row.phase.seen_as(),
             request_id: id,
             replaces: row.replaces,
             gas_limit: row.gas_limit,

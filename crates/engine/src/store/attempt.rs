@@ -133,13 +133,15 @@ pub(super) async fn add_attempt(
     let transaction = &new.of.transaction;
     let again: Vec<String> = sqlx::query_scalar(
         "UPDATE engine.attempts SET state = CASE WHEN state = 'SUPERSEDED' THEN 'SENT' ELSE state END, due_at = '-infinity'
-         WHERE transaction_id = $1 AND nonce = $2 AND (kind = 'CANCEL') = $3 AND gas_limit = $4 AND fees = $5 AND raw IS NOT NULL RETURNING state",
+         WHERE tenant = $6 AND transaction_id = $1 AND nonce = $2 AND (kind = 'CANCEL') = $3 AND gas_limit = $4 AND fees = $5 AND raw IS NOT NULL
+         RETURNING state",
     )
     .bind(transaction.id.0)
     .bind(signed(new.of.nonce)?)
     .bind(new.kind == AttemptKind::Cancel)
     .bind(signed(new.gas_limit)?)
     .bind(fees_json(&new.fees))
+    .bind(&transaction.tenant)
     .fetch_all(&mut *commit)
     .await?;
     if !again.is_empty() {
@@ -148,17 +150,20 @@ pub(super) async fn add_attempt(
     // The signer lets a request replace one that it knows: the last that was signed, else the first that was not refused. What
     // came behind that may never have reached it.
     let replaces: Option<Uuid> = sqlx::query_scalar(
-        "SELECT request_id FROM engine.attempts WHERE transaction_id = $1 AND nonce = $2 AND state <> 'REFUSED'
+        "SELECT request_id FROM engine.attempts WHERE tenant = $3 AND transaction_id = $1 AND nonce = $2 AND state <> 'REFUSED'
          ORDER BY raw IS NULL, CASE WHEN raw IS NULL THEN attempt ELSE -attempt END LIMIT 1",
     )
     .bind(transaction.id.0)
     .bind(signed(new.of.nonce)?)
+    .bind(&transaction.tenant)
     .fetch_optional(&mut *commit)
     .await?;
-    let last: i32 = sqlx::query_scalar("SELECT max(attempt) FROM engine.attempts WHERE transaction_id = $1")
-        .bind(transaction.id.0)
-        .fetch_one(&mut *commit)
-        .await?;
+    let last: i32 =
+        sqlx::query_scalar("SELECT max(attempt) FROM engine.attempts WHERE tenant = $1 AND transaction_id = $2")
+            .bind(&transaction.tenant)
+            .bind(transaction.id.0)
+            .fetch_one(&mut *commit)
+            .await?;
     let number = last + 1;
     sqlx::query(
         "INSERT INTO engine.attempts (tenant, transaction_id, attempt, service, chain_id, sender, nonce, kind, request_id, replaces, gas_limit, fees, state, due_at)
@@ -212,6 +217,19 @@ impl Attempt {
     /// Whether it only uses up its nonce.
     pub(crate) fn is_cancel(&self) -> bool {
         self.kind == AttemptKind::Cancel
+    }
+}
+
+// === impl AttemptState ===
+
+impl AttemptState {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Signing => "SIGNING",
+            Self::Signed => "SIGNED",
+            Self::Sent => "SENT",
+            Self::Other => "",
+        }
     }
 }
 

@@ -28,12 +28,16 @@ pub(crate) struct LaneLook {
     pub(crate) needs_approval: bool,
     /// Bound and not yet included, due or not.
     pub(crate) open: usize,
+    /// The lowest nonce of those.
+    pub(crate) lowest_open: Option<u64>,
     /// Of those, with the signer.
     pub(crate) signing: usize,
     /// A hole that is being filled: nothing may be bound behind it.
     pub(crate) filling: bool,
     /// Nonces below the next one that were given back.
     pub(crate) holes: bool,
+    /// Another replica of the service has it now.
+    pub(crate) leased_elsewhere: bool,
     pub(crate) due: Vec<Attempt>,
 }
 
@@ -59,42 +63,49 @@ pub(super) fn lane(row: &PgRow) -> Result<LaneId, StoreError> {
 }
 
 impl Store {
-    /// Takes or renews the leases of lanes that have work of this service.
+    /// Renews the leases of lanes that have work of this service, and takes those of so many more that nobody holds.
     pub(crate) async fn lease_lanes(
         &self,
         instance: &str,
         lease: Duration,
-        limit: i64,
+        more: i64,
     ) -> Result<Vec<LaneId>, StoreError> {
         let rows = sqlx::query(
-            "UPDATE engine.lane_leases l SET holder = $2, expires_at = now() + make_interval(secs => $3)
-             FROM (SELECT service, chain_id, sender FROM engine.lane_leases c
-                   WHERE c.service = $1 AND (c.holder = $2 OR c.expires_at < now())
-                     AND (EXISTS (SELECT FROM engine.transactions t WHERE t.chain_id = c.chain_id AND t.sender = c.sender AND t.service = $1
-                                  AND t.state IN ('QUEUED', 'PREPARING'))
-                       OR EXISTS (SELECT FROM engine.attempts a WHERE a.chain_id = c.chain_id AND a.sender = c.sender AND a.service = $1
-                                  AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending)))
-                   ORDER BY c.chain_id, c.sender LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED) w
-             WHERE l.service = w.service AND l.chain_id = w.chain_id AND l.sender = w.sender RETURNING l.chain_id, l.sender",
+            "WITH busy AS (
+                 SELECT c.chain_id, c.sender, c.holder IS NOT DISTINCT FROM $2 AS ours FROM engine.lane_leases c
+                 WHERE c.service = $1 AND (c.holder = $2 OR c.expires_at < now())
+                   AND (EXISTS (SELECT FROM engine.transactions t WHERE t.chain_id = c.chain_id AND t.sender = c.sender AND t.service = $1
+                                AND t.state IN ('QUEUED', 'PREPARING'))
+                     OR EXISTS (SELECT FROM engine.attempts a WHERE a.chain_id = c.chain_id AND a.sender = c.sender AND a.service = $1
+                                AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending)))
+                 ORDER BY c.chain_id, c.sender FOR NO KEY UPDATE SKIP LOCKED
+             ), chosen AS (
+                 SELECT chain_id, sender FROM busy WHERE ours UNION ALL (SELECT chain_id, sender FROM busy WHERE NOT ours LIMIT $4)
+             )
+             UPDATE engine.lane_leases l SET holder = $2, expires_at = now() + make_interval(secs => $3) FROM chosen c
+             WHERE l.service = $1 AND l.chain_id = c.chain_id AND l.sender = c.sender RETURNING l.chain_id, l.sender",
         )
         .bind(self.service.as_str())
         .bind(instance)
         .bind(lease.as_secs_f64())
-        .bind(limit)
+        .bind(more)
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(lane).collect()
     }
 
     /// How lanes stand, in their order, with the attempts that are due.
-    pub(crate) async fn look_at_lanes(&self, lanes: &[LaneId]) -> Result<Vec<LaneLook>, StoreError> {
+    pub(crate) async fn look_at_lanes(&self, instance: &str, lanes: &[LaneId]) -> Result<Vec<LaneLook>, StoreError> {
         let (chains, senders) = columns(lanes.iter().copied())?;
         let rows = sqlx::query(
-            "SELECT l.chain_id, l.sender, l.tenant, l.next_nonce, l.needs_approval, x.open, x.signing, x.filling, x.due,
-                    EXISTS (SELECT FROM engine.nonces h WHERE h.chain_id = l.chain_id AND h.sender = l.sender AND h.released AND h.nonce < l.next_nonce) AS holes
+            "SELECT l.chain_id, l.sender, l.tenant, l.next_nonce, l.needs_approval, x.open, x.lowest_open, x.signing, x.filling, x.due,
+                    EXISTS (SELECT FROM engine.nonces h WHERE h.chain_id = l.chain_id AND h.sender = l.sender AND h.released AND h.nonce < l.next_nonce) AS holes,
+                    EXISTS (SELECT FROM engine.lane_leases e WHERE e.service = $1 AND e.chain_id = l.chain_id AND e.sender = l.sender
+                            AND e.holder <> $4 AND e.expires_at >= now()) AS leased_elsewhere
              FROM unnest($2::bigint[], $3::bytea[]) AS n(c, s) JOIN engine.lanes l ON l.chain_id = n.c AND l.sender = n.s
              CROSS JOIN LATERAL (
                  SELECT count(*) FILTER (WHERE a.state IN ('SIGNING', 'SIGNED', 'SENT')) AS open, count(*) FILTER (WHERE a.state = 'SIGNING') AS signing,
+                        min(a.nonce) FILTER (WHERE a.state IN ('SIGNING', 'SIGNED', 'SENT')) AS lowest_open,
                         coalesce(bool_or(a.kind = 'CANCEL' AND a.state = 'SIGNING'), false) AS filling, count(*) FILTER (WHERE a.due_at <= now()) AS due
                  FROM engine.attempts a WHERE a.chain_id = n.c AND a.sender = n.s AND a.service = $1
                    AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending)) x",
@@ -102,6 +113,7 @@ impl Store {
         .bind(self.service.as_str())
         .bind(&chains)
         .bind(&senders)
+        .bind(instance)
         .fetch_all(&self.pool)
         .await?;
         let mut looks: HashMap<LaneId, LaneLook> = HashMap::new();
@@ -116,9 +128,11 @@ impl Store {
                 next_nonce: row.try_get::<Option<i64>, _>("next_nonce")?.map(unsigned).transpose()?,
                 needs_approval: row.try_get("needs_approval")?,
                 open: unsigned(row.try_get("open")?)? as usize,
+                lowest_open: row.try_get::<Option<i64>, _>("lowest_open")?.map(unsigned).transpose()?,
                 signing: unsigned(row.try_get("signing")?)? as usize,
                 filling: row.try_get("filling")?,
                 holes: row.try_get("holes")?,
+                leased_elsewhere: row.try_get("leased_elsewhere")?,
                 due: Vec::new(),
             };
             looks.insert(id, look);

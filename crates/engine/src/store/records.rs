@@ -2,8 +2,8 @@
 //! test compares with PostgreSQL call by call. Each method is one commit.
 
 use super::{
-    Admitted, Attempt, BindOrder, Ending, FinalAttempt, Finished, Inclusion, LaneLook, NewAttempt, NewOperation,
-    PendingSignature, QueueLook, QueuedTransaction, Reads, Refusal, SignedBytes, Store,
+    Admitted, Adoption, Attempt, BindOrder, Ending, FinalAttempt, Finished, Forgotten, Inclusion, LaneLook, NewAttempt,
+    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Reads, Refusal, SignedBytes, Store,
 };
 use crate::{
     error::StoreError,
@@ -55,19 +55,22 @@ statements! {
     fn stalled(after: Duration) -> (u64, u64);
     fn claim_signatures(limit: i64, again_after: Duration) -> Vec<PendingSignature>;
     fn settle_signature(pending: &PendingSignature, outcome: StepOutcome) -> ();
-    fn lease_lanes(instance: &str, lease: Duration, limit: i64) -> Vec<LaneId>;
-    fn look_at_lanes(lanes: &[LaneId]) -> Vec<LaneLook>;
+    fn lease_lanes(instance: &str, lease: Duration, more: i64) -> Vec<LaneId>;
+    fn look_at_lanes(instance: &str, lanes: &[LaneId]) -> Vec<LaneLook>;
     fn queued(looks: &[QueueLook]) -> Vec<Vec<QueuedTransaction>>;
     fn hashes_of(lane: LaneId, nonces: &[u64]) -> Vec<(u64, B256)>;
     fn known_requests(lane: LaneId, from_nonce: u64) -> Vec<RequestId>;
+    fn forgotten(lane: LaneId, requests: &[RequestId]) -> Vec<Forgotten>;
+    fn adopt(lane: LaneId, adoptions: &[Adoption]) -> ();
     fn reconcile_lane(lane: LaneId, least_next_nonce: u64) -> ();
     fn bind(orders: &[BindOrder]) -> Vec<Vec<Attempt>>;
     fn store_signed(given: &[SignedBytes]) -> Vec<RequestId>;
     fn mark_sent(ids: &[RequestId], again_after: Duration) -> ();
     fn defer_attempt(attempt: &Attempt, pause: Duration, action: &str, sub_status: &str, error: &str, held: bool) -> ();
     fn defer_queued(ids: &[TransactionId], pause: Duration, action: &str, sub_status: &str, error: &str) -> ();
+    fn signs_at_once(lane: LaneId) -> ();
     fn replace(lane: LaneId, new: &NewAttempt<'_>) -> ();
-    fn drop_replacement(refused: &Attempt, pause: Duration, error: &str) -> ();
+    fn drop_replacement(refused: &Attempt, ending: Ending, pause: Duration, error: &str) -> ();
     fn requeue_used_outside(lane: LaneId, attempt: &Attempt) -> ();
     fn overtake(lane: LaneId, nonces: &[u64]) -> ();
     fn released(id: RequestId) -> ();

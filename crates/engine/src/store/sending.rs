@@ -4,7 +4,9 @@ use super::{
     Store,
     accept::begin,
     attempt::{Attempt, AttemptKind, NewAttempt, add_attempt},
-    leaf, signed,
+    leaf,
+    settle::Ending,
+    signed,
 };
 use crate::{
     error::StoreError,
@@ -21,18 +23,23 @@ pub(crate) struct SignedBytes {
     pub(crate) request_id: RequestId,
     pub(crate) raw: Bytes,
     pub(crate) tx_hash: B256,
+    /// It was held, and what was true at its approval has been checked since.
+    pub(crate) held: bool,
 }
 
 impl Store {
-    /// Stores signed bytes, before anything is sent. Returns the requests that waited for them.
+    /// Stores signed bytes, before anything is sent. Returns the requests that waited for them; not those that were held
+    /// without the giver's knowledge.
     pub(crate) async fn store_signed(&self, given: &[SignedBytes]) -> Result<Vec<RequestId>, StoreError> {
         let ids: Vec<Uuid> = given.iter().map(|one| one.request_id.0).collect();
         let raws: Vec<&[u8]> = given.iter().map(|one| one.raw.as_ref()).collect();
         let hashes: Vec<&[u8]> = given.iter().map(|one| one.tx_hash.as_slice()).collect();
+        let held: Vec<bool> = given.iter().map(|one| one.held).collect();
         let stored: Vec<Uuid> = sqlx::query_scalar(
             "WITH stored AS (
                  UPDATE engine.attempts a SET state = 'SIGNED', raw = g.raw, tx_hash = g.hash, tries = 0, due_at = '-infinity'
-                 FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS g(id, raw, hash) WHERE a.request_id = g.id AND a.state = 'SIGNING'
+                 FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::boolean[]) AS g(id, raw, hash, held)
+                 WHERE a.request_id = g.id AND a.state = 'SIGNING' AND a.held = g.held
                  RETURNING a.tenant, a.transaction_id, a.request_id, a.tx_hash
              ), moved AS (
                  UPDATE engine.transactions t SET state = 'BROADCASTING', sub_status = '', tx_hash = s.tx_hash, updated_at = now() FROM stored s
@@ -48,6 +55,7 @@ impl Store {
         .bind(ids)
         .bind(raws)
         .bind(hashes)
+        .bind(held)
         .fetch_all(&self.pool)
         .await?;
         Ok(stored.into_iter().map(RequestId).collect())
@@ -71,8 +79,8 @@ impl Store {
         Ok(())
     }
 
-    /// Puts an attempt off, with the reason in the history of its transaction. `held`: the provider has not decided, which is
-    /// an answer: what failed before it no longer counts.
+    /// Puts an attempt off that still stands as it was seen, with the reason in the history of its transaction. `held`: the
+    /// provider has not decided, which is an answer: what failed before it no longer counts, and its lane binds one at a time.
     pub(crate) async fn defer_attempt(
         &self,
         attempt: &Attempt,
@@ -82,30 +90,26 @@ impl Store {
         error: &str,
         held: bool,
     ) -> Result<(), StoreError> {
-        let mut commit = begin(&self.pool).await?;
-        sqlx::query("UPDATE engine.attempts SET tries = CASE WHEN $3 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $2), held = held OR $3 WHERE request_id = $1")
-            .bind(attempt.request_id.0)
-            .bind(pause.as_secs_f64())
-            .bind(held)
-            .execute(&mut *commit)
-            .await?;
         sqlx::query(
-            "UPDATE engine.transactions SET sub_status = $2, history = engine.note(history, $3, $4), updated_at = now()
-             WHERE transaction_id = $1 AND state IN ('SIGNING', 'BROADCASTING')",
+            "WITH put_off AS (
+                 UPDATE engine.attempts SET tries = CASE WHEN $3 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $2), held = held OR $3
+                 WHERE request_id = $1 AND (state = $4 OR ($4 = '' AND release_pending)) RETURNING tenant, transaction_id, chain_id, sender
+             ), noted AS (
+                 UPDATE engine.transactions t SET sub_status = $5, history = engine.note(t.history, $6, $7), updated_at = now() FROM put_off p
+                 WHERE t.tenant = p.tenant AND t.transaction_id = p.transaction_id AND t.state IN ('SIGNING', 'BROADCASTING')
+             )
+             UPDATE engine.lanes l SET needs_approval = true FROM put_off p
+             WHERE $3 AND l.chain_id = p.chain_id AND l.sender = p.sender AND NOT l.needs_approval",
         )
-        .bind(attempt.transaction.id.0)
+        .bind(attempt.request_id.0)
+        .bind(pause.as_secs_f64())
+        .bind(held)
+        .bind(attempt.state.as_str())
         .bind(sub_status)
         .bind(action)
         .bind(error)
-        .execute(&mut *commit)
+        .execute(&self.pool)
         .await?;
-        if held && !attempt.held {
-            sqlx::query("UPDATE engine.lanes l SET needs_approval = true FROM engine.attempts a WHERE a.request_id = $1 AND l.chain_id = a.chain_id AND l.sender = a.sender")
-                .bind(attempt.request_id.0)
-                .execute(&mut *commit)
-                .await?;
-        }
-        commit.commit().await?;
         Ok(())
     }
 
@@ -128,6 +132,19 @@ impl Store {
         .bind(sub_status)
         .bind(action)
         .bind(error)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The lane's key signs without asking anybody again: it binds as many as its window allows, once nothing of it is held.
+    pub(crate) async fn signs_at_once(&self, lane: LaneId) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE engine.lanes l SET needs_approval = false WHERE l.chain_id = $1 AND l.sender = $2 AND l.needs_approval AND NOT EXISTS (
+                 SELECT FROM engine.attempts a WHERE a.chain_id = l.chain_id AND a.sender = l.sender AND a.held AND a.state = 'SIGNING')",
+        )
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -157,16 +174,20 @@ impl Store {
         Ok(())
     }
 
-    /// A replacement or cancel was refused: the attempt that it would have replaced goes on.
+    /// A replacement or cancel comes to nothing: the attempt that it would have replaced goes on. Without an answer it is
+    /// abandoned, for it may have been signed all the same, and its nonce stays held.
     pub(crate) async fn drop_replacement(
         &self,
         refused: &Attempt,
+        ending: Ending,
         pause: Duration,
         error: &str,
     ) -> Result<(), StoreError> {
         let mut commit = begin(&self.pool).await?;
-        let dropped = sqlx::query("UPDATE engine.attempts SET state = 'REFUSED', release_pending = true, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
+        let dropped = sqlx::query("UPDATE engine.attempts SET state = $2, release_pending = $3, due_at = '-infinity' WHERE request_id = $1 AND state = 'SIGNING'")
             .bind(refused.request_id.0)
+            .bind(ending.attempt_state())
+            .bind(ending == Ending::Refused)
             .execute(&mut *commit)
             .await?;
         if dropped.rows_affected() == 0 {

@@ -12,6 +12,7 @@ use crate::{
     model::{LaneId, TransactionId},
     states::TransactionState,
 };
+use alloy::primitives::keccak256;
 use dalp_chain::Fees;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -37,7 +38,7 @@ pub(crate) struct Refusal {
 pub(crate) enum Ending {
     /// The signer or its provider refused for good; nothing was signed.
     Refused,
-    /// Signed, and refused by the simulation after a hold: the bytes are kept, never sent.
+    /// Signed, and refused by the simulation after a hold: the attempt brings the bytes, which are kept and never sent.
     Sealed,
     /// Given up after too many tries. It may have been signed or sent all the same, so it stays watched.
     Abandoned,
@@ -67,29 +68,22 @@ impl Store {
         fill_fees: Fees,
     ) -> Result<(), StoreError> {
         let mut commit = begin(&self.pool).await?;
-        let (attempts, refusals): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
+        lock_operations(&mut commit, ended.iter().map(|(_, refusal)| refusal)).await?;
+        let mut next = lock_lane(&mut commit, lane).await?;
+        // Only those that this commit ends, as they stood when that was decided: another worker may have brought one further, or
+        // given its nonce back, since.
+        let now_ended = end_as_seen(&mut commit, &ended, ending).await?;
+        let ended: Vec<(Attempt, Refusal)> =
+            ended.into_iter().filter(|(attempt, _)| now_ended.contains(&attempt.request_id.0)).collect();
+        let (mut by_nonce, refusals): (Vec<Attempt>, Vec<Refusal>) = ended.into_iter().unzip();
         self.settle(
             &mut commit,
             refusals.into_iter().map(|refusal| (refusal, None)).collect(),
             &["SIGNING", "BROADCASTING"],
         )
         .await?;
-        let mut next = lock_lane(&mut commit, lane).await?;
-        let ids: Vec<Uuid> = attempts.iter().map(|attempt| attempt.request_id.0).collect();
-        // Only those that this commit ends: who comes late, with an old look at them, gives no nonce back a second time.
-        let ended: Vec<Uuid> = sqlx::query_scalar(
-            "UPDATE engine.attempts SET state = $2, release_pending = $3, due_at = '-infinity'
-             WHERE request_id = ANY($1) AND state IN ('SIGNING', 'SIGNED', 'SENT') RETURNING request_id",
-        )
-        .bind(&ids)
-        .bind(ending.attempt_state())
-        .bind(ending == Ending::Refused)
-        .fetch_all(&mut *commit)
-        .await?;
-        let mut by_nonce: Vec<&Attempt> =
-            attempts.iter().filter(|attempt| ended.contains(&attempt.request_id.0)).collect();
         by_nonce.sort_by_key(|attempt| std::cmp::Reverse(attempt.nonce));
-        for attempt in by_nonce {
+        for attempt in &by_nonce {
             let nonce = signed(attempt.nonce)?;
             let given_back = ending == Ending::Refused && attempt.kind == AttemptKind::Call && nonce == next - 1;
             if given_back {
@@ -153,6 +147,7 @@ impl Store {
     }
 
     /// Asks once more for fillers of the nonces that were given back: transactions wait behind them, and none came to take them.
+    /// Also of those that another service gave back: with nothing left to do, it looks at the lane no more.
     pub(crate) async fn fill_holes(&self, lane: LaneId, fees: Fees) -> Result<(), StoreError> {
         let mut commit = begin(&self.pool).await?;
         let next = lock_lane(&mut commit, lane).await?;
@@ -160,13 +155,12 @@ impl Store {
             "SELECT DISTINCT ON (a.nonce) {TRANSACTION}, {ATTEMPT} FROM engine.nonces n
              JOIN engine.attempts a ON a.chain_id = n.chain_id AND a.sender = n.sender AND a.nonce = n.nonce
              JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id
-             WHERE n.chain_id = $1 AND n.sender = $2 AND n.released AND n.nonce < $3 AND a.transaction_id = n.transaction_id AND a.service = $4
+             WHERE n.chain_id = $1 AND n.sender = $2 AND n.released AND n.nonce < $3 AND a.transaction_id = n.transaction_id
              ORDER BY a.nonce, a.attempt DESC"
         )))
         .bind(signed(lane.chain_id)?)
         .bind(lane.sender.as_slice())
         .bind(next)
-        .bind(self.service.as_str())
         .fetch_all(&mut *commit)
         .await?;
         for row in &rows {
@@ -207,11 +201,7 @@ impl Store {
             let outcome = outcome.clone().unwrap_or_else(|| StepOutcome::Failed { failure: refusal.failure.clone() });
             outcomes.push(serde_json::to_value(outcome).map_err(StoreError::corrupt)?);
         }
-        sqlx::query("SELECT FROM engine.operations WHERE operation_id = ANY($1) AND tenant = ANY($2) ORDER BY tenant, operation_id FOR NO KEY UPDATE")
-            .bind(&operations)
-            .bind(&tenants)
-            .execute(&mut *commit)
-            .await?;
+        lock_operations(commit, settled.iter().map(|(refusal, _)| refusal)).await?;
         sqlx::query("UPDATE engine.operations SET wake = (state = 'RUNNING'), updated_at = now() WHERE operation_id = ANY($1) AND tenant = ANY($2)")
             .bind(&operations)
             .bind(&tenants)
@@ -267,6 +257,48 @@ impl Store {
     }
 }
 
+async fn lock_operations(
+    commit: &mut PgConnection,
+    refusals: impl Iterator<Item = &Refusal>,
+) -> Result<(), StoreError> {
+    let (tenants, operations): (Vec<&str>, Vec<Uuid>) =
+        refusals.map(|refusal| (refusal.tenant.as_str(), refusal.operation_id)).unzip();
+    sqlx::query("SELECT FROM engine.operations WHERE operation_id = ANY($1) AND tenant = ANY($2) ORDER BY tenant, operation_id FOR NO KEY UPDATE")
+        .bind(operations)
+        .bind(tenants)
+        .execute(commit)
+        .await?;
+    Ok(())
+}
+
+/// Ends attempts that still stand as they were seen, with the bytes of those that are sealed. Returns which ended.
+async fn end_as_seen(
+    commit: &mut PgConnection,
+    ended: &[(Attempt, Refusal)],
+    ending: Ending,
+) -> Result<Vec<Uuid>, StoreError> {
+    let (mut ids, mut seen, mut raws, mut hashes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (attempt, _) in ended {
+        ids.push(attempt.request_id.0);
+        seen.push(attempt.state.as_str());
+        raws.push(attempt.raw.as_ref().map(AsRef::<[u8]>::as_ref));
+        hashes.push(attempt.raw.as_ref().map(|raw| keccak256(raw).to_vec()));
+    }
+    Ok(sqlx::query_scalar(
+        "UPDATE engine.attempts a SET state = $5, release_pending = $6, due_at = '-infinity', raw = coalesce(a.raw, e.raw), tx_hash = coalesce(a.tx_hash, e.hash)
+         FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[]) AS e(id, seen, raw, hash)
+         WHERE a.request_id = e.id AND a.state = e.seen RETURNING a.request_id",
+    )
+    .bind(ids)
+    .bind(seen)
+    .bind(raws)
+    .bind(hashes)
+    .bind(ending.attempt_state())
+    .bind(ending == Ending::Refused)
+    .fetch_all(commit)
+    .await?)
+}
+
 async fn lock_lane(commit: &mut PgConnection, lane: LaneId) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("SELECT next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE")
         .bind(signed(lane.chain_id)?)
@@ -298,7 +330,7 @@ async fn give_back(commit: &mut PgConnection, lane: LaneId, nonce: i64) -> Resul
 // === impl Ending ===
 
 impl Ending {
-    fn attempt_state(self) -> &'static str {
+    pub(super) fn attempt_state(self) -> &'static str {
         match self {
             Self::Refused => "REFUSED",
             Self::Sealed => "SEALED",

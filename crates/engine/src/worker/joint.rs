@@ -1,6 +1,7 @@
 //! The statements that lanes and callers share: while one runs, the others gather for the next.
 
 use crate::{
+    engine::EngineConfig,
     error::StoreError,
     group::{Group, group},
     model::{LaneId, RequestId},
@@ -8,7 +9,7 @@ use crate::{
         self, Admitted, Attempt, BindOrder, LaneLook, NewOperation, QueueLook, QueuedTransaction, Records, SignedBytes,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::task::AbortHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,17 +29,20 @@ impl Joint {
     /// Starts a task per kind of statement.
     pub(crate) fn spawn(
         store: &Arc<dyn Records>,
-        rebroadcast_after: Duration,
+        config: &EngineConfig,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> (Self, Vec<AbortHandle>) {
         let mut handles = Vec::new();
+        let (instance, again_after) = (config.instance.clone(), config.rebroadcast_after);
         macro_rules! serve {
-            (|$store:ident, $works:ident| $carry_out:expr) => {{
+            (|$store:ident, $works:ident $(, $given:ident)?| $carry_out:expr) => {{
                 let (group, turns) = group();
                 let store = store.clone();
+                $(let $given = $given.clone();)?
                 let serving = turns.run(stop.clone(), move |$works| {
                     let $store = store.clone();
+                    $(let $given = $given.clone();)?
                     Box::pin(async move { $carry_out })
                 });
                 handles.push(tasks.spawn(serving).abort_handle());
@@ -47,7 +51,9 @@ impl Joint {
         }
         let joint = Self {
             admit: serve!(|store, news| store::retry_quickly("admit", || store.admit(news)).await),
-            look: serve!(|store, lanes| store::retry("look at lanes", || store.look_at_lanes(lanes)).await),
+            look: serve!(|store, lanes, instance| store::retry("look at lanes", || store
+                .look_at_lanes(&instance, lanes))
+            .await),
             queued: serve!(|store, looks| store::retry("look at queues", || store.queued(looks)).await),
             bind: serve!(|store, orders| store::retry("bind", || store.bind(orders)).await),
             signed: serve!(|store, given| {
@@ -60,7 +66,7 @@ impl Joint {
             }),
             sent: serve!(|store, ids| {
                 let all: Vec<RequestId> = ids.concat();
-                store::retry("mark sent", || store.mark_sent(&all, rebroadcast_after)).await?;
+                store::retry("mark sent", || store.mark_sent(&all, again_after)).await?;
                 Ok(vec![(); ids.len()])
             }),
         };

@@ -6,6 +6,7 @@
 //! waits for finality between them. What passes here and fails in its block is reported as `reverted`, with its reason.
 
 mod prepare;
+mod reconcile;
 mod send;
 mod sign;
 
@@ -14,20 +15,18 @@ use crate::{
     error::StoreError,
     jitter::jittered,
     metric_definitions as metric,
-    model::LaneId,
-    signer::{SignError, SignOutcome},
+    model::{LaneId, RequestId},
+    signer::SignError,
     states::TransactionState,
     store::{self, Attempt, AttemptState, LaneLook, QueueLook, Refusal},
 };
-use dalp_chain::{BlockNumberOrTag, ChainError, FeeError, TransactionRequest};
+use dalp_chain::{ChainError, FeeError, TransactionRequest};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Looks without work after which the worker of a lane ends.
 const IDLE_LOOKS: u32 = 20;
-/// What chain and signer say is not asked again sooner.
-const RECONCILE_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
@@ -39,6 +38,8 @@ pub(super) enum LaneError {
     Signer(#[from] SignError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("request {0} of before a restore of this database is not decided yet")]
+    Undecided(RequestId),
 }
 
 pub(super) struct LaneWorker {
@@ -81,13 +82,14 @@ impl LaneWorker {
         }
     }
 
-    /// Works until the lane has been idle for a while. Whatever fails here fails for this lane only.
+    /// Works until the lane has been idle for a while, or another replica has it. Whatever fails here fails for this lane only.
     pub(super) async fn run(mut self) {
         let mut idle_looks = 0;
         let mut pause = Duration::ZERO;
         loop {
             let result = if self.reconcile_due { self.reconcile().await.map(|()| true) } else { self.round().await };
             match result {
+                Ok(_) if self.look.leased_elsewhere => return,
                 Ok(progress) => {
                     pause = Duration::ZERO;
                     idle_looks = if progress { 0 } else { idle_looks + 1 };
@@ -124,6 +126,9 @@ impl LaneWorker {
         if self.looked_at.is_none_or(|at| at.elapsed() >= self.shared.config.slow_poll) {
             self.look = self.shared.joint.look(self.lane).await?;
             self.looked_at = Some(Instant::now());
+            if self.look.leased_elsewhere {
+                return Ok(false);
+            }
             let due = std::mem::take(&mut self.look.due);
             if !due.is_empty() {
                 self.looked_at = None;
@@ -194,46 +199,6 @@ impl LaneWorker {
         } else {
             self.shared.config.lane_window.saturating_sub(self.look.open)
         }
-    }
-
-    /// Compares the lane with chain and signer before anything is sent.
-    async fn reconcile(&mut self) -> Result<(), LaneError> {
-        let latest = self.node.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
-        let look = self.shared.joint.look(self.lane).await?;
-        let mut least = latest;
-        if look.next_nonce.is_none() {
-            // A sender that we have never used: what others have in the pool is theirs.
-            least = least.max(self.node.nonce(self.lane.sender, BlockNumberOrTag::Pending).await?);
-        }
-        if let Some(tenant) = &look.tenant {
-            let intents = match self.shared.signer.list_intents(tenant, self.lane, latest).await {
-                Ok(intents) => intents,
-                Err(SignError::NotFound | SignError::Refused(_)) => Vec::new(),
-                Err(error) => return Err(error.into()),
-            };
-            if !intents.is_empty() {
-                let known =
-                    store::retry("known requests", || self.shared.store.known_requests(self.lane, latest)).await?;
-                // Signed for a state of this database that a restore has lost: the nonce is taken, and must not stay a hole.
-                for intent in intents.into_iter().filter(|intent| !known.contains(&intent.request_id)) {
-                    if let SignOutcome::SignedTransaction { raw, .. } = intent.outcome {
-                        let outcome = self.node.send_raw(raw).await;
-                        tracing::warn!(lane = %self.lane, nonce = intent.nonce, request_id = %intent.request_id, ?outcome, "signed transaction that this database does not know");
-                        least = least.max(intent.nonce + 1);
-                    }
-                }
-            }
-        }
-        store::retry("reconcile lane", || self.shared.store.reconcile_lane(self.lane, least)).await?;
-        self.reconcile_due = false;
-        self.reconciled_at = Some(Instant::now());
-        self.looked_at = None;
-        Ok(())
-    }
-
-    /// The signer knows something of this lane that this database does not: compare, but not in a circle without a pause.
-    fn in_doubt(&mut self) {
-        self.reconcile_due = self.reconciled_at.is_none_or(|at| at.elapsed() >= RECONCILE_AGAIN);
     }
 
     async fn release(&self, attempt: &Attempt) -> Result<(), LaneError> {

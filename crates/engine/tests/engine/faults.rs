@@ -297,6 +297,39 @@ async fn a_restored_database_is_reconciled_with_the_signer() {
     pool.close().await;
 }
 
+/// Everything since the commit that accepted it is forgotten, as after a restore of the database to that moment.
+const FORGET: &str = "SET session_replication_role = replica; -- the triggers forbid all of this
+    DELETE FROM engine.attempts; DELETE FROM engine.nonces; UPDATE engine.lanes SET next_nonce = 0;
+    UPDATE engine.transactions SET state = 'QUEUED', sub_status = '', nonce = NULL, tx_hash = NULL, block_number = NULL, gas_used = NULL;
+    UPDATE engine.steps SET outcome = NULL; UPDATE engine.operations SET state = 'RUNNING', result = NULL, wake = false;
+    RESET session_replication_role";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_signed_before_a_restore_is_not_paid_again() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let order = PayOrder { together: 3, ..PayOrder::times(0) };
+    let id = bench.pay(&engine, 0, "key", order).await.expect("accepted").operation.operation_id;
+    let before = bench.wait(&engine, id).await;
+    engine.stop().await;
+    sqlx::raw_sql(FORGET).execute(&bench.pool).await.expect("restored");
+    let engine = bench.engine("a").await;
+    let after = bench.wait(&engine, id).await;
+    let hashes = |view: &dalp_engine::OperationView| {
+        view.transactions.iter().map(|one| (one.nonce, one.tx_hash)).collect::<Vec<_>>()
+    };
+    assert_eq!(after.state, OperationState::Completed, "{after:#?}");
+    assert_eq!(hashes(&after), hashes(&before), "the same transactions, taken back");
+    assert_eq!(bench.payments_on_chain().await, 3);
+    assert_eq!(bench.signer.distinct_requests(), 3, "nothing was signed a second time");
+    let adopted: i64 =
+        bench.scalar("SELECT count(*) FROM engine.audit_leaves WHERE action = 'transaction.adopted'").await;
+    assert_eq!(adopted, 3);
+    let next = bench.pay_surely(&engine, 0, "next").await;
+    assert_eq!(bench.wait(&engine, next).await.transactions[0].nonce, Some(3));
+    engine.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_that_panics_harms_only_itself() {
     let bench = Bench::start().await;

@@ -5,7 +5,7 @@ use crate::{
     model::{LaneId, RequestId, ServiceName, TransactionId},
     sim::bug::Bug,
     states::TransactionState,
-    store::{Attempt, AttemptKind, NewAttempt, SignedBytes},
+    store::{Attempt, AttemptKind, AttemptState, Ending, NewAttempt, SignedBytes},
 };
 use serde_json::json;
 use std::time::Duration;
@@ -87,7 +87,9 @@ impl Tables {
                 return super::broken(format!("hash {} belongs to another attempt", one.tx_hash));
             }
             let row = self.attempts.get_mut(&one.request_id);
-            let Some(row) = row.filter(|row| row.phase == Phase::Signing) else { continue };
+            let unchecked = self.bug == Some(Bug::HoldUnseen);
+            let stands = |row: &&mut AttemptRow| row.phase == Phase::Signing && (row.held == one.held || unchecked);
+            let Some(row) = row.filter(stands) else { continue };
             if row.raw.as_ref().is_some_and(|raw| *raw != one.raw) {
                 return super::broken(format!("attempt {} is written once", one.request_id));
             }
@@ -141,22 +143,22 @@ impl Tables {
         error: &str,
         held: bool,
     ) -> Done<()> {
-        let lane = self.attempts.get_mut(&attempt.request_id).map(|row| {
-            row.tries = if held { 0 } else { row.tries + 1 };
-            row.due_at = Instant::now() + pause;
-            row.held |= held;
-            row.lane
-        });
+        let stands = |row: &&mut AttemptRow| match attempt.state {
+            AttemptState::Other => row.release_pending,
+            seen => row.phase.seen_as() == seen,
+        };
+        let Some(row) = self.attempts.get_mut(&attempt.request_id).filter(stands) else { return Ok(()) };
+        row.tries = if held { 0 } else { row.tries + 1 };
+        row.due_at = Instant::now() + pause;
+        row.held |= held;
+        let lane = row.lane;
         if let Some(row) = self.transactions.get_mut(&attempt.transaction.id)
             && on_its_way(row.state)
         {
             row.sub_status = sub_status.to_owned();
             row.note(action, error);
         }
-        if held
-            && !attempt.held
-            && let Some(row) = lane.and_then(|lane| self.lanes.get_mut(&lane))
-        {
+        if held && let Some(row) = self.lanes.get_mut(&lane) {
             row.needs_approval = true;
         }
         Ok(())
@@ -187,6 +189,16 @@ impl Tables {
         Ok(())
     }
 
+    pub(crate) fn signs_at_once(&mut self, _: &ServiceName, lane: LaneId) -> Done<()> {
+        let held = |one: &AttemptRow| one.lane == lane && one.held && one.phase == Phase::Signing;
+        if !self.attempts.values().any(held)
+            && let Some(row) = self.lanes.get_mut(&lane)
+        {
+            row.needs_approval = false;
+        }
+        Ok(())
+    }
+
     pub(crate) fn replace(&mut self, service: &ServiceName, lane: LaneId, new: &NewAttempt<'_>) -> Done<()> {
         let earlier = self.attempts.get_mut(&new.of.request_id).filter(|row| row.phase.is_open());
         match earlier {
@@ -209,11 +221,17 @@ impl Tables {
         &mut self,
         _: &ServiceName,
         refused: &Attempt,
+        ending: Ending,
         pause: Duration,
         error: &str,
     ) -> Done<()> {
         if !self.refuse_signing(refused.request_id) {
             return Ok(());
+        }
+        let given_up = ending == Ending::Abandoned && self.bug != Some(Bug::UnansweredIsRefused);
+        if let Some(row) = self.attempts.get_mut(&refused.request_id).filter(|_| given_up) {
+            row.phase = Phase::Superseded;
+            row.release_pending = false;
         }
         let now = Instant::now();
         let earlier = refused.replaces.and_then(|id| self.attempts.get_mut(&id));

@@ -1,6 +1,6 @@
 //! How transactions end: refused, given up, final.
 
-use super::{Done, Phase, Tables};
+use super::{AttemptRow, Done, Phase, Tables};
 use crate::{
     flow::StepOutcome,
     model::{LaneId, OperationId, ServiceName, TransactionId},
@@ -8,6 +8,7 @@ use crate::{
     states::TransactionState,
     store::{Attempt, AttemptKind, Ending, FILL_GAS, NewAttempt, Refusal},
 };
+use alloy::primitives::keccak256;
 use dalp_chain::Fees;
 use serde_json::json;
 use std::{cmp::Reverse, time::Duration};
@@ -58,15 +59,17 @@ impl Tables {
     ) -> Done<()> {
         let timeout_is_final = self.bug == Some(Bug::ReleasedOnOurOwnTimeout);
         let ending = if timeout_is_final && ending == Ending::Abandoned { Ending::Refused } else { ending };
-        let (attempts, refusals): (Vec<Attempt>, Vec<Refusal>) = ended.into_iter().unzip();
         let from = [TransactionState::Signing, TransactionState::Broadcasting];
-        self.settle(refusals.into_iter().map(|refusal| (refusal, None)).collect(), &from)?;
-        let mut ended_here: Vec<&Attempt> = Vec::new();
-        for attempt in &attempts {
-            let begin = self.begin;
-            let row = self.attempts.get_mut(&attempt.request_id).filter(|row| row.phase.is_open());
+        let mut ended_here: Vec<Attempt> = Vec::new();
+        for (attempt, refusal) in ended {
+            let (begin, any_state) = (self.begin, self.bug == Some(Bug::EndedWhateverItBecame));
+            let stands = |row: &&mut AttemptRow| row.phase.seen_as() == attempt.state || any_state;
+            let row = self.attempts.get_mut(&attempt.request_id).filter(|row| row.phase.is_open()).filter(stands);
             let Some(row) = row else { continue };
-            ended_here.push(attempt);
+            if row.raw.is_none() {
+                row.raw = attempt.raw.clone();
+                row.tx_hash = attempt.raw.as_ref().map(keccak256);
+            }
             row.phase = match ending {
                 Ending::Refused => Phase::Refused,
                 Ending::Sealed if self.bug == Some(Bug::SealedIsSent) => Phase::Signed,
@@ -76,10 +79,12 @@ impl Tables {
             row.release_pending = ending == Ending::Refused;
             row.due_at = begin;
             self.checked(attempt.request_id)?;
+            self.settle(vec![(refusal, None)], &from)?;
+            ended_here.push(attempt);
         }
         ended_here.sort_by_key(|attempt| Reverse(attempt.nonce));
         let mut next = self.next_nonce(lane)?;
-        for attempt in ended_here {
+        for attempt in &ended_here {
             let highest = attempt.nonce + 1 == next || self.bug == Some(Bug::UnfilledGap);
             let given_back = ending == Ending::Refused && attempt.kind == AttemptKind::Call && highest;
             if given_back {
@@ -119,7 +124,7 @@ impl Tables {
             return Ok(());
         }
         let signed_only = self.bug == Some(Bug::GivenBackUndecided);
-        let undecided = |one: &super::AttemptRow| one.raw.is_some() || (one.phase != Phase::Refused && !signed_only);
+        let undecided = |one: &AttemptRow| one.raw.is_some() || (one.phase != Phase::Refused && !signed_only);
         let may_be_signed =
             self.attempts.values().any(|one| one.lane == lane && one.nonce == filler.nonce && undecided(one));
         if may_be_signed {
@@ -145,9 +150,10 @@ impl Tables {
             .map(|((_, nonce), row)| (*nonce, row.transaction_id))
             .collect();
         for (nonce, transaction) in holes {
-            let of = self.attempts.iter().filter(|(_, one)| {
-                one.lane == lane && one.nonce == nonce && one.transaction_id == transaction && one.service == *service
-            });
+            let of = self
+                .attempts
+                .iter()
+                .filter(|(_, one)| one.lane == lane && one.nonce == nonce && one.transaction_id == transaction);
             let Some(id) = of.max_by_key(|(_, one)| one.number).map(|(id, _)| *id) else { continue };
             let last = self.attempt_view(id);
             if let Some(row) = self.nonces.get_mut(&(lane, nonce)) {

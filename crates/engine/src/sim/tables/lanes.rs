@@ -1,12 +1,14 @@
 //! Lanes: leases, how they stand, binding, comparing with the chain.
 
-use super::{AttemptRow, Done, Phase, Tables};
+use super::{AttemptRow, Done, LeaseRow, Phase, Tables};
 use crate::{
     error::StoreError,
-    model::{LaneId, RequestId, ServiceName},
+    model::{LaneId, RequestId, ServiceName, TransactionId},
     sim::bug::Bug,
     states::TransactionState,
-    store::{Attempt, AttemptKind, BindOrder, LaneLook, Numbers, QueueLook, QueuedTransaction},
+    store::{
+        Adoption, Attempt, AttemptKind, BindOrder, Forgotten, LaneLook, Numbers, QueueLook, QueuedTransaction, owners,
+    },
 };
 use alloy::primitives::B256;
 use serde_json::json;
@@ -35,17 +37,19 @@ impl Tables {
         service: &ServiceName,
         instance: &str,
         lease: Duration,
-        limit: i64,
+        more: i64,
     ) -> Done<Vec<LaneId>> {
         let now = Instant::now();
-        let mut leased = Vec::new();
+        let (mut leased, mut taken) = (Vec::new(), 0);
         let leases = self.leases.iter_mut().filter(|((of, _), _)| of == service);
         for ((_, lane), row) in leases {
-            let free = row.holder.as_deref() == Some(instance) || row.expires_at < now || row.holder.is_none();
+            let ours = row.holder.as_deref() == Some(instance);
+            let free = row.expires_at < now || row.holder.is_none();
             let queued =
                 self.transactions.values().any(|one| one.lane == *lane && one.service == *service && waits(one.state));
             let work = queued || self.attempts.values().any(|one| Self::is_live(one, service, *lane));
-            if free && work && leased.len() < limit as usize {
+            if work && (ours || (free && taken < more)) {
+                taken += i64::from(!ours);
                 row.holder = Some(instance.to_owned());
                 row.expires_at = now + lease;
                 leased.push(*lane);
@@ -54,7 +58,12 @@ impl Tables {
         Ok(leased)
     }
 
-    pub(crate) fn look_at_lanes(&mut self, service: &ServiceName, lanes: &[LaneId]) -> Done<Vec<LaneLook>> {
+    pub(crate) fn look_at_lanes(
+        &mut self,
+        service: &ServiceName,
+        instance: &str,
+        lanes: &[LaneId],
+    ) -> Done<Vec<LaneLook>> {
         let now = Instant::now();
         let look = |lane: &LaneId| {
             let Some(row) = self.lanes.get(lane) else { return LaneLook::default() };
@@ -63,14 +72,20 @@ impl Tables {
             let mut due: Vec<_> = live.iter().filter(|(_, one)| one.due_at <= now).collect();
             due.sort_by_key(|(_, one)| (one.nonce, one.number));
             let signing = |one: &AttemptRow| one.phase == Phase::Signing;
+            let lease = self.leases.get(&(service.clone(), *lane));
+            let elsewhere = |row: &LeaseRow| {
+                row.holder.as_deref().is_some_and(|holder| holder != instance) && row.expires_at >= now
+            };
             LaneLook {
                 tenant: Some(row.tenant.clone()),
                 next_nonce: row.next_nonce,
                 needs_approval: row.needs_approval,
                 open: live.iter().filter(|(_, one)| one.phase.is_open()).count(),
+                lowest_open: live.iter().filter(|(_, one)| one.phase.is_open()).map(|(_, one)| one.nonce).min(),
                 signing: live.iter().filter(|(_, one)| signing(one)).count(),
                 filling: live.iter().any(|(_, one)| one.kind == AttemptKind::Cancel && signing(one)),
                 holes: row.next_nonce.is_some_and(|next| !self.released_below(*lane, next).is_empty()),
+                leased_elsewhere: lease.is_some_and(elsewhere),
                 due: due.into_iter().take(DUE_AT_ONCE).map(|(id, _)| self.attempt_view(**id)).collect(),
             }
         };
@@ -115,6 +130,90 @@ impl Tables {
     pub(crate) fn known_requests(&mut self, _: &ServiceName, lane: LaneId, from_nonce: u64) -> Done<Vec<RequestId>> {
         let of = self.attempts.iter().filter(|(_, one)| one.lane == lane && one.nonce >= from_nonce);
         Ok(of.map(|(id, _)| *id).collect())
+    }
+
+    pub(crate) fn forgotten(
+        &mut self,
+        service: &ServiceName,
+        lane: LaneId,
+        requests: &[RequestId],
+    ) -> Done<Vec<Forgotten>> {
+        let live = |id: TransactionId| {
+            self.attempts.values().any(|one| one.transaction_id == id && Self::is_live(one, service, lane))
+        };
+        let under_way = |state| matches!(state, TransactionState::Signing | TransactionState::Broadcasting);
+        let mut of: Vec<_> = self
+            .transactions
+            .iter()
+            .filter(|(id, row)| {
+                let queued = row.lane == lane && row.service == *service && waits(row.state);
+                queued || (under_way(row.state) && live(**id))
+            })
+            .collect();
+        of.sort_by_key(|(_, row)| row.sequence);
+        let transactions: Vec<QueuedTransaction> = of.into_iter().map(|(id, _)| self.queued_view(*id)).collect();
+        Ok(owners(&transactions, requests))
+    }
+
+    pub(crate) fn adopt(&mut self, service: &ServiceName, lane: LaneId, adoptions: &[Adoption]) -> Done<()> {
+        let Some(mut next) = self.lanes.get(&lane).map(|row| row.next_nonce.unwrap_or(0)) else {
+            return Err(StoreError::Database(sqlx::Error::RowNotFound));
+        };
+        let mut latest: BTreeMap<TransactionId, &Adoption> = BTreeMap::new();
+        for adoption in adoptions {
+            let Forgotten { transaction, request_id, number } = &adoption.forgotten;
+            let owner = self.nonces.get(&(lane, adoption.nonce));
+            if owner.is_some_and(|row| !row.released && row.transaction_id != transaction.id) {
+                continue;
+            }
+            let row = super::NonceRow { transaction_id: transaction.id, released: false };
+            self.nonces.insert((lane, adoption.nonce), row);
+            let row = AttemptRow {
+                transaction_id: transaction.id,
+                number: *number,
+                service: service.clone(),
+                lane,
+                nonce: adoption.nonce,
+                kind: adoption.kind,
+                replaces: None,
+                gas_limit: adoption.gas_limit,
+                fees: adoption.fees,
+                phase: Phase::Sent,
+                held: false,
+                release_pending: false,
+                raw: Some(adoption.raw.clone()),
+                tx_hash: Some(adoption.tx_hash),
+                inclusion: None,
+                tries: 0,
+                due_at: self.begin,
+                created_at: Instant::now(),
+            };
+            if !self.attempts.contains_key(request_id) {
+                self.insert_attempt(*request_id, row)?;
+            }
+            next = next.max(adoption.nonce + 1);
+            latest.insert(transaction.id, adoption);
+            let body = json!({"nonce": adoption.nonce, "request_id": request_id, "tx_hash": adoption.tx_hash});
+            self.leaf("transaction.adopted", transaction.id, body);
+        }
+        for (id, adoption) in latest {
+            if self.transactions.get(&id).is_some_and(|row| waits(row.state)) {
+                self.become_state(id, TransactionState::Signing)?;
+            }
+            let under_way = [TransactionState::Signing, TransactionState::Broadcasting];
+            if self.transactions.get(&id).is_some_and(|row| under_way.contains(&row.state)) {
+                let row = self.become_state(id, TransactionState::Broadcasting)?;
+                row.sub_status = "adopted".into();
+                row.nonce = Some(adoption.nonce);
+                row.tx_hash = Some(adoption.tx_hash);
+                let body = json!({"state": "BROADCASTING", "sub_status": "adopted", "nonce": adoption.nonce});
+                self.tell("engine.transaction.pending", id, body);
+            }
+        }
+        if let Some(row) = self.lanes.get_mut(&lane) {
+            row.next_nonce = Some(next);
+        }
+        Ok(())
     }
 
     pub(crate) fn reconcile_lane(&mut self, service: &ServiceName, lane: LaneId, least: u64) -> Done<()> {

@@ -70,14 +70,17 @@ impl LaneWorker {
     /// Stores signed bytes and refusals, then sends what may be sent.
     async fn record(&mut self, sorted: Sorted) -> Result<bool, LaneError> {
         let shared = self.shared.clone();
-        let Sorted { signed, mut to_send, refused, mut sealed, abandoned } = sorted;
+        let Sorted { signed, mut to_send, refused, sealed, abandoned } = sorted;
         let mut progress = false;
         if !signed.is_empty() {
             let stored = shared.joint.store_signed(signed).await?;
             to_send.retain(|attempt| stored.contains(&attempt.request_id));
-            sealed.retain(|(attempt, _)| stored.contains(&attempt.request_id));
             shared.changed();
             progress = true;
+            if self.look.needs_approval && to_send.iter().any(|attempt| !attempt.held) {
+                store::retry("signs at once", || shared.store.signs_at_once(self.lane)).await?;
+                self.looked_at = None;
+            }
         }
         for (ended, ending) in [(refused, Ending::Refused), (sealed, Ending::Sealed), (abandoned, Ending::Abandoned)] {
             if !ended.is_empty() {
@@ -108,14 +111,14 @@ impl LaneWorker {
                     } else {
                         None
                     };
-                    sorted.signed.push(SignedBytes { request_id: attempt.request_id, raw: raw.clone(), tx_hash });
-                    match refused_now {
-                        Some(failure) => {
-                            let state = TransactionState::Failed;
-                            let refusal = refusal(&attempt.transaction, state, "simulation_reverted", failure);
-                            sorted.sealed.push((attempt, refusal));
-                        }
-                        None => sorted.to_send.push(Attempt { state: AttemptState::Signed, raw: Some(raw), ..attempt }),
+                    if let Some(failure) = refused_now {
+                        let state = TransactionState::Failed;
+                        let refusal = refusal(&attempt.transaction, state, "simulation_reverted", failure);
+                        sorted.sealed.push((Attempt { raw: Some(raw), ..attempt }, refusal));
+                    } else {
+                        let (request_id, held) = (attempt.request_id, attempt.held);
+                        sorted.signed.push(SignedBytes { request_id, raw: raw.clone(), tx_hash, held });
+                        sorted.to_send.push(Attempt { state: AttemptState::Signed, raw: Some(raw), ..attempt });
                     }
                 }
                 Ok(SignOutcome::SignedTransaction { .. } | SignOutcome::Signed(_)) => {
@@ -164,7 +167,10 @@ impl LaneWorker {
         if attempt.kind == AttemptKind::Replacement {
             // The transaction itself is on its way at the lower price: only the higher one is given up.
             let (shared, error) = (&self.shared, error.to_string());
-            store::retry("drop replacement", || shared.store.drop_replacement(&attempt, ASK_AGAIN, &error)).await?;
+            store::retry("drop replacement", || {
+                shared.store.drop_replacement(&attempt, Ending::Abandoned, ASK_AGAIN, &error)
+            })
+            .await?;
             self.looked_at = None;
             return Ok(());
         }
@@ -192,8 +198,10 @@ impl LaneWorker {
             store::retry("refuse filler", || shared.store.refuse_filler(self.lane, &attempt, ASK_AGAIN)).await?;
         } else {
             // The transaction itself is still on its way: only the higher price, or the cancel, was refused.
-            store::retry("drop replacement", || shared.store.drop_replacement(&attempt, ASK_AGAIN, &failure.message))
-                .await?;
+            store::retry("drop replacement", || {
+                shared.store.drop_replacement(&attempt, Ending::Refused, ASK_AGAIN, &failure.message)
+            })
+            .await?;
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ pub struct Rules {
 /// Real signatures by local keys; remembers every request, like svc-signer does.
 pub struct LocalSigner {
     keys: HashMap<Address, PrivateKeySigner>,
-    stored: Mutex<BTreeMap<RequestId, (Address, u64, SignOutcome)>>,
+    stored: Mutex<BTreeMap<RequestId, (UnsignedTransaction, SignOutcome)>>,
     asked: Mutex<(u64, HashSet<RequestId>)>,
     rules: Mutex<Rules>,
     count: watch::Sender<u64>,
@@ -178,9 +178,9 @@ impl LocalSigner {
             gas_limit: 50_000,
             fees: Fees::Eip1559 { max_fee_wei: 100_000_000_000, priority_fee_wei: 1_000_000_000 },
         };
-        let outcome = self.signed(unsigned);
+        let outcome = self.signed(unsigned.clone());
         let id = RequestId(uuid_of(nonce));
-        self.stored.lock().expect("not poisoned").insert(id, (lane.sender, nonce, outcome));
+        self.stored.lock().expect("not poisoned").insert(id, (unsigned, outcome));
     }
 
     fn signed(&self, unsigned: UnsignedTransaction) -> SignOutcome {
@@ -225,30 +225,31 @@ impl Signer for LocalSigner {
             std::future::pending::<()>().await;
         }
         let mut stored = self.stored.lock().expect("not poisoned");
-        if let Some((_, _, outcome)) = stored.get(&request.request_id) {
+        if let Some((_, outcome)) = stored.get(&request.request_id) {
             return Ok(outcome.clone());
         }
         if let Some(answer) = self.ruled(&request, &unsigned) {
             return answer;
         }
-        let (sender, nonce) = (unsigned.sender, unsigned.nonce);
-        let outcome = self.signed(unsigned);
-        stored.insert(request.request_id, (sender, nonce, outcome.clone()));
+        let outcome = self.signed(unsigned.clone());
+        stored.insert(request.request_id, (unsigned, outcome.clone()));
         Ok(outcome)
     }
     async fn status(&self, id: RequestId) -> Result<SignOutcome, SignError> {
         let stored = self.stored.lock().expect("not poisoned");
-        stored.get(&id).map(|(_, _, outcome)| outcome.clone()).ok_or(SignError::NotFound)
+        stored.get(&id).map(|(_, outcome)| outcome.clone()).ok_or(SignError::NotFound)
     }
     async fn release(&self, _: RequestId) -> Result<(), SignError> {
         Ok(())
     }
     async fn list_intents(&self, _: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
         let stored = self.stored.lock().expect("not poisoned");
-        let of_lane = stored.iter().filter(|(_, (sender, nonce, _))| *sender == lane.sender && *nonce >= from_nonce);
-        let intent = |(id, (_, nonce, outcome)): (&RequestId, &(Address, u64, SignOutcome))| Intent {
-            nonce: *nonce,
+        let of_lane =
+            stored.iter().filter(|(_, (signed, _))| signed.sender == lane.sender && signed.nonce >= from_nonce);
+        let intent = |(id, (signed, outcome)): (&RequestId, &(UnsignedTransaction, SignOutcome))| Intent {
+            nonce: signed.nonce,
             request_id: *id,
+            transaction: Some(signed.clone()),
             outcome: outcome.clone(),
         };
         Ok(of_lane.map(intent).collect())

@@ -39,10 +39,6 @@ pub enum Bug {
     RequeuedWithAnotherNonce,
     /// What is in a block already is replaced.
     ReplacedOnceIncluded,
-    /// A worker that comes late ends what another has brought further since.
-    EndedWhateverItBecame,
-    /// What was held is stored by a worker that did not know of the hold, unchecked.
-    HoldUnseen,
     /// A replacement without an answer counts as refused.
     UnansweredIsRefused,
     /// The signer is waited for as long as it takes.
@@ -70,8 +66,6 @@ impl Bug {
         Self::UsedOutsideByTwoNodes,
         Self::RequeuedWithAnotherNonce,
         Self::ReplacedOnceIncluded,
-        Self::EndedWhateverItBecame,
-        Self::HoldUnseen,
         Self::UnansweredIsRefused,
         Self::NoTimeout,
     ];

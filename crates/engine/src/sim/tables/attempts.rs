@@ -87,8 +87,7 @@ impl Tables {
                 return super::broken(format!("hash {} belongs to another attempt", one.tx_hash));
             }
             let row = self.attempts.get_mut(&one.request_id);
-            let unchecked = self.bug == Some(Bug::HoldUnseen);
-            let stands = |row: &&mut AttemptRow| row.phase == Phase::Signing && (row.held == one.held || unchecked);
+            let stands = |row: &&mut AttemptRow| row.phase == Phase::Signing && row.held == one.held;
             let Some(row) = row.filter(stands) else { continue };
             if row.raw.as_ref().is_some_and(|raw| *raw != one.raw) {
                 return super::broken(format!("attempt {} is written once", one.request_id));

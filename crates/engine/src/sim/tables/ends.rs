@@ -62,8 +62,8 @@ impl Tables {
         let from = [TransactionState::Signing, TransactionState::Broadcasting];
         let mut ended_here: Vec<Attempt> = Vec::new();
         for (attempt, refusal) in ended {
-            let (begin, any_state) = (self.begin, self.bug == Some(Bug::EndedWhateverItBecame));
-            let stands = |row: &&mut AttemptRow| row.phase.seen_as() == attempt.state || any_state;
+            let begin = self.begin;
+            let stands = |row: &&mut AttemptRow| row.phase.seen_as() == attempt.state;
             let row = self.attempts.get_mut(&attempt.request_id).filter(|row| row.phase.is_open()).filter(stands);
             let Some(row) = row else { continue };
             if row.raw.is_none() {

@@ -57,7 +57,8 @@ impl Subject for Room {
     fn ask(&self, lane: usize, key: String) -> BoxFuture<'static, anyhow::Result<Uuid>> {
         let load = self.load.clone();
         async move {
-            let operation = load.transfer(lane, &key).await.map_err(|status| anyhow!(reason(&status)))?;
+            let answer = load.transfer(lane, &key).await;
+            let operation = answer.map_err(|status| anyhow!("{} ({})", reason(&status), status.message()))?;
             Ok(operation.operation_id.parse()?)
         }
         .boxed()

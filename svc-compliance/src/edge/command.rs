@@ -61,16 +61,23 @@ async fn run(write: Write<'_>, command: AssetCommand) -> Result<Admitted, Refusa
         let Resolved { rule_target, registry, policy, taken } = resolved(app, &tenant, &command).await?;
         let (owner, principal, said, chain_id) =
             (tenant.clone(), principal.clone(), command.clone(), app.chain.chain_id());
-        let hook: AcceptHook = Box::new(move |connection, id| {
-            Box::pin(async move {
-                if let Some(one) = taken {
-                    put_use(connection, &owner, chain_id, id.0, Some(said.asset), &one).await?;
-                }
-                audit::intervention(connection, &owner, &principal, id.0, &said).await
+        let intervention = audit::intervention(&command);
+        // Rows of our own need a commit of their own; what has none shares one with everybody who asks at the moment.
+        let hook = (taken.is_some() || intervention.is_some()).then(|| -> AcceptHook {
+            Box::new(move |connection, id| {
+                Box::pin(async move {
+                    if let Some(one) = taken {
+                        put_use(connection, &owner, chain_id, id.0, Some(said.asset), &one).await?;
+                    }
+                    if let Some(body) = intervention {
+                        audit::write_intervention(connection, &owner, &principal, id.0, &said, body).await?;
+                    }
+                    Ok(())
+                })
             })
         });
         let order = AssetOrder { chain_id, rule_target, registry, policy, command: command.clone() };
-        Ok((order, Some(hook)))
+        Ok((order, hook))
     };
     macro_rules! accept {
         ($flow:ty) => {

@@ -5,18 +5,11 @@ use crate::{
     flows::recovery::{RecoverWalletFlow, RecoverWalletOrder},
 };
 use dalp_engine::Flow as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Writes why an operator intervened in somebody's holding, for actions that need a reason; runs in the commit that accepts the
-/// operation, so that there is no intervention without its reason.
-pub(crate) async fn intervention(
-    connection: &mut sqlx::PgConnection,
-    tenant: &str,
-    principal: &str,
-    operation_id: Uuid,
-    command: &AssetCommand,
-) -> Result<(), sqlx::Error> {
+/// What an operator did to somebody's holding and why, for actions that need a reason. `None`: the action is no intervention.
+pub(crate) fn intervention(command: &AssetCommand) -> Option<Value> {
     let text = |address: &alloy::primitives::Address| address.to_checksum(None);
     let (mut body, reason) = match &command.action {
         AssetAction::ForcedTransfer { from, to, amount, reason } => {
@@ -41,12 +34,25 @@ pub(crate) async fn intervention(
         | AssetAction::Rules(_)
         | AssetAction::SetFeature { .. }
         | AssetAction::SetPolicy { .. }
-        | AssetAction::SetIdentityExemption { .. } => return Ok(()),
+        | AssetAction::SetIdentityExemption { .. } => return None,
     };
     body["reason"] = json!(reason);
     body["sender"] = json!(text(&command.sender));
+    Some(body)
+}
+
+/// Writes an intervention; runs in the commit that accepts the operation, so that there is none without its reason.
+pub(crate) async fn write_intervention(
+    connection: &mut sqlx::PgConnection,
+    tenant: &str,
+    principal: &str,
+    operation_id: Uuid,
+    command: &AssetCommand,
+    mut body: Value,
+) -> Result<(), sqlx::Error> {
     body["operation_id"] = json!(operation_id);
-    dalp_engine::audit_leaf(connection, tenant, command.action.kind(), principal, &text(&command.asset), body).await
+    let asset = command.asset.to_checksum(None);
+    dalp_engine::audit_leaf(connection, tenant, command.action.kind(), principal, &asset, body).await
 }
 
 /// Writes who had a lost wallet recovered and why; runs in the commit that accepts the operation.

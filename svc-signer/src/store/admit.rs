@@ -9,7 +9,10 @@ use alloy::primitives::Address;
 use sqlx::{PgTransaction, Row as _};
 use uuid::Uuid;
 
-use super::{Store, StoreError, requests::StoredRequest};
+use super::{
+    Store, StoreError,
+    requests::{NOT_ASKED, StoredRequest},
+};
 use crate::core::{
     payload::PayloadKind,
     watermark::{Claimant, Holder, may_replace},
@@ -215,29 +218,8 @@ impl Store {
             .try_get("next_nonce")?;
             return Ok(Admitted::Conflict { next_nonce });
         }
-        let inserted = sqlx::query(
-            "insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash,
-                unsigned_tx, replaces, rule, value_wei, statement)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::numeric, $15) on conflict do nothing",
-        )
-        .bind(item.request_id)
-        .bind(&item.tenant)
-        .bind(item.signer.as_slice())
-        .bind(&item.peer)
-        .bind(item.kind.as_str())
-        .bind(item.payload_hash.as_slice())
-        .bind(item.digest.as_slice())
-        .bind(item.chain_id)
-        .bind(item.lane.as_ref().map(|lane| lane.nonce))
-        .bind(item.lane.as_ref().map(|lane| lane.content_hash.as_slice()))
-        .bind(item.lane.as_ref().map(|lane| lane.unsigned_tx.as_slice()))
-        .bind(item.replaces)
-        .bind(&item.rule)
-        .bind(&item.value_wei)
-        .bind(item.statement.as_deref())
-        .execute(&mut *tx)
-        .await?;
-        if inserted.rows_affected() == 0 {
+        let inserted = insert(&mut tx, item, None).await?;
+        if !inserted {
             drop(tx);
             let known = self.request(item.request_id).await?.ok_or(StoreError::Damaged("request just seen"))?;
             return Ok(item.answered_by(known));
@@ -258,7 +240,7 @@ impl Store {
     ) -> Result<Option<StoredRequest>, StoreError> {
         let work = async {
             let mut tx = self.pool.begin().await?;
-            let written = insert_refused(&mut tx, item, error, detail).await?;
+            let written = insert(&mut tx, item, Some((error, detail))).await?;
             tx.commit().await?;
             if written { Ok(None) } else { self.request(item.request_id).await }
         };
@@ -272,24 +254,25 @@ impl Store {
         (error, detail): (&str, &str),
         answer: Admitted,
     ) -> Result<Admitted, StoreError> {
-        let written = insert_refused(&mut tx, item, error, detail).await?;
+        let written = insert(&mut tx, item, Some((error, detail))).await?;
         tx.commit().await?;
         let known = if written { None } else { self.request(item.request_id).await? };
         Ok(known.map_or(answer, |known| item.answered_by(known)))
     }
 }
 
-/// Whether nothing stood under the id. A request for a key that does not exist is not stored.
-async fn insert_refused(
+/// Stores a request: accepted, or refused with an error and why. `false`: something stands under the id, or there is no such key.
+async fn insert(
     tx: &mut PgTransaction<'_>,
     item: &Admission,
-    error: &str,
-    detail: &str,
+    refused: Option<(&str, &str)>,
 ) -> Result<bool, StoreError> {
+    let (error, detail) = refused.unwrap_or((NOT_ASKED, ""));
     let written = sqlx::query(
         "insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash,
             unsigned_tx, replaces, rule, value_wei, statement, status, error, detail, released)
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::numeric, $15, 'DENIED', $16, $17, true
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::numeric, $15,
+            case when $18 then 'DENIED' else 'PENDING' end, $16, $17, $18
          where exists (select from signer.keys where address = $3) on conflict do nothing",
     )
     .bind(item.request_id)
@@ -309,6 +292,7 @@ async fn insert_refused(
     .bind(item.statement.as_deref())
     .bind(error)
     .bind(detail)
+    .bind(refused.is_some())
     .execute(&mut **tx)
     .await?;
     Ok(written.rows_affected() == 1)

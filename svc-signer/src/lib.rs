@@ -30,7 +30,9 @@ use zeroize::Zeroizing;
 use crate::{
     config::{Attestation, SignerConfig},
     edge::{key::KeyEdge, signer::SignerEdge},
-    providers::{Provider, ProviderKind, Providers, local::LocalProvider, pkcs11::Pkcs11Provider},
+    providers::{
+        Provider, ProviderKind, Providers, fireblocks::FireblocksProvider, local::LocalProvider, pkcs11::Pkcs11Provider,
+    },
     signing::Signer,
     store::{Store, StoreError},
 };
@@ -149,6 +151,9 @@ fn providers(config: &SignerConfig, store: &Store) -> Result<Providers, StartErr
         let provider =
             Pkcs11Provider::new(pkcs11.clone(), worker_program(config)?, digest_key, Arc::new(store.clone()));
         configured.push(Arc::new(provider));
+    }
+    if let Some(fireblocks) = config.fireblocks.as_ref().filter(|_| config.uses(ProviderKind::Fireblocks)) {
+        configured.push(Arc::new(FireblocksProvider::new(fireblocks.clone()).map_err(StartError::Secret)?));
     }
     Ok(Providers::new(config.signer.provider, config.signer.allow_mixed, configured))
 }

@@ -52,6 +52,11 @@ enum Command {
     /// Forgets the refused and unclear logins of the configured PKCS#11 partition, so that its PIN is tried again. For when the cause is
     /// mended and the PIN stays; a changed PIN is tried by itself.
     ClearLatch,
+    /// Makes a further attempt at a request that a custodian's policy stopped, under a new external id. For when the policy was changed.
+    RetryStopped {
+        /// The request.
+        request_id: uuid::Uuid,
+    },
     /// Holds one PKCS#11 partition; started by the signer, with a socket as standard input.
     #[command(hide = true, name = "pkcs11-worker")]
     Pkcs11Worker,
@@ -77,6 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
             match command {
                 Some(Command::CheckConfig) => Ok(ExitCode::SUCCESS),
                 Some(Command::ClearLatch) => clear_latch(&config),
+                Some(Command::RetryStopped { request_id }) => retry_stopped(&config, request_id),
                 _ => serve(config),
             }
         }
@@ -88,6 +94,14 @@ async fn clear_latch(config: &SignerConfig) -> anyhow::Result<ExitCode> {
     let partition = config.pkcs11.as_ref().context("there is no [pkcs11] section")?.partition();
     let forgotten = Store::new(config)?.clear_latch(&partition).await?;
     writeln!(std::io::stdout(), "{partition}: {forgotten} PINs may be tried again")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[tokio::main]
+async fn retry_stopped(config: &SignerConfig, request_id: uuid::Uuid) -> anyhow::Result<ExitCode> {
+    let retried = Store::new(config)?.retry_stopped(request_id).await?;
+    anyhow::ensure!(retried, "{request_id} is not a request that a custodian's policy stopped");
+    writeln!(std::io::stdout(), "{request_id}: another attempt is made")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ pub const REQUESTS_TOTAL: &str = "dalp_signer_requests_total";
 pub const PROVIDER_SECONDS: &str = "dalp_signer_provider_seconds";
 /// Whether a provider can sign now, by `provider`.
 pub const PROVIDER_READY: &str = "dalp_signer_provider_ready";
-/// Requests that wait for a decision, as the last sweep found them.
+/// Requests that wait for a decision and are due, as the last sweep found them, by `provider`.
 pub const OPEN_REQUESTS: &str = "dalp_signer_open_requests";
 /// Items of one write to the database, by `writer` (admissions, outcomes, leaves).
 pub const BATCH_SIZE: &str = "dalp_signer_batch_size";

@@ -1,5 +1,6 @@
 //! The signer itself: peer, grant, policy, attestation, watermark, provider, in that order.
 
+mod custody;
 mod drive;
 mod late;
 
@@ -199,6 +200,7 @@ impl Signer {
             signature: None,
             signed_tx: None,
             tx_hash: None,
+            stage: String::new(),
             detail: String::new(),
             error: NOT_ASKED.to_owned(),
             created_at: OffsetDateTime::now_utc(),

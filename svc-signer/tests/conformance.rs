@@ -15,10 +15,10 @@ use dalp_proto::signer::{
     key_service_server::KeyService as _, sign_request::Payload, signer_service_server::SignerService as _,
 };
 use support::{
-    Bench, PEER, RULES, Setting, TARGET, approved_transaction, call, create, from_caller, from_peer, meta, order,
-    reason, sender, sign,
+    Bench, PEER, Setting, TARGET, approved_transaction, call, create, from_caller, from_peer, meta, order, reason,
+    sender, sign,
 };
-use svc_signer::providers::{KeyHandle, ProviderKind};
+use svc_signer::providers::{KeyHandle, ProviderKind, Signing};
 
 async fn conformance(provider: ProviderKind) {
     let bench = Bench::new(provider).await;
@@ -42,6 +42,9 @@ async fn signatures(bench: &Bench, key: &Key) {
     let address: Address = key.address.parse().unwrap();
     let record = bench.store.key(address).await.unwrap().unwrap();
     let provider = Arc::clone(bench.signer.providers().select(record.provider).unwrap());
+    if let Signing::Custody(_) = provider.signing() {
+        return documents(bench, &key.address).await;
+    }
     let mut tasks = tokio::task::JoinSet::new();
     for worker in 0u64..8 {
         let (provider, record) = (Arc::clone(&provider), record.clone());
@@ -49,7 +52,8 @@ async fn signatures(bench: &Bench, key: &Key) {
             for number in 0u64..25 {
                 let digest = keccak256([worker.to_be_bytes(), number.to_be_bytes()].concat());
                 let handle = KeyHandle { name: &record.name, material: &record.material };
-                let raw = provider.sign(handle, digest).await.unwrap();
+                let Signing::AtOnce(signer) = provider.signing() else { panic!("it was none of these") };
+                let raw = signer.sign(handle, digest).await.unwrap();
                 let signature = raw.normalise(digest, &record.public_key).unwrap();
                 assert!(signature.normalize_s().is_none(), "low s");
                 assert_eq!(signature.recover_address_from_prehash(&digest).unwrap(), record.address);
@@ -58,6 +62,21 @@ async fn signatures(bench: &Bench, key: &Key) {
     }
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
+    }
+}
+
+/// A custodian signs what it can read: 40 documents, half of them at once.
+async fn documents(bench: &Bench, signer: &str) {
+    let requests: Vec<_> = (0..40).map(|number| document_of(signer, &serde_json::json!(31337), number)).collect();
+    let (one_by_one, at_once) = requests.split_at(4);
+    for request in one_by_one {
+        assert_eq!(sign(bench, request).await.unwrap().status(), SignStatus::Approved);
+    }
+    for answer in futures::future::join_all(at_once.iter().map(|request| sign(bench, request))).await {
+        let outcome = answer.unwrap();
+        assert_eq!(outcome.status(), SignStatus::Approved, "{outcome:?}");
+        let signature = Signature::from_raw(&hex::decode(&outcome.signature[2..]).unwrap()).unwrap();
+        assert!(signature.normalize_s().is_none(), "low s");
     }
 }
 
@@ -105,9 +124,13 @@ fn claim(signer: &str) -> SignRequest {
 }
 
 fn document(signer: &str, chain_id: &serde_json::Value) -> SignRequest {
+    document_of(signer, chain_id, 5)
+}
+
+fn document_of(signer: &str, chain_id: &serde_json::Value, value: u32) -> SignRequest {
     let json = serde_json::json!({
         "types": {"EIP712Domain": [{"name": "chainId", "type": "uint256"}], "Price": [{"name": "value", "type": "uint256"}]},
-        "primaryType": "Price", "domain": {"chainId": chain_id}, "message": {"value": "5"}
+        "primaryType": "Price", "domain": {"chainId": chain_id}, "message": {"value": value.to_string()}
     });
     let document = Eip712Document { document_json: json.to_string() };
     SignRequest { payload: Some(Payload::Eip712(document)), ..order(signer, call(0)) }
@@ -299,13 +322,18 @@ async fn pkcs11_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fireblocks_conforms() {
+    conformance(ProviderKind::Fireblocks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_of_another_provider_need_allow_mixed() {
     let bench = Bench::new(ProviderKind::Pkcs11).await;
     let key = create(&bench, "desk").await;
-    let over = |allow_mixed| Setting { provider: ProviderKind::Local, allow_mixed, extra: RULES.to_owned() };
-    let strict = Bench::over(over(false), Arc::clone(&bench.postgres), bench.token.clone()).await;
+    let over = |allow_mixed| Setting { allow_mixed, ..Setting::of(ProviderKind::Local) };
+    let strict = bench.replica_of(over(false)).await;
     assert_eq!(reason(&sign(&strict, &order(&key.address, call(0))).await.unwrap_err()), "PROVIDER_NOT_ACTIVE");
-    let mixed = Bench::over(over(true), Arc::clone(&bench.postgres), bench.token.clone()).await;
+    let mixed = bench.replica_of(over(true)).await;
     approved_transaction(&sign(&mixed, &order(&key.address, call(0))).await.unwrap());
 }
 

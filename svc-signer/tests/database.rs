@@ -40,6 +40,7 @@ async fn a_release_leaves_the_watermark_of_whoever_took_the_nonce_meanwhile() {
         signature: None,
         signed_tx: None,
         tx_hash: None,
+        stage: "",
         detail: String::new(),
         error: "",
     };

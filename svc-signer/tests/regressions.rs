@@ -13,7 +13,7 @@ use dalp_proto::signer::{
 use dalp_service::stop::Stop;
 use support::{Bench, PEER, approved_transaction, call, create, from_caller, from_peer, order, reason, sign, until};
 use svc_signer::{
-    providers::{KeyHandle, KeyName, Provider as _, ProviderError, ProviderKind},
+    providers::{KeyHandle, KeyName, Provider as _, ProviderError, ProviderKind, SignAtOnce as _},
     store::requests::{Outcome, Status},
 };
 
@@ -188,6 +188,7 @@ async fn a_final_outcome_is_written_once() {
         signature: signature.map(|byte| vec![byte; 65]),
         signed_tx: signature.map(|byte| vec![byte; 80]),
         tx_hash: signature.map(|byte| vec![byte; 32]),
+        stage: "",
         detail: String::new(),
         error: "",
     };

@@ -1,7 +1,9 @@
 //! Configuration. `config.example.toml` holds every key with its meaning; providers have a file each, named like their code.
 
+pub mod fireblocks;
 pub mod local;
 pub mod pkcs11;
+pub mod polling;
 
 use std::path::PathBuf;
 
@@ -38,6 +40,9 @@ pub struct SignerConfig {
     /// Provider `pkcs11`.
     #[serde(default)]
     pub pkcs11: Option<pkcs11::Pkcs11Config>,
+    /// Provider `fireblocks`.
+    #[serde(default)]
+    pub fireblocks: Option<fireblocks::FireblocksConfig>,
     /// Who may ask for what.
     #[serde(default)]
     pub grants: Vec<Grant>,
@@ -140,9 +145,19 @@ impl Validate for SignerConfig {
         if let Some(pkcs11) = &self.pkcs11 {
             problems.section("pkcs11", |problems| pkcs11.validate(problems));
         }
+        if let Some(fireblocks) = &self.fireblocks {
+            problems.section("fireblocks", |problems| fireblocks.validate(problems));
+            if self.signer.environment == Environment::Production && fireblocks.environment_name() != "production" {
+                problems.push(
+                    "fireblocks.base_url",
+                    "is no production host of Fireblocks, but signer.environment is \"production\"",
+                );
+            }
+        }
         let configured = match self.signer.provider {
             ProviderKind::Local => self.local.is_some(),
             ProviderKind::Pkcs11 => self.pkcs11.is_some(),
+            ProviderKind::Fireblocks => self.fireblocks.is_some(),
         };
         if !configured {
             problems.push("signer.provider", format!("names {0}, but there is no [{0}] section", self.signer.provider));

@@ -228,6 +228,12 @@ pub fn outcome(request: &StoredRequest, provider: &str) -> proto::SignOutcome {
         detail: request.detail.clone(),
         error: request.error.clone(),
         updated_at: Some(dalp_proto::timestamp(request.updated_at)),
+        stage: match request.stage.as_str() {
+            "BROADCAST" => proto::SignStage::Broadcast,
+            "CONFIRMED" => proto::SignStage::Confirmed,
+            _ => proto::SignStage::Unspecified,
+        }
+        .into(),
     }
 }
 

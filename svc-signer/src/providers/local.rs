@@ -13,7 +13,7 @@ use rand::{TryRngCore as _, rngs::OsRng};
 use secp256k1::{Message, SecretKey};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus};
+use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, SignAtOnce, Signing};
 use crate::core::signature::{RawSignature, context};
 
 /// First byte of a sealed key; a change of algorithm takes the next number.
@@ -84,15 +84,22 @@ impl Provider for LocalProvider {
         Ok(NewKey { public_key, material: self.seal(name, &bytes)? })
     }
 
+    fn signing(&self) -> Signing<'_> {
+        Signing::AtOnce(self)
+    }
+
+    async fn status(&self) -> ProviderStatus {
+        ProviderStatus { ready: true, detail: "in process".to_owned() }
+    }
+}
+
+#[async_trait]
+impl SignAtOnce for LocalProvider {
     async fn sign(&self, key: KeyHandle<'_>, digest: B256) -> Result<RawSignature, ProviderError> {
         let mut secret = self.open(key.name, key.material)?;
         let compact = context().sign_ecdsa(Message::from_digest(digest.0), &secret).serialize_compact();
         secret.non_secure_erase();
         Ok(RawSignature { r: compact[..32].to_vec(), s: compact[32..].to_vec() })
-    }
-
-    async fn status(&self) -> ProviderStatus {
-        ProviderStatus { ready: true, detail: "in process".to_owned() }
     }
 }
 

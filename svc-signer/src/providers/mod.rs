@@ -1,5 +1,8 @@
 //! Where keys live. Each provider has a file here and a file of the same name under `config/`, and passes `tests/conformance.rs`.
 
+pub mod custody;
+pub mod fireblocks;
+pub mod http;
 pub mod local;
 pub mod pkcs11;
 
@@ -10,7 +13,11 @@ use async_trait::async_trait;
 use secp256k1::PublicKey;
 use serde::Deserialize;
 
-use crate::core::signature::RawSignature;
+use self::custody::Custody;
+use crate::{
+    core::signature::RawSignature,
+    store::requests::{NOT_ASKED, Status},
+};
 
 /// The providers there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -20,6 +27,8 @@ pub enum ProviderKind {
     Local,
     /// A hardware security module through PKCS#11.
     Pkcs11,
+    /// Vault accounts of a Fireblocks workspace.
+    Fireblocks,
 }
 
 /// A name that is no provider of this build.
@@ -83,6 +92,15 @@ pub enum ProviderError {
     /// It answered with a failure that repeating does not mend.
     #[error("the provider failed: {0}")]
     Failed(String),
+    /// It refuses our credentials.
+    #[error("the provider refuses the signer's credentials: {0}")]
+    Unauthorized(String),
+    /// It refuses our tokens because of their times.
+    #[error("the clocks of signer and provider differ: {0}")]
+    ClockSkewed(String),
+    /// It does not know the chain, or was not told under which name.
+    #[error("the provider does not serve the chain: {0}")]
+    ChainNotServed(String),
 }
 
 /// How a provider is doing.
@@ -94,7 +112,7 @@ pub struct ProviderStatus {
     pub detail: String,
 }
 
-/// Holds keys and signs digests that the core computed.
+/// Holds keys.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// Which one it is.
@@ -106,11 +124,27 @@ pub trait Provider: Send + Sync {
     /// Creates a key. A repeat with the same name may answer with the same key, so that a crash leaves no orphans.
     async fn create(&self, name: &KeyName) -> Result<NewKey, ProviderError>;
 
-    /// Signs 32 bytes. The caller normalises and verifies the answer.
-    async fn sign(&self, key: KeyHandle<'_>, digest: B256) -> Result<RawSignature, ProviderError>;
+    /// How it signs.
+    fn signing(&self) -> Signing<'_>;
 
     /// How it is doing; may try to reconnect.
     async fn status(&self) -> ProviderStatus;
+}
+
+/// How a provider signs.
+#[derive(Clone, Copy)]
+pub enum Signing<'a> {
+    /// It is asked and answers with the signature.
+    AtOnce(&'a dyn SignAtOnce),
+    /// It takes the request and decides later.
+    Custody(&'a dyn Custody),
+}
+
+/// Signs digests that the core computed.
+#[async_trait]
+pub trait SignAtOnce: Send + Sync {
+    /// Signs 32 bytes. The caller normalises and verifies the answer.
+    async fn sign(&self, key: KeyHandle<'_>, digest: B256) -> Result<RawSignature, ProviderError>;
 }
 
 /// The providers that are configured, and which of them may be used.
@@ -119,6 +153,25 @@ pub struct Providers {
     active: ProviderKind,
     allow_mixed: bool,
     configured: BTreeMap<ProviderKind, Arc<dyn Provider>>,
+}
+
+// === impl ProviderError ===
+
+impl ProviderError {
+    /// What it means to the caller of a request: its status, detail and typed error. It stays open in each.
+    #[must_use]
+    pub fn waiting(self) -> (Status, String, &'static str) {
+        match self {
+            Self::Blocked(detail) => (Status::Blocked, detail, ""),
+            Self::Unauthorized(detail) => (Status::Blocked, detail, "PROVIDER_UNAUTHORIZED"),
+            Self::ClockSkewed(detail) => (Status::Blocked, detail, "PROVIDER_CLOCK_SKEWED"),
+            Self::ChainNotServed(detail) => (Status::Blocked, detail, "CHAIN_NOT_SERVED"),
+            Self::Failed(detail) => (Status::Pending, detail, "PROVIDER_FAILED"),
+            Self::Unavailable(detail) => (Status::Pending, detail, NOT_ASKED),
+            // Alone without an error: this one waits for a person.
+            Self::Pending(detail) => (Status::Pending, detail, ""),
+        }
+    }
 }
 
 // === impl Providers ===
@@ -155,12 +208,16 @@ impl Providers {
 // === impl ProviderKind ===
 
 impl ProviderKind {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Local, Self::Pkcs11, Self::Fireblocks];
+
     /// The name in configuration, database and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Pkcs11 => "pkcs11",
+            Self::Fireblocks => "fireblocks",
         }
     }
 }
@@ -175,10 +232,6 @@ impl FromStr for ProviderKind {
     type Err = UnknownProvider;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "local" => Ok(Self::Local),
-            "pkcs11" => Ok(Self::Pkcs11),
-            other => Err(UnknownProvider(other.to_owned())),
-        }
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| UnknownProvider(name.to_owned()))
     }
 }

@@ -30,7 +30,7 @@ use self::{
     codes::{Class, During},
     wire::{Failure, Open, Reply, Request},
 };
-use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus};
+use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, SignAtOnce, Signing};
 use crate::{config::pkcs11::Pkcs11Config, core::signature::RawSignature, metric_definitions as names};
 
 /// How long a failed start is remembered before the next caller tries again.
@@ -294,6 +294,20 @@ impl Provider for Pkcs11Provider {
         }
     }
 
+    fn signing(&self) -> Signing<'_> {
+        Signing::AtOnce(self)
+    }
+
+    async fn status(&self) -> ProviderStatus {
+        match self.worker().await {
+            Ok(worker) => ProviderStatus { ready: true, detail: format!("open, worker {}", worker.pid()) },
+            Err(error) => ProviderStatus { ready: false, detail: error.to_string() },
+        }
+    }
+}
+
+#[async_trait]
+impl SignAtOnce for Pkcs11Provider {
     async fn sign(&self, key: KeyHandle<'_>, digest: B256) -> Result<RawSignature, ProviderError> {
         let key_id: [u8; 32] =
             key.material.try_into().map_err(|_| ProviderError::Failed("the key's identifier is damaged".to_owned()))?;
@@ -302,13 +316,6 @@ impl Provider for Pkcs11Provider {
                 RawSignature::from_concatenated(&bytes).map_err(|error| ProviderError::Failed(error.to_string()))
             }
             _ => Err(out_of_turn()),
-        }
-    }
-
-    async fn status(&self) -> ProviderStatus {
-        match self.worker().await {
-            Ok(worker) => ProviderStatus { ready: true, detail: format!("open, worker {}", worker.pid()) },
-            Err(error) => ProviderStatus { ready: false, detail: error.to_string() },
         }
     }
 }

@@ -10,10 +10,10 @@ use crate::{
     core::{digest::assemble, payload::Payload},
     errors::SignerError,
     metric_definitions as names,
-    providers::{KeyHandle, ProviderError},
+    providers::{KeyHandle, ProviderError, Signing},
     store::{
         keys::KeyRecord,
-        requests::{NOT_ASKED, Outcome, Status, StoredRequest},
+        requests::{Outcome, Status, StoredRequest},
     },
 };
 
@@ -27,7 +27,20 @@ impl Signer {
         request: StoredRequest,
         payload: &Payload,
     ) -> Result<StoredRequest, SignerError> {
+        let provider = self.providers.select(key.provider).map(|provider| provider.signing());
+        if let Some(Signing::Custody(custody)) = provider {
+            return self.follow(custody, key, request, payload).await;
+        }
         let outcome = self.ask_provider(key, &request, payload).await;
+        self.conclude_if_changed(request, outcome).await
+    }
+
+    /// As [`Self::conclude`], unless the request stood so already a moment ago.
+    pub(super) async fn conclude_if_changed(
+        &self,
+        request: StoredRequest,
+        outcome: Outcome,
+    ) -> Result<StoredRequest, SignerError> {
         let status = outcome.status;
         let unchanged = status == request.status && outcome.detail == request.detail && outcome.error == request.error;
         if unchanged
@@ -52,26 +65,18 @@ impl Signer {
     }
 
     async fn ask_provider(&self, key: &KeyRecord, request: &StoredRequest, payload: &Payload) -> Outcome {
-        let outcome = |status, detail: String, error| Outcome {
-            request_id: request.request_id,
-            was: request.status,
-            status,
-            signature: None,
-            signed_tx: None,
-            tx_hash: None,
-            detail,
-            error,
-        };
+        let outcome = |status, detail, error| outcome(request, status, detail, error);
         if OffsetDateTime::now_utc() - request.created_at > self.request_deadline {
             return outcome(Status::Expired, format!("not decided in time; last: {}", request.detail), "POLL_TIMEOUT");
         }
-        let Some(provider) = self.providers.select(key.provider) else {
+        let Some(Signing::AtOnce(signer)) = self.providers.select(key.provider).map(|provider| provider.signing())
+        else {
             return outcome(Status::Blocked, format!("provider {} is not active", key.provider), "");
         };
         let started = Instant::now();
         let digest = B256::from(request.digest);
         let signed =
-            provider.sign(KeyHandle { name: &key.name, material: &key.material }, digest).await.and_then(|raw| {
+            signer.sign(KeyHandle { name: &key.name, material: &key.material }, digest).await.and_then(|raw| {
                 raw.normalise(digest, &key.public_key).map_err(|error| ProviderError::Failed(error.to_string()))
             });
         metrics::histogram!(names::PROVIDER_SECONDS, "provider" => key.provider.as_str())
@@ -91,14 +96,24 @@ impl Signer {
             }
             Err(error) => {
                 tracing::warn!(request_id = %request.request_id, signer = %key.address, %error, "provider did not sign");
-                match error {
-                    ProviderError::Blocked(detail) => outcome(Status::Blocked, detail, ""),
-                    ProviderError::Failed(detail) => outcome(Status::Pending, detail, "PROVIDER_FAILED"),
-                    ProviderError::Unavailable(detail) => outcome(Status::Pending, detail, NOT_ASKED),
-                    // Alone without an error: this one waits for a person.
-                    ProviderError::Pending(detail) => outcome(Status::Pending, detail, ""),
-                }
+                let (status, detail, error) = error.waiting();
+                outcome(status, detail, error)
             }
         }
+    }
+}
+
+/// A request that stands so, without a result.
+pub(super) fn outcome(request: &StoredRequest, status: Status, detail: String, error: &'static str) -> Outcome {
+    Outcome {
+        request_id: request.request_id,
+        was: request.status,
+        status,
+        signature: None,
+        signed_tx: None,
+        tx_hash: None,
+        stage: "",
+        detail,
+        error,
     }
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use super::Signer;
+use super::{Signer, drive::outcome};
 use crate::{
     errors::SignerError,
     metric_definitions as names,
+    providers::{ProviderKind, Signing},
     store::{
         StoreError,
-        requests::{Outcome, Status, StoredRequest},
+        requests::{Status, StoredRequest},
     },
 };
 
@@ -21,13 +22,18 @@ const SWEEP_CONCURRENCY: usize = 16;
 // === impl Signer ===
 
 impl Signer {
-    /// Tries undecided requests again, among them those that a crash left behind. Runs for ever.
+    /// Tries undecided requests again, among them those that a crash left behind. Runs for ever. Each provider has a sweep of its own:
+    /// one that hangs must not keep the requests of another waiting.
     pub async fn sweep(&self) {
+        futures::future::join_all(ProviderKind::ALL.map(|provider| self.sweep_of(provider))).await;
+    }
+
+    async fn sweep_of(&self, provider: ProviderKind) {
         loop {
             tokio::time::sleep(Duration::from_millis(self.retry_ms.unsigned_abs())).await;
-            match self.store.open_requests(self.retry_ms, SWEEP_MAX).await {
+            match self.store.open_requests(provider, self.retry_ms, SWEEP_MAX).await {
                 Ok(open) => {
-                    metrics::gauge!(names::OPEN_REQUESTS).set(open.len() as f64);
+                    metrics::gauge!(names::OPEN_REQUESTS, "provider" => provider.as_str()).set(open.len() as f64);
                     futures::stream::iter(open)
                         .for_each_concurrent(SWEEP_CONCURRENCY, |request| self.retry(request))
                         .await;
@@ -60,19 +66,17 @@ impl Signer {
         }
     }
 
+    /// Refuses for good what was accepted and is not signed. What a custodian may still carry out by itself stays open until it is given up there.
     pub(super) async fn deny(&self, request: StoredRequest, why: &str) -> Result<StoredRequest, SignerError> {
         let request_id = request.request_id;
+        let key = self.key(&request.tenant, request.signer).await?;
+        if let Some(Signing::Custody(custody)) = self.providers.select(key.provider).map(|provider| provider.signing())
+            && !self.withdraw(custody, &key, &request).await
+        {
+            return Ok(request);
+        }
         tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
-        let outcome = Outcome {
-            request_id,
-            was: request.status,
-            status: Status::Denied,
-            signature: None,
-            signed_tx: None,
-            tx_hash: None,
-            detail: why.to_owned(),
-            error: "",
-        };
+        let outcome = outcome(&request, Status::Denied, why.to_owned(), "");
         self.conclude(outcome).await
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod batch;
+pub mod custody;
 pub mod keys;
 pub mod latch;
 pub mod patience;
@@ -50,7 +51,7 @@ pub struct Store {
 /// What an audit leaf says.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// What was decided about: `sign`, `key`, `latch`.
+    /// What was decided about: `sign`, `key`, `latch`, `custody`.
     pub subject: &'static str,
     /// Tenant.
     pub tenant: String,

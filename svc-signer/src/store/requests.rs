@@ -8,9 +8,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Leaf, Store, StoreError, kind_from, write_leaves};
-use crate::core::{
-    digest::digest,
-    payload::{Payload, PayloadKind},
+use crate::{
+    core::{
+        digest::digest,
+        payload::{Payload, PayloadKind},
+    },
+    providers::ProviderKind,
 };
 
 /// The five statuses.
@@ -63,6 +66,8 @@ pub struct StoredRequest {
     pub signed_tx: Option<Vec<u8>>,
     /// Their hash.
     pub tx_hash: Option<Vec<u8>>,
+    /// How far a provider that broadcasts by itself has brought it; else empty.
+    pub stage: String,
     /// For people.
     pub detail: String,
     /// Typed error beside the status.
@@ -99,6 +104,8 @@ pub struct Outcome {
     pub signed_tx: Option<Vec<u8>>,
     /// Their hash.
     pub tx_hash: Option<Vec<u8>>,
+    /// How far a provider that broadcasts by itself has brought it; else empty.
+    pub stage: &'static str,
     /// For people.
     pub detail: String,
     /// Typed error beside the status.
@@ -119,8 +126,8 @@ pub enum Released {
 /// What [`record`] reads.
 macro_rules! columns {
     () => {
-        "request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, chain_id, nonce, status, signature, signed_tx, tx_hash, detail,
-            error, created_at, updated_at"
+        "request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, chain_id, nonce, status, signature, signed_tx, tx_hash, stage,
+            detail, error, created_at, updated_at"
     };
 }
 
@@ -148,15 +155,25 @@ impl Store {
         Ok(self.requests(&[id]).await?.pop())
     }
 
-    /// Requests that wait for a decision and have not been looked at since, oldest first.
-    pub async fn open_requests(&self, untouched_ms: i64, limit: i64) -> Result<Vec<StoredRequest>, StoreError> {
+    /// Requests of a provider's keys that wait for a decision and have not been looked at since, oldest first; of a custodian's those that are due.
+    pub async fn open_requests(
+        &self,
+        provider: ProviderKind,
+        untouched_ms: i64,
+        limit: i64,
+    ) -> Result<Vec<StoredRequest>, StoreError> {
         let work = async {
             let sql = select_requests!(
-                "where status in ('PENDING', 'BLOCKED') and updated_at < now() - make_interval(secs => $1 / 1000.0) order by updated_at limit $2"
+                "request where status in ('PENDING', 'BLOCKED') and updated_at < now() - make_interval(secs => $1 / 1000.0)
+                    and exists (select from signer.keys key where key.address = request.signer and key.provider = $3)
+                    and not exists (select from signer.custody_attempts attempt
+                        where attempt.request_id = request.request_id and attempt.ended_at is null and attempt.due_at > now())
+                 order by updated_at limit $2"
             );
             sqlx::query(sql)
                 .bind(untouched_ms as f64)
                 .bind(limit)
+                .bind(provider.as_str())
                 .fetch_all(&self.pool)
                 .await?
                 .iter()
@@ -200,8 +217,8 @@ impl Store {
             let rows = sqlx::query(concat!(
                 "with given as (
                     -- One outcome for each request: an update that finds several takes any of them.
-                    select distinct on (request_id) * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[])
-                        with ordinality as given (request_id, status, signature, signed_tx, tx_hash, detail, error, was, place)
+                    select distinct on (request_id) * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::text[])
+                        with ordinality as given (request_id, status, signature, signed_tx, tx_hash, detail, error, was, stage, place)
                     order by request_id, status in ('PENDING', 'BLOCKED'), place
                  ), changed as (
                     update signer.requests as request
@@ -211,16 +228,17 @@ impl Store {
                         tx_hash = case when stopped then null else given.tx_hash end,
                         detail = case when stopped then 'the key is disabled' else given.detail end,
                         error = case when stopped then '' else given.error end,
+                        stage = case when stopped then '' else given.stage end,
                         updated_at = now()
                     from given, signer.keys key, lateral (
-                        select key.disabled_at is not null and given.status not in ('DENIED', 'EXPIRED') as stopped) as late
+                        select key.disabled_at is not null and given.status not in ('DENIED', 'EXPIRED') and given.stage = '' as stopped) as late
                     where request.request_id = given.request_id and key.address = request.signer and request.status in ('PENDING', 'BLOCKED')
                     returning request.*, given.was
                  ), leaves as (
                     insert into signer.audit_leaves (subject, tenant, peer, signer, request_id, decision, reason, leaf)
                     select 'sign', tenant, peer, signer, request_id, lower(status), rule,
                         sha256(convert_to('dalp.signer.outcome.v1 ' || request_id || ' ' || status || ' ', 'utf8') || payload_hash
-                            || coalesce(signature, ''))
+                            || coalesce(signature, tx_hash, ''))
                     from changed where status <> was
                  )
                  select ",
@@ -235,6 +253,7 @@ impl Store {
             .bind(outcomes.iter().map(|outcome| outcome.detail.as_str()).collect::<Vec<_>>())
             .bind(outcomes.iter().map(|outcome| outcome.error).collect::<Vec<_>>())
             .bind(outcomes.iter().map(|outcome| outcome.was.as_str()).collect::<Vec<_>>())
+            .bind(outcomes.iter().map(|outcome| outcome.stage).collect::<Vec<_>>())
             .fetch_all(&self.pool)
             .await?;
             let mut stands = HashMap::with_capacity(outcomes.len());
@@ -371,6 +390,7 @@ fn record(row: &PgRow) -> Result<StoredRequest, StoreError> {
         signature: row.try_get("signature")?,
         signed_tx: row.try_get("signed_tx")?,
         tx_hash: row.try_get("tx_hash")?,
+        stage: row.try_get("stage")?,
         detail: row.try_get("detail")?,
         error: row.try_get("error")?,
         created_at: row.try_get("created_at")?,

@@ -1,6 +1,8 @@
 //! A private SoftHSM token, a signer over a private PostgreSQL, and requests as peers and callers make them.
 #![allow(dead_code)]
 
+pub mod custodian;
+
 use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use alloy::{
@@ -8,6 +10,7 @@ use alloy::{
     eips::eip2718::Decodable2718 as _,
     primitives::{Address, keccak256},
 };
+use custodian::Custodian;
 use dalp_proto::signer::{
     CreateKeyRequest, EvmTransaction, Key, SignOutcome, SignRequest, SignStatus, key_service_server::KeyService as _,
     sign_request::Payload, signer_service_server::SignerService as _,
@@ -17,7 +20,9 @@ use dalp_testing::TestPostgres;
 use svc_signer::{
     config::SignerConfig,
     edge::{key::KeyEdge, signer::SignerEdge},
-    providers::{Provider, ProviderKind, Providers, local::LocalProvider, pkcs11::Pkcs11Provider},
+    providers::{
+        Provider, ProviderKind, Providers, fireblocks::FireblocksProvider, local::LocalProvider, pkcs11::Pkcs11Provider,
+    },
     signing::Signer,
     store::Store,
 };
@@ -109,39 +114,78 @@ pub struct Bench {
     pub config: SignerConfig,
     pub postgres: Arc<TestPostgres>,
     pub token: Option<Arc<TestToken>>,
+    pub custodian: Option<Arc<Custodian>>,
     secrets: TempDir,
 }
 
+#[derive(Clone)]
 pub struct Setting {
     pub provider: ProviderKind,
     pub allow_mixed: bool,
+    /// Keys of the `[signer]` section.
+    pub signer: String,
+    /// Longest call to a custodian.
+    pub call_timeout_ms: u64,
+    /// How long a request is followed before its caller is told to wait: by itself until it is signed.
+    pub settle_ms: u64,
     pub extra: String,
+}
+
+impl Setting {
+    pub fn of(provider: ProviderKind) -> Self {
+        Self {
+            provider,
+            allow_mixed: false,
+            signer: String::new(),
+            call_timeout_ms: 2_000,
+            settle_ms: 20_000,
+            extra: RULES.to_owned(),
+        }
+    }
+}
+
+/// What holds the keys beside the database; shared by replicas.
+#[derive(Clone, Default)]
+pub struct Holders {
+    pub token: Option<Arc<TestToken>>,
+    pub custodian: Option<Arc<Custodian>>,
+}
+
+impl Holders {
+    pub async fn of(provider: ProviderKind) -> Self {
+        match provider {
+            ProviderKind::Local => Self::default(),
+            ProviderKind::Pkcs11 => Self { token: Some(Arc::new(TestToken::new())), custodian: None },
+            kind => Self { token: None, custodian: Some(Arc::new(Custodian::start(kind).await)) },
+        }
+    }
 }
 
 impl Bench {
     pub async fn new(provider: ProviderKind) -> Self {
-        let token = (provider == ProviderKind::Pkcs11).then(|| Arc::new(TestToken::new()));
-        let setting = Setting { provider, allow_mixed: false, extra: RULES.to_owned() };
-        Self::over(setting, Arc::new(TestPostgres::start()), token).await
+        Self::over(Setting::of(provider), Arc::new(TestPostgres::start()), Holders::of(provider).await).await
     }
 
-    /// A further replica, or one with other settings, over the same database and token.
-    pub async fn over(setting: Setting, postgres: Arc<TestPostgres>, token: Option<Arc<TestToken>>) -> Self {
+    /// A further replica, or one with other settings, over the same database and keys.
+    pub async fn over(setting: Setting, postgres: Arc<TestPostgres>, holders: Holders) -> Self {
         let secrets = tempfile::tempdir().unwrap();
         let secret = |name: &str, text: &str| {
             let path = secrets.path().join(name);
             std::fs::write(&path, text).unwrap();
             format!("file:{}", path.display())
         };
+        let Holders { token, custodian } = holders;
         let pkcs11 = token.as_ref().map_or(String::new(), |token| token.section());
+        let custody = custodian.as_ref().map_or(String::new(), |custodian| custodian.section(secrets.path(), &setting));
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\ntls = {{ certificate = \"c\", key = \"k\", trust_anchors = \"t\" }}\n\
              [database]\nurl = \"{}\"\n[signer]\nenvironment = \"development\"\nprovider = \"{}\"\nallow_mixed = {}\nattestation = \"off\"\n\
-             digest_key = \"{}\"\nretry_ms = 200\n[local]\nkey_encryption_key = \"{}\"\n{pkcs11}\n{}",
+             digest_key = \"{}\"\nretry_ms = 200\n{}\n[local]\nkey_encryption_key = \"{}\"\n{pkcs11}\n{custody}\n{}",
             secret("url", &postgres.url()),
             setting.provider,
             setting.allow_mixed,
             secret("digest-key", &"k".repeat(40)),
+            setting.signer,
             secret("kek", &"07".repeat(32)),
             setting.extra,
         );
@@ -154,6 +198,9 @@ impl Bench {
         });
         let mut configured: Vec<Arc<dyn Provider>> = vec![Arc::new(local)];
         configured.extend(hsm.clone().map(|hsm| hsm as Arc<dyn Provider>));
+        if let Some(fireblocks) = config.fireblocks.clone() {
+            configured.push(Arc::new(FireblocksProvider::new(fireblocks).unwrap()));
+        }
         let providers = Providers::new(setting.provider, setting.allow_mixed, configured);
         let signer = Arc::new(Signer::new(&config, store.clone(), providers));
         Self {
@@ -165,20 +212,30 @@ impl Bench {
             config,
             postgres,
             token,
+            custodian,
             secrets,
         }
     }
 
-    /// A further replica over the same database and token.
+    /// A further replica over the same database and keys.
     pub async fn replica(&self) -> Self {
         self.replica_with(RULES).await
     }
 
     /// As [`Bench::replica`], with other grants and rules.
     pub async fn replica_with(&self, rules: &str) -> Self {
-        let provider = self.config.signer.provider;
-        let setting = Setting { provider, allow_mixed: false, extra: rules.to_owned() };
-        Self::over(setting, Arc::clone(&self.postgres), self.token.clone()).await
+        self.replica_of(Setting { extra: rules.to_owned(), ..Setting::of(self.config.signer.provider) }).await
+    }
+
+    /// As [`Bench::replica`], with other settings.
+    pub async fn replica_of(&self, setting: Setting) -> Self {
+        let holders = Holders { token: self.token.clone(), custodian: self.custodian.clone() };
+        Self::over(setting, Arc::clone(&self.postgres), holders).await
+    }
+
+    /// The simulator behind the keys.
+    pub fn custodian(&self) -> &Custodian {
+        self.custodian.as_deref().unwrap()
     }
 }
 
@@ -255,7 +312,12 @@ pub async fn create(bench: &Bench, wallet: &str) -> Key {
 }
 
 pub async fn sign(bench: &Bench, request: &SignRequest) -> Result<SignOutcome, Status> {
-    let answer = bench.edge.sign(from_peer(request.clone(), PEER)).await?;
+    sign_at(&bench.edge, request).await
+}
+
+/// For tasks of their own.
+pub async fn sign_at(edge: &SignerEdge, request: &SignRequest) -> Result<SignOutcome, Status> {
+    let answer = edge.sign(from_peer(request.clone(), PEER)).await?;
     Ok(answer.into_inner().outcome.unwrap())
 }
 

@@ -309,6 +309,12 @@ reasons! {
     ProviderBlocked = "PROVIDER_BLOCKED", FailedPrecondition, CallUs, None;
     /// The key provider cannot be reached.
     ProviderUnavailable = "PROVIDER_UNAVAILABLE", Unavailable, RetrySameKey, Some(2000);
+    /// The key provider refuses the signer's credentials.
+    ProviderUnauthorized = "PROVIDER_UNAUTHORIZED", FailedPrecondition, CallUs, None;
+    /// The clocks of the signer and the key provider differ.
+    ProviderClockSkewed = "PROVIDER_CLOCK_SKEWED", FailedPrecondition, CallUs, None;
+    /// The key provider does not serve the chain.
+    ChainNotServed = "CHAIN_NOT_SERVED", FailedPrecondition, CallUs, None;
     /// The key provider answered with an error.
     ProviderFailed = "PROVIDER_FAILED", Unavailable, RetrySameKey, Some(5000);
     /// A service or node this call depends on cannot be reached.

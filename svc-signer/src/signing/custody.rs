@@ -1,0 +1,273 @@
+//! An accepted request at a custodian, which decides later: handed over once, followed, and given up only with the custodian's word for it.
+
+use std::time::{Duration, Instant};
+
+use alloy::primitives::B256;
+use time::OffsetDateTime;
+
+use super::{Signer, drive::outcome};
+use crate::{
+    core::{digest::assemble, payload::Payload},
+    errors::SignerError,
+    metric_definitions as names,
+    providers::{
+        KeyHandle, ProviderError,
+        custody::{Custody, Known, Order, Report, State},
+    },
+    store::{
+        custody::{Claim, Seen},
+        keys::KeyRecord,
+        requests::{NOT_ASKED, Outcome, Status, StoredRequest},
+    },
+};
+
+/// First pause while a new request is followed.
+const SETTLE_FIRST: Duration = Duration::from_millis(100);
+/// What a custodian works on for longer than this is a hold to the caller: nobody here can hasten it.
+const WORKED_ON: time::Duration = time::Duration::seconds(60);
+/// What only an operator's further attempt can change is looked at so rarely.
+const STOPPED_PAUSE: Duration = Duration::from_secs(3600);
+
+/// A request with what is needed to ask about it.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    custody: &'a dyn Custody,
+    key: &'a KeyRecord,
+    request: &'a StoredRequest,
+    payload: &'a Payload,
+    claim: &'a Claim,
+    /// Past our own deadline.
+    late: bool,
+    /// Pause until the next look of the one who follows a new request.
+    soon: Option<Duration>,
+}
+
+/// What a look comes to.
+struct Look {
+    /// `None`: the request stays as it stands.
+    outcome: Option<Outcome>,
+    /// Another look, soon, may find more.
+    moving: bool,
+}
+
+/// What becomes of a request whose attempt stands as reported.
+enum Verdict {
+    /// So, and the attempt is looked at again after the pause.
+    Stands { outcome: Outcome, pause: Duration, stopped: bool, moving: bool },
+    /// The attempt is over without a signature; another one may succeed.
+    Another(String),
+}
+
+// === impl Signer ===
+
+impl Signer {
+    /// Hands a request over if it was not yet, looks at how it stands, and follows it for a short while: most are signed at once.
+    pub(super) async fn follow(
+        &self,
+        custody: &dyn Custody,
+        key: &KeyRecord,
+        mut request: StoredRequest,
+        payload: &Payload,
+    ) -> Result<StoredRequest, SignerError> {
+        let pace = custody.pace();
+        let until = Instant::now() + pace.settle;
+        let mut pause = SETTLE_FIRST;
+        // One that is asked about again has had its time.
+        let fresh = request.error == NOT_ASKED && request.detail.is_empty();
+        loop {
+            let may_wait = fresh && Instant::now() + pause < until;
+            let Some(claim) = self.store.claim(request.request_id, key.provider, pace.longest_call).await? else {
+                // Someone else asks right now, or it is not due.
+                request = self.store.request(request.request_id).await?.unwrap_or(request);
+                if request.status.is_final() || !may_wait {
+                    return Ok(request);
+                }
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+                continue;
+            };
+            let soon = may_wait.then_some(pause);
+            let late = OffsetDateTime::now_utc() - request.created_at > self.request_deadline;
+            let look = self.look(Case { custody, key, request: &request, payload, claim: &claim, late, soon }).await?;
+            if let Some(outcome) = look.outcome {
+                request = self.conclude_if_changed(request, outcome).await?;
+            }
+            if request.status.is_final() || !look.moving || soon.is_none() {
+                return Ok(request);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    async fn look(&self, case: Case<'_>) -> Result<Look, SignerError> {
+        let Case { custody, key, request, claim, late, .. } = case;
+        let started = Instant::now();
+        let answered = case.ask().await;
+        metrics::histogram!(names::PROVIDER_SECONDS, "provider" => key.provider.as_str())
+            .record(started.elapsed().as_secs_f64());
+        match answered {
+            Ok(None) => {
+                let outcome =
+                    outcome(request, Status::Expired, "the provider has no such request".to_owned(), "POLL_TIMEOUT");
+                Ok(Look { outcome: Some(outcome), moving: false })
+            }
+            Ok(Some(report)) => match case.verdict(&report) {
+                Verdict::Stands { outcome, pause, stopped, moving } => {
+                    let same = claim.said == report.said && claim.provider_id.is_some();
+                    let looks = if same { claim.looks.saturating_add(1) } else { 0 };
+                    let seen = Seen { provider_id: Some(&report.id), said: &report.said, stopped, looks, pause };
+                    self.store.seen(claim, &seen).await?;
+                    Ok(Look { outcome: Some(outcome), moving })
+                }
+                Verdict::Another(said) => {
+                    let pause = custody.pace().pause(u32::from(claim.attempt), rand::random());
+                    self.store.next_attempt(claim, &report.id, &said, pause).await?;
+                    tracing::warn!(request_id = %request.request_id, attempt = claim.attempt + 1, said, "a further attempt at the custodian");
+                    let outcome = outcome(request, Status::Pending, said, "PROVIDER_FAILED");
+                    Ok(Look { outcome: Some(outcome), moving: false })
+                }
+            },
+            Err(error) => {
+                tracing::warn!(request_id = %request.request_id, signer = %key.address, late, %error, "custodian not asked");
+                let looks = claim.looks.saturating_add(1);
+                let pause = custody.pace().pause(looks, rand::random());
+                let seen = Seen { provider_id: None, said: &claim.said, stopped: false, looks, pause };
+                self.store.seen(claim, &seen).await?;
+                // What was handed over stays as it stood: the custodian has it, whether it answers now or not.
+                let stays = claim.provider_id.is_some() && matches!(error, ProviderError::Unavailable(_));
+                let (status, detail, typed) = error.waiting();
+                Ok(Look { outcome: (!stays).then(|| outcome(request, status, detail, typed)), moving: false })
+            }
+        }
+    }
+
+    /// Asks the custodian to give up what we no longer want. `false`: it may still be carried out.
+    pub(super) async fn withdraw(&self, custody: &dyn Custody, key: &KeyRecord, request: &StoredRequest) -> bool {
+        let Ok(payload) = request.payload() else { return true };
+        let (external_id, id) = match self.store.open_attempt(request.request_id).await {
+            Ok(Some((external_id, Some(id)))) => (external_id, id),
+            Ok(_) => return true,
+            Err(_) => return false,
+        };
+        let order = order(key, request, &payload, &external_id);
+        match custody.cancel(&order, &id).await {
+            // A signature that stays with us moves nothing.
+            Ok(report) => {
+                !custody.broadcasts() || matches!(report.state, State::Denied | State::Expired | State::Blocked)
+            }
+            Err(error) => {
+                tracing::warn!(request_id = %request.request_id, %error, "not given up by the custodian");
+                !custody.broadcasts()
+            }
+        }
+    }
+}
+
+fn order<'a>(key: &'a KeyRecord, request: &StoredRequest, payload: &'a Payload, external_id: &'a str) -> Order<'a> {
+    Order {
+        key: KeyHandle { name: &key.name, material: &key.material },
+        address: key.address,
+        payload,
+        digest: B256::from(request.digest),
+        external_id,
+    }
+}
+
+// === impl Case ===
+
+impl Case<'_> {
+    /// Asks the custodian. `None`: past our deadline there is nothing at the custodian that would have to be given up.
+    async fn ask(&self) -> Result<Option<Report>, ProviderError> {
+        let order = order(self.key, self.request, self.payload, &self.claim.external_id);
+        let custody = self.custody;
+        match (self.claim.known(), self.late) {
+            (Known::Nothing, true) => Ok(None),
+            (Known::Nothing, false) => custody.submit(&order).await.map(Some),
+            // An orphan is taken back before anything new is made.
+            (Known::MaybeSent, late) => match custody.find(&order).await? {
+                Some(report) if late => custody.cancel(&order, &report.id).await.map(Some),
+                Some(report) => Ok(Some(report)),
+                None if late => Ok(None),
+                None => custody.submit(&order).await.map(Some),
+            },
+            (Known::Id(id), false) => custody.look(&order, id).await.map(Some),
+            // Our own time-out ends nothing there: the custodian is asked to give the request up, and its answer counts.
+            (Known::Id(id), true) => custody.cancel(&order, id).await.map(Some),
+        }
+    }
+
+    fn verdict(&self, report: &Report) -> Verdict {
+        let Self { request, late, .. } = *self;
+        let said = || report.said.clone();
+        let ends = |status, error| Verdict::Stands {
+            outcome: outcome(request, status, said(), error),
+            pause: STOPPED_PAUSE,
+            stopped: false,
+            moving: false,
+        };
+        match &report.state {
+            State::Signed(raw) => match raw.normalise(B256::from(request.digest), &self.key.public_key) {
+                Ok(signature) => {
+                    let transaction = match self.payload {
+                        Payload::Transaction(tx) => Some(assemble(tx, signature)),
+                        Payload::Document(_) | Payload::Claim(_) => None,
+                    };
+                    self.approved(Outcome {
+                        signature: Some(signature.as_bytes().to_vec()),
+                        tx_hash: transaction.as_ref().map(|signed| signed.hash.to_vec()),
+                        signed_tx: transaction.map(|signed| signed.raw.to_vec()),
+                        ..outcome(request, Status::Approved, String::new(), "")
+                    })
+                }
+                // For this id it will never give another one.
+                Err(error) => {
+                    tracing::error!(request_id = %request.request_id, signer = %self.key.address, %error, "custodian's signature refused");
+                    self.failed(format!("{}: {error}", report.said), true)
+                }
+            },
+            State::Broadcast(Some(hash)) | State::Confirmed(Some(hash)) => {
+                let stage = if matches!(report.state, State::Confirmed(_)) { "CONFIRMED" } else { "BROADCAST" };
+                let tx_hash = Some(hash.to_vec());
+                self.approved(Outcome { tx_hash, stage, ..outcome(request, Status::Approved, said(), "") })
+            }
+            State::Denied | State::Blocked | State::Failed { .. } if late => ends(Status::Expired, "POLL_TIMEOUT"),
+            State::Denied => ends(Status::Denied, ""),
+            State::Expired => ends(Status::Expired, "PROVIDER_EXPIRED"),
+            State::Blocked => Verdict::Stands {
+                outcome: outcome(request, Status::Blocked, said(), ""),
+                pause: STOPPED_PAUSE,
+                stopped: true,
+                moving: false,
+            },
+            State::Failed { again } => self.failed(said(), *again),
+            State::Processing | State::Awaiting | State::Broadcast(None) | State::Confirmed(None) => {
+                let worked_on = OffsetDateTime::now_utc() - request.created_at;
+                let held = report.state != State::Processing || worked_on > WORKED_ON;
+                Verdict::Stands {
+                    outcome: outcome(request, Status::Pending, said(), if held { "" } else { NOT_ASKED }),
+                    pause: self.soon.unwrap_or_else(|| self.custody.pace().pause(self.claim.looks, rand::random())),
+                    stopped: false,
+                    moving: true,
+                }
+            }
+        }
+    }
+
+    fn approved(&self, outcome: Outcome) -> Verdict {
+        Verdict::Stands { outcome, pause: STOPPED_PAUSE, stopped: false, moving: false }
+    }
+
+    /// A fault of the provider is worth another attempt, under another id, while there are some left.
+    fn failed(&self, said: String, again: bool) -> Verdict {
+        if again && self.claim.attempt + 1 < self.custody.pace().attempts {
+            return Verdict::Another(said);
+        }
+        Verdict::Stands {
+            outcome: outcome(self.request, Status::Denied, said, "PROVIDER_FAILED"),
+            pause: STOPPED_PAUSE,
+            stopped: false,
+            moving: false,
+        }
+    }
+}

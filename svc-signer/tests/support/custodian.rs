@@ -1,0 +1,216 @@
+//! The simulated custodians, with what an operator and an approver do in their consoles.
+
+use std::path::Path;
+
+use dalp_simulators::{
+    fault::{Fault, Faults},
+    fireblocks::{self, FireblocksSimulator},
+    keys::Twist,
+};
+use svc_signer::providers::ProviderKind;
+
+use super::Setting;
+
+/// One of them.
+pub enum Custodian {
+    Fireblocks(FireblocksSimulator),
+}
+
+impl Custodian {
+    /// One that signs everything without asking.
+    pub async fn start(kind: ProviderKind) -> Self {
+        Self::start_before(kind, None).await
+    }
+
+    /// As [`Custodian::start`], with the node to which it broadcasts.
+    pub async fn start_before(kind: ProviderKind, node: Option<String>) -> Self {
+        let custodian = match kind {
+            ProviderKind::Fireblocks => {
+                let options = fireblocks::Options { raw_enabled: true, node, ..Default::default() };
+                Self::Fireblocks(FireblocksSimulator::start(options).await.unwrap())
+            }
+            ProviderKind::Local | ProviderKind::Pkcs11 => panic!("{kind} is no custodian"),
+        };
+        custodian.allow().await;
+        custodian
+    }
+
+    /// Its section of a signer's configuration.
+    pub fn section(&self, secrets: &Path, setting: &Setting) -> String {
+        let secret = |name: &str, text: &str| {
+            let path = secrets.join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("file:{}", path.display())
+        };
+        // Undecided requests are looked at as good as always.
+        let Setting { call_timeout_ms, settle_ms, .. } = setting;
+        let pace = format!(
+            "call_timeout_ms = {call_timeout_ms}\n\
+             polling = {{ settle_ms = {settle_ms}, first_ms = 10, longest_ms = 20, attempts = 3 }}\n"
+        );
+        match self {
+            Self::Fireblocks(simulator) => format!(
+                "[fireblocks]\nbase_url = \"{}\"\napi_key = \"{}\"\nsecret_key = \"{}\"\nasset = \"ETH_TEST5\"\n{pace}",
+                simulator.base_url(),
+                secret("fireblocks-api-key", simulator.api_key()),
+                secret("fireblocks-rsa.pem", simulator.secret_pem()),
+            ),
+        }
+    }
+
+    pub fn faults(&self) -> &Faults {
+        match self {
+            Self::Fireblocks(simulator) => simulator.faults(),
+        }
+    }
+
+    /// From now on everything is signed without asking.
+    pub async fn allow(&self) {
+        match self {
+            Self::Fireblocks(simulator) => {
+                simulator.set_rules(vec![fireblocks::Rule::all(fireblocks::Action::Allow)]).await;
+            }
+        }
+    }
+
+    /// From now on a person is asked.
+    pub async fn ask_people(&self) {
+        match self {
+            Self::Fireblocks(simulator) => {
+                simulator.set_rules(vec![fireblocks::Rule::all(fireblocks::Action::Approval(1))]).await;
+            }
+        }
+    }
+
+    /// From now on the policy stops everything.
+    pub async fn block(&self) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.set_rules(vec![]).await,
+        }
+    }
+
+    pub async fn approve(&self) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.approve().await,
+        }
+    }
+
+    pub async fn deny(&self) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.reject().await,
+        }
+    }
+
+    pub async fn expire(&self) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.expire().await,
+        }
+    }
+
+    pub async fn twist(&self, twist: Twist) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.twist(twist).await,
+        }
+    }
+
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.set_clock_ahead(seconds),
+        }
+    }
+
+    /// A status that nobody has heard of, from now on, of all that is not final.
+    pub async fn invent_a_status(&self) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.pin("PENDING_QUANTUM_REVIEW", "SECOND_THOUGHTS").await,
+        }
+    }
+
+    /// What stands at an invented status goes on and is signed.
+    pub async fn forget_the_status(&self) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.unpin("QUEUED").await,
+        }
+    }
+
+    /// All that is not final fails through a fault of the provider.
+    pub async fn fail(&self) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.pin("FAILED", "INTERNAL_ERROR").await,
+        }
+    }
+
+    /// External ids of the requests that it has taken, oldest first.
+    pub async fn external_ids(&self) -> Vec<String> {
+        match self {
+            Self::Fireblocks(simulator) => {
+                simulator.transactions().await.into_iter().filter_map(|transaction| transaction.external_id).collect()
+            }
+        }
+    }
+
+    /// The route that takes new requests.
+    pub fn submissions(&self) -> &'static str {
+        match self {
+            Self::Fireblocks(_) => "POST /v1/transactions",
+        }
+    }
+
+    /// The next new requests fail so.
+    pub fn next(&self, fault: Fault, times: usize) {
+        self.faults().inject(self.submissions(), fault, times);
+    }
+
+    /// The route that makes keys.
+    pub fn creations(&self) -> &'static str {
+        match self {
+            Self::Fireblocks(_) => "POST /v1/vault/accounts",
+        }
+    }
+
+    /// Names of the keys that it holds.
+    pub async fn key_names(&self) -> Vec<String> {
+        match self {
+            Self::Fireblocks(simulator) => simulator.vaults().await,
+        }
+    }
+
+    /// What was approved is signed.
+    pub async fn settle(&self) {
+        match self {
+            Self::Fireblocks(simulator) => simulator.settle().await,
+        }
+    }
+
+    /// Whether a request that waits can be taken back through the API.
+    pub fn can_give_up(&self) -> bool {
+        match self {
+            Self::Fireblocks(_) => true,
+        }
+    }
+
+    /// Whether its credentials carry times.
+    pub fn minds_clocks(&self) -> bool {
+        match self {
+            Self::Fireblocks(_) => true,
+        }
+    }
+
+    /// Of [`Custodian::planted_secrets`], what it is sent and could quote.
+    pub fn quotable_secrets(&self) -> Vec<String> {
+        match self {
+            Self::Fireblocks(simulator) => vec![simulator.api_key().to_owned()],
+        }
+    }
+
+    /// What must never be seen outside.
+    pub fn planted_secrets(&self) -> Vec<String> {
+        match self {
+            Self::Fireblocks(simulator) => vec![
+                simulator.api_key().to_owned(),
+                simulator.secret_pem().lines().nth(1).unwrap().to_owned(),
+                simulator.secret_pem().lines().nth(5).unwrap().to_owned(),
+            ],
+        }
+    }
+}

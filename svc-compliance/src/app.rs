@@ -2,11 +2,11 @@
 
 use crate::{
     readers::ChainReader,
-    rights::Rights,
-    store::{Store, StoreError, systems::SystemAddresses},
+    store::{Store, StoreError, Taken, systems::SystemAddresses},
 };
 use alloy::primitives::Address;
 use dalp_contracts::bindings::AssetFactory;
+use dalp_domain::{Desk, Rights, refusals::engine_store};
 use dalp_engine::{Engine, OperationId, OperationState, OperationView, TenantId};
 use dalp_service::{Reason, Refusal};
 use std::{
@@ -14,7 +14,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::OnceCell;
 
 /// How long a caller waits for the index.
 const INDEX_PATIENCE: Duration = Duration::from_secs(10);
@@ -38,27 +37,8 @@ pub struct App {
     assets: Mutex<HashSet<(String, Address)>>,
 }
 
-/// The app, once it is up; until then every request is asked to come again.
-#[derive(Clone, Default)]
-pub struct AppHandle {
-    cell: Arc<OnceCell<App>>,
-}
-
-// === impl AppHandle ===
-
-impl AppHandle {
-    /// The app, or the refusal that it is not up yet.
-    pub fn get(&self) -> Result<&App, Refusal> {
-        self.cell.get().ok_or_else(|| Refusal::new(Reason::DatabaseUnavailable, "the service waits for its database"))
-    }
-
-    /// Puts the app in place, once.
-    pub fn set(&self, app: App) {
-        if self.cell.set(app).is_err() {
-            tracing::error!("the service was brought up twice; the first one stays");
-        }
-    }
-}
+/// The app, once it is up.
+pub type AppHandle = dalp_domain::AppHandle<App>;
 
 // === impl App ===
 
@@ -156,12 +136,23 @@ pub(crate) fn came_to_nothing(operation: &OperationView) -> bool {
     matches!(operation.state, OperationState::Failed | OperationState::Cancelled)
 }
 
-/// What a failure of the engine's store is to a caller.
-pub(crate) fn engine_store(error: dalp_engine::StoreError) -> Refusal {
-    if error.is_retryable() {
-        Refusal::new(Reason::DatabaseUnavailable, "the database did not answer").source(error)
-    } else {
-        Refusal::internal(error)
+impl Desk for App {
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    fn taken(&self, error: &dalp_engine::StoreError) -> Option<Refusal> {
+        Some(match Taken::of(error)? {
+            Taken::Symbol => Refusal::new(Reason::SymbolTaken, "another asset of the tenant has this symbol"),
+            Taken::System => Refusal::new(
+                Reason::Conflict,
+                "another bootstrap of the tenant was faster; repeat to get its operation",
+            ),
+        })
     }
 }
 

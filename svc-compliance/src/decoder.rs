@@ -6,13 +6,8 @@ use crate::{
     readers::{assets, systems},
 };
 use alloy::{primitives::Address, sol_types::SolCall as _};
-use dalp_contracts::{
-    Refusal,
-    bindings::AssetToken,
-    decode_revert,
-    reasons::{Meaning, meaning_of},
-    revert::reason_text,
-};
+use dalp_contracts::{Refusal, bindings::AssetToken, decode_revert, revert::reason_text};
+use dalp_domain::refusals::failure_of;
 use dalp_engine::{Decoder, Failure};
 use dalp_service::Reason;
 
@@ -29,17 +24,7 @@ impl Decoder for ContractDecoder {
         if let (Some(module), Some(reason)) = (refusal.module, &refusal.reason) {
             return refused(module, reason);
         }
-        let reason = reason_of(&refusal.contract_error);
-        let message = match refusal.contract_error.as_str() {
-            "" => "the contract refused without saying why".to_owned(),
-            _ => format!("the contract refused: {refusal}"),
-        };
-        let named = refusal
-            .args
-            .iter()
-            .filter(|(name, _)| !name.is_empty())
-            .fold(Failure::new(reason.as_str(), message), |failure, (name, value)| failure.with(name.clone(), value))
-            .with("contract_error", &refusal.contract_error);
+        let named = failure_of(&refusal);
         match role_of(&refusal) {
             Some((role, granted_by)) => named.with("role", role).with("granted_by", granted_by),
             None => named,
@@ -81,15 +66,6 @@ fn role_of(refusal: &Refusal) -> Option<(&'static str, &'static str)> {
         "MissingRole" => Some((AssetRole::of_mask(mask("role")?)?.name(), assets::GRANTED_BY)),
         "NotOwner" => Some(("admin", assets::GRANTED_BY)),
         _ => None,
-    }
-}
-
-/// The reason of the error catalogue that an error of the contracts is answered with.
-pub(crate) fn reason_of(contract_error: &str) -> Reason {
-    match meaning_of(contract_error) {
-        Some(Meaning::Reason(reason)) => reason.parse().unwrap_or(Reason::SimulationReverted),
-        Some(Meaning::Internal(_)) => Reason::Internal,
-        None => Reason::SimulationReverted,
     }
 }
 
@@ -144,18 +120,6 @@ mod tests {
         assert_eq!(ContractDecoder.decode_revert(&exists).reason, "IDENTITY_EXISTS");
         assert_eq!(ContractDecoder.decode_revert(&[]).reason, "SIMULATION_REVERTED");
         assert!(ContractDecoder.judge(PREVIEW, &[]).is_err());
-    }
-
-    #[test]
-    fn every_error_of_the_contracts_has_a_reason_of_the_catalogue() {
-        for (reason, errors) in dalp_contracts::reasons::REASONS {
-            for error in *errors {
-                assert_eq!(reason_of(error).as_str(), *reason, "{error}");
-            }
-        }
-        for (error, _) in dalp_contracts::reasons::INTERNAL {
-            assert_eq!(reason_of(error), Reason::Internal, "{error}");
-        }
     }
 
     #[test]

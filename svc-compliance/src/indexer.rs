@@ -13,21 +13,13 @@ use alloy::{
 };
 use dalp_chain::{
     BlockRef, Filter, Log, Upstreams,
-    follower::{Batch, Change, Follower, FollowerSink},
+    follower::{Batch, Change, FollowerSink},
 };
 use dalp_contracts::bindings::{AssetFactory, AssetToken};
+use dalp_domain::indexing;
 use dalp_service::stop::Stop;
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
-use tokio::task::JoinSet;
+use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
-
-/// How long a replica that fell silent keeps the others waiting.
-const LEASE: Duration = Duration::from_secs(15);
-/// How often the lease is renewed, or asked for.
-const RENEW: Duration = Duration::from_secs(5);
 
 /// One event that changes a holding, or creates an asset or a compliance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,74 +35,11 @@ enum Event {
 /// Indexes until stopped, whenever the lease can be had.
 pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: String, stop: Stop) {
     let chain_id = upstreams.config().chain_id;
-    let lease = Lease { store: store.clone(), chain_id, owner: owner.clone() };
-    while !stop.is_requested() {
-        if lease.hold().await == Some(true) {
-            let (lost, notice) = tokio::sync::oneshot::channel();
-            // A task of its own, because a turn of the follower may take longer than the lease; ended with this one, or a
-            // replica that no longer indexes would keep the others from it.
-            let mut renewal = JoinSet::new();
-            renewal.spawn(lease.clone().renew(lost));
-            let sink = Sink { store: store.clone(), chain_id, owner: owner.clone() };
-            let ends = async {
-                tokio::select! {
-                    () = stop.requested() => {}
-                    _ = notice => {}
-                }
-            };
-            Follower::new(upstreams.clone(), filter(), start_block, sink).run(ends).await;
-        }
-        tokio::select! {
-            () = stop.requested() => {}
-            () = tokio::time::sleep(RENEW) => {}
-        }
-    }
-    lease.release().await;
-}
-
-/// The right to index a chain. What makes it safe is that every commit checks it.
-#[derive(Clone)]
-struct Lease {
-    store: Store,
-    chain_id: u64,
-    owner: String,
-}
-
-// === impl Lease ===
-
-impl Lease {
-    /// Takes or renews it; `None` when the database did not answer.
-    async fn hold(&self) -> Option<bool> {
-        self.store
-            .lease_indexer(self.chain_id, &self.owner, LEASE)
-            .await
-            .inspect_err(|error| {
-                tracing::warn!(chain_id = self.chain_id, %error, "the indexer cannot ask for its lease");
-            })
-            .ok()
-    }
-
-    /// Renews it until it is lost, which is said by dropping `lost`. It is not taken again here: whoever had it in between has
-    /// changed the tables under the follower.
-    async fn renew(self, lost: tokio::sync::oneshot::Sender<()>) {
-        loop {
-            tokio::time::sleep(RENEW).await;
-            let renewed = self.store.renew_indexer(self.chain_id, &self.owner, LEASE).await;
-            if let Err(error) = &renewed {
-                tracing::warn!(chain_id = self.chain_id, %error, "the indexer lease could not be renewed");
-            }
-            if matches!(renewed, Ok(false)) {
-                drop(lost);
-                return;
-            }
-        }
-    }
-
-    async fn release(&self) {
-        if let Err(error) = self.store.release_indexer(self.chain_id, &self.owner).await {
-            tracing::warn!(chain_id = self.chain_id, %error, "the indexer lease is left to run out");
-        }
-    }
+    let sink = {
+        let (store, owner) = (store.clone(), owner.clone());
+        move || Sink { store: store.clone(), chain_id, owner: owner.clone() }
+    };
+    indexing::run(store, upstreams, filter(), start_block, owner, sink, stop).await;
 }
 
 /// By topic, not by address: the first events of a new asset stand in the block of its creation.

@@ -20,7 +20,6 @@ pub mod flows;
 pub mod indexer;
 pub mod metric_definitions;
 pub mod readers;
-pub mod rights;
 pub mod store;
 mod supervisor;
 

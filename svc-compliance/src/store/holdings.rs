@@ -7,6 +7,7 @@ use super::{
 };
 use alloy::primitives::{Address, U256};
 use dalp_chain::BlockRef;
+use dalp_domain::indexing::Leases;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -70,9 +71,11 @@ pub struct IndexBatch {
     pub holdings: BTreeMap<(u64, Address, Address), Holding>,
 }
 
-impl Store {
-    /// Takes the indexer lease if it is free or ours. True: this replica indexes.
-    pub async fn lease_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
+#[async_trait::async_trait]
+impl Leases for Store {
+    type Error = StoreError;
+
+    async fn lease_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
         let taken = sqlx::query(
             "INSERT INTO compliance.indexer_leases (chain_id, owner, until, version)
              VALUES ($1, $2, now() + $3 * interval '1 millisecond', $4)
@@ -89,8 +92,7 @@ impl Store {
         Ok(taken.rows_affected() == 1)
     }
 
-    /// Renews the lease. False: it is another's.
-    pub async fn renew_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
+    async fn renew_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
         let renewed = sqlx::query(
             "UPDATE compliance.indexer_leases SET until = now() + $3 * interval '1 millisecond'
              WHERE chain_id = $1 AND owner = $2",
@@ -104,8 +106,7 @@ impl Store {
         Ok(renewed.rows_affected() == 1)
     }
 
-    /// Gives the lease back, so that another replica need not wait it out.
-    pub async fn release_indexer(&self, chain_id: u64, owner: &str) -> Result<(), StoreError> {
+    async fn release_indexer(&self, chain_id: u64, owner: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE compliance.indexer_leases SET until = '-infinity' WHERE chain_id = $1 AND owner = $2")
             .bind(signed(chain_id))
             .bind(owner)
@@ -114,7 +115,9 @@ impl Store {
             .map_err(during("release indexer lease"))?;
         Ok(())
     }
+}
 
+impl Store {
     /// Blocks applied so far, oldest first.
     pub async fn indexed_blocks(&self, chain_id: u64) -> Result<Vec<BlockRef>, StoreError> {
         let rows =

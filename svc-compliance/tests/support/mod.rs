@@ -13,6 +13,7 @@ use alloy::{
 };
 use dalp_chain::{Fees, Upstreams, testing::Anvil};
 use dalp_contracts::encode::claim_signing_hash;
+use dalp_domain::rights::{KeyRecord, Keys, Rights};
 use dalp_engine::{
     Engine, EngineConfig, LaneId, OperationId, OperationView, RequestId, SignDocument, Signature, TenantId,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
@@ -43,7 +44,6 @@ use svc_compliance::{
     decoder::ContractDecoder,
     flows, indexer,
     readers::ChainReader,
-    rights::{KeyRecord, Keys, Rights},
     store::Store,
 };
 use tokio::task::JoinHandle;

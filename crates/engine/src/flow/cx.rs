@@ -93,9 +93,21 @@ impl<'a, O> Cx<'a, O> {
 
     /// Has the signer sign a document and waits for the signature. A refusal is the flow's.
     pub fn sign(&mut self, name: &str, document: impl FnOnce() -> SignDocument) -> Step<Signature> {
+        match self.try_sign(name, document)? {
+            Ok(signature) => Ok(signature),
+            Err(failure) => self.fail(at_step(failure, name)),
+        }
+    }
+
+    /// Like [`Cx::sign`], but the flow decides what a refusal means.
+    pub fn try_sign(
+        &mut self,
+        name: &str,
+        document: impl FnOnce() -> SignDocument,
+    ) -> Step<Result<Signature, Failure>> {
         match self.step(name, || StepInput::Signature { document: document() })? {
-            StepOutcome::Signed { signature } => Ok(signature),
-            StepOutcome::Failed { failure } => self.fail(at_step(failure, name)),
+            StepOutcome::Signed { signature } => Ok(Ok(signature)),
+            StepOutcome::Failed { failure } => Ok(Err(failure)),
             StepOutcome::Mined { .. } => broken(name, "a transaction where a signature was expected"),
         }
     }

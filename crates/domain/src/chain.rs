@@ -1,0 +1,166 @@
+//! The chain as typed reads.
+
+use crate::refusals::reason_of;
+use alloy::{
+    primitives::{Address, B256},
+    sol_types::SolCall,
+};
+use dalp_chain::{BlockId, BlockNumberOrTag, CallError, TransactionRequest, Upstreams};
+use dalp_service::{Reason, Refusal};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+/// One chain, read through its pool of nodes.
+#[derive(Clone)]
+pub struct ChainReader {
+    upstreams: Upstreams,
+}
+
+/// The block that an answer holds for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Height.
+    pub number: u64,
+    /// Block hash.
+    pub hash: B256,
+    /// Unix seconds.
+    pub timestamp_s: u64,
+}
+
+/// Reads of one answer under way at once.
+const READS_AT_ONCE: usize = 16;
+
+/// Waits for all answers, a few at a time: how many are asked for is the tenant's doing.
+pub fn bounded<T, F: Future<Output = Result<T, Refusal>>>(
+    asks: impl IntoIterator<Item = F>,
+) -> impl Future<Output = Result<Vec<T>, Refusal>> {
+    let asks: Vec<F> = asks.into_iter().collect();
+    stream::iter(asks).buffered(READS_AT_ONCE).try_collect()
+}
+
+/// Why a read gave no value.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such contract at the address, or it does not answer this call.
+    #[error("{0} does not answer the call")]
+    NotThere(Address),
+    /// The contract refused.
+    #[error("the contract refused")]
+    Reverted(Vec<u8>),
+    /// No node answered. Retryable.
+    #[error("the chain cannot be read")]
+    Chain(#[source] CallError),
+}
+
+// === impl Head ===
+
+impl Head {
+    /// To read at it.
+    #[must_use]
+    pub fn id(&self) -> BlockId {
+        BlockId::hash(self.hash)
+    }
+}
+
+// === impl ChainReader ===
+
+impl ChainReader {
+    /// Reads through a pool.
+    #[must_use]
+    pub fn new(upstreams: Upstreams) -> Self {
+        Self { upstreams }
+    }
+
+    /// EIP-155 chain id.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.upstreams.config().chain_id
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
+    /// Calls a contract at the latest block.
+    pub async fn read<C: SolCall>(&self, target: Address, call: C) -> Result<C::Return, ReadError> {
+        self.read_at(target, call, BlockId::latest()).await
+    }
+
+    /// Calls a contract at a block.
+    pub async fn read_at<C: SolCall>(&self, target: Address, call: C, block: BlockId) -> Result<C::Return, ReadError> {
+        self.read_as(Address::ZERO, target, call, block).await
+    }
+
+    /// Calls a contract at a block as somebody: rules answer for the compliance that asks.
+    pub async fn read_as<C: SolCall>(
+        &self,
+        sender: Address,
+        target: Address,
+        call: C,
+        block: BlockId,
+    ) -> Result<C::Return, ReadError> {
+        let request = TransactionRequest::default().from(sender).to(target).input(call.abi_encode().into());
+        let answer = match self.upstreams.call(&request, block).await {
+            Ok(answer) => answer,
+            Err(CallError::Revert(data)) => return Err(ReadError::Reverted(data.to_vec())),
+            Err(error) => return Err(ReadError::Chain(error)),
+        };
+        C::abi_decode_returns(&answer).map_err(|_| ReadError::NotThere(target))
+    }
+
+    /// Whether there is code at an address.
+    pub async fn has_code(&self, address: Address) -> Result<bool, Refusal> {
+        match self.upstreams.code(address, BlockId::latest()).await {
+            Ok(code) => Ok(!code.is_empty()),
+            Err(error) => Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)),
+        }
+    }
+
+    /// The latest block, so that several reads see one state.
+    pub async fn latest(&self) -> Result<Head, Refusal> {
+        match self.upstreams.block(BlockNumberOrTag::Latest).await {
+            Ok(Some(header)) => Ok(Head { number: header.number, hash: header.hash, timestamp_s: header.timestamp_s }),
+            Ok(None) => Err(Refusal::new(Reason::ChainUnavailable, "the chain has no block yet")),
+            Err(error) => Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)),
+        }
+    }
+
+    /// Gas of a call by its sender; `None` when it would fail.
+    pub async fn gas(&self, sender: Address, target: Address, data: Vec<u8>) -> Result<Option<u64>, Refusal> {
+        let request = TransactionRequest::default().from(sender).to(target).input(data.into());
+        match self.upstreams.estimate_gas(&request, BlockId::latest()).await {
+            Ok(gas) => Ok(Some(gas)),
+            Err(CallError::Unavailable(error)) => {
+                Err(Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error))
+            }
+            Err(CallError::Revert(_) | CallError::Node(_)) => Ok(None),
+        }
+    }
+}
+
+// === impl ReadError ===
+
+impl ReadError {
+    /// Whether the chain was not reached, so that nothing is known.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Chain(error) if error.is_retryable())
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match &error {
+            ReadError::NotThere(address) => {
+                Self::new(Reason::NotFound, "there is no such contract").meta("address", address.to_checksum(None))
+            }
+            ReadError::Reverted(data) => {
+                let refusal = dalp_contracts::decode_revert(data);
+                Self::new(reason_of(&refusal.contract_error), format!("the contract refused: {refusal}"))
+                    .meta("contract_error", &refusal.contract_error)
+            }
+            ReadError::Chain(_) => Self::new(Reason::ChainUnavailable, "the chain cannot be read").source(error),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What every domain service does alike.
+//!
+//! - [`rights`]: whose wallets are whose.
+//! - [`write`]: from a request to an accepted operation, repeats included.
+//! - [`chain`]: the chain as typed reads.
+//! - [`refusals`]: what contracts and the engine's store refuse with, in the words of the error catalogue.
+//! - [`supervision`]: bringing a service up as its dependencies appear, and watching them.
+//! - [`indexing`]: following the chain for an index, one replica at a time.
+//! - [`pages`]: sizes and tokens of lists.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod chain;
+pub mod handle;
+pub mod indexing;
+pub mod pages;
+pub mod refusals;
+pub mod rights;
+pub mod supervision;
+pub mod write;
+
+pub use chain::{ChainReader, Head, ReadError};
+pub use handle::AppHandle;
+pub use rights::Rights;
+pub use write::{Admitted, Desk, Write};

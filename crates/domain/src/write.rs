@@ -1,0 +1,156 @@
+//! From a request to an accepted operation: caller, idempotency key, right over the sending wallet, acceptance in one commit.
+
+use crate::{handle::AppHandle, refusals::engine_store, rights::Rights};
+use alloy::primitives::Address;
+use dalp_engine::{AcceptHook, Admission, AdmitError, Engine, Flow, OperationView, StoreError, TenantId};
+use dalp_service::{Caller, Reason, Refusal, caller};
+use serde::{Serialize, de::DeserializeOwned};
+use tonic::{Request, Response};
+
+/// What a write needs of its service.
+pub trait Desk: Sync {
+    /// Durable operations.
+    fn engine(&self) -> &Engine;
+    /// Wallet rights.
+    fn rights(&self) -> &Rights;
+    /// The refusal that stands for one of the service's own constraints; `None` when the commit failed for another reason.
+    fn taken(&self, error: &StoreError) -> Option<Refusal>;
+}
+
+/// What a write knows before its message is read.
+pub struct Write<'a, A> {
+    /// The service.
+    pub app: &'a A,
+    /// On whose behalf.
+    pub caller: Caller,
+    /// The idempotency key in force.
+    pub key: String,
+    /// Full name of the RPC.
+    pub method: &'static str,
+    /// The stored order of the operation that the key already stands for.
+    pub repeated: Option<serde_json::Value>,
+}
+
+/// An operation that was accepted, now or earlier under the same key.
+pub struct Admitted {
+    /// It.
+    pub operation: OperationView,
+    /// The key in force.
+    pub key: String,
+    /// Whether an earlier request was accepted under the key.
+    pub replayed: bool,
+}
+
+// === impl Write ===
+
+impl<'a, A: Desk> Write<'a, A> {
+    /// Reads caller and key of a request, and what the key stands for already.
+    pub async fn begin<T>(app: &'a AppHandle<A>, method: &'static str, request: &Request<T>) -> Result<Self, Refusal> {
+        let caller = Caller::from_request(request)?;
+        let key = match caller::idempotency_key(request.metadata().as_ref())? {
+            Some(key) => key,
+            None => uuid::Uuid::new_v4().to_string(),
+        };
+        let mut write = Self { app: app.get()?, caller, key, method, repeated: None };
+        write.repeated = write.stored_order().await?;
+        Ok(write)
+    }
+
+    /// The tenant of the caller.
+    pub fn tenant(&self) -> &str {
+        self.caller.tenant.as_str()
+    }
+
+    /// Refuses a sender that the caller may not use. A repeat was let in when it came first: rights that changed since must
+    /// not hide the operation that runs.
+    pub async fn require_wallet(&self, sender: Address) -> Result<(), Refusal> {
+        if self.repeated.is_some() {
+            return Ok(());
+        }
+        self.app.rights().require_wallet(&self.caller, sender).await
+    }
+
+    /// Accepts the flow's order in one commit. `order` makes it from the command and what the chain says, with every
+    /// precondition; a repeat takes what was resolved then, so that it finds its operation whatever has changed since.
+    pub async fn accept<F, C>(
+        self,
+        command: &C,
+        order: impl Future<Output = Result<(F::Order, Option<AcceptHook>), Refusal>>,
+    ) -> Result<Admitted, Refusal>
+    where
+        F: Flow,
+        F::Order: DeserializeOwned,
+        C: Serialize,
+    {
+        if let Some(stored) = self.repeated.clone() {
+            return self.repeat::<F, C>(command, stored).await;
+        }
+        let first = match order.await {
+            Ok((order, hook)) => self.admit::<F>(order, hook).await,
+            Err(refusal) => Err(refusal),
+        };
+        match first {
+            Ok(admitted) => Ok(admitted),
+            // Two requests with one key at once: the one that was slower repeats the other, and what refused it is the
+            // other's doing.
+            Err(refusal) => match self.stored_order().await? {
+                Some(stored) => self.repeat::<F, C>(command, stored).await,
+                None => Err(refusal),
+            },
+        }
+    }
+
+    /// The order that the key stands for already.
+    async fn stored_order(&self) -> Result<Option<serde_json::Value>, Refusal> {
+        let (tenant, principal) = (TenantId::new(self.tenant()), self.caller.principal.as_str());
+        let reader = self.app.engine().reader();
+        reader.order_of_key(&tenant, principal, self.method, &self.key).await.map_err(engine_store)
+    }
+
+    /// The engine compares what is asked for now with what was asked for then.
+    async fn repeat<F, C>(&self, command: &C, mut stored: serde_json::Value) -> Result<Admitted, Refusal>
+    where
+        F: Flow,
+        F::Order: DeserializeOwned,
+        C: Serialize,
+    {
+        if let Some(order) = stored.as_object_mut() {
+            order.insert("command".into(), serde_json::to_value(command).map_err(Refusal::internal)?);
+        }
+        self.admit::<F>(serde_json::from_value(stored).map_err(Refusal::internal)?, None).await
+    }
+
+    async fn admit<F: Flow>(&self, order: F::Order, hook: Option<AcceptHook>) -> Result<Admitted, Refusal> {
+        let (tenant, principal) = (TenantId::new(self.tenant()), self.caller.principal.as_str());
+        let mut admission = Admission::<F>::new(tenant, principal, self.method, self.key.clone(), order);
+        admission.hook = hook;
+        let accepted = self.app.engine().accept(admission).await.map_err(|error| self.refused(error))?;
+        Ok(Admitted { operation: accepted.operation, key: self.key.clone(), replayed: accepted.replayed })
+    }
+
+    fn refused(&self, error: AdmitError) -> Refusal {
+        match error {
+            AdmitError::KeyReused { stored_hash, given_hash } => {
+                Refusal::new(Reason::IdempotencyKeyReused, "the idempotency key stands for another payload")
+                    .meta("stored_hash", stored_hash)
+                    .meta("given_hash", given_hash)
+            }
+            AdmitError::LaneOfOtherTenant(_) => {
+                Refusal::new(Reason::WalletNotOwned, "the sender belongs to another tenant")
+            }
+            AdmitError::Database(error) => self.app.taken(&error).unwrap_or_else(|| engine_store(error)),
+            error => Refusal::internal(error),
+        }
+    }
+}
+
+// === impl Admitted ===
+
+impl Admitted {
+    /// The response that carries the operation, with the key in force in its metadata.
+    pub fn respond<R>(self, answer: impl FnOnce(Option<dalp_proto::operation::Operation>) -> R) -> Response<R> {
+        let mut response = Response::new(answer(Some(self.operation.into())));
+        caller::set_idempotency(&mut response, &self.key, self.replayed);
+        response
+    }
+}

@@ -1,145 +1,103 @@
-//! Issuer-signed scalar feeds: a real server of the mesh whose business calls are not built yet.
+//! Issuer-signed scalar feeds.
 //!
-//! It authenticates its peer, reports health, answers reflection, traces, counts and stops gracefully like every other service.
-//! Each call is checked as far as it can be today (is the caller vouched for by the gateway?) and then answered
-//! `UNIMPLEMENTED / NOT_IMPLEMENTED` with the area that will build it. It accepts nothing and stores nothing.
-#![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
+//! In reading order:
+//! - [`domain`]: what callers ask for, checked and typed; pure.
+//! - [`flows`]: what happens on chain, step by step; pure.
+//! - [`decoder`]: what the contracts answer, as failures of the catalogue; pure.
+//! - [`queue`]: the order of an issuer's updates on a feed.
+//! - `edge`: gRPC in and out: message, command, right, acceptance.
+//! - [`readers`]: the chain as typed reads. [`indexer`]: every accepted round with its signature. [`watch`]: alerts.
+//! - [`store`]: our tables.
+//! - [`start`]: all of it as a running service.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
-use std::net::SocketAddr;
+pub mod app;
+pub mod config;
+pub mod decoder;
+pub mod domain;
+mod edge;
+pub mod flows;
+pub mod indexer;
+pub mod metric_definitions;
+pub mod queue;
+pub mod readers;
+pub mod store;
+mod supervisor;
+pub mod watch;
 
-use dalp_proto::feeds::{
-    GetLatestRequest, GetLatestResponse, SubmitUpdateRequest, SubmitUpdateResponse,
-    feed_service_server::{FeedService, FeedServiceServer},
-};
+use app::AppHandle;
+use config::FeedsConfig;
 use dalp_service::{
-    Caller, Reason, Refusal,
-    config::{Problems, ServerConfig, TelemetryConfig, Validate},
-    server::{HealthHandle, PeerPolicy, Routes, Server, ServerError},
+    config::ExposeSecret as _,
+    server::{PeerPolicy, Routes, Server, ServerError},
     stop::Stop,
 };
-use serde::Deserialize;
+use std::net::SocketAddr;
+use store::{Store, StoreError};
 use tokio::task::JoinHandle;
-use tonic::{Request, Response, Status};
 
-/// The name of this service in certificates, logs and metrics.
+/// The name of the service, in certificates, logs and records.
 pub const NAME: &str = "svc-feeds";
-/// Environment variables that override the configuration begin with it.
-pub const ENV_PREFIX: &str = "DALP_FEEDS";
 
-/// What will be built behind these calls.
-const AREA: &str = "Issuer-signed scalar feeds: directory, adapters and EIP-712 updates";
-
-/// The whole configuration.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The listener.
-    pub server: ServerConfig,
-    /// Logs and traces.
-    #[serde(default)]
-    pub telemetry: TelemetryConfig,
+/// Why the service does not start. A dependency that is away is no reason: it is waited for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The listener does not come up.
+    #[error("the server does not start")]
+    Server(#[from] ServerError),
+    /// The client certificate is not usable.
+    #[error("the client certificate is not usable")]
+    Tls(#[from] dalp_service::tls::TlsError),
+    /// A secret cannot be read.
+    #[error("the database url cannot be read")]
+    Secret(#[from] dalp_service::config::SecretError),
+    /// The database url is malformed.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
 }
 
-/// A service that answers.
-#[derive(Debug)]
+/// A running service.
 pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// Where its metrics are, if served.
+    /// Where metrics are served.
     pub metrics_addr: Option<SocketAddr>,
-    /// What it says about itself.
-    pub health: HealthHandle,
-    served: JoinHandle<Result<(), ServerError>>,
+    server: JoinHandle<()>,
+    supervisor: JoinHandle<()>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct NotBuilt;
-
-impl Validate for Config {
-    fn validate(&self, problems: &mut Problems) {
-        problems.section("server", |problems| self.server.validate(problems));
-        problems.section("telemetry", |problems| self.telemetry.validate(problems));
-    }
+/// Every gRPC service of this process, over an app that may come up later.
+#[must_use]
+pub fn routes(app: &AppHandle) -> Routes {
+    edge::routes(app)
 }
 
-/// Starts the service; `stop` ends it gracefully.
-///
-/// # Errors
-/// When certificates or listener are not usable.
-pub async fn start(config: Config, stop: &Stop) -> Result<Running, ServerError> {
+/// Starts the service; it answers at once and works as soon as its dependencies do.
+pub async fn start(config: FeedsConfig, stop: Stop) -> Result<Running, StartError> {
     let policy = PeerPolicy::deny_all().allow("/dalp.feeds.v1.", ["svc-gateway"]);
+    let url = config.database.url.resolve()?;
+    let store = Store::lazy(url.expose_secret(), config.database.max_connections)?;
+    let client_tls = dalp_service::tls::ClientTls::load(&config.client_tls)?;
+    client_tls.watch(&stop);
     let server = Server::new(NAME, &config.server, policy).bind().await?;
     let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
-    let routes = Routes::new(FeedServiceServer::new(NotBuilt));
-    let stop = stop.clone();
-    let served = tokio::spawn(async move { server.serve(routes, &stop).await });
-    Ok(Running { addr, metrics_addr, health, served })
+    let app = AppHandle::default();
+    let routes = routes(&app);
+    let supervisor = tokio::spawn(supervisor::run(config, store, client_tls, app, health, stop.clone()));
+    let server = tokio::spawn(async move {
+        if let Err(error) = server.serve(routes, &stop).await {
+            tracing::error!(%error, "the server ended");
+            stop.request();
+        }
+    });
+    Ok(Running { addr, metrics_addr, server, supervisor })
 }
-
-/// A caller that is not vouched for hears that first, as it will when the call is built.
-fn not_built<T>(request: &Request<T>, method: &str) -> Status {
-    match Caller::from_request(request) {
-        Err(refusal) => refusal.into(),
-        Ok(_) => Refusal::new(Reason::NotImplemented, format!("{method} is part of the contract but not built yet"))
-            .meta("method", method)
-            .meta("area", AREA)
-            .into(),
-    }
-}
-
-#[tonic::async_trait]
-impl FeedService for NotBuilt {
-    async fn submit_update(
-        &self,
-        request: Request<SubmitUpdateRequest>,
-    ) -> Result<Response<SubmitUpdateResponse>, Status> {
-        Err(not_built(&request, "dalp.feeds.v1.FeedService/SubmitUpdate"))
-    }
-
-    async fn get_latest(&self, request: Request<GetLatestRequest>) -> Result<Response<GetLatestResponse>, Status> {
-        Err(not_built(&request, "dalp.feeds.v1.FeedService/GetLatest"))
-    }
-}
-
-// === impl Running ===
 
 impl Running {
-    /// Completes when the service has stopped and its last requests are answered.
-    ///
-    /// # Errors
-    /// When serving failed.
-    pub async fn stopped(self) -> anyhow::Result<()> {
-        Ok(self.served.await??)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use dalp_service::PeerIdentity;
-
-    use super::*;
-
-    fn request(peer: &str) -> Request<()> {
-        let mut request = Request::new(());
-        let caller = Caller { tenant: "acme".parse().unwrap(), principal: "ops".parse().unwrap(), roles: Vec::new() };
-        caller.apply(request.metadata_mut());
-        request.extensions_mut().insert(PeerIdentity::trusted(format!("spiffe://dalp.dev/{peer}").parse().unwrap()));
-        request
-    }
-
-    #[test]
-    fn a_call_says_honestly_that_it_is_not_built() {
-        let status = not_built(&request("svc-gateway"), "A/B");
-        let details = Refusal::details(&status).unwrap();
-        assert_eq!(status.code(), tonic::Code::Unimplemented);
-        assert_eq!(details.reason, "NOT_IMPLEMENTED");
-        assert_eq!((details.metadata["method"].as_str(), details.metadata["area"].as_str()), ("A/B", AREA));
-    }
-
-    #[test]
-    fn another_service_is_not_believed() {
-        let status = not_built(&request("svc-signer"), "A/B");
-        assert_eq!(Refusal::details(&status).unwrap().reason, "CALLER_NOT_TRUSTED");
+    /// Completes when the service has stopped.
+    pub async fn stopped(self) {
+        let _ = tokio::join!(self.server, self.supervisor); // a panic in them was logged by the runtime
     }
 }

@@ -31,7 +31,7 @@ const DEFAULT_SERVICES: &[(&str, &[&str])] = &[
             "dalp.holder.v1.HolderService",
         ],
     ),
-    ("svc-feeds", &["dalp.feeds.v1.FeedService"]),
+    ("svc-feeds", &["dalp.feeds.v1.FeedService", "dalp.feeds.v1.FeedDirectoryService"]),
     ("svc-settlement", &["dalp.settlement.v1.SettlementService"]),
     (
         "svc-distribution",

@@ -26,7 +26,7 @@ fn with_key<T>(key: &ApiKey, message: T) -> Request<T> {
 }
 
 fn latest(feed: &str) -> GetLatestRequest {
-    GetLatestRequest { feed: feed.to_owned() }
+    GetLatestRequest { feed: feed.to_owned(), ..Default::default() }
 }
 
 fn details(status: &Status) -> RefusalDetails {

@@ -4,6 +4,7 @@ mod chain;
 mod clients;
 mod cpu;
 mod engine_alone;
+mod feeds;
 mod history;
 mod null;
 mod open_loop;
@@ -79,6 +80,9 @@ pub async fn run(scope: &Scope) -> Measured {
     }
     if only.starts_with(history::NAME) {
         measured.take("history", history::figures(scope.history, transfers).await);
+    }
+    if wanted(only, &["feeds."]) {
+        measured.take("feeds", feeds::figures(only == feeds::AT_MANY_ROUNDS).await);
     }
     if wanted(only, &["sign_rpc.", "provider_raw."]) {
         measured.take("signer", signer::rates().await);

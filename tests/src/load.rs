@@ -28,7 +28,8 @@ pub struct Load {
     client: Client,
     /// The token contract.
     pub token: Address,
-    issuer: Wallet,
+    /// Issues the bond, and administers the system.
+    pub issuer: Wallet,
     /// One lane each.
     pub holders: Vec<Wallet>,
     /// Receives every transfer.

@@ -21,7 +21,7 @@ async fn a_bank_issues_a_bond_and_transfers_it() {
     let rows = scenario::run(&client, &chain).await;
     let wrong: Vec<_> = rows.iter().filter(|row| !row.ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(rows.len() >= 31, "the scenario has all its steps");
+    assert!(rows.len() >= 39, "the scenario has all its steps");
     refusals::bad_fields(&client).await;
     the_printed_commands_work(&stack);
 }

@@ -146,7 +146,7 @@ pub fn write(settings: &Settings) -> anyhow::Result<()> {
         ("svc-signer", signer(settings)),
         ("svc-compliance", compliance(settings)),
         ("svc-gateway", gateway(settings)),
-        ("svc-feeds", settings.head("svc-feeds")),
+        ("svc-feeds", feeds(settings)),
         ("svc-settlement", settings.head("svc-settlement")),
         ("svc-distribution", settings.head("svc-distribution")),
     ] {
@@ -210,14 +210,22 @@ action = "allow"
 }
 
 fn compliance(settings: &Settings) -> String {
-    let mut text = settings.head("svc-compliance");
-    text += &settings.tls("client_tls", "svc-compliance");
+    domain(settings, "svc-compliance", "[compliance]\ninstance = \"compliance-1\"\n")
+}
+
+fn feeds(settings: &Settings) -> String {
+    domain(settings, "svc-feeds", "[feeds]\ninstance = \"feeds-1\"\nwatch_ms = 1000\n")
+}
+
+/// A domain service: database, signer and chain, beside a section of its own.
+fn domain(settings: &Settings, service: &str, section: &str) -> String {
+    let mut text = settings.head(service);
+    text += &settings.tls("client_tls", service);
     text += &settings.database("database-url");
+    text += section;
     let _ = write!(
         text,
-        r#"[compliance]
-instance = "compliance-1"
-
+        r#"
 [signer]
 address = "{}"
 spiffe_id = "{}"

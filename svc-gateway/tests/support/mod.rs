@@ -9,7 +9,7 @@ use std::{
 };
 
 use dalp_proto::feeds::{
-    GetLatestRequest, GetLatestResponse, SubmitUpdateRequest, SubmitUpdateResponse,
+    self, GetLatestRequest, GetLatestResponse, SubmitUpdateRequest, SubmitUpdateResponse,
     feed_service_server::{FeedService, FeedServiceServer},
 };
 use dalp_service::{
@@ -108,12 +108,52 @@ pub struct Upstream {
     keys: Arc<Mutex<Vec<String>>>,
 }
 
-#[tonic::async_trait]
-impl FeedService for Upstream {
-    async fn submit_update(
-        &self,
-        request: Request<SubmitUpdateRequest>,
-    ) -> Result<Response<SubmitUpdateResponse>, Status> {
+/// Calls that no test makes.
+macro_rules! not_called {
+    ($($name:ident: $request:ident => $response:ident;)+) => {
+        #[tonic::async_trait]
+        impl FeedService for Upstream {
+            type WatchFeedsStream = futures::stream::Empty<Result<feeds::WatchFeedsResponse, Status>>;
+
+            async fn submit_update(
+                &self,
+                request: Request<SubmitUpdateRequest>,
+            ) -> Result<Response<SubmitUpdateResponse>, Status> {
+                self.submitted(request)
+            }
+
+            async fn get_latest(&self, request: Request<GetLatestRequest>) -> Result<Response<GetLatestResponse>, Status> {
+                self.latest(request).await
+            }
+
+            async fn watch_feeds(
+                &self,
+                _: Request<feeds::WatchFeedsRequest>,
+            ) -> Result<Response<Self::WatchFeedsStream>, Status> {
+                Err(Status::unimplemented("not called"))
+            }
+
+            $(async fn $name(&self, _: Request<feeds::$request>) -> Result<Response<feeds::$response>, Status> {
+                Err(Status::unimplemented("not called"))
+            })+
+        }
+    };
+}
+
+not_called! {
+    create_feed: CreateFeedRequest => CreateFeedResponse;
+    submit_batch: SubmitBatchRequest => SubmitBatchResponse;
+    submit_signed_update: SubmitSignedUpdateRequest => SubmitSignedUpdateResponse;
+    set_staleness: SetStalenessRequest => SetStalenessResponse;
+    get_feed: GetFeedRequest => GetFeedResponse;
+    get_round: GetRoundRequest => GetRoundResponse;
+    list_rounds: ListRoundsRequest => ListRoundsResponse;
+    get_nonce: GetNonceRequest => GetNonceResponse;
+    verify_round: VerifyRoundRequest => VerifyRoundResponse;
+}
+
+impl Upstream {
+    fn submitted(&self, request: Request<SubmitUpdateRequest>) -> Result<Response<SubmitUpdateResponse>, Status> {
         self.remember(&request)?;
         if request.get_ref().feed == "refuse" {
             return Err(Refusal::new(dalp_service::Reason::InvalidField, "refused").field("feed", "refused").into());
@@ -127,16 +167,14 @@ impl FeedService for Upstream {
         Ok(response)
     }
 
-    async fn get_latest(&self, request: Request<GetLatestRequest>) -> Result<Response<GetLatestResponse>, Status> {
+    async fn latest(&self, request: Request<GetLatestRequest>) -> Result<Response<GetLatestResponse>, Status> {
         self.remember(&request)?;
         if request.get_ref().feed == "slow" {
             tokio::time::sleep(Duration::from_secs(30)).await;
         }
         Ok(Response::new(GetLatestResponse { value: request.into_inner().feed, ..Default::default() }))
     }
-}
 
-impl Upstream {
     fn remember<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let caller = Caller::from_request(request)?;
         self.seen.lock().unwrap().push((request.metadata().clone(), Some(caller)));

@@ -17,7 +17,7 @@ use dalp_proto::identity::RevokeClaimRequest;
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 
 use super::parties::BARRED;
-use super::{ChainView, Outcome, Parties, Steps, Wallet, upkeep};
+use super::{ChainView, Outcome, Parties, Steps, Wallet, feeds, upkeep};
 use crate::client::{Client, keyed, reason};
 
 /// How long the index may be behind the chain.
@@ -51,6 +51,7 @@ pub(super) async fn run(client: &Client, chain: &ChainView, parties: &Parties, s
     bond.transfers(steps).await;
     bond.interventions(steps).await;
     bond.repeats(steps).await;
+    feeds::run(client, chain, parties, &bond.token, steps).await;
     upkeep::run(client, parties, &bond.token, steps).await;
     bond.accounts(steps).await;
 }

@@ -10,6 +10,11 @@ sol! {
     interface IBalances {
         function balanceOf(address account) external view returns (uint256);
     }
+
+    #[sol(rpc)]
+    interface IAggregator {
+        function latestRoundData() external view returns (uint80 roundId, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredInRound);
+    }
 }
 
 /// Direct reads and, on the development chain, funding.
@@ -54,6 +59,15 @@ impl ChainView {
     /// When the node does not answer.
     pub async fn height(&self) -> anyhow::Result<u64> {
         Ok(self.provider.get_block_number().await?)
+    }
+
+    /// The latest round of a price feed or its adapter, as a contract reads it: round and answer.
+    ///
+    /// # Errors
+    /// When the node does not answer, or nothing that answers so stands there.
+    pub async fn aggregator(&self, aggregator: Address) -> anyhow::Result<(String, String)> {
+        let latest = IAggregator::new(aggregator, &self.provider).latestRoundData().call().await?;
+        Ok((latest.roundId.to_string(), latest.answer.to_string()))
     }
 
     /// A token balance at the latest block, in base units.

@@ -2,6 +2,7 @@
 
 mod bond;
 mod chain;
+mod feeds;
 mod parties;
 mod steps;
 mod upkeep;

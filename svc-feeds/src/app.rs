@@ -1,0 +1,150 @@
+//! What every edge module works with: engine, store, chain, rights, and the tenants' feed contracts.
+
+use crate::{
+    domain::feed::{SignedTerms, Terms},
+    queue::Queue,
+    readers::{feeds, systems},
+    store::{Store, StoreError, systems::FeedSystem},
+};
+use alloy::primitives::Address;
+use dalp_domain::{ChainReader, Desk, Rights, refusals::engine_store};
+use dalp_engine::{Engine, OperationFilter, OperationState, TenantId};
+use dalp_service::{Reason, Refusal};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The operation of svc-compliance that deploys a tenant's contracts; its result names the address book as `system`.
+const BOOTSTRAP: &str = "system.bootstrap";
+/// Bootstraps that are looked through.
+const BOOTSTRAPS: u32 = 100;
+
+/// The parts that work once database and schema are there.
+pub struct App {
+    /// Durable operations.
+    pub engine: Engine,
+    /// Our own tables.
+    pub store: Store,
+    /// The chain.
+    pub chain: ChainReader,
+    /// Wallet rights.
+    pub rights: Rights,
+    /// The order of an issuer's updates.
+    pub queue: Queue,
+    /// The most updates of one transaction.
+    pub batch_items: usize,
+    systems: Mutex<HashMap<String, Arc<FeedSystem>>>,
+    feeds: Mutex<HashMap<(String, Address), Arc<Terms>>>,
+}
+
+/// The app, once it is up.
+pub type AppHandle = dalp_domain::AppHandle<App>;
+
+// === impl App ===
+
+impl App {
+    /// An app of these parts.
+    #[must_use]
+    pub fn new(engine: Engine, store: Store, chain: ChainReader, rights: Rights, batch_items: usize) -> Self {
+        let queue = Queue::new(store.clone(), chain.clone());
+        let (systems, feeds) = (Mutex::default(), Mutex::default());
+        Self { engine, store, chain, rights, queue, batch_items, systems, feeds }
+    }
+
+    /// The tenant's feed contracts. Known for ever once seen.
+    pub async fn system(&self, tenant: &str) -> Result<Arc<FeedSystem>, Refusal> {
+        if let Some(known) = self.systems.lock().unwrap_or_else(PoisonError::into_inner).get(tenant) {
+            return Ok(known.clone());
+        }
+        let chain_id = self.chain.chain_id();
+        let system = match self.store.system(tenant, chain_id).await? {
+            Some(stored) => stored,
+            None => {
+                let book = self.address_book(tenant).await?.ok_or_else(|| {
+                    Refusal::new(
+                        Reason::SystemNotBootstrapped,
+                        "the tenant has no system on this chain; call SystemService.Bootstrap first",
+                    )
+                })?;
+                let system = systems::feed_system(&self.chain, book).await?;
+                self.store.put_system(tenant, chain_id, &system).await?;
+                system
+            }
+        };
+        let system = Arc::new(system);
+        self.systems.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.to_owned(), system.clone());
+        Ok(system)
+    }
+
+    /// The address book that the tenant's bootstrap on this chain ended with, from the records that all services share.
+    async fn address_book(&self, tenant: &str) -> Result<Option<Address>, Refusal> {
+        let (tenant, reader) = (TenantId::new(tenant), self.engine.reader());
+        let filter = OperationFilter { state: Some(OperationState::Completed), kind: Some(BOOTSTRAP.to_owned()) };
+        let page = reader.list_operations(&tenant, &filter, None, BOOTSTRAPS).await.map_err(engine_store)?;
+        for listed in page.operations {
+            let operation = reader.get_operation(&tenant, listed.operation_id).await.map_err(engine_store)?;
+            let Some(operation) = operation else { continue };
+            let here = operation.transactions.iter().any(|one| one.lane.chain_id == self.chain.chain_id());
+            let system = operation.result.as_ref().and_then(|result| result["system"].as_str()?.parse().ok());
+            if here && system.is_some() {
+                return Ok(system);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a feed of the tenant is pinned to: one that its directory named, or one that its factory made.
+    pub async fn feed(&self, tenant: &str, feed: Address) -> Result<Arc<Terms>, Refusal> {
+        let id = (tenant.to_owned(), feed);
+        if let Some(known) = self.feeds.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(known.clone());
+        }
+        let terms = match self.store.feed(tenant, self.chain.chain_id(), feed).await? {
+            Some(stored) => Some(stored.terms),
+            // Made a moment ago: the index may not have seen it yet.
+            None => feeds::made_by(&self.chain, self.system(tenant).await?.factory, feed).await?,
+        };
+        let terms = terms.ok_or_else(|| {
+            Refusal::new(Reason::NotFound, "the tenant has no such feed").meta("feed", feed.to_checksum(None))
+        })?;
+        let terms = Arc::new(terms);
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner).insert(id, terms.clone());
+        Ok(terms)
+    }
+
+    /// As [`Self::feed`]; an external feed is a refusal, because nobody signs for it here.
+    pub async fn signed_feed(&self, tenant: &str, feed: Address) -> Result<(Arc<Terms>, SignedTerms), Refusal> {
+        let terms = self.feed(tenant, feed).await?;
+        let signed = terms.signed.clone().ok_or_else(|| {
+            Refusal::new(Reason::FailedPrecondition, "the feed is not issuer-signed: it takes no updates here")
+                .meta("feed", feed.to_checksum(None))
+        })?;
+        Ok((terms, signed))
+    }
+}
+
+impl Desk for App {
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    fn taken(&self, _: &dalp_engine::StoreError) -> Option<Refusal> {
+        None
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database { ref source, .. } if source.is_retryable() => {
+                Self::new(Reason::DatabaseUnavailable, "the database did not answer").source(error)
+            }
+            _ => Self::internal(error),
+        }
+    }
+}

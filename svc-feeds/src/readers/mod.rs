@@ -1,0 +1,4 @@
+//! Reading the chain, as typed calls.
+
+pub mod feeds;
+pub mod systems;

@@ -1,0 +1,196 @@
+//! The tables on a real PostgreSQL: the index with its reorgs, events in one order, places in commit order.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use alloy::primitives::{Address, B256, Bytes, I256, U256};
+use dalp_chain::BlockRef;
+use dalp_domain::indexing::Leases as _;
+use dalp_engine::testing::TestPostgres;
+use std::time::Duration;
+use svc_feeds::{
+    domain::feed::{History, Pair, SignedTerms, Terms},
+    store::{
+        Store, StoreError,
+        alerts::LastSigner,
+        events::EventKind,
+        index::{DirectoryLog, IndexBatch, SeenFeed, Told},
+        rounds::StoredRound,
+    },
+};
+
+const CHAIN: u64 = 31_337;
+const TENANT: &str = "acme";
+const FEED: Address = Address::repeat_byte(0xfe);
+const ISSUER: Address = Address::repeat_byte(0x11);
+
+async fn store() -> (TestPostgres, Store) {
+    let postgres = TestPostgres::start();
+    let store = Store::lazy(&postgres.url(), 5).unwrap();
+    store.migrate().await.unwrap();
+    assert!(store.lease_indexer(CHAIN, "one", Duration::from_secs(60)).await.unwrap());
+    (postgres, store)
+}
+
+async fn latest(store: &Store) -> u64 {
+    let (_, latest) = store.feed_and_latest(TENANT, CHAIN, FEED).await.unwrap().unwrap();
+    latest.map_or(0, |round| round.round_id)
+}
+
+fn pair() -> Pair {
+    Pair { subject: Address::repeat_byte(0x5a), topic_id: U256::from(7) }
+}
+
+fn terms() -> Terms {
+    let signed = SignedTerms {
+        registry: Address::repeat_byte(0x22),
+        schema_hash: B256::repeat_byte(3),
+        history: History::Bounded { size: 4 },
+        require_positive: true,
+        drift_allowance_s: 30,
+    };
+    Terms { pair: pair(), decimals: 18, description: "EUR/CHF".into(), signed: Some(signed) }
+}
+
+fn block(number: u64) -> BlockRef {
+    BlockRef { number, hash: B256::with_last_byte(number as u8) }
+}
+
+fn round(round_id: u64, nonce: u64, block: u64) -> StoredRound {
+    StoredRound {
+        round_id,
+        value: I256::MIN,
+        observed_at: 1_000 + round_id,
+        issuer: ISSUER,
+        signer: Some(Address::repeat_byte(0x33)),
+        nonce,
+        deadline: U256::MAX,
+        signature: Bytes::from(vec![9; 65]),
+        block,
+        tx_hash: B256::repeat_byte(4),
+    }
+}
+
+fn registered(number: u64) -> IndexBatch {
+    IndexBatch {
+        blocks: vec![block(number)],
+        feeds: vec![SeenFeed { tenant: TENANT.into(), feed: FEED, terms: terms(), block: number }],
+        directory: vec![speaks(number, FEED, 0)],
+        ..Default::default()
+    }
+}
+
+fn speaks(block: u64, feed: Address, phase: u16) -> DirectoryLog {
+    DirectoryLog { tenant: TENANT.into(), block, pair: pair(), told: Told::Speaks { feed, phase } }
+}
+
+fn rounds(number: u64, rounds: Vec<StoredRound>) -> IndexBatch {
+    let rounds = rounds.into_iter().map(|round| (TENANT.to_owned(), FEED, round)).collect();
+    IndexBatch { blocks: vec![block(number)], rounds, ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_round_is_kept_as_it_was_told_and_taken_back_with_its_block() {
+    let (_postgres, store) = store().await;
+    store.commit_index(CHAIN, "one", &registered(1)).await.unwrap();
+    let feed = store.feed(TENANT, CHAIN, FEED).await.unwrap().unwrap();
+    assert_eq!((feed.terms, feed.stale_after_s), (terms(), None));
+    assert_eq!(latest(&store).await, 0, "no round yet");
+    let first = round(1, 1, 2);
+    assert_eq!(store.commit_index(CHAIN, "one", &rounds(2, vec![first.clone(), round(2, 2, 2)])).await.unwrap(), 0);
+    assert_eq!(store.commit_index(CHAIN, "one", &rounds(3, vec![round(3, 3, 3)])).await.unwrap(), 0);
+    assert_eq!(latest(&store).await, 3);
+    assert_eq!(store.round(TENANT, CHAIN, FEED, 1).await.unwrap(), Some(first));
+    assert_eq!(store.round(TENANT, CHAIN, FEED, 9).await.unwrap(), None);
+    assert_eq!(store.feed("rival", CHAIN, FEED).await.unwrap(), None, "another tenant's");
+
+    let back = IndexBatch { rewind_to: Some(Some(2)), ..Default::default() };
+    store.commit_index(CHAIN, "one", &back).await.unwrap();
+    assert_eq!(latest(&store).await, 2);
+    let kinds: Vec<EventKind> =
+        store.events(TENANT, CHAIN, 0, &[], 10).await.unwrap().iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Round, EventKind::Round, EventKind::Round, EventKind::Retracted]);
+    assert_eq!(store.newest_event(TENANT, CHAIN).await.unwrap(), 4);
+    assert!(store.events(TENANT, CHAIN, 0, &[ISSUER], 10).await.unwrap().is_empty(), "of another feed");
+
+    let all = IndexBatch { rewind_to: Some(None), ..Default::default() };
+    store.commit_index(CHAIN, "one", &all).await.unwrap();
+    assert_eq!(store.feed(TENANT, CHAIN, FEED).await.unwrap(), None);
+    assert_eq!(store.indexed_head(CHAIN).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_missing_round_is_told() {
+    let (_postgres, store) = store().await;
+    store.commit_index(CHAIN, "one", &registered(1)).await.unwrap();
+    assert_eq!(store.commit_index(CHAIN, "one", &rounds(2, vec![round(1, 1, 2), round(3, 3, 2)])).await.unwrap(), 1);
+    let events = store.events(TENANT, CHAIN, 0, &[FEED], 10).await.unwrap();
+    let gap = events.last().unwrap();
+    assert_eq!(
+        (gap.kind, gap.body["nonce"].as_str(), gap.body["nonce_before"].as_str()),
+        (EventKind::NonceGap, Some("3"), Some("1"))
+    );
+}
+
+#[tokio::test]
+async fn whoever_speaks_for_a_pair_is_the_last_one_and_a_reorg_gives_it_back() {
+    let (_postgres, store) = store().await;
+    let other = Address::repeat_byte(0xef);
+    store.commit_index(CHAIN, "one", &registered(1)).await.unwrap();
+    let seen = SeenFeed { tenant: TENANT.into(), feed: other, terms: Terms { signed: None, ..terms() }, block: 2 };
+    let adapter = DirectoryLog { told: Told::Adapter { adapter: ISSUER, decimals: 18 }, ..speaks(2, other, 1) };
+    let replaced = IndexBatch {
+        blocks: vec![block(2)],
+        feeds: vec![seen],
+        directory: vec![speaks(2, other, 1), adapter],
+        ..Default::default()
+    };
+    store.commit_index(CHAIN, "one", &replaced).await.unwrap();
+    let entry = store.entry(TENANT, CHAIN, pair()).await.unwrap().unwrap();
+    assert_eq!((entry.feed.feed, entry.phase, entry.adapter, entry.since_block), (other, 1, Some(ISSUER), 2));
+    let silent = DirectoryLog { told: Told::Silent, ..speaks(3, other, 1) };
+    let silent = IndexBatch { blocks: vec![block(3)], directory: vec![silent], ..Default::default() };
+    store.commit_index(CHAIN, "one", &silent).await.unwrap();
+    assert_eq!(store.entry(TENANT, CHAIN, pair()).await.unwrap(), None);
+    for (to, feed) in [(2, other), (1, FEED)] {
+        let back = IndexBatch { rewind_to: Some(Some(to)), ..Default::default() };
+        store.commit_index(CHAIN, "one", &back).await.unwrap();
+        assert_eq!(store.entry(TENANT, CHAIN, pair()).await.unwrap().unwrap().feed.feed, feed);
+    }
+    assert_eq!(store.entries(TENANT, CHAIN, None, Some(pair()), 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn only_the_leader_writes() {
+    let (_postgres, store) = store().await;
+    assert!(!store.lease_indexer(CHAIN, "two", Duration::from_secs(60)).await.unwrap());
+    let late = store.commit_index(CHAIN, "two", &registered(1)).await;
+    assert!(matches!(late, Err(StoreError::LeaseLost(CHAIN))), "{late:?}");
+    assert!(store.leads(CHAIN, "one").await.unwrap() && !store.leads(CHAIN, "two").await.unwrap());
+    store.release_indexer(CHAIN, "one").await.unwrap();
+    assert!(store.lease_indexer(CHAIN, "two", Duration::from_secs(60)).await.unwrap());
+}
+
+#[tokio::test]
+async fn staleness_and_lost_signers_are_told_once() {
+    let (_postgres, store) = store().await;
+    store.commit_index(CHAIN, "one", &registered(1)).await.unwrap();
+    store.set_staleness(TENANT, CHAIN, FEED, Some(60)).await.unwrap();
+    assert_eq!(store.judge_staleness(CHAIN, 5_000).await.unwrap(), 0, "no round, no age");
+    store.commit_index(CHAIN, "one", &rounds(2, vec![round(1, 1, 2)])).await.unwrap();
+    for (now_s, stale) in [(1_061, 0), (1_062, 1), (9_000, 1), (1_001, 0)] {
+        assert_eq!(store.judge_staleness(CHAIN, now_s).await.unwrap(), stale, "{now_s}");
+    }
+    let [last] = &store.last_signers(CHAIN).await.unwrap()[..] else { panic!("one feed") };
+    assert_eq!((last.feed, last.issuer, last.pair), (FEED, ISSUER, pair()));
+    let replaced = LastSigner { signer: ISSUER, ..last.clone() };
+    for (signer, lost) in
+        [(last, Some("gone")), (last, Some("gone")), (&replaced, Some("gone")), (last, None), (last, Some("gone"))]
+    {
+        store.judge_signer(CHAIN, signer, lost).await.unwrap();
+    }
+    let kinds: Vec<EventKind> =
+        store.events(TENANT, CHAIN, 1, &[], 10).await.unwrap().iter().map(|event| event.kind).collect();
+    let lost = EventKind::SignerLost;
+    assert_eq!(kinds, [EventKind::Stale, EventKind::Fresh, lost, lost, lost]);
+    store.set_staleness(TENANT, CHAIN, FEED, None).await.unwrap();
+    assert_eq!(store.feed(TENANT, CHAIN, FEED).await.unwrap().unwrap().stale_after_s, None);
+}

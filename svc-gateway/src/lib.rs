@@ -23,7 +23,7 @@ use dalp_service::{
     stop::Stop,
     tls::{ClientAuth, ClientTls, TlsError},
 };
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::PgPool;
 use tokio::task::JoinHandle;
 
 pub mod admission;
@@ -44,9 +44,6 @@ pub use config::GatewayConfig;
 pub const NAME: &str = "svc-gateway";
 /// Environment variables that override the configuration begin with it.
 pub const ENV_PREFIX: &str = "DALP_GATEWAY";
-
-/// How long a request waits for a database connection before it is refused as retryable.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the gateway does not come up. A database or upstream that is down is no reason: the gateway waits and says so.
 #[derive(Debug, thiserror::Error)]
@@ -124,11 +121,7 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
 
 fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, StartError> {
     let url = config.database.url.resolve()?;
-    PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_lazy(url.expose_secret())
-        .map_err(|_| StartError::NotADatabaseUrl)
+    dalp_engine::pool(url.expose_secret(), NAME, "public", max_connections).map_err(|_| StartError::NotADatabaseUrl)
 }
 
 async fn watch_database(pool: PgPool, health: HealthHandle, interval: Duration, stop: Stop) {

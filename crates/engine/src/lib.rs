@@ -40,4 +40,4 @@ pub use model::{
 };
 pub use reader::{CancelError, Reader};
 pub use states::{OperationState, TransactionState};
-pub use store::{audit_leaf, migrate};
+pub use store::{audit_leaf, migrate, pool};

@@ -101,7 +101,7 @@ impl EngineRoom {
             senders.push(signer.create_key(provider, &format!("lane-{lane}")).await?.parse()?);
         }
         let url = signer.postgres().create_database("engine").await;
-        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(CONNECTIONS).connect(&url).await?;
+        let pool = dalp_engine::pool(&url, OWNER, "public", CONNECTIONS)?;
         let chain_id = Options::default().chain_id;
         let mut config = dalp_chain::testing::config(chain_id, [("null", chain.url())]);
         config.block_time_hint_ms = 200;

@@ -71,20 +71,12 @@ pub(super) async fn throughput(
     transfers: usize,
     goal: Option<f64>,
 ) -> anyhow::Result<Figure> {
-    warm_up(subject, lanes, name).await?;
+    burst(subject, lanes, WARM_UP, &format!("warm-{name}")).await?;
     let before = cpu::by_part(&subject.processes());
     let rate = burst(subject, lanes, transfers, name).await?;
     let parts = cpu::per_thousand(&before, &cpu::by_part(&subject.processes()), count(transfers));
     let note = format!("{transfers} transfers, first request sent to last one final; CPU s per 1,000: {parts}");
     Ok(Figure::of(name, "tx/s", vec![rate], goal, &note))
-}
-
-/// Some work, and statistics of it: a database that was made a moment ago has none, and its connections keep the plans that they
-/// made for empty tables, which read a whole table for one row.
-async fn warm_up(subject: &dyn Subject, lanes: usize, label: &str) -> anyhow::Result<()> {
-    burst(subject, lanes, WARM_UP, &format!("warm-{label}")).await?;
-    sqlx::query("ANALYZE").execute(subject.pool()).await?;
-    Ok(())
 }
 
 /// Offers each rate.

@@ -3,5 +3,6 @@
 
 mod faults;
 mod life;
+mod plans;
 mod support;
 mod throughput;

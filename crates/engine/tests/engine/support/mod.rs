@@ -27,6 +27,8 @@ use std::{
 use tokio::sync::watch;
 
 pub const TENANT: &str = "bank";
+/// Whose engine it is, and the name of its connections.
+pub const SERVICE: &str = "svc-test";
 const CHAIN: u64 = 31_337;
 const PAYEE: Address = address!("00000000000000000000000000000000000000fe");
 /// Initialised by `anvil_setCode`: reverts always.
@@ -313,11 +315,16 @@ impl Bench {
     }
 
     pub async fn engine(&self, instance: &str) -> Engine {
-        self.engine_on(self.pool.clone(), instance, |_| {}).await
+        self.engine_with(instance, |_| {}).await
     }
 
     pub async fn engine_with(&self, instance: &str, adjust: impl FnOnce(&mut EngineConfig)) -> Engine {
-        self.engine_on(self.pool.clone(), instance, adjust).await
+        self.engine_on(self.pool_of_a_service(), instance, adjust).await
+    }
+
+    /// Connections as a service has them.
+    pub fn pool_of_a_service(&self) -> sqlx::PgPool {
+        dalp_engine::pool(&self.postgres.url(), SERVICE, "public", 16).expect("an address")
     }
 
     /// An engine on a database of its own, as after a restore to the empty state.
@@ -327,9 +334,14 @@ impl Bench {
         (self.engine_on(pool.clone(), "a", |_| {}).await, pool)
     }
 
-    async fn engine_on(&self, pool: sqlx::PgPool, instance: &str, adjust: impl FnOnce(&mut EngineConfig)) -> Engine {
+    pub async fn engine_on(
+        &self,
+        pool: sqlx::PgPool,
+        instance: &str,
+        adjust: impl FnOnce(&mut EngineConfig),
+    ) -> Engine {
         let chains = HashMap::from([(CHAIN, self.wired.clone())]);
-        let mut config = EngineConfig::new("svc-test", instance);
+        let mut config = EngineConfig::new(SERVICE, instance);
         config.slow_poll = Duration::from_millis(100);
         config.rebroadcast_after = Duration::from_millis(500);
         adjust(&mut config);

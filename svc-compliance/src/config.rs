@@ -47,6 +47,9 @@ pub struct ComplianceSection {
     /// Gas that one transaction of a batch transfer may use.
     #[serde(default = "default_batch_gas_limit")]
     pub batch_gas_limit: u64,
+    /// Most operations of one tenant that are unfinished at once.
+    #[serde(default = "default_tenant_quota")]
+    pub tenant_quota: u64,
 }
 
 fn yes() -> bool {
@@ -55,6 +58,10 @@ fn yes() -> bool {
 
 fn default_batch_gas_limit() -> u64 {
     10_000_000
+}
+
+fn default_tenant_quota() -> u64 {
+    100_000
 }
 
 impl Validate for ComplianceConfig {
@@ -74,6 +81,9 @@ impl Validate for ComplianceConfig {
             }
             if self.compliance.batch_gas_limit < 500_000 {
                 problems.push("batch_gas_limit", "must be at least 500000");
+            }
+            if !(1..=10_000_000).contains(&self.compliance.tenant_quota) {
+                problems.push("tenant_quota", "must lie between 1 and 10000000");
             }
         });
     }

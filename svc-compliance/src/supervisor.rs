@@ -90,7 +90,10 @@ async fn bring_up(
     };
     watched.upstreams = Some(upstreams.clone());
     store.migrate().await?;
-    let engine_config = EngineConfig::new(NAME, config.compliance.instance.clone());
+    let engine_config = EngineConfig {
+        tenant_quota: config.compliance.tenant_quota,
+        ..EngineConfig::new(NAME, config.compliance.instance.clone())
+    };
     let chains = HashMap::from([(config.chain.chain_id, upstreams.clone())]);
     let signer = Arc::new(RemoteSigner::new(watched.signer.clone()));
     let (pool, flows) = (store.pool(), flows::all());

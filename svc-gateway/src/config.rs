@@ -17,7 +17,11 @@ use crate::{
 };
 
 /// The services which the gateway answers itself.
-pub const OWN_SERVICES: &[&str] = &["dalp.operation.v1.OperationService"];
+pub const OWN_SERVICES: &[&str] = &[
+    "dalp.operation.v1.OperationService",
+    "dalp.transaction.v1.TransactionService",
+    "dalp.operator.v1.OperatorService",
+];
 
 /// Which gRPC services an upstream owns when its section does not say.
 const DEFAULT_SERVICES: &[(&str, &[&str])] = &[
@@ -55,7 +59,7 @@ pub struct GatewayConfig {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: TelemetryConfig,
-    /// The engine's database, by a role that may read operations and withdraw them.
+    /// The engine's database, by a role that may read it, withdraw operations, and write what operators ask for.
     pub database: DatabaseConfig,
     /// How often each upstream's health is asked, in milliseconds.
     #[serde(default = "default_health_interval_ms")]

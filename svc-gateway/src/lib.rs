@@ -6,7 +6,7 @@
 //! - [`limits`]: token buckets.
 //! - [`admission`]: the one decision about each call, pure.
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
-//! - [`operations`]: the Operation service, answered here from the engine's records.
+//! - [`operations`], [`transactions`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
 
@@ -15,8 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dalp_engine::Reader;
-use dalp_proto::operation::operation_service_server::OperationServiceServer;
+use dalp_engine::{Operator, Reader};
+use dalp_proto::{
+    operation::operation_service_server::OperationServiceServer,
+    operator::operator_service_server::OperatorServiceServer,
+    transaction::transaction_service_server::TransactionServiceServer,
+};
 use dalp_service::{
     config::{ExposeSecret as _, SecretError},
     server::{HealthHandle, PeerPolicy, Routes, Server, ServerError},
@@ -30,12 +34,16 @@ pub mod admission;
 pub mod api_key;
 pub mod body;
 pub mod config;
+mod doctor;
 pub mod limits;
 pub mod metric_definitions;
 pub mod operations;
+pub mod operator;
 pub mod permissions;
 pub mod principals;
 pub mod proxy;
+mod requests;
+pub mod transactions;
 pub mod upstreams;
 
 pub use config::GatewayConfig;
@@ -111,8 +119,16 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         tokio::spawn(upstream.clone().watch_health(health.clone(), interval, stop.clone()));
     }
 
-    let operations = operations::Operations::new(Reader::new(pool), stop.clone());
-    let own = Routes::new(OperationServiceServer::new(operations));
+    let operations = operations::Operations::new(Reader::new(pool.clone()), stop.clone());
+    let operator = Operator::new(pool);
+    let certificates = [
+        ("certificate of the listener", config.server.tls.clone()),
+        ("certificate towards the services", config.client_tls.clone()),
+    ];
+    let lanes = operator::Lanes::new(operator.clone(), &upstreams, certificates);
+    let own = Routes::new(OperationServiceServer::new(operations))
+        .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
+        .add_service(OperatorServiceServer::new(lanes));
     let edge = proxy::Edge::new(admission::Gate::new(&config, Instant::now()), upstreams, own);
     let stop = stop.clone();
     let served = tokio::spawn(async move { server.serve(edge, &stop).await });

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use dalp_engine::{CancelError, OperationFilter, OperationId, OperationState, Reader, StoreError, TenantId};
+use dalp_engine::{CancelError, OperationFilter, OperationId, OperationState, Reader, TenantId};
 use dalp_proto::operation::{
     self as wire, CancelOperationRequest, CancelOperationResponse, GetOperationRequest, GetOperationResponse,
     ListOperationsRequest, ListOperationsResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
@@ -13,10 +13,10 @@ use futures::{Stream, StreamExt as _, future, stream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use crate::requests::{foreign_page_token, invalid, page_size, store_refusal, tenant};
+
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const MAX_WAIT: Duration = Duration::from_secs(60);
-const DEFAULT_PAGE: u32 = 50;
-const MAX_PAGE: u32 = 500;
 const MAX_REASON_CHARACTERS: usize = 500;
 
 /// Reads and controls operations.
@@ -155,17 +155,12 @@ impl TryFrom<ListOperationsRequest> for List {
     type Error = Refusal;
 
     fn try_from(request: ListOperationsRequest) -> Result<Self, Refusal> {
-        let page_size = match request.page_size {
-            0 => DEFAULT_PAGE,
-            size => fields::in_range("page_size", size, 1, MAX_PAGE).map_err(invalid)?,
-        };
+        let page_size = page_size(request.page_size)?;
         let after = match request.page_token.as_str() {
             "" => None,
             token => match Uuid::parse_str(token) {
                 Ok(id) => Some(OperationId(id)),
-                Err(_) => {
-                    return Err(Refusal::new(Reason::PageTokenInvalid, "the page token does not belong to this list"));
-                }
+                Err(_) => return Err(foreign_page_token()),
             },
         };
         let state = match request.state {
@@ -182,11 +177,6 @@ impl TryFrom<ListOperationsRequest> for List {
     }
 }
 
-fn tenant<T>(request: &Request<T>) -> RefusalResult<TenantId> {
-    // Written by our own edge a moment ago, in this process.
-    Ok(TenantId::new(Caller::from_metadata(request.metadata())?.tenant.as_str()))
-}
-
 fn operation_id(text: &str) -> RefusalResult<OperationId> {
     text.parse().map_err(|_| invalid(fields::violation("operation_id", "not an operation id: expected a UUID")))
 }
@@ -199,23 +189,12 @@ fn wait_timeout(timeout: Option<prost_types::Duration>) -> RefusalResult<Duratio
     }
 }
 
-fn invalid(violation: fields::Violation) -> Refusal {
-    Refusal::new(Reason::InvalidField, violation.to_string()).field(violation.path, violation.description)
-}
-
 fn absent(id: OperationId) -> Refusal {
     Refusal::new(Reason::NotFound, "there is no such operation").meta("operation_id", id)
 }
 
 fn stopping() -> Refusal {
     Refusal::new(Reason::Stopping, "this replica is stopping; ask again")
-}
-
-fn store_refusal(error: StoreError) -> Refusal {
-    match error.is_retryable() {
-        true => Refusal::new(Reason::DatabaseUnavailable, "the database cannot be reached").source(error),
-        false => Refusal::internal(error),
-    }
 }
 
 #[cfg(test)]
@@ -227,7 +206,7 @@ mod tests {
         let list =
             List::try_from(ListOperationsRequest { state: 2, kind: "asset.transfer".into(), ..Default::default() })
                 .unwrap();
-        assert_eq!((list.page_size, list.filter.state), (DEFAULT_PAGE, Some(OperationState::Completed)));
+        assert_eq!((list.page_size, list.filter.state), (50, Some(OperationState::Completed)));
         assert_eq!(list.filter.kind.as_deref(), Some("asset.transfer"));
         let refused = |request: ListOperationsRequest| List::try_from(request).unwrap_err();
         assert_eq!(

@@ -2,7 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dalp_service::{client, server::HealthHandle, stop::Stop, tls::ClientTls};
+use dalp_service::{
+    client,
+    config::PeerConfig,
+    server::HealthHandle,
+    stop::Stop,
+    tls::{ClientTls, Validity},
+};
 use http::{Request, Response};
 use tonic::{body::Body, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -22,6 +28,8 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Upstream {
     name: Arc<str>,
     channel: Channel,
+    peer: PeerConfig,
+    tls: ClientTls,
 }
 
 // === impl Upstream ===
@@ -30,13 +38,24 @@ impl Upstream {
     /// Connects on first use, and again whenever the connection was lost.
     #[must_use]
     pub fn new(config: &UpstreamConfig, tls: &ClientTls) -> Self {
-        Self { name: config.name.as_str().into(), channel: client::connect(&config.peer(), tls) }
+        let peer = config.peer();
+        Self { name: config.name.as_str().into(), channel: client::connect(&peer, tls), peer, tls: tls.clone() }
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// From when to when the certificate holds that it shows now, or why there is no connection to it.
+    pub(crate) async fn certificate(&self) -> std::io::Result<Validity> {
+        client::validity_of(&self.peer, &self.tls).await
+    }
+
+    /// For calls of the gateway's own.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// Passes a call on: messages, streams and trailers untouched in both directions.
@@ -83,7 +102,8 @@ impl Upstream {
         }
     }
 
-    async fn is_serving(&self) -> bool {
+    /// Whether it says that it serves with all it depends on.
+    pub(crate) async fn is_serving(&self) -> bool {
         let mut client = HealthClient::new(self.channel.clone());
         let asked =
             tokio::time::timeout(HEALTH_TIMEOUT, client.check(HealthCheckRequest { service: String::new() })).await;

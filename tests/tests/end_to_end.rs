@@ -1,13 +1,19 @@
 //! The main job on the whole stack, and what ordinary and hostile clients see when something is wrong.
 
+#[path = "end_to_end/doctor.rs"]
+mod doctor;
 #[path = "end_to_end/operations.rs"]
 mod operations;
+#[path = "end_to_end/operator.rs"]
+mod operator;
 #[path = "end_to_end/outages.rs"]
 mod outages;
 #[path = "end_to_end/refusals.rs"]
 mod refusals;
 #[path = "end_to_end/support.rs"]
 mod support;
+#[path = "end_to_end/wire.rs"]
+mod wire;
 
 use dalp_devstack::scenario::{self, ChainView};
 use dalp_devstack::stack::{Options, Stack};
@@ -45,6 +51,38 @@ async fn what_is_refused_leaves_nothing_behind_and_what_fails_recovers() {
     outages::chain_down_at_start(&mut stack).await;
     let last = load.transfer(0, "after-all-that").await.expect("the platform works again");
     assert!(client.finished(Some(last)).await.is_ok());
+}
+
+/// A stack of its own, because its chain stops making blocks.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_why_work_waits_and_acts() {
+    let (options, keys) = support::principals();
+    let stack = Stack::start(&options).await.expect("the stack starts");
+    let chain = ChainView::new(stack.chain_url()).expect("a chain");
+    let client = stack.client().expect("a client");
+    let load = Load::prepare(&client, &chain, 1, "local").await.expect("a bond");
+    let desk = operator::Desk::new(&stack, &client, &load, &keys);
+    desk.rights().await;
+    desk.pause_and_resume().await;
+    desk.resync().await;
+    desk.bump_and_cancel(&chain).await;
+    desk.audit().await;
+}
+
+/// A stack of its own, because its node goes away.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_is_wrong_and_changes_nothing() {
+    let (options, keys) = support::principals();
+    let node = dalp_chain::testing::Anvil::start(&options.chain_arguments);
+    let wire = wire::Wire::start(&node.url).await;
+    let options = Options { chain_url: Some(wire.url.clone()), ..options };
+    let mut stack = Stack::start(&options).await.expect("the stack starts");
+    let chain = ChainView::new(stack.chain_url()).expect("a chain");
+    let client = stack.client().expect("a client");
+    let load = Load::prepare(&client, &chain, 1, "local").await.expect("a bond");
+    doctor::well(&stack, &client, &load, &keys).await;
+    doctor::without_its_node(&stack, &wire, &keys).await;
+    doctor::without_its_signer(&mut stack, &keys).await;
 }
 
 /// What `make up` prints for `buf curl` works as pasted, without the schema at hand. The lines for `grpcurl` come from the same table.

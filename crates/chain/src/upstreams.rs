@@ -58,6 +58,15 @@ pub struct UpstreamStatus {
     pub verified: bool,
 }
 
+// === impl UpstreamStatus ===
+
+impl UpstreamStatus {
+    /// Whether it answered last and serves our chain.
+    pub fn is_in_use(&self) -> bool {
+        self.verified && self.wrong_chain.is_none() && self.consecutive_errors == 0
+    }
+}
+
 // === impl Upstreams ===
 
 impl Upstreams {

@@ -138,6 +138,10 @@ impl<'a, A: Desk> Write<'a, A> {
             AdmitError::LaneOfOtherTenant(_) => {
                 Refusal::new(Reason::WalletNotOwned, "the sender belongs to another tenant")
             }
+            AdmitError::QuotaExceeded { quota } => {
+                Refusal::new(Reason::TenantQuotaExceeded, "the tenant has as many unfinished operations as it may")
+                    .meta("quota", quota)
+            }
             AdmitError::Database(error) => self.app.taken(&error).unwrap_or_else(|| engine_store(error)),
             error => Refusal::internal(error),
         }

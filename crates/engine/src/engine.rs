@@ -6,10 +6,12 @@ use crate::{
     flow::{Decoder, Flow, Flows, History, StepInput, Verdict},
     metric_definitions as metric,
     model::{OperationId, OperationView, ServiceName, TenantId, TransactionId, TransactionView},
+    probe::Probe,
+    quota::{Quota, Room},
     reader::Reader,
     signer::Signer,
     states::TransactionState,
-    store::{self, Admitted, KnownLanes, NewOperation, Records, Store},
+    store::{self, Admitted, KnownLanes, NewOperation, Reads, Records, Store},
     worker::{self, Joint, Node, Shared},
 };
 use dalp_chain::Upstreams;
@@ -20,6 +22,7 @@ use std::{
     time::Duration,
 };
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use crate::store::AcceptHook;
@@ -52,6 +55,8 @@ pub struct EngineConfig {
     pub slow_poll: Duration,
     /// How long a lane lease lasts unrenewed.
     pub lease: Duration,
+    /// Most operations of one tenant that are unfinished at once.
+    pub tenant_quota: u64,
     /// How often a step is tried before its transaction is parked as DEAD_LETTER.
     pub retry_budget: u32,
 }
@@ -96,6 +101,8 @@ pub struct Engine {
     /// For commits that carry rows of the service's own.
     store: Store,
     reader: Reader,
+    probe: Probe,
+    quota: Arc<Quota>,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// The commits that workers share; they end after the workers.
@@ -122,6 +129,7 @@ impl EngineConfig {
             replace_after: Duration::from_secs(60),
             slow_poll: Duration::from_millis(500),
             lease: Duration::from_secs(15),
+            tenant_quota: 100_000,
             retry_budget: 30,
         }
     }
@@ -163,17 +171,21 @@ impl Engine {
     ) -> Result<Self, StartError> {
         store::migrate(&pool).await?;
         metric::describe();
+        let quota = Arc::new(Quota::new(config.tenant_quota));
         let known_lanes = Arc::new(KnownLanes::default());
         let store = Store { pool: pool.clone(), service: config.service.clone(), known_lanes };
         let records: Arc<dyn Records> = Arc::new(store.clone());
         let (commits, stop_commits) = (TaskTracker::new(), CancellationToken::new());
         let (joint, mut handles) = Joint::spawn(&records, &config, &commits, &stop_commits);
+        let probe = Probe::new(chains.clone(), config.lane_window, Reads { pool: pool.clone() }, signer.clone());
         let chains = chains.into_iter().map(|(chain, node)| (chain, Arc::new(node) as Arc<dyn Node>)).collect();
         let shared = Arc::new(Shared::new(config, records, joint, chains, signer, flows, decoder));
         let engine = Self {
             shared: shared.clone(),
             store,
             reader: Reader::new(pool),
+            probe,
+            quota,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             stop_commits,
@@ -190,6 +202,7 @@ impl Engine {
     /// Accepts an operation in one commit, or finds the one that the key stands for.
     pub async fn accept<F: Flow>(&self, admission: Admission<F>) -> Result<Accepted, AdmitError> {
         let (new, hook) = self.shared.asked(OperationId::generate(), admission)?;
+        self.require_room(&new).await?;
         let admitted = match hook {
             Some(hook) => self.store.admit_with(&new, hook).await?,
             None => self.shared.joint.admit(new.clone()).await?,
@@ -197,6 +210,7 @@ impl Engine {
         match admitted {
             Admitted::New(at) => {
                 self.shared.accepted(&new);
+                self.quota.accepted(&new.tenant);
                 Ok(Accepted { operation: view_of(new, at), replayed: false })
             }
             Admitted::Repeat(id) => {
@@ -213,9 +227,32 @@ impl Engine {
         }
     }
 
+    /// Refuses a tenant that has as much unfinished work as it may. A repeat is no more work.
+    async fn require_room(&self, new: &NewOperation) -> Result<(), AdmitError> {
+        let room = match self.quota.room(&new.tenant, Instant::now()) {
+            Room::Yes => true,
+            Room::No => false,
+            Room::Unknown => {
+                let count = || self.store.running(&new.tenant, self.quota.at_most());
+                let running = store::retry_quickly("count running operations", count).await?;
+                self.quota.counted(&new.tenant, running, Instant::now())
+            }
+        };
+        if room || self.reader.order_of_key(&new.tenant, &new.principal, &new.method, &new.key).await?.is_some() {
+            return Ok(());
+        }
+        metric::quota_refused();
+        Err(AdmitError::QuotaExceeded { quota: self.quota.at_most() })
+    }
+
     /// Reads operations and the outbox.
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// What this engine can tell of its nodes.
+    pub fn probe(&self) -> &Probe {
+        &self.probe
     }
 
     /// Lets every worker finish the commit it is in, then ends. Unfinished work goes on at the next start.
@@ -268,6 +305,7 @@ impl Shared {
             version: F::VERSION,
             order,
             decision,
+            priority: self.flows.priority(F::KIND),
         };
         Ok((new, admission.hook))
     }

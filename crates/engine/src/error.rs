@@ -40,6 +40,12 @@ pub enum AdmitError {
     /// The sender belongs to another tenant.
     #[error("lane {0} belongs to another tenant")]
     LaneOfOtherTenant(LaneId),
+    /// The tenant has as many unfinished operations as it may. Retryable with the same key.
+    #[error("the tenant has {quota} unfinished operations, and may have no more")]
+    QuotaExceeded {
+        /// How many it may have.
+        quota: u64,
+    },
     /// The flow's first step names a chain that this service is not configured for.
     #[error("chain {0} is not configured")]
     UnknownChain(u64),

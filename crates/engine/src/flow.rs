@@ -224,10 +224,23 @@ pub enum Verdict {
     Broken(String),
 }
 
+/// Which of the transactions of a lane goes first. Between lanes, and so between tenants, it decides nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Priority {
+    /// Before everything else: what stops harm, for instance a freeze.
+    Urgent,
+    /// In the order in which it came.
+    #[default]
+    Normal,
+    /// When nothing else waits: large batches.
+    Bulk,
+}
+
 /// The flows that a service can run.
 #[derive(Clone, Default)]
 pub struct Flows {
     by_kind: HashMap<(String, u32), Ask>,
+    priorities: HashMap<String, Priority>,
 }
 
 type Ask = fn(OperationId, &serde_json::Value, &History) -> Decision;
@@ -245,6 +258,18 @@ impl Flows {
     pub fn with<F: Flow>(mut self) -> Self {
         self.by_kind.insert((F::KIND.to_owned(), F::VERSION), ask::<F>);
         self
+    }
+
+    /// Gives kinds of flows a priority other than normal.
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority, kinds: &[&str]) -> Self {
+        self.priorities.extend(kinds.iter().map(|kind| ((*kind).to_owned(), priority)));
+        self
+    }
+
+    /// The priority of what a flow of this kind orders.
+    pub fn priority(&self, kind: &str) -> Priority {
+        self.priorities.get(kind).copied().unwrap_or_default()
     }
 
     /// Whether a flow is registered.
@@ -301,6 +326,19 @@ fn ask<F: Flow>(operation_id: OperationId, order: &serde_json::Value, history: &
         Err(Suspend(Stop::Broken(why))) => Verdict::Broken(why),
     };
     Decision { new_steps: cx.new_steps, verdict }
+}
+
+// === impl Priority ===
+
+impl Priority {
+    /// As the database orders by it.
+    pub(crate) fn place(self) -> i16 {
+        match self {
+            Self::Urgent => -1,
+            Self::Normal => 0,
+            Self::Bulk => 1,
+        }
+    }
 }
 
 // === impl Failure ===

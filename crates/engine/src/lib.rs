@@ -7,12 +7,15 @@
 //! - [`signer`]: what the engine needs of a signer, and the adapter to svc-signer.
 //! - [`Engine`]: admission and the workers.
 //! - [`Reader`]: operations and the outbox for whoever has only a connection pool.
+//! - [`operator`]: lanes and single transactions, what holds them, and what may be asked of them; also with a pool alone.
+//! - [`probe`]: what a running engine can tell of its nodes. [`doctor`]: what is well, what is not, and what to do.
 //!
 //! Safety never rests on a lease: `unique (chain, sender, nonce)` in a table that is never trimmed, and triggers that make
 //! what was written once unchangeable, decide. Leases only save work.
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod doctor;
 mod engine;
 mod error;
 pub mod flow;
@@ -20,6 +23,9 @@ mod group;
 mod jitter;
 pub mod metric_definitions;
 pub mod model;
+pub mod operator;
+pub mod probe;
+mod quota;
 mod reader;
 pub mod signer;
 #[cfg(feature = "sim")]
@@ -33,11 +39,14 @@ mod worker;
 
 pub use engine::{AcceptHook, Accepted, Admission, Engine, EngineConfig, StartError};
 pub use error::{AdmitError, StoreError};
-pub use flow::{Call, Cx, Decoder, Failure, Flow, Flows, Mined, PreCheck, SignDocument, Signature, Step, Suspend};
+pub use flow::{
+    Call, Cx, Decoder, Failure, Flow, Flows, Mined, PreCheck, Priority, SignDocument, Signature, Step, Suspend,
+};
 pub use model::{
     ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent,
     RequestId, ServiceName, TenantId, TransactionId, TransactionView,
 };
+pub use operator::Operator;
 pub use reader::{CancelError, Reader};
 pub use states::{OperationState, TransactionState};
 pub use store::{audit_leaf, migrate, pool};

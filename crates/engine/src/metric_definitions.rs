@@ -18,6 +18,8 @@ pub const NONCES_USED_OUTSIDE: &str = "dalp_engine_nonces_used_outside_total";
 pub const TRANSACTIONS_REORGED: &str = "dalp_engine_transactions_reorged_total";
 /// Lanes that this instance works on.
 pub const LANES_LEASED: &str = "dalp_engine_lanes_leased";
+/// Operations that were not accepted because their tenant has as many unfinished ones as it may.
+pub const QUOTA_REFUSALS: &str = "dalp_engine_quota_refusals_total";
 /// Operations that run for longer than they should, by reason: `held` by an approval, or `other`.
 pub const OPERATIONS_STALLED: &str = "dalp_engine_operations_stalled";
 
@@ -29,6 +31,7 @@ pub fn describe() {
     describe_histogram!(STAGE_SECONDS, Unit::Seconds, "Time of one batch of a stage");
     describe_counter!(NONCES_USED_OUTSIDE, "Nonces that somebody else used");
     describe_counter!(TRANSACTIONS_REORGED, "Included transactions whose block disappeared");
+    describe_counter!(QUOTA_REFUSALS, "Operations refused because their tenant has as many unfinished ones as it may");
     describe_gauge!(LANES_LEASED, "Lanes that this instance works on");
     describe_gauge!(OPERATIONS_STALLED, "Operations that run for longer than they should, by reason (held, other)");
 }
@@ -55,6 +58,10 @@ pub(crate) fn used_outside() {
 
 pub(crate) fn reorged(count: usize) {
     counter!(TRANSACTIONS_REORGED).increment(count as u64);
+}
+
+pub(crate) fn quota_refused() {
+    counter!(QUOTA_REFUSALS).increment(1);
 }
 
 pub(crate) fn lanes_leased(count: usize) {

@@ -14,6 +14,7 @@ mod flow;
 mod ledger;
 mod memory;
 mod node;
+mod operator;
 mod rng;
 mod signer;
 mod tables;
@@ -156,6 +157,7 @@ impl Schedule {
             callers.spawn(call(world, fleet, accepted, replicas, order));
         }
         let miner = tokio::spawn(mine(world.clone(), block_every));
+        let operator = tokio::spawn(operator::operate(world.clone(), fleet.clone(), replicas));
         let started = Instant::now();
         let mut calm = false;
         let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -175,11 +177,13 @@ impl Schedule {
             }
             if !calm && started.elapsed() >= faults_for {
                 calm = true;
+                operator.abort();
                 world.calm_down();
             }
             if !calm {
                 continue;
             }
+            operator::tidy_up(&world);
             let unrest = check::unrest(&locked(&world.tables), &locked(&world.ledger));
             if callers.is_empty() && unrest.is_none() {
                 check::check(&world, &locked(&accepted));

@@ -79,7 +79,7 @@ states! {
         Failed = "FAILED",
         /// Final: withdrawn before signing, or replaced by a cancel.
         Cancelled = "CANCELLED",
-        /// Parked for an operator.
+        /// Parked for an operator; its operation waits.
         DeadLetter = "DEAD_LETTER",
     }
 }
@@ -117,7 +117,8 @@ pub const TRANSITIONS: &[(TransactionState, TransactionState, &str)] = &[
     (S::Confirming, S::Failed, "final, reverted"),
     (S::Confirming, S::Cancelled, "final, replaced by a cancel"),
     (S::Confirming, S::Broadcasting, "its block disappeared"),
-    (S::DeadLetter, S::Queued, "operator recovery"),
+    (S::DeadLetter, S::Queued, "retried by an operator, nothing of it can be included any more"),
+    (S::DeadLetter, S::Failed, "closed by an operator, nothing of it can be included any more"),
     (S::DeadLetter, S::Confirming, "one of its signed attempts was included all the same"),
 ];
 
@@ -133,7 +134,8 @@ impl OperationState {
 // === impl TransactionState ===
 
 impl TransactionState {
-    /// Whether its flow can go on: nothing but an operator changes it any more.
+    /// Whether no worker carries it on. A dead letter is not ended all the same: its flow waits until an operator retries or closes
+    /// it, or a block has one of its attempts.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::DeadLetter)
     }

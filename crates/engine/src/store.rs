@@ -7,6 +7,11 @@ mod adopt;
 mod attempt;
 mod bind;
 mod blocks;
+mod control;
+mod dead_letters;
+mod examine;
+#[cfg(all(test, feature = "testing"))]
+mod fairness;
 mod lanes;
 mod operations;
 mod outbox;
@@ -17,6 +22,7 @@ mod rows;
 mod sending;
 mod settle;
 mod signatures;
+mod transactions;
 
 pub use accept::AcceptHook;
 pub(crate) use accept::{Admitted, NewOperation};
@@ -28,6 +34,7 @@ pub(crate) use attempt::{Attempt, AttemptKind, AttemptState, NewAttempt, QueuedT
 pub(crate) use bind::Numbers;
 pub(crate) use bind::{BindOrder, Binding};
 pub(crate) use blocks::{FinalAttempt, Finished, Inclusion};
+pub(crate) use dead_letters::Recovery;
 pub(crate) use lanes::{LaneLook, QueueLook};
 #[cfg(feature = "sim")]
 pub(crate) use operations::{Change, Woken};
@@ -55,11 +62,15 @@ pub(crate) struct Store {
 
 /// Brings the schema `engine` to this version. Safe to call from several services at once.
 pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+    migrator().run(pool).await?;
+    Ok(())
+}
+
+fn migrator() -> sqlx::migrate::Migrator {
     let mut migrator = sqlx::migrate!("./migrations");
     migrator.create_schema("engine");
     migrator.dangerous_set_table_name("engine._migrations");
-    migrator.run(pool).await?;
-    Ok(())
+    migrator
 }
 
 /// Hint to whoever listens in other processes. Never inside a commit that matters: NOTIFY serialises commits.

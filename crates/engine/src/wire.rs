@@ -1,5 +1,7 @@
 //! Operations as the wire shows them: one mapping for every service that answers with one.
 
+mod operator;
+
 use crate::{
     flow::Failure,
     model::{ActionView, OperationView, TransactionView},

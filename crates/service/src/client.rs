@@ -32,7 +32,7 @@ use crate::{
     metric_definitions as names,
     peer::SpiffeId,
     telemetry,
-    tls::ClientTls,
+    tls::{ClientTls, Validity},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,6 +76,17 @@ pub fn connect(peer: &PeerConfig, tls: &ClientTls) -> Channel {
 #[must_use]
 pub fn connect_propagating(peer: &PeerConfig, tls: &ClientTls) -> PropagatingChannel {
     InterceptedService::new(connect(peer, tls), Propagate)
+}
+
+/// From when to when the certificate holds that a service shows now. Connects, looks, and leaves.
+///
+/// # Errors
+/// When no connection to a service of this identity comes about in time.
+pub async fn validity_of(peer: &PeerConfig, tls: &ClientTls) -> io::Result<Validity> {
+    let opened = tokio::time::timeout(CONNECT_TIMEOUT, open(peer, tls)).await;
+    let opened = opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let leaf = opened.stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    leaf.and_then(Validity::of).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 async fn open(peer: &PeerConfig, tls: &ClientTls) -> io::Result<WatchedStream> {

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use crate::stack::Stack;
 
 /// Method, request as JSON, what it shows.
-const TABLE: [(&str, &str, &str); 5] = [
+const TABLE: [(&str, &str, &str); 6] = [
     ("dalp.signer.v1.KeyService/CreateKey", r#"{"wallet":"treasury","provider":"pkcs11"}"#, "create a key in the HSM"),
     ("dalp.signer.v1.KeyService/ListKeys", "{}", "list the keys"),
     ("dalp.system.v1.SystemService/GetSystem", "{}", "addresses of the on-chain system, once bootstrapped"),
     ("dalp.asset.v1.AssetService/ListAssets", "{}", "list the assets"),
     ("dalp.operation.v1.OperationService/ListOperations", r#"{"pageSize":5}"#, "the newest operations"),
+    ("dalp.operator.v1.OperatorService/ListLanes", "{}", "the lanes: one per sender"),
 ];
 
 /// One line to paste.

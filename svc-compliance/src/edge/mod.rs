@@ -30,8 +30,11 @@ use dalp_domain::{
     pages::{bad_page_token, page_size},
 };
 use dalp_proto::{
-    asset::asset_service_server::AssetServiceServer, compliance::compliance_service_server::ComplianceServiceServer,
-    holder::holder_service_server::HolderServiceServer, identity::identity_service_server::IdentityServiceServer,
+    asset::asset_service_server::AssetServiceServer,
+    compliance::compliance_service_server::ComplianceServiceServer,
+    holder::holder_service_server::HolderServiceServer,
+    identity::identity_service_server::IdentityServiceServer,
+    operator::probe_service_server::{ProbeService, ProbeServiceServer},
     system::system_service_server::SystemServiceServer,
 };
 use dalp_service::{Reason, Refusal, server::Routes};
@@ -43,6 +46,12 @@ pub(crate) fn routes(app: &AppHandle) -> Routes {
         .add_service(AssetServiceServer::new(asset::AssetEdge::new(app.clone())))
         .add_service(ComplianceServiceServer::new(compliance::ComplianceEdge::new(app.clone())))
         .add_service(HolderServiceServer::new(holder::HolderEdge::new(app.clone())))
+        .add_service(probe(app.clone()))
+}
+
+/// What the gateway asks of our nodes.
+fn probe(app: AppHandle) -> ProbeServiceServer<impl ProbeService> {
+    dalp_engine::probe::server(move || Ok(app.get()?.engine.clone()))
 }
 
 /// What a write knows before its message is read.

@@ -15,7 +15,7 @@ pub mod system_roles;
 pub mod trust;
 
 use alloy::primitives::{Address, B256};
-use dalp_engine::{Flows, Mined};
+use dalp_engine::{Flows, Mined, Priority};
 use serde::{Deserialize, Serialize};
 
 /// What a flow of one transaction ends with.
@@ -54,6 +54,13 @@ macro_rules! single_transaction {
 }
 pub(crate) use single_transaction;
 
+/// What stops harm goes before the rest of its lane. What undoes it has the same place, or a lift ordered before a stop would be
+/// carried out behind it.
+const URGENT: &[&str] =
+    &["asset.pause", "asset.unpause", "asset.set_address_frozen", "asset.freeze_partial", "asset.unfreeze_partial"];
+/// What takes long and may wait for the rest of its lane.
+const BULK: &[&str] = &["asset.batch_transfer"];
+
 /// Every flow of this service.
 #[must_use]
 pub fn all() -> Flows {
@@ -74,7 +81,7 @@ pub fn all() -> Flows {
         .with::<batch_transfer::BatchTransferFlow>()
         .with::<features::AttachFeatureFlow>()
         .with::<features::DetachFeatureFlow>();
-    asset::register(flows)
+    asset::register(flows).with_priority(Priority::Urgent, URGENT).with_priority(Priority::Bulk, BULK)
 }
 
 /// A call of a typed function.
@@ -150,5 +157,22 @@ pub(crate) mod replay {
             contract_address: call.target.is_none().then(|| Address::repeat_byte(0xcc)),
             logs,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_are_given_to_flows_that_exist_and_to_their_opposites() {
+        let flows = all();
+        for kind in URGENT.iter().chain(BULK) {
+            assert!(flows.contains(kind, 1), "{kind}");
+        }
+        for kind in ["asset.pause", "asset.unpause", "asset.freeze_partial", "asset.unfreeze_partial"] {
+            assert_eq!(flows.priority(kind), Priority::Urgent, "{kind}");
+        }
+        assert_eq!(flows.priority("asset.transfer"), Priority::Normal);
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Keys {
     pub(crate) reader: String,
     /// May ask for anything, from wallets of its own.
     pub(crate) colleague: String,
+    /// Keeps lanes going, and orders nothing.
+    pub(crate) keeper: String,
     pub(crate) expired: String,
     pub(crate) disabled: String,
     /// The operator of another tenant.
@@ -28,7 +30,8 @@ pub(crate) struct Keys {
 pub(crate) fn principals() -> (Options, Keys) {
     let mut gateway =
         "\n[[tenants]]\nid = \"other-bank\"\n[[roles]]\nname = \"poor\"\npermissions = [\"asset:read\"]\n\
-         [[roles]]\nname = \"desk\"\npermissions = [\"asset:*\", \"operation:*\"]\n"
+         [[roles]]\nname = \"desk\"\npermissions = [\"asset:*\", \"operation:*\", \"transaction:*\"]\n\
+         [[roles]]\nname = \"lane-keeper\"\npermissions = [\"operator:*\", \"transaction:*\", \"operation:read\", \"key:read\", \"wallet:any\"]\n"
             .to_owned();
     let mut key = |id: &str, tenant: &str, role: &str, more: &str| {
         let key = svc_gateway::api_key::ApiKey::generate().expect("random bytes");
@@ -43,6 +46,7 @@ pub(crate) fn principals() -> (Options, Keys) {
         poor: key("poor", TENANT, "poor", ""),
         reader: key("reader", TENANT, "operator", "scope = \"read\""),
         colleague: key("colleague", TENANT, "desk", ""),
+        keeper: key("keeper", TENANT, "lane-keeper", ""),
         expired: key("expired", TENANT, "operator", "expires_at = \"2020-01-01T00:00:00Z\""),
         disabled: key("disabled", TENANT, "operator", "disabled = true"),
         foreign: key("foreign", "other-bank", "operator", ""),

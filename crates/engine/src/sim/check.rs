@@ -114,8 +114,7 @@ fn ended_once(world: &World, tables: &Tables, ledger: &Ledger, id: TransactionId
         Some(StepOutcome::Mined { mined }) => Some(mined.tx_hash),
         _ => None,
     };
-    // What was given up and mined all the same has been told as a failure to its flow, and as an event since.
-    let completed = row.state == TransactionState::Completed && !row.was_dead;
+    let completed = row.state == TransactionState::Completed;
     if completed != mined.is_some() || (completed && mined != row.tx_hash) {
         world.violated(format!("{}, and its step ended with {outcome:?}", what()));
     }
@@ -126,9 +125,8 @@ fn told_once(world: &World, tables: &Tables, id: TransactionId, row: &Transactio
     let of = |topic: &str| tables.outbox.iter().filter(|event| event.subject == id.0 && event.topic == topic).count();
     let withdrawn = row.state == TransactionState::Cancelled && row.sub_status != "cancelled";
     let (finals, retracted) = (of("engine.transaction.final"), of("engine.transaction.retracted"));
-    let revived = row.was_dead && row.state != TransactionState::DeadLetter;
-    let expected = if withdrawn { 0 } else { 1 + usize::from(revived) };
-    if finals != expected && !row.was_dead {
+    let expected = usize::from(!withdrawn);
+    if finals != expected {
         world.violated(format!("{id} is {} {}, told {finals} times", row.state, row.sub_status));
     }
     if retracted > 0 {
@@ -150,7 +148,7 @@ fn ended_as_its_steps_did(world: &World, tables: &Tables, key: &str, id: Operati
         return world.violated(format!("order of {id}"));
     };
     let of: Vec<_> = tables.transactions.values().filter(|one| one.operation_id == id).collect();
-    let succeeded = of.iter().filter(|one| one.state == TransactionState::Completed && !one.was_dead).count() as u64;
+    let succeeded = of.iter().filter(|one| one.state == TransactionState::Completed).count() as u64;
     match row.state {
         OperationState::Completed => {
             let all = of.len() == order.together.len() + order.in_turn.len();
@@ -160,7 +158,7 @@ fn ended_as_its_steps_did(world: &World, tables: &Tables, key: &str, id: Operati
         }
         OperationState::Failed | OperationState::Cancelled => {
             let in_turn = of.iter().filter(|one| one.step.starts_with("turn"));
-            let completed = in_turn.filter(|one| one.state == TransactionState::Completed && !one.was_dead).count();
+            let completed = in_turn.filter(|one| one.state == TransactionState::Completed).count();
             if !order.in_turn.is_empty() && completed == order.in_turn.len() && !row.cancel_requested {
                 world.violated(format!("operation {id} is {} and everything of it succeeded", row.state));
             }

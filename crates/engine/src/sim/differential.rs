@@ -1,6 +1,7 @@
 //! The model of the store against the store: the same random statements on both, with old looks and in any order, must give the
 //! same answers, the same refusals and the same rows.
 
+mod operator;
 mod rows;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     audit,
-    flow::{Failure, Flow as _, Flows, History, Mined, Signature, StepOutcome},
+    flow::{Failure, Flow as _, Flows, History, Mined, Priority, Signature, StepOutcome},
     model::{LaneId, OperationId, RequestId, ServiceName, TenantId},
     signer::UnsignedTransaction,
     states::TransactionState,
@@ -80,6 +81,8 @@ macro_rules! both {
         }
     }};
 }
+
+use both;
 
 fn sorted<T: Debug>(all: &[T]) -> Vec<String> {
     let mut lines: Vec<String> = all.iter().map(|one| format!("{one:?}")).collect();
@@ -181,6 +184,7 @@ impl Twins {
             version: Errand::VERSION,
             order: json,
             decision,
+            priority: self.rng.pick(&[Priority::Urgent, Priority::Normal, Priority::Bulk]),
         };
         let news = [new];
         let told = |admitted: &Vec<Admitted>| match &admitted[0] {
@@ -444,7 +448,7 @@ impl Twins {
     }
 
     async fn step(&mut self) {
-        match self.rng.below(26) {
+        match self.rng.below(28) {
             0..=2 => self.admit().await,
             3..=4 => {
                 let (flows, chains) = (self.flows.clone(), self.chains.clone());
@@ -460,6 +464,7 @@ impl Twins {
             15..=16 => self.include().await,
             17 => self.finish().await,
             18 => self.signatures().await,
+            26..=27 => self.operator().await,
             19 => {
                 if self.rng.per_mille(300) {
                     self.cancel().await;

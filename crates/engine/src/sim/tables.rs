@@ -7,13 +7,14 @@ mod attempts;
 mod blocks;
 mod ends;
 mod lanes;
+mod operator;
 
 pub(super) use lanes::Snapshot;
 
 use super::bug::Bug;
 use crate::{
     error::StoreError,
-    flow::{PreCheck, StepInput, StepOutcome},
+    flow::{PreCheck, Priority, StepInput, StepOutcome},
     model::{LaneId, OperationId, RequestId, ServiceName, TenantId, TransactionId},
     states::{OperationState, TransactionState},
     store::{Attempt, AttemptKind, AttemptState, Event, Inclusion, QueuedTransaction},
@@ -53,12 +54,15 @@ pub(crate) struct LaneRow {
     pub(crate) tenant: TenantId,
     pub(crate) next_nonce: Option<u64>,
     pub(crate) needs_approval: bool,
+    pub(crate) paused: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseRow {
     pub(crate) holder: Option<String>,
     pub(crate) expires_at: Instant,
+    pub(crate) resync_asked: u64,
+    pub(crate) resync_done: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +78,7 @@ pub(crate) struct TransactionRow {
     pub(crate) operation_id: OperationId,
     pub(crate) step: String,
     pub(crate) sequence: u64,
+    pub(crate) priority: Priority,
     pub(crate) service: ServiceName,
     pub(crate) lane: LaneId,
     pub(crate) target: Option<Address>,
@@ -91,8 +96,7 @@ pub(crate) struct TransactionRow {
     pub(crate) tries: u32,
     pub(crate) due_at: Instant,
     pub(crate) cancel_requested: bool,
-    /// Not a column: it has been given up once.
-    pub(crate) was_dead: bool,
+    pub(crate) bump_requested: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,7 +281,6 @@ impl Tables {
             return broken(format!("transaction {id} must not go from {} to {state}", row.state));
         }
         row.state = state;
-        row.was_dead |= state == TransactionState::DeadLetter;
         Ok(row)
     }
 
@@ -353,6 +356,7 @@ impl Tables {
             tries: row.tries,
             state: row.state,
             cancel_requested: row.cancel_requested,
+            bump_requested: row.bump_requested,
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Plan {
     pub(super) cancel: u64,
     /// A caller asks twice at once.
     pub(super) twice: u64,
+    /// An operator acts, per second.
+    pub(super) operate: u64,
 }
 
 pub(super) struct World {
@@ -113,6 +115,7 @@ impl Plan {
             left_out: often([50, 300, 700]),
             cancel: often([50, 200, 500]),
             twice: often([50, 200, 500]),
+            operate: often([50, 200, 500]),
         }
     }
 }

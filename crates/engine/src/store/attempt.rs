@@ -42,6 +42,7 @@ pub(crate) struct QueuedTransaction {
     pub(crate) tries: u32,
     pub(crate) state: TransactionState,
     pub(crate) cancel_requested: bool,
+    pub(crate) bump_requested: bool,
 }
 
 /// A request to the signer and what came of it.
@@ -73,7 +74,7 @@ pub(crate) struct NewAttempt<'a> {
 /// Columns of a transaction `t` that [`transaction`] reads.
 pub(super) const TRANSACTION: &str =
     "t.tenant, t.transaction_id, t.operation_id, t.target, t.value_wei::text AS value_wei, t.data, t.checks,
- t.tries AS transaction_tries, t.state AS transaction_state, t.cancel_requested";
+ t.tries AS transaction_tries, t.state AS transaction_state, t.cancel_requested, t.bump_requested";
 
 /// Columns of an attempt `a` that [`attempt`] reads beside those.
 pub(super) const ATTEMPT: &str = "a.nonce, a.kind, a.state, a.request_id, a.replaces, a.gas_limit, a.fees, a.held, a.release_pending, a.raw, a.tries,
@@ -91,6 +92,7 @@ pub(super) fn transaction(row: &PgRow) -> Result<QueuedTransaction, StoreError> 
         tries: u32::try_from(row.try_get::<i32, _>("transaction_tries")?).unwrap_or(0),
         state: row.try_get::<&str, _>("transaction_state")?.parse().map_err(StoreError::Corrupt)?,
         cancel_requested: row.try_get("cancel_requested")?,
+        bump_requested: row.try_get("bump_requested")?,
     })
 }
 
@@ -202,7 +204,7 @@ pub(super) fn fees_json(fees: &Fees) -> serde_json::Value {
     }
 }
 
-fn fees(value: &serde_json::Value) -> Result<Fees, StoreError> {
+pub(super) fn fees(value: &serde_json::Value) -> Result<Fees, StoreError> {
     let wei = |name: &str| value.get(name).and_then(|text| text.as_str()).and_then(|text| text.parse::<u128>().ok());
     match (wei("max_fee_wei"), wei("priority_fee_wei"), wei("gas_price_wei")) {
         (Some(max_fee_wei), Some(priority_fee_wei), None) => Ok(Fees::Eip1559 { max_fee_wei, priority_fee_wei }),

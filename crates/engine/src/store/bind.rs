@@ -76,7 +76,8 @@ impl Store {
         Ok(bound)
     }
 
-    /// Locks the lanes, in key order, and reads where they stand. A lane that was never compared with the chain is left out.
+    /// Locks the lanes, in key order, and reads where they stand. A lane that was never compared with the chain is left out, and so
+    /// is one that was paused since it was looked at.
     async fn lock_lanes(
         &self,
         commit: &mut PgConnection,
@@ -84,7 +85,7 @@ impl Store {
     ) -> Result<BTreeMap<LaneId, Numbers>, StoreError> {
         let (chains, senders) = lanes::columns(orders.iter().map(|order| order.lane))?;
         let rows = sqlx::query(
-            "SELECT l.chain_id, l.sender, l.next_nonce FROM engine.lanes l JOIN unnest($1::bigint[], $2::bytea[]) AS n(c, s) ON l.chain_id = n.c AND l.sender = n.s
+            "SELECT l.chain_id, l.sender, CASE WHEN l.paused_at IS NULL THEN l.next_nonce END AS next_nonce FROM engine.lanes l JOIN unnest($1::bigint[], $2::bytea[]) AS n(c, s) ON l.chain_id = n.c AND l.sender = n.s
              ORDER BY l.chain_id, l.sender FOR NO KEY UPDATE OF l",
         )
         .bind(&chains)

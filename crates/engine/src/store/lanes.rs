@@ -36,6 +36,10 @@ pub(crate) struct LaneLook {
     pub(crate) filling: bool,
     /// Nonces below the next one that were given back.
     pub(crate) holes: bool,
+    /// An operator has paused it: nothing is bound.
+    pub(crate) paused: bool,
+    /// The last comparison that was asked for and is not done.
+    pub(crate) resync_asked: Option<u64>,
     /// Another replica of the service has it now.
     pub(crate) leased_elsewhere: bool,
     pub(crate) due: Vec<Attempt>,
@@ -63,7 +67,8 @@ pub(super) fn lane(row: &PgRow) -> Result<LaneId, StoreError> {
 }
 
 impl Store {
-    /// Renews the leases of lanes that have work of this service, and takes those of so many more that nobody holds.
+    /// Renews the leases of lanes that have work of this service or shall be compared, and takes those of so many more that nobody
+    /// holds.
     pub(crate) async fn lease_lanes(
         &self,
         instance: &str,
@@ -74,7 +79,8 @@ impl Store {
             "WITH busy AS (
                  SELECT c.chain_id, c.sender, c.holder IS NOT DISTINCT FROM $2 AS ours FROM engine.lane_leases c
                  WHERE c.service = $1 AND (c.holder = $2 OR c.expires_at < now())
-                   AND (EXISTS (SELECT FROM engine.transactions t WHERE t.chain_id = c.chain_id AND t.sender = c.sender AND t.service = $1
+                   AND (c.resync_asked > c.resync_done
+                     OR EXISTS (SELECT FROM engine.transactions t WHERE t.chain_id = c.chain_id AND t.sender = c.sender AND t.service = $1
                                 AND t.state IN ('QUEUED', 'PREPARING'))
                      OR EXISTS (SELECT FROM engine.attempts a WHERE a.chain_id = c.chain_id AND a.sender = c.sender AND a.service = $1
                                 AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending)))
@@ -98,11 +104,12 @@ impl Store {
     pub(crate) async fn look_at_lanes(&self, instance: &str, lanes: &[LaneId]) -> Result<Vec<LaneLook>, StoreError> {
         let (chains, senders) = columns(lanes.iter().copied())?;
         let rows = sqlx::query(
-            "SELECT l.chain_id, l.sender, l.tenant, l.next_nonce, l.needs_approval, x.open, x.lowest_open, x.signing, x.filling, x.due,
+            "SELECT l.chain_id, l.sender, l.tenant, l.next_nonce, l.needs_approval, l.paused_at IS NOT NULL AS paused, x.open, x.lowest_open, x.signing, x.filling, x.due,
+                    CASE WHEN e.resync_asked > e.resync_done THEN e.resync_asked END AS resync_asked,
                     EXISTS (SELECT FROM engine.nonces h WHERE h.chain_id = l.chain_id AND h.sender = l.sender AND h.released AND h.nonce < l.next_nonce) AS holes,
-                    EXISTS (SELECT FROM engine.lane_leases e WHERE e.service = $1 AND e.chain_id = l.chain_id AND e.sender = l.sender
-                            AND e.holder <> $4 AND e.expires_at >= now()) AS leased_elsewhere
+                    coalesce(e.holder <> $4 AND e.expires_at >= now(), false) AS leased_elsewhere
              FROM unnest($2::bigint[], $3::bytea[]) AS n(c, s) JOIN engine.lanes l ON l.chain_id = n.c AND l.sender = n.s
+             LEFT JOIN engine.lane_leases e ON e.service = $1 AND e.chain_id = l.chain_id AND e.sender = l.sender
              CROSS JOIN LATERAL (
                  SELECT count(*) FILTER (WHERE a.state IN ('SIGNING', 'SIGNED', 'SENT')) AS open, count(*) FILTER (WHERE a.state = 'SIGNING') AS signing,
                         min(a.nonce) FILTER (WHERE a.state IN ('SIGNING', 'SIGNED', 'SENT')) AS lowest_open,
@@ -132,6 +139,8 @@ impl Store {
                 signing: unsigned(row.try_get("signing")?)? as usize,
                 filling: row.try_get("filling")?,
                 holes: row.try_get("holes")?,
+                paused: row.try_get("paused")?,
+                resync_asked: row.try_get::<Option<i64>, _>("resync_asked")?.map(unsigned).transpose()?,
                 leased_elsewhere: row.try_get("leased_elsewhere")?,
                 due: Vec::new(),
             };
@@ -163,7 +172,7 @@ impl Store {
         rows.iter().map(|row| Ok((lane(row)?, attempt(row)?))).collect()
     }
 
-    /// What waits in the queues of lanes, in their order.
+    /// What waits in the queues of lanes, in their order: the urgent first, then as it came.
     pub(crate) async fn queued(&self, looks: &[QueueLook]) -> Result<Vec<Vec<QueuedTransaction>>, StoreError> {
         let (chains, senders) = columns(looks.iter().map(|look| look.lane))?;
         let limits: Vec<i64> = looks.iter().map(|look| look.at_most as i64).collect();
@@ -171,7 +180,7 @@ impl Store {
             "SELECT n.place, {TRANSACTION} FROM unnest($2::bigint[], $3::bytea[], $4::bigint[]) WITH ORDINALITY AS n(c, s, at_most, place)
              CROSS JOIN LATERAL (
                  SELECT * FROM engine.transactions t WHERE t.chain_id = n.c AND t.sender = n.s AND t.service = $1 AND t.state IN ('QUEUED', 'PREPARING')
-                   AND t.due_at <= now() ORDER BY t.sequence LIMIT n.at_most) t ORDER BY n.place, t.sequence"
+                   AND t.due_at <= now() ORDER BY t.priority, t.sequence LIMIT n.at_most) t ORDER BY n.place, t.priority, t.sequence"
         )))
         .bind(self.service.as_str())
         .bind(&chains)
@@ -213,6 +222,20 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         Ok(ids.into_iter().map(RequestId).collect())
+    }
+
+    /// The lane was compared, as it was asked for so often.
+    pub(crate) async fn resynced(&self, lane: LaneId, asked: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE engine.lane_leases SET resync_done = greatest(resync_done, $4) WHERE service = $1 AND chain_id = $2 AND sender = $3",
+        )
+        .bind(self.service.as_str())
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
+        .bind(signed(asked)?)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Compares a lane with the chain before it sends: its next nonce is never below what the chain has seen, and everything

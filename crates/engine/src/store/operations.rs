@@ -5,11 +5,11 @@ use super::{
     accept::begin,
     emit, lanes,
     rows::{OperationRows, StepRows, TransactionRows},
-    unsigned,
+    signed, unsigned,
 };
 use crate::{
     error::StoreError,
-    flow::{Call, Decision, Failure, Flows, History, RecordedStep, StepInput, Verdict},
+    flow::{Call, Decision, Failure, Flows, History, Priority, RecordedStep, StepInput, Verdict},
     model::{LaneId, OperationId, TenantId},
 };
 use sqlx::{PgConnection, Row, types::Json};
@@ -26,6 +26,7 @@ pub(crate) struct Change {
     pub(crate) id: OperationId,
     pub(crate) first_position: i32,
     pub(crate) decision: Decision,
+    pub(crate) priority: Priority,
 }
 
 /// An operation that was woken.
@@ -43,7 +44,8 @@ pub(crate) struct Woken {
 pub(crate) struct KnownLanes(Mutex<HashSet<(TenantId, LaneId)>>);
 
 impl Store {
-    /// Asks the flows of operations that were woken. Returns how many, and the lanes that got work.
+    /// Asks the flows of operations that were woken, of each tenant as many as there is room for, so that nobody waits behind the
+    /// flood of another. Returns how many, and the lanes that got work.
     pub(crate) async fn drive(
         &self,
         flows: &Flows,
@@ -52,8 +54,17 @@ impl Store {
     ) -> Result<(usize, BTreeSet<LaneId>), StoreError> {
         let mut commit = begin(&self.pool).await?;
         let operations = sqlx::query(
-            "SELECT tenant, operation_id, kind, version, order_json, cancel_requested FROM engine.operations
-             WHERE service = $1 AND wake AND retry_at <= now() ORDER BY tenant, operation_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+            "WITH RECURSIVE tenants AS (
+                 (SELECT tenant FROM engine.operations WHERE service = $1 AND wake ORDER BY tenant LIMIT 1)
+                 UNION ALL
+                 SELECT (SELECT o.tenant FROM engine.operations o WHERE o.service = $1 AND o.wake AND o.tenant > t.tenant ORDER BY o.tenant LIMIT 1)
+                 FROM tenants t WHERE t.tenant IS NOT NULL
+             )
+             SELECT o.* FROM tenants t CROSS JOIN LATERAL (
+                 SELECT tenant, operation_id, kind, version, order_json, cancel_requested FROM engine.operations
+                 WHERE service = $1 AND wake AND tenant = t.tenant AND retry_at <= now() ORDER BY retry_at, operation_id
+                 LIMIT (SELECT greatest($2 / greatest(count(tenant), 1), 1) FROM tenants) FOR NO KEY UPDATE SKIP LOCKED) o
+             WHERE t.tenant IS NOT NULL",
         )
         .bind(self.service.as_str())
         .bind(limit)
@@ -106,6 +117,19 @@ impl Store {
         commit.commit().await?;
         self.known_lanes.learn(wanted, &foreign);
         Ok((count, lanes))
+    }
+
+    /// How many operations of a tenant are unfinished, counted no further than `at_most`.
+    pub(crate) async fn running(&self, tenant: &TenantId, at_most: u64) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT FROM engine.operations WHERE service = $1 AND tenant = $2 AND state = 'RUNNING' LIMIT $3) r",
+        )
+        .bind(self.service.as_str())
+        .bind(tenant.as_str())
+        .bind(signed(at_most)?)
+        .fetch_one(&self.pool)
+        .await?;
+        unsigned(count)
     }
 
     /// Operations that have been running for longer than `after`: those held by an approval, and the others.
@@ -205,6 +229,7 @@ impl KnownLanes {
 impl Woken {
     /// Asks the flow, and refuses what must not be ordered. No clock and no database: what was recorded decides.
     pub(crate) fn decide(self, flows: &Flows, chains: &BTreeSet<u64>, history: &History) -> Result<Change, StoreError> {
+        let priority = flows.priority(&self.kind);
         let mut decision = flows.ask(&self.kind, self.version, self.id, &self.order, history);
         if self.cancel_requested && !decision.new_steps.is_empty() {
             decision = refused(Failure::new("OPERATION_CANCELLED", "withdrawn before its next step"));
@@ -213,7 +238,7 @@ impl Woken {
             decision = refused(Failure::new("CHAIN_NOT_CONFIGURED", format!("chain {chain} is not configured")));
         }
         let first_position = i32::try_from(history.steps.len()).map_err(StoreError::corrupt)?;
-        Ok(Change { tenant: self.tenant, id: self.id, first_position, decision })
+        Ok(Change { tenant: self.tenant, id: self.id, first_position, decision, priority })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What readers ask for.
 
-use super::{accept::begin, address, hash, leaf, unsigned};
+use super::{accept::begin, address, hash, leaf, transactions::notify, unsigned};
 use crate::{
     audit::{self, Leaf},
     error::StoreError,
@@ -11,8 +11,11 @@ use crate::{
     },
 };
 use serde_json::json;
-use sqlx::{PgPool, Row, postgres::PgRow, types::Json};
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
+
+/// Columns of a transaction `t` that [`transaction_view`] reads.
+pub(super) const TRANSACTION_VIEW: &str = "t.transaction_id, t.step, t.chain_id, t.sender, t.target, t.state, t.sub_status, t.nonce, t.tx_hash, t.block_number, t.gas_used, t.error, t.history";
 
 /// Reads across services.
 #[derive(Clone, Debug)]
@@ -33,17 +36,16 @@ impl Reads {
             .await?;
         let Some(row) = row else { return Ok(None) };
         let mut view = operation(&row)?;
-        let rows = sqlx::query(
-            "SELECT transaction_id, step, chain_id, sender, target, state, sub_status, nonce, tx_hash, block_number, gas_used, error, history, updated_at
-             FROM engine.transactions WHERE tenant = $1 AND operation_id = $2 ORDER BY position",
-        )
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {TRANSACTION_VIEW}, t.updated_at FROM engine.transactions t WHERE t.tenant = $1 AND t.operation_id = $2 ORDER BY t.position"
+        )))
         .bind(tenant.as_str())
         .bind(id.0)
         .fetch_all(&self.pool)
         .await?;
         for row in &rows {
             view.updated_at = view.updated_at.max(row.try_get("updated_at")?);
-            view.transactions.push(transaction(row)?);
+            view.transactions.push(transaction_view(row)?);
         }
         Ok(Some(view))
     }
@@ -173,7 +175,7 @@ impl Reads {
         let event = super::Event { tenant: tenant.to_string(), topic, subject: id.0, operation_id: id.0, body };
         super::emit(&mut commit, vec![event]).await?;
         commit.commit().await?;
-        sqlx::query("SELECT pg_notify($1, '')").bind(super::HINT_CHANNEL).execute(&self.pool).await?;
+        notify(&self.pool).await?;
         Ok(true)
     }
 
@@ -322,7 +324,7 @@ fn operation(row: &PgRow) -> Result<OperationView, StoreError> {
     })
 }
 
-fn transaction(row: &PgRow) -> Result<TransactionView, StoreError> {
+pub(super) fn transaction_view(row: &PgRow) -> Result<TransactionView, StoreError> {
     let number = |name: &str| row.try_get::<Option<i64>, _>(name)?.map(unsigned).transpose();
     Ok(TransactionView {
         transaction_id: TransactionId(row.try_get::<Uuid, _>("transaction_id")?),

@@ -63,6 +63,7 @@ statements! {
     fn forgotten(lane: LaneId, requests: &[RequestId]) -> Vec<Forgotten>;
     fn adopt(lane: LaneId, adoptions: &[Adoption]) -> ();
     fn reconcile_lane(lane: LaneId, least_next_nonce: u64) -> ();
+    fn resynced(lane: LaneId, asked: u64) -> ();
     fn bind(orders: &[BindOrder]) -> Vec<Vec<Attempt>>;
     fn store_signed(given: &[SignedBytes]) -> Vec<RequestId>;
     fn mark_sent(ids: &[RequestId], again_after: Duration) -> ();
@@ -70,6 +71,7 @@ statements! {
     fn defer_queued(ids: &[TransactionId], pause: Duration, action: &str, sub_status: &str, error: &str) -> ();
     fn signs_at_once(lane: LaneId) -> ();
     fn replace(lane: LaneId, new: &NewAttempt<'_>) -> ();
+    fn drop_bump(id: TransactionId, error: &str) -> ();
     fn drop_replacement(refused: &Attempt, ending: Ending, pause: Duration, error: &str) -> ();
     fn requeue_used_outside(lane: LaneId, attempt: &Attempt) -> ();
     fn overtake(lane: LaneId, nonces: &[u64]) -> ();

@@ -71,6 +71,7 @@ pub(super) struct TransactionRows {
     pub(super) values: Vec<String>,
     pub(super) data: Vec<Vec<u8>>,
     pub(super) checks: Vec<serde_json::Value>,
+    pub(super) priorities: Vec<i16>,
 }
 
 impl TransactionRows {
@@ -88,6 +89,7 @@ impl TransactionRows {
             self.values.push(call.value.to_string());
             self.data.push(call.data.to_vec());
             self.checks.push(serde_json::to_value(&call.sensitive_checks).map_err(StoreError::corrupt)?);
+            self.priorities.push(change.priority.place());
         }
         Ok(())
     }
@@ -97,10 +99,10 @@ impl TransactionRows {
             return Ok(());
         }
         sqlx::query(
-            "INSERT INTO engine.transactions (tenant, transaction_id, operation_id, step, position, service, chain_id, sender, target, value_wei, data, checks, state)
-             SELECT t, i, o, s, p, $12, c, f, g, v::numeric, d, k, 'QUEUED'
-             FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::bigint[], $7::bytea[], $8::bytea[], $9::text[], $10::bytea[], $11::jsonb[])
-                  AS x(t, i, o, s, p, c, f, g, v, d, k)",
+            "INSERT INTO engine.transactions (tenant, transaction_id, operation_id, step, position, service, chain_id, sender, target, value_wei, data, checks, priority, state)
+             SELECT t, i, o, s, p, $13, c, f, g, v::numeric, d, k, y, 'QUEUED'
+             FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::bigint[], $7::bytea[], $8::bytea[], $9::text[], $10::bytea[], $11::jsonb[],
+                         $12::smallint[]) AS x(t, i, o, s, p, c, f, g, v, d, k, y)",
         )
         .bind(self.tenants)
         .bind(self.ids)
@@ -113,6 +115,7 @@ impl TransactionRows {
         .bind(self.values)
         .bind(self.data)
         .bind(self.checks)
+        .bind(self.priorities)
         .bind(service)
         .execute(commit)
         .await?;
@@ -125,8 +128,8 @@ pub(crate) struct Outcome {
     pub(crate) state: OperationState,
     pub(crate) result: Option<serde_json::Value>,
     pub(crate) error: Option<serde_json::Value>,
-    /// The flow could not be asked.
-    pub(crate) broken: bool,
+    /// Why the flow could not be asked.
+    pub(crate) broken: Option<String>,
 }
 
 // === impl Outcome ===
@@ -153,7 +156,7 @@ pub(super) struct OperationRows {
     states: Vec<&'static str>,
     results: Vec<Option<serde_json::Value>>,
     errors: Vec<Option<serde_json::Value>>,
-    broken: Vec<bool>,
+    broken: Vec<Option<String>>,
 }
 
 impl OperationRows {
@@ -173,9 +176,10 @@ impl OperationRows {
 
     pub(super) async fn update(self, commit: &mut PgConnection) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE engine.operations o SET state = x.s, result = x.r, error = x.e, wake = x.b, updated_at = now(),
-                    retry_at = CASE WHEN x.b THEN now() + interval '1 minute' ELSE o.retry_at END
-             FROM unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::bool[]) AS x(t, i, s, r, e, b)
+            "UPDATE engine.operations o SET state = x.s, result = x.r, error = x.e, wake = x.b IS NOT NULL, updated_at = now(), quarantine = x.b,
+                    quarantined_at = CASE WHEN x.b IS NOT NULL THEN coalesce(o.quarantined_at, now()) END,
+                    retry_at = CASE WHEN x.b IS NOT NULL THEN now() + interval '1 minute' ELSE o.retry_at END
+             FROM unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::text[]) AS x(t, i, s, r, e, b)
              WHERE o.tenant = x.t AND o.operation_id = x.i",
         )
         .bind(&self.tenants)
@@ -211,13 +215,13 @@ impl Change {
     /// Where the operation stands now.
     pub(crate) fn outcome(self) -> Outcome {
         let (state, result, error, broken) = match self.decision.verdict {
-            Verdict::Waiting => (OperationState::Running, None, None, false),
-            Verdict::Done(result) => (OperationState::Completed, Some(result), None, false),
-            Verdict::Failed(failure) => (OperationState::Failed, None, Some(json!(failure)), false),
+            Verdict::Waiting => (OperationState::Running, None, None, None),
+            Verdict::Done(result) => (OperationState::Completed, Some(result), None, None),
+            Verdict::Failed(failure) => (OperationState::Failed, None, Some(json!(failure)), None),
             Verdict::Broken(why) => {
-                // A defect of the code, not of the work: it waits for a build that can read it.
+                // A defect of the code, not of the work: it is quarantined, and waits for a build that can read it or for an operator.
                 tracing::error!(operation_id = %self.id, why, "flow cannot be asked");
-                (OperationState::Running, None, None, true)
+                (OperationState::Running, None, None, Some(why))
             }
         };
         if state.is_final() {

@@ -163,14 +163,27 @@ impl Store {
         add_attempt(&mut commit, self.service.as_str(), lane, new, Duration::ZERO).await?;
         let action = if new.kind == AttemptKind::Cancel { "cancel" } else { "replace" };
         sqlx::query(
-            "UPDATE engine.transactions SET sub_status = CASE WHEN $2 = 'cancel' THEN 'cancelling' ELSE 'replacing' END, history = engine.note(history, $2, ''),
-                    updated_at = now() WHERE transaction_id = $1 AND state IN ('SIGNING', 'BROADCASTING')",
+            "UPDATE engine.transactions SET sub_status = CASE WHEN $2 = 'cancel' THEN 'cancelling' ELSE 'replacing' END, bump_requested = false,
+                    history = engine.note(history, $2, ''), updated_at = now() WHERE transaction_id = $1 AND state IN ('SIGNING', 'BROADCASTING')",
         )
         .bind(new.of.transaction.id.0)
         .bind(action)
         .execute(&mut *commit)
         .await?;
         commit.commit().await?;
+        Ok(())
+    }
+
+    /// A higher price that was asked for is not to be had; the transaction goes on as it is.
+    pub(crate) async fn drop_bump(&self, id: TransactionId, error: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE engine.transactions SET bump_requested = false, history = engine.note(history, 'bump', $2), updated_at = now()
+             WHERE transaction_id = $1 AND bump_requested",
+        )
+        .bind(id.0)
+        .bind(error)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -237,6 +250,12 @@ impl Store {
         .bind(signed(attempt.nonce)?)
         .execute(&mut *commit)
         .await?;
+        // A dead letter is free of a nonce that nothing of it can use any more.
+        sqlx::query("UPDATE engine.transactions SET nonce = NULL, updated_at = now() WHERE transaction_id = $1 AND nonce = $2 AND state = 'DEAD_LETTER'")
+            .bind(attempt.transaction.id.0)
+            .bind(signed(attempt.nonce)?)
+            .execute(&mut *commit)
+            .await?;
         let body = json!({"nonce": attempt.nonce, "lane": lane.to_string()});
         let (tenant, subject) = (&attempt.transaction.tenant, attempt.transaction.id.to_string());
         leaf(&mut commit, tenant, "lane.nonce_used_outside", self.service.as_str(), &subject, body).await?;

@@ -198,8 +198,11 @@ impl Store {
             states.push(refusal.state.as_str());
             subs.push(refusal.sub_status);
             errors.push((refusal.state != TransactionState::Completed).then(|| json!(refusal.failure)));
-            let outcome = outcome.clone().unwrap_or_else(|| StepOutcome::Failed { failure: refusal.failure.clone() });
-            outcomes.push(serde_json::to_value(outcome).map_err(StoreError::corrupt)?);
+            // A dead letter is parked: its step ends when an operator, or a block that has it all the same, decides.
+            let parked = refusal.state == TransactionState::DeadLetter;
+            let failed = || StepOutcome::Failed { failure: refusal.failure.clone() };
+            let outcome = (!parked).then(|| outcome.clone().unwrap_or_else(failed));
+            outcomes.push(outcome.map(serde_json::to_value).transpose().map_err(StoreError::corrupt)?);
         }
         lock_operations(commit, settled.iter().map(|(refusal, _)| refusal)).await?;
         sqlx::query("UPDATE engine.operations SET wake = (state = 'RUNNING'), updated_at = now() WHERE operation_id = ANY($1) AND tenant = ANY($2)")
@@ -223,7 +226,7 @@ impl Store {
         sqlx::query(
             "UPDATE engine.steps s SET outcome = x.o FROM unnest($1::uuid[], $2::jsonb[]) AS x(i, o)
              JOIN engine.transactions t ON t.transaction_id = x.i
-             WHERE s.tenant = t.tenant AND s.operation_id = t.operation_id AND s.name = t.step AND s.outcome IS NULL AND t.transaction_id = ANY($3)",
+             WHERE s.tenant = t.tenant AND s.operation_id = t.operation_id AND s.name = t.step AND s.outcome IS NULL AND x.o IS NOT NULL AND t.transaction_id = ANY($3)",
         )
         .bind(&ids)
         .bind(&outcomes)
@@ -233,14 +236,16 @@ impl Store {
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             let tx_hash: Option<Vec<u8>> = row.try_get("tx_hash")?;
+            let state: String = row.try_get("state")?;
+            let parked = state == TransactionState::DeadLetter.as_str();
             let body = json!({
-                "state": row.try_get::<String, _>("state")?, "sub_status": row.try_get::<String, _>("sub_status")?,
+                "state": state, "sub_status": row.try_get::<String, _>("sub_status")?,
                 "tx_hash": tx_hash.map(alloy::hex::encode_prefixed), "block_number": row.try_get::<Option<i64>, _>("block_number")?,
                 "error": row.try_get::<Option<serde_json::Value>, _>("error")?,
             });
             let (tenant, operation): (String, Uuid) = (row.try_get("tenant")?, row.try_get("operation_id")?);
             events.push(Event::transaction(
-                "engine.transaction.final",
+                if parked { "engine.transaction.pending" } else { "engine.transaction.final" },
                 &tenant,
                 operation,
                 row.try_get("transaction_id")?,

@@ -21,7 +21,7 @@ pub(crate) struct PendingSignature {
 }
 
 impl Store {
-    /// Takes documents that are due; each comes up again after `again_after`, unless it was settled.
+    /// Takes documents that are due, of each tenant as many as there is room for; each comes up again after `again_after`, unless it was settled.
     pub(crate) async fn claim_signatures(
         &self,
         limit: i64,
@@ -29,8 +29,16 @@ impl Store {
     ) -> Result<Vec<PendingSignature>, StoreError> {
         let rows = sqlx::query(
             "UPDATE engine.steps s SET tries = s.tries + 1, due_at = now() + make_interval(secs => $3)
-             FROM (SELECT tenant, operation_id, name FROM engine.steps WHERE service = $1 AND due_at <= now()
-                   ORDER BY due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED) d
+             FROM (WITH RECURSIVE tenants AS (
+                       (SELECT tenant FROM engine.steps WHERE service = $1 AND due_at IS NOT NULL ORDER BY tenant LIMIT 1)
+                       UNION ALL
+                       SELECT (SELECT n.tenant FROM engine.steps n WHERE n.service = $1 AND n.due_at IS NOT NULL AND n.tenant > t.tenant ORDER BY n.tenant LIMIT 1)
+                       FROM tenants t WHERE t.tenant IS NOT NULL
+                   )
+                   SELECT w.* FROM tenants t CROSS JOIN LATERAL (
+                       SELECT tenant, operation_id, name FROM engine.steps WHERE service = $1 AND tenant = t.tenant AND due_at <= now()
+                       ORDER BY due_at LIMIT (SELECT greatest($2 / greatest(count(tenant), 1), 1) FROM tenants) FOR NO KEY UPDATE SKIP LOCKED) w
+                   WHERE t.tenant IS NOT NULL) d
              WHERE s.tenant = d.tenant AND s.operation_id = d.operation_id AND s.name = d.name
              RETURNING s.tenant, s.operation_id, s.name, s.request_id, s.tries, s.input",
         )

@@ -5,6 +5,7 @@
 //! what is in a pool may never happen. So two transactions that need one another's effect must be two steps of a flow, which
 //! waits for finality between them. What passes here and fails in its block is reported as `reverted`, with its reason.
 
+mod operator;
 mod prepare;
 mod reconcile;
 mod send;
@@ -55,6 +56,8 @@ pub(super) struct LaneWorker {
     reconciled_at: Option<Instant>,
     /// Has to be compared with them before anything is sent.
     reconcile_due: bool,
+    /// The comparison that is due answers whoever asked for it up to here.
+    resync_asked: Option<u64>,
     hole_since: Option<Instant>,
 }
 
@@ -78,6 +81,7 @@ impl LaneWorker {
             looked_at: None,
             reconciled_at: None,
             reconcile_due: true,
+            resync_asked: None,
             hole_since: None,
         }
     }
@@ -87,7 +91,7 @@ impl LaneWorker {
         let mut idle_looks = 0;
         let mut pause = Duration::ZERO;
         loop {
-            let result = if self.reconcile_due { self.reconcile().await.map(|()| true) } else { self.round().await };
+            let result = if self.reconcile_due { self.compare().await.map(|()| true) } else { self.round().await };
             match result {
                 Ok(_) if self.look.leased_elsewhere => return,
                 Ok(progress) => {
@@ -129,6 +133,9 @@ impl LaneWorker {
             if self.look.leased_elsewhere {
                 return Ok(false);
             }
+            if self.shall_compare() {
+                return Ok(true);
+            }
             let due = std::mem::take(&mut self.look.due);
             if !due.is_empty() {
                 self.looked_at = None;
@@ -148,7 +155,9 @@ impl LaneWorker {
         }
         let prepared = timed("prepare", self.prepare(&queued)).await?;
         progress |= prepared.progress;
-        if !prepared.bound.is_empty() {
+        if prepared.bound.is_empty() {
+            self.looked_at = None; // what was prepared and not bound has gone elsewhere, or the lane was paused
+        } else {
             self.look.open += prepared.bound.len();
             if self.look.needs_approval || self.look.holes {
                 self.looked_at = None;
@@ -175,6 +184,8 @@ impl LaneWorker {
                 due.push(attempt);
             }
         }
+        let (mut due, bumped) = self.bump_as_asked(due).await?;
+        progress |= bumped;
         due.sort_by_key(|attempt| attempt.nonce);
         let of = |state| due.iter().filter(|attempt| attempt.state == state).cloned().collect::<Vec<_>>();
         let (signing, signed, sent) = (of(AttemptState::Signing), of(AttemptState::Signed), of(AttemptState::Sent));
@@ -192,7 +203,7 @@ impl LaneWorker {
 
     /// How many more may be bound. A key that needs approvals binds one at a time, so that a refused nonce is the highest.
     fn room(&self) -> usize {
-        if self.look.filling || self.look.next_nonce.is_none() {
+        if self.look.filling || self.look.paused || self.look.next_nonce.is_none() {
             0
         } else if self.look.needs_approval {
             usize::from(self.look.signing == 0)

@@ -1,7 +1,7 @@
 //! What must not jam, double or lose anything: faults of the chain, the signer, the database and other replicas.
 
-use crate::support::{Bench, Faulty, PayOrder, TENANT};
-use dalp_engine::{OperationState, TransactionState, states::TRANSITIONS};
+use crate::support::{Bench, PayOrder, TENANT};
+use dalp_engine::{OperationState, OperationView, TransactionState, states::TRANSITIONS};
 use futures::StreamExt as _;
 use std::{collections::BTreeSet, time::Duration};
 
@@ -60,11 +60,13 @@ async fn poison_is_parked_and_its_lane_moves_on() {
     let engine = bench.engine_with("a", adjust).await;
     let accepted =
         bench.pay(&engine, 0, "group", PayOrder { together: 3, ..PayOrder::times(0) }).await.expect("accepted");
-    let done = bench.wait(&engine, accepted.operation.operation_id).await;
-    let states: Vec<TransactionState> = done.transactions.iter().map(|one| one.state).collect();
     use TransactionState::{Completed, DeadLetter};
-    assert_eq!(states, [DeadLetter, Completed, Completed], "{STUCK}: {done:#?}");
-    assert!(done.transactions[0].history.iter().any(|action| action.action == "sign" && action.tries >= 3));
+    let id = accepted.operation.operation_id;
+    let states = |view: &OperationView| view.transactions.iter().map(|one| one.state).collect::<Vec<_>>();
+    bench.until(&engine, id, |view| states(view) == [DeadLetter, Completed, Completed]).await;
+    let parked = engine.reader().get_operation(&TENANT.into(), id).await.expect("readable").expect("there");
+    assert_eq!(parked.state, OperationState::Running, "it waits for an operator: {STUCK}: {parked:#?}");
+    assert!(parked.transactions[0].history.iter().any(|action| action.action == "sign" && action.tries >= 3));
     let released: i64 = bench.scalar("SELECT count(*) FROM engine.nonces WHERE released").await;
     assert_eq!(released, 0, "our own timeout does not free a nonce");
     let next = bench.pay(&engine, 0, "next", PayOrder::times(1)).await.expect("accepted");
@@ -334,9 +336,7 @@ async fn what_was_signed_before_a_restore_is_not_paid_again() {
 async fn a_flow_that_panics_harms_only_itself() {
     let bench = Bench::start().await;
     let engine = bench.engine("a").await;
-    let order = PayOrder { sender: bench.lane(0).sender, ..PayOrder::times(1) };
-    let admission = dalp_engine::Admission::<Faulty>::new(TENANT.into(), "tester", "test.Faulty", "faulty", order);
-    let faulty = engine.accept(admission).await.expect("accepted").operation.operation_id;
+    let faulty = bench.faulty(&engine, 0, "faulty").await;
     bench.until(&engine, faulty, |view| view.transactions[0].state == TransactionState::Completed).await;
     let id = bench.pay_surely(&engine, 0, "good").await;
     assert_eq!(bench.wait(&engine, id).await.state, OperationState::Completed);

@@ -3,6 +3,7 @@
 
 mod faults;
 mod life;
+mod operator;
 mod plans;
 mod support;
 mod throughput;

@@ -131,6 +131,14 @@ reasons! {
     NotImplemented = "NOT_IMPLEMENTED", Unimplemented, CallUs, None;
     /// The operation can no longer be cancelled.
     OperationNotCancellable = "OPERATION_NOT_CANCELLABLE", FailedPrecondition, FixInput, None;
+    /// The transaction can no longer be cancelled.
+    TransactionNotCancellable = "TRANSACTION_NOT_CANCELLABLE", FailedPrecondition, FixInput, None;
+    /// Nothing of the transaction waits for a block.
+    TransactionNotBumpable = "TRANSACTION_NOT_BUMPABLE", FailedPrecondition, FixInput, None;
+    /// One of its attempts may still be included in a block.
+    DeadLetterUndecided = "DEAD_LETTER_UNDECIDED", Aborted, RetrySameKey, Some(30_000);
+    /// The operation of the dead letter has ended by itself.
+    DeadLetterNotAwaited = "DEAD_LETTER_NOT_AWAITED", FailedPrecondition, FixInput, None;
     /// A second person must release this operation first.
     AwaitingChecker = "AWAITING_CHECKER", FailedPrecondition, WaitForApproval, None;
     /// The deadline of the request passed before the answer was ready.
@@ -327,6 +335,8 @@ reasons! {
     Conflict = "CONFLICT", Aborted, RetrySameKey, Some(200);
     /// The service is at its limit of work.
     Overloaded = "OVERLOADED", ResourceExhausted, RetrySameKey, Some(1000);
+    /// The tenant has as much unfinished work as it may.
+    TenantQuotaExceeded = "TENANT_QUOTA_EXCEEDED", ResourceExhausted, RetrySameKey, Some(5_000);
     /// This replica is stopping.
     Stopping = "STOPPING", Unavailable, RetrySameKey, Some(1000);
     /// Something failed that should not.

@@ -15,7 +15,7 @@ use rustls_pki_types::{
 use x509_parser::prelude::FromDer as _;
 use zeroize::Zeroizing;
 
-use super::verify;
+use super::{Validity, verify};
 use crate::{
     config::TlsConfig,
     peer::{PeerIdentityError, SpiffeId, spiffe_of_certificate},
@@ -138,6 +138,12 @@ impl Material {
     #[must_use]
     pub fn spiffe(&self) -> &SpiffeId {
         &self.spiffe
+    }
+
+    /// From when to when the leaf holds.
+    #[must_use]
+    pub fn validity(&self) -> Option<Validity> {
+        self.chain.first().and_then(Validity::of)
     }
 
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {

@@ -6,6 +6,7 @@
 //! has. A revocation list that is out of date vouches for nobody.
 
 mod material;
+mod validity;
 mod verify;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 
 pub use material::{Material, TlsError};
+pub use validity::Validity;
 
 use crate::{config::TlsConfig, metric_definitions as names, peer::SpiffeId, stop::Stop};
 

@@ -45,6 +45,16 @@ impl ChainView {
         Ok(())
     }
 
+    /// Makes a block every so many seconds on the development chain; 0: none at all.
+    ///
+    /// # Errors
+    /// When the node refuses; only a development node knows the call.
+    pub async fn mine_every(&self, seconds: u64) -> anyhow::Result<()> {
+        let _: serde_json::Value =
+            self.provider.raw_request("evm_setIntervalMining".into(), (seconds,)).await.context("cannot set mining")?;
+        Ok(())
+    }
+
     /// The number of transactions an address has sent, at the latest block.
     ///
     /// # Errors

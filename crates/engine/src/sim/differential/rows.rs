@@ -45,6 +45,7 @@ impl Twins {
                 row.error,
                 row.tries,
                 row.cancel_requested,
+                row.bump_requested,
                 history
             ])
             .to_string()
@@ -86,8 +87,14 @@ impl Twins {
 
     fn lane_rows(&self) -> Vec<String> {
         let line = |(lane, row): (&LaneId, &LaneRow)| {
-            serde_json::json!([alloy::hex::encode(lane.sender), row.tenant, row.next_nonce, row.needs_approval])
-                .to_string()
+            serde_json::json!([
+                alloy::hex::encode(lane.sender),
+                row.tenant,
+                row.next_nonce,
+                row.needs_approval,
+                row.paused
+            ])
+            .to_string()
         };
         self.tables.lanes.iter().map(line).collect()
     }
@@ -144,13 +151,13 @@ fn kind(kind: AttemptKind) -> &'static str {
     }
 }
 
-const TRANSACTIONS: &str = "SELECT jsonb_build_array(transaction_id, state, sub_status, nonce, encode(tx_hash, 'hex'), block_number, gas_used, error, tries, cancel_requested,
+const TRANSACTIONS: &str = "SELECT jsonb_build_array(transaction_id, state, sub_status, nonce, encode(tx_hash, 'hex'), block_number, gas_used, error, tries, cancel_requested, bump_requested,
     (SELECT coalesce(jsonb_agg(jsonb_build_array(h->'action', h->'tries', h->'last_error') ORDER BY place), '[]') FROM jsonb_array_elements(history) WITH ORDINALITY AS x(h, place)))::text
     FROM engine.transactions WHERE service = $1 AND chain_id = $2";
 const ATTEMPTS: &str = "SELECT jsonb_build_array(request_id, transaction_id, attempt, kind, nonce, state, held, release_pending, tries, encode(tx_hash, 'hex'), block_number,
     replaces, gas_limit, due_at <= now())::text FROM engine.attempts WHERE service = $1 AND chain_id = $2";
 const NONCES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), nonce, transaction_id, released)::text FROM engine.nonces WHERE chain_id = $2 AND $1 <> ''";
-const LANES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), tenant, next_nonce, needs_approval)::text FROM engine.lanes WHERE chain_id = $2 AND $1 <> ''";
+const LANES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), tenant, next_nonce, needs_approval, paused_at IS NOT NULL)::text FROM engine.lanes WHERE chain_id = $2 AND $1 <> ''";
 const OPERATIONS: &str = "SELECT jsonb_build_array(operation_id, tenant, state, wake, cancel_requested, result, error)::text FROM engine.operations WHERE service = $1 AND $2 > 0";
 const STEPS: &str = "SELECT jsonb_build_array(operation_id, name, outcome, request_id, due_at IS NOT NULL, tries)::text FROM engine.steps WHERE service = $1 AND $2 > 0";
 const OUTBOX: &str = "SELECT jsonb_build_array(e.tenant, topic, subject, operation_id, body)::text FROM engine.outbox e JOIN engine.operations o USING (tenant, operation_id)

@@ -17,6 +17,11 @@ use std::{
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+/// How much of the room for all belongs to each of so many tenants.
+fn share(limit: i64, tenants: usize) -> usize {
+    (limit as usize / tenants.max(1)).max(1)
+}
+
 impl Tables {
     pub(crate) fn hint(&mut self, _: &ServiceName) -> Done<()> {
         Ok(())
@@ -105,6 +110,7 @@ impl Tables {
                 id: new.id,
                 first_position: 0,
                 decision: new.decision.clone(),
+                priority: new.priority,
             };
             self.insert_steps(service, &change)?;
             let body = json!({
@@ -124,9 +130,9 @@ impl Tables {
         wanted: &BTreeSet<(TenantId, LaneId)>,
     ) -> BTreeSet<(TenantId, LaneId)> {
         for (tenant, lane) in wanted {
-            let fresh = || LaneRow { tenant: tenant.clone(), next_nonce: None, needs_approval: false };
+            let fresh = || LaneRow { tenant: tenant.clone(), next_nonce: None, needs_approval: false, paused: false };
             self.lanes.entry(*lane).or_insert_with(fresh);
-            let lease = LeaseRow { holder: None, expires_at: self.begin };
+            let lease = LeaseRow { holder: None, expires_at: self.begin, resync_asked: 0, resync_done: 0 };
             self.leases.entry((service.clone(), *lane)).or_insert(lease);
         }
         wanted.iter().filter(|(tenant, lane)| self.lanes[lane].tenant != *tenant).cloned().collect()
@@ -153,6 +159,7 @@ impl Tables {
                 operation_id: change.id,
                 step: name.to_owned(),
                 sequence: self.sequence,
+                priority: change.priority,
                 service: service.clone(),
                 lane: call.lane(),
                 target: call.target,
@@ -170,7 +177,7 @@ impl Tables {
                 tries: 0,
                 due_at: self.begin,
                 cancel_requested: false,
-                was_dead: false,
+                bump_requested: false,
             };
             let id = StepInput::transaction_id(change.id, name);
             if self.lanes.get(&row.lane).is_none_or(|lane| lane.tenant != row.tenant) {
@@ -191,11 +198,20 @@ impl Tables {
         limit: i64,
     ) -> Done<(usize, BTreeSet<LaneId>)> {
         let now = Instant::now();
-        let woken: Vec<Woken> = self
-            .operations
-            .iter()
-            .filter(|(_, row)| row.service == *service && row.wake && row.retry_at <= now)
-            .take(limit as usize)
+        let awake: Vec<(&OperationId, &OperationRow)> =
+            self.operations.iter().filter(|(_, row)| row.service == *service && row.wake).collect();
+        let tenants: BTreeSet<&TenantId> = awake.iter().map(|(_, row)| &row.tenant).collect();
+        let share = share(limit, tenants.len());
+        let of_tenant = |tenant: &TenantId| {
+            let mut due: Vec<_> =
+                awake.iter().filter(|(_, row)| row.tenant == *tenant && row.retry_at <= now).copied().collect();
+            due.sort_by_key(|(id, row)| (row.retry_at, **id));
+            due.truncate(share);
+            due
+        };
+        let woken: Vec<Woken> = tenants
+            .into_iter()
+            .flat_map(of_tenant)
             .map(|(id, row)| Woken {
                 tenant: row.tenant.to_string(),
                 id: *id,
@@ -228,8 +244,8 @@ impl Tables {
             let ended = outcome.state.is_final();
             if let Some(row) = self.operations.get_mut(&id) {
                 (row.state, row.result, row.error) = (outcome.state, outcome.result, outcome.error);
-                row.wake = outcome.broken;
-                if outcome.broken {
+                row.wake = outcome.broken.is_some();
+                if outcome.broken.is_some() {
                     row.retry_at = now + Duration::from_secs(60);
                 }
             }
@@ -324,8 +340,16 @@ impl Tables {
             .filter(|(_, row)| row.service == *service && row.due_at.is_some_and(|at| at <= now))
             .collect();
         due.sort_by_key(|(_, row)| row.due_at);
+        let of = |operation: &OperationId| self.operations[operation].tenant.clone();
+        let tenants: BTreeSet<TenantId> = due.iter().map(|((operation, _), _)| of(operation)).collect();
+        let (share, mut taken) = (share(limit, tenants.len()), BTreeMap::<TenantId, usize>::new());
         let mut pending = Vec::new();
-        for ((operation, name), row) in due.into_iter().take(limit as usize) {
+        for ((operation, name), row) in due {
+            let taken = taken.entry(of(operation)).or_default();
+            *taken += 1;
+            if *taken > share {
+                continue;
+            }
             row.tries += 1;
             row.due_at = Some(now + again_after);
             let (StepInput::Signature { document }, Some(request_id)) = (&row.input, row.request_id) else {

@@ -211,6 +211,7 @@ impl Tables {
             && on_its_way(row.state)
         {
             row.sub_status = if is_cancel { "cancelling" } else { "replacing" }.into();
+            row.bump_requested = false;
             row.note(if is_cancel { "cancel" } else { "replace" }, "");
         }
         Ok(())
@@ -278,6 +279,12 @@ impl Tables {
             row.nonce = None;
             row.tx_hash = None;
             row.note("nonce_used_outside", &format!("nonce {}", attempt.nonce));
+        }
+        let parked = |row: &&mut super::TransactionRow| {
+            row.state == TransactionState::DeadLetter && row.nonce == Some(attempt.nonce)
+        };
+        if let Some(row) = self.transactions.get_mut(&id).filter(parked) {
+            row.nonce = None;
         }
         let body = json!({"nonce": attempt.nonce, "lane": lane.to_string()});
         self.leaf("lane.nonce_used_outside", id, body);

@@ -36,8 +36,9 @@ impl Tables {
                 "block_number": row.block_number, "error": row.error,
             });
             let key = (row.operation_id, row.step.clone());
-            self.tell("engine.transaction.final", id, body);
-            if let Some(step) = self.steps.get_mut(&key).filter(|step| step.outcome.is_none()) {
+            let parked = refusal.state == TransactionState::DeadLetter;
+            self.tell(if parked { "engine.transaction.pending" } else { "engine.transaction.final" }, id, body);
+            if let Some(step) = self.steps.get_mut(&key).filter(|step| step.outcome.is_none() && !parked) {
                 step.outcome = Some(outcome.unwrap_or(StepOutcome::Failed { failure: refusal.failure }));
             }
         }

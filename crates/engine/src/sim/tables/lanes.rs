@@ -48,6 +48,7 @@ impl Tables {
             let queued =
                 self.transactions.values().any(|one| one.lane == *lane && one.service == *service && waits(one.state));
             let work = queued || self.attempts.values().any(|one| Self::is_live(one, service, *lane));
+            let work = work || row.resync_asked > row.resync_done;
             if work && (ours || (free && taken < more)) {
                 taken += i64::from(!ours);
                 row.holder = Some(instance.to_owned());
@@ -85,6 +86,8 @@ impl Tables {
                 signing: live.iter().filter(|(_, one)| signing(one)).count(),
                 filling: live.iter().any(|(_, one)| one.kind == AttemptKind::Cancel && signing(one)),
                 holes: row.next_nonce.is_some_and(|next| !self.released_below(*lane, next).is_empty()),
+                paused: row.paused,
+                resync_asked: lease.filter(|row| row.resync_asked > row.resync_done).map(|row| row.resync_asked),
                 leased_elsewhere: lease.is_some_and(elsewhere),
                 due: due.into_iter().take(DUE_AT_ONCE).map(|(id, _)| self.attempt_view(**id)).collect(),
             }
@@ -116,7 +119,7 @@ impl Tables {
                     row.lane == look.lane && row.service == *service && waits(row.state) && row.due_at <= now
                 })
                 .collect();
-            waiting.sort_by_key(|(_, row)| row.sequence);
+            waiting.sort_by_key(|(_, row)| (row.priority, row.sequence));
             waiting.into_iter().take(look.at_most).map(|(id, _)| self.queued_view(*id)).collect()
         };
         Ok(looks.iter().map(queue).collect())
@@ -256,7 +259,8 @@ impl Tables {
         let with_holes: BTreeSet<LaneId> = orders.iter().filter(|order| order.holes).map(|order| order.lane).collect();
         let mut numbers: BTreeMap<LaneId, Numbers> = BTreeMap::new();
         for order in orders {
-            if let Some(Some(next)) = snapshot.get(&order.lane) {
+            let paused = self.lanes.get(&order.lane).is_some_and(|row| row.paused);
+            if let Some(Some(next)) = snapshot.get(&order.lane).filter(|_| !paused) {
                 let holes =
                     if with_holes.contains(&order.lane) { self.released_below(order.lane, *next) } else { Vec::new() };
                 let holes: Vec<i64> = holes.into_iter().map(|nonce| nonce as i64).collect();

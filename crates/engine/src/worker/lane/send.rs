@@ -133,7 +133,7 @@ impl LaneWorker {
     }
 
     /// Orders the same call at a higher price. `false`: that would be above the cap, so nothing was ordered.
-    async fn replaced(&self, attempt: &Attempt) -> Result<bool, LaneError> {
+    pub(super) async fn replaced(&self, attempt: &Attempt) -> Result<bool, LaneError> {
         let market = self.market_fees().await?;
         let Ok(price) = fees::bump(&attempt.fees, &market, self.node.config().fees.max_fee_cap_wei) else {
             tracing::warn!(lane = %self.lane, nonce = attempt.nonce, "replacement would be above the fee cap");

@@ -380,6 +380,13 @@ impl Bench {
         engine.accept(Admission::<Pay>::new(tenant.into(), "tester", "test.Pay", key, order)).await
     }
 
+    /// Orders what a flow with a defect carries out.
+    pub async fn faulty(&self, engine: &Engine, lane: usize, key: &str) -> OperationId {
+        let order = PayOrder { sender: self.keys[lane].address(), ..PayOrder::times(1) };
+        let admission = Admission::<Faulty>::new(TENANT.into(), "tester", "test.Faulty", key, order);
+        engine.accept(admission).await.expect("accepted").operation.operation_id
+    }
+
     pub async fn wait(&self, engine: &Engine, id: OperationId) -> OperationView {
         let view =
             engine.reader().wait(&TENANT.into(), id, Duration::from_secs(40)).await.expect("readable").expect("exists");

@@ -1,0 +1,238 @@
+//! Single transactions: what readers see of them, and what may be asked of them.
+
+use super::{
+    HINT_CHANNEL, Reads,
+    accept::begin,
+    attempt::fees,
+    hash, leaf,
+    reads::{TRANSACTION_VIEW, transaction_view},
+    signed, unsigned,
+};
+use crate::{
+    error::StoreError,
+    flow::{Failure, StepOutcome},
+    model::{OperationId, RequestId, ServiceName, TenantId, TransactionId},
+    operator::{AttemptView, CancelOutcome, TransactionCursor, TransactionFilter, TransactionPage, TransactionRecord},
+};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow, types::Json};
+use uuid::Uuid;
+
+/// Columns of a transaction `t` and its operation `o` that [`record`] reads beside those of the view. What was asked for counts
+/// while it can still be carried out.
+const RECORD: &str = "t.operation_id, o.kind, o.principal, o.created_at AS accepted_at, t.service, t.value_wei::text AS value_wei, t.position, t.created_at, t.updated_at,
+ t.cancel_requested AND t.state IN ('SIGNING', 'BROADCASTING') AS cancel_requested, t.bump_requested AND t.state = 'BROADCASTING' AS bump_requested";
+
+impl Reads {
+    /// One transaction with its attempts.
+    pub(crate) async fn transaction(
+        &self,
+        tenant: &TenantId,
+        id: TransactionId,
+    ) -> Result<Option<TransactionRecord>, StoreError> {
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {TRANSACTION_VIEW}, {RECORD} FROM engine.transactions t
+             JOIN engine.operations o ON o.tenant = t.tenant AND o.operation_id = t.operation_id
+             WHERE t.tenant = $1 AND t.transaction_id = $2"
+        )))
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut found = record(&row)?;
+        let attempts = sqlx::query(
+            "SELECT attempt, kind, state, nonce, gas_limit, fees, tx_hash, held, block_number, tries, request_id, created_at,
+                    CASE WHEN isfinite(due_at) THEN due_at END AS due_at
+             FROM engine.attempts WHERE tenant = $1 AND transaction_id = $2 ORDER BY attempt",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_all(&self.pool)
+        .await?;
+        found.attempts = attempts.iter().map(attempt_view).collect::<Result<_, _>>()?;
+        Ok(Some(found))
+    }
+
+    /// A page of a tenant's transactions: the newest operations first, and the last step of each.
+    pub(crate) async fn transactions(
+        &self,
+        tenant: &TenantId,
+        filter: &TransactionFilter,
+        after: Option<TransactionCursor>,
+        page_size: u32,
+    ) -> Result<TransactionPage, StoreError> {
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {TRANSACTION_VIEW}, {RECORD} FROM engine.transactions t
+             JOIN engine.operations o ON o.tenant = t.tenant AND o.operation_id = t.operation_id
+             WHERE t.tenant = $1 AND o.tenant = $1 AND ($2::timestamptz IS NULL OR (o.created_at <= $2 AND (o.created_at, t.operation_id, t.position) < ($2, $3, $4)))
+               AND ($5::text IS NULL OR t.state = $5) AND ($6::bigint IS NULL OR t.chain_id = $6) AND ($7::bytea IS NULL OR t.sender = $7)
+             ORDER BY o.created_at DESC, o.operation_id DESC, t.position DESC LIMIT $8"
+        )))
+        .bind(tenant.as_str())
+        .bind(after.map(|cursor| cursor.accepted_at))
+        .bind(after.map(|cursor| cursor.operation_id.0))
+        .bind(after.map_or(0, |cursor| cursor.position))
+        .bind(filter.state.map(|state| state.as_str()))
+        .bind(filter.chain_id.map(signed).transpose()?)
+        .bind(filter.sender.map(|sender| sender.to_vec()))
+        .bind(i64::from(page_size) + 1)
+        .fetch_all(&self.pool)
+        .await?;
+        let size = page_size as usize;
+        let more = rows.len() > size;
+        let last = rows.get(size.saturating_sub(1)).filter(|_| more);
+        let next = last
+            .map(|row| {
+                let operation_id = OperationId(row.try_get("operation_id")?);
+                let (accepted_at, position) = (row.try_get("accepted_at")?, row.try_get("position")?);
+                Ok::<_, StoreError>(TransactionCursor { accepted_at, operation_id, position })
+            })
+            .transpose()?;
+        let transactions = rows.iter().take(size).map(record).collect::<Result<_, _>>()?;
+        Ok(TransactionPage { transactions, next })
+    }
+
+    /// Withdraws a transaction that has no nonce, or has one on its way replaced. `None`: it is neither.
+    pub(crate) async fn cancel_transaction(
+        &self,
+        tenant: &TenantId,
+        id: TransactionId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Option<CancelOutcome>, StoreError> {
+        let mut commit = begin(&self.pool).await?;
+        let operation: Option<Uuid> = sqlx::query_scalar(
+            "SELECT o.operation_id FROM engine.transactions t JOIN engine.operations o ON o.tenant = t.tenant AND o.operation_id = t.operation_id
+             WHERE t.tenant = $1 AND t.transaction_id = $2 FOR NO KEY UPDATE OF o",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_optional(&mut *commit)
+        .await?;
+        let Some(operation) = operation else { return Ok(None) };
+        let failure = Failure::new("TRANSACTION_CANCELLED", reason);
+        let withdrawn: Option<String> = sqlx::query_scalar(
+            "UPDATE engine.transactions SET state = 'CANCELLED', sub_status = 'withdrawn', error = $3, updated_at = now()
+             WHERE tenant = $1 AND transaction_id = $2 AND state IN ('RECEIVED', 'QUEUED', 'PREPARING') RETURNING step",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .bind(json!(failure))
+        .fetch_optional(&mut *commit)
+        .await?;
+        let outcome = if let Some(step) = withdrawn {
+            sqlx::query("UPDATE engine.steps SET outcome = $4 WHERE tenant = $1 AND operation_id = $2 AND name = $3 AND outcome IS NULL")
+                .bind(tenant.as_str())
+                .bind(operation)
+                .bind(step)
+                .bind(Json(StepOutcome::Failed { failure }))
+                .execute(&mut *commit)
+                .await?;
+            sqlx::query("UPDATE engine.operations SET wake = (state = 'RUNNING'), updated_at = now() WHERE tenant = $1 AND operation_id = $2")
+                .bind(tenant.as_str())
+                .bind(operation)
+                .execute(&mut *commit)
+                .await?;
+            CancelOutcome::Withdrawn
+        } else {
+            // The attempt comes up at once, for the worker of its lane to order the self-transfer.
+            let asked = sqlx::query(
+                "WITH asked AS (
+                     UPDATE engine.transactions SET cancel_requested = true, history = engine.note(history, 'cancel_requested', ''), updated_at = now()
+                     WHERE tenant = $1 AND transaction_id = $2 AND state IN ('SIGNING', 'BROADCASTING') RETURNING transaction_id
+                 ), woken AS (
+                     UPDATE engine.attempts a SET due_at = '-infinity' FROM asked
+                     WHERE a.tenant = $1 AND a.transaction_id = asked.transaction_id AND a.state IN ('SIGNING', 'SIGNED', 'SENT')
+                 )
+                 SELECT FROM asked",
+            )
+            .bind(tenant.as_str())
+            .bind(id.0)
+            .fetch_optional(&mut *commit)
+            .await?;
+            if asked.is_none() {
+                return Ok(None);
+            }
+            CancelOutcome::ReplacementRecorded
+        };
+        let body = json!({"reason": reason, "outcome": outcome.as_str()});
+        leaf(&mut commit, tenant.as_str(), "transaction.cancel", actor, &id.to_string(), body).await?;
+        commit.commit().await?;
+        notify(&self.pool).await?;
+        Ok(Some(outcome))
+    }
+
+    /// Records the wish for a higher price. `false`: nothing of the transaction waits for a block.
+    pub(crate) async fn bump_transaction(
+        &self,
+        tenant: &TenantId,
+        id: TransactionId,
+        actor: &str,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        let mut commit = begin(&self.pool).await?;
+        let asked = sqlx::query(
+            "WITH asked AS (
+                 UPDATE engine.transactions SET bump_requested = true, history = engine.note(history, 'bump_requested', ''), updated_at = now()
+                 WHERE tenant = $1 AND transaction_id = $2 AND state = 'BROADCASTING' RETURNING transaction_id
+             ), woken AS (
+                 UPDATE engine.attempts a SET due_at = '-infinity' FROM asked
+                 WHERE a.tenant = $1 AND a.transaction_id = asked.transaction_id AND a.state IN ('SIGNED', 'SENT')
+             )
+             SELECT FROM asked",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_optional(&mut *commit)
+        .await?;
+        if asked.is_none() {
+            return Ok(false);
+        }
+        let body = json!({"reason": reason});
+        leaf(&mut commit, tenant.as_str(), "transaction.bump", actor, &id.to_string(), body).await?;
+        commit.commit().await?;
+        notify(&self.pool).await?;
+        Ok(true)
+    }
+}
+
+/// Tells whoever listens in other processes, after the commit.
+pub(super) async fn notify(pool: &PgPool) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_notify($1, '')").bind(HINT_CHANNEL).execute(pool).await?;
+    Ok(())
+}
+
+fn record(row: &PgRow) -> Result<TransactionRecord, StoreError> {
+    Ok(TransactionRecord {
+        view: transaction_view(row)?,
+        operation_id: OperationId(row.try_get("operation_id")?),
+        kind: row.try_get("kind")?,
+        principal: row.try_get("principal")?,
+        service: ServiceName::new(row.try_get::<String, _>("service")?),
+        value_wei: row.try_get::<&str, _>("value_wei")?.parse().map_err(StoreError::corrupt)?,
+        cancel_requested: row.try_get("cancel_requested")?,
+        bump_requested: row.try_get("bump_requested")?,
+        attempts: Vec::new(),
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+fn attempt_view(row: &PgRow) -> Result<AttemptView, StoreError> {
+    Ok(AttemptView {
+        number: u32::try_from(row.try_get::<i32, _>("attempt")?).map_err(StoreError::corrupt)?,
+        kind: row.try_get::<&str, _>("kind")?.parse().map_err(StoreError::Corrupt)?,
+        state: row.try_get::<&str, _>("state")?.parse().map_err(StoreError::Corrupt)?,
+        nonce: unsigned(row.try_get("nonce")?)?,
+        gas_limit: unsigned(row.try_get("gas_limit")?)?,
+        fees: fees(&row.try_get("fees")?)?,
+        tx_hash: row.try_get::<Option<&[u8]>, _>("tx_hash")?.map(hash).transpose()?,
+        held: row.try_get("held")?,
+        block_number: row.try_get::<Option<i64>, _>("block_number")?.map(unsigned).transpose()?,
+        tries: u32::try_from(row.try_get::<i32, _>("tries")?).unwrap_or(0),
+        request_id: RequestId(row.try_get("request_id")?),
+        created_at: row.try_get("created_at")?,
+        due_at: row.try_get("due_at")?,
+    })
+}

@@ -8,12 +8,9 @@ pub mod queue;
 pub mod rounds;
 pub mod systems;
 
+use crate::NAME;
 use alloy::primitives::{Address, B256, U256};
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
-use std::{str::FromStr as _, time::Duration};
+use sqlx::PgPool;
 
 /// The schema of this service.
 pub const SCHEMA: &str = "feeds";
@@ -61,11 +58,7 @@ pub enum StoreError {
 impl Store {
     /// A pool that connects when first used, so that a service starts while its database is away.
     pub fn lazy(url: &str, max_connections: u32) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url).map_err(StoreError::Url)?.options([("search_path", SCHEMA)]);
-        let pool = PgPoolOptions::new()
-            .max_connections(max_connections)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy_with(options);
+        let pool = dalp_engine::pool(url, NAME, SCHEMA, max_connections).map_err(StoreError::Url)?;
         Ok(Self { pool })
     }
 

@@ -76,7 +76,9 @@ pub fn routes(app: &AppHandle) -> Routes {
 
 /// Starts the service; it answers at once and works as soon as its dependencies do.
 pub async fn start(config: FeedsConfig, stop: Stop) -> Result<Running, StartError> {
-    let policy = PeerPolicy::deny_all().allow("/dalp.feeds.v1.", ["svc-gateway"]);
+    let policy = PeerPolicy::deny_all()
+        .allow("/dalp.feeds.v1.", ["svc-gateway"])
+        .allow("/dalp.operator.v1.ProbeService/", ["svc-gateway"]);
     let url = config.database.url.resolve()?;
     let store = Store::lazy(url.expose_secret(), config.database.max_connections)?;
     let client_tls = dalp_service::tls::ClientTls::load(&config.client_tls)?;

@@ -12,8 +12,9 @@ use crate::{
     app::{App, AppHandle},
     queue::QueueError,
 };
-use dalp_proto::feeds::{
-    feed_directory_service_server::FeedDirectoryServiceServer, feed_service_server::FeedServiceServer,
+use dalp_proto::{
+    feeds::{feed_directory_service_server::FeedDirectoryServiceServer, feed_service_server::FeedServiceServer},
+    operator::probe_service_server::{ProbeService, ProbeServiceServer},
 };
 use dalp_service::{Reason, Refusal, server::Routes};
 
@@ -21,6 +22,12 @@ use dalp_service::{Reason, Refusal, server::Routes};
 pub(crate) fn routes(app: &AppHandle) -> Routes {
     Routes::new(FeedServiceServer::new(feed::FeedEdge::new(app.clone())))
         .add_service(FeedDirectoryServiceServer::new(directory::DirectoryEdge::new(app.clone())))
+        .add_service(probe(app.clone()))
+}
+
+/// What the gateway asks of our nodes.
+fn probe(app: AppHandle) -> ProbeServiceServer<impl ProbeService> {
+    dalp_engine::probe::server(move || Ok(app.get()?.engine.clone()))
 }
 
 /// What a write knows before its message is read.

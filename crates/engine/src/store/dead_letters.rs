@@ -88,6 +88,8 @@ impl Reads {
             recover_transaction(&mut commit, tenant, id, operation_id, awaited, recovery, reason).await?
         };
         if answer != DeadLetterAnswer::Done {
+            // Not left to the drop, which gives the lock back a moment later.
+            commit.rollback().await?;
             return Ok(answer);
         }
         let body = json!({"reason": reason, "operation_id": operation_id});

@@ -152,6 +152,8 @@ impl Reads {
             .fetch_optional(&mut *commit)
             .await?;
             if asked.is_none() {
+                // Not left to the drop, which gives the lock back a moment later.
+                commit.rollback().await?;
                 return Ok(None);
             }
             CancelOutcome::ReplacementRecorded

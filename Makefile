@@ -16,7 +16,7 @@ help: ## this list
 setup: ## install what running needs and is missing: PostgreSQL, SoftHSM, Node, npm packages
 	@deploy/setup/setup.sh run
 
-tools: ## install also what checks and tests need: cargo-nextest, cargo-deny, slither
+tools: ## install also what checks and tests need: cargo-nextest, cargo-deny, slither, clients of custody providers
 	@deploy/setup/setup.sh check
 
 build: setup ## build every service

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing beside the Rust toolchain, and only that. Safe to repeat.
 #   setup.sh run     what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
-#   setup.sh check   that, and what the checks and tests need: cargo-nextest, cargo-deny, slither
+#   setup.sh check   that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers
 #   setup.sh bench   what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -86,6 +86,15 @@ bench_clients() {
     fi
 }
 
+# The custody providers' own clients, at the locked versions: they drive the simulators in the tests; nothing of them is linked.
+custody_clients() {
+    local clients="$root/tests/custody-clients"
+    cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed" && return
+    say "installing npm packages (clients of custody providers)"
+    (cd "$clients" && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
+    cp "$clients/package-lock.json" "$clients/node_modules/.installed"
+}
+
 case "${1:-}" in
 run)
     run_needs
@@ -100,6 +109,7 @@ check)
     cargo_tool cargo-nextest 0.9.143
     cargo_tool cargo-deny 0.20.2
     slither 0.11.3
+    custody_clients
     ;;
 bench)
     run_needs

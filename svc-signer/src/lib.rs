@@ -31,7 +31,8 @@ use crate::{
     config::{Attestation, SignerConfig},
     edge::{key::KeyEdge, signer::SignerEdge},
     providers::{
-        Provider, ProviderKind, Providers, fireblocks::FireblocksProvider, local::LocalProvider, pkcs11::Pkcs11Provider,
+        Provider, ProviderKind, Providers, dfns::DfnsProvider, fireblocks::FireblocksProvider, local::LocalProvider,
+        pkcs11::Pkcs11Provider,
     },
     signing::Signer,
     store::{Store, StoreError},
@@ -151,6 +152,9 @@ fn providers(config: &SignerConfig, store: &Store) -> Result<Providers, StartErr
         let provider =
             Pkcs11Provider::new(pkcs11.clone(), worker_program(config)?, digest_key, Arc::new(store.clone()));
         configured.push(Arc::new(provider));
+    }
+    if let Some(dfns) = config.dfns.as_ref().filter(|_| config.uses(ProviderKind::Dfns)) {
+        configured.push(Arc::new(DfnsProvider::new(dfns.clone()).map_err(StartError::Secret)?));
     }
     if let Some(fireblocks) = config.fireblocks.as_ref().filter(|_| config.uses(ProviderKind::Fireblocks)) {
         configured.push(Arc::new(FireblocksProvider::new(fireblocks.clone()).map_err(StartError::Secret)?));

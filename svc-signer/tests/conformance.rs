@@ -322,6 +322,11 @@ async fn pkcs11_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dfns_conforms() {
+    conformance(ProviderKind::Dfns).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fireblocks_conforms() {
     conformance(ProviderKind::Fireblocks).await;
 }

@@ -5,9 +5,16 @@ mod support;
 
 use std::sync::Arc;
 
-use alloy::primitives::Address;
+use alloy::{
+    consensus::Transaction as _,
+    network::Ethereum,
+    primitives::{Address, U256},
+    providers::{Provider as _, RootProvider},
+};
+use dalp_chain::testing::Anvil;
 use dalp_proto::signer::{
-    CreateKeyRequest, DisableKeyRequest, Key, SignOutcome, SignRequest, SignStatus, key_service_server::KeyService as _,
+    CreateKeyRequest, DisableKeyRequest, EvmTransaction, Key, SignOutcome, SignRequest, SignStage, SignStatus,
+    key_service_server::KeyService as _,
 };
 use dalp_simulators::{fault::Fault, keys::Twist};
 use serde_json::json;
@@ -45,6 +52,12 @@ fn id(request: &SignRequest) -> uuid::Uuid {
 /// Runs each case against each custodian.
 macro_rules! cases {
     ($($case:ident),* $(,)?) => {
+        mod dfns {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(super::ProviderKind::Dfns).await;
+            })*
+        }
         mod fireblocks {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
@@ -75,6 +88,7 @@ cases! {
     a_key_created_twice_is_one_key,
     a_disabled_key_releases_nothing,
     no_secret_is_seen_outside,
+    what_the_provider_broadcasts_is_on_the_chain_once,
 }
 
 async fn approval_is_a_hold_and_then_a_signature(kind: ProviderKind) {
@@ -383,6 +397,36 @@ async fn no_secret_is_seen_outside(kind: ProviderKind) {
             assert!(!text.contains(secret.as_str()), "{secret} in {text}");
         }
     }
+}
+
+async fn what_the_provider_broadcasts_is_on_the_chain_once(kind: ProviderKind) {
+    let anvil = Anvil::start([] as [&str; 0]);
+    let node = RootProvider::<Ethereum>::new_http(anvil.url.parse().unwrap());
+    let custodian = Some(Arc::new(support::custodian::Custodian::start_before(kind, Some(anvil.url.clone())).await));
+    let setting = Setting { broadcast: true, ..brief(kind) };
+    let holders = support::Holders { token: None, custodian };
+    let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), holders).await;
+    let key = create(&bench, "desk").await;
+    let address: Address = key.address.parse().unwrap();
+    let funded: serde_json::Value =
+        node.raw_request("anvil_setBalance".into(), (address, "0xde0b6b3a7640000")).await.unwrap();
+    assert!(funded.is_null(), "{funded}");
+
+    // The answer to the order is lost, and it is not given a second time.
+    bench.custodian().faults().inject(bench.custodian().broadcasts(), Fault::LoseAnswer, 1);
+    let pay = EvmTransaction { value_wei: "7".to_owned(), data: String::new(), ..call(0) };
+    let request = order(&key.address, pay.clone());
+    let sent = becomes(&bench, &request, SignStatus::Approved).await;
+    assert_eq!((sent.signed_transaction.as_str(), sent.signature.as_str()), ("", ""), "its bytes stay there");
+    assert_ne!(sent.stage(), SignStage::Unspecified);
+    let found = node.get_transaction_by_hash(sent.tx_hash.parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((found.inner.signer(), found.value()), (address, U256::from(7)));
+    assert_eq!(found.to(), Some(support::TARGET.parse().unwrap()));
+    assert_eq!(node.get_transaction_count(address).await.unwrap(), 1);
+    assert_eq!(sign(&bench, &request).await.unwrap(), sent, "for ever");
+
+    let elsewhere = order(&key.address, EvmTransaction { chain_id: 1, ..pay });
+    assert_eq!(error_becomes(&bench, &elsewhere, "CHAIN_NOT_SERVED").await.status(), SignStatus::Blocked);
 }
 
 /// Makes every request two minutes older.

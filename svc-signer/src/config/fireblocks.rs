@@ -6,7 +6,7 @@ use dalp_service::config::{Problems, SecretRef, Validate};
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::polling::Polling;
+use super::{Mode, is_loopback, polling::Polling};
 use crate::providers::fireblocks::credentials::Credentials;
 
 /// `[fireblocks]`.
@@ -38,17 +38,6 @@ pub struct FireblocksConfig {
     /// How often undecided requests are looked at.
     #[serde(default)]
     pub polling: Polling,
-}
-
-/// Who numbers and broadcasts transactions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// We do; the provider signs the digest (RAW, which a workspace must have enabled).
-    #[default]
-    SignOnly,
-    /// The provider does (CONTRACT_CALL).
-    Broadcast,
 }
 
 fn default_base_url() -> String {
@@ -105,8 +94,7 @@ impl Validate for FireblocksConfig {
         match self.base() {
             Err(error) => problems.push("base_url", error),
             Ok(base) => {
-                let loopback = base.host_str().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]"));
-                if base.scheme() != "https" && !loopback {
+                if base.scheme() != "https" && !is_loopback(&base) {
                     problems
                         .push("base_url", "must be https; plain http is accepted of a simulator on this machine only");
                 }

@@ -1,5 +1,6 @@
 //! Configuration. `config.example.toml` holds every key with its meaning; providers have a file each, named like their code.
 
+pub mod dfns;
 pub mod fireblocks;
 pub mod local;
 pub mod pkcs11;
@@ -40,6 +41,9 @@ pub struct SignerConfig {
     /// Provider `pkcs11`.
     #[serde(default)]
     pub pkcs11: Option<pkcs11::Pkcs11Config>,
+    /// Provider `dfns`.
+    #[serde(default)]
+    pub dfns: Option<dfns::DfnsConfig>,
     /// Provider `fireblocks`.
     #[serde(default)]
     pub fireblocks: Option<fireblocks::FireblocksConfig>,
@@ -90,6 +94,17 @@ pub struct PolicySection {
     pub rules: Vec<Rule>,
 }
 
+/// Who numbers and broadcasts transactions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// We do; the provider only signs.
+    #[default]
+    SignOnly,
+    /// The provider does.
+    Broadcast,
+}
+
 /// What an installation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -123,6 +138,11 @@ fn default_database_timeout_ms() -> u64 {
     10_000
 }
 
+/// Whether an address leads to this machine.
+fn is_loopback(url: &reqwest::Url) -> bool {
+    url.host_str().is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]"))
+}
+
 // === impl SignerConfig ===
 
 impl SignerConfig {
@@ -145,6 +165,9 @@ impl Validate for SignerConfig {
         if let Some(pkcs11) = &self.pkcs11 {
             problems.section("pkcs11", |problems| pkcs11.validate(problems));
         }
+        if let Some(dfns) = &self.dfns {
+            problems.section("dfns", |problems| dfns.validate(problems));
+        }
         if let Some(fireblocks) = &self.fireblocks {
             problems.section("fireblocks", |problems| fireblocks.validate(problems));
             if self.signer.environment == Environment::Production && fireblocks.environment_name() != "production" {
@@ -157,6 +180,7 @@ impl Validate for SignerConfig {
         let configured = match self.signer.provider {
             ProviderKind::Local => self.local.is_some(),
             ProviderKind::Pkcs11 => self.pkcs11.is_some(),
+            ProviderKind::Dfns => self.dfns.is_some(),
             ProviderKind::Fireblocks => self.fireblocks.is_some(),
         };
         if !configured {

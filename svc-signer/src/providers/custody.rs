@@ -41,8 +41,8 @@ pub enum Known<'a> {
 /// How a provider says that a request stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The provider's own id.
-    pub id: String,
+    /// The provider's own id; a policy may refuse a request before it has one.
+    pub id: Option<String>,
     /// The provider's own words, kept as detail.
     pub said: String,
     /// What they mean.

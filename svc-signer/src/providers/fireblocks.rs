@@ -30,7 +30,7 @@ use super::{
     http::{Answer, Call, Door},
 };
 use crate::{
-    config::fireblocks::{FireblocksConfig, Mode},
+    config::{Mode, fireblocks::FireblocksConfig},
     core::{payload::Payload, signature::address_of},
 };
 

@@ -1,6 +1,7 @@
 //! Where keys live. Each provider has a file here and a file of the same name under `config/`, and passes `tests/conformance.rs`.
 
 pub mod custody;
+pub mod dfns;
 pub mod fireblocks;
 pub mod http;
 pub mod local;
@@ -27,6 +28,8 @@ pub enum ProviderKind {
     Local,
     /// A hardware security module through PKCS#11.
     Pkcs11,
+    /// Keys of a DFNS organisation.
+    Dfns,
     /// Vault accounts of a Fireblocks workspace.
     Fireblocks,
 }
@@ -209,7 +212,7 @@ impl Providers {
 
 impl ProviderKind {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Local, Self::Pkcs11, Self::Fireblocks];
+    pub const ALL: [Self; 4] = [Self::Local, Self::Pkcs11, Self::Dfns, Self::Fireblocks];
 
     /// The name in configuration, database and answers.
     #[must_use]
@@ -217,6 +220,7 @@ impl ProviderKind {
         match self {
             Self::Local => "local",
             Self::Pkcs11 => "pkcs11",
+            Self::Dfns => "dfns",
             Self::Fireblocks => "fireblocks",
         }
     }

@@ -116,13 +116,13 @@ impl Signer {
                 Verdict::Stands { outcome, pause, stopped, moving } => {
                     let same = claim.said == report.said && claim.provider_id.is_some();
                     let looks = if same { claim.looks.saturating_add(1) } else { 0 };
-                    let seen = Seen { provider_id: Some(&report.id), said: &report.said, stopped, looks, pause };
+                    let seen = Seen { provider_id: report.id.as_deref(), said: &report.said, stopped, looks, pause };
                     self.store.seen(claim, &seen).await?;
                     Ok(Look { outcome: Some(outcome), moving })
                 }
                 Verdict::Another(said) => {
                     let pause = custody.pace().pause(u32::from(claim.attempt), rand::random());
-                    self.store.next_attempt(claim, &report.id, &said, pause).await?;
+                    self.store.next_attempt(claim, report.id.as_deref(), &said, pause).await?;
                     tracing::warn!(request_id = %request.request_id, attempt = claim.attempt + 1, said, "a further attempt at the custodian");
                     let outcome = outcome(request, Status::Pending, said, "PROVIDER_FAILED");
                     Ok(Look { outcome: Some(outcome), moving: false })
@@ -146,11 +146,20 @@ impl Signer {
     pub(super) async fn withdraw(&self, custody: &dyn Custody, key: &KeyRecord, request: &StoredRequest) -> bool {
         let Ok(payload) = request.payload() else { return true };
         let (external_id, id) = match self.store.open_attempt(request.request_id).await {
-            Ok(Some((external_id, Some(id)))) => (external_id, id),
-            Ok(_) => return true,
+            Ok(Some(attempt)) => attempt,
+            Ok(None) => return true,
             Err(_) => return false,
         };
         let order = order(key, request, &payload, &external_id);
+        let id = match id {
+            Some(id) => id,
+            // It may be there all the same: the answer that named it was lost.
+            None => match custody.find(&order).await {
+                Ok(Some(Report { id: Some(id), .. })) => id,
+                Ok(_) => return true,
+                Err(_) => return !custody.broadcasts(),
+            },
+        };
         match custody.cancel(&order, &id).await {
             // A signature that stays with us moves nothing.
             Ok(report) => {
@@ -186,7 +195,7 @@ impl Case<'_> {
             (Known::Nothing, false) => custody.submit(&order).await.map(Some),
             // An orphan is taken back before anything new is made.
             (Known::MaybeSent, late) => match custody.find(&order).await? {
-                Some(report) if late => custody.cancel(&order, &report.id).await.map(Some),
+                Some(Report { id: Some(id), .. }) if late => custody.cancel(&order, &id).await.map(Some),
                 Some(report) => Ok(Some(report)),
                 None if late => Ok(None),
                 None => custody.submit(&order).await.map(Some),

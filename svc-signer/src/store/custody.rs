@@ -145,14 +145,14 @@ impl Store {
     pub async fn next_attempt(
         &self,
         claim: &Claim,
-        provider_id: &str,
+        provider_id: Option<&str>,
         said: &str,
         pause: Duration,
     ) -> Result<(), StoreError> {
         let work = async {
             let mut tx = self.pool.begin().await?;
             let ended = sqlx::query(
-                "update signer.custody_attempts set ended_at = now(), said = $3, provider_id = $4
+                "update signer.custody_attempts set ended_at = now(), said = $3, provider_id = coalesce($4, provider_id)
                  where request_id = $1 and attempt = $2 and ended_at is null returning provider",
             )
             .bind(claim.request_id)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use dalp_simulators::{
+    dfns::{self, DfnsSimulator, Policy},
     fault::{Fault, Faults},
     fireblocks::{self, FireblocksSimulator},
     keys::Twist,
@@ -13,6 +14,7 @@ use super::Setting;
 
 /// One of them.
 pub enum Custodian {
+    Dfns(DfnsSimulator),
     Fireblocks(FireblocksSimulator),
 }
 
@@ -29,6 +31,10 @@ impl Custodian {
                 let options = fireblocks::Options { raw_enabled: true, node, ..Default::default() };
                 Self::Fireblocks(FireblocksSimulator::start(options).await.unwrap())
             }
+            ProviderKind::Dfns => {
+                let options = dfns::Options { node, ..Default::default() };
+                Self::Dfns(DfnsSimulator::start(options).await.unwrap())
+            }
             ProviderKind::Local | ProviderKind::Pkcs11 => panic!("{kind} is no custodian"),
         };
         custodian.allow().await;
@@ -43,14 +49,25 @@ impl Custodian {
             format!("file:{}", path.display())
         };
         // Undecided requests are looked at as good as always.
-        let Setting { call_timeout_ms, settle_ms, .. } = setting;
+        let Setting { call_timeout_ms, settle_ms, broadcast, .. } = setting;
+        let mode = if *broadcast { "broadcast" } else { "sign_only" };
         let pace = format!(
-            "call_timeout_ms = {call_timeout_ms}\n\
+            "mode = \"{mode}\"\ncall_timeout_ms = {call_timeout_ms}\n\
              polling = {{ settle_ms = {settle_ms}, first_ms = 10, longest_ms = 20, attempts = 3 }}\n"
         );
         match self {
+            Self::Dfns(simulator) => format!(
+                "[dfns]\nbase_url = \"{}\"\norganization_id = \"{}\"\nauth_token = \"{}\"\ncredential_id = \"{}\"\n\
+                 credential_key = \"{}\"\nnetworks = {{ 31337 = \"EthereumSepolia\" }}\n{pace}",
+                simulator.base_url(),
+                simulator.organisation(),
+                secret("dfns-token", simulator.token()),
+                simulator.credential_id(),
+                secret("dfns-credential.pem", simulator.credential_pem()),
+            ),
             Self::Fireblocks(simulator) => format!(
-                "[fireblocks]\nbase_url = \"{}\"\napi_key = \"{}\"\nsecret_key = \"{}\"\nasset = \"ETH_TEST5\"\n{pace}",
+                "[fireblocks]\nbase_url = \"{}\"\napi_key = \"{}\"\nsecret_key = \"{}\"\nasset = \"ETH_TEST5\"\n\
+                 assets = {{ 31337 = \"ETH_TEST5\" }}\n{pace}",
                 simulator.base_url(),
                 secret("fireblocks-api-key", simulator.api_key()),
                 secret("fireblocks-rsa.pem", simulator.secret_pem()),
@@ -60,6 +77,7 @@ impl Custodian {
 
     pub fn faults(&self) -> &Faults {
         match self {
+            Self::Dfns(simulator) => simulator.faults(),
             Self::Fireblocks(simulator) => simulator.faults(),
         }
     }
@@ -67,6 +85,7 @@ impl Custodian {
     /// From now on everything is signed without asking.
     pub async fn allow(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.set_policy(Policy::NoAction).await,
             Self::Fireblocks(simulator) => {
                 simulator.set_rules(vec![fireblocks::Rule::all(fireblocks::Action::Allow)]).await;
             }
@@ -76,6 +95,7 @@ impl Custodian {
     /// From now on a person is asked.
     pub async fn ask_people(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.set_policy(Policy::RequestApproval).await,
             Self::Fireblocks(simulator) => {
                 simulator.set_rules(vec![fireblocks::Rule::all(fireblocks::Action::Approval(1))]).await;
             }
@@ -85,36 +105,42 @@ impl Custodian {
     /// From now on the policy stops everything.
     pub async fn block(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.set_policy(Policy::BlockLater).await,
             Self::Fireblocks(simulator) => simulator.set_rules(vec![]).await,
         }
     }
 
     pub async fn approve(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.decide("Approved").await,
             Self::Fireblocks(simulator) => simulator.approve().await,
         }
     }
 
     pub async fn deny(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.decide("Denied").await,
             Self::Fireblocks(simulator) => simulator.reject().await,
         }
     }
 
     pub async fn expire(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.decide("Expired").await,
             Self::Fireblocks(simulator) => simulator.expire().await,
         }
     }
 
     pub async fn twist(&self, twist: Twist) {
         match self {
+            Self::Dfns(simulator) => simulator.twist(twist).await,
             Self::Fireblocks(simulator) => simulator.twist(twist).await,
         }
     }
 
     pub fn set_clock_ahead(&self, seconds: i64) {
         match self {
+            Self::Dfns(_) => panic!("its credentials carry no times, not {seconds} either"),
             Self::Fireblocks(simulator) => simulator.set_clock_ahead(seconds),
         }
     }
@@ -122,6 +148,7 @@ impl Custodian {
     /// A status that nobody has heard of, from now on, of all that is not final.
     pub async fn invent_a_status(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.pin("QuantumReview").await,
             Self::Fireblocks(simulator) => simulator.pin("PENDING_QUANTUM_REVIEW", "SECOND_THOUGHTS").await,
         }
     }
@@ -129,6 +156,7 @@ impl Custodian {
     /// What stands at an invented status goes on and is signed.
     pub async fn forget_the_status(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.unpin().await,
             Self::Fireblocks(simulator) => simulator.unpin("QUEUED").await,
         }
     }
@@ -136,6 +164,7 @@ impl Custodian {
     /// All that is not final fails through a fault of the provider.
     pub async fn fail(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.pin("Failed").await,
             Self::Fireblocks(simulator) => simulator.pin("FAILED", "INTERNAL_ERROR").await,
         }
     }
@@ -143,6 +172,12 @@ impl Custodian {
     /// External ids of the requests that it has taken, oldest first.
     pub async fn external_ids(&self) -> Vec<String> {
         match self {
+            Self::Dfns(simulator) => simulator
+                .requests()
+                .await
+                .into_iter()
+                .filter_map(|asked| asked.body["externalId"].as_str().map(str::to_owned))
+                .collect(),
             Self::Fireblocks(simulator) => {
                 simulator.transactions().await.into_iter().filter_map(|transaction| transaction.external_id).collect()
             }
@@ -152,6 +187,15 @@ impl Custodian {
     /// The route that takes new requests.
     pub fn submissions(&self) -> &'static str {
         match self {
+            Self::Dfns(_) => "POST /keys/",
+            Self::Fireblocks(_) => "POST /v1/transactions",
+        }
+    }
+
+    /// The route that takes what it broadcasts by itself.
+    pub fn broadcasts(&self) -> &'static str {
+        match self {
+            Self::Dfns(_) => "POST /wallets/",
             Self::Fireblocks(_) => "POST /v1/transactions",
         }
     }
@@ -164,6 +208,7 @@ impl Custodian {
     /// The route that makes keys.
     pub fn creations(&self) -> &'static str {
         match self {
+            Self::Dfns(_) => "POST /keys",
             Self::Fireblocks(_) => "POST /v1/vault/accounts",
         }
     }
@@ -171,6 +216,7 @@ impl Custodian {
     /// Names of the keys that it holds.
     pub async fn key_names(&self) -> Vec<String> {
         match self {
+            Self::Dfns(simulator) => simulator.keys().await,
             Self::Fireblocks(simulator) => simulator.vaults().await,
         }
     }
@@ -178,6 +224,7 @@ impl Custodian {
     /// What was approved is signed.
     pub async fn settle(&self) {
         match self {
+            Self::Dfns(simulator) => simulator.settle().await,
             Self::Fireblocks(simulator) => simulator.settle().await,
         }
     }
@@ -185,6 +232,7 @@ impl Custodian {
     /// Whether a request that waits can be taken back through the API.
     pub fn can_give_up(&self) -> bool {
         match self {
+            Self::Dfns(_) => false,
             Self::Fireblocks(_) => true,
         }
     }
@@ -192,6 +240,7 @@ impl Custodian {
     /// Whether its credentials carry times.
     pub fn minds_clocks(&self) -> bool {
         match self {
+            Self::Dfns(_) => false,
             Self::Fireblocks(_) => true,
         }
     }
@@ -199,6 +248,7 @@ impl Custodian {
     /// Of [`Custodian::planted_secrets`], what it is sent and could quote.
     pub fn quotable_secrets(&self) -> Vec<String> {
         match self {
+            Self::Dfns(simulator) => vec![simulator.token().to_owned()],
             Self::Fireblocks(simulator) => vec![simulator.api_key().to_owned()],
         }
     }
@@ -206,6 +256,9 @@ impl Custodian {
     /// What must never be seen outside.
     pub fn planted_secrets(&self) -> Vec<String> {
         match self {
+            Self::Dfns(simulator) => {
+                vec![simulator.token().to_owned(), simulator.credential_pem().lines().nth(1).unwrap().to_owned()]
+            }
             Self::Fireblocks(simulator) => vec![
                 simulator.api_key().to_owned(),
                 simulator.secret_pem().lines().nth(1).unwrap().to_owned(),

@@ -21,7 +21,8 @@ use svc_signer::{
     config::SignerConfig,
     edge::{key::KeyEdge, signer::SignerEdge},
     providers::{
-        Provider, ProviderKind, Providers, fireblocks::FireblocksProvider, local::LocalProvider, pkcs11::Pkcs11Provider,
+        Provider, ProviderKind, Providers, dfns::DfnsProvider, fireblocks::FireblocksProvider, local::LocalProvider,
+        pkcs11::Pkcs11Provider,
     },
     signing::Signer,
     store::Store,
@@ -128,6 +129,8 @@ pub struct Setting {
     pub call_timeout_ms: u64,
     /// How long a request is followed before its caller is told to wait: by itself until it is signed.
     pub settle_ms: u64,
+    /// Custodians number and broadcast by themselves.
+    pub broadcast: bool,
     pub extra: String,
 }
 
@@ -139,6 +142,7 @@ impl Setting {
             signer: String::new(),
             call_timeout_ms: 2_000,
             settle_ms: 20_000,
+            broadcast: false,
             extra: RULES.to_owned(),
         }
     }
@@ -198,6 +202,9 @@ impl Bench {
         });
         let mut configured: Vec<Arc<dyn Provider>> = vec![Arc::new(local)];
         configured.extend(hsm.clone().map(|hsm| hsm as Arc<dyn Provider>));
+        if let Some(dfns) = config.dfns.clone() {
+            configured.push(Arc::new(DfnsProvider::new(dfns).unwrap()));
+        }
         if let Some(fireblocks) = config.fireblocks.clone() {
             configured.push(Arc::new(FireblocksProvider::new(fireblocks).unwrap()));
         }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
+pub mod dfns;
 pub mod fault;
 pub mod fireblocks;
 pub mod http;

@@ -185,7 +185,7 @@ impl Transaction {
             (Meaning::Failed { .. }, false) if tx_hash.is_some() => State::Failed { again: false },
             (meaning, _) => meaning.state(),
         };
-        Report { id: self.id, said, state }
+        Report { id: Some(self.id), said, state }
     }
 
     /// Whether it is what this order, composed by `request`, asks for. A document is not compared, for the platform may write it in

@@ -26,7 +26,7 @@ pub(super) fn unrest(tables: &Tables, ledger: &Ledger) -> Option<String> {
     if let Some((id, row)) = tables.attempts.iter().find(|(_, row)| at_work(row.phase) || row.release_pending) {
         return Some(format!("attempt {id} of nonce {} is {}", row.nonce, row.phase.as_str()));
     }
-    if let Some((lane, nonce)) = tables.hole() {
+    if let Some((lane, nonce)) = tables.hole(|lane| ledger.next_nonce(lane.sender)) {
         return Some(format!("nonce {nonce} of {lane} is a hole"));
     }
     for lane in tables.lanes.keys() {

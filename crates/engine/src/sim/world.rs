@@ -184,10 +184,11 @@ impl World {
     /// A line at which a process may end, may have to wait, and lets others run. Every await of the workers that is not a pause
     /// of their own stands at one.
     pub(super) async fn line(&self, replica: usize, what: &'static str) {
-        let (crash, pause, turn) = {
+        let (circle, crash, pause, turn) = {
             let mut inner = self.inner();
             inner.calls += 1;
-            if inner.calls > MOST_CALLS {
+            let circle = inner.calls > MOST_CALLS;
+            if circle {
                 inner.violations.push(format!("runs in a circle at {what}"));
                 inner.calls = 0;
             }
@@ -200,8 +201,12 @@ impl World {
             } else {
                 None
             };
-            (crash, pause, !*calm && rng.per_mille(300))
+            (circle, crash, pause, !*calm && rng.per_mille(300))
         };
+        if circle {
+            // Or the clock, which moves only while everybody waits, would stand still for ever.
+            std::future::pending::<()>().await;
+        }
         if crash {
             self.saw("crash");
             self.note(|| format!("replica {replica} ends at {what}"));

@@ -1,6 +1,6 @@
 //! Inclusion, finality and reorgs.
 
-use super::{Event, Refusal, Store, accept::begin, emit, hash, signed, unsigned};
+use super::{Event, Refusal, Store, accept::begin, emit, hash, settle::lock_operations, signed, unsigned};
 use crate::{
     error::StoreError,
     flow::{Failure, Mined, StepOutcome},
@@ -29,6 +29,8 @@ pub(crate) struct FinalAttempt {
     pub(crate) operation_id: Uuid,
     pub(crate) transaction_id: TransactionId,
     pub(crate) is_cancel: bool,
+    /// It says how its transaction ends: not if it only used up a nonce that the transaction has left.
+    pub(crate) settles: bool,
     pub(crate) inclusion: Inclusion,
     pub(crate) sender: Address,
     pub(crate) target: Option<Address>,
@@ -83,7 +85,8 @@ impl Store {
         ours.iter().map(|bytes| hash(bytes)).collect()
     }
 
-    /// Records inclusions. What is recorded already for the same block changes nothing and is told nobody.
+    /// Records inclusions. What is recorded already for the same block changes nothing and is told nobody. Of a nonce the last one
+    /// that was seen stands, and every other version is only watched: a node on another branch may have shown it.
     /// Returns the lanes that moved.
     pub(crate) async fn include(&self, inclusions: &[Inclusion]) -> Result<BTreeSet<LaneId>, StoreError> {
         let hashes: Vec<Vec<u8>> = inclusions.iter().map(|inclusion| inclusion.mined.tx_hash.to_vec()).collect();
@@ -101,14 +104,16 @@ impl Store {
                  WHERE a.tx_hash = x.h AND a.service = $5 AND (a.state IN ('SIGNED', 'SENT', 'SUPERSEDED', 'SEALED') OR (a.state = 'MINED' AND a.block_hash <> x.b))
                  RETURNING a.tenant, a.transaction_id, a.request_id, a.kind, a.chain_id, a.sender, a.nonce, a.tx_hash, a.block_number, a.receipt
              ), overtaken AS (
-                 UPDATE engine.attempts o SET state = CASE WHEN o.raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END FROM included i
-                 WHERE o.chain_id = i.chain_id AND o.sender = i.sender AND o.nonce = i.nonce AND o.service = $5 AND o.request_id <> i.request_id
-                   AND o.state IN ('SIGNING', 'SIGNED', 'SENT')
+                 UPDATE engine.attempts o SET state = CASE WHEN o.raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END,
+                        block_number = NULL, block_hash = NULL, receipt = NULL FROM included i
+                 WHERE o.chain_id = i.chain_id AND o.sender = i.sender AND o.nonce = i.nonce AND o.service = $5
+                   AND o.state IN ('SIGNING', 'SIGNED', 'SENT', 'MINED') AND o.request_id <> ALL (SELECT request_id FROM included)
              ), moved AS (
                  UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = i.tx_hash, nonce = i.nonce,
                         block_number = i.block_number, gas_used = (i.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
                  FROM included i WHERE t.tenant = i.tenant AND t.transaction_id = i.transaction_id
                    AND (t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING') OR (t.state = 'DEAD_LETTER' AND i.kind <> 'CANCEL'))
+                   AND (t.nonce = i.nonce OR i.kind <> 'CANCEL')
                  RETURNING t.tenant, t.operation_id, t.transaction_id, t.nonce
              ), told AS (
                  INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body)
@@ -154,6 +159,7 @@ impl Store {
             "UPDATE engine.transactions t SET state = 'BROADCASTING', sub_status = 'reorged', block_number = NULL, gas_used = NULL,
                     history = engine.note(history, 'reorged', ''), updated_at = now()
              FROM engine.attempts a WHERE a.request_id = ANY($1) AND t.transaction_id = a.transaction_id AND t.state = 'CONFIRMING'
+               AND (t.nonce = a.nonce OR a.kind <> 'CANCEL')
              RETURNING t.tenant, t.operation_id, t.transaction_id",
         )
         .bind(&gone)
@@ -180,7 +186,8 @@ impl Store {
     ) -> Result<Vec<FinalAttempt>, StoreError> {
         let blocks: Vec<Vec<u8>> = blocks.iter().map(|hash| hash.to_vec()).collect();
         let rows = sqlx::query(
-            "SELECT a.request_id, a.tenant, t.operation_id, a.transaction_id, a.kind, a.receipt, t.sender, t.target, t.value_wei::text AS value_wei, t.data
+            "SELECT a.request_id, a.tenant, t.operation_id, a.transaction_id, a.kind, a.receipt, t.sender, t.target, t.value_wei::text AS value_wei, t.data,
+                    a.kind <> 'CANCEL' OR a.nonce IS NOT DISTINCT FROM t.nonce AS settles
              FROM engine.attempts a JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id
              WHERE a.chain_id = $1 AND a.service = $2 AND a.state = 'MINED' AND a.block_hash = ANY($3) LIMIT $4",
         )
@@ -198,6 +205,7 @@ impl Store {
                     operation_id: row.try_get("operation_id")?,
                     transaction_id: TransactionId(row.try_get("transaction_id")?),
                     is_cancel: row.try_get::<&str, _>("kind")? == "CANCEL",
+                    settles: row.try_get("settles")?,
                     inclusion: row.try_get::<Json<Inclusion>, _>("receipt")?.0,
                     sender: super::address(row.try_get("sender")?)?,
                     target: row.try_get::<Option<&[u8]>, _>("target")?.map(super::address).transpose()?,
@@ -208,16 +216,26 @@ impl Store {
             .collect()
     }
 
-    /// Ends transactions whose attempts are final, and wakes their flows.
+    /// Ends transactions whose attempts are final, and wakes their flows. Only those that still stand in that block: another version
+    /// may have been seen in one since.
     pub(crate) async fn finish(&self, finished: Vec<Finished>) -> Result<(), StoreError> {
         let ids: Vec<Uuid> = finished.iter().map(|one| one.attempt.request_id).collect();
-        let settled = finished.into_iter().map(Finished::settled).collect();
+        let blocks: Vec<Vec<u8>> = finished.iter().map(|one| one.attempt.inclusion.mined.block_hash.to_vec()).collect();
+        let settles = finished.into_iter().filter(|one| one.attempt.settles);
+        let settling: Vec<(Uuid, (Refusal, Option<StepOutcome>))> =
+            settles.map(|one| (one.attempt.request_id, one.settled())).collect();
         let mut commit = begin(&self.pool).await?;
+        lock_operations(&mut commit, settling.iter().map(|(_, (refusal, _))| refusal)).await?;
+        let done: Vec<Uuid> = sqlx::query_scalar(
+            "UPDATE engine.attempts a SET state = 'DONE' FROM unnest($1::uuid[], $2::bytea[]) AS f(id, block)
+             WHERE a.request_id = f.id AND a.state = 'MINED' AND a.block_hash = f.block RETURNING a.request_id",
+        )
+        .bind(ids)
+        .bind(blocks)
+        .fetch_all(&mut *commit)
+        .await?;
+        let settled = settling.into_iter().filter(|(id, _)| done.contains(id)).map(|(_, settled)| settled).collect();
         self.settle(&mut commit, settled, &["CONFIRMING"]).await?;
-        sqlx::query("UPDATE engine.attempts SET state = 'DONE' WHERE request_id = ANY($1) AND state = 'MINED'")
-            .bind(ids)
-            .execute(&mut *commit)
-            .await?;
         commit.commit().await?;
         Ok(())
     }

@@ -262,7 +262,7 @@ impl Store {
     }
 }
 
-async fn lock_operations(
+pub(super) async fn lock_operations(
     commit: &mut PgConnection,
     refusals: impl Iterator<Item = &Refusal>,
 ) -> Result<(), StoreError> {

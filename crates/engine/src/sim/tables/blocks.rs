@@ -1,6 +1,6 @@
 //! Inclusion, finality and reorgs.
 
-use super::{Done, Phase, Tables};
+use super::{AttemptRow, Done, Phase, Tables};
 use crate::{
     model::{LaneId, RequestId, ServiceName},
     sim::bug::Bug,
@@ -41,18 +41,21 @@ impl Tables {
             }
         }
         let mut lanes = BTreeSet::new();
-        for id in included {
+        for id in included.clone() {
             let row = self.attempts[&id].clone();
             lanes.insert(row.lane);
             let goes_on = self.bug == Some(Bug::OvertakenGoesOn);
             for (other, one) in self.attempts.iter_mut().filter(|_| !goes_on) {
                 let same = one.lane == row.lane && one.nonce == row.nonce && one.service == *service;
-                if same && *other != id && one.phase.is_open() {
+                if same && !included.contains(other) && (one.phase.is_open() || one.phase == Phase::Mined) {
                     one.phase = if one.raw.is_none() { Phase::Refused } else { Phase::Superseded };
+                    one.inclusion = None;
                 }
             }
             use TransactionState::{Broadcasting, Confirming, DeadLetter, Signing};
-            let moves = match self.transactions[&row.transaction_id].state {
+            let of = &self.transactions[&row.transaction_id];
+            let moves = match of.state {
+                _ if row.kind == AttemptKind::Cancel && of.nonce != Some(row.nonce) => false,
                 Signing | Broadcasting | Confirming => true,
                 DeadLetter => row.kind != AttemptKind::Cancel,
                 _ => false,
@@ -95,11 +98,13 @@ impl Tables {
                 row.phase = Phase::Sent;
                 row.due_at = begin;
                 row.inclusion = None;
-                gone.push(row.transaction_id);
+                gone.push((row.transaction_id, (row.kind == AttemptKind::Cancel).then_some(row.nonce)));
             }
         }
-        for id in &gone {
-            if self.transactions[id].state != TransactionState::Confirming {
+        for (id, cancels) in &gone {
+            let of = &self.transactions[id];
+            let elsewhere = cancels.is_some() && of.nonce != *cancels;
+            if of.state != TransactionState::Confirming || elsewhere {
                 continue;
             }
             let row = self.become_state(*id, TransactionState::Broadcasting)?;
@@ -133,6 +138,7 @@ impl Tables {
                 operation_id: transaction.operation_id.0,
                 transaction_id: one.transaction_id,
                 is_cancel: one.kind == AttemptKind::Cancel,
+                settles: one.kind != AttemptKind::Cancel || transaction.nonce == Some(one.nonce),
                 inclusion: one.inclusion.as_ref().filter(stands)?.clone(),
                 sender: transaction.lane.sender,
                 target: transaction.target,
@@ -144,15 +150,19 @@ impl Tables {
     }
 
     pub(crate) fn finish(&mut self, _: &ServiceName, finished: Vec<Finished>) -> Done<()> {
-        let ids: Vec<RequestId> = finished.iter().map(|one| RequestId(one.attempt.request_id)).collect();
-        let settled = finished.into_iter().map(Finished::settled).collect();
-        self.settle(settled, &[TransactionState::Confirming])?;
-        for id in ids {
-            if let Some(row) = self.attempts.get_mut(&id).filter(|row| row.phase == Phase::Mined) {
-                row.phase = Phase::Done;
+        let mut settled = Vec::new();
+        for one in finished {
+            let block = one.attempt.inclusion.mined.block_hash;
+            let stands = |row: &&mut AttemptRow| {
+                row.phase == Phase::Mined && row.inclusion.as_ref().is_some_and(|known| known.mined.block_hash == block)
+            };
+            let Some(row) = self.attempts.get_mut(&RequestId(one.attempt.request_id)).filter(stands) else { continue };
+            row.phase = Phase::Done;
+            if one.attempt.settles {
+                settled.push(one.settled());
             }
         }
-        Ok(())
+        self.settle(settled, &[TransactionState::Confirming])
     }
 
     /// The model keeps no hash chain: its proof is PostgreSQL's alone.

@@ -177,8 +177,9 @@ impl Tables {
     }
 
     /// A nonce that nobody uses although something stands behind it.
-    pub(crate) fn hole(&self) -> Option<(LaneId, u64)> {
-        let of = self.nonces.iter().filter(|((lane, nonce), row)| row.released && *nonce < self.free_from(*lane));
+    pub(crate) fn hole(&self, used_below: impl Fn(LaneId) -> u64) -> Option<(LaneId, u64)> {
+        let is_one = |lane: LaneId, nonce: u64| nonce < self.free_from(lane) && nonce >= used_below(lane);
+        let of = self.nonces.iter().filter(|((lane, nonce), row)| row.released && is_one(*lane, *nonce));
         of.map(|(key, _)| *key).next()
     }
 }

@@ -105,8 +105,9 @@ impl LaneWorker {
             }
             match answer {
                 Ok(SignOutcome::SignedTransaction { raw, tx_hash }) if keccak256(&raw) == tx_hash => {
-                    // What was true when it was bound may not be true after a hold.
-                    let refused_now = if attempt.held && !attempt.is_cancel() {
+                    // What was true when it was bound may not be true after a hold. A replacement stops nothing: the call
+                    // itself is on its way at the lower price.
+                    let refused_now = if attempt.held && attempt.kind == AttemptKind::Call {
                         self.refused_now(&attempt.transaction).await?
                     } else {
                         None

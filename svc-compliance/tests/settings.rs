@@ -203,10 +203,21 @@ async fn features_are_attached_changed_and_detached() {
     assert_eq!((desk.balance(receiver).await, desk.balance(third).await), (285, 15));
 
     // --- a yearly fee works with the supply role
-    let module = desk.attach(Wire::ManagementFee(fee(100, third))).await;
+    let module = desk.attach(Wire::ManagementFee(fee(1000, third))).await;
     assert_eq!(desk.roles_of(module).await, roles::SUPPLY);
+    let collecting = || compliance::CollectManagementFeeRequest { sender: text(holder), asset: text(token) };
+    let early = rules.collect_management_fee(stack.fresh(collecting())).await.unwrap().into_inner();
+    assert_eq!(stack.ended(early.operation).await.error.unwrap().reason, "NOTHING_DUE");
+    stack.node("evm_increaseTime", json!([73 * 24 * 3600])).await;
+    let supply = stack.read(token, AssetToken::totalSupplyCall {}).await;
+    let before = desk.balance(third).await;
+    let collected = rules.collect_management_fee(stack.fresh(collecting())).await.unwrap().into_inner();
+    desk.done(collected.operation).await;
+    assert_eq!(U256::from(desk.balance(third).await - before), supply / U256::from(50), "a fifth of 10 %");
     desk.detach(FeatureKind::ManagementFee).await;
     assert_eq!(desk.roles_of(module).await, U256::ZERO);
+    let status = rules.collect_management_fee(stack.fresh(collecting())).await.unwrap_err();
+    assert_eq!(refusal(&status).reason, "FEATURE_NOT_ATTACHED");
 
     // --- votes count what is held already, and start anew in another contract
     let first = desk.attach(votes.clone()).await;

@@ -135,6 +135,8 @@ pub enum AssetAction {
     Rules(RuleAction),
     /// Change the parameters of an attached feature.
     SetFeature { feature: Feature },
+    /// Mint what has accrued of a management fee.
+    CollectManagementFee,
     /// What holders need; none: the registry's default.
     SetPolicy { policy: Option<Claims> },
     /// Let a contract receive without an identity, or no more.
@@ -266,6 +268,7 @@ impl AssetAction {
             Self::RemoveRule { .. } => "compliance.remove_rule",
             Self::Rules(action) => action.kind(),
             Self::SetFeature { .. } => "compliance.set_feature_parameters",
+            Self::CollectManagementFee => "compliance.collect_management_fee",
             Self::SetPolicy { .. } => "compliance.set_policy",
             Self::SetIdentityExemption { .. } => "compliance.set_identity_exemption",
         }
@@ -287,6 +290,7 @@ impl AssetAction {
             | Self::RemoveRule { .. }
             | Self::SetFeature { .. }
             | Self::SetIdentityExemption { .. } => Right::Role(AssetRole::Governance),
+            Self::CollectManagementFee => Right::Anyone,
             Self::Rules(action) => action.right(),
             Self::SetPolicy { .. } => return Authority::System(SystemRole::ClaimPolicyManager),
         })

@@ -7,6 +7,7 @@ use crate::{
         Violations,
         asset::{AssetAction, AssetCommand, Authority},
         expression::{Expression, SavedRef},
+        feature::FeatureKind,
         rule::{Rule, RuleAction},
     },
     flows::asset::{AssetOrder, RuleTarget, with_asset_flow},
@@ -132,6 +133,9 @@ async fn resolved(app: &App, tenant: &str, command: &AssetCommand) -> Result<Res
             let mut target = modules::attached(chain, command.asset, feature.kind()).await?;
             target.params = modules::accepted_feature(chain, target.module, feature, "feature").await?;
             resolved.rule_target = Some(target);
+        }
+        AssetAction::CollectManagementFee => {
+            resolved.rule_target = Some(modules::attached(chain, command.asset, FeatureKind::ManagementFee).await?);
         }
         AssetAction::SetPolicy { policy } => {
             let system = app.system(tenant).await?;

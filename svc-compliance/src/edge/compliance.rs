@@ -103,6 +103,14 @@ impl ComplianceService for ComplianceEdge {
         Ok(admitted.respond(|operation| proto::DetachFeatureResponse { operation }))
     }
 
+    async fn collect_management_fee(
+        &self,
+        request: Request<proto::CollectManagementFeeRequest>,
+    ) -> Result<Response<proto::CollectManagementFeeResponse>, Status> {
+        let admitted = command(&self.app, "dalp.compliance.v1.ComplianceService/CollectManagementFee", request).await?;
+        Ok(admitted.respond(|operation| proto::CollectManagementFeeResponse { operation }))
+    }
+
     async fn list_features(
         &self,
         request: Request<proto::ListFeaturesRequest>,

@@ -110,6 +110,7 @@ asset_command!(SetPolicyRequest, |violations, request| AssetAction::SetPolicy {
         }
     },
 });
+asset_command!(CollectManagementFeeRequest, |violations, request| AssetAction::CollectManagementFee);
 asset_command!(CountHoldersRequest, |violations, request| {
     if !(1..=MAX_COUNTED).contains(&request.wallets.len()) {
         violations.push("wallets", format!("needs 1 to {MAX_COUNTED} wallets"));

@@ -17,7 +17,8 @@ use alloy::{
     sol_types::SolCall as _,
 };
 use dalp_contracts::bindings::{
-    AssetToken, AssetTokenCustody, AssetTokenGovernance, RegistryAdministration, RegistryRecords, TokenCompliance,
+    AssetToken, AssetTokenCustody, AssetTokenGovernance, ManagementFee, RegistryAdministration, RegistryRecords,
+    TokenCompliance,
 };
 use dalp_engine::{Call, Flows, PreCheck};
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,8 @@ flows! {
     RevokeApprovalFlow = "compliance.revoke_approval";
     /// `compliance.set_feature_parameters`.
     SetFeatureParametersFlow = "compliance.set_feature_parameters";
+    /// `compliance.collect_management_fee`.
+    CollectManagementFeeFlow = "compliance.collect_management_fee";
     /// `compliance.set_policy`.
     SetPolicyFlow = "compliance.set_policy";
     /// `compliance.set_identity_exemption`.
@@ -188,6 +191,9 @@ pub(crate) fn transaction(order: &AssetOrder) -> Call {
         AssetAction::SetFeature { .. } => compliance(
             TokenCompliance::setModuleParamsCall { module: target.module, params: target.params }.abi_encode(),
         ),
+        AssetAction::CollectManagementFee => {
+            call(order.chain_id, *sender, target.module, &ManagementFee::collectCall { token: *asset })
+        }
         AssetAction::SetPolicy { .. } => registry(match &order.policy {
             Some(expression) => RegistryAdministration::setPolicyCall {
                 token: *asset,

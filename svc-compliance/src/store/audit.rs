@@ -33,6 +33,7 @@ pub(crate) fn intervention(command: &AssetCommand) -> Option<Value> {
         | AssetAction::RemoveRule { .. }
         | AssetAction::Rules(_)
         | AssetAction::SetFeature { .. }
+        | AssetAction::CollectManagementFee
         | AssetAction::SetPolicy { .. }
         | AssetAction::SetIdentityExemption { .. } => return None,
     };

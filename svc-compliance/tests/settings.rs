@@ -209,6 +209,7 @@ async fn features_are_attached_changed_and_detached() {
     let early = rules.collect_management_fee(stack.fresh(collecting())).await.unwrap().into_inner();
     assert_eq!(stack.ended(early.operation).await.error.unwrap().reason, "NOTHING_DUE");
     stack.node("evm_increaseTime", json!([73 * 24 * 3600])).await;
+    stack.node("evm_mine", json!([])).await;
     let supply = stack.read(token, AssetToken::totalSupplyCall {}).await;
     let before = desk.balance(third).await;
     let collected = rules.collect_management_fee(stack.fresh(collecting())).await.unwrap().into_inner();

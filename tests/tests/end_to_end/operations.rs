@@ -11,13 +11,16 @@ use dalp_proto::operation::{
     CancelOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
     OperationState, WaitOperationRequest, WatchOperationRequest,
 };
+use dalp_proto::operator::operator_service_client::OperatorServiceClient;
+use dalp_proto::operator::{PauseLaneRequest, ResumeLaneRequest};
 use dalp_tests::load::Load;
 use futures::future::try_join_all;
 
 use crate::support::{Keys, with_key};
 
-/// Transfers that are asked for at once, so that some still wait when the last is withdrawn.
-const BURST: usize = 60;
+const CHAIN: u64 = 31_337;
+/// Transfers that wait when the last is withdrawn.
+const WAITING: usize = 5;
 
 async fn list(client: &Client, request: ListOperationsRequest) -> ListOperationsResponse {
     OperationServiceClient::new(client.gateway()).list_operations(request).await.expect("a page").into_inner()
@@ -142,36 +145,29 @@ pub(crate) async fn repeat_and_conflict(client: &Client, load: &Load) {
     assert_eq!(get(client, &first.operation_id).await.transactions.len(), 1, "one transaction, however often asked");
 }
 
-/// A burst on one lane, withdrawn from its end: what has no nonce yet ends CANCELLED, the rest completes or is replaced.
+/// Of what waits on a paused lane the last is withdrawn: it ends CANCELLED at once, the rest completes when the lane goes on.
 pub(crate) async fn cancel(stack: &Stack, client: &Client, load: &Load, keys: &Keys) {
-    let burst = (0..BURST).map(|number| async move { load.transfer(0, &format!("burst-{number}")).await });
-    let accepted = try_join_all(burst).await.expect("all are accepted");
+    let keeper = with_key(stack, &keys.keeper);
+    let (chain_id, sender) = (CHAIN, load.holders[0].text.clone());
+    let pause = PauseLaneRequest { chain_id, sender: sender.clone(), reason: "a second thought".to_owned() };
+    OperatorServiceClient::new(keeper.gateway()).pause_lane(pause).await.expect("paused");
+    let waiting = (0..WAITING).map(|number| async move { load.transfer(0, &format!("waiting-{number}")).await });
+    let accepted = try_join_all(waiting).await.expect("all are accepted");
+    let last = accepted.last().expect("some wait").operation_id.clone();
     let colleague = with_key(stack, &keys.colleague);
-    let last = accepted.last().expect("a burst").operation_id.clone();
-    let not_his = CancelOperationRequest { operation_id: last, reason: "not mine".to_owned() };
+    let not_his = CancelOperationRequest { operation_id: last.clone(), reason: "not mine".to_owned() };
     let refused = OperationServiceClient::new(colleague.gateway()).cancel_operation(not_his).await;
     assert_eq!(reason(&refused.expect_err("acts on another's wallet")), "WALLET_NOT_OWNED");
-    let mut withdrawn = None;
-    for operation in accepted.iter().rev() {
-        let request = CancelOperationRequest {
-            operation_id: operation.operation_id.clone(),
-            reason: "changed our mind".to_owned(),
-        };
-        let answer = OperationServiceClient::new(client.gateway()).cancel_operation(request).await;
-        match answer.map(|answer| answer.into_inner().operation.expect("an operation")) {
-            Ok(answered) if answered.state() == OperationState::Cancelled => {
-                withdrawn = Some(answered);
-                break;
-            }
-            Ok(_) => {}
-            Err(status) => assert_eq!(reason(&status), "OPERATION_NOT_CANCELLABLE", "{status:?}"),
-        }
-    }
-    let withdrawn = withdrawn.expect("of so many on one lane, one had no nonce yet");
+    let request = CancelOperationRequest { operation_id: last.clone(), reason: "changed our mind".to_owned() };
+    let answer = OperationServiceClient::new(client.gateway()).cancel_operation(request).await.expect("withdrawn");
+    let withdrawn = answer.into_inner().operation.expect("an operation");
+    assert_eq!(withdrawn.state(), OperationState::Cancelled, "{withdrawn:?}");
     assert!(withdrawn.transactions.iter().all(|transaction| transaction.tx_hash.is_empty()), "{withdrawn:?}");
+    let resume = ResumeLaneRequest { chain_id, sender, reason: "thought".to_owned() };
+    OperatorServiceClient::new(keeper.gateway()).resume_lane(resume).await.expect("resumed");
     for operation in accepted {
-        let last = client.finished(Some(operation)).await.expect("it ends");
-        assert!(matches!(last.state(), OperationState::Completed | OperationState::Cancelled), "{last:?}");
+        let wanted = if operation.operation_id == last { OperationState::Cancelled } else { OperationState::Completed };
+        let ended = client.finished(Some(operation)).await.expect("it ends");
+        assert_eq!(ended.state(), wanted, "{ended:?}");
     }
-    assert_eq!(get(client, &withdrawn.operation_id).await.state(), OperationState::Cancelled);
 }

@@ -8,7 +8,7 @@ FORGE := contracts/tools/forge
 BUF := contracts/tools/buf
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup tools demo up down test check fmt lint-contracts contracts test-contracts coverage fuzz gas bench sim build
+.PHONY: help setup tools contract-tools demo up down test check fmt lint-contracts contracts test-contracts coverage fuzz gas bench sim build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -18,6 +18,9 @@ setup: ## install what running needs and is missing: PostgreSQL, SoftHSM, Node, 
 
 tools: ## install also what checks and tests need: cargo-nextest, cargo-deny, slither, clients of custody providers
 	@deploy/setup/setup.sh check
+
+contract-tools: ## install what the contract tests need beside what running does: Chainlink's mock aggregator
+	@deploy/setup/setup.sh contracts
 
 build: setup ## build every service
 	@cargo build --workspace --bins
@@ -53,13 +56,13 @@ fmt: ## format Rust and Solidity
 test-contracts: tools ## forge: unit, fuzz (1,000 runs), invariants, gas budgets, size limits
 	@cd contracts && FOUNDRY_PROFILE=ci FORGE_SNAPSHOT_CHECK=true tools/forge test
 
-coverage: setup ## line and branch coverage of the contracts against their goals; target/coverage/report.json
+coverage: contract-tools ## line and branch coverage of the contracts against their goals; target/coverage/report.json
 	@contracts/tools/coverage.mjs
 
-fuzz: setup ## every fuzz and invariant test of the contracts at 10,000 runs; target/fuzz/report.json (ONLY=Settlement: a part)
+fuzz: contract-tools ## every fuzz and invariant test of the contracts at 10,000 runs; target/fuzz/report.json (ONLY=Settlement: a part)
 	@contracts/tools/fuzz.mjs $(ONLY)
 
-gas: setup ## gas of the contracts beside others and the budget, sizes, renewed snapshots; target/gas/report.json (ONLY=prefix: a part)
+gas: contract-tools ## gas of the contracts beside others and the budget, sizes, renewed snapshots; target/gas/report.json (ONLY=prefix: a part)
 	@contracts/tools/gas.mjs $(ONLY)
 
 bench: ## throughput, latencies, memory and kills beside the chain's ceiling and alloy, viem, ethers, web3.py; target/bench/report.json (ONLY=prefix: a part)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing beside the Rust toolchain, and only that. Safe to repeat.
-#   setup.sh run     what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
-#   setup.sh check   that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers
-#   setup.sh bench   what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
+#   setup.sh run         what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
+#   setup.sh contracts   that, and what the contract tests are compared with: Chainlink's mock aggregator
+#   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers
+#   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 export PATH="$root/.tools/bin:$PATH"
@@ -53,6 +54,23 @@ npm_packages() {
     cp "$root/contracts/package-lock.json" "$stamp"
 }
 
+# The aggregator that Chainlink gives its users to test against (MIT): our feeds answer as it does. Packed without the package's
+# dependencies, which its few files do not need; only tests compile them, nothing of them is kept or shipped.
+chainlink_mock() {
+    local version=1.3.0 target="$root/contracts/node_modules/@chainlink/contracts" folder
+    local sum=564f779e28d30b9891156fcbe85294cde32e272ee4e5d37302daa51e976b7aab732fb79f3bfa976d80a4aa32453571aeadf39755e84795e845a07e2d5af49b7f
+    [ "$(cat "$target/.fetched" 2>/dev/null)" = "$version" ] && return
+    say "fetching the mock aggregator of @chainlink/contracts $version"
+    folder=$(mktemp -d)
+    (cd "$folder" && npm pack --silent "@chainlink/contracts@$version" >/dev/null)
+    printf '%s  %s\n' "$sum" "$folder/chainlink-contracts-$version.tgz" | sha512sum --check --quiet >&2
+    mkdir -p "$target"
+    tar -xzf "$folder/chainlink-contracts-$version.tgz" -C "$target" --strip-components=1 \
+        package/src/v0.8/tests/MockV3Aggregator.sol package/src/v0.8/shared/interfaces
+    rm -rf "$folder"
+    echo "$version" > "$target/.fetched"
+}
+
 # Debug builds: they compile in a fraction of the time and run long enough only once.
 cargo_tool() {
     local name=$1 version=$2
@@ -101,11 +119,18 @@ run)
     install_packages
     npm_packages
     ;;
+contracts)
+    run_needs
+    install_packages
+    npm_packages
+    chainlink_mock
+    ;;
 check)
     run_needs
     check_needs
     install_packages
     npm_packages
+    chainlink_mock
     cargo_tool cargo-nextest 0.9.143
     cargo_tool cargo-deny 0.20.2
     slither 0.11.3
@@ -119,7 +144,7 @@ bench)
     bench_clients
     ;;
 *)
-    say "usage: setup.sh run | check | bench"
+    say "usage: setup.sh run | contracts | check | bench"
     exit 2
     ;;
 esac

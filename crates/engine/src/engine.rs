@@ -245,6 +245,15 @@ impl Engine {
         Err(AdmitError::QuotaExceeded { quota: self.quota.at_most() })
     }
 
+    /// Has the signer asked again, at once, for the documents of an operation that it holds back: what they waited for has happened.
+    /// Without this they come up by themselves, a second after they were last asked for.
+    pub async fn ask_signer_again(&self, tenant: &TenantId, id: OperationId) -> Result<(), StoreError> {
+        if self.store.ask_signer_again(tenant, id.0).await? {
+            self.shared.signatures.notify_one();
+        }
+        Ok(())
+    }
+
     /// Reads operations and the outbox.
     pub fn reader(&self) -> &Reader {
         &self.reader

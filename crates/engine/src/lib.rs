@@ -43,10 +43,10 @@ pub use flow::{
     Call, Cx, Decoder, Failure, Flow, Flows, Mined, PreCheck, Priority, SignDocument, Signature, Step, Suspend,
 };
 pub use model::{
-    ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent,
-    RequestId, ServiceName, TenantId, TransactionId, TransactionView,
+    ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor,
+    OutboxEvent, RequestId, ServiceName, TenantId, TransactionId, TransactionView,
 };
 pub use operator::Operator;
-pub use reader::{CancelError, Reader};
+pub use reader::{CancelError, Hints, Reader};
 pub use states::{OperationState, TransactionState};
 pub use store::{audit_leaf, migrate, pool};

@@ -176,6 +176,19 @@ pub struct OperationFilter {
     pub kind: Option<String>,
 }
 
+/// What an operation was asked for, as its service stored it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrderView {
+    /// Owner.
+    pub tenant: TenantId,
+    /// The operation.
+    pub operation_id: OperationId,
+    /// Its kind.
+    pub kind: String,
+    /// The canonical command with what was resolved at acceptance.
+    pub order: serde_json::Value,
+}
+
 /// A page of operations, newest first.
 #[derive(Debug, Clone)]
 pub struct OperationPage {

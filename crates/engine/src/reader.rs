@@ -2,7 +2,10 @@
 
 use crate::{
     error::StoreError,
-    model::{OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent, TenantId},
+    model::{
+        OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor, OutboxEvent, ServiceName,
+        TenantId,
+    },
     store::{HINT_CHANNEL, Reads},
 };
 use futures::{Stream, stream};
@@ -22,6 +25,10 @@ pub struct Reader {
     reads: Reads,
     hints: Arc<OnceLock<watch::Receiver<u64>>>,
 }
+
+/// Tells when something may have changed.
+#[derive(Debug)]
+pub struct Hints(watch::Receiver<u64>);
 
 /// Why an operation was not withdrawn.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +66,16 @@ impl Reader {
         key: &str,
     ) -> Result<Option<serde_json::Value>, StoreError> {
         self.reads.order_of_key(tenant, principal, method, key).await
+    }
+
+    /// Orders of a service's unfinished operations of some kinds, oldest first, of all tenants.
+    pub async fn orders_under_way(
+        &self,
+        service: &ServiceName,
+        kinds: &[&str],
+        limit: u32,
+    ) -> Result<Vec<OrderView>, StoreError> {
+        self.reads.orders_under_way(service, kinds, limit).await
     }
 
     /// A page of operations, newest first, without their transactions.
@@ -149,10 +166,11 @@ impl Reader {
         self.reads.events(None, after, limit).await
     }
 
-    /// Completes when something may have changed, at the latest after a second.
-    pub async fn changed(&self) {
+    /// Hints from now on.
+    pub fn changes(&self) -> Hints {
         let mut hints = self.hints();
-        next_look(&mut hints, Instant::now() + SLOW_POLL).await;
+        hints.mark_unchanged();
+        Hints(hints)
     }
 
     /// Checks the audit chain of a tenant; the number of chained leaves, or the first position that does not fit.
@@ -162,6 +180,15 @@ impl Reader {
 
     fn hints(&self) -> watch::Receiver<u64> {
         self.hints.get_or_init(|| listen(self.reads.pool.clone())).clone()
+    }
+}
+
+// === impl Hints ===
+
+impl Hints {
+    /// Completes when something may have changed since it last did, at the latest after a second.
+    pub async fn changed(&mut self) {
+        next_look(&mut self.0, Instant::now() + SLOW_POLL).await;
     }
 }
 

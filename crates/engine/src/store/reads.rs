@@ -6,8 +6,8 @@ use crate::{
     error::StoreError,
     flow::{Failure, StepOutcome},
     model::{
-        ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OutboxCursor, OutboxEvent,
-        TenantId, TransactionId, TransactionView,
+        ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor,
+        OutboxEvent, ServiceName, TenantId, TransactionId, TransactionView,
     },
 };
 use serde_json::json;
@@ -68,6 +68,33 @@ impl Reads {
         .fetch_optional(&self.pool)
         .await?;
         Ok(order)
+    }
+
+    pub(crate) async fn orders_under_way(
+        &self,
+        service: &ServiceName,
+        kinds: &[&str],
+        limit: u32,
+    ) -> Result<Vec<OrderView>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT tenant, operation_id, kind, order_json FROM engine.operations
+             WHERE service = $1 AND state = 'RUNNING' AND kind = ANY($2) ORDER BY created_at LIMIT $3",
+        )
+        .bind(service.as_str())
+        .bind(kinds)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(OrderView {
+                    tenant: TenantId::new(row.try_get::<String, _>("tenant")?),
+                    operation_id: OperationId(row.try_get("operation_id")?),
+                    kind: row.try_get("kind")?,
+                    order: row.try_get("order_json")?,
+                })
+            })
+            .collect()
     }
 
     pub(crate) async fn operations(

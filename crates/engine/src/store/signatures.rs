@@ -65,6 +65,18 @@ impl Store {
             .collect()
     }
 
+    /// Makes what an operation waits to have signed due at once. Whether anything was to come up later.
+    pub(crate) async fn ask_signer_again(&self, tenant: &TenantId, operation_id: Uuid) -> Result<bool, StoreError> {
+        let hastened = sqlx::query(
+            "UPDATE engine.steps SET due_at = now() WHERE tenant = $1 AND operation_id = $2 AND due_at > now()",
+        )
+        .bind(tenant.as_str())
+        .bind(operation_id)
+        .execute(&self.pool)
+        .await?;
+        Ok(hastened.rows_affected() > 0)
+    }
+
     /// Settles a signature step and wakes its flow. The operation is locked first, whatever its state, or a wake-up is lost.
     pub(crate) async fn settle_signature(
         &self,

@@ -1,5 +1,6 @@
 //! A bench of PostgreSQL, anvil, a local signer and one small flow.
 
+pub mod documents;
 mod wire;
 
 use alloy::{
@@ -14,7 +15,7 @@ pub use wire::Wire;
 
 use dalp_engine::{
     Accepted, Admission, AdmitError, Call, Cx, Decoder, Engine, EngineConfig, Failure, Flow, Flows, LaneId,
-    OperationId, OperationView, RequestId, Step, TenantId,
+    OperationId, OperationView, RequestId, SignDocument, Step, TenantId,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction},
     testing::TestPostgres,
 };
@@ -120,6 +121,7 @@ pub struct LocalSigner {
     stored: Mutex<BTreeMap<RequestId, (UnsignedTransaction, SignOutcome)>>,
     asked: Mutex<(u64, HashSet<RequestId>)>,
     rules: Mutex<Rules>,
+    documents: documents::Documents,
     count: watch::Sender<u64>,
 }
 
@@ -130,6 +132,7 @@ impl LocalSigner {
             stored: Mutex::default(),
             asked: Mutex::default(),
             rules: Mutex::default(),
+            documents: Default::default(),
             count: watch::channel(0).0,
         }
     }
@@ -218,8 +221,10 @@ impl Signer for LocalSigner {
             asked.1.insert(request.request_id);
             self.count.send_modify(|count| *count += 1);
         }
-        let SignPayload::Transaction(unsigned) = request.payload.clone() else {
-            return Err(SignError::Refused(Failure::new("UNSUPPORTED", "")));
+        let unsigned = match request.payload.clone() {
+            SignPayload::Transaction(unsigned) => unsigned,
+            SignPayload::Document(SignDocument::Eip712 { document, .. }) => return self.documents.answer(&document),
+            SignPayload::Document(_) => return Err(SignError::Refused(Failure::new("UNSUPPORTED", ""))),
         };
         let filler = unsigned.target == Some(unsigned.sender) && unsigned.data.is_empty();
         let deaf = !filler && self.rules.lock().expect("not poisoned").deaf.contains(&unsigned.nonce);
@@ -345,7 +350,7 @@ impl Bench {
         config.slow_poll = Duration::from_millis(100);
         config.rebroadcast_after = Duration::from_millis(500);
         adjust(&mut config);
-        let flows = Flows::new().with::<Pay>().with::<Faulty>();
+        let flows = Flows::new().with::<Pay>().with::<Faulty>().with::<documents::Attest>();
         Engine::start(config, pool, chains, self.signer.clone(), flows, Arc::new(TestDecoder)).await.expect("starts")
     }
 

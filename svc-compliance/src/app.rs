@@ -2,7 +2,7 @@
 
 use crate::{
     readers::ChainReader,
-    store::{Store, StoreError, Taken, systems::SystemAddresses},
+    store::{Store, Taken, systems::SystemAddresses},
 };
 use alloy::primitives::Address;
 use dalp_contracts::bindings::AssetFactory;
@@ -153,16 +153,5 @@ impl Desk for App {
                 "another bootstrap of the tenant was faster; repeat to get its operation",
             ),
         })
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Database { ref source, .. } if source.is_retryable() => {
-                Self::new(Reason::DatabaseUnavailable, "the database did not answer").source(error)
-            }
-            _ => Self::internal(error),
-        }
     }
 }

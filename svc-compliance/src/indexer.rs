@@ -16,7 +16,7 @@ use dalp_chain::{
     follower::{Batch, Change, FollowerSink},
 };
 use dalp_contracts::bindings::{AssetFactory, AssetToken};
-use dalp_domain::indexing;
+use dalp_domain::{Tables, indexing};
 use dalp_service::stop::Stop;
 use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
@@ -39,7 +39,7 @@ pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: St
         let (store, owner) = (store.clone(), owner.clone());
         move || Sink { store: store.clone(), chain_id, owner: owner.clone() }
     };
-    indexing::run(store, upstreams, filter(), start_block, owner, sink, stop).await;
+    indexing::run(Tables::clone(&store), upstreams, filter(), start_block, owner, sink, stop).await;
 }
 
 /// By topic, not by address: the first events of a new asset stand in the block of its creation.

@@ -21,49 +21,22 @@ pub mod indexer;
 pub mod metric_definitions;
 pub mod readers;
 pub mod store;
-mod supervisor;
 
-use app::AppHandle;
+use app::{App, AppHandle};
 use config::ComplianceConfig;
+use dalp_domain::{Parts, Up, directly};
+use dalp_engine::EngineConfig;
 use dalp_service::{
-    config::ExposeSecret as _,
-    server::{PeerPolicy, Routes, Server, ServerError},
+    server::{PeerPolicy, Routes},
     stop::Stop,
 };
-use std::net::SocketAddr;
-use store::{Store, StoreError};
-use tokio::task::JoinHandle;
+use std::sync::Arc;
+use store::Store;
+
+pub use dalp_domain::{Running, StartError};
 
 /// The name of the service, in certificates, logs and records.
 pub const NAME: &str = "svc-compliance";
-
-/// Why the service does not start. A dependency that is away is no reason: it is waited for.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The listener does not come up.
-    #[error("the server does not start")]
-    Server(#[from] ServerError),
-    /// The client certificate is not usable.
-    #[error("the client certificate is not usable")]
-    Tls(#[from] dalp_service::tls::TlsError),
-    /// A secret cannot be read.
-    #[error("the database url cannot be read")]
-    Secret(#[from] dalp_service::config::SecretError),
-    /// The database url is malformed.
-    #[error("the database cannot be used")]
-    Store(#[from] StoreError),
-}
-
-/// A running service.
-pub struct Running {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// Where metrics are served.
-    pub metrics_addr: Option<SocketAddr>,
-    server: JoinHandle<()>,
-    supervisor: JoinHandle<()>,
-}
 
 /// Every gRPC service of this process, over an app that may come up later.
 #[must_use]
@@ -73,28 +46,36 @@ pub fn routes(app: &AppHandle) -> Routes {
 
 /// Starts the service; it answers at once and works as soon as its dependencies do.
 pub async fn start(config: ComplianceConfig, stop: Stop) -> Result<Running, StartError> {
-    let policy = PeerPolicy::deny_all().allow("/dalp.", ["svc-gateway"]);
-    let url = config.database.url.resolve()?;
-    let store = Store::lazy(url.expose_secret(), config.database.max_connections)?;
-    let client_tls = dalp_service::tls::ClientTls::load(&config.client_tls)?;
-    client_tls.watch(&stop);
-    let server = Server::new(NAME, &config.server, policy).bind().await?;
-    let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
+    metric_definitions::describe();
+    let section = config.compliance;
+    let parts = Parts {
+        schema: store::SCHEMA,
+        migrations: &store::MIGRATIONS,
+        server: config.server,
+        policy: PeerPolicy::deny_all().allow("/dalp.", ["svc-gateway"]),
+        database: config.database,
+        client_tls: config.client_tls,
+        signer: config.signer,
+        chain: config.chain,
+        engine: EngineConfig {
+            tenant_quota: section.tenant_quota,
+            ..EngineConfig::new(NAME, section.instance.clone())
+        },
+        flows: flows::all,
+        decoder: Arc::new(decoder::ContractDecoder),
+        sign: directly(),
+    };
     let app = AppHandle::default();
-    let routes = routes(&app);
-    let supervisor = tokio::spawn(supervisor::run(config, store, client_tls, app, health, stop.clone()));
-    let server = tokio::spawn(async move {
-        if let Err(error) = server.serve(routes, &stop).await {
-            tracing::error!(%error, "the server ended");
-            stop.request();
+    let (routes, until) = (routes(&app), stop.clone());
+    let begin = move |up: Up| {
+        let (store, upstreams) = (Store::from(up.tables), up.chain.upstreams().clone());
+        let (deployer, gas_limit) = (section.create2_deployer, section.batch_gas_limit);
+        app.set(App::new(up.engine, store.clone(), up.chain, up.rights, deployer, gas_limit));
+        async move {
+            if section.index {
+                indexer::run(store, upstreams, section.index_from_block, section.instance, until).await;
+            }
         }
-    });
-    Ok(Running { addr, metrics_addr, server, supervisor })
-}
-
-impl Running {
-    /// Completes when the service has stopped.
-    pub async fn stopped(self) {
-        let _ = tokio::join!(self.server, self.supervisor); // a panic in them was logged by the runtime
-    }
+    };
+    dalp_domain::start(parts, routes, stop, begin).await
 }

@@ -4,7 +4,7 @@ use crate::{
     domain::feed::{SignedTerms, Terms},
     queue::Queue,
     readers::{feeds, systems},
-    store::{Store, StoreError, systems::FeedSystem},
+    store::{Store, systems::FeedSystem},
 };
 use alloy::primitives::Address;
 use dalp_domain::{ChainReader, Desk, Rights, refusals::engine_store};
@@ -46,8 +46,14 @@ pub type AppHandle = dalp_domain::AppHandle<App>;
 impl App {
     /// An app of these parts.
     #[must_use]
-    pub fn new(engine: Engine, store: Store, chain: ChainReader, rights: Rights, batch_items: usize) -> Self {
-        let queue = Queue::new(store.clone(), chain.clone());
+    pub fn new(
+        engine: Engine,
+        store: Store,
+        chain: ChainReader,
+        rights: Rights,
+        queue: Queue,
+        batch_items: usize,
+    ) -> Self {
         let (systems, feeds) = (Mutex::default(), Mutex::default());
         Self { engine, store, chain, rights, queue, batch_items, systems, feeds }
     }
@@ -135,16 +141,5 @@ impl Desk for App {
 
     fn taken(&self, _: &dalp_engine::StoreError) -> Option<Refusal> {
         None
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Database { ref source, .. } if source.is_retryable() => {
-                Self::new(Reason::DatabaseUnavailable, "the database did not answer").source(error)
-            }
-            _ => Self::internal(error),
-        }
     }
 }

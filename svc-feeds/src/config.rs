@@ -46,6 +46,9 @@ pub struct FeedsSection {
     /// How often staleness, signers and refused updates are looked for, in milliseconds.
     #[serde(default = "default_watch_ms")]
     pub watch_ms: u64,
+    /// How long events are kept for `WatchFeeds`, in days. Rounds are kept for ever.
+    #[serde(default = "default_keep_events_days")]
+    pub keep_events_days: u32,
 }
 
 fn yes() -> bool {
@@ -58,6 +61,10 @@ fn default_batch_items() -> usize {
 
 fn default_watch_ms() -> u64 {
     5_000
+}
+
+fn default_keep_events_days() -> u32 {
+    30
 }
 
 impl Validate for FeedsConfig {
@@ -80,6 +87,9 @@ impl Validate for FeedsConfig {
             }
             if self.feeds.watch_ms < 100 {
                 problems.push("watch_ms", "must be at least 100");
+            }
+            if !(1..=3_650).contains(&self.feeds.keep_events_days) {
+                problems.push("keep_events_days", "must be 1 to 3650");
             }
         });
     }

@@ -27,14 +27,30 @@ use dalp_chain::{
 };
 use dalp_contracts::bindings::{
     FeedsDirectory::{AdapterCreated, FeedRegistered, FeedRemoved, FeedReplaced},
+    IdentityControl::{KeyRemoved, KeysRecovered},
     IssuerSignedScalarFeed::FeedUpdated,
+    RegistryAdministration::{ClaimTopicsUpdated, TopicRetired, TrustedIssuerRemoved, TrustedIssuerRemovedFor},
 };
-use dalp_domain::{ChainReader, ReadError, indexing};
+use dalp_domain::{ChainReader, ReadError, Tables, indexing};
 use dalp_service::stop::Stop;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::sync::Notify;
 
 /// Blocks of one request when the log of a new tenant's contracts is read.
 const CATCH_UP_BLOCKS: u64 = 5_000;
+
+/// Events that may mean that an issuer's key can sign no more.
+const WITHDRAWALS: [B256; 6] = [
+    KeyRemoved::SIGNATURE_HASH,
+    KeysRecovered::SIGNATURE_HASH,
+    TrustedIssuerRemoved::SIGNATURE_HASH,
+    TrustedIssuerRemovedFor::SIGNATURE_HASH,
+    ClaimTopicsUpdated::SIGNATURE_HASH,
+    TopicRetired::SIGNATURE_HASH,
+];
 
 /// Why a batch was not indexed. The follower tries again.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +66,15 @@ pub enum IndexError {
     Chain(#[from] ChainError),
 }
 
-/// Indexes until stopped, whenever the lease can be had.
-pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: String, stop: Stop) {
+/// Indexes until stopped, whenever the lease can be had. `withdrawn` is told when the log holds the loss of a right to sign.
+pub async fn run(
+    store: Store,
+    upstreams: Upstreams,
+    start_block: u64,
+    owner: String,
+    withdrawn: Arc<Notify>,
+    stop: Stop,
+) {
     let sink = {
         let (store, upstreams, owner) = (store.clone(), upstreams.clone(), owner.clone());
         move || Sink {
@@ -59,10 +82,12 @@ pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: St
             chain: ChainReader::new(upstreams.clone()),
             start_block,
             owner: owner.clone(),
+            withdrawn: withdrawn.clone(),
         }
     };
-    let filter = Filter::new().event_signature(topics());
-    indexing::run(store, upstreams, filter, start_block, owner, sink, stop).await;
+    let topics = directory_topics().into_iter().chain([FeedUpdated::SIGNATURE_HASH]).chain(WITHDRAWALS);
+    let filter = Filter::new().event_signature(topics.collect::<Vec<_>>());
+    indexing::run(Tables::clone(&store), upstreams, filter, start_block, owner, sink, stop).await;
 }
 
 fn directory_topics() -> Vec<B256> {
@@ -74,17 +99,12 @@ fn directory_topics() -> Vec<B256> {
     ]
 }
 
-fn topics() -> Vec<B256> {
-    let mut topics = directory_topics();
-    topics.push(FeedUpdated::SIGNATURE_HASH);
-    topics
-}
-
 struct Sink {
     store: Store,
     chain: ChainReader,
     start_block: u64,
     owner: String,
+    withdrawn: Arc<Notify>,
 }
 
 /// Whom a batch believes.
@@ -124,6 +144,11 @@ impl FollowerSink for Sink {
         }
         metric::nonce_gaps(self.store.commit_index(chain_id, &self.owner, &index).await?);
         metric::indexed(chain_id, index.rounds.len());
+        // From any contract: who has lost what is asked of the chain, not of the log.
+        let takes = |log: &Log| log.topic0().is_some_and(|topic| WITHDRAWALS.contains(topic));
+        if batch.changes.iter().flat_map(logs_of).any(takes) {
+            self.withdrawn.notify_one();
+        }
         Ok(())
     }
 }

@@ -23,50 +23,26 @@ pub mod metric_definitions;
 pub mod queue;
 pub mod readers;
 pub mod store;
-mod supervisor;
 pub mod watch;
 
-use app::AppHandle;
+use app::{App, AppHandle};
 use config::FeedsConfig;
+use dalp_domain::{Parts, Up};
+use dalp_engine::EngineConfig;
 use dalp_service::{
-    config::ExposeSecret as _,
-    server::{PeerPolicy, Routes, Server, ServerError},
+    server::{PeerPolicy, Routes},
     stop::Stop,
 };
-use std::net::SocketAddr;
-use store::{Store, StoreError};
-use tokio::task::JoinHandle;
+use queue::{Held, InTurn, Queue};
+use std::{sync::Arc, time::Duration};
+use store::Store;
+use tokio::sync::Notify;
+use watch::Watch;
+
+pub use dalp_domain::{Running, StartError};
 
 /// The name of the service, in certificates, logs and records.
 pub const NAME: &str = "svc-feeds";
-
-/// Why the service does not start. A dependency that is away is no reason: it is waited for.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The listener does not come up.
-    #[error("the server does not start")]
-    Server(#[from] ServerError),
-    /// The client certificate is not usable.
-    #[error("the client certificate is not usable")]
-    Tls(#[from] dalp_service::tls::TlsError),
-    /// A secret cannot be read.
-    #[error("the database url cannot be read")]
-    Secret(#[from] dalp_service::config::SecretError),
-    /// The database url is malformed.
-    #[error("the database cannot be used")]
-    Store(#[from] StoreError),
-}
-
-/// A running service.
-pub struct Running {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// Where metrics are served.
-    pub metrics_addr: Option<SocketAddr>,
-    server: JoinHandle<()>,
-    supervisor: JoinHandle<()>,
-}
 
 /// Every gRPC service of this process, over an app that may come up later.
 #[must_use]
@@ -76,30 +52,53 @@ pub fn routes(app: &AppHandle) -> Routes {
 
 /// Starts the service; it answers at once and works as soon as its dependencies do.
 pub async fn start(config: FeedsConfig, stop: Stop) -> Result<Running, StartError> {
+    metric_definitions::describe();
+    let section = config.feeds;
     let policy = PeerPolicy::deny_all()
         .allow("/dalp.feeds.v1.", ["svc-gateway"])
         .allow("/dalp.operator.v1.ProbeService/", ["svc-gateway"]);
-    let url = config.database.url.resolve()?;
-    let store = Store::lazy(url.expose_secret(), config.database.max_connections)?;
-    let client_tls = dalp_service::tls::ClientTls::load(&config.client_tls)?;
-    client_tls.watch(&stop);
-    let server = Server::new(NAME, &config.server, policy).bind().await?;
-    let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
+    let held = Held::default();
+    let held_back = held.clone();
+    let parts = Parts {
+        schema: store::SCHEMA,
+        migrations: &store::MIGRATIONS,
+        server: config.server,
+        policy,
+        database: config.database,
+        client_tls: config.client_tls,
+        signer: config.signer,
+        chain: config.chain,
+        engine: EngineConfig::new(NAME, section.instance.clone()),
+        flows: flows::all,
+        decoder: Arc::new(decoder::ContractDecoder),
+        sign: Box::new(move |signer, tables, chain| {
+            Arc::new(InTurn::new(signer, Queue::new(Store::from(tables.clone()), chain.clone(), held_back.clone())))
+        }),
+    };
     let app = AppHandle::default();
-    let routes = routes(&app);
-    let supervisor = tokio::spawn(supervisor::run(config, store, client_tls, app, health, stop.clone()));
-    let server = tokio::spawn(async move {
-        if let Err(error) = server.serve(routes, &stop).await {
-            tracing::error!(%error, "the server ended");
-            stop.request();
+    let (routes, until) = (routes(&app), stop.clone());
+    let begin = move |up: Up| {
+        let (store, chain, owner) = (Store::from(up.tables), up.chain, section.instance);
+        let queue = Queue::new(store.clone(), chain.clone(), held);
+        let calls = queue::call_up(queue.clone(), up.engine.clone(), until.clone());
+        let withdrawn = Arc::new(Notify::new());
+        let settings = watch::Settings {
+            owner: owner.clone(),
+            every: Duration::from_millis(section.watch_ms),
+            keep_events: Duration::from_secs(u64::from(section.keep_events_days) * 24 * 60 * 60),
+        };
+        let watch = Watch::new(store.clone(), chain.clone(), settings, withdrawn.clone());
+        app.set(App::new(up.engine, store.clone(), chain.clone(), up.rights, queue, section.batch_items));
+        let index = async move {
+            if section.index {
+                let (upstreams, from) = (chain.upstreams().clone(), section.index_from_block);
+                let index = indexer::run(store, upstreams, from, owner, withdrawn, until.clone());
+                tokio::join!(index, watch.run(until));
+            }
+        };
+        async {
+            tokio::join!(calls, index);
         }
-    });
-    Ok(Running { addr, metrics_addr, server, supervisor })
-}
-
-impl Running {
-    /// Completes when the service has stopped.
-    pub async fn stopped(self) {
-        let _ = tokio::join!(self.server, self.supervisor); // a panic in them was logged by the runtime
-    }
+    };
+    dalp_domain::start(parts, routes, stop, begin).await
 }

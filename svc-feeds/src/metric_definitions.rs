@@ -12,6 +12,8 @@ pub const NONCE_GAPS: &str = "dalp_feeds_nonce_gaps_total";
 pub const STALE: &str = "dalp_feeds_stale";
 /// Feeds whose last signer could sign no further update now.
 pub const SIGNERS_LOST: &str = "dalp_feeds_signers_lost";
+/// Feeds whose last signer is about to lose its right.
+pub const SIGNERS_LOSING: &str = "dalp_feeds_signers_losing";
 /// Updates that wait for their turn or their block.
 pub const WAITING: &str = "dalp_feeds_updates_waiting";
 
@@ -22,6 +24,7 @@ pub fn describe() {
     describe_counter!(NONCE_GAPS, "Rounds whose nonce does not follow the issuer's one before.");
     describe_gauge!(STALE, "Watched feeds that are stale now.");
     describe_gauge!(SIGNERS_LOST, "Feeds whose last signer could sign no further update now.");
+    describe_gauge!(SIGNERS_LOSING, "Feeds whose last signer is about to lose its right.");
     describe_gauge!(WAITING, "Updates that wait for their turn or their block.");
 }
 
@@ -37,8 +40,12 @@ pub(crate) fn nonce_gaps(count: usize) {
     counter!(NONCE_GAPS).increment(count as u64);
 }
 
-pub(crate) fn standing(stale: usize, signers_lost: usize, waiting: usize) {
+pub(crate) fn signers(lost: usize, losing: usize) {
+    gauge!(SIGNERS_LOST).set(lost as f64);
+    gauge!(SIGNERS_LOSING).set(losing as f64);
+}
+
+pub(crate) fn standing(stale: usize, waiting: usize) {
     gauge!(STALE).set(stale as f64);
-    gauge!(SIGNERS_LOST).set(signers_lost as f64);
     gauge!(WAITING).set(waiting as f64);
 }

@@ -2,7 +2,8 @@
 //!
 //! A feed takes an issuer's nonces one after the other, so of several accepted updates only the first may be signed: the next one's
 //! nonce is known when that one is in a block, or will never be. A place in the queue is taken in the commit that accepts an update;
-//! [`InTurn`] has a document signed when its turn has come and its nonce is the next one.
+//! [`InTurn`] has a document signed when its turn has come and its nonce is the next one, and [`call_up`] tells the engine when the
+//! turn of one that it held back has come.
 
 use crate::{
     domain::update::Place,
@@ -13,18 +14,38 @@ use crate::{
 use alloy::primitives::Address;
 use dalp_domain::{ChainReader, ReadError};
 use dalp_engine::{
-    Failure, LaneId, OperationId, OperationView, Reader, RequestId, SignDocument, TenantId, TransactionState,
+    Engine, Failure, LaneId, OperationId, OperationView, Reader, RequestId, SignDocument, TenantId, TransactionState,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
 };
-use std::collections::HashMap;
+use dalp_service::stop::Stop;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 use uuid::Uuid;
 
-/// Reads the queue.
+/// How long it is believed that an operation is over. A reorg may open it again; whoever is called up by mistake finds that its nonce is
+/// not the next one.
+const OVER_FOR: Duration = Duration::from_secs(1);
+/// How long it is believed that one is not. The documents of a batch ask together, and most for the same one.
+const UNDER_WAY_FOR: Duration = Duration::from_millis(50);
+/// A document that nobody has asked for so long is forgotten: another replica has it signed.
+const HELD_FOR: Duration = Duration::from_secs(10);
+
+/// Updates that were held back because their turn has not come, and when they were last asked for. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Held(Arc<Mutex<HashMap<RequestId, (Waiting, Instant)>>>);
+
+/// Reads the queue. Cheap to clone; clones share what they have found.
 #[derive(Clone)]
 pub struct Queue {
     store: Store,
     chain: ChainReader,
     operations: Reader,
+    /// Whether operations are over, and when that was read.
+    known: Arc<Mutex<HashMap<Uuid, (bool, Instant)>>>,
+    held: Held,
 }
 
 /// Why the queue could not be read. The work waits.
@@ -63,9 +84,9 @@ pub struct InTurn<S> {
 impl Queue {
     /// The queue of these tables on this chain.
     #[must_use]
-    pub fn new(store: Store, chain: ChainReader) -> Self {
+    pub fn new(store: Store, chain: ChainReader, held: Held) -> Self {
         let operations = Reader::new(store.pool());
-        Self { store, chain, operations }
+        Self { store, chain, operations, known: Arc::default(), held }
     }
 
     /// How many updates of an issuer are accepted and not in a block yet, for each of some feeds.
@@ -75,10 +96,9 @@ impl Queue {
         issuer: Address,
         feeds: &[Address],
     ) -> Result<HashMap<Address, u64>, QueueError> {
-        let waiting = self.store.waiting(tenant, self.chain.chain_id(), feeds).await?;
-        let (mut over, mut ahead) = (HashMap::new(), HashMap::new());
-        for one in waiting.into_iter().filter(|one| one.issuer == issuer) {
-            if !self.is_over(&mut over, &one).await? {
+        let mut ahead = HashMap::new();
+        for one in self.store.waiting(tenant, self.chain.chain_id(), feeds).await? {
+            if one.issuer == issuer && !self.is_over(&one, UNDER_WAY_FOR).await? {
                 *ahead.entry(one.feed).or_default() += 1;
             }
         }
@@ -88,31 +108,107 @@ impl Queue {
     async fn turn(&self, tenant: &str, request: RequestId, place: Place) -> Result<Turn, QueueError> {
         let waiting = self.store.waiting(tenant, place.chain_id, &[place.feed]).await?;
         // One that has left the queue is of an operation that is final: nothing it does matters any more.
-        if let Some(own) = waiting.iter().find(|one| asks(one, request)) {
-            let mut over = HashMap::new();
-            for before in waiting.iter().filter(|one| one.issuer == own.issuer && one.place < own.place) {
-                if !self.is_over(&mut over, before).await? {
-                    return Ok(Turn::Later);
-                }
+        let Some(own) = waiting.iter().find(|one| asks(one, request)) else { return Ok(Turn::Now) };
+        // Before the look at the others: whatever happens to them from here on calls it up.
+        self.held().insert(request, (own.clone(), Instant::now()));
+        for before in waiting.iter().filter(|one| one.issuer == own.issuer && one.place < own.place) {
+            if !self.is_over(before, UNDER_WAY_FOR).await? {
+                return Ok(Turn::Later);
             }
-            let expected = last_nonce(&self.chain, place.feed, own.issuer).await? + 1;
-            if expected != place.nonce {
-                return Ok(Turn::Refused(nonce_refused(expected, place.nonce)));
-            }
+        }
+        self.held().remove(&request);
+        let expected = last_nonce(&self.chain, place.feed, own.issuer).await? + 1;
+        if expected != place.nonce {
+            return Ok(Turn::Refused(nonce_refused(expected, place.nonce)));
         }
         Ok(Turn::Now)
     }
 
-    /// Whether whoever comes behind need not wait for it: its transactions are in blocks, or never will be.
-    async fn is_over(&self, known: &mut HashMap<Uuid, bool>, one: &Waiting) -> Result<bool, QueueError> {
-        if let Some(over) = known.get(&one.operation_id) {
+    /// The operations of documents that are held back here and have become the first of their feed.
+    async fn called_up(&self) -> Result<BTreeSet<(String, Uuid)>, QueueError> {
+        let mut feeds: BTreeMap<String, HashSet<Address>> = BTreeMap::new();
+        let mut documents = HashSet::new();
+        {
+            let mut held = self.held();
+            held.retain(|_, (_, asked)| asked.elapsed() < HELD_FOR);
+            for (one, _) in held.values() {
+                feeds.entry(one.tenant.clone()).or_default().insert(one.feed);
+                documents.insert((one.operation_id, one.feed));
+            }
+        }
+        let mut called = BTreeSet::new();
+        for (tenant, feeds) in feeds {
+            let feeds: Vec<Address> = feeds.into_iter().collect();
+            let (mut over, mut under_way) = (Vec::new(), HashSet::new());
+            loop {
+                let first = self.store.first_waiting(&tenant, self.chain.chain_id(), &feeds, &over).await?;
+                let before = over.len();
+                for one in &first {
+                    if !over.contains(&one.operation_id) && !under_way.contains(&one.operation_id) {
+                        match self.is_over(one, Duration::ZERO).await? {
+                            true => over.push(one.operation_id),
+                            false => {
+                                under_way.insert(one.operation_id);
+                            }
+                        }
+                    }
+                }
+                if over.len() == before {
+                    let held = first.into_iter().filter(|one| documents.contains(&(one.operation_id, one.feed)));
+                    called.extend(held.map(|one| (tenant.clone(), one.operation_id)));
+                    break;
+                }
+            }
+        }
+        Ok(called)
+    }
+
+    /// Whether whoever comes behind need not wait for it: its transactions are in blocks, or never will be. Once over, it is believed to
+    /// stay so for a while, and under way for as long as is said.
+    async fn is_over(&self, one: &Waiting, under_way_for: Duration) -> Result<bool, QueueError> {
+        if let Some((over, read)) = self.known().get(&one.operation_id)
+            && read.elapsed() < if *over { OVER_FOR } else { under_way_for }
+        {
             return Ok(*over);
         }
         let operation =
             self.operations.get_operation(&TenantId::new(&one.tenant), OperationId(one.operation_id)).await?;
         let over = operation.is_none_or(|operation| is_over(&operation));
-        known.insert(one.operation_id, over);
+        let mut known = self.known();
+        known.retain(|_, (_, read)| read.elapsed() < OVER_FOR);
+        known.insert(one.operation_id, (over, Instant::now()));
         Ok(over)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Uuid, (bool, Instant)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<RequestId, (Waiting, Instant)>> {
+        self.held.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the engine ask for documents as soon as their turn has come, until stopped.
+pub async fn call_up(queue: Queue, engine: Engine, stop: Stop) {
+    let mut changes = engine.reader().changes();
+    while !stop.is_requested() {
+        if !queue.held().is_empty() {
+            match queue.called_up().await {
+                Ok(first) => {
+                    for (tenant, id) in first {
+                        if let Err(error) = engine.ask_signer_again(&TenantId::new(tenant), OperationId(id)).await {
+                            tracing::warn!(operation_id = %id, %error, "an update whose turn has come is signed a moment later");
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the queue cannot be read, updates are signed a moment later"),
+            }
+        }
+        tokio::select! {
+            () = stop.requested() => {}
+            () = changes.changed() => {}
+        }
     }
 }
 

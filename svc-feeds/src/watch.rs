@@ -1,30 +1,47 @@
-//! Looks after what no caller asks for: updates that were refused, feeds that became stale, signers that lost their right.
+//! Looks after what no caller asks for: updates that were refused, feeds that became stale, signers that lose their right, events
+//! that are old.
+
+mod signers;
 
 use crate::{
     flows::batch::BatchDone,
     metric_definitions as metric,
-    readers::{feeds::trusts, systems::signs_for},
-    store::{Store, StoreError, alerts::LastSigner},
+    store::{Store, StoreError},
 };
-use dalp_domain::{ChainReader, ReadError, chain::bounded};
+use dalp_domain::ChainReader;
 use dalp_engine::{Failure, OperationId, OperationState, OperationView, Reader, TenantId};
 use dalp_service::{Refusal, stop::Stop};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 /// Operations of the queue that are looked at together.
 const AT_ONCE: u32 = 1_000;
-/// Signers are looked for every so many looks: each takes calls to the chain.
+/// Signers are looked for every so many looks, each takes calls to the chain; and at once when the log tells that somebody lost a right.
 const SIGNERS_EVERY: u64 = 6;
+/// Old events are deleted every so many looks, so many at a time.
+const TRIM_EVERY: u64 = 12;
+const TRIM_AT_ONCE: u32 = 10_000;
 
 /// What is looked after, by the replica that leads.
 pub struct Watch {
     store: Store,
     chain: ChainReader,
     operations: Reader,
-    owner: String,
-    every: Duration,
+    settings: Settings,
+    withdrawn: Arc<Notify>,
+}
+
+/// How it is looked after.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of this replica.
+    pub owner: String,
+    /// How often.
+    pub every: Duration,
+    /// How long events are kept.
+    pub keep_events: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,43 +57,47 @@ enum WatchError {
 // === impl Watch ===
 
 impl Watch {
-    /// Looks at these tables and this chain as a replica.
+    /// Looks at these tables and this chain as a replica; `withdrawn` tells that the log holds the loss of a right.
     #[must_use]
-    pub fn new(store: Store, chain: ChainReader, owner: String, every: Duration) -> Self {
+    pub fn new(store: Store, chain: ChainReader, settings: Settings, withdrawn: Arc<Notify>) -> Self {
         let operations = Reader::new(store.pool());
-        Self { store, chain, operations, owner, every }
+        Self { store, chain, operations, settings, withdrawn }
     }
 
     /// Looks until stopped.
     pub async fn run(self, stop: Stop) {
-        let (mut looks, mut lost) = (0u64, 0);
+        let (mut looks, mut withdrawn) = (0u64, false);
         while !stop.is_requested() {
-            if let Err(error) = self.look(looks, &mut lost).await {
+            if let Err(error) = self.look(looks, withdrawn).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "feeds could not be looked after, will look again"
                 );
             }
             looks += 1;
-            tokio::select! {
-                () = stop.requested() => {}
-                () = tokio::time::sleep(self.every) => {}
-            }
+            withdrawn = tokio::select! {
+                () = stop.requested() => false,
+                () = self.withdrawn.notified() => true,
+                () = tokio::time::sleep(self.settings.every) => false,
+            };
         }
     }
 
-    async fn look(&self, looks: u64, lost: &mut usize) -> Result<(), WatchError> {
+    async fn look(&self, looks: u64, withdrawn: bool) -> Result<(), WatchError> {
         let chain_id = self.chain.chain_id();
-        if !self.store.leads(chain_id, &self.owner).await? {
+        if !self.store.leads(chain_id, &self.settings.owner).await? {
             return Ok(());
         }
         let waiting = self.settle_queue(chain_id).await?;
         let now_s = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
-        let stale = self.store.judge_staleness(chain_id, now_s).await?;
-        if looks.is_multiple_of(SIGNERS_EVERY) {
-            *lost = self.judge_signers(chain_id).await?;
+        metric::standing(self.store.judge_staleness(chain_id, now_s).await?, waiting);
+        if withdrawn || looks.is_multiple_of(SIGNERS_EVERY) {
+            let endangered = signers::judge(&self.store, &self.chain, &self.operations).await?;
+            metric::signers(endangered.lost, endangered.losing);
         }
-        metric::standing(stale, *lost, waiting);
+        if looks.is_multiple_of(TRIM_EVERY) {
+            while self.store.trim_events(chain_id, self.settings.keep_events, TRIM_AT_ONCE).await? > 0 {}
+        }
         Ok(())
     }
 
@@ -96,27 +117,6 @@ impl Watch {
             }
         }
         Ok(waiting)
-    }
-
-    async fn judge_signers(&self, chain_id: u64) -> Result<usize, WatchError> {
-        let signers = self.store.last_signers(chain_id).await?;
-        let judged = bounded(signers.iter().map(|last| async { Ok(self.lost(last).await?) }));
-        let judged = judged.await.map_err(WatchError::Chain)?;
-        let mut lost = 0;
-        for (last, why) in signers.iter().zip(judged) {
-            lost += usize::from(why.is_some());
-            self.store.judge_signer(chain_id, last, why).await?;
-        }
-        Ok(lost)
-    }
-
-    /// Why the feed would refuse the next update of its last signer.
-    async fn lost(&self, last: &LastSigner) -> Result<Option<&'static str>, ReadError> {
-        if !trusts(&self.chain, last.registry, last.issuer, last.pair).await? {
-            return Ok(Some("the issuer is not trusted for the topic any more"));
-        }
-        let signs = signs_for(&self.chain, last.issuer, last.signer).await?;
-        Ok((!signs).then_some("the key has no CLAIM purpose on the issuer's identity any more"))
     }
 }
 

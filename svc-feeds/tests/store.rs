@@ -3,15 +3,15 @@
 
 use alloy::primitives::{Address, B256, Bytes, I256, U256};
 use dalp_chain::BlockRef;
-use dalp_domain::indexing::Leases as _;
+use dalp_domain::Tables;
 use dalp_engine::testing::TestPostgres;
 use std::time::Duration;
 use svc_feeds::{
     domain::feed::{History, Pair, SignedTerms, Terms},
     store::{
-        Store, StoreError,
-        alerts::LastSigner,
-        events::EventKind,
+        MIGRATIONS, SCHEMA, Store, StoreError,
+        alerts::{Danger, LastSigner},
+        events::{EventKind, Kept},
         index::{DirectoryLog, IndexBatch, SeenFeed, Told},
         rounds::StoredRound,
     },
@@ -24,8 +24,8 @@ const ISSUER: Address = Address::repeat_byte(0x11);
 
 async fn store() -> (TestPostgres, Store) {
     let postgres = TestPostgres::start();
-    let store = Store::lazy(&postgres.url(), 5).unwrap();
-    store.migrate().await.unwrap();
+    let store = Store::from(Tables::lazy(SCHEMA, &postgres.url(), 5).unwrap());
+    store.migrate(&MIGRATIONS).await.unwrap();
     assert!(store.lease_indexer(CHAIN, "one", Duration::from_secs(60)).await.unwrap());
     (postgres, store)
 }
@@ -108,7 +108,7 @@ async fn a_round_is_kept_as_it_was_told_and_taken_back_with_its_block() {
     let kinds: Vec<EventKind> =
         store.events(TENANT, CHAIN, 0, &[], 10).await.unwrap().iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::Round, EventKind::Round, EventKind::Round, EventKind::Retracted]);
-    assert_eq!(store.newest_event(TENANT, CHAIN).await.unwrap(), 4);
+    assert_eq!(store.kept_events(TENANT, CHAIN).await.unwrap(), Kept { before: 0, newest: 4 });
     assert!(store.events(TENANT, CHAIN, 0, &[ISSUER], 10).await.unwrap().is_empty(), "of another feed");
 
     let all = IndexBatch { rewind_to: Some(None), ..Default::default() };
@@ -182,15 +182,60 @@ async fn staleness_and_lost_signers_are_told_once() {
     let [last] = &store.last_signers(CHAIN).await.unwrap()[..] else { panic!("one feed") };
     assert_eq!((last.feed, last.issuer, last.pair), (FEED, ISSUER, pair()));
     let replaced = LastSigner { signer: ISSUER, ..last.clone() };
-    for (signer, lost) in
-        [(last, Some("gone")), (last, Some("gone")), (&replaced, Some("gone")), (last, None), (last, Some("gone"))]
-    {
-        store.judge_signer(CHAIN, signer, lost).await.unwrap();
+    let (losing, lost) = (EventKind::SignerLosing, EventKind::SignerLost);
+    let judged = [(last, losing), (last, lost), (last, lost), (&replaced, lost)].map(|(last, kind)| (last, Some(kind)));
+    for (signer, kind) in judged.into_iter().chain([(last, None), (last, Some(lost))]) {
+        let danger = kind.map(|kind| Danger { kind, why: "gone", operation_id: Some(uuid::Uuid::from_u128(7)) });
+        store.judge_signer(CHAIN, signer, danger.as_ref()).await.unwrap();
     }
-    let kinds: Vec<EventKind> =
-        store.events(TENANT, CHAIN, 1, &[], 10).await.unwrap().iter().map(|event| event.kind).collect();
-    let lost = EventKind::SignerLost;
-    assert_eq!(kinds, [EventKind::Stale, EventKind::Fresh, lost, lost, lost]);
+    let events = store.events(TENANT, CHAIN, 1, &[], 10).await.unwrap();
+    let kinds: Vec<EventKind> = events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Stale, EventKind::Fresh, losing, lost, lost, lost]);
+    assert_eq!(events[2].body["operation_id"], uuid::Uuid::from_u128(7).to_string());
     store.set_staleness(TENANT, CHAIN, FEED, None).await.unwrap();
     assert_eq!(store.feed(TENANT, CHAIN, FEED).await.unwrap().unwrap().stale_after_s, None);
+}
+
+#[tokio::test]
+async fn old_events_go_and_rounds_stay() {
+    let (_postgres, store) = store().await;
+    let keep = Duration::from_secs(60);
+    assert_eq!(store.trim_events(CHAIN, keep, 10).await.unwrap(), 0, "nothing there");
+    store.commit_index(CHAIN, "one", &registered(1)).await.unwrap();
+    store.commit_index(CHAIN, "one", &rounds(2, (1..=4).map(|id| round(id, id, 2)).collect())).await.unwrap();
+    sqlx::query("UPDATE feeds.events SET at = at - interval '1 hour' WHERE number <= 3")
+        .execute(&store.pool())
+        .await
+        .unwrap();
+    assert_eq!(store.trim_events(CHAIN, keep, 2).await.unwrap(), 2, "some at a time");
+    assert_eq!(store.trim_events(CHAIN, keep, 2).await.unwrap(), 1);
+    assert_eq!(store.trim_events(CHAIN, keep, 2).await.unwrap(), 0);
+    assert_eq!(store.kept_events(TENANT, CHAIN).await.unwrap(), Kept { before: 3, newest: 4 });
+    let left = store.events(TENANT, CHAIN, 0, &[], 10).await.unwrap();
+    assert_eq!(left.iter().map(|event| event.number).collect::<Vec<_>>(), [4]);
+    assert_eq!(store.rounds(TENANT, CHAIN, FEED, None, 10).await.unwrap().len(), 4, "an audit needs them");
+    // Numbers go on where they were.
+    store.commit_index(CHAIN, "one", &rounds(3, vec![round(5, 5, 3)])).await.unwrap();
+    assert_eq!(store.kept_events(TENANT, CHAIN).await.unwrap(), Kept { before: 3, newest: 5 });
+}
+
+#[tokio::test]
+async fn only_words_of_ours_are_stored() {
+    let (_postgres, store) = store().await;
+    let put = async |number: i64, kind: &str| {
+        let insert = "INSERT INTO feeds.events (tenant_id, chain_id, number, feed, kind, body) VALUES ('acme', 1, $1, '', $2, '{}')";
+        sqlx::query(insert).bind(number).bind(kind).execute(&store.pool()).await.is_ok()
+    };
+    for (number, kind) in (0..).zip(EventKind::ALL) {
+        assert!(put(number, kind.name()).await, "{kind:?}");
+    }
+    assert!(!put(99, "unheard_of").await);
+    store.commit_index(CHAIN, "one", &registered(1)).await.unwrap();
+    let set = async |mode: &str| {
+        sqlx::query("UPDATE feeds.feeds SET history_mode = $1").bind(mode).execute(&store.pool()).await.is_ok()
+    };
+    for history in [History::LatestOnly, History::Bounded { size: 4 }, History::Full] {
+        assert!(set(history.name()).await, "{history:?}");
+    }
+    assert!(!set("forgetful").await);
 }

@@ -4,3 +4,4 @@
 pub mod bench;
 pub mod load;
 pub mod null_chain;
+pub mod waiting;

@@ -6,6 +6,9 @@ mod alerts;
 mod directory;
 #[path = "feeds/index.rs"]
 mod index;
+#[path = "../examples/read_price.rs"]
+#[allow(dead_code)] // its main
+mod read_price;
 #[path = "feeds/recorded.rs"]
 mod recorded;
 #[path = "feeds/refusals.rs"]

@@ -60,11 +60,8 @@ contract ChainlinkMockTest is FeedFixture {
     function test_a_consumer_cannot_tell_them_apart() public {
         _publish(15_000, block.timestamp);
         _publish(16_000, block.timestamp);
-        AggregatorV3Interface[3] memory sources = [
-            AggregatorV3Interface(address(mock)),
-            pairs[2].feed,
-            AggregatorV3Interface(address(pairs[2].adapter))
-        ];
+        AggregatorV3Interface[3] memory sources =
+            [AggregatorV3Interface(address(mock)), pairs[2].feed, AggregatorV3Interface(address(pairs[2].adapter))];
         for (uint256 i; i < sources.length; ++i) {
             PriceConsumer consumer = new PriceConsumer(sources[i], 1 hours);
             assertEq(consumer.costOf(3, 6), 480_000_000, "3 at 160.00");

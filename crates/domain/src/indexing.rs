@@ -1,11 +1,16 @@
 //! Following the chain for an index: one replica at a time, by a lease that every commit of the index checks.
 
+mod cursor;
+
+pub use cursor::{drop_blocks, put_blocks};
+
+use crate::store::Tables;
 use dalp_chain::{
     Filter, Upstreams,
     follower::{Follower, FollowerSink},
 };
 use dalp_service::stop::Stop;
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// How long a replica that fell silent keeps the others waiting.
@@ -13,22 +18,9 @@ const LEASE: Duration = Duration::from_secs(15);
 /// How often the lease is renewed, or asked for.
 const RENEW: Duration = Duration::from_secs(5);
 
-/// Where the right to index a chain stands.
-#[async_trait::async_trait]
-pub trait Leases: Clone + Send + Sync + 'static {
-    /// Why the database did not answer.
-    type Error: Display + Send;
-    /// Takes the lease if it is free or ours. True: this replica indexes.
-    async fn lease_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, Self::Error>;
-    /// Renews the lease. False: it is another's.
-    async fn renew_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, Self::Error>;
-    /// Gives the lease back, so that another replica need not wait it out.
-    async fn release_indexer(&self, chain_id: u64, owner: &str) -> Result<(), Self::Error>;
-}
-
 /// Indexes until stopped, whenever the lease can be had.
-pub async fn run<L: Leases, S: FollowerSink>(
-    leases: L,
+pub async fn run<S: FollowerSink>(
+    tables: Tables,
     upstreams: Upstreams,
     filter: Filter,
     start_block: u64,
@@ -37,7 +29,7 @@ pub async fn run<L: Leases, S: FollowerSink>(
     stop: Stop,
 ) {
     let chain_id = upstreams.config().chain_id;
-    let lease = Lease { leases, chain_id, owner };
+    let lease = Lease { tables, chain_id, owner };
     while !stop.is_requested() {
         if lease.hold().await == Some(true) {
             let (lost, notice) = tokio::sync::oneshot::channel();
@@ -63,18 +55,18 @@ pub async fn run<L: Leases, S: FollowerSink>(
 
 /// The right to index a chain. What makes it safe is that every commit checks it.
 #[derive(Clone)]
-struct Lease<L> {
-    leases: L,
+struct Lease {
+    tables: Tables,
     chain_id: u64,
     owner: String,
 }
 
 // === impl Lease ===
 
-impl<L: Leases> Lease<L> {
+impl Lease {
     /// Takes or renews it; `None` when the database did not answer.
     async fn hold(&self) -> Option<bool> {
-        self.leases
+        self.tables
             .lease_indexer(self.chain_id, &self.owner, LEASE)
             .await
             .inspect_err(|error| {
@@ -88,7 +80,7 @@ impl<L: Leases> Lease<L> {
     async fn renew(self, lost: tokio::sync::oneshot::Sender<()>) {
         loop {
             tokio::time::sleep(RENEW).await;
-            let renewed = self.leases.renew_indexer(self.chain_id, &self.owner, LEASE).await;
+            let renewed = self.tables.renew_indexer(self.chain_id, &self.owner, LEASE).await;
             if let Err(error) = &renewed {
                 tracing::warn!(chain_id = self.chain_id, %error, "the indexer lease could not be renewed");
             }
@@ -100,7 +92,7 @@ impl<L: Leases> Lease<L> {
     }
 
     async fn release(&self) {
-        if let Err(error) = self.leases.release_indexer(self.chain_id, &self.owner).await {
+        if let Err(error) = self.tables.release_indexer(self.chain_id, &self.owner).await {
             tracing::warn!(chain_id = self.chain_id, %error, "the indexer lease is left to run out");
         }
     }

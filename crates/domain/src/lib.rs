@@ -4,7 +4,8 @@
 //! - [`write`]: from a request to an accepted operation, repeats included.
 //! - [`chain`]: the chain as typed reads.
 //! - [`refusals`]: what contracts and the engine's store refuse with, in the words of the error catalogue.
-//! - [`supervision`]: bringing a service up as its dependencies appear, and watching them.
+//! - [`store`]: a service's own tables.
+//! - [`start()`]: a service as a running process; [`supervision`]: what it depends on, and what it says of that.
 //! - [`indexing`]: following the chain for an index, one replica at a time.
 //! - [`pages`]: sizes and tokens of lists.
 #![forbid(unsafe_code)]
@@ -16,10 +17,14 @@ pub mod indexing;
 pub mod pages;
 pub mod refusals;
 pub mod rights;
+mod start;
+pub mod store;
 pub mod supervision;
 pub mod write;
 
 pub use chain::{ChainReader, Head, ReadError};
 pub use handle::AppHandle;
 pub use rights::Rights;
+pub use start::{Parts, Running, SignThrough, StartError, Up, directly, start};
+pub use store::{Schema, StoreError, Tables};
 pub use write::{Admitted, Desk, Write};

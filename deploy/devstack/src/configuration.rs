@@ -262,7 +262,7 @@ fn gateway(settings: &Settings) -> String {
     let _ = write!(
         text,
         r#"[limits]
-read = {{ per_second = 5000, burst = 5000 }}
+read = {{ per_second = 20000, burst = 20000 }}
 write = {{ per_second = 5000, burst = 5000 }}
 stream = {{ per_second = 1000, burst = 1000 }}
 admin = {{ per_second = 1000, burst = 1000 }}

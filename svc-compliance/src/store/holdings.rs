@@ -1,24 +1,16 @@
 //! The indexed log: balances and freezes by block, kept by one replica at a time.
 
 use super::{
-    Store, StoreError, address_of, during, hash_of, hex_of,
+    Store, StoreError, address_of, during, hex_of,
     rule_logs::{self, CreatedCompliance, RuleLog},
-    signed, unsigned,
+    signed,
 };
 use alloy::primitives::{Address, U256};
 use dalp_chain::BlockRef;
-use dalp_domain::indexing::Leases;
-use sqlx::{Connection as _, PgConnection, Row as _};
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
-};
+use dalp_domain::indexing::{drop_blocks, put_blocks};
+use sqlx::{PgConnection, Row as _};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
-
-/// Blocks kept to find the fork after a reorg.
-const KEPT_BLOCKS: i64 = 1024;
-/// Version of what is indexed: 2 has the log of rules.
-const INDEX_VERSION: i32 = 2;
 
 /// What a holder has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,77 +63,7 @@ pub struct IndexBatch {
     pub holdings: BTreeMap<(u64, Address, Address), Holding>,
 }
 
-#[async_trait::async_trait]
-impl Leases for Store {
-    type Error = StoreError;
-
-    async fn lease_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
-        let taken = sqlx::query(
-            "INSERT INTO compliance.indexer_leases (chain_id, owner, until, version)
-             VALUES ($1, $2, now() + $3 * interval '1 millisecond', $4)
-             ON CONFLICT (chain_id) DO UPDATE SET owner = excluded.owner, until = excluded.until, version = excluded.version
-             WHERE compliance.indexer_leases.owner = excluded.owner OR compliance.indexer_leases.until < now()",
-        )
-        .bind(signed(chain_id))
-        .bind(owner)
-        .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
-        .bind(INDEX_VERSION)
-        .execute(&self.pool)
-        .await
-        .map_err(during("lease indexer"))?;
-        Ok(taken.rows_affected() == 1)
-    }
-
-    async fn renew_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
-        let renewed = sqlx::query(
-            "UPDATE compliance.indexer_leases SET until = now() + $3 * interval '1 millisecond'
-             WHERE chain_id = $1 AND owner = $2",
-        )
-        .bind(signed(chain_id))
-        .bind(owner)
-        .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
-        .execute(&self.pool)
-        .await
-        .map_err(during("renew indexer lease"))?;
-        Ok(renewed.rows_affected() == 1)
-    }
-
-    async fn release_indexer(&self, chain_id: u64, owner: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE compliance.indexer_leases SET until = '-infinity' WHERE chain_id = $1 AND owner = $2")
-            .bind(signed(chain_id))
-            .bind(owner)
-            .execute(&self.pool)
-            .await
-            .map_err(during("release indexer lease"))?;
-        Ok(())
-    }
-}
-
 impl Store {
-    /// Blocks applied so far, oldest first.
-    pub async fn indexed_blocks(&self, chain_id: u64) -> Result<Vec<BlockRef>, StoreError> {
-        let rows =
-            sqlx::query("SELECT number, hash FROM compliance.indexed_blocks WHERE chain_id = $1 ORDER BY number")
-                .bind(signed(chain_id))
-                .fetch_all(&self.pool)
-                .await
-                .map_err(during("read indexed blocks"))?;
-        rows.into_iter()
-            .map(|row| Ok(BlockRef { number: unsigned(row.get("number")), hash: hash_of(row.get("hash"))? }))
-            .collect()
-    }
-
-    /// The newest indexed block.
-    pub async fn indexed_head(&self, chain_id: u64) -> Result<Option<u64>, StoreError> {
-        let head: Option<i64> =
-            sqlx::query_scalar("SELECT max(number) FROM compliance.indexed_blocks WHERE chain_id = $1")
-                .bind(signed(chain_id))
-                .fetch_one(&self.pool)
-                .await
-                .map_err(during("read indexed head"))?;
-        Ok(head.map(unsigned))
-    }
-
     /// Which of the addresses are asset factories of tenants, and which are assets that those created.
     pub async fn indexed_contracts(
         &self,
@@ -200,28 +122,18 @@ impl Store {
 
     /// Commits a batch with its cursor, if this replica still holds the lease.
     pub async fn commit_index(&self, chain_id: u64, owner: &str, batch: &IndexBatch) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(during("index"))?;
-        let mut commit = connection.begin().await.map_err(during("index"))?;
+        let mut commit = self.begin_index(chain_id, owner).await?;
         let chain = signed(chain_id);
-        let held =
-            sqlx::query("SELECT 1 FROM compliance.indexer_leases WHERE chain_id = $1 AND owner = $2 FOR NO KEY UPDATE")
-                .bind(chain)
-                .bind(owner)
-                .fetch_optional(&mut *commit)
-                .await
-                .map_err(during("check indexer lease"))?;
-        if held.is_none() {
-            return Err(StoreError::LeaseLost(chain_id));
-        }
         if let Some(to) = batch.rewind_to {
             retract(&mut commit, chain, to.map_or(-1, signed)).await?;
+            drop_blocks(&mut commit, chain_id, to).await?;
         }
         for created in &batch.assets {
             name_asset(&mut commit, chain, created).await?;
         }
         put_holdings(&mut commit, chain, batch).await?;
         rule_logs::put(&mut commit, chain, batch).await?;
-        put_blocks(&mut commit, chain, &batch.blocks).await?;
+        put_blocks(&mut commit, chain_id, &batch.blocks).await?;
         commit.commit().await.map_err(during("commit index"))
     }
 
@@ -304,7 +216,6 @@ impl Store {
 async fn retract(commit: &mut PgConnection, chain: i64, above: i64) -> Result<(), StoreError> {
     for statement in [
         "DELETE FROM compliance.holdings WHERE chain_id = $1 AND block_number > $2",
-        "DELETE FROM compliance.indexed_blocks WHERE chain_id = $1 AND number > $2",
         "DELETE FROM compliance.indexed_assets WHERE chain_id = $1 AND created_block > $2",
         "UPDATE compliance.assets SET asset = NULL, created_block = NULL WHERE chain_id = $1 AND created_block > $2",
     ]
@@ -377,29 +288,6 @@ async fn put_holdings(commit: &mut PgConnection, chain: i64, batch: &IndexBatch)
     .execute(commit)
     .await
     .map_err(during("index holdings"))?;
-    Ok(())
-}
-
-/// Moves the cursor and forgets blocks that no reorg reaches.
-async fn put_blocks(commit: &mut PgConnection, chain: i64, blocks: &[BlockRef]) -> Result<(), StoreError> {
-    let (numbers, hashes): (Vec<i64>, Vec<String>) =
-        blocks.iter().map(|block| (signed(block.number), format!("{:#x}", block.hash))).unzip();
-    sqlx::query("INSERT INTO compliance.indexed_blocks (chain_id, number, hash) SELECT $1, number, hash FROM unnest($2::bigint[], $3::text[]) AS b(number, hash)")
-        .bind(chain)
-        .bind(numbers)
-        .bind(hashes)
-        .execute(&mut *commit)
-        .await
-        .map_err(during("index blocks"))?;
-    sqlx::query(
-        "DELETE FROM compliance.indexed_blocks WHERE chain_id = $1
-         AND number < (SELECT max(number) FROM compliance.indexed_blocks WHERE chain_id = $1) - $2",
-    )
-    .bind(chain)
-    .bind(KEPT_BLOCKS)
-    .execute(commit)
-    .await
-    .map_err(during("trim blocks"))?;
     Ok(())
 }
 

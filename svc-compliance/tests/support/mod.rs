@@ -13,7 +13,10 @@ use alloy::{
 };
 use dalp_chain::{Fees, Upstreams, testing::Anvil};
 use dalp_contracts::encode::claim_signing_hash;
-use dalp_domain::rights::{KeyRecord, Keys, Rights};
+use dalp_domain::{
+    Tables,
+    rights::{KeyRecord, Keys, Rights},
+};
 use dalp_engine::{
     Engine, EngineConfig, LaneId, OperationId, OperationView, RequestId, SignDocument, Signature, TenantId,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
@@ -44,7 +47,7 @@ use svc_compliance::{
     decoder::ContractDecoder,
     flows, indexer,
     readers::ChainReader,
-    store::Store,
+    store::{MIGRATIONS, SCHEMA, Store},
 };
 use tokio::task::JoinHandle;
 use tonic::{Request, Status, body::Body};
@@ -182,8 +185,8 @@ impl Stack {
             let params = serde_json::json!([wallet, U256::from(10_u64.pow(18)) * U256::from(100)]);
             upstreams.request::<serde_json::Value>("anvil_setBalance", params).await.unwrap();
         }
-        let store = Store::lazy(&postgres.url(), 10).unwrap();
-        store.migrate().await.unwrap();
+        let store = Store::from(Tables::lazy(SCHEMA, &postgres.url(), 10).unwrap());
+        store.migrate(&MIGRATIONS).await.unwrap();
         let engine = engine(&store, &upstreams, &signer).await;
         wallets.pop();
         let app = AppHandle::default();

@@ -8,7 +8,7 @@ use crate::{
 use alloy::primitives::Address;
 use dalp_domain::pages::bad_page_token;
 use dalp_proto::feeds as proto;
-use dalp_service::{Refusal, fields};
+use dalp_service::{Reason, Refusal, fields};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use std::{pin::Pin, time::Duration};
 use tonic::Status;
@@ -42,11 +42,16 @@ pub(super) async fn open(app: &AppHandle, tenant: &str, request: &proto::WatchFe
         running.feed(tenant, feed).await?;
         feeds.push(feed);
     }
-    let newest = running.store.newest_event(tenant, running.chain.chain_id()).await?;
+    let kept = running.store.kept_events(tenant, running.chain.chain_id()).await?;
     let after = match request.cursor.as_str() {
-        "" => newest,
-        cursor => cursor.parse::<u64>().ok().filter(|cursor| *cursor <= newest).ok_or_else(bad_page_token)?,
+        "" => kept.newest,
+        cursor => cursor.parse::<u64>().ok().filter(|cursor| *cursor <= kept.newest).ok_or_else(bad_page_token)?,
     };
+    if after < kept.before {
+        let text =
+            "events behind the cursor are no longer kept; read the rounds with ListRounds and watch without a cursor";
+        return Err(Refusal::new(Reason::PageTokenInvalid, text).meta("kept_after", kept.before));
+    }
     let position = Position { app: app.clone(), tenant: tenant.to_owned(), feeds, after };
     let pages = stream::try_unfold(position, |mut position| async move {
         loop {
@@ -77,6 +82,7 @@ fn answer(event: StoredEvent) -> proto::WatchFeedsResponse {
         EventKind::NonceGap => proto::FeedEventKind::NonceGap,
         EventKind::Rejected => proto::FeedEventKind::Rejected,
         EventKind::SignerLost => proto::FeedEventKind::SignerLost,
+        EventKind::SignerLosing => proto::FeedEventKind::SignerLosing,
     };
     let mut answer = proto::WatchFeedsResponse {
         cursor: event.number.to_string(),

@@ -8,7 +8,8 @@ use super::{
 use crate::domain::feed::Pair;
 use alloy::primitives::Address;
 use serde_json::json;
-use sqlx::{Connection as _, Row as _};
+use sqlx::Row as _;
+use uuid::Uuid;
 
 /// Who signed the latest round of a feed that speaks for a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +28,22 @@ pub struct LastSigner {
     pub signer: Address,
 }
 
+/// What endangers the last signer of a feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Danger {
+    /// [`EventKind::SignerLost`] or [`EventKind::SignerLosing`].
+    pub kind: EventKind,
+    /// In words.
+    pub why: &'static str,
+    /// The operation that is under way.
+    pub operation_id: Option<Uuid>,
+}
+
 impl Store {
     /// Compares the age of every watched feed's latest observation with its threshold, and tells where that changed. How many are
     /// stale.
     pub async fn judge_staleness(&self, chain_id: u64, now_s: u64) -> Result<usize, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(during("judge staleness"))?;
-        let mut commit = connection.begin().await.map_err(during("judge staleness"))?;
+        let mut commit = self.begin("judge staleness").await?;
         let rows = sqlx::query(
             "UPDATE feeds.watched w SET stale = s.stale
              FROM (SELECT tenant_id, chain_id, feed, l.observed_at, $2 - l.observed_at > stale_after_s AS stale
@@ -102,53 +113,49 @@ impl Store {
             .collect()
     }
 
-    /// Notes whether a feed's last signer is lost, and tells when it was not known.
+    /// Notes what endangers a feed's last signer, and tells it when it was not known.
     pub async fn judge_signer(
         &self,
         chain_id: u64,
         last: &LastSigner,
-        lost: Option<&'static str>,
+        danger: Option<&Danger>,
     ) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(during("judge signer"))?;
-        let mut commit = connection.begin().await.map_err(during("judge signer"))?;
-        let statement = match lost {
-            Some(_) => {
-                "INSERT INTO feeds.lost_signers AS l (tenant_id, chain_id, feed, signer) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (tenant_id, chain_id, feed) DO UPDATE SET signer = excluded.signer WHERE l.signer <> excluded.signer"
-            }
-            None => "DELETE FROM feeds.lost_signers WHERE tenant_id = $1 AND chain_id = $2 AND feed = $3 AND $4::text IS NOT NULL",
+        let mut commit = self.begin("judge signer").await?;
+        let Some(Danger { kind, why, operation_id }) = danger else {
+            sqlx::query("DELETE FROM feeds.endangered_signers WHERE tenant_id = $1 AND chain_id = $2 AND feed = $3")
+                .bind(&last.tenant)
+                .bind(signed(chain_id))
+                .bind(hex_of(last.feed))
+                .execute(&mut *commit)
+                .await
+                .map_err(during("judge signer"))?;
+            return commit.commit().await.map_err(during("judge signer"));
         };
-        let changed = sqlx::query(statement)
-            .bind(&last.tenant)
-            .bind(signed(chain_id))
-            .bind(hex_of(last.feed))
-            .bind(hex_of(last.signer))
-            .execute(&mut *commit)
-            .await
-            .map_err(during("judge signer"))?;
-        if let Some(why) = lost
-            && changed.rows_affected() == 1
-        {
-            let body = json!({
+        let noted = sqlx::query(
+            "INSERT INTO feeds.endangered_signers AS s (tenant_id, chain_id, feed, signer, standing) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (tenant_id, chain_id, feed) DO UPDATE SET signer = excluded.signer, standing = excluded.standing
+             WHERE s.signer <> excluded.signer OR s.standing <> excluded.standing",
+        )
+        .bind(&last.tenant)
+        .bind(signed(chain_id))
+        .bind(hex_of(last.feed))
+        .bind(hex_of(last.signer))
+        .bind(kind.name())
+        .execute(&mut *commit)
+        .await
+        .map_err(during("judge signer"))?;
+        if noted.rows_affected() == 1 {
+            let mut body = json!({
                 "signer": last.signer.to_checksum(None),
                 "issuer": last.issuer.to_checksum(None),
                 "why": why,
             });
-            let told = NewEvent { tenant: last.tenant.clone(), feed: last.feed, kind: EventKind::SignerLost, body };
+            if let Some(id) = operation_id {
+                body["operation_id"] = json!(id.to_string());
+            }
+            let told = NewEvent { tenant: last.tenant.clone(), feed: last.feed, kind: *kind, body };
             events::write(&mut commit, signed(chain_id), &[told]).await?;
         }
         commit.commit().await.map_err(during("judge signer"))
-    }
-
-    /// Whether this replica holds the lease of the index, and so looks after everything else of which one suffices.
-    pub async fn leads(&self, chain_id: u64, owner: &str) -> Result<bool, StoreError> {
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM feeds.indexer_leases WHERE chain_id = $1 AND owner = $2 AND until > now())",
-        )
-        .bind(signed(chain_id))
-        .bind(owner)
-        .fetch_one(&self.pool)
-        .await
-        .map_err(during("read lease"))
     }
 }

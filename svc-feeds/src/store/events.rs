@@ -3,8 +3,8 @@
 use super::{Store, StoreError, address_of, during, hex_of, queue, signed, unsigned};
 use alloy::primitives::Address;
 use serde_json::Value;
-use sqlx::{Connection as _, PgConnection, Row as _};
-use std::collections::BTreeMap;
+use sqlx::{PgConnection, Row as _};
+use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
 
 /// What happened.
@@ -24,6 +24,8 @@ pub enum EventKind {
     Rejected,
     /// The next update of the last signer would be refused.
     SignerLost,
+    /// It will be, once an operation that is under way is done.
+    SignerLosing,
 }
 
 /// An event to write.
@@ -52,12 +54,29 @@ pub struct StoredEvent {
     pub body: Value,
 }
 
+/// Which events of a tenant are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Up to here they were deleted.
+    pub before: u64,
+    /// The newest one.
+    pub newest: u64,
+}
+
 // === impl EventKind ===
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Round, Self::Retracted, Self::Stale, Self::Fresh, Self::NonceGap, Self::Rejected, Self::SignerLost];
+    pub const ALL: [Self; 8] = [
+        Self::Round,
+        Self::Retracted,
+        Self::Stale,
+        Self::Fresh,
+        Self::NonceGap,
+        Self::Rejected,
+        Self::SignerLost,
+        Self::SignerLosing,
+    ];
 
     /// The name under which it is stored.
     #[must_use]
@@ -70,6 +89,7 @@ impl EventKind {
             Self::NonceGap => "nonce_gap",
             Self::Rejected => "rejected",
             Self::SignerLost => "signer_lost",
+            Self::SignerLosing => "signer_losing",
         }
     }
 }
@@ -111,16 +131,38 @@ impl Store {
             .collect()
     }
 
-    /// The number of a tenant's newest event.
-    pub async fn newest_event(&self, tenant: &str, chain_id: u64) -> Result<u64, StoreError> {
-        let next: Option<i64> =
-            sqlx::query_scalar("SELECT next FROM feeds.event_heads WHERE tenant_id = $1 AND chain_id = $2")
-                .bind(tenant)
-                .bind(signed(chain_id))
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(during("read event head"))?;
-        Ok(next.map_or(0, unsigned).saturating_sub(1))
+    /// Which events of a tenant are kept.
+    pub async fn kept_events(&self, tenant: &str, chain_id: u64) -> Result<Kept, StoreError> {
+        let row = sqlx::query("SELECT kept_from, next FROM feeds.event_heads WHERE tenant_id = $1 AND chain_id = $2")
+            .bind(tenant)
+            .bind(signed(chain_id))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(during("read event head"))?;
+        let Some(row) = row else { return Ok(Kept { before: 0, newest: 0 }) };
+        let (kept_from, next) = (unsigned(row.get("kept_from")), unsigned(row.get("next")));
+        Ok(Kept { before: kept_from.saturating_sub(1), newest: next.saturating_sub(1) })
+    }
+
+    /// Deletes events that are older than `keep`, some at a time. How many.
+    pub async fn trim_events(&self, chain_id: u64, keep: Duration, limit: u32) -> Result<u64, StoreError> {
+        let trimmed = sqlx::query(
+            "WITH old AS (SELECT tenant_id, max(number) AS number
+                          FROM (SELECT tenant_id, number FROM feeds.events
+                                WHERE chain_id = $1 AND at < now() - make_interval(secs => $2) ORDER BY at LIMIT $3) o
+                          GROUP BY tenant_id),
+                  heads AS (UPDATE feeds.event_heads h SET kept_from = old.number + 1 FROM old
+                            WHERE h.tenant_id = old.tenant_id AND h.chain_id = $1 RETURNING h.tenant_id, h.kept_from)
+             DELETE FROM feeds.events e USING heads h
+             WHERE e.tenant_id = h.tenant_id AND e.chain_id = $1 AND e.number < h.kept_from",
+        )
+        .bind(signed(chain_id))
+        .bind(keep.as_secs_f64())
+        .bind(i64::from(limit))
+        .execute(&self.pool)
+        .await
+        .map_err(during("trim events"))?;
+        Ok(trimmed.rows_affected())
     }
 
     /// Takes an operation that is final out of the queue, and tells of its refused updates in the same commit. What it told.
@@ -131,8 +173,7 @@ impl Store {
         operation_id: Uuid,
         rejected: impl Fn(usize) -> Option<Value> + Send,
     ) -> Result<usize, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(during("leave queue"))?;
-        let mut commit = connection.begin().await.map_err(during("leave queue"))?;
+        let mut commit = self.begin("leave queue").await?;
         let left = queue::leave(&mut commit, tenant, operation_id).await?;
         let told = left.into_iter().filter_map(|(feed, item)| {
             let body = rejected(item)?;

@@ -3,22 +3,16 @@
 use super::{
     Store, StoreError, address_of, directory, during,
     events::{self, EventKind, NewEvent},
-    hash_of, hex_of,
+    hex_of,
     rounds::{self, StoredRound},
-    signed, topic_text, unsigned,
+    signed, topic_text,
 };
 use crate::domain::feed::{Pair, Terms};
 use alloy::primitives::Address;
 use dalp_chain::BlockRef;
-use dalp_domain::indexing::Leases;
-use sqlx::{Connection as _, PgConnection, Row as _};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
-
-/// Blocks kept to find the fork after a reorg.
-const KEPT_BLOCKS: i64 = 1024;
+use dalp_domain::indexing::{drop_blocks, put_blocks};
+use sqlx::{PgConnection, Row as _};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that a tenant's directory told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,72 +81,7 @@ pub struct IndexBatch {
 /// Terms of feeds by address, for each tenant whose directory named them.
 pub type KnownFeeds = BTreeMap<Address, Vec<(String, Terms)>>;
 
-#[async_trait::async_trait]
-impl Leases for Store {
-    type Error = StoreError;
-
-    async fn lease_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
-        let taken = sqlx::query(
-            "INSERT INTO feeds.indexer_leases (chain_id, owner, until) VALUES ($1, $2, now() + $3 * interval '1 millisecond')
-             ON CONFLICT (chain_id) DO UPDATE SET owner = excluded.owner, until = excluded.until
-             WHERE feeds.indexer_leases.owner = excluded.owner OR feeds.indexer_leases.until < now()",
-        )
-        .bind(signed(chain_id))
-        .bind(owner)
-        .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
-        .execute(&self.pool)
-        .await
-        .map_err(during("lease indexer"))?;
-        Ok(taken.rows_affected() == 1)
-    }
-
-    async fn renew_indexer(&self, chain_id: u64, owner: &str, lease: Duration) -> Result<bool, StoreError> {
-        let renewed = sqlx::query(
-            "UPDATE feeds.indexer_leases SET until = now() + $3 * interval '1 millisecond' WHERE chain_id = $1 AND owner = $2",
-        )
-        .bind(signed(chain_id))
-        .bind(owner)
-        .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
-        .execute(&self.pool)
-        .await
-        .map_err(during("renew indexer lease"))?;
-        Ok(renewed.rows_affected() == 1)
-    }
-
-    async fn release_indexer(&self, chain_id: u64, owner: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE feeds.indexer_leases SET until = '-infinity' WHERE chain_id = $1 AND owner = $2")
-            .bind(signed(chain_id))
-            .bind(owner)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(during("release indexer lease"))
-    }
-}
-
 impl Store {
-    /// Blocks applied so far, oldest first.
-    pub async fn indexed_blocks(&self, chain_id: u64) -> Result<Vec<BlockRef>, StoreError> {
-        let rows = sqlx::query("SELECT number, hash FROM feeds.indexed_blocks WHERE chain_id = $1 ORDER BY number")
-            .bind(signed(chain_id))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("read indexed blocks"))?;
-        rows.into_iter()
-            .map(|row| Ok(BlockRef { number: unsigned(row.get("number")), hash: hash_of(row.get("hash"))? }))
-            .collect()
-    }
-
-    /// The newest indexed block.
-    pub async fn indexed_head(&self, chain_id: u64) -> Result<Option<u64>, StoreError> {
-        let head: Option<i64> = sqlx::query_scalar("SELECT max(number) FROM feeds.indexed_blocks WHERE chain_id = $1")
-            .bind(signed(chain_id))
-            .fetch_one(&self.pool)
-            .await
-            .map_err(during("read indexed head"))?;
-        Ok(head.map(unsigned))
-    }
-
     /// What is known of the addresses as feeds.
     pub async fn known_feeds(&self, chain_id: u64, addresses: &BTreeSet<Address>) -> Result<KnownFeeds, StoreError> {
         let rows = sqlx::query("SELECT * FROM feeds.feeds WHERE chain_id = $1 AND feed = ANY($2)")
@@ -172,21 +101,13 @@ impl Store {
     /// Commits a batch with its cursor, if this replica still holds the lease. How many rounds of it do not follow the issuer's one
     /// before.
     pub async fn commit_index(&self, chain_id: u64, owner: &str, batch: &IndexBatch) -> Result<usize, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(during("index"))?;
-        let mut commit = connection.begin().await.map_err(during("index"))?;
+        let mut commit = self.begin_index(chain_id, owner).await?;
         let chain = signed(chain_id);
-        let held =
-            sqlx::query("SELECT 1 FROM feeds.indexer_leases WHERE chain_id = $1 AND owner = $2 FOR NO KEY UPDATE")
-                .bind(chain)
-                .bind(owner)
-                .fetch_optional(&mut *commit)
-                .await
-                .map_err(during("check indexer lease"))?;
-        if held.is_none() {
-            return Err(StoreError::LeaseLost(chain_id));
-        }
         let mut told = match batch.rewind_to {
-            Some(to) => retract(&mut commit, chain, to.map_or(-1, signed)).await?,
+            Some(to) => {
+                drop_blocks(&mut commit, chain_id, to).await?;
+                retract(&mut commit, chain, to.map_or(-1, signed)).await?
+            }
             None => Vec::new(),
         };
         for feed in &batch.feeds {
@@ -207,7 +128,7 @@ impl Store {
             .execute(&mut *commit)
             .await
             .map_err(during("follow systems"))?;
-        put_blocks(&mut commit, chain, &batch.blocks).await?;
+        put_blocks(&mut commit, chain_id, &batch.blocks).await?;
         commit.commit().await.map_err(during("commit index"))?;
         Ok(missed)
     }
@@ -241,7 +162,6 @@ async fn retract(commit: &mut PgConnection, chain: i64, above: i64) -> Result<Ve
         "UPDATE feeds.registrations SET until_block = NULL WHERE chain_id = $1 AND until_block > $2",
         "DELETE FROM feeds.adapters WHERE chain_id = $1 AND since_block > $2",
         "DELETE FROM feeds.feeds WHERE chain_id = $1 AND since_block > $2",
-        "DELETE FROM feeds.indexed_blocks WHERE chain_id = $1 AND number > $2",
     ] {
         sqlx::query(statement).bind(chain).bind(above).execute(&mut *commit).await.map_err(during("retract blocks"))?;
     }
@@ -408,27 +328,4 @@ async fn gaps(
             })
         })
         .collect()
-}
-
-/// Moves the cursor and forgets blocks that no reorg reaches.
-async fn put_blocks(commit: &mut PgConnection, chain: i64, blocks: &[BlockRef]) -> Result<(), StoreError> {
-    let (numbers, hashes): (Vec<i64>, Vec<String>) =
-        blocks.iter().map(|block| (signed(block.number), format!("{:#x}", block.hash))).unzip();
-    sqlx::query("INSERT INTO feeds.indexed_blocks (chain_id, number, hash) SELECT $1, number, hash FROM unnest($2::bigint[], $3::text[]) AS b(number, hash)")
-        .bind(chain)
-        .bind(numbers)
-        .bind(hashes)
-        .execute(&mut *commit)
-        .await
-        .map_err(during("index blocks"))?;
-    sqlx::query(
-        "DELETE FROM feeds.indexed_blocks WHERE chain_id = $1
-         AND number < (SELECT max(number) FROM feeds.indexed_blocks WHERE chain_id = $1) - $2",
-    )
-    .bind(chain)
-    .bind(KEPT_BLOCKS)
-    .execute(commit)
-    .await
-    .map(drop)
-    .map_err(during("trim blocks"))
 }

@@ -68,6 +68,28 @@ impl Store {
         rows.iter().map(parse).collect()
     }
 
+    /// Who waits first on each of some feeds, for each issuer, when some operations are left out.
+    pub async fn first_waiting(
+        &self,
+        tenant: &str,
+        chain_id: u64,
+        feeds: &[Address],
+        without: &[Uuid],
+    ) -> Result<Vec<Waiting>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT ON (feed, issuer) * FROM feeds.queue
+             WHERE tenant_id = $1 AND chain_id = $2 AND feed = ANY($3) AND operation_id <> ALL($4) ORDER BY feed, issuer, place",
+        )
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .bind(feeds.iter().copied().map(hex_of).collect::<Vec<_>>())
+        .bind(without)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("read queue"))?;
+        rows.iter().map(parse).collect()
+    }
+
     /// Operations that stand in the queue of a chain, with one of their updates each.
     pub async fn queued_operations(&self, chain_id: u64, limit: u32) -> Result<Vec<Waiting>, StoreError> {
         let rows = sqlx::query(

@@ -1,7 +1,5 @@
 //! Principals beside the operator, and waiting for conditions.
 
-use std::time::Duration;
-
 use dalp_devstack::client::Client;
 use dalp_devstack::configuration::TENANT;
 use dalp_devstack::stack::{Options, Stack};
@@ -9,6 +7,8 @@ use dalp_proto::operation::ListOperationsRequest;
 use dalp_proto::operation::operation_service_client::OperationServiceClient;
 use dalp_proto::signer::ListKeysRequest;
 use dalp_proto::signer::key_service_client::KeyServiceClient;
+
+pub(crate) use dalp_tests::waiting::until;
 
 /// API keys of principals with little or other rights.
 pub(crate) struct Keys {
@@ -67,21 +67,4 @@ pub(crate) async fn stored(client: &Client) -> (usize, usize) {
         .list_keys(ListKeysRequest { page_size: 500, ..ListKeysRequest::default() })
         .await;
     (operations.expect("operations").into_inner().operations.len(), keys.expect("keys").into_inner().keys.len())
-}
-
-/// Asks again until the answer is as wanted, and fails when it does not become so.
-pub(crate) async fn until<T: std::fmt::Debug>(
-    what: &str,
-    mut ask: impl AsyncFnMut() -> T,
-    wanted: impl Fn(&T) -> bool,
-) -> T {
-    let begun = std::time::Instant::now();
-    loop {
-        let answer = ask().await;
-        if wanted(&answer) {
-            return answer;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(90), "{what}: {answer:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

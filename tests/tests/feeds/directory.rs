@@ -11,6 +11,7 @@ use dalp_proto::feeds::{
 };
 use tonic::Status;
 
+use crate::read_price;
 use crate::support::{PRICE, Wanted, World, fresh, now_s, text, until};
 
 async fn resolve(world: &World, subject: &str, topic: &str) -> Result<DirectoryEntry, Status> {
@@ -65,6 +66,12 @@ pub(crate) async fn feeds_are_registered_replaced_and_removed(world: &World) {
     assert_eq!(world.directory().get_adapter(asked).await.expect("there").into_inner().adapter, text(adapter));
     assert_eq!(adapter_answer(world, adapter).await, (U80::from(1), I256::try_from(100).expect("small"), observed_at));
 
+    // A program outside reads the adapter, as it would any aggregator.
+    let outside = async |max_age_s| read_price::read(&world.node, adapter, max_age_s).await;
+    let price = outside(86_400).await.expect("a price");
+    assert_eq!((price.text.as_str(), price.round_id, price.observed_at), ("1.00", U80::from(1), observed_at));
+    assert!(outside(1).await.expect_err("too old").to_string().contains("s old"));
+
     // Another feed takes its place; who reads the adapter sees growing rounds.
     let second = world.feed(Wanted { replace: true, ..wanted }).await;
     let entry = speaks(world, &subject, PRICE, second).await;
@@ -72,6 +79,8 @@ pub(crate) async fn feeds_are_registered_replaced_and_removed(world: &World) {
     world.publish(second, "200", observed_at).await;
     let (round, value, _) = adapter_answer(world, adapter).await;
     assert_eq!((round, value), ((U80::from(1) << 64) | U80::from(1), I256::try_from(200).expect("small")));
+    let after = outside(86_400).await.expect("a price");
+    assert!(after.text == "2.00" && after.round_id > price.round_id, "{after:?}");
     // The replaced feed stays readable, and an auditor still finds its rounds.
     assert_eq!(world.latest(first).await.expect("a round").value, "100");
 

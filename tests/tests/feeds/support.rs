@@ -1,21 +1,22 @@
 //! A running stack with a publisher, and an issuer outside whose key the platform does not hold.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::network::TransactionBuilder as _;
-use alloy::primitives::{Address, B256, I256, U256};
+use alloy::primitives::{Address, B256, I256, U256, aliases::U80};
 use alloy::providers::{Provider as _, ProviderBuilder, RootProvider};
 use alloy::rpc::types::TransactionRequest;
 use alloy::signers::{SignerSync as _, local::PrivateKeySigner};
 use alloy::sol_types::SolCall;
+use dalp_contracts::bindings::IssuerSignedScalarFeed;
 use dalp_devstack::client::{Client, Gateway, keyed};
 use dalp_devstack::scenario::{ChainView, Wallet};
 use dalp_devstack::stack::{Options, Stack};
 use dalp_proto::feeds::feed_directory_service_client::FeedDirectoryServiceClient;
 use dalp_proto::feeds::feed_service_client::FeedServiceClient;
 use dalp_proto::feeds::{
-    CreateFeedRequest, GetLatestRequest, GetLatestResponse, GetNonceRequest, GetRoundRequest, HistoryMode,
-    SubmitSignedUpdateRequest, SubmitUpdateRequest,
+    CreateFeedRequest, Feed, GetFeedRequest, GetLatestRequest, GetLatestResponse, GetNonceRequest, GetRoundRequest,
+    HistoryMode, SubmitSignedUpdateRequest, SubmitUpdateRequest,
 };
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 use dalp_proto::identity::{
@@ -29,6 +30,8 @@ use dalp_proto::system::system_service_client::SystemServiceClient;
 use svc_feeds::domain::update::Update;
 use tonic::Status;
 use uuid::Uuid;
+
+pub(crate) use dalp_tests::waiting::until;
 
 /// The topic of most feeds.
 pub(crate) const PRICE: &str = "price";
@@ -62,11 +65,14 @@ pub(crate) struct Wanted {
     pub(crate) replace: bool,
 }
 
-/// What must not change when an update is refused.
+/// What must not change when an update is refused, as the service tells it and as the feed itself does.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State {
-    pub(crate) latest: Option<(String, String, u64)>,
-    pub(crate) nonces: (u64, u64),
+    latest: Option<(String, String, u64)>,
+    next_nonces: [u64; 2],
+    /// Round, answer, and when it was observed.
+    on_chain: (U80, I256, U256),
+    nonces_on_chain: [U256; 2],
 }
 
 pub(crate) fn now_s() -> u64 {
@@ -75,23 +81,6 @@ pub(crate) fn now_s() -> u64 {
 
 pub(crate) fn text(address: Address) -> String {
     address.to_checksum(None)
-}
-
-/// Asks again until the answer is as wanted, and fails when it does not become so.
-pub(crate) async fn until<T: std::fmt::Debug>(
-    what: &str,
-    mut ask: impl AsyncFnMut() -> T,
-    wanted: impl Fn(&T) -> bool,
-) -> T {
-    let begun = std::time::Instant::now();
-    loop {
-        let answer = ask().await;
-        if wanted(&answer) {
-            return answer;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(90), "{what}: {answer:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// A fresh key of a request.
@@ -244,6 +233,11 @@ impl World {
         Ok(self.feeds().get_latest(asked).await?.into_inner())
     }
 
+    pub(crate) async fn settings(&self, feed: Address) -> Feed {
+        let asked = GetFeedRequest { feed: text(feed) };
+        self.feeds().get_feed(asked).await.expect("settings").into_inner().feed.expect("a feed")
+    }
+
     pub(crate) async fn next_nonce(&self, feed: Address, issuer: Address) -> u64 {
         let asked = GetNonceRequest { feed: text(feed), issuer: text(issuer) };
         self.feeds().get_nonce(asked).await.expect("a nonce").into_inner().next_nonce
@@ -251,9 +245,15 @@ impl World {
 
     pub(crate) async fn state(&self, feed: Address) -> State {
         let latest = self.latest(feed).await.ok();
-        let nonces =
-            (self.next_nonce(feed, self.issuer_identity).await, self.next_nonce(feed, self.outside_identity).await);
-        State { latest: latest.map(|latest| (latest.round_id, latest.value, latest.observed_at)), nonces }
+        let [issuer, outside] = [self.issuer_identity, self.outside_identity];
+        let answer = self.call(feed, IssuerSignedScalarFeed::latestRoundDataCall {}).await;
+        let nonce = async |issuer| self.call(feed, IssuerSignedScalarFeed::issuerNonceCall { issuer }).await;
+        State {
+            latest: latest.map(|latest| (latest.round_id, latest.value, latest.observed_at)),
+            next_nonces: [self.next_nonce(feed, issuer).await, self.next_nonce(feed, outside).await],
+            on_chain: (answer._0, answer._1, answer._3),
+            nonces_on_chain: [nonce(issuer).await, nonce(outside).await],
+        }
     }
 
     pub(crate) fn chain_id(&self) -> u64 {

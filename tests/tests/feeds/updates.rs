@@ -2,8 +2,8 @@
 
 use dalp_devstack::client::{keyed, reason};
 use dalp_proto::feeds::{
-    BatchValue, FeedKind, GetFeedRequest, GetLatestRequest, GetRoundRequest, HistoryMode, ListRoundsRequest,
-    SetStalenessRequest, SubmitBatchRequest, VerifyRoundRequest,
+    BatchValue, FeedKind, GetLatestRequest, GetRoundRequest, HistoryMode, ListRoundsRequest, SetStalenessRequest,
+    SubmitBatchRequest, VerifyRoundRequest,
 };
 use futures::future::join_all;
 
@@ -12,8 +12,7 @@ use crate::support::{PRICE, Wanted, World, fresh, now_s, text};
 pub(crate) async fn a_value_is_published_and_read(world: &World) {
     let wanted = Wanted { topic: PRICE.into(), decimals: 18, mode: HistoryMode::Full, ..Wanted::default() };
     let feed = world.feed(wanted).await;
-    let settings = world.feeds().get_feed(GetFeedRequest { feed: text(feed) }).await.expect("settings");
-    let settings = settings.into_inner().feed.expect("a feed");
+    let settings = world.settings(feed).await;
     assert_eq!(
         (settings.decimals, settings.kind(), settings.history_mode()),
         (18, FeedKind::IssuerSigned, HistoryMode::Full)
@@ -126,12 +125,14 @@ pub(crate) async fn history_modes_differ_on_chain_and_not_in_the_index(world: &W
     for value in ["1", "2"] {
         world.publish(feed, value, observed_at).await;
     }
+    let before = (world.state(feed).await, world.settings(feed).await.decimals);
     let status = world.feeds().get_round(on_chain(feed, 2)).await.expect_err("not kept");
     let details = dalp_service::Refusal::details(&status).expect("typed");
     assert_eq!(
         (details.reason.as_str(), details.metadata["contract_error"].as_str()),
         ("FEED_ROUND_UNAVAILABLE", "HistoryNotSupported")
     );
+    assert_eq!((world.state(feed).await, 0), before, "and whole numbers");
 
     let bounded = Wanted { topic: "fx".into(), mode: HistoryMode::Bounded, size: 2, ..Wanted::default() };
     let ring = world.feed(bounded).await;
@@ -139,6 +140,7 @@ pub(crate) async fn history_modes_differ_on_chain_and_not_in_the_index(world: &W
         world.publish(ring, value, observed_at).await;
     }
     assert!(world.feeds().get_round(on_chain(ring, 2)).await.is_ok(), "still in the ring");
+    let before = world.state(ring).await;
     for gone in [1, 4, 0] {
         let status = world.feeds().get_round(on_chain(ring, gone)).await.expect_err("not kept");
         let details = dalp_service::Refusal::details(&status).expect("typed");
@@ -147,6 +149,7 @@ pub(crate) async fn history_modes_differ_on_chain_and_not_in_the_index(world: &W
             ("FEED_ROUND_UNAVAILABLE", "RoundNotFound")
         );
     }
+    assert_eq!(world.state(ring).await, before);
     // The index keeps all of them, each with a signature that holds.
     for (feed, rounds) in [(feed, 2), (ring, 3)] {
         for round in 1..=rounds {

@@ -72,8 +72,9 @@ impl Signer {
         let pace = custody.pace();
         let until = Instant::now() + pace.settle;
         let mut pause = SETTLE_FIRST;
-        // One that is asked about again has had its time.
-        let fresh = request.error == NOT_ASKED && request.detail.is_empty();
+        // One that is asked about again later has had its time; two who ask at once wait alike.
+        let age = OffsetDateTime::now_utc() - request.created_at;
+        let fresh = request.error == NOT_ASKED && (request.detail.is_empty() || age < pace.settle);
         loop {
             let may_wait = fresh && Instant::now() + pause < until;
             let Some(claim) = self.store.claim(request.request_id, key.provider, pace.longest_call).await? else {

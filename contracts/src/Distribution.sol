@@ -23,6 +23,9 @@ contract Distribution is IDistribution, Addon {
     using BitMaps for BitMaps.BitMap;
     using SafeERC20 for IERC20;
 
+    /// @dev A payment that leaves less than this part of the gas may have failed for want of gas alone.
+    uint256 private constant STARVED = 8;
+
     /* STORAGE */
 
     BitMaps.BitMap private _paid;
@@ -76,6 +79,7 @@ contract Distribution is IDistribution, Addon {
     function _pushOne(address token, Recipient calldata row) private returns (bool) {
         if (_paid.get(row.index)) return false;
         _paid.set(row.index);
+        uint256 gasBefore = gasleft();
         try IERC20(token).transfer(row.account, row.amount) returns (bool moved) {
             if (moved) {
                 emit Pushed(row.index, row.account, row.amount);
@@ -83,6 +87,8 @@ contract Distribution is IDistribution, Addon {
             }
             emit PushSkipped(row.index, row.account, "");
         } catch (bytes memory reason) {
+            // Each call deeper keeps back 1/64 of the gas, and a transfer's questions go up to seven calls deep.
+            if (gasleft() < gasBefore / STARVED) revert BatchOutOfGas(row.index);
             emit PushSkipped(row.index, row.account, reason);
         }
         _paid.unset(row.index);

@@ -134,6 +134,25 @@ contract DistributionTest is AddonFixture {
         _push(d, 1, 1);
     }
 
+    /// @dev A gas estimate searches for the least gas that does not revert: whatever it finds must pay whom the token takes.
+    function testFuzz_push_no_amount_of_gas_skips_a_good_row(uint256 gas) public {
+        gas = bound(gas, 30_000, 900_000);
+        Distribution d = _make(DistributionKind.PUSH);
+        (bytes32[] memory proof, bool[] memory flags) = Merkle.multiProof(tree, 0, 5);
+        (bool ok,) = address(d).call{gas: gas}(abi.encodeCall(IDistribution.push, (_slice(0, 5), proof, flags)));
+        if (!ok) return;
+        for (uint256 i; i < 4; ++i) {
+            assertTrue(d.isPaid(i), "skipped for want of gas");
+        }
+    }
+
+    function test_push_reverts_when_a_row_is_starved() public {
+        Distribution d = _make(DistributionKind.PUSH);
+        (bytes32[] memory proof, bool[] memory flags) = Merkle.multiProof(tree, 0, 1);
+        vm.expectRevert(abi.encodeWithSelector(IDistribution.BatchOutOfGas.selector, 0));
+        d.push{gas: 85_000}(_slice(0, 1), proof, flags);
+    }
+
     function test_push_respects_the_cap() public {
         DistributionTerms memory terms = _distributionTerms(DistributionKind.PUSH, tree[0]);
         terms.cap = 350;

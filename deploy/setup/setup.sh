@@ -2,7 +2,8 @@
 # Installs what is missing beside the Rust toolchain, and only that. Safe to repeat.
 #   setup.sh run         what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
 #   setup.sh contracts   that, and what the contract tests are compared with: Chainlink's mock aggregator
-#   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers
+#   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers,
+#                        the trees that airdrops are compared with
 #   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -104,13 +105,13 @@ bench_clients() {
     fi
 }
 
-# The custody providers' own clients, at the locked versions: they drive the simulators in the tests; nothing of them is linked.
-custody_clients() {
-    local clients="$root/tests/custody-clients"
-    cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed" && return
-    say "installing npm packages (clients of custody providers)"
-    (cd "$clients" && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
-    cp "$clients/package-lock.json" "$clients/node_modules/.installed"
+# What the tests compare with or are driven by, at the locked versions; nothing of it is linked.
+test_packages() {
+    local folder="$root/tests/$1" what=$2
+    cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed" && return
+    say "installing npm packages ($what)"
+    (cd "$folder" && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
+    cp "$folder/package-lock.json" "$folder/node_modules/.installed"
 }
 
 case "${1:-}" in
@@ -134,7 +135,8 @@ check)
     cargo_tool cargo-nextest 0.9.143
     cargo_tool cargo-deny 0.20.2
     slither 0.11.3
-    custody_clients
+    test_packages custody-clients 'clients of custody providers'
+    test_packages merkle-tree '@openzeppelin/merkle-tree'
     ;;
 bench)
     run_needs

@@ -1,35 +1,32 @@
-//! `svc-distribution --config distribution.toml` serves.
+//! Offerings, airdrops and treasury payouts.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, process::ExitCode};
-
+use anyhow::Context as _;
 use clap::Parser;
-use dalp_service::{config, stop::Stop, telemetry};
-use svc_distribution::{Config, ENV_PREFIX, NAME};
+use dalp_service::{
+    config::{self, ProcessEnvironment},
+    stop::Stop,
+    telemetry,
+};
+use std::path::PathBuf;
+use svc_distribution::{NAME, config::DistributionConfig, config::ENVIRONMENT_PREFIX};
 
-/// Offerings, airdrops and treasury payouts.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = NAME, version, about = "Offerings, airdrops and treasury payouts")]
 struct Arguments {
-    /// The configuration file; see config.example.toml. Variables DALP_DISTRIBUTION__SECTION__KEY override it.
+    /// Configuration file; see config.example.toml.
     #[arg(long)]
     config: Option<PathBuf>,
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match serve(Arguments::parse().config).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{NAME}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn serve(path: Option<PathBuf>) -> anyhow::Result<()> {
-    let config: Config = config::load(path.as_deref(), &config::ProcessEnvironment, ENV_PREFIX)?;
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config: DistributionConfig =
+        config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
     let _telemetry = telemetry::init(NAME, &config.telemetry)?;
     let stop = Stop::on_signals();
-    svc_distribution::start(config, &stop).await?.stopped().await
+    let running = svc_distribution::start(config, stop).await.context("svc-distribution does not start")?;
+    running.stopped().await;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What `make bench` measures. Every comparison runs on the same chain settings in the same run.
 
+mod airdrops;
 mod chain;
 mod clients;
 mod cpu;
@@ -83,6 +84,9 @@ pub async fn run(scope: &Scope) -> Measured {
     }
     if wanted(only, &["feeds."]) {
         measured.take("feeds", feeds::figures(!only.is_empty() && feeds::AT_MANY_ROUNDS.starts_with(only)).await);
+    }
+    if wanted(only, &["airdrop."]) {
+        measured.take("airdrops", airdrops::figures().await);
     }
     if wanted(only, &["sign_rpc.", "provider_raw."]) {
         measured.take("signer", signer::rates().await);

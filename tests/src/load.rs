@@ -21,6 +21,8 @@ use tonic::Status;
 
 /// Base units each holder starts with.
 pub const START: u64 = 1_000_000_000;
+/// Wallets that are verified together.
+const VERIFIED_AT_ONCE: usize = 100;
 
 /// A bond under load.
 #[derive(Debug, Clone)]
@@ -62,13 +64,24 @@ impl Load {
         Ok(load)
     }
 
+    /// Verifies wallets, also such whose keys the platform does not hold.
+    ///
+    /// # Errors
+    /// When any step does not complete.
+    pub async fn verify(&self, wallets: &[Wallet]) -> anyhow::Result<()> {
+        for some in wallets.chunks(VERIFIED_AT_ONCE) {
+            let some: Vec<&Wallet> = some.iter().collect();
+            register(&self.client, &self.issuer, &some).await?;
+        }
+        Ok(())
+    }
+
     /// Verifies wallets, also such whose keys the platform does not hold, and mints to each.
     ///
     /// # Errors
     /// When any step does not complete.
     pub async fn admit(&self, wallets: &[Wallet]) -> anyhow::Result<()> {
-        let everyone: Vec<&Wallet> = wallets.iter().collect();
-        register(&self.client, &self.issuer, &everyone).await?;
+        self.verify(wallets).await?;
         try_join_all(wallets.iter().map(|holder| async {
             let request = MintRequest {
                 sender: self.issuer.text.clone(),
@@ -194,7 +207,9 @@ async fn issue(client: &Client, issuer: &Wallet) -> anyhow::Result<Address> {
             })),
         }),
         claim_topics: vec!["kyc".to_owned()],
-        roles: vec![RoleGrant { role: AssetRole::Supply.into(), account: issuer.text.clone() }],
+        roles: [AssetRole::Supply, AssetRole::Sale, AssetRole::Governance]
+            .map(|role| RoleGrant { role: role.into(), account: issuer.text.clone() })
+            .to_vec(),
         unpause: true,
         ..CreateAssetRequest::default()
     };

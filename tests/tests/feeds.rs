@@ -9,8 +9,6 @@ mod index;
 #[path = "../examples/read_price.rs"]
 #[allow(dead_code)] // its main
 mod read_price;
-#[path = "feeds/recorded.rs"]
-mod recorded;
 #[path = "feeds/refusals.rs"]
 mod refusals;
 #[path = "feeds/support.rs"]
@@ -33,7 +31,7 @@ async fn feeds_are_published_read_and_audited() {
     directory::feeds_are_registered_replaced_and_removed(&world).await;
     directory::governance_manages_its_own_subject(&world).await;
     alerts::staleness_rejections_and_lost_signers_are_told(&world).await;
-    recorded::record(&world).await;
+    dalp_tests::histories::record(&world.stack.settings().database_url, "feed.", "svc-feeds").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

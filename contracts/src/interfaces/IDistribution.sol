@@ -72,10 +72,12 @@ interface IDistribution is IAddon {
     error CapExceeded(uint256 cap, uint256 asked);
     error Underfunded(uint256 needed, uint256 available);
     error GrantUnknown(uint256 index);
+    error BatchOutOfGas(uint256 index);
 
     /// @notice Sends to the given rows; rows already paid are passed over, rows the token refuses are skipped with the reason.
     /// `proof` and `flags` prove all rows together, which are of one tree and in its order. Caller: SALE. Emits `Pushed`
-    /// or `PushSkipped` per row. Reverts `WrongKind`, `WindowNotOpen`, `WindowClosed`, `ProofInvalid`, `CapExceeded`.
+    /// or `PushSkipped` per row. Reverts `WrongKind`, `WindowNotOpen`, `WindowClosed`, `ProofInvalid`, `CapExceeded`, and `BatchOutOfGas`
+    /// when a row ran out of gas, so that a gas estimate never passes by starving rows.
     function push(Recipient[] calldata rows, bytes32[] calldata proof, bool[] calldata flags)
         external
         returns (uint256 paid);

@@ -46,6 +46,8 @@ pub struct Settings {
     pub log_filter: String,
     /// Appended to the gateway's configuration.
     pub gateway: String,
+    /// Appended to svc-distribution's configuration.
+    pub distribution: String,
 }
 
 // === impl Settings ===
@@ -148,7 +150,7 @@ pub fn write(settings: &Settings) -> anyhow::Result<()> {
         ("svc-gateway", gateway(settings)),
         ("svc-feeds", feeds(settings)),
         ("svc-settlement", settings.head("svc-settlement")),
-        ("svc-distribution", settings.head("svc-distribution")),
+        ("svc-distribution", distribution(settings)),
     ] {
         std::fs::write(settings.folder.join(format!("{service}.toml")), text)?;
     }
@@ -215,6 +217,10 @@ fn compliance(settings: &Settings) -> String {
 
 fn feeds(settings: &Settings) -> String {
     domain(settings, "svc-feeds", "[feeds]\ninstance = \"feeds-1\"\nwatch_ms = 1000\n")
+}
+
+fn distribution(settings: &Settings) -> String {
+    domain(settings, "svc-distribution", "[distribution]\ninstance = \"distribution-1\"\n") + &settings.distribution
 }
 
 /// A domain service: database, signer and chain, beside a section of its own.

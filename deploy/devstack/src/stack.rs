@@ -31,6 +31,8 @@ pub struct Options {
     pub log_filter: String,
     /// Appended to the gateway's configuration: further tenants, roles and principals.
     pub gateway: String,
+    /// Appended to svc-distribution's configuration: how airdrops are pushed.
+    pub distribution: String,
     /// JSON-RPC address of a chain that stands already, of the development chain's id. Absent: the stack starts a development chain.
     pub chain_url: Option<String>,
 }
@@ -54,6 +56,7 @@ impl Default for Options {
             chain_arguments: ["--block-time", "1", "--gas-limit", "300000000"].map(str::to_owned).to_vec(),
             log_filter: "info".to_owned(),
             gateway: String::new(),
+            distribution: String::new(),
             chain_url: None,
         }
     }
@@ -213,6 +216,7 @@ async fn settings(
         security_officer_pin: format!("{:08}", rand::random::<u32>() % 100_000_000),
         log_filter: options.log_filter.clone(),
         gateway: options.gateway.clone(),
+        distribution: options.distribution.clone(),
     })
 }
 

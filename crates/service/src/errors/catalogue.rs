@@ -215,6 +215,8 @@ reasons! {
     SoftCapNotMet = "SOFT_CAP_NOT_MET", FailedPrecondition, FixInput, None;
     /// The sale gives no refunds now.
     RefundNotOpen = "REFUND_NOT_OPEN", FailedPrecondition, FixInput, None;
+    /// The list of recipients is not one that can be paid.
+    RecipientListInvalid = "RECIPIENT_LIST_INVALID", InvalidArgument, FixInput, None;
     /// The airdrop's window does not allow this now.
     AirdropNotOpen = "AIRDROP_NOT_OPEN", FailedPrecondition, FixInput, None;
     /// The rows are not on the airdrop's list.

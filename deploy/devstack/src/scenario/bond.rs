@@ -17,7 +17,7 @@ use dalp_proto::identity::RevokeClaimRequest;
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 
 use super::parties::BARRED;
-use super::{ChainView, Outcome, Parties, Steps, Wallet, feeds, upkeep};
+use super::{ChainView, Outcome, Parties, Steps, Wallet, airdrop, feeds, upkeep};
 use crate::client::{Client, keyed, reason};
 
 /// How long the index may be behind the chain.
@@ -54,6 +54,7 @@ pub(super) async fn run(client: &Client, chain: &ChainView, parties: &Parties, s
     feeds::run(client, chain, parties, &bond.token, steps).await;
     upkeep::run(client, parties, &bond.token, steps).await;
     bond.accounts(steps).await;
+    airdrop::run(client, parties, &bond.token, steps).await;
 }
 
 fn order(parties: &Parties) -> CreateAssetRequest {
@@ -81,7 +82,12 @@ fn order(parties: &Parties) -> CreateAssetRequest {
             },
         ],
         claim_topics: vec!["kyc".to_owned()],
-        roles: vec![grant(AssetRole::Supply), grant(AssetRole::Custodian), grant(AssetRole::Emergency)],
+        roles: vec![
+            grant(AssetRole::Supply),
+            grant(AssetRole::Custodian),
+            grant(AssetRole::Emergency),
+            grant(AssetRole::Sale),
+        ],
         unpause: true,
         initial_supply: String::new(),
         initial_holder: String::new(),

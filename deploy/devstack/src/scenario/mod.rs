@@ -1,5 +1,6 @@
 //! The main job as a scenario: a bank issues a bond and transfers it, through the gateway as an ordinary client.
 
+mod airdrop;
 mod bond;
 mod chain;
 mod feeds;

@@ -1,4 +1,6 @@
-//! Finished operations as the database keeps them, for `svc-feeds/tests/histories`.
+//! Finished operations as the database keeps them, for `tests/histories` of the service whose they are.
+
+use std::path::Path;
 
 use dalp_engine::{
     OperationId,
@@ -8,25 +10,27 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::support::World;
-
-/// Writes one operation of each kind that has none yet, when asked to by `DALP_RECORD_HISTORIES`.
-pub(crate) async fn record(world: &World) {
+/// Writes one operation of each kind under `prefix` that has none yet, when asked to by `DALP_RECORD_HISTORIES`.
+///
+/// # Panics
+/// When what is stored cannot be read, or the file not be written.
+pub async fn record(database_url: &str, prefix: &str, service: &str) {
     if std::env::var_os("DALP_RECORD_HISTORIES").is_none() {
         return;
     }
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../svc-feeds/tests/histories");
-    let mut database = PgConnection::connect(&world.stack.settings().database_url).await.expect("connects");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(service).join("tests/histories");
+    let mut database = PgConnection::connect(database_url).await.expect("connects");
     let operations: Vec<(String, i32, String, Uuid, Value, Value)> = sqlx::query_as(
         "SELECT DISTINCT ON (kind) kind, version, tenant, operation_id, order_json, result FROM engine.operations
-         WHERE state = 'COMPLETED' AND kind LIKE 'feed.%' ORDER BY kind, operation_id",
+         WHERE state = 'COMPLETED' AND kind LIKE $1 || '%' ORDER BY kind, operation_id",
     )
+    .bind(prefix)
     .fetch_all(&mut database)
     .await
     .expect("operations");
     for (kind, version, tenant, id, order, result) in operations {
-        let path = format!("{folder}/{kind}.json");
-        if std::path::Path::new(&path).exists() {
+        let path = folder.join(format!("{kind}.json"));
+        if path.exists() {
             continue;
         }
         let rows: Vec<(String, Value, Option<Value>)> = sqlx::query_as(

@@ -1,0 +1,39 @@
+//! The metrics of this crate.
+
+use crate::airdrop::store::index::Payout;
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+/// Rows of airdrops that were indexed, by `outcome`: paid, started, released, skipped.
+pub const ROWS: &str = "dalp_airdrop_rows_total";
+/// Lists that were refused, by `problem`.
+pub const LISTS_REFUSED: &str = "dalp_airdrop_lists_refused_total";
+/// Pushes that run now.
+pub const PUSHES_RUNNING: &str = "dalp_airdrop_pushes_running";
+/// Pushes that stopped because a batch was refused as a whole.
+pub const PUSHES_STOPPED: &str = "dalp_airdrop_pushes_stopped_total";
+
+/// Describes them to the exporter.
+pub fn describe() {
+    describe_counter!(ROWS, "Rows of airdrops that were indexed, by outcome.");
+    describe_counter!(LISTS_REFUSED, "Lists that were refused, by problem.");
+    describe_gauge!(PUSHES_RUNNING, "Pushes that run now.");
+    describe_counter!(PUSHES_STOPPED, "Pushes that stopped because a batch was refused as a whole.");
+}
+
+pub(crate) fn indexed(payouts: &[Payout]) {
+    for payout in payouts {
+        counter!(ROWS, "outcome" => payout.kind.name()).increment(1);
+    }
+}
+
+pub(crate) fn list_refused(problem: &'static str) {
+    counter!(LISTS_REFUSED, "problem" => problem).increment(1);
+}
+
+pub(crate) fn pushes_running(count: usize) {
+    gauge!(PUSHES_RUNNING).set(count as f64);
+}
+
+pub(crate) fn push_stopped() {
+    counter!(PUSHES_STOPPED).increment(1);
+}

@@ -6,6 +6,8 @@ mod alerts;
 mod directory;
 #[path = "feeds/index.rs"]
 mod index;
+#[path = "feeds/prices.rs"]
+mod prices;
 #[path = "../examples/read_price.rs"]
 #[allow(dead_code)] // its main
 mod read_price;
@@ -30,7 +32,9 @@ async fn feeds_are_published_read_and_audited() {
     refusals::what_is_refused_before_it_is_accepted(&world).await;
     directory::feeds_are_registered_replaced_and_removed(&world).await;
     directory::governance_manages_its_own_subject(&world).await;
+    prices::an_issuance_limit_in_fiat_follows_the_feed(&world).await;
     alerts::staleness_rejections_and_lost_signers_are_told(&world).await;
+    alerts::a_cursor_behind_what_is_kept_is_refused(&world).await;
     dalp_tests::histories::record(&world.stack.settings().database_url, "feed.", "svc-feeds").await;
 }
 

@@ -3,9 +3,10 @@
 use alloy::primitives::Address;
 use dalp_proto::feeds::{FeedEventKind, HistoryMode, SetStalenessRequest, WatchFeedsRequest, WatchFeedsResponse};
 use dalp_proto::identity::RemoveTrustedIssuerRequest;
+use sqlx::{Connection as _, PgConnection};
 use tonic::Streaming;
 
-use crate::support::{PRICE, Wanted, World, fresh, now_s, text};
+use crate::support::{PRICE, Wanted, World, fresh, now_s, text, until};
 
 /// The next event of a kind; those of other kinds in between are counted.
 async fn next(events: &mut Streaming<WatchFeedsResponse>, kind: FeedEventKind) -> WatchFeedsResponse {
@@ -58,15 +59,41 @@ pub(crate) async fn staleness_rejections_and_lost_signers_are_told(world: &World
     let bad = world.feeds().watch_feeds(watch("999999999")).await.expect_err("ahead of everything");
     assert_eq!(dalp_devstack::client::reason(&bad), "PAGE_TOKEN_INVALID");
 
-    // The issuer that signed last loses its trust: told before its next update is refused.
+    // The issuer that signed last loses its trust: told while the operation that takes it is under way, and when it is done.
     let update = world.unsigned(feed, PRICE, 3, now_s() - 5).await;
     let accepted = world.submit_signed(world.signed(feed, &update)).await;
     world.done(accepted).await;
     let distrust =
         RemoveTrustedIssuerRequest { sender: world.issuer.text.clone(), issuer: text(world.outside.address()) };
+    let _: Option<bool> = world.rpc("evm_setIntervalMining", (0,)).await; // no block, so that it stays under way
     let accepted = world.identities().remove_trusted_issuer(fresh(distrust)).await.expect("accepted").into_inner();
-    world.done(accepted.operation).await;
+    let operation = accepted.operation.expect("an operation");
+    let losing = next(&mut events, FeedEventKind::SignerLosing).await;
+    let outsider = text(world.outside.address());
+    assert_eq!((&losing.details["signer"], &losing.details["operation_id"]), (&outsider, &operation.operation_id));
+    let _: Option<bool> = world.rpc("evm_setIntervalMining", (1,)).await;
+    world.done(Some(operation)).await;
     let lost = next(&mut events, FeedEventKind::SignerLost).await;
-    assert_eq!(lost.details["signer"], text(world.outside.address()));
-    world.trust(&text(world.outside.address())).await;
+    assert_eq!(lost.details["signer"], outsider);
+    // Told once, and healed by the trust given back.
+    world.trust(&outsider).await;
+    let update = world.unsigned(feed, PRICE, 4, now_s() - 5).await;
+    let accepted = world.submit_signed(world.signed(feed, &update)).await;
+    world.done(accepted).await;
+}
+
+/// Whoever was away longer than events are kept hears of it, instead of missing some silently.
+pub(crate) async fn a_cursor_behind_what_is_kept_is_refused(world: &World) {
+    let mut database = PgConnection::connect(&world.stack.settings().database_url).await.expect("connects");
+    let aged = sqlx::query("UPDATE feeds.events SET at = at - interval '60 days' WHERE number <= 2");
+    assert_eq!(aged.execute(&mut database).await.expect("written").rows_affected(), 2);
+    let watch = || WatchFeedsRequest { feeds: Vec::new(), cursor: "1".to_owned() };
+    let refused =
+        async || world.feeds().watch_feeds(watch()).await.err().map(|status| dalp_devstack::client::reason(&status));
+    let told = until("they are deleted", refused, Option::is_some).await;
+    assert_eq!(told.as_deref(), Some("PAGE_TOKEN_INVALID"));
+    let watch = WatchFeedsRequest { cursor: "2".to_owned(), ..watch() };
+    let mut events = world.feeds().watch_feeds(watch).await.expect("a stream").into_inner();
+    let first = events.message().await.expect("an event").expect("the stream goes on");
+    assert_eq!(first.cursor, "3", "what is kept is told whole");
 }

@@ -130,11 +130,16 @@ contract Distribution is IDistribution, Addon {
     /// @inheritdoc IDistribution
     function release(uint256[] calldata indices) external nonReentrant {
         DistributionTerms memory t = _head();
+        bool any;
         for (uint256 i; i < indices.length; ++i) {
             Grant storage grant = _grants[indices[i]];
             uint256 due = _releasable(t, grant, indices[i]);
-            if (due > 0) _release(t.token, indices[i], grant, due);
+            if (due == 0) continue;
+            any = true;
+            _release(t.token, indices[i], grant, due);
         }
+        // Gas learnt from a call that pays nothing would not do for one that pays.
+        if (!any) revert NothingDue();
     }
 
     function _release(address token, uint256 index, Grant storage grant, uint256 due) private {

@@ -72,6 +72,7 @@ interface IDistribution is IAddon {
     error CapExceeded(uint256 cap, uint256 asked);
     error Underfunded(uint256 needed, uint256 available);
     error GrantUnknown(uint256 index);
+    error NothingDue();
     error BatchOutOfGas(uint256 index);
 
     /// @notice Sends to the given rows; rows already paid are passed over, rows the token refuses are skipped with the reason.
@@ -88,7 +89,8 @@ interface IDistribution is IAddon {
     function claim(uint256 index, address account, uint256 amount, bytes32[] calldata proof) external;
 
     /// @notice Pays what has vested by now to each grant's account or its registered successor. Anyone may call; a repeated
-    /// index pays nothing more. Emits `Released` where something was due. Reverts `GrantUnknown`, and what the token refuses with.
+    /// index pays nothing more. Emits `Released` where something was due. Reverts `GrantUnknown`, `NothingDue` where nothing is to be
+    /// paid at all, and what the token refuses with.
     function release(uint256[] calldata indices) external;
 
     /// @notice Sends what nobody is owed to `leftoverTo`: of the asset only after the window and never a token of a started

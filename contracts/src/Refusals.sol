@@ -78,6 +78,8 @@ library ReasonCodes {
     bytes32 internal constant COLLATERAL_MISSING = "COLLATERAL_MISSING";
     bytes32 internal constant COLLATERAL_MALFORMED = "COLLATERAL_MALFORMED";
     bytes32 internal constant COLLATERAL_TOO_LOW = "COLLATERAL_TOO_LOW";
+    bytes32 internal constant COLLATERAL_PRICE_UNAVAILABLE = "COLLATERAL_PRICE_UNAVAILABLE";
+    bytes32 internal constant COLLATERAL_PRICE_STALE = "COLLATERAL_PRICE_STALE";
 
     /// A rule is bound but has no parameters for this token: it refuses rather than agree to everything.
     bytes32 internal constant RULE_NOT_CONFIGURED = "RULE_NOT_CONFIGURED";

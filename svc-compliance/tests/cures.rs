@@ -2,21 +2,23 @@
 //! once it is cured the movement passes.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "cures/attestor.rs"]
+mod attestor;
 mod support;
 
 use alloy::{
-    primitives::{Address, B256, Bytes, I256, U256, aliases::U48},
-    signers::{SignerSync as _, local::PrivateKeySigner},
+    primitives::{Address, Bytes, U256, aliases::U48},
     sol_types::{SolCall, SolValue as _},
 };
+use attestor::Attestor;
 use dalp_contracts::{
     bindings::{
-        ApprovalRule, AssetToken, ClaimRule, CountryRule, HolderLimitRule, Identity, IdentityRegistry,
-        IssuerSignedScalarFeed, IssuerSignedScalarFeedFactory, ListRule, RegistryRecords, TokenCompliance,
+        ApprovalRule, AssetToken, ClaimRule, CountryRule, HolderLimitRule, IdentityRegistry, ListRule, RegistryRecords,
+        TokenCompliance,
     },
     encode::{
         EarlierBalance, IssuanceLimit, Issued, PriceSource, Sides, VolumeLimit, Window, approval_rule_params,
-        claim_rule_params, claim_signing_hash, collateral_rule_params, country_rule_params, holder_limit_rule_params,
+        claim_rule_params, collateral_rule_params, country_rule_params, holder_limit_rule_params,
         holding_period_rule_params, issuance_rule_params, list_rule_params, topic_id, transfer_limit_rule_params,
     },
     roles::{book_key, names},
@@ -26,9 +28,8 @@ use futures::{FutureExt as _, future::LocalBoxFuture};
 use serde_json::json;
 use std::collections::BTreeMap;
 use support::{
-    TENANT,
     desk::{Desk, verdict, vetoes},
-    outside, text,
+    text,
 };
 use svc_compliance::domain::rule::RuleKind;
 
@@ -42,8 +43,10 @@ const NO_COUNTRIES: BTreeMap<u16, u32> = BTreeMap::new();
 /// The desk, an attestor of collateral and prices with a key of its own, and the feed of the asset's price.
 struct Scene {
     desk: Desk,
-    attestor: PrivateKeySigner,
+    attestor: Attestor,
     feed: Address,
+    /// What collateral is compared with; another one, as each is without an answer at first.
+    worth: Address,
 }
 
 /// A movement that is refused, who can cure that, and how.
@@ -90,29 +93,11 @@ impl<'a> Case<'a> {
 impl Scene {
     async fn open() -> Self {
         let desk = Desk::open().await;
-        let stack = &desk.stack;
-        let attestor = PrivateKeySigner::from_bytes(&B256::repeat_byte(0x77)).unwrap();
-        stack.node("anvil_impersonateAccount", json!([attestor.address()])).await;
-        stack.node("anvil_setBalance", json!([attestor.address(), U256::from(10_u64.pow(18))])).await;
-        stack.register(TENANT, desk.admin, attestor.address(), u32::from(SWITZERLAND)).await;
-        let topics = [("collateral", "(uint256 amount)"), ("price", "(int256 value)")];
-        desk.topics(&topics, attestor.address()).await;
+        let attestor = Attestor::open(&desk).await;
         desk.topics(&[("aml", "(bytes payload)")], desk.treasurer).await;
-        let config = IssuerSignedScalarFeedFactory::FeedConfig {
-            salt: B256::ZERO,
-            subject: desk.token,
-            topicId: topic_id("price"),
-            decimals: 2,
-            historyMode: 0,
-            historySize: 0,
-            requirePositive: true,
-            driftAllowance: 0,
-            description: "price of a unit".into(),
-        };
-        let factory = stack.contract(names::SCALAR_FEED_FACTORY).await;
-        let receipt = stack.send(desk.officer, factory, &IssuerSignedScalarFeedFactory::createCall { config }).await;
-        let feed = outside::event::<IssuerSignedScalarFeedFactory::FeedCreated>(&receipt).feed;
-        Self { desk, attestor, feed }
+        let feed = attestor.feed(&desk, "price").await;
+        let worth = attestor.feed(&desk, "worth").await;
+        Self { desk, attestor, feed, worth }
     }
 
     async fn module(&self, kind: RuleKind) -> Address {
@@ -132,48 +117,6 @@ impl Scene {
         wallet
     }
 
-    /// The identity of an issuer that is no key of the platform.
-    async fn attestor_identity(&self) -> Address {
-        let registry = self.desk.stack.contract(names::IDENTITY_REGISTRY).await;
-        self.desk.stack.read(registry, IdentityRegistry::identityCall { wallet: self.attestor.address() }).await
-    }
-
-    /// Attests collateral on the asset's identity.
-    async fn attest(&self, data: Bytes) {
-        let stack = &self.desk.stack;
-        let subject = stack.read(self.desk.token, AssetToken::onchainIDCall {}).await;
-        let hash = claim_signing_hash(subject, topic_id("collateral"), &data);
-        let add = Identity::addClaimCall {
-            topic: topic_id("collateral"),
-            scheme: U256::ONE,
-            issuer: self.attestor_identity().await,
-            signature: self.attestor.sign_hash_sync(&hash).unwrap().as_bytes().to_vec().into(),
-            data,
-            uri: String::new(),
-        };
-        stack.send(self.attestor.address(), subject, &add).await;
-    }
-
-    /// Submits a price of now.
-    async fn price(&self) {
-        let (stack, feed) = (&self.desk.stack, self.feed);
-        let issuer = self.attestor_identity().await;
-        let terms = stack.read(feed, IssuerSignedScalarFeed::termsCall {}).await;
-        let nonce = stack.read(feed, IssuerSignedScalarFeed::issuerNonceCall { issuer }).await;
-        let update = IssuerSignedScalarFeed::FeedUpdate {
-            topicId: terms.topicId,
-            schemaHash: terms.schemaHash,
-            value: I256::try_from(10_000).unwrap(),
-            observedAt: U256::from(self.desk.now().await),
-            nonce: nonce + U256::ONE,
-            deadline: U256::ZERO,
-        };
-        let digest = stack.read(feed, IssuerSignedScalarFeed::digestOfCall { update: update.clone() }).await;
-        let signature = self.attestor.sign_hash_sync(&digest).unwrap().as_bytes().to_vec().into();
-        let submit = IssuerSignedScalarFeed::submitCall { issuer, update, signature };
-        stack.send(self.desk.officer, feed, &submit).await;
-    }
-
     /// Parameters under which one unit passes from the sender to the receiver, who holds some, and one is issued.
     fn harmless(&self, kind: RuleKind) -> Bytes {
         match kind {
@@ -185,7 +128,7 @@ impl Scene {
             RuleKind::HoldingPeriod => holding_period_rule_params(1, EarlierBalance::Free),
             RuleKind::Approval => approval_rule_params(vec![self.desk.officer], 3600, false),
             RuleKind::TransferLimit => transfer_limit_rule_params(Some(1000), None, None),
-            RuleKind::Collateral => collateral_rule_params(topic_id("collateral"), 10_000),
+            RuleKind::Collateral => collateral_rule_params(topic_id("collateral"), 10_000, None),
         }
     }
 
@@ -426,13 +369,15 @@ impl Scene {
             // The feed has no answer yet.
             "ISSUANCE_PRICE_UNAVAILABLE" => {
                 desk.bind(module, issuance_rule_params(&[raised])).await;
-                Case::mint(self, operator, self.price()).told(&[("feed", &self.feed), ("max_age_s", &MAX_AGE_S)])
+                Case::mint(self, operator, self.attestor.price(&self.desk, self.feed))
+                    .told(&[("feed", &self.feed), ("max_age_s", &MAX_AGE_S)])
             }
             "ISSUANCE_PRICE_STALE" => {
-                self.price().await;
+                self.attestor.price(&self.desk, self.feed).await;
                 desk.bind(module, issuance_rule_params(&[raised])).await;
                 stack.pass(u64::from(MAX_AGE_S) + 60).await;
-                Case::mint(self, operator, self.price()).told(&[("feed", &self.feed), ("max_age_s", &MAX_AGE_S)])
+                Case::mint(self, operator, self.attestor.price(&self.desk, self.feed))
+                    .told(&[("feed", &self.feed), ("max_age_s", &MAX_AGE_S)])
             }
             other => panic!("no case of {other}"),
         }
@@ -442,17 +387,30 @@ impl Scene {
         let stack = &self.desk.stack;
         let supply: u64 = stack.read(self.desk.token, AssetToken::totalSupplyCall {}).await.saturating_to();
         let identity = stack.read(self.desk.token, AssetToken::onchainIDCall {}).await;
+        let operator = Cure::Operator;
+        if let "COLLATERAL_PRICE_UNAVAILABLE" | "COLLATERAL_PRICE_STALE" = reason {
+            let feed = self.worth;
+            let price = Some(PriceSource { feed, max_age_s: MAX_AGE_S });
+            self.attestor.attest(&self.desk, U256::MAX.abi_encode().into()).await;
+            self.desk.bind(module, collateral_rule_params(topic_id("collateral"), 10_000, price)).await;
+            if reason == "COLLATERAL_PRICE_STALE" {
+                self.attestor.price(&self.desk, feed).await;
+                stack.pass(u64::from(MAX_AGE_S) + 60).await;
+            }
+            let remedy = self.attestor.price(&self.desk, feed);
+            return Case::mint(self, operator, remedy).told(&[("feed", &feed), ("max_age_s", &MAX_AGE_S)]);
+        }
         self.desk.bind(module, self.harmless(RuleKind::Collateral)).await;
-        let enough = || self.attest(U256::from(5000).abi_encode().into());
+        let enough = || self.attestor.attest(&self.desk, U256::from(5000).abi_encode().into());
         let (cure, figures): (_, [(_, &dyn ToString); 2]) = match reason {
             "COLLATERAL_MISSING" => (Cure::ClaimIssuer, [("topic", &"collateral"), ("asset_identity", &identity)]),
             "COLLATERAL_MALFORMED" => {
-                self.attest(Bytes::from_static(&[1])).await;
+                self.attestor.attest(&self.desk, Bytes::from_static(&[1])).await;
                 (Cure::ClaimIssuer, [("topic", &"collateral"), ("asset_identity", &identity)])
             }
             "COLLATERAL_TOO_LOW" => {
-                self.attest(U256::from(500).abi_encode().into()).await;
-                (Cure::Operator, [("collateral", &500), ("collateral_needed", &(supply + 1))])
+                self.attestor.attest(&self.desk, U256::from(500).abi_encode().into()).await;
+                (operator, [("collateral", &500), ("collateral_needed", &(supply + 1))])
             }
             other => panic!("no case of {other}"),
         };

@@ -188,12 +188,12 @@ fn invalid(wallet: &str) -> Vec<(Wire, Bytes)> {
             ),
         ),
         (
-            Wire::Collateral(CollateralRule { topic: String::new(), ratio_bps: 10_000 }),
-            encode::collateral_rule_params(U256::ZERO, 10_000),
+            Wire::Collateral(CollateralRule { topic: String::new(), ratio_bps: 10_000, price: None }),
+            encode::collateral_rule_params(U256::ZERO, 10_000, None),
         ),
         (
-            Wire::Collateral(CollateralRule { topic: "kyc".into(), ratio_bps: 0 }),
-            encode::collateral_rule_params(U256::from(7), 0),
+            Wire::Collateral(CollateralRule { topic: "kyc".into(), ratio_bps: 0, price: None }),
+            encode::collateral_rule_params(U256::from(7), 0, None),
         ),
     ]
 }
@@ -221,7 +221,7 @@ fn valid(approver: &str) -> Vec<Wire> {
         Wire::HoldingPeriod(HoldingPeriodRule { days: 30, earlier: EarlierBalance::Free.into() }),
         Wire::Approval(ApprovalRule { approvers: vec![approver.into()], max_validity_s: 86_400, mints: false }),
         transfers("100", Some(VolumeLimit { window: Some(rolling(3600)), max: "150".into() })),
-        Wire::Collateral(CollateralRule { topic: "kyc".into(), ratio_bps: 10_000 }),
+        Wire::Collateral(CollateralRule { topic: "kyc".into(), ratio_bps: 10_000, price: None }),
     ]
 }
 
@@ -258,7 +258,7 @@ fn changed(approver: &str) -> Vec<Wire> {
         Wire::HoldingPeriod(HoldingPeriodRule { days: 1, earlier: EarlierBalance::Free.into() }),
         Wire::Approval(ApprovalRule { approvers: vec![approver.into()], max_validity_s: 60, mints: true }),
         transfers("7", None),
-        Wire::Collateral(CollateralRule { topic: "kyc".into(), ratio_bps: 1 }),
+        Wire::Collateral(CollateralRule { topic: "kyc".into(), ratio_bps: 1, price: None }),
     ]
 }
 

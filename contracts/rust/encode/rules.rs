@@ -83,7 +83,7 @@ pub enum Issued {
 pub struct PriceSource {
     /// An `AggregatorV3Interface`.
     pub feed: Address,
-    /// A price older than this refuses issuance. Not zero.
+    /// A price older than this refuses mints. Not zero.
     pub max_age_s: u32,
 }
 
@@ -174,10 +174,11 @@ pub fn issuance_rule_params(limits: &[IssuanceLimit]) -> Bytes {
     (limits,).abi_encode_params().into()
 }
 
-/// Parameters of `CollateralRule`: the topic of the claim on the asset's identity, and how much collateral a unit needs (10,000 is
-/// one to one).
-pub fn collateral_rule_params(topic: U256, ratio_bps: u32) -> Bytes {
-    (topic, word(ratio_bps)).abi_encode_params().into()
+/// Parameters of `CollateralRule`: the topic of the claim on the asset's identity, how much collateral a unit needs (10,000 is one to
+/// one), and for collateral in fiat the price of a whole token.
+pub fn collateral_rule_params(topic: U256, ratio_bps: u32, price: Option<PriceSource>) -> Bytes {
+    let (feed, max_age_s) = price.map_or_else(Default::default, |price| (price.feed, price.max_age_s));
+    (topic, word(ratio_bps), feed, word(max_age_s)).abi_encode_params().into()
 }
 
 /// A number as the contracts read every width of it.
@@ -208,7 +209,10 @@ mod tests {
     #[test]
     fn plain_values_are_words_in_a_row() {
         assert_eq!(words(&holding_period_rule_params(30, EarlierBalance::AsNew)), ["1e", "2"]);
-        assert_eq!(words(&collateral_rule_params(U256::from(7), 15_000)), ["7", "3a98"]);
+        assert_eq!(words(&collateral_rule_params(U256::from(7), 15_000, None)), ["7", "3a98", "", ""]);
+        let price = PriceSource { feed: Address::repeat_byte(0xfe), max_age_s: 60 };
+        let in_fiat = collateral_rule_params(U256::from(7), 15_000, Some(price));
+        assert_eq!(words(&in_fiat)[2..], ["fe".repeat(20).as_str(), "3c"]);
         let volume = VolumeLimit { window: Window::Fixed { length_s: 60, start_s: 5 }, max: 9 };
         let limits = transfer_limit_rule_params(Some(1), Some(volume), None);
         assert_eq!(words(&limits), ["1", "1", "3c", "5", "9", "", "", "", ""]);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
+import {AggregatorV3Interface} from "../interfaces/IAggregatorV3.sol";
 import {IAssetToken} from "../interfaces/IAssetToken.sol";
 import {IClaimIssuer} from "../interfaces/IClaimIssuer.sol";
 import {IERC735} from "../interfaces/IERC735.sol";
@@ -9,12 +10,15 @@ import {IRegistryQuestions} from "../interfaces/IIdentityRegistryPolicy.sol";
 import {IRule, Hooks, Movement} from "../interfaces/IRule.sol";
 import {ClaimData} from "../libraries/ClaimData.sol";
 import {ReasonCodes} from "../Refusals.sol";
+import {FiatValue} from "./FiatValue.sol";
 import {Rule} from "./Rule.sol";
 
 /// @title Collateral rule
 /// @notice Lets a token be minted only as far as a claim on the token's own identity attests collateral: supply after the mint x
-/// ratio <= attested amount. Parameters: `abi.encode(uint256 topic, uint32 ratioBps)`; 10,000 is one to one, 15,000 asks 150 %.
-/// The claim's payload begins with `abi.encode(uint256 amount)` in the token's smallest units. The registry says which issuer is trusted
+/// ratio <= attested amount. Parameters: `abi.encode(uint256 topic, uint32 ratioBps, address feed, uint32 maxAgeSeconds)`; 10,000 is one to
+/// one, 15,000 asks 150 %. The claim's payload begins with `abi.encode(uint256 amount)`: without a feed (zeros) in the token's smallest
+/// units; with one, the feed says what a whole token is worth, the amount is in that currency with 18 decimals, and the supply after
+/// the mint is valued at the price of now, rounded up. The registry says which issuer is trusted
 /// and alive, and that issuer judges the very data read here, so an identity cannot show the rule another amount than it showed
 /// the registry. Collateral that shrinks or expires stops further mints; it never touches holders.
 contract CollateralRule is Rule {
@@ -25,6 +29,8 @@ contract CollateralRule is Rule {
     struct Config {
         uint256 topic;
         uint32 ratioBps;
+        address feed;
+        uint32 maxAgeSeconds;
     }
 
     mapping(address compliance => Config) private _configs;
@@ -40,10 +46,12 @@ contract CollateralRule is Rule {
     }
 
     /// @inheritdoc IRule
-    function validate(bytes calldata params) external pure {
-        (uint256 topic, uint32 ratioBps) = abi.decode(params, (uint256, uint32));
-        if (topic == 0) revert InvalidParams("topic");
-        if (ratioBps == 0) revert InvalidParams("ratio");
+    function validate(bytes calldata params) external view {
+        Config memory config = abi.decode(params, (Config));
+        if (config.topic == 0) revert InvalidParams("topic");
+        if (config.ratioBps == 0) revert InvalidParams("ratio");
+        if ((config.feed == address(0)) != (config.maxAgeSeconds == 0)) revert InvalidParams("maxAge");
+        if (config.feed != address(0) && !FiatValue.isFeed(config.feed)) revert InvalidParams("feed");
     }
 
     /// @inheritdoc IRule
@@ -54,22 +62,45 @@ contract CollateralRule is Rule {
         (bytes32 reason, uint256 collateral) =
             _collateral(movement.registry, IAssetToken(movement.token).onchainID(), config.topic);
         if (reason != 0) return reason;
-        uint256 needed = (IERC20(movement.token).totalSupply() + movement.amount) * config.ratioBps;
-        return needed <= collateral * BPS ? ReasonCodes.OK : ReasonCodes.COLLATERAL_TOO_LOW;
+        uint256 backed;
+        (reason, backed) = _backed(config, movement);
+        if (reason != 0) return reason;
+        bool enough = backed <= PLENTY && backed * config.ratioBps <= collateral * BPS;
+        return enough ? ReasonCodes.OK : ReasonCodes.COLLATERAL_TOO_LOW;
     }
 
-    /// @notice Topic and ratio of a compliance; zeros when it is not configured.
-    function paramsOf(address compliance) external view returns (uint256 topic, uint32 ratioBps) {
-        return (_configs[compliance].topic, _configs[compliance].ratioBps);
+    /// @notice The parameters of a compliance; zeros when it is not configured.
+    function paramsOf(address compliance)
+        external
+        view
+        returns (uint256 topic, uint32 ratioBps, address feed, uint32 maxAgeSeconds)
+    {
+        Config memory config = _configs[compliance];
+        return (config.topic, config.ratioBps, config.feed, config.maxAgeSeconds);
     }
 
     function _apply(bytes calldata params) internal override {
-        (uint256 topic, uint32 ratioBps) = abi.decode(params, (uint256, uint32));
-        _configs[msg.sender] = Config({topic: topic, ratioBps: ratioBps});
+        _configs[msg.sender] = abi.decode(params, (Config));
     }
 
     function _forget() internal override {
         delete _configs[msg.sender];
+    }
+
+    /// @dev The supply after the mint, in the unit of the attested amount.
+    function _backed(Config memory config, Movement calldata movement)
+        private
+        view
+        returns (bytes32 reason, uint256 amount)
+    {
+        IERC20Metadata token = IERC20Metadata(movement.token);
+        amount = token.totalSupply() + movement.amount;
+        if (config.feed == address(0)) return (0, amount);
+        FiatValue.Fault fault;
+        (fault, amount) =
+            FiatValue.valueOf(AggregatorV3Interface(config.feed), config.maxAgeSeconds, amount, token.decimals());
+        if (fault == FiatValue.Fault.UNAVAILABLE) reason = ReasonCodes.COLLATERAL_PRICE_UNAVAILABLE;
+        else if (fault == FiatValue.Fault.STALE) reason = ReasonCodes.COLLATERAL_PRICE_STALE;
     }
 
     function _collateral(address registry, address identity, uint256 topic)

@@ -181,9 +181,12 @@ contract IssuanceRule is Rule {
         returns (bytes32 reason, uint256 measured)
     {
         if (stored.feed == address(0)) return (0, amount);
-        return FiatValue.valueOf(
+        FiatValue.Fault fault;
+        (fault, measured) = FiatValue.valueOf(
             AggregatorV3Interface(stored.feed), stored.maxAgeSeconds, amount, IERC20Metadata(token).decimals()
         );
+        if (fault == FiatValue.Fault.UNAVAILABLE) reason = ReasonCodes.ISSUANCE_PRICE_UNAVAILABLE;
+        else if (fault == FiatValue.Fault.STALE) reason = ReasonCodes.ISSUANCE_PRICE_STALE;
     }
 
     /// @dev What a limit measures, whatever its maximum.

@@ -57,7 +57,7 @@ contract RulesGasTest is RulesFixture {
     }
 
     function test_gas_of_a_collateral_rule() public {
-        _adds(collateralRule, abi.encode(1, 1), 7_000, "CollateralRule");
+        _adds(collateralRule, abi.encode(1, 1, address(0), 0), 7_000, "CollateralRule");
     }
 
     function test_gas_of_a_holder_limit_rule() public {

@@ -84,7 +84,10 @@ fn of_the_case(reason: &str, figures: &Figures) -> Option<String> {
             get("needed")?,
             get("window_limit")?
         ),
-        "ISSUANCE_PRICE_UNAVAILABLE" | "ISSUANCE_PRICE_STALE" => {
+        "ISSUANCE_PRICE_UNAVAILABLE"
+        | "ISSUANCE_PRICE_STALE"
+        | "COLLATERAL_PRICE_UNAVAILABLE"
+        | "COLLATERAL_PRICE_STALE" => {
             format!("feed {}, at most {} s old", get("feed")?, get("max_age_s")?)
         }
         "HOLDING_PERIOD_NOT_OVER" => {

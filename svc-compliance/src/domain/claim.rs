@@ -17,7 +17,7 @@ pub mod asset_topics {
     pub const CLASS: &str = "asset.class";
     /// The asset's ISIN.
     pub const ISIN: &str = "asset.isin";
-    /// How much collateral the asset has, in base units.
+    /// How much collateral the asset has, in base units or in money, as its rule says.
     pub const COLLATERAL: &str = "asset.collateral";
 }
 

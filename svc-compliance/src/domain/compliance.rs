@@ -130,6 +130,8 @@ pub const REASONS: &[(&str, Cure, &str)] = &[
     ("COLLATERAL_MISSING", Cure::ClaimIssuer, "have a trusted issuer attest collateral on the asset's identity"),
     ("COLLATERAL_MALFORMED", Cure::ClaimIssuer, "the collateral attestation holds no amount; have it issued again"),
     ("COLLATERAL_TOO_LOW", Cure::Operator, "raise the collateral and have it attested, or mint less"),
+    ("COLLATERAL_PRICE_UNAVAILABLE", Cure::Operator, "the price feed of the collateral rule gives no usable price"),
+    ("COLLATERAL_PRICE_STALE", Cure::Operator, "the price of the collateral rule is too old; have the feed updated"),
     ("RULE_NOT_CONFIGURED", Cure::ComplianceOfficer, "governance sets the parameters of the rule, or removes it"),
     ("NOT_REGISTERED", Cure::ComplianceOfficer, "register an identity of the wallet with RegisterIdentity"),
     (

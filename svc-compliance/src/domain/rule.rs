@@ -12,6 +12,7 @@ pub mod holder_limit;
 pub mod holding_period;
 pub mod issuance;
 pub mod list;
+mod price;
 pub mod transfer_limit;
 pub mod window;
 
@@ -25,6 +26,7 @@ pub use holder_limit::HolderLimitRule;
 pub use holding_period::HoldingPeriodRule;
 pub use issuance::IssuanceRule;
 pub use list::ListRule;
+pub use price::PriceSource;
 pub use transfer_limit::TransferLimitRule;
 pub use window::{VolumeLimit, Window};
 
@@ -207,6 +209,8 @@ impl RuleKind {
             (Self::TransferLimit, "perHolder") => "per_holder",
             (Self::TransferLimit, "perToken") => "per_token",
             (Self::Collateral, "ratio") => "ratio_bps",
+            (Self::Collateral, "maxAge") => "price.max_age_s",
+            (Self::Collateral, "feed") => "price.feed",
             (_, other) => other,
         };
         format!("{}.{field}", self.field())

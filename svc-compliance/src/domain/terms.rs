@@ -100,6 +100,7 @@ impl Terms {
             Self::PreciousMetal(terms) => vec![Rule::Collateral(CollateralRule {
                 topic: terms.collateral_topic.clone(),
                 ratio_bps: ONE_TO_ONE_BPS,
+                price: None,
             })],
         }
     }

@@ -5,9 +5,9 @@ use crate::domain::{
     expression::{Claims, Expression, ExpressionName, SavedRef},
     rule::{
         ApprovalRule, ClaimRule, CollateralRule, CountryRule, Fields, HolderLimitRule, HoldingPeriodRule, IssuanceRule,
-        ListRule, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
+        ListRule, PriceSource, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
         holding_period::Earlier,
-        issuance::{IssuanceLimit, Measure, PriceSource},
+        issuance::{IssuanceLimit, Measure},
         list::ListEntry,
     },
 };
@@ -56,7 +56,10 @@ pub(super) fn rule(violations: &mut Violations, path: &str, binding: Option<&pro
             let per_token = wire.per_token.as_ref().map(|limit| volume(&mut fields.below("per_token"), limit));
             Some(Rule::TransferLimit(TransferLimitRule::new(fields, &wire.max_amount, per_holder, per_token)))
         }
-        Wire::Collateral(wire) => Some(Rule::Collateral(CollateralRule::new(fields, &wire.topic, wire.ratio_bps))),
+        Wire::Collateral(wire) => {
+            let price = price(fields, wire.price.as_ref());
+            Some(Rule::Collateral(CollateralRule::new(fields, &wire.topic, wire.ratio_bps, price)))
+        }
     };
     // What stands in for a refused value goes no further.
     parsed.filter(|_| violations.0.len() == before)
@@ -135,9 +138,11 @@ pub(super) fn binding_of(rule: &Rule) -> proto::RuleBinding {
             per_holder: rule.per_holder.map(wire_volume),
             per_token: rule.per_token.map(wire_volume),
         }),
-        Rule::Collateral(rule) => {
-            Wire::Collateral(proto::CollateralRule { topic: rule.topic.as_str().to_owned(), ratio_bps: rule.ratio_bps })
-        }
+        Rule::Collateral(rule) => Wire::Collateral(proto::CollateralRule {
+            topic: rule.topic.as_str().to_owned(),
+            ratio_bps: rule.ratio_bps,
+            price: rule.price.map(wire_price),
+        }),
     };
     proto::RuleBinding { rule: Some(wire) }
 }
@@ -220,9 +225,12 @@ fn issuance_limit_of(fields: &mut Fields<'_>, wire: &proto::IssuanceLimit) -> Op
         }
     };
     let max = fields.amount("max", &wire.max);
-    let price =
-        wire.price.as_ref().map(|wire| PriceSource::new(&mut fields.below("price"), &wire.feed, wire.max_age_s));
+    let price = price(fields, wire.price.as_ref());
     Some(IssuanceLimit { measure: measure?, max, price })
+}
+
+fn price(fields: &mut Fields<'_>, wire: Option<&proto::PriceSource>) -> Option<PriceSource> {
+    wire.map(|wire| PriceSource::new(&mut fields.below("price"), &wire.feed, wire.max_age_s))
 }
 
 fn volume(fields: &mut Fields<'_>, wire: &proto::VolumeLimit) -> Option<VolumeLimit> {
@@ -336,8 +344,11 @@ fn wire_limit(limit: &IssuanceLimit) -> proto::IssuanceLimit {
         }
         Measure::Within(window) => issuance_limit::Measure::Window(wire_window(window)),
     };
-    let price = limit.price.map(|price| proto::PriceSource { feed: text(price.feed), max_age_s: price.max_age_s });
-    proto::IssuanceLimit { max: limit.max.to_string(), price, measure: Some(measure) }
+    proto::IssuanceLimit { max: limit.max.to_string(), price: limit.price.map(wire_price), measure: Some(measure) }
+}
+
+fn wire_price(price: PriceSource) -> proto::PriceSource {
+    proto::PriceSource { feed: text(price.feed), max_age_s: price.max_age_s }
 }
 
 fn wire_volume(limit: VolumeLimit) -> proto::VolumeLimit {

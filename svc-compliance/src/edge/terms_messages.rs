@@ -255,7 +255,7 @@ fn stablecoin(fields: &mut Fields<'_>, wire: &proto::StablecoinTerms) -> Option<
         0 => ONE_TO_ONE_BPS,
         given => fields.number("collateral_ratio_bps", given, 1, MAX_RATIO_BPS),
     };
-    let collateral = CollateralRule { topic: collateral_topic(fields, &wire.collateral_topic), ratio_bps };
+    let collateral = CollateralRule { topic: collateral_topic(fields, &wire.collateral_topic), ratio_bps, price: None };
     let transfer_fee = fee(fields, "transfer_fee_bps", wire.transfer_fee_bps, &wire.fee_collector);
     Some(StablecoinTerms { currency: currency?, collateral, transfer_fee })
 }

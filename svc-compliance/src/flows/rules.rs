@@ -5,7 +5,7 @@ use crate::domain::{
     expression::{Claims, Expression},
     feature::Feature,
     rule::{
-        Rule, RuleAction, Sides, VolumeLimit, Window,
+        PriceSource, Rule, RuleAction, Sides, VolumeLimit, Window,
         approval::{Covers, Movement},
         holding_period::Earlier,
         issuance::{IssuanceLimit, Measure},
@@ -52,7 +52,9 @@ pub fn rule_params(rule: &Rule) -> Bytes {
             rule.per_holder.map(volume),
             rule.per_token.map(volume),
         ),
-        Rule::Collateral(rule) => encode::collateral_rule_params(rule.topic.id(), rule.ratio_bps),
+        Rule::Collateral(rule) => {
+            encode::collateral_rule_params(rule.topic.id(), rule.ratio_bps, rule.price.map(price))
+        }
     }
 }
 
@@ -139,6 +141,10 @@ fn list_entries(entries: &[ListEntry]) -> Vec<ListRule::ListEntry> {
         .collect()
 }
 
+fn price(source: PriceSource) -> encode::PriceSource {
+    encode::PriceSource { feed: source.feed, max_age_s: source.max_age_s }
+}
+
 fn issuance_limit(limit: &IssuanceLimit) -> encode::IssuanceLimit {
     encode::IssuanceLimit {
         measure: match limit.measure {
@@ -147,7 +153,7 @@ fn issuance_limit(limit: &IssuanceLimit) -> encode::IssuanceLimit {
             Measure::Within(within) => encode::Issued::Within(window(within)),
         },
         max: units(limit.max),
-        price: limit.price.map(|price| encode::PriceSource { feed: price.feed, max_age_s: price.max_age_s }),
+        price: limit.price.map(price),
     }
 }
 

@@ -6,7 +6,7 @@ use alloy::primitives::{Address, U256};
 use dalp_contracts::{
     bindings::{
         ApprovalRule, AssetToken, CollateralRule, CountryRule, HolderLimitRule, HoldingPeriodRule, Identity,
-        IdentityRegistry, IssuanceRule, TransactionFee, TransferLimitRule,
+        IdentityRegistry, IssuanceRule, IssuerSignedScalarFeed, TransactionFee, TransferLimitRule,
     },
     encode::claim_id,
 };
@@ -15,6 +15,8 @@ use futures::try_join;
 
 /// What a collateral of 10,000 basis points means: one to one.
 const BPS: U256 = U256::from_limbs([10_000, 0, 0, 0]);
+/// One with the 18 decimals of fiat.
+const ONE: U256 = U256::from_limbs([1_000_000_000_000_000_000, 0, 0, 0]);
 /// Kinds of `IssuanceLimit`.
 const KIND_LIFETIME: u8 = 3;
 const KIND_SUPPLY: u8 = 4;
@@ -192,13 +194,21 @@ async fn collateral(scene: &Scene<'_>, module: Address) -> Told {
         scene.chain.read_at(asset, AssetToken::onchainIDCall {}, scene.block),
     )?;
     let after = supply.saturating_add(scene.movement.amount);
-    let needed = after.saturating_mul(U256::from(params.ratioBps)).div_ceil(BPS);
     let mut told = vec![
         ("topic", name_of(scene, params.topic)),
         ("ratio_bps", params.ratioBps.to_string()),
         ("asset_identity", text(identity)),
-        ("collateral_needed", needed.to_string()),
     ];
+    let backed = if params.feed.is_zero() {
+        Some(after)
+    } else {
+        told.extend([("feed", text(params.feed)), ("max_age_s", params.maxAgeSeconds.to_string())]);
+        worth(scene, params.feed, after).await?
+    };
+    if let Some(backed) = backed {
+        let needed = backed.saturating_mul(U256::from(params.ratioBps)).div_ceil(BPS);
+        told.push(("collateral_needed", needed.to_string()));
+    }
     let live = IdentityRegistry::liveClaimIssuerCall { identityAddress: identity, topic: params.topic };
     let issuer = scene.chain.read_at(registry, live, scene.block).await?;
     if !issuer.is_zero() {
@@ -209,6 +219,25 @@ async fn collateral(scene: &Scene<'_>, module: Address) -> Told {
         }
     }
     Ok(told)
+}
+
+/// What an amount of the asset is worth by a feed's answer, with 18 decimals, rounded up. `None`: the feed has no answer that says.
+async fn worth(scene: &Scene<'_>, feed: Address, amount: U256) -> Result<Option<U256>, ReadError> {
+    let read = try_join!(
+        scene.chain.read_at(feed, IssuerSignedScalarFeed::latestRoundDataCall {}, scene.block),
+        scene.chain.read_at(feed, IssuerSignedScalarFeed::decimalsCall {}, scene.block),
+        scene.chain.read_at(scene.movement.asset, AssetToken::decimalsCall {}, scene.block),
+    );
+    let (round, places, decimals) = match read {
+        Ok(read) => read,
+        Err(error) if error.is_unavailable() => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let unit = U256::from(10).checked_pow(U256::from(u16::from(places) + u16::from(decimals)));
+    let answer = round._1;
+    let (Some(unit), true) = (unit, answer.is_positive()) else { return Ok(None) };
+    let value = amount.checked_mul(answer.into_raw()).and_then(|product| product.checked_mul(ONE));
+    Ok(value.map(|value| value.div_ceil(unit)))
 }
 
 async fn fee(scene: &Scene<'_>, module: Address) -> Told {

@@ -9,9 +9,9 @@ use crate::{
         feature::{Feature, FeatureKind, Fee},
         rule::{
             ApprovalRule, ClaimRule, CollateralRule, CountryRule, HolderLimitRule, HoldingPeriodRule, IssuanceRule,
-            ListRule, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
+            ListRule, PriceSource, Rule, RuleKind, Sides, TransferLimitRule, VolumeLimit, Window,
             holding_period::Earlier,
-            issuance::{IssuanceLimit, Measure, PriceSource},
+            issuance::{IssuanceLimit, Measure},
         },
     },
 };
@@ -150,7 +150,11 @@ pub async fn read(
         }
         RuleKind::Collateral => {
             let params = chain.read_at(module, contracts::CollateralRule::paramsOfCall { compliance }, block).await?;
-            Rule::Collateral(CollateralRule { topic: topics.of(params.topic), ratio_bps: params.ratioBps })
+            Rule::Collateral(CollateralRule {
+                topic: topics.of(params.topic),
+                ratio_bps: params.ratioBps,
+                price: price(params.feed, params.maxAgeSeconds),
+            })
         }
     };
     Ok((rule, usage))
@@ -235,8 +239,11 @@ fn issuance_limit(limit: contracts::IssuanceRule::IssuanceLimit) -> IssuanceLimi
         None if limit.kind == EVER => Measure::Ever { issued_before: U256::ZERO },
         None => Measure::Supply,
     };
-    let price = (!limit.feed.is_zero()).then_some(PriceSource { feed: limit.feed, max_age_s: limit.maxAgeSeconds });
-    IssuanceLimit { measure, max: U256::from(limit.max), price }
+    IssuanceLimit { measure, max: U256::from(limit.max), price: price(limit.feed, limit.maxAgeSeconds) }
+}
+
+fn price(feed: Address, max_age_s: u32) -> Option<PriceSource> {
+    (!feed.is_zero()).then_some(PriceSource { feed, max_age_s })
 }
 
 fn window(kind: u8, length_s: u32, start: U48) -> Option<Window> {

@@ -1,6 +1,6 @@
 //! Lets mint only what attested collateral covers.
 
-use super::Fields;
+use super::{Fields, PriceSource};
 use crate::domain::claim::TopicName;
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +14,15 @@ pub struct CollateralRule {
     pub topic: TopicName,
     /// Basis points, 10,000 is one to one.
     pub ratio_bps: u32,
+    /// For collateral attested in fiat, with 18 decimals, instead of in base units.
+    #[serde(default)]
+    pub price: Option<PriceSource>,
 }
 
 impl CollateralRule {
     /// A rule of the fields of its message.
-    pub fn new(fields: &mut Fields<'_>, topic: &str, ratio_bps: u32) -> Self {
-        Self { topic: fields.topic("topic", topic), ratio_bps: fields.number("ratio_bps", ratio_bps, 1, MAX_RATIO_BPS) }
+    pub fn new(fields: &mut Fields<'_>, topic: &str, ratio_bps: u32, price: Option<PriceSource>) -> Self {
+        let ratio_bps = fields.number("ratio_bps", ratio_bps, 1, MAX_RATIO_BPS);
+        Self { topic: fields.topic("topic", topic), ratio_bps, price }
     }
 }

@@ -1,7 +1,7 @@
 //! Limits what may be issued.
 
-use super::{Fields, Window};
-use alloy::primitives::{Address, U256};
+use super::{Fields, PriceSource, Window};
+use alloy::primitives::U256;
 use serde::{Deserialize, Serialize};
 
 /// The most limits of one rule.
@@ -40,15 +40,6 @@ pub enum Measure {
     Within(Window),
 }
 
-/// Where the price of a whole token comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PriceSource {
-    /// An `AggregatorV3Interface`. That it answers like one is asked of the chain.
-    pub feed: Address,
-    /// Not zero.
-    pub max_age_s: u32,
-}
-
 impl IssuanceRule {
     /// A rule of limits; which of them were read is the caller's to say.
     pub fn new(fields: &mut Fields<'_>, limits: Vec<IssuanceLimit>) -> Self {
@@ -78,12 +69,5 @@ impl IssuanceLimit {
             (one, another) => one == another,
         };
         measure && feed(self) == feed(other)
-    }
-}
-
-impl PriceSource {
-    /// A source of the fields of its message.
-    pub fn new(fields: &mut Fields<'_>, feed: &str, max_age_s: u32) -> Self {
-        Self { feed: fields.address("feed", feed), max_age_s: fields.number("max_age_s", max_age_s, 1, u32::MAX) }
     }
 }

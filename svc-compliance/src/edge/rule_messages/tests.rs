@@ -89,7 +89,12 @@ fn volume(window: Option<Window>, max: &str) -> VolumeLimit {
 }
 
 fn collateral(topic: &str, ratio_bps: u32) -> Wire {
-    Wire::Collateral(CollateralRule { topic: topic.into(), ratio_bps })
+    Wire::Collateral(CollateralRule { topic: topic.into(), ratio_bps, price: None })
+}
+
+fn in_fiat(feed: &str, max_age_s: u32) -> Wire {
+    let price = Some(PriceSource { feed: feed.into(), max_age_s });
+    Wire::Collateral(CollateralRule { topic: "asset.collateral".into(), ratio_bps: 10_000, price })
 }
 
 #[test]
@@ -111,6 +116,7 @@ fn what_is_given_is_what_is_shown() {
         transfer("5", Some(volume(Some(fixed(60, 0)), "9"))),
         transfer("", Some(volume(Some(rolling(60)), "340282366920938463463374607431768211455"))),
         collateral("asset.collateral", 15_000),
+        in_fiat(WALLET, 60),
     ] {
         let rule = parsed(wire.clone()).unwrap_or_else(|refused| panic!("{wire:?}: {refused:?}"));
         assert_eq!(binding_of(&rule).rule, Some(wire));
@@ -194,6 +200,7 @@ fn each_bad_parameter_is_named() {
         (transfer("", Some(volume(Some(rolling(1)), "0"))), &["transfer_limit.per_holder.max"]),
         (collateral("", 10_000), &["collateral.topic"]),
         (collateral("ok", 0), &["collateral.ratio_bps"]),
+        (in_fiat("", 0), &["collateral.price.feed", "collateral.price.max_age_s"]),
         (collateral("ok", 1_000_001), &["collateral.ratio_bps"]),
     ];
     for (wire, fields) in cases {

@@ -20,6 +20,7 @@ contract VestingIndexRepeatedInABatchTest is AddonFixture {
         uint256[] memory indices = new uint256[](10);
         d.release(indices);
         assertEq(token.balanceOf(alice), 1250, "a quarter");
+        vm.expectRevert(IDistribution.NothingDue.selector);
         d.release(indices);
         assertEq(token.balanceOf(alice), 1250, "still a quarter");
         assertEq(d.owed(), 750, "owed");

@@ -30,7 +30,9 @@ contract AccountWalk is AccountFixture {
         (_weights[0], _weights[1], _weights[2], _threshold) = (1, 1, 2, 2);
         _now = block.timestamp;
         start = 1000 ether;
-        vm.deal(address(account), start);
+        vm.deal(address(this), start);
+        (bool paid,) = address(account).call{value: start}("");
+        assertTrue(paid, "funded");
     }
 
     function _key(uint256 number) private pure returns (uint256) {

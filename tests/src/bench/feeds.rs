@@ -13,7 +13,7 @@ use dalp_proto::feeds::{
     BatchValue, CreateFeedRequest, GetLatestRequest, HistoryMode, SubmitBatchRequest, SubmitUpdateRequest,
 };
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
-use dalp_proto::identity::{AddTrustedIssuerRequest, RegisterTopicRequest};
+use dalp_proto::identity::{AddTrustedIssuerRequest, RegisterTopicRequest, RemoveTrustedIssuerRequest};
 use dalp_proto::operation::{Operation, OperationState};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::{Connection as _, PgConnection};
@@ -84,10 +84,14 @@ impl Feeds {
             signature: "(int256 value)".to_owned(),
         };
         done(&client, identities().register_topic(keyed(topic, "topic")).await?.into_inner().operation).await?;
+        // The load trusts it for its holders' claims already; topics are given all at once.
+        let distrust = RemoveTrustedIssuerRequest { sender: issuer.to_owned(), issuer: issuer.to_owned() };
+        let accepted = identities().remove_trusted_issuer(keyed(distrust, "distrust")).await?.into_inner();
+        done(&client, accepted.operation).await?;
         let trust = AddTrustedIssuerRequest {
             sender: issuer.to_owned(),
             issuer: issuer.to_owned(),
-            topics: vec!["price".to_owned()],
+            topics: ["kyc", "price"].map(str::to_owned).to_vec(),
         };
         done(&client, identities().add_trusted_issuer(keyed(trust, "trust")).await?.into_inner().operation).await?;
         let created = (1..=FEEDS).map(|number| {

@@ -1,12 +1,12 @@
-//! Every gRPC service of this process. Offerings and payouts are not built yet: their calls are checked as far as they can be (is the
+//! Every gRPC service of this process. Payouts are not built yet: their calls are checked as far as they can be (is the
 //! caller vouched for by the gateway?) and answered `UNIMPLEMENTED / NOT_IMPLEMENTED`.
 
-use crate::{airdrop::edge::AirdropEdge, app::AppHandle};
+use crate::{airdrop::edge::AirdropEdge, app::AppHandle, offering::edge::OfferingEdge};
 use dalp_proto::{
     distribution::{
-        BuyRequest, BuyResponse, DistributeRequest, DistributeResponse,
+        DistributeRequest, DistributeResponse,
         airdrop_service_server::AirdropServiceServer,
-        offering_service_server::{OfferingService, OfferingServiceServer},
+        offering_service_server::OfferingServiceServer,
         treasury_service_server::{TreasuryService, TreasuryServiceServer},
     },
     operator::probe_service_server::{ProbeService, ProbeServiceServer},
@@ -15,14 +15,14 @@ use dalp_service::{Caller, Reason, Refusal, server::Routes};
 use tonic::{Request, Response, Status};
 
 /// What will be built behind the calls that are not.
-const AREA: &str = "Offerings, coupons, dividends and redemption";
+const AREA: &str = "Coupons, dividends and redemption";
 
 #[derive(Clone, Copy, Debug)]
 struct NotBuilt;
 
 pub(crate) fn routes(app: &AppHandle) -> Routes {
     Routes::new(AirdropServiceServer::new(AirdropEdge::new(app.clone())))
-        .add_service(OfferingServiceServer::new(NotBuilt))
+        .add_service(OfferingServiceServer::new(OfferingEdge::new(app.clone())))
         .add_service(TreasuryServiceServer::new(NotBuilt))
         .add_service(probe(app.clone()))
 }
@@ -40,13 +40,6 @@ fn not_built<T>(request: &Request<T>, method: &str) -> Status {
             .meta("method", method)
             .meta("area", AREA)
             .into(),
-    }
-}
-
-#[tonic::async_trait]
-impl OfferingService for NotBuilt {
-    async fn buy(&self, request: Request<BuyRequest>) -> Result<Response<BuyResponse>, Status> {
-        Err(not_built(&request, "dalp.distribution.v1.OfferingService/Buy"))
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! In reading order:
 //! - [`airdrop`]: lists of recipients, paid once each.
+//! - [`offering`]: sales, bought in several currencies, delivered or refunded.
 //! - [`decoder`]: what the contracts answer, as failures of the catalogue; pure.
 //! - `edge`: every gRPC service of the process.
-//! - [`store`]: our tables. [`app`]: what the edge works with.
+//! - [`store`]: our tables. [`indexer`] and [`index`]: what the chain tells, kept. [`readers`]: what both halves read of it.
+//! - [`app`]: what the edge works with.
 //! - [`start`]: all of it as a running service.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -14,10 +16,14 @@ pub mod app;
 pub mod config;
 pub mod decoder;
 mod edge;
+pub mod index;
+pub mod indexer;
 pub mod metric_definitions;
+pub mod offering;
+pub mod readers;
 pub mod store;
 
-use airdrop::{flows, indexer, push::Pusher, store::lists};
+use airdrop::{push::Pusher, store::lists};
 use app::{App, AppHandle, Limits};
 use config::DistributionConfig;
 use dalp_domain::{Parts, Up};
@@ -34,7 +40,7 @@ pub const NAME: &str = "svc-distribution";
 /// Every flow of this service.
 #[must_use]
 pub fn flows() -> Flows {
-    flows::add(Flows::new()).with_priority(Priority::Bulk, &["airdrop.push_batch"])
+    offering::flows::add(airdrop::flows::add(Flows::new())).with_priority(Priority::Bulk, &["airdrop.push_batch"])
 }
 
 /// Starts the service; it answers at once and works as soon as its dependencies do.

@@ -1,4 +1,5 @@
-//! What this service keeps in PostgreSQL, in a schema of its own. The tables of airdrops stand in `airdrop::store`.
+//! What this service keeps in PostgreSQL, in a schema of its own. The tables of airdrops stand in `airdrop::store`, those of
+//! sales in `offering::store`.
 
 use crate::NAME;
 use dalp_domain::store::{Schema, Tables};

@@ -4,15 +4,18 @@
 use alloy::primitives::{Address, B256};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-use svc_distribution::airdrop::{
-    list::Recipient,
-    tree::{MultiProof, Tree},
+use svc_distribution::{
+    airdrop::{
+        list::Recipient,
+        tree::{MultiProof, Tree},
+    },
+    offering::terms::allow_list_tree,
 };
 
 #[derive(Deserialize)]
@@ -37,12 +40,7 @@ fn folder() -> PathBuf {
     folder
 }
 
-fn theirs(first: u64, rows: &[Recipient], runs: &[Vec<usize>]) -> Theirs {
-    let listed: Vec<_> = rows
-        .iter()
-        .zip(first..)
-        .map(|(row, index)| json!([index.to_string(), row.account.to_checksum(None), row.amount.to_string()]))
-        .collect();
+fn theirs(types: &[&str], rows: &[Value], runs: &[Vec<usize>]) -> Theirs {
     let mut node = Command::new("node")
         .arg("tree.mjs")
         .current_dir(folder())
@@ -50,7 +48,8 @@ fn theirs(first: u64, rows: &[Recipient], runs: &[Vec<usize>]) -> Theirs {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    node.stdin.take().unwrap().write_all(json!({ "rows": listed, "runs": runs }).to_string().as_bytes()).unwrap();
+    let asked = json!({ "types": types, "rows": rows, "runs": runs });
+    node.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
     let output = node.wait_with_output().unwrap();
     assert!(output.status.success());
     serde_json::from_slice(&output.stdout).unwrap()
@@ -72,13 +71,33 @@ fn trees_and_proofs_are_those_of_openzeppelin_on_random_lists() {
             runs.push((from..random.random_range(from..count) + 1).collect());
             runs.push((0..count).filter(|_| random.random_bool(0.2)).collect());
         }
-        let (ours, theirs) = (Tree::of_part(first, &rows), theirs(first, &rows, &runs));
+        let listed: Vec<_> = rows
+            .iter()
+            .zip(first..)
+            .map(|(row, index)| json!([index.to_string(), row.account.to_checksum(None), row.amount.to_string()]))
+            .collect();
+        let theirs = theirs(&["uint256", "address", "uint256"], &listed, &runs);
+        let ours = Tree::of_part(first, &rows);
         assert_eq!(ours.root(), theirs.root, "{count} rows");
         for (leaf, proof) in theirs.proofs.into_iter().enumerate() {
             assert_eq!(ours.proof(leaf), proof, "row {leaf} of {count}");
         }
         for (run, Together { proof, flags }) in runs.iter().zip(theirs.together) {
             assert_eq!(ours.multi_proof(run), MultiProof { proof, flags }, "{run:?} of {count}");
+        }
+    }
+}
+
+#[test]
+fn allow_lists_are_those_of_openzeppelin() {
+    let mut random = StdRng::seed_from_u64(7);
+    for count in [1, 2, 5, 33] {
+        let accounts: Vec<Address> = (0..count).map(|_| Address::from(random.random::<[u8; 20]>())).collect();
+        let listed: Vec<_> = accounts.iter().map(|account| json!([account.to_checksum(None)])).collect();
+        let (ours, theirs) = (allow_list_tree(&accounts), theirs(&["address"], &listed, &[]));
+        assert_eq!(ours.root(), theirs.root, "{count} accounts");
+        for (leaf, proof) in theirs.proofs.into_iter().enumerate() {
+            assert_eq!(ours.proof(leaf), proof, "account {leaf} of {count}");
         }
     }
 }

@@ -12,13 +12,14 @@ use svc_distribution::{
         list::{Announced, Format, ListReader, Recipients},
         store::{
             airdrops::{StoredAirdrop, put_airdrop},
-            index::{IndexBatch, Payout, PayoutKind, Place, Withdrawal},
+            index::{AirdropEvents, Payout, PayoutKind, Withdrawal},
             outcomes::Outcome,
             pushes::{NewPush, PushState, StoredPush},
         },
         terms::{CreateAirdrop, Kind, Terms},
         tree::Parts,
     },
+    index::{IndexBatch, Place},
     store::{MIGRATIONS, SCHEMA, Store},
 };
 use uuid::Uuid;
@@ -89,7 +90,7 @@ fn told(block: u64, row: u64, kind: PayoutKind) -> Payout {
 
 fn block(number: u64, payouts: Vec<Payout>) -> IndexBatch {
     let blocks = vec![BlockRef { number, hash: B256::with_last_byte(number as u8) }];
-    IndexBatch { blocks, payouts, ..Default::default() }
+    IndexBatch { blocks, airdrops: AirdropEvents { payouts, ..Default::default() }, ..Default::default() }
 }
 
 fn new_push() -> NewPush {
@@ -155,15 +156,16 @@ async fn batches_take_each_row_once_and_stay_within_a_tree() {
 #[tokio::test]
 async fn what_was_told_is_taken_back_with_its_block() {
     let (_postgres, store, stored) = airdrop(4).await;
-    let created = IndexBatch { created: vec![(AIRDROP, 1)], ..block(1, vec![told(1, 0, PayoutKind::Skipped)]) };
+    let mut created = block(1, vec![told(1, 0, PayoutKind::Skipped)]);
+    created.airdrops.created.push((AIRDROP, 1));
     store.commit_index(CHAIN, "one", &created).await.unwrap();
     let second = vec![told(2, 0, PayoutKind::Paid), told(2, 1, PayoutKind::Started), told(2, 3, PayoutKind::Skipped)];
     store.commit_index(CHAIN, "one", &block(2, second)).await.unwrap();
     let at = Place { block: 3, log_index: 0, tx_hash: B256::ZERO };
     let withdrawal = Withdrawal { at, airdrop: AIRDROP, currency: stored.terms.asset, amount: U256::from(5) };
     let mut third = block(3, vec![told(3, 1, PayoutKind::Released)]);
-    third.payouts[0].at.log_index = 1;
-    third.withdrawals.push(withdrawal);
+    third.airdrops.payouts[0].at.log_index = 1;
+    third.airdrops.withdrawals.push(withdrawal);
     store.commit_index(CHAIN, "one", &third).await.unwrap();
 
     let outcomes = async |only| {

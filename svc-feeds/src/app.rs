@@ -7,18 +7,13 @@ use crate::{
     store::{Store, systems::FeedSystem},
 };
 use alloy::primitives::Address;
-use dalp_domain::{ChainReader, Desk, Rights, refusals::engine_store};
-use dalp_engine::{Engine, OperationFilter, OperationState, TenantId};
+use dalp_domain::{ChainReader, Desk, Rights, systems::address_book};
+use dalp_engine::Engine;
 use dalp_service::{Reason, Refusal};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// The operation of svc-compliance that deploys a tenant's contracts; its result names the address book as `system`.
-const BOOTSTRAP: &str = "system.bootstrap";
-/// Bootstraps that are looked through.
-const BOOTSTRAPS: u32 = 100;
 
 /// The parts that work once database and schema are there.
 pub struct App {
@@ -67,12 +62,7 @@ impl App {
         let system = match self.store.system(tenant, chain_id).await? {
             Some(stored) => stored,
             None => {
-                let book = self.address_book(tenant).await?.ok_or_else(|| {
-                    Refusal::new(
-                        Reason::SystemNotBootstrapped,
-                        "the tenant has no system on this chain; call SystemService.Bootstrap first",
-                    )
-                })?;
+                let book = address_book(&self.engine, tenant, chain_id).await?;
                 let system = systems::feed_system(&self.chain, book).await?;
                 self.store.put_system(tenant, chain_id, &system).await?;
                 system
@@ -81,23 +71,6 @@ impl App {
         let system = Arc::new(system);
         self.systems.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.to_owned(), system.clone());
         Ok(system)
-    }
-
-    /// The address book that the tenant's bootstrap on this chain ended with, from the records that all services share.
-    async fn address_book(&self, tenant: &str) -> Result<Option<Address>, Refusal> {
-        let (tenant, reader) = (TenantId::new(tenant), self.engine.reader());
-        let filter = OperationFilter { state: Some(OperationState::Completed), kind: Some(BOOTSTRAP.to_owned()) };
-        let page = reader.list_operations(&tenant, &filter, None, BOOTSTRAPS).await.map_err(engine_store)?;
-        for listed in page.operations {
-            let operation = reader.get_operation(&tenant, listed.operation_id).await.map_err(engine_store)?;
-            let Some(operation) = operation else { continue };
-            let here = operation.transactions.iter().any(|one| one.lane.chain_id == self.chain.chain_id());
-            let system = operation.result.as_ref().and_then(|result| result["system"].as_str()?.parse().ok());
-            if here && system.is_some() {
-                return Ok(system);
-            }
-        }
-        Ok(None)
     }
 
     /// What a feed of the tenant is pinned to: one that its directory named, or one that its factory made.

@@ -1,10 +1,10 @@
-// Reads {"rows": [[index, account, amount], ...], "runs": [[leaf, ...], ...]} and answers with root, the proof of every row, and one
-// proof of each run of leaves, as @openzeppelin/merkle-tree makes them.
+// Reads {"types": ["uint256", ...], "rows": [[index, account, amount], ...], "runs": [[leaf, ...], ...]} and answers with root, the proof of
+// every row, and one proof of each run of leaves, as @openzeppelin/merkle-tree makes them.
 import { readFileSync } from "node:fs";
 import { StandardMerkleTree } from "@openzeppelin/merkle-tree";
 
-const { rows, runs } = JSON.parse(readFileSync(0, "utf8"));
-const tree = StandardMerkleTree.of(rows, ["uint256", "address", "uint256"], { sortLeaves: false });
+const { types, rows, runs } = JSON.parse(readFileSync(0, "utf8"));
+const tree = StandardMerkleTree.of(rows, types, { sortLeaves: false });
 const together = (run) => {
   const { proof, proofFlags } = tree.getMultiProof(run);
   return { proof, flags: proofFlags };

@@ -6,4 +6,5 @@ pub mod bench;
 pub mod histories;
 pub mod load;
 pub mod null_chain;
+pub mod offerings;
 pub mod waiting;

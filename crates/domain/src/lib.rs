@@ -7,11 +7,13 @@
 //! - [`store`]: a service's own tables.
 //! - [`start()`]: a service as a running process; [`supervision`]: what it depends on, and what it says of that.
 //! - [`indexing`]: following the chain for an index, one replica at a time.
+//! - [`flows`]: what flows are written with. [`systems`]: the contracts of a tenant's system.
 //! - [`pages`]: sizes and tokens of lists.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
+pub mod flows;
 pub mod handle;
 pub mod indexing;
 pub mod pages;
@@ -20,6 +22,7 @@ pub mod rights;
 mod start;
 pub mod store;
 pub mod supervision;
+pub mod systems;
 pub mod write;
 
 pub use chain::{ChainReader, Head, ReadError};

@@ -14,24 +14,9 @@ pub mod rules;
 pub mod system_roles;
 pub mod trust;
 
-use alloy::primitives::{Address, B256};
-use dalp_engine::{Flows, Mined, Priority};
-use serde::{Deserialize, Serialize};
+pub use dalp_domain::flows::{Sent, call};
 
-/// What a flow of one transaction ends with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
-    /// Its hash.
-    pub tx_hash: B256,
-    /// Its block.
-    pub block_number: u64,
-}
-
-impl From<Mined> for Sent {
-    fn from(mined: Mined) -> Self {
-        Self { tx_hash: mined.tx_hash, block_number: mined.block_number }
-    }
-}
+use dalp_engine::{Flows, Priority};
 
 /// Flows of one transaction, which end with its hash and block: name, kind, order, step, and the call that the order makes.
 macro_rules! single_transaction {
@@ -82,16 +67,6 @@ pub fn all() -> Flows {
         .with::<features::AttachFeatureFlow>()
         .with::<features::DetachFeatureFlow>();
     asset::register(flows).with_priority(Priority::Urgent, URGENT).with_priority(Priority::Bulk, BULK)
-}
-
-/// A call of a typed function.
-pub(crate) fn call<C: alloy::sol_types::SolCall>(
-    chain_id: u64,
-    sender: Address,
-    target: Address,
-    call: &C,
-) -> dalp_engine::Call {
-    dalp_engine::Call::new(chain_id, sender, target, call.abi_encode())
 }
 
 #[cfg(test)]

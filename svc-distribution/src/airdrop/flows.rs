@@ -4,15 +4,13 @@
 
 use super::terms::{ClaimRow, CreateAirdrop, ReleaseRows, Withdraw};
 use crate::decoder::reason_of_revert;
-use alloy::{
-    primitives::{Address, B256, Bytes, U256},
-    sol_types::SolCall,
-};
+use alloy::primitives::{Address, B256, Bytes, U256};
 use dalp_contracts::bindings::{
     AddonFactory::{DistributionCreated, createDistributionCall},
     Distribution::{LeftoverWithdrawn, PushSkipped, Pushed, claimCall, releaseCall, withdrawCall},
 };
-use dalp_engine::{Call, Cx, Failure, Flow, Flows, Mined, Step};
+use dalp_domain::flows::{Sent, call, events};
+use dalp_engine::{Call, Cx, Failure, Flow, Flows, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -144,15 +142,6 @@ pub struct WithdrawOrder {
     pub command: Withdraw,
 }
 
-/// What a flow of one transaction ends with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
-    /// Its hash.
-    pub tx_hash: B256,
-    /// Its block.
-    pub block_number: u64,
-}
-
 /// A withdrawal that is in a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawn {
@@ -270,26 +259,5 @@ impl Flow for WithdrawFlow {
             tx_hash: mined.tx_hash,
             block_number: mined.block_number,
         })
-    }
-}
-
-/// A call of a typed function.
-fn call<C: SolCall>(chain_id: u64, sender: Address, target: Address, call: &C) -> Call {
-    Call::new(chain_id, sender, target, call.abi_encode())
-}
-
-/// What a contract told in a transaction.
-fn events<E: alloy::sol_types::SolEvent>(mined: &Mined, of: Address) -> impl Iterator<Item = E> {
-    mined
-        .logs
-        .iter()
-        .filter(move |log| log.address() == of)
-        .filter_map(|log| E::decode_log(&log.inner).ok())
-        .map(|log| log.data)
-}
-
-impl From<Mined> for Sent {
-    fn from(mined: Mined) -> Self {
-        Self { tx_hash: mined.tx_hash, block_number: mined.block_number }
     }
 }

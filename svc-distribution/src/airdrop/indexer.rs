@@ -1,94 +1,33 @@
-//! Follows the chain and keeps what became of every recipient.
-//!
-//! Any contract can emit events that look like ours: only those of airdrops that were ordered here count, and a creation only when the
-//! factory tells of it that was asked.
+//! What the chain tells of airdrops: what became of every recipient.
 
-use super::store::index::{IndexBatch, Payout, PayoutKind, Place, Withdrawal};
-use crate::{decoder::reason_of_revert, metric_definitions as metric, store::Store};
+use super::store::index::{AirdropEvents, Payout, PayoutKind, Withdrawal};
+use crate::{
+    decoder::reason_of_revert,
+    indexer::{Known, place_of},
+};
 use alloy::{
     primitives::{Address, B256, U256},
     sol_types::SolEvent as _,
 };
-use dalp_chain::{
-    BlockRef, Filter, Log, Upstreams,
-    follower::{Batch, Change, FollowerSink},
-};
+use dalp_chain::Log;
 use dalp_contracts::bindings::{
     AddonFactory::DistributionCreated,
     Distribution::{Claimed, LeftoverWithdrawn, PushSkipped, Pushed, Released, VestingStarted},
 };
-use dalp_domain::{indexing, store::StoreError};
-use dalp_service::stop::Stop;
-use std::collections::{BTreeMap, BTreeSet};
 
-/// Indexes until stopped, whenever the lease can be had.
-pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: String, stop: Stop) {
-    let sink = {
-        let (store, chain_id, owner) = (store.clone(), upstreams.config().chain_id, owner.clone());
-        move || Sink { store: store.clone(), chain_id, owner: owner.clone() }
-    };
-    let filter = Filter::new().event_signature(topics());
-    indexing::run((*store).clone(), upstreams, filter, start_block, owner, sink, stop).await;
-}
-
-fn topics() -> Vec<B256> {
-    vec![
-        DistributionCreated::SIGNATURE_HASH,
-        Pushed::SIGNATURE_HASH,
-        PushSkipped::SIGNATURE_HASH,
-        Claimed::SIGNATURE_HASH,
-        VestingStarted::SIGNATURE_HASH,
-        Released::SIGNATURE_HASH,
-        LeftoverWithdrawn::SIGNATURE_HASH,
-    ]
-}
-
-struct Sink {
-    store: Store,
-    chain_id: u64,
-    owner: String,
-}
-
-#[async_trait::async_trait]
-impl FollowerSink for Sink {
-    type Error = StoreError;
-
-    async fn applied(&mut self) -> Result<Vec<BlockRef>, StoreError> {
-        self.store.indexed_blocks(self.chain_id).await
-    }
-
-    async fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let mut index = IndexBatch::default();
-        let named: BTreeSet<Address> = batch.changes.iter().flat_map(logs_of).filter_map(airdrop_of).collect();
-        let known = match named.is_empty() {
-            true => BTreeMap::new(),
-            false => self.store.known_airdrops(self.chain_id, &named).await?,
-        };
-        for change in &batch.changes {
-            match change {
-                // Retractions come in a batch of their own, and the cursor is the last block that stays.
-                Change::Retracted { .. } => index.rewind_to = Some(batch.cursor.map(|block| block.number)),
-                Change::Applied { block, logs } => {
-                    index.blocks.push(*block);
-                    logs.iter().for_each(|log| read(&known, &mut index, log));
-                }
-            }
-        }
-        self.store.commit_index(self.chain_id, &self.owner, &index).await?;
-        metric::indexed(&index.payouts);
-        Ok(())
-    }
-}
-
-fn logs_of(change: &Change) -> &[Log] {
-    match change {
-        Change::Applied { logs, .. } => logs,
-        Change::Retracted { .. } => &[],
-    }
-}
+/// The events of airdrops.
+pub(crate) const TOPICS: &[B256] = &[
+    DistributionCreated::SIGNATURE_HASH,
+    Pushed::SIGNATURE_HASH,
+    PushSkipped::SIGNATURE_HASH,
+    Claimed::SIGNATURE_HASH,
+    VestingStarted::SIGNATURE_HASH,
+    Released::SIGNATURE_HASH,
+    LeftoverWithdrawn::SIGNATURE_HASH,
+];
 
 /// The airdrop that an event is about.
-fn airdrop_of(log: &Log) -> Option<Address> {
+pub(crate) fn airdrop_of(log: &Log) -> Option<Address> {
     match log.topic0() == Some(&DistributionCreated::SIGNATURE_HASH) {
         true => Some(DistributionCreated::decode_log(&log.inner).ok()?.distribution),
         false => Some(log.address()),
@@ -96,18 +35,13 @@ fn airdrop_of(log: &Log) -> Option<Address> {
 }
 
 /// Notes what an event says.
-fn read(known: &BTreeMap<Address, Address>, index: &mut IndexBatch, log: &Log) {
-    let Some(airdrop) = airdrop_of(log) else { return };
-    let (Some(factory), Some(block), Some(log_index), Some(tx_hash)) =
-        (known.get(&airdrop), log.block_number, log.log_index, log.transaction_hash)
-    else {
-        return;
-    };
+pub(crate) fn read(known: &Known, index: &mut AirdropEvents, log: &Log) {
+    let (Some(airdrop), Some(at)) = (airdrop_of(log), place_of(log)) else { return };
+    let Some(factory) = known.get(&airdrop) else { return };
     if log.address() == *factory {
-        index.created.push((airdrop, block));
+        index.created.push((airdrop, at.block));
         return;
     }
-    let at = Place { block, log_index, tx_hash };
     if let Ok(event) = LeftoverWithdrawn::decode_log(&log.inner) {
         index.withdrawals.push(Withdrawal { at, airdrop, currency: event.currency, amount: event.amount });
     } else if let Some((row, kind, amount, reason)) = payout(log) {

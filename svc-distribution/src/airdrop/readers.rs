@@ -10,9 +10,8 @@ use alloy::{
 };
 use dalp_chain::BlockId;
 use dalp_contracts::{
-    bindings::{AddonFactory, AssetToken, Distribution, IdentityRegistry, System},
+    bindings::{AddonFactory, AssetToken, Distribution, IdentityRegistry},
     revert::reason_text,
-    roles::names,
 };
 use dalp_domain::{ChainReader, Head, ReadError, chain::bounded};
 use dalp_service::{Reason, Refusal};
@@ -26,28 +25,6 @@ pub struct Standing {
     pub admitted: bool,
     /// When.
     pub at: Head,
-}
-
-/// The factory of airdrops that a system's address book names.
-pub async fn factory(chain: &ChainReader, system: Address) -> Result<Address, Refusal> {
-    let factory = chain.read(system, System::getCall { name: names::ADDON_FACTORY }).await?;
-    match factory.is_zero() {
-        false => Ok(factory),
-        true => Err(Refusal::new(
-            Reason::SystemNotBootstrapped,
-            "the tenant's system on this chain has no factory of airdrops",
-        )),
-    }
-}
-
-/// Places behind the decimal point of an asset.
-pub async fn decimals(chain: &ChainReader, asset: Address) -> Result<u8, ReadError> {
-    chain.read(asset, AssetToken::decimalsCall {}).await
-}
-
-/// The registry that an asset asks who may hold it.
-pub async fn registry_of(chain: &ChainReader, asset: Address) -> Result<Address, ReadError> {
-    chain.read(asset, AssetToken::identityRegistryCall {}).await
 }
 
 /// Where a creation would put an airdrop; what the factory refuses is the refusal.

@@ -10,24 +10,16 @@ pub mod update;
 #[cfg(test)]
 pub(crate) mod replay;
 
-use alloy::primitives::{Address, B256};
+pub use dalp_domain::flows::{Sent, call};
+
+use alloy::primitives::Address;
 use dalp_chain::Log;
 use dalp_contracts::bindings::IssuerSignedScalarFeed::FeedUpdated;
-use dalp_engine::{Failure, Flows, Mined};
+use dalp_engine::{Failure, Flows};
 use dalp_service::Reason;
-use serde::{Deserialize, Serialize};
 
 /// How often an update is signed anew because somebody outside used the issuer's nonce before.
 pub const ATTEMPTS: u32 = 16;
-
-/// What a flow of one transaction ends with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
-    /// Its hash.
-    pub tx_hash: B256,
-    /// Its block.
-    pub block_number: u64,
-}
 
 /// Every flow of this service.
 #[must_use]
@@ -88,20 +80,4 @@ pub(crate) fn accepted(logs: &[Log], feed: Address) -> Option<FeedUpdated> {
         .filter(|log| log.address() == feed)
         .find_map(|log| FeedUpdated::decode_log(&log.inner).ok())
         .map(|log| log.data)
-}
-
-impl From<Mined> for Sent {
-    fn from(mined: Mined) -> Self {
-        Self { tx_hash: mined.tx_hash, block_number: mined.block_number }
-    }
-}
-
-/// A call of a typed function.
-pub(crate) fn call<C: alloy::sol_types::SolCall>(
-    chain_id: u64,
-    sender: Address,
-    target: Address,
-    call: &C,
-) -> dalp_engine::Call {
-    dalp_engine::Call::new(chain_id, sender, target, call.abi_encode())
 }

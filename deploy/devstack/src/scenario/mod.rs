@@ -4,6 +4,7 @@ mod airdrop;
 mod bond;
 mod chain;
 mod feeds;
+mod offering;
 mod parties;
 mod steps;
 mod upkeep;

@@ -12,6 +12,7 @@ use crate::{
         terms::Kind,
     },
     app::App,
+    readers::registry_of,
 };
 use alloy::primitives::Address;
 use dalp_proto::distribution as proto;
@@ -79,7 +80,7 @@ async fn measure(app: &App, airdrop: &StoredAirdrop, sender: Address) -> Result<
     let part = app.store.rows(airdrop.list_id, first, count).await?;
     let places: Vec<u64> = sample.iter().map(|row| row.place).collect();
     let gas = readers::push_gas(&app.chain, sender, airdrop.airdrop, push_call(first, &part, &places)).await?;
-    let registry = readers::registry_of(&app.chain, airdrop.terms.asset).await?;
+    let registry = registry_of(&app.chain, airdrop.terms.asset).await?;
     let standing = readers::standing(&app.chain, registry, airdrop.terms.asset, airdrop.airdrop).await?;
     if standing.balance < unpaid.amount {
         if app.store.indexed_head(chain_id).await? < Some(standing.at.number) {

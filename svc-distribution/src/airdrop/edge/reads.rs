@@ -8,6 +8,7 @@ use crate::{
         tree::Tree,
     },
     app::App,
+    readers::registry_of,
 };
 use alloy::primitives::{Address, B256};
 use dalp_domain::pages::{bad_page_token, page_size};
@@ -32,7 +33,7 @@ pub(super) async fn airdrop(
     request: &proto::GetAirdropRequest,
 ) -> Result<proto::GetAirdropResponse, Refusal> {
     let stored = airdrop_of(app, tenant, address("airdrop", &request.airdrop)?).await?;
-    let registry = readers::registry_of(&app.chain, stored.terms.asset).await?;
+    let registry = registry_of(&app.chain, stored.terms.asset).await?;
     let standing = readers::standing(&app.chain, registry, stored.terms.asset, stored.airdrop).await?;
     Ok(proto::GetAirdropResponse {
         airdrop: Some(answers::airdrop(&stored, progress(app, &stored).await?)),

@@ -14,7 +14,7 @@ use crate::{
         tree::Parts,
     },
     app::{App, AppHandle},
-    metric_definitions as metric,
+    metric_definitions as metric, readers as chain,
 };
 use alloy::primitives::{B256, U256, keccak256};
 use dalp_engine::AcceptHook;
@@ -51,7 +51,7 @@ pub(super) async fn validate(
 ) -> Result<proto::ValidateRecipientsResponse, Refusal> {
     let mut stream = request.into_inner();
     let terms = ListTerms::try_from(&header(&mut stream).await?)?;
-    let decimals = readers::decimals(&app.chain, terms.asset).await?;
+    let decimals = chain::decimals(&app.chain, terms.asset).await?;
     let mut list = receive(&mut stream, ListReader::new(terms.format, decimals), true).await?;
     let identities_checked = verify(app, terms, &mut list, true).await?;
     let (list, digest) = hashed(list).await?;
@@ -75,7 +75,7 @@ pub(super) async fn create(
     let Header { sender, terms, list: about, leave_out } = Header::try_from(&header(&mut stream).await?)?;
     write.require_wallet(sender).await?;
     let (app, tenant) = (write.app, write.tenant().to_owned());
-    let decimals = readers::decimals(&app.chain, terms.asset).await?;
+    let decimals = chain::decimals(&app.chain, terms.asset).await?;
     let list = receive(&mut stream, ListReader::new(about.format, decimals), leave_out).await?;
     // The key stands for the rows as they were given; what the chain says of them is asked once.
     let (mut list, digest) = hashed(list).await?;
@@ -106,7 +106,7 @@ async fn verify(app: &App, about: ListTerms, list: &mut Recipients, leave_out: b
     if about.accept_unverified || list.rows.len() > app.limits.verified_rows {
         return Ok(false);
     }
-    let registry = readers::registry_of(&app.chain, about.asset).await?;
+    let registry = chain::registry_of(&app.chain, about.asset).await?;
     let unverified = readers::unverified(&app.chain, registry, about.asset, list).await?;
     list.reject(unverified, leave_out).map_err(refused)?;
     Ok(true)

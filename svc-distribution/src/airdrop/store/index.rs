@@ -1,13 +1,9 @@
-//! The indexed log, kept by one replica at a time.
+//! What the index keeps of airdrops.
 
 use super::place;
-use crate::store::Store;
-use alloy::primitives::{Address, B256, U256};
-use dalp_chain::BlockRef;
-use dalp_domain::{
-    indexing::{drop_blocks, put_blocks},
-    store::{StoreError, address_of, during, hex_of, signed},
-};
+use crate::{index::Place, store::Store};
+use alloy::primitives::{Address, U256};
+use dalp_domain::store::{StoreError, address_of, during, hex_of, signed};
 use sqlx::{PgConnection, Row as _};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,17 +18,6 @@ pub enum PayoutKind {
     Released,
     /// The token refused it.
     Skipped,
-}
-
-/// Where an event stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Its block.
-    pub block: u64,
-    /// Its number in the block.
-    pub log_index: u64,
-    /// Its transaction.
-    pub tx_hash: B256,
 }
 
 /// What became of a row.
@@ -65,13 +50,9 @@ pub struct Withdrawal {
     pub amount: U256,
 }
 
-/// Everything a batch of blocks changes.
+/// What a batch of blocks tells of airdrops.
 #[derive(Debug, Default)]
-pub struct IndexBatch {
-    /// Everything above this block is withdrawn first; `None` in `Some` withdraws all.
-    pub rewind_to: Option<Option<u64>>,
-    /// Applied blocks.
-    pub blocks: Vec<BlockRef>,
+pub struct AirdropEvents {
     /// Airdrops that were created, with their block.
     pub created: Vec<(Address, u64)>,
     /// Rows.
@@ -110,27 +91,21 @@ impl Store {
             .map_err(during("find airdrops"))?;
         rows.iter().map(|row| Ok((address_of(row.get("airdrop"))?, address_of(row.get("factory"))?))).collect()
     }
+}
 
-    /// Commits a batch with its cursor, if this replica still holds the lease.
-    pub async fn commit_index(&self, chain_id: u64, owner: &str, batch: &IndexBatch) -> Result<(), StoreError> {
-        let mut commit = self.begin_index(chain_id, owner).await?;
-        if let Some(to) = batch.rewind_to {
-            let above = to.map_or(-1, signed);
-            for statement in [
-                "DELETE FROM payouts WHERE chain_id = $1 AND block_number > $2",
-                "DELETE FROM withdrawals WHERE chain_id = $1 AND block_number > $2",
-                "UPDATE airdrops SET created_block = NULL WHERE chain_id = $1 AND created_block > $2",
-            ] {
-                sqlx::query(statement)
-                    .bind(signed(chain_id))
-                    .bind(above)
-                    .execute(&mut *commit)
-                    .await
-                    .map_err(during("retract blocks"))?;
-            }
-            drop_blocks(&mut commit, chain_id, to).await?;
-        }
-        for (airdrop, block) in &batch.created {
+// === impl AirdropEvents ===
+
+impl AirdropEvents {
+    /// What takes back everything above a block: the chain and the block are its parameters.
+    pub(crate) const RETRACT: &[&str] = &[
+        "DELETE FROM payouts WHERE chain_id = $1 AND block_number > $2",
+        "DELETE FROM withdrawals WHERE chain_id = $1 AND block_number > $2",
+        "UPDATE airdrops SET created_block = NULL WHERE chain_id = $1 AND created_block > $2",
+    ];
+
+    /// Writes all of it in a commit of the index.
+    pub(crate) async fn put(&self, commit: &mut PgConnection, chain_id: u64) -> Result<(), StoreError> {
+        for (airdrop, block) in &self.created {
             sqlx::query("UPDATE airdrops SET created_block = $3 WHERE chain_id = $1 AND airdrop = $2")
                 .bind(signed(chain_id))
                 .bind(hex_of(*airdrop))
@@ -139,10 +114,8 @@ impl Store {
                 .await
                 .map_err(during("index airdrop"))?;
         }
-        put_payouts(&mut commit, chain_id, &batch.payouts).await?;
-        put_withdrawals(&mut commit, chain_id, &batch.withdrawals).await?;
-        put_blocks(&mut commit, chain_id, &batch.blocks).await?;
-        commit.commit().await.map_err(during("commit index"))
+        put_payouts(commit, chain_id, &self.payouts).await?;
+        put_withdrawals(commit, chain_id, &self.withdrawals).await
     }
 }
 

@@ -16,6 +16,8 @@ use dalp_proto::distribution::{
     ActivateOfferingRequest, BuyRequest, ClaimTokensRequest, CreateOfferingRequest, FinalizeOfferingRequest,
     OfferingCurrency, OfferingTerms, QuotePurchaseRequest, WithdrawProceedsRequest,
 };
+use dalp_proto::identity::IssueClaimRequest;
+use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 use dalp_proto::operation::Operation;
 
 use super::{Outcome, Parties, Steps};
@@ -79,6 +81,8 @@ pub(super) async fn run(client: &Client, parties: &Parties, token: &str, steps: 
     steps
         .run("withdraw the proceeds", "completed", async {
             sale.grant(AssetRole::Funds, &parties.issuer.text).await?;
+            // The deposits ask every holder for KYC, the issuer too.
+            sale.verify_issuer().await?;
             let request = WithdrawProceedsRequest {
                 sender: parties.issuer.text.clone(),
                 offering: offering.clone(),
@@ -168,6 +172,19 @@ impl Sale<'_> {
         };
         let key = format!("sale-grant-{account}");
         let accepted = self.assets().grant_role(keyed(request, &key)).await?.into_inner();
+        self.finished(accepted.operation).await
+    }
+
+    async fn verify_issuer(&self) -> anyhow::Result<Outcome> {
+        let request = IssueClaimRequest {
+            issuer: self.parties.verifier.text.clone(),
+            subject: self.issuer(),
+            topic: "kyc".to_owned(),
+            data: "0x".to_owned(),
+            expires_at: 0,
+        };
+        let mut identities = IdentityServiceClient::new(self.client.gateway());
+        let accepted = identities.issue_claim(keyed(request, "sale-kyc")).await?.into_inner();
         self.finished(accepted.operation).await
     }
 

@@ -4,7 +4,7 @@ use crate::{
     domain::feed::{SignedTerms, Terms},
     queue::Queue,
     readers::{feeds, systems},
-    store::{Store, systems::FeedSystem},
+    store::{Store, latest::LatestReads, systems::FeedSystem},
 };
 use alloy::primitives::Address;
 use dalp_domain::{ChainReader, Desk, Rights, systems::address_book};
@@ -27,6 +27,8 @@ pub struct App {
     pub rights: Rights,
     /// The order of an issuer's updates.
     pub queue: Queue,
+    /// The latest values.
+    pub latest: LatestReads,
     /// The most updates of one transaction.
     pub batch_items: usize,
     systems: Mutex<HashMap<String, Arc<FeedSystem>>>,
@@ -47,10 +49,11 @@ impl App {
         chain: ChainReader,
         rights: Rights,
         queue: Queue,
+        latest: LatestReads,
         batch_items: usize,
     ) -> Self {
         let (systems, feeds) = (Mutex::default(), Mutex::default());
-        Self { engine, store, chain, rights, queue, batch_items, systems, feeds }
+        Self { engine, store, chain, rights, queue, latest, batch_items, systems, feeds }
     }
 
     /// The tenant's feed contracts. Known for ever once seen.

@@ -35,7 +35,7 @@ use dalp_service::{
 };
 use queue::{Held, InTurn, Queue};
 use std::{sync::Arc, time::Duration};
-use store::Store;
+use store::{Store, latest::LatestReads};
 use tokio::sync::Notify;
 use watch::Watch;
 
@@ -88,7 +88,9 @@ pub async fn start(config: FeedsConfig, stop: Stop) -> Result<Running, StartErro
             keep_events: Duration::from_secs(u64::from(section.keep_events_days) * 24 * 60 * 60),
         };
         let watch = Watch::new(store.clone(), chain.clone(), settings, withdrawn.clone());
-        app.set(App::new(up.engine, store.clone(), chain.clone(), up.rights, queue, section.batch_items));
+        let (latest, turns) = LatestReads::new(store.clone(), chain.chain_id());
+        let reads = turns.run(until.clone());
+        app.set(App::new(up.engine, store.clone(), chain.clone(), up.rights, queue, latest, section.batch_items));
         let index = async move {
             if section.index {
                 let (upstreams, from) = (chain.upstreams().clone(), section.index_from_block);
@@ -97,7 +99,7 @@ pub async fn start(config: FeedsConfig, stop: Stop) -> Result<Running, StartErro
             }
         };
         async {
-            tokio::join!(calls, index);
+            tokio::join!(calls, reads, index);
         }
     };
     dalp_domain::start(parts, routes, stop, begin).await

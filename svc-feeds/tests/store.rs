@@ -5,6 +5,7 @@ use alloy::primitives::{Address, B256, Bytes, I256, U256};
 use dalp_chain::BlockRef;
 use dalp_domain::Tables;
 use dalp_engine::testing::TestPostgres;
+use dalp_service::{Reason, Refusal, stop::Stop};
 use std::time::Duration;
 use svc_feeds::{
     domain::feed::{History, Pair, SignedTerms, Terms},
@@ -13,6 +14,7 @@ use svc_feeds::{
         alerts::{Danger, LastSigner},
         events::{EventKind, Kept},
         index::{DirectoryLog, IndexBatch, SeenFeed, Told},
+        latest::{Asked, Latest, LatestReads, LatestRound},
         rounds::StoredRound,
     },
 };
@@ -31,8 +33,9 @@ async fn store() -> (TestPostgres, Store) {
 }
 
 async fn latest(store: &Store) -> u64 {
-    let (_, latest) = store.feed_and_latest(TENANT, CHAIN, FEED).await.unwrap().unwrap();
-    latest.map_or(0, |round| round.round_id)
+    let asked = Asked { tenant: TENANT.to_owned(), feed: FEED };
+    let latest = store.latest(CHAIN, &[asked]).await.unwrap().remove(0).unwrap();
+    latest.round.map_or(0, |round| round.round_id)
 }
 
 fn pair() -> Pair {
@@ -238,4 +241,39 @@ async fn only_words_of_ours_are_stored() {
         assert!(set(history.name()).await, "{history:?}");
     }
     assert!(!set("forgetful").await);
+}
+
+#[tokio::test]
+async fn who_asks_at_the_same_time_is_answered_each_with_his_own() {
+    let (_postgres, store) = store().await;
+    let unnamed = Address::repeat_byte(0xff);
+    let rounds = [1, 2].map(|number| (TENANT.into(), FEED, round(number, number, 1)));
+    let batch = IndexBatch { rounds: rounds.into(), ..registered(1) };
+    store.commit_index(CHAIN, "one", &batch).await.unwrap();
+    store.set_staleness(TENANT, CHAIN, FEED, Some(90)).await.unwrap();
+
+    let (reads, turns) = LatestReads::new(store, CHAIN);
+    let stop = Stop::new();
+    let serving = tokio::spawn(turns.run(stop.clone()));
+    let asked =
+        [(TENANT, FEED), ("other", FEED), (TENANT, unnamed), (TENANT, FEED)].map(|(tenant, feed)| reads.of(tenant, feed));
+    let answers = futures::future::try_join_all(asked).await.unwrap();
+    let newest = round(2, 2, 1);
+    let known = Latest {
+        decimals: 18,
+        is_signed: true,
+        stale_after_s: Some(90),
+        round: Some(LatestRound {
+            round_id: 2,
+            value: newest.value,
+            observed_at: newest.observed_at,
+            block: newest.block,
+        }),
+    };
+    assert_eq!(answers, [Some(known.clone()), None, None, Some(known)]);
+
+    stop.request();
+    serving.await.unwrap();
+    let refusal = Refusal::from(reads.of(TENANT, FEED).await.unwrap_err());
+    assert_eq!(refusal.reason(), Reason::DatabaseUnavailable);
 }

@@ -1,6 +1,6 @@
 //! Work that waits together is done together: while one turn runs, whatever arrives makes up the next one.
 //!
-//! There is no timer in it. A caller that is alone is served at once; under load one commit carries the work of many.
+//! There is no timer in it. A caller that is alone is served at once; under load one statement or commit carries the work of many.
 
 use crate::error::StoreError;
 use futures::future::BoxFuture;
@@ -14,10 +14,10 @@ const AT_ONCE: usize = 256;
 const CAPACITY: usize = 4_096;
 
 /// Where work is handed in.
-pub(crate) struct Group<T, R>(mpsc::Sender<Waiting<T, R>>);
+pub struct Group<T, R>(mpsc::Sender<Waiting<T, R>>);
 
 /// Where it is taken out, turn by turn.
-pub(crate) struct Turns<T, R>(mpsc::Receiver<Waiting<T, R>>);
+pub struct Turns<T, R>(mpsc::Receiver<Waiting<T, R>>);
 
 struct Waiting<T, R> {
     work: T,
@@ -25,7 +25,7 @@ struct Waiting<T, R> {
 }
 
 /// A group and its turns.
-pub(crate) fn group<T, R>() -> (Group<T, R>, Turns<T, R>) {
+pub fn group<T, R>() -> (Group<T, R>, Turns<T, R>) {
     let (hand_in, take_out) = mpsc::channel(CAPACITY);
     (Group(hand_in), Turns(take_out))
 }
@@ -34,7 +34,10 @@ pub(crate) fn group<T, R>() -> (Group<T, R>, Turns<T, R>) {
 
 impl<T, R> Group<T, R> {
     /// Hands work in and waits for its own answer.
-    pub(crate) async fn join(&self, work: T) -> Result<R, StoreError> {
+    ///
+    /// # Errors
+    /// What the turn failed with, and [`StoreError::Stopped`] when there are no turns any more.
+    pub async fn join(&self, work: T) -> Result<R, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.0.send(Waiting { work, answer }).await.map_err(|_| StoreError::Stopped)?;
         answered.await.unwrap_or(Err(StoreError::Stopped))
@@ -48,7 +51,7 @@ impl<T, R> Turns<T, R> {
     ///
     /// `carry_out` does all of the work or nothing of it, and answers in its order. When a turn fails for a reason of its
     /// work, each is tried alone, so that nobody fails by the fault of a neighbour.
-    pub(crate) async fn run(
+    pub async fn run(
         mut self,
         stop: CancellationToken,
         carry_out: impl for<'w> Fn(&'w [T]) -> BoxFuture<'w, Result<Vec<R>, StoreError>>,

@@ -8,6 +8,7 @@
 //! - [`Engine`]: admission and the workers.
 //! - [`Reader`]: operations and the outbox for whoever has only a connection pool.
 //! - [`operator`]: lanes and single transactions, what holds them, and what may be asked of them; also with a pool alone.
+//! - [`group`]: what callers ask for at the same time, done in one statement.
 //! - [`probe`]: what a running engine can tell of its nodes. [`doctor`]: what is well, what is not, and what to do.
 //!
 //! Safety never rests on a lease: `unique (chain, sender, nonce)` in a table that is never trimmed, and triggers that make
@@ -19,7 +20,7 @@ pub mod doctor;
 mod engine;
 mod error;
 pub mod flow;
-mod group;
+pub mod group;
 mod jitter;
 pub mod metric_definitions;
 pub mod model;

@@ -45,7 +45,7 @@ pub(crate) use reads::Reads;
 pub(crate) use records::Records;
 pub(crate) use sending::SignedBytes;
 pub(crate) use settle::{Ending, FILL_GAS, Refusal};
-pub(crate) use signatures::PendingSignature;
+pub(crate) use signatures::{PendingSignature, Settled};
 
 use crate::{error::StoreError, jitter::jittered, model::ServiceName};
 use alloy::primitives::{Address, B256};

@@ -17,7 +17,7 @@ use crate::{
     metric_definitions as metric,
     model::LaneId,
     signer::{SignError, SignOutcome, SignPayload, SignRequest, Signer},
-    store::{self, PendingSignature, Records},
+    store::{self, PendingSignature, Records, Settled},
 };
 use futures::{StreamExt as _, stream};
 use std::{
@@ -219,14 +219,18 @@ async fn sign_documents(shared: Arc<Shared>, stop: CancellationToken) {
             Vec::new()
         });
         let full = pending.len() == SIGNATURES_AT_ONCE;
-        stream::iter(pending).for_each_concurrent(SIGNATURES_AT_ONCE, |one| sign_document(&shared, one)).await;
+        let answers = stream::iter(pending).map(|one| sign_document(&shared, one)).buffer_unordered(SIGNATURES_AT_ONCE);
+        let settled = answers.filter_map(async |settled| settled).ready_chunks(SIGNATURES_AT_ONCE);
+        let shared = &shared;
+        settled.for_each(async |settled| settle(shared, &settled).await).await;
         if full {
             shared.signatures.notify_one();
         }
     }
 }
 
-async fn sign_document(shared: &Shared, pending: PendingSignature) {
+/// Asks for a signature; `None`: it comes up again by its due time.
+async fn sign_document(shared: &Shared, pending: PendingSignature) -> Option<Settled> {
     let request = SignRequest {
         request_id: pending.request_id,
         tenant: pending.tenant.clone(),
@@ -243,15 +247,19 @@ async fn sign_document(shared: &Shared, pending: PendingSignature) {
         Ok(SignOutcome::SignedTransaction { .. }) => StepOutcome::Failed {
             failure: Failure::new("SIGNER_PROTOCOL", "the signer answered a document with a transaction"),
         },
-        Ok(SignOutcome::Pending { .. } | SignOutcome::Blocked { .. }) => return, // comes up again by its due time
+        Ok(SignOutcome::Pending { .. } | SignOutcome::Blocked { .. }) => return None,
         Err(error) => {
             tracing::warn!(request_id = %pending.request_id, tries = pending.tries, %error, "document not signed, will ask again");
-            return;
+            return None;
         }
     };
-    match store::retry("settle signature", || shared.store.settle_signature(&pending, outcome.clone())).await {
+    Some(Settled { pending, outcome })
+}
+
+async fn settle(shared: &Shared, settled: &[Settled]) {
+    match store::retry("settle signatures", || shared.store.settle_signatures(settled)).await {
         Ok(()) => shared.woken(),
-        Err(error) => report("settle signature", &error),
+        Err(error) => report("settle signatures", &error),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     app::App,
     domain::{feed::Terms, update::Update},
     readers::feeds,
-    store::{directory::StoredFeed, rounds::StoredRound},
+    store::{directory::StoredFeed, latest::Latest, rounds::StoredRound},
 };
 use alloy::primitives::{Address, U256, aliases::U80};
 use dalp_domain::pages::{bad_page_token, page_size};
@@ -40,17 +40,21 @@ pub(super) async fn latest(
     request: &proto::GetLatestRequest,
 ) -> Result<proto::GetLatestResponse, Refusal> {
     let feed = address("feed", &request.feed)?;
-    let (terms, stale_after_s, latest) = match app.store.feed_and_latest(tenant, app.chain.chain_id(), feed).await? {
-        Some((stored, latest)) => (Arc::new(stored.terms), stored.stale_after_s, latest),
-        None => (app.feed(tenant, feed).await?, None, None),
+    let known = match app.latest.of(tenant, feed).await? {
+        Some(known) => known,
+        None => {
+            let terms = app.feed(tenant, feed).await?;
+            Latest { decimals: terms.decimals, is_signed: terms.signed.is_some(), stale_after_s: None, round: None }
+        }
     };
     let mut answer = proto::GetLatestResponse {
-        decimals: terms.decimals.into(),
-        max_age_s: if request.max_age_s == 0 { stale_after_s.unwrap_or_default() } else { request.max_age_s },
+        decimals: known.decimals.into(),
+        max_age_s: if request.max_age_s == 0 { known.stale_after_s.unwrap_or_default() } else { request.max_age_s },
         ..Default::default()
     };
-    if terms.signed.is_some() {
-        let latest = latest.ok_or_else(|| Refusal::new(Reason::FeedRoundUnavailable, "the feed has no round yet"))?;
+    if known.is_signed {
+        let latest =
+            known.round.ok_or_else(|| Refusal::new(Reason::FeedRoundUnavailable, "the feed has no round yet"))?;
         answer.value = latest.value.to_string();
         answer.observed_at = latest.observed_at;
         answer.round_id = latest.round_id.to_string();

@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod directory;
 pub mod events;
 pub mod index;
+pub mod latest;
 pub mod queue;
 pub mod rounds;
 pub mod systems;

@@ -1,10 +1,6 @@
 //! Accepted rounds.
 
-use super::{
-    Store, StoreError, address_of,
-    directory::{StoredFeed, parse_feed},
-    during, hash_of, hex_of, parsed, signed, unsigned,
-};
+use super::{Store, StoreError, address_of, during, hash_of, hex_of, parsed, signed, unsigned};
 use alloy::primitives::{Address, B256, Bytes, I256, U256};
 use serde::{Deserialize, Serialize};
 use sqlx::{Row as _, postgres::PgRow};
@@ -35,33 +31,6 @@ pub struct StoredRound {
 }
 
 impl Store {
-    /// A feed of the tenant with its latest round, in one look: the read that most callers make.
-    pub async fn feed_and_latest(
-        &self,
-        tenant: &str,
-        chain_id: u64,
-        feed: Address,
-    ) -> Result<Option<(StoredFeed, Option<StoredRound>)>, StoreError> {
-        let row = sqlx::query(
-            "SELECT f.*, w.stale_after_s, r.round_id, r.value::text AS value, r.observed_at, r.issuer, r.signer, r.nonce,
-                    r.deadline::text AS deadline, r.signature, r.block_number, r.tx_hash
-             FROM feeds.feeds f LEFT JOIN feeds.watched w USING (tenant_id, chain_id, feed)
-             LEFT JOIN LATERAL (SELECT * FROM feeds.rounds r WHERE r.tenant_id = f.tenant_id AND r.chain_id = f.chain_id
-                                  AND r.feed = f.feed ORDER BY r.round_id DESC LIMIT 1) r ON true
-             WHERE f.tenant_id = $1 AND f.chain_id = $2 AND f.feed = $3",
-        )
-        .bind(tenant)
-        .bind(signed(chain_id))
-        .bind(hex_of(feed))
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(during("read latest"))?;
-        let Some(row) = row else { return Ok(None) };
-        let stored = parse_feed(&row)?;
-        let round = row.get::<Option<i64>, _>("round_id").map(|_| parse(row)).transpose()?;
-        Ok(Some((stored, round)))
-    }
-
     /// Rounds of a feed below one, newest first.
     pub async fn rounds(
         &self,

@@ -18,7 +18,8 @@ use crate::{
     states::TransactionState,
     store::{
         Admitted, Adoption, Attempt, AttemptKind, BindOrder, Binding, Ending, Finished, Forgotten, Inclusion, LaneLook,
-        NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, SignedBytes, Store, migrate,
+        NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes,
+        Store, migrate,
     },
     testing::TestPostgres,
 };
@@ -323,10 +324,9 @@ impl Twins {
             all.iter().map(one).collect::<Vec<_>>()
         };
         self.same("claim_signatures", &sorted(&view(&model)), &sorted(&view(&real)));
-        for pending in model {
-            let outcome = StepOutcome::Signed { signature: Signature(Bytes::from_static(b"s")) };
-            both!(self, settle_signature(&pending, outcome.clone()), |done: &()| *done);
-        }
+        let outcome = StepOutcome::Signed { signature: Signature(Bytes::from_static(b"s")) };
+        let settled: Vec<_> = model.into_iter().map(|pending| Settled { pending, outcome: outcome.clone() }).collect();
+        both!(self, settle_signatures(&settled), |done: &()| *done);
     }
 
     async fn cancel(&mut self) {

@@ -3,11 +3,11 @@
 
 use super::{
     Admitted, Adoption, Attempt, BindOrder, Ending, FinalAttempt, Finished, Forgotten, Inclusion, LaneLook, NewAttempt,
-    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Reads, Refusal, SignedBytes, Store,
+    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes, Store,
 };
 use crate::{
     error::StoreError,
-    flow::{Flows, StepOutcome},
+    flow::Flows,
     model::{LaneId, RequestId, TransactionId},
 };
 use alloy::primitives::B256;
@@ -54,7 +54,7 @@ statements! {
     fn drive(flows: &Flows, chains: &BTreeSet<u64>, limit: i64) -> (usize, BTreeSet<LaneId>);
     fn stalled(after: Duration) -> (u64, u64);
     fn claim_signatures(limit: i64, again_after: Duration) -> Vec<PendingSignature>;
-    fn settle_signature(pending: &PendingSignature, outcome: StepOutcome) -> ();
+    fn settle_signatures(settled: &[Settled]) -> ();
     fn lease_lanes(instance: &str, lease: Duration, more: i64) -> Vec<LaneId>;
     fn look_at_lanes(instance: &str, lanes: &[LaneId]) -> Vec<LaneLook>;
     fn queued(looks: &[QueueLook]) -> Vec<Vec<QueuedTransaction>>;

@@ -20,6 +20,12 @@ pub(crate) struct PendingSignature {
     pub(crate) document: SignDocument,
 }
 
+/// What became of one.
+pub(crate) struct Settled {
+    pub(crate) pending: PendingSignature,
+    pub(crate) outcome: StepOutcome,
+}
+
 impl Store {
     /// Takes documents that are due, of each tenant as many as there is room for; each comes up again after `again_after`, unless it was settled.
     pub(crate) async fn claim_signatures(
@@ -77,25 +83,32 @@ impl Store {
         Ok(hastened.rows_affected() > 0)
     }
 
-    /// Settles a signature step and wakes its flow. The operation is locked first, whatever its state, or a wake-up is lost.
-    pub(crate) async fn settle_signature(
-        &self,
-        pending: &PendingSignature,
-        outcome: StepOutcome,
-    ) -> Result<(), StoreError> {
+    /// Settles signature steps and wakes their flows. The operations are locked first, in the order of their keys and whatever their
+    /// state, or a wake-up is lost.
+    pub(crate) async fn settle_signatures(&self, settled: &[Settled]) -> Result<(), StoreError> {
+        let tenants: Vec<&str> = settled.iter().map(|one| one.pending.tenant.as_str()).collect();
+        let operations: Vec<Uuid> = settled.iter().map(|one| one.pending.operation_id).collect();
         let mut commit = begin(&self.pool).await?;
-        sqlx::query("UPDATE engine.operations SET wake = (state = 'RUNNING'), updated_at = now() WHERE tenant = $1 AND operation_id = $2")
-            .bind(pending.tenant.as_str())
-            .bind(pending.operation_id)
-            .execute(&mut *commit)
-            .await?;
         sqlx::query(
-            "UPDATE engine.steps SET outcome = $4, due_at = NULL WHERE tenant = $1 AND operation_id = $2 AND name = $3 AND outcome IS NULL",
+            "UPDATE engine.operations o SET wake = (o.state = 'RUNNING'), updated_at = now()
+             FROM (SELECT tenant, operation_id FROM engine.operations JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::uuid[]) AS a(tenant, operation_id)) a
+                     USING (tenant, operation_id)
+                   ORDER BY tenant, operation_id FOR NO KEY UPDATE OF operations) l
+             WHERE o.tenant = l.tenant AND o.operation_id = l.operation_id",
         )
-        .bind(pending.tenant.as_str())
-        .bind(pending.operation_id)
-        .bind(&pending.name)
-        .bind(Json(outcome))
+        .bind(&tenants)
+        .bind(&operations)
+        .execute(&mut *commit)
+        .await?;
+        sqlx::query(
+            "UPDATE engine.steps s SET outcome = g.outcome, due_at = NULL
+             FROM unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[]) AS g(tenant, operation_id, name, outcome)
+             WHERE s.tenant = g.tenant AND s.operation_id = g.operation_id AND s.name = g.name AND s.outcome IS NULL",
+        )
+        .bind(&tenants)
+        .bind(&operations)
+        .bind(settled.iter().map(|one| one.pending.name.as_str()).collect::<Vec<_>>())
+        .bind(settled.iter().map(|one| Json(&one.outcome)).collect::<Vec<_>>())
         .execute(&mut *commit)
         .await?;
         commit.commit().await?;

@@ -7,7 +7,7 @@ use crate::{
     model::{LaneId, OperationId, ServiceName, TenantId},
     sim::bug::Bug,
     states::{OperationState, TransactionState},
-    store::{Admitted, Change, Event, NewOperation, PendingSignature, Woken, lanes_of},
+    store::{Admitted, Change, Event, NewOperation, PendingSignature, Settled, Woken, lanes_of},
 };
 use serde_json::json;
 use std::{
@@ -367,18 +367,15 @@ impl Tables {
         Ok(pending)
     }
 
-    pub(crate) fn settle_signature(
-        &mut self,
-        _: &ServiceName,
-        pending: &PendingSignature,
-        outcome: StepOutcome,
-    ) -> Done<()> {
-        let id = OperationId(pending.operation_id);
-        self.wake(id);
-        let step = self.steps.get_mut(&(id, pending.name.clone()));
-        if let Some(step) = step.filter(|step| step.outcome.is_none()) {
-            step.outcome = Some(outcome);
-            step.due_at = None;
+    pub(crate) fn settle_signatures(&mut self, _: &ServiceName, settled: &[Settled]) -> Done<()> {
+        for Settled { pending, outcome } in settled {
+            let id = OperationId(pending.operation_id);
+            self.wake(id);
+            let step = self.steps.get_mut(&(id, pending.name.clone()));
+            if let Some(step) = step.filter(|step| step.outcome.is_none()) {
+                step.outcome = Some(outcome.clone());
+                step.due_at = None;
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! - [`domain`]: what callers ask for, checked and typed; pure.
 //! - [`flows`]: what happens on chain, step by step; pure.
 //! - [`decoder`]: what the contracts answer, as failures of the catalogue; pure.
-//! - [`queue`]: the order of an issuer's updates on a feed.
+//! - [`queue`]: the order of an issuer's updates on a feed. [`in_turn`]: the signer, held back until it is an update's turn.
 //! - `edge`: gRPC in and out: message, command, right, acceptance.
 //! - [`readers`]: the chain as typed reads. [`indexer`]: every accepted round with its signature. [`watch`]: alerts.
 //! - [`store`]: our tables.
@@ -18,6 +18,7 @@ pub mod decoder;
 pub mod domain;
 mod edge;
 pub mod flows;
+pub mod in_turn;
 pub mod indexer;
 pub mod metric_definitions;
 pub mod queue;
@@ -33,7 +34,8 @@ use dalp_service::{
     server::{PeerPolicy, Routes},
     stop::Stop,
 };
-use queue::{Held, InTurn, Queue};
+use in_turn::InTurn;
+use queue::{Held, Queue};
 use std::{sync::Arc, time::Duration};
 use store::{Store, latest::LatestReads};
 use tokio::sync::Notify;

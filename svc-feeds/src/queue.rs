@@ -2,21 +2,18 @@
 //!
 //! A feed takes an issuer's nonces one after the other, so of several accepted updates only the first may be signed: the next one's
 //! nonce is known when that one is in a block, or will never be. A place in the queue is taken in the commit that accepts an update;
-//! [`InTurn`] has a document signed when its turn has come and its nonce is the next one, and [`call_up`] tells the engine when the
+//! [`InTurn`](crate::in_turn::InTurn) has a document signed when its turn has come and its nonce is the next one, and [`call_up`] tells the engine when the
 //! turn of one that it held back has come.
 
 use crate::{
     domain::update::Place,
     flows::{ATTEMPTS, nonce_refused, sign_step, submits},
-    readers::feeds::last_nonce,
+    readers::feeds::last_nonces,
     store::{Store, StoreError, queue::Waiting},
 };
 use alloy::primitives::Address;
 use dalp_domain::{ChainReader, ReadError};
-use dalp_engine::{
-    Engine, Failure, LaneId, OperationId, OperationView, Reader, RequestId, SignDocument, TenantId, TransactionState,
-    signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
-};
+use dalp_engine::{Engine, Failure, OperationId, OperationView, Reader, RequestId, TenantId, TransactionState};
 use dalp_service::stop::Stop;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -62,21 +59,26 @@ pub enum QueueError {
     Chain(#[from] ReadError),
 }
 
+/// An update whose turn is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asking {
+    /// Whose it is.
+    pub(crate) tenant: String,
+    /// The request that signs it.
+    pub(crate) request: RequestId,
+    /// Where it wants to stand.
+    pub(crate) place: Place,
+}
+
 /// Where an update stands.
-#[derive(Debug, PartialEq, Eq)]
-enum Turn {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Turn {
     /// It may be signed.
     Now,
     /// Others are before it.
     Later,
     /// It may not be signed as it is.
     Refused(Failure),
-}
-
-/// A signer that signs the updates of a feed one after the other; everything else at once.
-pub struct InTurn<S> {
-    inner: S,
-    queue: Queue,
 }
 
 // === impl Queue ===
@@ -105,23 +107,53 @@ impl Queue {
         Ok(ahead)
     }
 
-    async fn turn(&self, tenant: &str, request: RequestId, place: Place) -> Result<Turn, QueueError> {
-        let waiting = self.store.waiting(tenant, place.chain_id, &[place.feed]).await?;
-        // One that has left the queue is of an operation that is final: nothing it does matters any more.
-        let Some(own) = waiting.iter().find(|one| asks(one, request)) else { return Ok(Turn::Now) };
-        // Before the look at the others: whatever happens to them from here on calls it up.
-        self.held().insert(request, (own.clone(), Instant::now()));
-        for before in waiting.iter().filter(|one| one.issuer == own.issuer && one.place < own.place) {
-            if !self.is_over(before, UNDER_WAY_FOR).await? {
-                return Ok(Turn::Later);
+    /// Where some updates stand, in the order in which they are asked for.
+    pub(crate) async fn turns(&self, asked: &[Asking]) -> Result<Vec<Result<Turn, QueueError>>, QueueError> {
+        let mut waiting: HashMap<(&str, u64), Vec<Waiting>> = HashMap::new();
+        for one in asked {
+            let key = (one.tenant.as_str(), one.place.chain_id);
+            if !waiting.contains_key(&key) {
+                let alike = asked.iter().filter(|other| key == (other.tenant.as_str(), other.place.chain_id));
+                let feeds: BTreeSet<Address> = alike.map(|other| other.place.feed).collect();
+                let feeds: Vec<Address> = feeds.into_iter().collect();
+                waiting.insert(key, self.store.waiting(key.0, key.1, &feeds).await?);
             }
         }
-        self.held().remove(&request);
-        let expected = last_nonce(&self.chain, place.feed, own.issuer).await? + 1;
-        if expected != place.nonce {
-            return Ok(Turn::Refused(nonce_refused(expected, place.nonce)));
+        let mut turns: Vec<Result<Turn, QueueError>> = asked.iter().map(|_| Ok(Turn::Now)).collect();
+        let mut first = Vec::new();
+        for (index, one) in asked.iter().enumerate() {
+            let queue: Vec<&Waiting> = waiting
+                .get(&(one.tenant.as_str(), one.place.chain_id))
+                .into_iter()
+                .flatten()
+                .filter(|waiting| waiting.feed == one.place.feed)
+                .collect();
+            // One that has left the queue is of an operation that is final: nothing it does matters any more.
+            let Some(own) = queue.iter().copied().find(|waiting| asks(waiting, one.request)) else { continue };
+            // Before the look at the others: whatever happens to them from here on calls it up.
+            self.held().insert(one.request, (own.clone(), Instant::now()));
+            for before in queue.iter().filter(|waiting| waiting.issuer == own.issuer && waiting.place < own.place) {
+                if !self.is_over(before, UNDER_WAY_FOR).await? {
+                    turns[index] = Ok(Turn::Later);
+                    break;
+                }
+            }
+            if matches!(turns[index], Ok(Turn::Now)) {
+                self.held().remove(&one.request);
+                first.push((index, (one.place.feed, own.issuer)));
+            }
         }
-        Ok(Turn::Now)
+        let (first, pairs): (Vec<usize>, Vec<(Address, Address)>) = first.into_iter().unzip();
+        let last = last_nonces(&self.chain, &pairs).await?;
+        for (index, last) in first.into_iter().zip(last) {
+            let given = asked[index].place.nonce;
+            match last {
+                Ok(last) if last + 1 == given => {}
+                Ok(last) => turns[index] = Ok(Turn::Refused(nonce_refused(last + 1, given))),
+                Err(error) => turns[index] = Err(error.into()),
+            }
+        }
+        Ok(turns)
     }
 
     /// The operations of documents that are held back here and have become the first of their feed.
@@ -227,42 +259,4 @@ fn is_over(operation: &OperationView) -> bool {
 fn asks(one: &Waiting, request: RequestId) -> bool {
     let operation = OperationId(one.operation_id);
     (0..ATTEMPTS).any(|attempt| RequestId::of_step(operation, &sign_step(one.item, attempt)) == request)
-}
-
-// === impl InTurn ===
-
-impl<S: Signer> InTurn<S> {
-    /// Signs through another signer.
-    pub fn new(inner: S, queue: Queue) -> Self {
-        Self { inner, queue }
-    }
-}
-
-#[async_trait::async_trait]
-impl<S: Signer> Signer for InTurn<S> {
-    async fn sign(&self, request: SignRequest) -> Result<SignOutcome, SignError> {
-        if let SignPayload::Document(SignDocument::Eip712 { document, .. }) = &request.payload
-            && let Some(place) = Place::of(document)
-        {
-            match self.queue.turn(request.tenant.as_str(), request.request_id, place).await {
-                Ok(Turn::Now) => {}
-                Ok(Turn::Later) => return Ok(SignOutcome::Pending { detail: "other updates come first".to_owned() }),
-                Ok(Turn::Refused(failure)) => return Ok(SignOutcome::Denied(failure)),
-                Err(error) => return Err(SignError::Unavailable(error.to_string())),
-            }
-        }
-        self.inner.sign(request).await
-    }
-
-    async fn status(&self, request_id: RequestId) -> Result<SignOutcome, SignError> {
-        self.inner.status(request_id).await
-    }
-
-    async fn release(&self, request_id: RequestId) -> Result<(), SignError> {
-        self.inner.release(request_id).await
-    }
-
-    async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
-        self.inner.list_intents(tenant, lane, from_nonce).await
-    }
 }

@@ -255,8 +255,8 @@ async fn who_asks_at_the_same_time_is_answered_each_with_his_own() {
     let (reads, turns) = LatestReads::new(store, CHAIN);
     let stop = Stop::new();
     let serving = tokio::spawn(turns.run(stop.clone()));
-    let asked =
-        [(TENANT, FEED), ("other", FEED), (TENANT, unnamed), (TENANT, FEED)].map(|(tenant, feed)| reads.of(tenant, feed));
+    let asked = [(TENANT, FEED), ("other", FEED), (TENANT, unnamed), (TENANT, FEED)]
+        .map(|(tenant, feed)| reads.of(tenant, feed));
     let answers = futures::future::try_join_all(asked).await.unwrap();
     let newest = round(2, 2, 1);
     let known = Latest {

@@ -2,7 +2,7 @@
 
 use crate::{
     config::Finality,
-    error::{CallError, ChainError},
+    error::{CallError, ChainError, Unavailable},
     fees::FeeInputs,
     node_error::NodeErrorKind,
     types::{BlockHeader, ChainTransaction, FinalAccount, Receipt},
@@ -139,6 +139,18 @@ impl Upstreams {
     /// Simulates a call at a block.
     pub async fn call(&self, transaction: &TransactionRequest, block: BlockId) -> Result<Bytes, CallError> {
         Ok(self.request("eth_call", json!([transaction, block])).await?)
+    }
+
+    /// Simulates many calls at a block in few requests, in order. What one of them fails with is its own.
+    pub async fn calls(
+        &self,
+        transactions: &[TransactionRequest],
+        block: BlockId,
+    ) -> Result<Vec<Result<Bytes, CallError>>, Unavailable> {
+        const METHOD: &str = "eth_call";
+        let calls = transactions.iter().map(|transaction| (METHOD, json!([transaction, block]))).collect();
+        let answers = self.batch(calls).await?.into_iter();
+        Ok(answers.map(|answer| Ok(decode(METHOD, answer)?)).collect())
     }
 
     /// Gas that the transaction needs at a block, as the node estimates it; without a margin.

@@ -2,7 +2,7 @@
 
 use crate::refusals::reason_of;
 use alloy::{
-    primitives::{Address, B256},
+    primitives::{Address, B256, Bytes},
     sol_types::SolCall,
 };
 use dalp_chain::{BlockId, BlockNumberOrTag, CallError, TransactionRequest, Upstreams};
@@ -49,6 +49,19 @@ pub enum ReadError {
     /// No node answered. Retryable.
     #[error("the chain cannot be read")]
     Chain(#[source] CallError),
+}
+
+fn request<C: SolCall>(sender: Address, target: Address, call: &C) -> TransactionRequest {
+    TransactionRequest::default().from(sender).to(target).input(call.abi_encode().into())
+}
+
+#[allow(clippy::result_large_err)] // the reader's own error, passed on at once
+fn decoded<C: SolCall>(target: Address, answer: Result<Bytes, CallError>) -> Result<C::Return, ReadError> {
+    match answer {
+        Ok(answer) => C::abi_decode_returns(&answer).map_err(|_| ReadError::NotThere(target)),
+        Err(CallError::Revert(data)) => Err(ReadError::Reverted(data.to_vec())),
+        Err(error) => Err(ReadError::Chain(error)),
+    }
 }
 
 // === impl Head ===
@@ -100,13 +113,19 @@ impl ChainReader {
         call: C,
         block: BlockId,
     ) -> Result<C::Return, ReadError> {
-        let request = TransactionRequest::default().from(sender).to(target).input(call.abi_encode().into());
-        let answer = match self.upstreams.call(&request, block).await {
-            Ok(answer) => answer,
-            Err(CallError::Revert(data)) => return Err(ReadError::Reverted(data.to_vec())),
-            Err(error) => return Err(ReadError::Chain(error)),
-        };
-        C::abi_decode_returns(&answer).map_err(|_| ReadError::NotThere(target))
+        decoded::<C>(target, self.upstreams.call(&request(sender, target, &call), block).await)
+    }
+
+    /// Makes one kind of call to many contracts at the latest block, in few requests and in order.
+    pub async fn read_each<C: SolCall>(
+        &self,
+        calls: Vec<(Address, C)>,
+    ) -> Result<Vec<Result<C::Return, ReadError>>, ReadError> {
+        let (targets, requests): (Vec<Address>, Vec<TransactionRequest>) =
+            calls.into_iter().map(|(target, call)| (target, request(Address::ZERO, target, &call))).unzip();
+        let answers = self.upstreams.calls(&requests, BlockId::latest()).await;
+        let answers = answers.map_err(|error| ReadError::Chain(error.into()))?;
+        Ok(targets.into_iter().zip(answers).map(|(target, answer)| decoded::<C>(target, answer)).collect())
     }
 
     /// Whether there is code at an address.

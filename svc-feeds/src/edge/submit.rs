@@ -8,7 +8,7 @@ use crate::{
         batch::{BatchOrder, ItemTerms, SubmitBatchFlow},
         update::{SignedOrder, SubmitSignedFlow, SubmitUpdateFlow, UpdateOrder},
     },
-    readers::{feeds::last_nonce, systems::require_identity},
+    readers::{feeds::last_nonces, systems::require_identity},
     store::queue::take_places,
 };
 use alloy::primitives::Address;
@@ -93,15 +93,15 @@ async fn require_wallets(write: &Write<'_>, sender: Address, signer: Address) ->
 /// What the feeds are pinned to, and the nonce that stands next on each behind everything accepted before.
 async fn items(app: &App, tenant: &str, issuer: Address, feeds: &[Address]) -> Result<Vec<ItemTerms>, Refusal> {
     let ahead = app.queue.ahead(tenant, issuer, feeds).await?;
-    let found = feeds.iter().map(|feed| {
+    let pinned = bounded(feeds.iter().map(|feed| app.signed_feed(tenant, *feed))).await?;
+    let pairs: Vec<(Address, Address)> = feeds.iter().map(|feed| (*feed, issuer)).collect();
+    let last = last_nonces(&app.chain, &pairs).await?;
+    let each = feeds.iter().zip(pinned).zip(last);
+    each.map(|((feed, (terms, signed)), last)| {
         let before = ahead.get(feed).copied().unwrap_or_default();
-        async move {
-            let (terms, signed) = app.signed_feed(tenant, *feed).await?;
-            let nonce = last_nonce(&app.chain, *feed, issuer).await? + 1 + before;
-            Ok(ItemTerms { topic_id: terms.pair.topic_id, schema_hash: signed.schema_hash, nonce })
-        }
-    });
-    bounded(found).await
+        Ok(ItemTerms { topic_id: terms.pair.topic_id, schema_hash: signed.schema_hash, nonce: last? + 1 + before })
+    })
+    .collect()
 }
 
 /// Takes the places in the commit that accepts the updates.

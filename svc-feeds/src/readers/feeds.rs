@@ -66,6 +66,21 @@ pub async fn last_nonce(chain: &ChainReader, feed: Address, issuer: Address) -> 
     Ok(nonce.saturating_to())
 }
 
+/// [`last_nonce`] of many pairs of feed and issuer, in few requests and in order.
+pub async fn last_nonces(
+    chain: &ChainReader,
+    pairs: &[(Address, Address)],
+) -> Result<Vec<Result<u64, ReadError>>, ReadError> {
+    let call =
+        |(feed, issuer): &(Address, Address)| (*feed, IssuerSignedScalarFeed::issuerNonceCall { issuer: *issuer });
+    Ok(chain
+        .read_each(pairs.iter().map(call).collect())
+        .await?
+        .into_iter()
+        .map(|nonce| Ok(nonce?.saturating_to()))
+        .collect())
+}
+
 /// The latest round, as a contract would read it.
 pub async fn latest(chain: &ChainReader, feed: Address) -> Result<OnChainRound, Refusal> {
     let answer = chain.read(feed, IssuerSignedScalarFeed::latestRoundDataCall {}).await.map_err(unavailable)?;

@@ -1,10 +1,12 @@
 //! Feeds: many updated in every block, one issuer's updates of one feed in a row, and the read that every consumer makes.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::{Address, U256};
 use anyhow::{Context as _, ensure};
 use dalp_devstack::client::{Client, keyed};
+use dalp_devstack::configuration::TENANT;
 use dalp_devstack::report::Figure;
 use dalp_devstack::scenario::ChainView;
 use dalp_devstack::stack::{Options, Stack};
@@ -15,10 +17,14 @@ use dalp_proto::feeds::{
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 use dalp_proto::identity::{AddTrustedIssuerRequest, RegisterTopicRequest, RemoveTrustedIssuerRequest};
 use dalp_proto::operation::{Operation, OperationState};
+use dalp_service::Caller;
+use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use super::platform::{IN_FLIGHT, count, rate};
 use crate::load::Load;
@@ -26,6 +32,7 @@ use crate::waiting::until;
 
 /// Reads at this many stored rounds, which takes minutes to prepare: measured only when feeds are asked for by name.
 pub(super) const AT_MANY_ROUNDS: &str = "feeds.read_ms.p99.rounds10m";
+const MANY_ROUNDS_SUFFIX: &str = ".rounds10m";
 const MANY_ROUNDS: i64 = 10_000_000;
 const FEEDS: usize = 200;
 /// Batches of all feeds, one after the other final, then as many accepted together.
@@ -37,6 +44,7 @@ const READS: usize = 20_000;
 /// Reads that come at a steady rate, and for how long.
 const READS_PER_SECOND: usize = 5_000;
 const READS_LAST: Duration = Duration::from_secs(10);
+const STEADY_RUNS: usize = 3;
 /// What the tests of the contracts allow a whole transaction of one update, and an update of a batch.
 const STEADY_GAS: f64 = 70_000.0;
 const BATCH_GAS: f64 = 45_000.0;
@@ -51,26 +59,50 @@ struct Feeds {
 
 /// Everything measured of feeds.
 pub(super) async fn figures(many_rounds: bool) -> anyhow::Result<Vec<Figure>> {
-    let stack = Stack::start(&Options { log_filter: "warn".to_owned(), ..Options::default() }).await?;
+    let mut stack = Stack::start(&Options { log_filter: "warn".to_owned(), ..Options::default() }).await?;
     let load = Load::prepare(&stack.client()?, &ChainView::new(stack.chain_url())?, 0, "local").await?;
     let database = PgConnection::connect(&stack.settings().database_url).await?;
     let mut feeds = Feeds::prepare(stack.client()?, database, &load.issuer.text).await?;
     let mut figures = feeds.writes().await?;
     feeds.indexed().await;
 
-    let reads_s = feeds.read_fast().await?;
-    let note = format!("GetLatest through the gateway, {IN_FLIGHT} under way");
-    figures.push(Figure::of("feeds.read_s", "1/s", vec![reads_s], Some(count(READS_PER_SECOND)), &note));
-    let note = format!("the same, {READS_PER_SECOND} a second for {} s, from when each was due", READS_LAST.as_secs());
-    let p99_ms = feeds.read_steadily().await?;
-    figures.push(Figure::of("feeds.read_ms.p99", "ms", vec![p99_ms], Some(10.0), &note));
+    // As the gateway calls it, so that what the gateway costs is seen.
+    let identity = stack.pki().files("svc-gateway");
+    let service = stack.channel_to("svc-feeds", Some(&identity))?;
+    figures.extend(feeds.reads(&service, "").await?);
     if many_rounds {
         let filled_s = feeds.fill().await?;
-        let note = format!("{note}; {MANY_ROUNDS} rounds of {FEEDS} feeds, stored in {filled_s:.0} s");
-        let p99_ms = feeds.read_steadily().await?;
-        figures.push(Figure::of(AT_MANY_ROUNDS, "ms", vec![p99_ms], Some(10.0), &note));
+        let mut at_many = feeds.reads(&service, MANY_ROUNDS_SUFFIX).await?;
+        for figure in &mut at_many {
+            figure.note = format!("{}; {MANY_ROUNDS} rounds of {FEEDS} feeds, stored in {filled_s:.0} s", figure.note);
+        }
+        figures.extend(at_many);
     }
     Ok(figures)
+}
+
+/// Reads a feed's latest value.
+type Read = Arc<dyn Fn(String) -> BoxFuture<'static, Result<(), Status>> + Send + Sync>;
+
+/// Reads through the gateway, as every client does.
+fn through_gateway(client: &Client) -> Read {
+    let service = FeedServiceClient::new(client.gateway());
+    Arc::new(move |feed| {
+        let mut service = service.clone();
+        Box::pin(async move { service.get_latest(GetLatestRequest { feed, max_age_s: 0 }).await.map(drop) })
+    })
+}
+
+/// Reads from the service itself, as the gateway does.
+fn from_service(channel: &Channel) -> anyhow::Result<Read> {
+    let caller = Caller { tenant: TENANT.parse()?, principal: "operator".parse()?, roles: Vec::new() };
+    let service = FeedServiceClient::new(channel.clone());
+    Ok(Arc::new(move |feed| {
+        let mut service = service.clone();
+        let mut request = Request::new(GetLatestRequest { feed, max_age_s: 0 });
+        caller.apply(request.metadata_mut());
+        Box::pin(async move { service.get_latest(request).await.map(drop) })
+    }))
 }
 
 // === impl Feeds ===
@@ -233,30 +265,48 @@ impl Feeds {
         Ok(blocks.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect())
     }
 
+    /// Reads as fast as they are answered, then at a steady rate; of the service itself and through the gateway.
+    async fn reads(&self, service: &Channel, suffix: &str) -> anyhow::Result<Vec<Figure>> {
+        let mut figures = Vec::new();
+        let ways = [
+            (".service", "GetLatest of svc-feeds itself", from_service(service)?),
+            ("", "GetLatest through the gateway", through_gateway(&self.client)),
+        ];
+        for (way, what, read) in ways {
+            let (reads_s, name) = (self.read_fast(&read).await?, format!("feeds.read_s{way}{suffix}"));
+            let note = format!("{what}, {IN_FLIGHT} under way");
+            figures.push(Figure::of(&name, "1/s", vec![reads_s], Some(count(READS_PER_SECOND)), &note));
+            let (mut p99_ms, name) = (Vec::new(), format!("feeds.read_ms.p99{way}{suffix}"));
+            for _ in 0..STEADY_RUNS {
+                p99_ms.push(self.read_steadily(&read).await?);
+            }
+            let lasting_s = READS_LAST.as_secs();
+            let note = format!("{what}, {READS_PER_SECOND} a second for {lasting_s} s, from when each was due");
+            figures.push(Figure::of(&name, "ms", p99_ms, Some(10.0), &note));
+        }
+        Ok(figures)
+    }
+
     /// Reads as fast as they are answered: how many a second.
-    async fn read_fast(&self) -> anyhow::Result<f64> {
+    async fn read_fast(&self, read: &Read) -> anyhow::Result<f64> {
         let begun = Instant::now();
-        let reads = stream::iter(0..READS).map(|number| async move {
-            let feed = self.feeds[number % FEEDS].clone();
-            FeedServiceClient::new(self.client.gateway()).get_latest(GetLatestRequest { feed, max_age_s: 0 }).await
-        });
-        reads.buffer_unordered(IN_FLIGHT).try_for_each(|_| async { Ok(()) }).await?;
+        let reads = stream::iter(0..READS).map(|number| read(self.feeds[number % FEEDS].clone()));
+        reads.buffer_unordered(IN_FLIGHT).try_for_each(|()| async { Ok(()) }).await?;
         Ok(rate(READS, begun.elapsed()))
     }
 
     /// Reads at a steady rate, whatever becomes of the earlier ones: the 99th percentile of the milliseconds from when each was due.
-    async fn read_steadily(&self) -> anyhow::Result<f64> {
+    async fn read_steadily(&self, read: &Read) -> anyhow::Result<f64> {
         let (reads, begun) = (READS_PER_SECOND * usize::try_from(READS_LAST.as_secs())?, Instant::now());
         let mut readers = JoinSet::new();
         for reader in 0..IN_FLIGHT {
-            let (feeds, mut service) = (self.feeds.clone(), FeedServiceClient::new(self.client.gateway()));
+            let (feeds, read) = (self.feeds.clone(), read.clone());
             readers.spawn(async move {
                 let mut took_ms = Vec::new();
                 for number in (reader..reads).step_by(IN_FLIGHT) {
                     let due = begun + READS_LAST.mul_f64(count(number) / count(reads));
                     tokio::time::sleep_until(due).await;
-                    let feed = feeds[number % FEEDS].clone();
-                    service.get_latest(GetLatestRequest { feed, max_age_s: 0 }).await?;
+                    read(feeds[number % FEEDS].clone()).await?;
                     took_ms.push(due.elapsed().as_secs_f64() * 1_000.0);
                 }
                 anyhow::Ok(took_ms)

@@ -18,8 +18,7 @@ use crate::{
     states::TransactionState,
     store::{
         Admitted, Adoption, Attempt, AttemptKind, BindOrder, Binding, Ending, Finished, Forgotten, Inclusion, LaneLook,
-        NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes,
-        Store, migrate,
+        NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes, Store, migrate,
     },
     testing::TestPostgres,
 };

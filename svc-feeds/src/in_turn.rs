@@ -1,0 +1,73 @@
+//! Before the signer: an update of a feed is signed when its turn has come, everything else at once.
+
+use crate::{
+    domain::update::Place,
+    queue::{Asking, Queue, Turn},
+};
+use dalp_engine::{
+    LaneId, RequestId, SignDocument, TenantId,
+    group::{Group, group},
+    signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
+};
+use tokio_util::sync::CancellationToken;
+
+/// A signer that signs the updates of a feed one after the other; everything else at once. The updates of a batch are asked for
+/// together, and their turns are looked up together.
+pub struct InTurn<S> {
+    inner: S,
+    turns: Group<Asking, Result<Turn, String>>,
+}
+
+// === impl InTurn ===
+
+impl<S: Signer> InTurn<S> {
+    /// Signs through another signer. Looks up turns in a task of its own, as long as this is there.
+    pub fn new(inner: S, queue: Queue) -> Self {
+        let (turns, serving) = group();
+        let never = CancellationToken::new();
+        tokio::spawn(serving.run(never, move |asked: &[Asking]| {
+            let queue = queue.clone();
+            Box::pin(async move {
+                Ok(match queue.turns(asked).await {
+                    Ok(turns) => turns.into_iter().map(|turn| turn.map_err(|error| error.to_string())).collect(),
+                    Err(error) => vec![Err(error.to_string()); asked.len()],
+                })
+            })
+        }));
+        Self { inner, turns }
+    }
+
+    async fn turn(&self, tenant: &TenantId, request: RequestId, place: Place) -> Result<Turn, String> {
+        let asking = Asking { tenant: tenant.as_str().to_owned(), request, place };
+        self.turns.join(asking).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+#[async_trait::async_trait]
+impl<S: Signer> Signer for InTurn<S> {
+    async fn sign(&self, request: SignRequest) -> Result<SignOutcome, SignError> {
+        if let SignPayload::Document(SignDocument::Eip712 { document, .. }) = &request.payload
+            && let Some(place) = Place::of(document)
+        {
+            match self.turn(&request.tenant, request.request_id, place).await {
+                Ok(Turn::Now) => {}
+                Ok(Turn::Later) => return Ok(SignOutcome::Pending { detail: "other updates come first".to_owned() }),
+                Ok(Turn::Refused(failure)) => return Ok(SignOutcome::Denied(failure)),
+                Err(error) => return Err(SignError::Unavailable(error)),
+            }
+        }
+        self.inner.sign(request).await
+    }
+
+    async fn status(&self, request_id: RequestId) -> Result<SignOutcome, SignError> {
+        self.inner.status(request_id).await
+    }
+
+    async fn release(&self, request_id: RequestId) -> Result<(), SignError> {
+        self.inner.release(request_id).await
+    }
+
+    async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
+        self.inner.list_intents(tenant, lane, from_nonce).await
+    }
+}

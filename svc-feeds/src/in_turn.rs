@@ -9,7 +9,11 @@ use dalp_engine::{
     group::{Group, group},
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
 };
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// A look that takes longer is given up, or a connection that hangs would hold up all who come behind it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// A signer that signs the updates of a feed one after the other; everything else at once. The updates of a batch are asked for
 /// together, and their turns are looked up together.
@@ -28,9 +32,10 @@ impl<S: Signer> InTurn<S> {
         tokio::spawn(serving.run(never, move |asked: &[Asking]| {
             let queue = queue.clone();
             Box::pin(async move {
-                Ok(match queue.turns(asked).await {
-                    Ok(turns) => turns.into_iter().map(|turn| turn.map_err(|error| error.to_string())).collect(),
-                    Err(error) => vec![Err(error.to_string()); asked.len()],
+                Ok(match tokio::time::timeout(ANSWER_WITHIN, queue.turns(asked)).await {
+                    Ok(Ok(turns)) => turns.into_iter().map(|turn| turn.map_err(|error| error.to_string())).collect(),
+                    Ok(Err(error)) => vec![Err(error.to_string()); asked.len()],
+                    Err(_) => vec![Err("the queue was not read in time".to_owned()); asked.len()],
                 })
             })
         }));

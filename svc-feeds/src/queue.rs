@@ -109,17 +109,16 @@ impl Queue {
 
     /// Where some updates stand, in the order in which they are asked for.
     pub(crate) async fn turns(&self, asked: &[Asking]) -> Result<Vec<Result<Turn, QueueError>>, QueueError> {
-        let mut waiting: HashMap<(&str, u64), Vec<Waiting>> = HashMap::new();
+        let mut feeds: BTreeMap<(&str, u64), BTreeSet<Address>> = BTreeMap::new();
         for one in asked {
-            let key = (one.tenant.as_str(), one.place.chain_id);
-            if !waiting.contains_key(&key) {
-                let alike = asked.iter().filter(|other| key == (other.tenant.as_str(), other.place.chain_id));
-                let feeds: BTreeSet<Address> = alike.map(|other| other.place.feed).collect();
-                let feeds: Vec<Address> = feeds.into_iter().collect();
-                waiting.insert(key, self.store.waiting(key.0, key.1, &feeds).await?);
-            }
+            feeds.entry((&one.tenant, one.place.chain_id)).or_default().insert(one.place.feed);
         }
-        let mut turns: Vec<Result<Turn, QueueError>> = asked.iter().map(|_| Ok(Turn::Now)).collect();
+        let mut waiting = BTreeMap::new();
+        for ((tenant, chain_id), feeds) in feeds {
+            let feeds: Vec<Address> = feeds.into_iter().collect();
+            waiting.insert((tenant, chain_id), self.store.waiting(tenant, chain_id, &feeds).await?);
+        }
+        let mut turns = Vec::with_capacity(asked.len());
         let mut first = Vec::new();
         for (index, one) in asked.iter().enumerate() {
             let queue: Vec<&Waiting> = waiting
@@ -128,20 +127,23 @@ impl Queue {
                 .flatten()
                 .filter(|waiting| waiting.feed == one.place.feed)
                 .collect();
-            // One that has left the queue is of an operation that is final: nothing it does matters any more.
-            let Some(own) = queue.iter().copied().find(|waiting| asks(waiting, one.request)) else { continue };
-            // Before the look at the others: whatever happens to them from here on calls it up.
-            self.held().insert(one.request, (own.clone(), Instant::now()));
-            for before in queue.iter().filter(|waiting| waiting.issuer == own.issuer && waiting.place < own.place) {
-                if !self.is_over(before, UNDER_WAY_FOR).await? {
-                    turns[index] = Ok(Turn::Later);
-                    break;
+            let turn = match queue.iter().copied().find(|waiting| asks(waiting, one.request)) {
+                // One that has left the queue is of an operation that is final: nothing it does matters any more.
+                None => Turn::Now,
+                Some(own) => {
+                    // Before the look at the others: whatever happens to them from here on calls it up.
+                    self.held().insert(one.request, (own.clone(), Instant::now()));
+                    match self.is_first(own, &queue).await? {
+                        false => Turn::Later,
+                        true => {
+                            self.held().remove(&one.request);
+                            first.push((index, (one.place.feed, own.issuer)));
+                            Turn::Now
+                        }
+                    }
                 }
-            }
-            if matches!(turns[index], Ok(Turn::Now)) {
-                self.held().remove(&one.request);
-                first.push((index, (one.place.feed, own.issuer)));
-            }
+            };
+            turns.push(Ok(turn));
         }
         let (first, pairs): (Vec<usize>, Vec<(Address, Address)>) = first.into_iter().unzip();
         let last = last_nonces(&self.chain, &pairs).await?;
@@ -154,6 +156,16 @@ impl Queue {
             }
         }
         Ok(turns)
+    }
+
+    /// Whether everything of its issuer that stands before it on its feed is over.
+    async fn is_first(&self, own: &Waiting, queue: &[&Waiting]) -> Result<bool, QueueError> {
+        for before in queue.iter().filter(|one| one.issuer == own.issuer && one.place < own.place) {
+            if !self.is_over(before, UNDER_WAY_FOR).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The operations of documents that are held back here and have become the first of their feed.

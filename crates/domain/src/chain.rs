@@ -125,7 +125,11 @@ impl ChainReader {
             calls.into_iter().map(|(target, call)| (target, request(Address::ZERO, target, &call))).unzip();
         let answers = self.upstreams.calls(&requests, BlockId::latest()).await;
         let answers = answers.map_err(|error| ReadError::Chain(error.into()))?;
-        Ok(targets.into_iter().zip(answers).map(|(target, answer)| decoded::<C>(target, answer)).collect())
+        let mut decoded_each = Vec::with_capacity(targets.len());
+        for (target, answer) in targets.into_iter().zip(answers) {
+            decoded_each.push(decoded::<C>(target, answer));
+        }
+        Ok(decoded_each)
     }
 
     /// Whether there is code at an address.

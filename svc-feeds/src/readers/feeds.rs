@@ -71,14 +71,15 @@ pub async fn last_nonces(
     chain: &ChainReader,
     pairs: &[(Address, Address)],
 ) -> Result<Vec<Result<u64, ReadError>>, ReadError> {
-    let call =
-        |(feed, issuer): &(Address, Address)| (*feed, IssuerSignedScalarFeed::issuerNonceCall { issuer: *issuer });
-    Ok(chain
-        .read_each(pairs.iter().map(call).collect())
-        .await?
-        .into_iter()
-        .map(|nonce| Ok(nonce?.saturating_to()))
-        .collect())
+    let mut calls = Vec::with_capacity(pairs.len());
+    for (feed, issuer) in pairs.iter().copied() {
+        calls.push((feed, IssuerSignedScalarFeed::issuerNonceCall { issuer }));
+    }
+    let mut nonces = Vec::with_capacity(pairs.len());
+    for answer in chain.read_each(calls).await? {
+        nonces.push(answer.map(|nonce| nonce.saturating_to()));
+    }
+    Ok(nonces)
 }
 
 /// The latest round, as a contract would read it.

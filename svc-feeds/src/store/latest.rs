@@ -5,6 +5,10 @@ use alloy::primitives::{Address, I256};
 use dalp_engine::group::{Group, Turns, group};
 use dalp_service::stop::Stop;
 use sqlx::Row as _;
+use std::time::Duration;
+
+/// A turn that takes longer is given up, or a connection that hangs would hold up all who come behind it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whose feed is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +81,10 @@ impl LatestTurns {
         turns
             .run(stop.token(), move |asked: &[Asked]| {
                 let store = store.clone();
-                Box::pin(async move { store.latest(chain_id, asked).await.map_err(of_engine) })
+                Box::pin(async move {
+                    let answer = tokio::time::timeout(ANSWER_WITHIN, store.latest(chain_id, asked)).await;
+                    answer.map_err(|_| dalp_engine::StoreError::NoAnswer)?.map_err(of_engine)
+                })
             })
             .await;
     }

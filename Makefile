@@ -6,9 +6,10 @@ TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 FORGE := contracts/tools/forge
 BUF := contracts/tools/buf
+DEPLOY_PYTHON := $(TOOLS)/deploy-py/bin/python
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup tools contract-tools demo up down test check fmt lint-contracts contracts test-contracts coverage fuzz gas bench sim build
+.PHONY: help setup tools contract-tools demo up down test check dashboards fmt lint-contracts contracts test-contracts coverage fuzz gas bench sim build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -39,7 +40,7 @@ test: check test-contracts ## everything: checks, contract tests, unit, integrat
 	@cargo nextest run --workspace --no-fail-fast
 	@cargo test --quiet --doc --workspace
 
-check: tools ## formatting, lints, wire contracts, licences, artifacts
+check: tools ## formatting, lints, wire contracts, licences, artifacts, alert rules with their tests, dashboards
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@cd proto && ../$(BUF) lint
@@ -48,6 +49,10 @@ check: tools ## formatting, lints, wire contracts, licences, artifacts
 	@contracts/tools/layouts.sh check
 	@contracts/tools/inventory.sh
 	@contracts/tools/analyse.sh
+	@$(DEPLOY_PYTHON) deploy/observability/check.py
+
+dashboards: ## make the Grafana dashboards again from the metric definitions
+	@deploy/observability/dashboards.py write
 
 fmt: ## format Rust and Solidity
 	@cargo fmt --all

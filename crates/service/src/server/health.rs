@@ -20,6 +20,8 @@ pub struct HealthHandle {
 #[derive(Debug, Default)]
 struct State {
     dependencies: BTreeMap<String, bool>,
+    /// Whether all dependencies were healthy at once since the start.
+    served: bool,
     stopping: bool,
 }
 
@@ -40,6 +42,8 @@ impl HealthHandle {
                 false => tracing::warn!(dependency, "dependency is not healthy"),
             }
         }
+        // A first report may come before those of other dependencies.
+        state.served |= before.is_some() && state.overall();
         // Under the lock, so that two reports cannot leave an overall status neither of them saw.
         self.reporter.set_service_status(dependency, status(healthy)).await;
         self.reporter.set_service_status("", status(state.overall())).await;
@@ -54,6 +58,12 @@ impl HealthHandle {
     /// Whether everything is healthy.
     pub async fn is_serving(&self) -> bool {
         self.state.lock().await.overall()
+    }
+
+    /// Whether a load balancer may send calls here: everything needed has been there once, and the service is not stopping. A dependency
+    /// that is lost later takes nobody out, for it is lost to all replicas alike, and callers are better served by an answer that names it.
+    pub(super) async fn is_ready(&self) -> bool {
+        self.state.lock().await.ready()
     }
 
     /// The dependencies and their state.
@@ -72,6 +82,10 @@ impl HealthHandle {
 impl State {
     fn overall(&self) -> bool {
         !self.stopping && self.dependencies.values().all(|healthy| *healthy)
+    }
+
+    fn ready(&self) -> bool {
+        !self.stopping && (self.served || self.overall())
     }
 }
 

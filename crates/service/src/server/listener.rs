@@ -43,7 +43,7 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
     if let Some((listener, _)) = server.metrics
         && let Ok(handle) = telemetry::metrics_handle()
     {
-        tokio::spawn(metrics_endpoint::serve(listener, handle, background.clone()));
+        tokio::spawn(metrics_endpoint::serve(listener, handle, server.health.clone(), background.clone()));
     }
     let pipeline = Pipeline::new(
         server.name,

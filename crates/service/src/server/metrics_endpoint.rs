@@ -1,4 +1,4 @@
-//! `/metrics` in plain HTTP, for the scraper on the pod's own network.
+//! `/metrics`, `/livez` and `/readyz` in plain HTTP, for the scraper and the prober on the pod's own network: neither has a certificate.
 
 use std::convert::Infallible;
 
@@ -10,9 +10,10 @@ use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+use super::HealthHandle;
 use crate::stop::Stop;
 
-pub(super) async fn serve(listener: TcpListener, handle: PrometheusHandle, stop: Stop) {
+pub(super) async fn serve(listener: TcpListener, handle: PrometheusHandle, health: HealthHandle, stop: Stop) {
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -25,11 +26,11 @@ pub(super) async fn serve(listener: TcpListener, handle: PrometheusHandle, stop:
             },
             () = stop.requested() => return,
         };
-        let (handle, stop) = (handle.clone(), stop.clone());
+        let (handle, health, stop) = (handle.clone(), health.clone(), stop.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(request.uri().path(), &handle);
-                async move { Ok::<_, Infallible>(response) }
+                let (handle, health) = (handle.clone(), health.clone());
+                async move { Ok::<_, Infallible>(answer(request.uri().path(), &handle, &health).await) }
             });
             tokio::select! {
                 // A scraper that hangs up is not our failure.
@@ -40,10 +41,14 @@ pub(super) async fn serve(listener: TcpListener, handle: PrometheusHandle, stop:
     }
 }
 
-fn answer(path: &str, handle: &PrometheusHandle) -> Response<Full<Bytes>> {
+async fn answer(path: &str, handle: &PrometheusHandle, health: &HealthHandle) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/metrics" => (StatusCode::OK, handle.render()),
-        _ => (StatusCode::NOT_FOUND, "only /metrics is served here\n".to_owned()),
+        // That it is answered is the answer.
+        "/livez" => (StatusCode::OK, "alive\n".to_owned()),
+        "/readyz" if health.is_ready().await => (StatusCode::OK, "ready\n".to_owned()),
+        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "only /metrics, /livez and /readyz are served here\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;

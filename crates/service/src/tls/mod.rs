@@ -45,8 +45,17 @@ pub(crate) struct Published {
     pub(crate) spiffe: SpiffeId,
     /// Verifies clients again after their handshake.
     clients: Arc<dyn ClientCertVerifier>,
-    lists_end: Option<UnixTime>,
+    ends: Ends,
     fingerprint: u64,
+}
+
+/// When what is in force ends.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    /// Our own certificate.
+    certificate_s: Option<i64>,
+    /// The first revocation list; `None` without lists.
+    lists: Option<UnixTime>,
 }
 
 /// The client side: hands out the present material to connectors.
@@ -91,13 +100,13 @@ impl ServerTls {
     /// Reloads when the files change, until stopped.
     pub fn watch(self: &Arc<Self>, stop: &Stop) -> tokio::task::JoinHandle<()> {
         let tls = Arc::clone(self);
-        tokio::spawn(poll(stop.clone(), self.looks_every(), "server", move || (tls.reload(), tls.lists_end())))
+        tokio::spawn(poll(stop.clone(), self.looks_every(), "server", move || (tls.reload(), tls.ends())))
     }
 
     /// Whether the revocation lists may be believed now; `None` without lists.
     #[must_use]
     pub fn lists_in_force(&self) -> Option<bool> {
-        self.lists_end().map(|end| material::in_force(Some(end), UnixTime::now()))
+        self.ends().lists.map(|end| material::in_force(Some(end), UnixTime::now()))
     }
 
     /// How often the files are looked at, and present peers verified again.
@@ -110,8 +119,16 @@ impl ServerTls {
         self.published.subscribe()
     }
 
-    fn lists_end(&self) -> Option<UnixTime> {
-        self.published.borrow().lists_end
+    fn ends(&self) -> Ends {
+        self.published.borrow().ends
+    }
+}
+
+// === impl Ends ===
+
+impl Ends {
+    fn of(material: &Material) -> Self {
+        Self { certificate_s: material.validity().map(|validity| validity.ends_s), lists: material.lists_end() }
     }
 }
 
@@ -160,8 +177,8 @@ impl ClientTls {
     /// Reloads when the files change, until stopped.
     pub fn watch(&self, stop: &Stop) -> tokio::task::JoinHandle<()> {
         let tls = self.clone();
-        let lists_end = move |tls: &Self| tls.inner.published.borrow().lists_end();
-        tokio::spawn(poll(stop.clone(), self.looks_every(), "client", move || (tls.reload(), lists_end(&tls))))
+        let ends = move |tls: &Self| Ends::of(&tls.inner.published.borrow());
+        tokio::spawn(poll(stop.clone(), self.looks_every(), "client", move || (tls.reload(), ends(&tls))))
     }
 
     /// How often the files are looked at, and present peers verified again.
@@ -230,13 +247,13 @@ fn publishable(material: &Material, client_auth: ClientAuth) -> Result<Published
         server: Arc::new(config),
         spiffe: material.spiffe().clone(),
         clients: verifier,
-        lists_end: material.lists_end(),
+        ends: Ends::of(material),
         fingerprint: material.fingerprint(),
     })
 }
 
-/// What a look at the files found: whether something new was published, and when the lists in force end.
-type Looked = (Result<bool, TlsError>, Option<UnixTime>);
+/// What a look at the files found: whether something new was published, and when what is in force ends.
+type Looked = (Result<bool, TlsError>, Ends);
 
 /// Reads the files at an interval. Content is compared, not time stamps: Kubernetes swaps links, and clocks lie.
 async fn poll(stop: Stop, interval: Duration, side: &'static str, look: impl Fn() -> Looked) {
@@ -248,7 +265,7 @@ async fn poll(stop: Stop, interval: Duration, side: &'static str, look: impl Fn(
             _ = ticks.tick() => {}
             () = stop.requested() => return,
         }
-        let (reloaded, lists_end) = look();
+        let (reloaded, Ends { certificate_s, lists: lists_end }) = look();
         match reloaded {
             Ok(changed) => {
                 if changed {
@@ -267,6 +284,10 @@ async fn poll(stop: Stop, interval: Duration, side: &'static str, look: impl Fn(
                 }
                 failing = true;
             }
+        }
+        if let Some(end_s) = certificate_s {
+            #[allow(clippy::cast_precision_loss)] // seconds since 1970 are far below 2^52
+            metrics::gauge!(names::TLS_CERTIFICATE_ENDS_SECONDS, "side" => side).set(end_s as f64);
         }
         if let Some(end) = lists_end {
             #[allow(clippy::cast_precision_loss)] // seconds since 1970 are far below 2^52

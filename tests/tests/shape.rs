@@ -5,6 +5,8 @@
 mod dependencies;
 #[path = "shape/keys.rs"]
 mod keys;
+#[path = "shape/runbooks.rs"]
+mod runbooks;
 
 use std::{
     collections::BTreeSet,
@@ -286,4 +288,61 @@ fn every_metric_is_on_a_dashboard_or_on_the_allow_list() {
         golden("metrics_on_no_dashboard.txt"),
         "`make dashboards` places it, or a reasoned line in the golden file"
     );
+}
+
+// === runbooks ===
+
+#[test]
+fn every_alert_has_its_runbook_and_every_runbook_its_alert() {
+    let folder = root().join("docs/runbooks");
+    let alerts = runbooks::alerts(&root().join("deploy/observability/rules"));
+    assert!(alerts.len() > 10, "the rules are read: {alerts:?}");
+    for (name, page) in &alerts {
+        assert_eq!(*page, format!("docs/runbooks/{name}.md"), "{name} names its runbook");
+    }
+    let named: BTreeSet<String> = alerts.into_iter().map(|(name, _)| name).collect();
+    let all = runbooks::pages(&folder);
+    let of_alerts: BTreeSet<String> = all.iter().filter(|page| runbooks::is_of_an_alert(page)).cloned().collect();
+    assert_eq!(of_alerts, named, "docs/runbooks and the alert rules differ");
+    for name in &named {
+        let page = fs::read_to_string(folder.join(format!("{name}.md"))).unwrap();
+        assert!(page.starts_with(&format!("# {name}\n")), "{name}: the page begins with its alert");
+        for heading in ["## What it means", "## What to look at", "## What to do", "## What not to do"] {
+            assert!(page.contains(heading), "{name}: the page lacks {heading}");
+        }
+    }
+    let index = fs::read_to_string(folder.join("README.md")).unwrap();
+    let unlisted: Vec<_> =
+        all.iter().filter(|page| *page != "README" && !index.contains(&format!("]({page}.md)"))).collect();
+    assert!(unlisted.is_empty(), "not in docs/runbooks/README.md: {unlisted:?}");
+}
+
+#[test]
+fn runbooks_lead_nowhere_that_is_not_there() {
+    let folder = root().join("docs/runbooks");
+    let pages = runbooks::pages(&folder).into_iter().map(|page| folder.join(format!("{page}.md")));
+    let broken: Vec<_> = pages.flat_map(|page| runbooks::broken_links(&page)).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_call_that_a_page_tells_to_make_exists() {
+    use prost::Message as _;
+    let set = prost_types::FileDescriptorSet::decode(dalp_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let (requests, methods) = (runbooks::requests(&set), Methods::load());
+    let mut pages = Vec::new();
+    files(&root().join("docs"), &|path| path.extension().is_some_and(|end| end == "md"), &mut pages);
+    let mut told = 0;
+    for page in pages {
+        for (path, request) in runbooks::calls(&fs::read_to_string(&page).unwrap()) {
+            let at = page.display();
+            let fields = requests.get(&path).unwrap_or_else(|| panic!("{at}: there is no {path}"));
+            assert_ne!(methods.get(&path).unwrap().exposure, Exposure::Mesh, "{at}: {path} is not at the gateway");
+            let unknown: Vec<_> =
+                request.as_object().unwrap().keys().filter(|field| !fields.contains(*field)).collect();
+            assert!(unknown.is_empty(), "{at}: {path} has no {unknown:?}");
+            told += 1;
+        }
+    }
+    assert!(told > 20, "the calls of the pages are read: {told}");
 }

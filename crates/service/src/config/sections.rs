@@ -21,7 +21,7 @@ pub struct ServerConfig {
     /// Written atomically once bound, with the bound `address:port`, so that others can find a free port.
     #[serde(default)]
     pub address_file: Option<PathBuf>,
-    /// Where Prometheus metrics are served, in plain HTTP at `/metrics`. Unset: not served.
+    /// Where plain HTTP is served: `/metrics` for Prometheus, `/livez` and `/readyz` for probes. Unset: not served.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
     /// Like `address_file`, for the metrics listener.

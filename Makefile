@@ -40,7 +40,7 @@ test: check test-contracts ## everything: checks, contract tests, unit, integrat
 	@cargo nextest run --workspace --no-fail-fast
 	@cargo test --quiet --doc --workspace
 
-check: tools ## formatting, lints, wire contracts, licences, artifacts, alert rules with their tests, dashboards
+check: tools ## formatting, lints, wire contracts, licences, artifacts, alert rules with their tests, dashboards, manifests
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@cd proto && ../$(BUF) lint
@@ -50,6 +50,8 @@ check: tools ## formatting, lints, wire contracts, licences, artifacts, alert ru
 	@contracts/tools/inventory.sh
 	@contracts/tools/analyse.sh
 	@$(DEPLOY_PYTHON) deploy/observability/check.py
+	@$(DEPLOY_PYTHON) deploy/kubernetes/check/check.py
+	@$(DEPLOY_PYTHON) deploy/kubernetes/check/test_check.py --quiet
 
 dashboards: ## make the Grafana dashboards again from the metric definitions
 	@deploy/observability/dashboards.py write

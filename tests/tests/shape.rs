@@ -3,6 +3,8 @@
 
 #[path = "shape/dependencies.rs"]
 mod dependencies;
+#[path = "shape/installations.rs"]
+mod installations;
 #[path = "shape/keys.rs"]
 mod keys;
 #[path = "shape/runbooks.rs"]
@@ -235,6 +237,31 @@ fn the_key_check_finds_what_is_missing() {
     }
     let example = "present = 1\n[inner]\na = \"x\"\n[[list]]\na = \"x\"\n[[list]]\nb = \"x\"\n";
     assert_eq!(keys::missing::<Outer>(example).unwrap(), ["absent", "inner.b"]);
+}
+
+#[test]
+fn every_installation_has_configurations_that_the_services_take() {
+    for overlay in ["single-node", "production"] {
+        let installation = installations::Installation::new(root().join("deploy/kubernetes"), overlay);
+        let problems = [
+            ("svc-gateway", installation.problems::<svc_gateway::GatewayConfig>("svc-gateway", "DALP_GATEWAY")),
+            ("svc-signer", installation.problems::<svc_signer::config::SignerConfig>("svc-signer", "DALP_SIGNER")),
+            (
+                "svc-compliance",
+                installation.problems::<svc_compliance::config::ComplianceConfig>("svc-compliance", "DALP_COMPLIANCE"),
+            ),
+            ("svc-feeds", installation.problems::<svc_feeds::config::FeedsConfig>("svc-feeds", "DALP_FEEDS")),
+            ("svc-settlement", installation.problems::<svc_settlement::Config>("svc-settlement", "DALP_SETTLEMENT")),
+            (
+                "svc-distribution",
+                installation
+                    .problems::<svc_distribution::config::DistributionConfig>("svc-distribution", "DALP_DISTRIBUTION"),
+            ),
+        ];
+        for (service, problems) in problems {
+            assert!(problems.is_none(), "{overlay}: {service}: {}", problems.unwrap_or_default());
+        }
+    }
 }
 
 // === metrics ===

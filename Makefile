@@ -9,7 +9,7 @@ BUF := contracts/tools/buf
 DEPLOY_PYTHON := $(TOOLS)/deploy-py/bin/python
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup tools contract-tools demo up down test check dashboards fmt lint-contracts contracts test-contracts coverage fuzz gas bench sim build
+.PHONY: help setup tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench sim build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -40,7 +40,7 @@ test: check test-contracts ## everything: checks, contract tests, unit, integrat
 	@cargo nextest run --workspace --no-fail-fast
 	@cargo test --quiet --doc --workspace
 
-check: tools ## formatting, lints, wire contracts, licences, artifacts, alert rules with their tests, dashboards, manifests
+check: tools ## formatting, lints, wire contracts, licences, artifacts, alert rules with their tests, dashboards, images, manifests
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@cd proto && ../$(BUF) lint
@@ -50,11 +50,16 @@ check: tools ## formatting, lints, wire contracts, licences, artifacts, alert ru
 	@contracts/tools/inventory.sh
 	@contracts/tools/analyse.sh
 	@$(DEPLOY_PYTHON) deploy/observability/check.py
+	@$(DEPLOY_PYTHON) deploy/images/check.py
 	@$(DEPLOY_PYTHON) deploy/kubernetes/check/check.py
 	@$(DEPLOY_PYTHON) deploy/kubernetes/check/test_check.py --quiet
 
 dashboards: ## make the Grafana dashboards again from the metric definitions
 	@deploy/observability/dashboards.py write
+
+sbom: ## bills of materials of what ships, CycloneDX, one a service; target/sbom
+	@deploy/setup/setup.sh sbom
+	@deploy/images/sbom.py
 
 fmt: ## format Rust and Solidity
 	@cargo fmt --all

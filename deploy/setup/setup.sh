@@ -4,6 +4,7 @@
 #   setup.sh contracts   that, and what the contract tests are compared with: Chainlink's mock aggregator
 #   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers,
 #                        the trees that airdrops are compared with, and what checks deploy/: promtool, kubectl, schemas, hadolint
+#   setup.sh sbom        what lists the components of the services: cargo-cyclonedx
 #   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -182,6 +183,9 @@ check)
     test_packages custody-clients 'clients of custody providers'
     test_packages merkle-tree '@openzeppelin/merkle-tree'
     ;;
+sbom)
+    cargo_tool cargo-cyclonedx 0.5.9
+    ;;
 bench)
     run_needs
     python_needs
@@ -190,7 +194,7 @@ bench)
     bench_clients
     ;;
 *)
-    say "usage: setup.sh run | contracts | check | bench"
+    say "usage: setup.sh run | contracts | check | sbom | bench"
     exit 2
     ;;
 esac

@@ -226,7 +226,7 @@ pub const REASONS: &[(&str, &[&str])] = &[
     ("CUTOFF_NOT_REACHED", &["CutoffNotReached"]),
     ("NOT_A_LOCAL_SENDER", &["NotALocalParty", "NotALocalSender"]),
     ("ALREADY_APPROVED", &["AlreadyApproved", "AlreadyVoted"]),
-    ("NOT_APPROVED", &["NotApproved", "NotLocked"]),
+    ("NOT_APPROVED", &["NotApproved", "NotLocked", "NotVoted"]),
     ("SECRET_REQUIRED", &["SecretRequired"]),
     ("SECRET_MISMATCH", &["SecretMismatch"]),
     ("CANCEL_NOT_ALLOWED", &["CancelNotAllowed"]),

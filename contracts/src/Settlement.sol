@@ -68,7 +68,7 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
         uint32 bit = _senderBit(terms.legs, msg.sender);
         if (state.approvals & bit != 0) revert AlreadyApproved(msg.sender);
         _requireStatus(state, SettlementStatus.ACTIVE);
-        if (block.timestamp >= terms.cutoff) revert CutoffPassed(terms.cutoff);
+        _requireBefore(terms.cutoff);
 
         state.approvals |= bit;
         bool locked = state.approvals == Legs.senders(terms.legs);
@@ -84,8 +84,7 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     /// @inheritdoc ISettlement
     function revoke(Terms memory terms) external nonReentrant {
         (bytes32 id, State memory state) = _loadCalled();
-        uint32 bit = _senderBit(terms.legs, msg.sender);
-        if (state.approvals & bit == 0) revert NotApproved(msg.sender);
+        uint32 bit = _approvedBit(state, terms, msg.sender);
         if (!_canBackOut(state, terms)) revert WrongStatus(state.status);
 
         state.approvals &= ~bit;
@@ -96,19 +95,13 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ISettlement
-    function voteCancel(Terms memory terms) external nonReentrant {
-        (bytes32 id, State memory state) = _loadCalled();
-        uint64 bit = Legs.partyBit(terms.legs, msg.sender);
-        if (bit == 0) revert NotALocalParty(msg.sender);
-        if (!_isPending(state)) revert CancelNotAllowed(state.status);
-        if (state.votes & bit != 0) revert AlreadyVoted(msg.sender);
-        state.votes |= bit;
-        emit CancelVoted(id, msg.sender);
-        if (_canBackOut(state, terms) || state.votes == Legs.parties(terms.legs)) {
-            state.status = SettlementStatus.CANCELLED;
-            emit SettlementCancelled(id);
-        }
-        _save(id, state);
+    function voteCancel(Terms memory terms) external {
+        _vote(terms, true);
+    }
+
+    /// @inheritdoc ISettlement
+    function withdrawVote(Terms memory terms) external {
+        _vote(terms, false);
     }
 
     /* SETTLING */
@@ -118,7 +111,7 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
         (bytes32 id, State memory state) = _loadCalled();
         if (terms.hashKind != HashKind.NONE) revert SecretRequired();
         _requireLocked(state);
-        if (block.timestamp >= terms.cutoff) revert CutoffPassed(terms.cutoff);
+        _requireBefore(terms.cutoff);
         _execute(id, state, terms.legs);
     }
 
@@ -172,7 +165,7 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     function startReclaim(Terms memory terms) external nonReentrant {
         (bytes32 id, State memory state) = _loadCalled();
         if (!_isPending(state)) revert WrongStatus(state.status);
-        if (block.timestamp < terms.cutoff) revert CutoffNotReached(terms.cutoff);
+        _requireAfter(terms.cutoff);
         if (state.reclaimFrom != 0) revert ReclaimAlreadyStarted(state.reclaimFrom);
         uint256 fromBlock = block.number + RECLAIM_DELAY;
         // forge-lint: disable-next-line(unsafe-typecast)
@@ -184,8 +177,7 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
     /// @inheritdoc ISettlement
     function reclaim(Terms memory terms, address sender) external nonReentrant {
         (bytes32 id, State memory state) = _load(terms);
-        uint32 bit = _senderBit(terms.legs, sender);
-        if (state.approvals & bit == 0) revert NotApproved(sender);
+        uint32 bit = _approvedBit(state, terms, sender);
         if (_isPending(state)) {
             state.status = _released(id, state, terms);
         } else if (state.status < SettlementStatus.CANCELLED) {
@@ -279,13 +271,49 @@ contract Settlement is ISettlement, ReentrancyGuardTransient {
         if (bit == 0) revert NotALocalSender(sender);
     }
 
+    function _approvedBit(State memory state, Terms memory terms, address sender) private pure returns (uint32 bit) {
+        bit = _senderBit(terms.legs, sender);
+        if (state.approvals & bit == 0) revert NotApproved(sender);
+    }
+
+    function _requireBefore(uint256 cutoff) private view {
+        if (block.timestamp >= cutoff) revert CutoffPassed(cutoff);
+    }
+
+    function _requireAfter(uint256 cutoff) private view {
+        if (block.timestamp < cutoff) revert CutoffNotReached(cutoff);
+    }
+
+    /// @dev Casts the caller's vote to cancel, or takes it back.
+    function _vote(Terms memory terms, bool cast) private nonReentrant {
+        (bytes32 id, State memory state) = _loadCalled();
+        uint64 bit = Legs.partyBit(terms.legs, msg.sender);
+        if (bit == 0) revert NotALocalParty(msg.sender);
+        if (!_isPending(state)) revert CancelNotAllowed(state.status);
+        if ((state.votes & bit != 0) == cast) {
+            if (cast) revert AlreadyVoted(msg.sender);
+            revert NotVoted(msg.sender);
+        }
+        state.votes ^= bit;
+        if (!cast) {
+            emit CancelVoteWithdrawn(id, msg.sender);
+        } else {
+            emit CancelVoted(id, msg.sender);
+            if (_canBackOut(state, terms) || state.votes == Legs.parties(terms.legs)) {
+                state.status = SettlementStatus.CANCELLED;
+                emit SettlementCancelled(id);
+            }
+        }
+        _save(id, state);
+    }
+
     /// @dev What a pending settlement becomes when its amounts go back: expired, or breached.
     function _released(bytes32 id, State memory state, Terms memory terms) private returns (SettlementStatus) {
         if (_brokenLeg(id, state, terms.legs) != Legs.NONE) {
             emit SettlementBreached(id);
             return SettlementStatus.BREACHED;
         }
-        if (block.timestamp < terms.cutoff) revert CutoffNotReached(terms.cutoff);
+        _requireAfter(terms.cutoff);
         if (state.reclaimFrom == 0) revert ReclaimNotStarted();
         if (block.number < state.reclaimFrom) revert ReclaimTooEarly(state.reclaimFrom);
         return SettlementStatus.EXPIRED;

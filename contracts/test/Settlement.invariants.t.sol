@@ -67,6 +67,11 @@ contract SettlementWalk is TestBase {
         SETTLEMENT.voteCancel(_terms[trade % _terms.length]);
     }
 
+    function withdrawVote(uint256 trade, uint256 who) external {
+        vm.prank(_parties[who % _parties.length]);
+        SETTLEMENT.withdrawVote(_terms[trade % _terms.length]);
+    }
+
     function execute(uint256 trade) external {
         trade %= _terms.length;
         SETTLEMENT.execute(_terms[trade]);

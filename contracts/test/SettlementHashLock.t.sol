@@ -63,6 +63,34 @@ contract SettlementHashLockTest is SettlementFixture {
         settlement.reveal(terms, SECRET);
     }
 
+    function test_a_vote_that_is_withdrawn_does_not_count() public {
+        Terms memory terms = _crossChain(HashKind.KECCAK256);
+        bytes32 id = _locked(terms);
+        vm.expectRevert(abi.encodeWithSelector(ISettlement.NotVoted.selector, alice));
+        vm.prank(alice);
+        settlement.withdrawVote(terms);
+        vm.prank(alice);
+        settlement.voteCancel(terms);
+        vm.expectRevert(abi.encodeWithSelector(ISettlement.NotALocalParty.selector, carol));
+        vm.prank(carol);
+        settlement.withdrawVote(terms);
+        vm.expectEmit(true, true, false, true, address(settlement));
+        emit ISettlement.CancelVoteWithdrawn(id, alice);
+        vm.prank(alice);
+        settlement.withdrawVote(terms);
+        (,,, uint64 votes,) = settlement.progress(id);
+        assertEq(votes, 0, "votes");
+        vm.prank(bob);
+        settlement.voteCancel(terms);
+        _assertStatus(terms, SettlementStatus.APPROVED);
+        vm.prank(alice);
+        settlement.voteCancel(terms);
+        _assertStatus(terms, SettlementStatus.CANCELLED);
+        vm.expectRevert(abi.encodeWithSelector(ISettlement.CancelNotAllowed.selector, SettlementStatus.CANCELLED));
+        vm.prank(alice);
+        settlement.withdrawVote(terms);
+    }
+
     function test_no_cancel_after_the_secret_is_out() public {
         Terms memory terms = _crossChain(HashKind.KECCAK256);
         _locked(terms);

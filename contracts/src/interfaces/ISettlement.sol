@@ -65,6 +65,7 @@ interface ISettlement {
     event LegDeliverable(bytes32 indexed id, uint256 indexed leg, bytes cause);
     event SettlementExecuted(bytes32 indexed id);
     event CancelVoted(bytes32 indexed id, address indexed party);
+    event CancelVoteWithdrawn(bytes32 indexed id, address indexed party);
     event SettlementCancelled(bytes32 indexed id);
     event ReclaimStarted(bytes32 indexed id, uint256 fromBlock);
     event AmountsReclaimed(bytes32 indexed id, address indexed sender);
@@ -87,6 +88,7 @@ interface ISettlement {
     error SecretMismatch();
     error CancelNotAllowed(SettlementStatus status);
     error AlreadyVoted(address party);
+    error NotVoted(address party);
     error LegNotCompliant(uint256 leg, address module, bytes32 reason);
     error LegFailed(uint256 leg, bytes cause);
     error LegBreached(uint256 leg);
@@ -128,6 +130,10 @@ interface ISettlement {
     /// @notice Cancels: at once while any local sender can still back out, else when every local party has voted. Local parties. Never
     /// after the secret is out. Emits `CancelVoted`, `SettlementCancelled`. Reverts `CancelNotAllowed`, `AlreadyVoted`.
     function voteCancel(Terms calldata terms) external;
+
+    /// @notice Takes the caller's vote back while it did not cancel yet. Emits `CancelVoteWithdrawn`. Reverts `NotVoted`,
+    /// `CancelNotAllowed`.
+    function withdrawVote(Terms calldata terms) external;
 
     /// @notice First step after the cutoff: from now on `RECLAIM_DELAY` blocks remain to show the secret. Anyone. Emits `ReclaimStarted`.
     function startReclaim(Terms calldata terms) external;

@@ -1,145 +1,82 @@
-//! XvP settlement: a real server of the mesh whose business calls are not built yet.
+//! XvP settlement: value for value, every leg or none.
 //!
-//! It authenticates its peer, reports health, answers reflection, traces, counts and stops gracefully like every other service.
-//! Each call is checked as far as it can be today (is the caller vouched for by the gateway?) and then answered
-//! `UNIMPLEMENTED / NOT_IMPLEMENTED` with the area that will build it. It accepts nothing and stores nothing.
-#![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
+//! In reading order:
+//! - [`terms`]: what a settlement is bound to, and who locks what; pure.
+//! - [`commands`]: what callers ask for; pure.
+//! - [`state`]: where a settlement stands, from what happened to it; pure.
+//! - [`preview`]: everything against settling; pure.
+//! - [`flows`]: what happens on chain; pure. [`decoder`]: what the contracts answer, as failures of the catalogue; pure.
+//! - [`readers`]: the chain as typed reads. [`indexer`]: what happened, kept.
+//! - [`store`]: our tables.
+//! - `edge`: gRPC in and out. [`app`]: what the edge works with.
+//! - [`start`]: all of it as a running service.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
-use std::net::SocketAddr;
+pub mod app;
+pub mod commands;
+pub mod config;
+pub mod decoder;
+mod edge;
+pub mod flows;
+pub mod indexer;
+pub mod metric_definitions;
+pub mod preview;
+pub mod readers;
+pub mod state;
+pub mod store;
+pub mod terms;
 
-use dalp_proto::settlement::{
-    ApproveRequest, ApproveResponse, GetSettlementRequest, GetSettlementResponse,
-    settlement_service_server::{SettlementService, SettlementServiceServer},
-};
-use dalp_service::{
-    Caller, Reason, Refusal,
-    config::{Problems, ServerConfig, TelemetryConfig, Validate},
-    server::{HealthHandle, PeerPolicy, Routes, Server, ServerError},
-    stop::Stop,
-};
-use serde::Deserialize;
-use tokio::task::JoinHandle;
-use tonic::{Request, Response, Status};
+use app::{App, AppHandle};
+use config::SettlementConfig;
+use dalp_domain::{Parts, Up};
+use dalp_engine::{EngineConfig, Flows};
+use dalp_service::{server::PeerPolicy, stop::Stop};
+use std::sync::Arc;
+use store::Store;
 
-/// The name of this service in certificates, logs and metrics.
+pub use dalp_domain::{Running, StartError};
+
+/// The name of the service, in certificates, logs and records.
 pub const NAME: &str = "svc-settlement";
-/// Environment variables that override the configuration begin with it.
-pub const ENV_PREFIX: &str = "DALP_SETTLEMENT";
 
-/// What will be built behind these calls.
-const AREA: &str = "XvP settlement: local and hash-locked";
-
-/// The whole configuration.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The listener.
-    pub server: ServerConfig,
-    /// Logs and traces.
-    #[serde(default)]
-    pub telemetry: TelemetryConfig,
+/// Every flow of this service.
+#[must_use]
+pub fn flows() -> Flows {
+    flows::add(Flows::new())
 }
 
-/// A service that answers.
-#[derive(Debug)]
-pub struct Running {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// Where its metrics are, if served.
-    pub metrics_addr: Option<SocketAddr>,
-    /// What it says about itself.
-    pub health: HealthHandle,
-    served: JoinHandle<Result<(), ServerError>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct NotBuilt;
-
-impl Validate for Config {
-    fn validate(&self, problems: &mut Problems) {
-        problems.section("server", |problems| self.server.validate(problems));
-        problems.section("telemetry", |problems| self.telemetry.validate(problems));
-    }
-}
-
-/// Starts the service; `stop` ends it gracefully.
-///
-/// # Errors
-/// When certificates or listener are not usable.
-pub async fn start(config: Config, stop: &Stop) -> Result<Running, ServerError> {
-    let policy = PeerPolicy::deny_all().allow("/dalp.settlement.v1.", ["svc-gateway"]);
-    let server = Server::new(NAME, &config.server, policy).bind().await?;
-    let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
-    let routes = Routes::new(SettlementServiceServer::new(NotBuilt));
-    let stop = stop.clone();
-    let served = tokio::spawn(async move { server.serve(routes, &stop).await });
-    Ok(Running { addr, metrics_addr, health, served })
-}
-
-/// A caller that is not vouched for hears that first, as it will when the call is built.
-fn not_built<T>(request: &Request<T>, method: &str) -> Status {
-    match Caller::from_request(request) {
-        Err(refusal) => refusal.into(),
-        Ok(_) => Refusal::new(Reason::NotImplemented, format!("{method} is part of the contract but not built yet"))
-            .meta("method", method)
-            .meta("area", AREA)
-            .into(),
-    }
-}
-
-#[tonic::async_trait]
-impl SettlementService for NotBuilt {
-    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
-        Err(not_built(&request, "dalp.settlement.v1.SettlementService/Approve"))
-    }
-
-    async fn get_settlement(
-        &self,
-        request: Request<GetSettlementRequest>,
-    ) -> Result<Response<GetSettlementResponse>, Status> {
-        Err(not_built(&request, "dalp.settlement.v1.SettlementService/GetSettlement"))
-    }
-}
-
-// === impl Running ===
-
-impl Running {
-    /// Completes when the service has stopped and its last requests are answered.
-    ///
-    /// # Errors
-    /// When serving failed.
-    pub async fn stopped(self) -> anyhow::Result<()> {
-        Ok(self.served.await??)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use dalp_service::PeerIdentity;
-
-    use super::*;
-
-    fn request(peer: &str) -> Request<()> {
-        let mut request = Request::new(());
-        let caller = Caller { tenant: "acme".parse().unwrap(), principal: "ops".parse().unwrap(), roles: Vec::new() };
-        caller.apply(request.metadata_mut());
-        request.extensions_mut().insert(PeerIdentity::trusted(format!("spiffe://dalp.dev/{peer}").parse().unwrap()));
-        request
-    }
-
-    #[test]
-    fn a_call_says_honestly_that_it_is_not_built() {
-        let status = not_built(&request("svc-gateway"), "A/B");
-        let details = Refusal::details(&status).unwrap();
-        assert_eq!(status.code(), tonic::Code::Unimplemented);
-        assert_eq!(details.reason, "NOT_IMPLEMENTED");
-        assert_eq!((details.metadata["method"].as_str(), details.metadata["area"].as_str()), ("A/B", AREA));
-    }
-
-    #[test]
-    fn another_service_is_not_believed() {
-        let status = not_built(&request("svc-signer"), "A/B");
-        assert_eq!(Refusal::details(&status).unwrap().reason, "CALLER_NOT_TRUSTED");
-    }
+/// Starts the service; it answers at once and works as soon as its dependencies do.
+pub async fn start(config: SettlementConfig, stop: Stop) -> Result<Running, StartError> {
+    metric_definitions::describe();
+    let section = config.settlement;
+    let policy = PeerPolicy::deny_all()
+        .allow("/dalp.settlement.v1.", ["svc-gateway"])
+        .allow("/dalp.operator.v1.ProbeService/", ["svc-gateway"]);
+    let parts = Parts {
+        schema: store::SCHEMA,
+        migrations: &store::MIGRATIONS,
+        server: config.server,
+        policy,
+        database: config.database,
+        client_tls: config.client_tls,
+        signer: config.signer,
+        chain: config.chain,
+        engine: EngineConfig::new(NAME, section.instance.clone()),
+        flows,
+        decoder: Arc::new(decoder::ContractDecoder),
+        sign: dalp_domain::directly(),
+    };
+    let app = AppHandle::default();
+    let (routes, until) = (edge::routes(&app), stop.clone());
+    let begin = move |up: Up| {
+        let (store, upstreams) = (Store::from(up.tables), up.chain.upstreams().clone());
+        app.set(App::new(up.engine, store.clone(), up.chain, up.rights));
+        async move {
+            if section.index {
+                indexer::run(store, upstreams, section.index_from_block, section.instance, until).await;
+            }
+        }
+    };
+    dalp_domain::start(parts, routes, stop, begin).await
 }

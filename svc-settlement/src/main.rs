@@ -1,35 +1,31 @@
-//! `svc-settlement --config settlement.toml` serves.
+//! XvP settlement.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, process::ExitCode};
-
+use anyhow::Context as _;
 use clap::Parser;
-use dalp_service::{config, stop::Stop, telemetry};
-use svc_settlement::{Config, ENV_PREFIX, NAME};
+use dalp_service::{
+    config::{self, ProcessEnvironment},
+    stop::Stop,
+    telemetry,
+};
+use std::path::PathBuf;
+use svc_settlement::{NAME, config::ENVIRONMENT_PREFIX, config::SettlementConfig};
 
-/// XvP settlement.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = NAME, version, about = "XvP settlement")]
 struct Arguments {
-    /// The configuration file; see config.example.toml. Variables DALP_SETTLEMENT__SECTION__KEY override it.
+    /// Configuration file; see config.example.toml.
     #[arg(long)]
     config: Option<PathBuf>,
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match serve(Arguments::parse().config).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{NAME}: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn serve(path: Option<PathBuf>) -> anyhow::Result<()> {
-    let config: Config = config::load(path.as_deref(), &config::ProcessEnvironment, ENV_PREFIX)?;
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config: SettlementConfig = config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
     let _telemetry = telemetry::init(NAME, &config.telemetry)?;
     let stop = Stop::on_signals();
-    svc_settlement::start(config, &stop).await?.stopped().await
+    let running = svc_settlement::start(config, stop).await.context("svc-settlement does not start")?;
+    running.stopped().await;
+    Ok(())
 }

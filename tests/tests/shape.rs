@@ -182,7 +182,7 @@ fn every_configuration_key_stands_in_its_example() {
         ("svc-signer", keys::missing::<svc_signer::config::SignerConfig>(&switched_on("svc-signer"))),
         ("svc-compliance", keys::missing::<svc_compliance::config::ComplianceConfig>(&switched_on("svc-compliance"))),
         ("svc-feeds", keys::missing::<svc_feeds::config::FeedsConfig>(&switched_on("svc-feeds"))),
-        ("svc-settlement", keys::missing::<svc_settlement::Config>(&switched_on("svc-settlement"))),
+        ("svc-settlement", keys::missing::<svc_settlement::config::SettlementConfig>(&switched_on("svc-settlement"))),
         (
             "svc-distribution",
             keys::missing::<svc_distribution::config::DistributionConfig>(&switched_on("svc-distribution")),

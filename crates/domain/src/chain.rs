@@ -1,11 +1,12 @@
 //! The chain as typed reads.
 
-use crate::refusals::reason_of;
+use crate::refusals::failure_of;
 use alloy::{
     primitives::{Address, B256, Bytes},
     sol_types::SolCall,
 };
 use dalp_chain::{BlockId, BlockNumberOrTag, CallError, TransactionRequest, Upstreams};
+use dalp_engine::Failure;
 use dalp_service::{Reason, Refusal};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -179,11 +180,32 @@ impl From<ReadError> for Refusal {
                 Self::new(Reason::NotFound, "there is no such contract").meta("address", address.to_checksum(None))
             }
             ReadError::Reverted(data) => {
-                let refusal = dalp_contracts::decode_revert(data);
-                Self::new(reason_of(&refusal.contract_error), format!("the contract refused: {refusal}"))
-                    .meta("contract_error", &refusal.contract_error)
+                let Failure { reason, message, metadata } = failure_of(&dalp_contracts::decode_revert(data));
+                let refusal = Self::new(reason.parse().unwrap_or(Reason::SimulationReverted), message);
+                metadata.into_iter().fold(refusal, |refusal, (key, value)| refusal.meta(key, value))
             }
             ReadError::Chain(_) => Self::new(Reason::ChainUnavailable, "the chain cannot be read").source(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::{primitives::U256, sol_types::SolError as _};
+    use dalp_contracts::bindings::Settlement::LegNotCompliant;
+
+    #[test]
+    fn a_revert_is_a_refusal_with_the_arguments_of_its_error() {
+        let module = Address::repeat_byte(0xaa);
+        let reason = dalp_contracts::roles::book_key("CLAIM_MISSING");
+        let data = LegNotCompliant { leg: U256::from(3), module, reason }.abi_encode();
+        let refusal = Refusal::from(ReadError::Reverted(data));
+        assert_eq!(refusal.reason(), Reason::LegNotCompliant);
+        let told = |key: &str| refusal.metadata().iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        assert_eq!(told("leg").as_deref(), Some("3"));
+        assert_eq!(told("module"), Some(module.to_string()));
+        assert_eq!(told("reason").as_deref(), Some("CLAIM_MISSING"));
+        assert_eq!(told("contract_error").as_deref(), Some("LegNotCompliant"));
     }
 }

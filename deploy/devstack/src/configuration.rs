@@ -149,7 +149,7 @@ pub fn write(settings: &Settings) -> anyhow::Result<()> {
         ("svc-compliance", compliance(settings)),
         ("svc-gateway", gateway(settings)),
         ("svc-feeds", feeds(settings)),
-        ("svc-settlement", settings.head("svc-settlement")),
+        ("svc-settlement", settlement(settings)),
         ("svc-distribution", distribution(settings)),
     ] {
         std::fs::write(settings.folder.join(format!("{service}.toml")), text)?;
@@ -217,6 +217,10 @@ fn compliance(settings: &Settings) -> String {
 
 fn feeds(settings: &Settings) -> String {
     domain(settings, "svc-feeds", "[feeds]\ninstance = \"feeds-1\"\nwatch_ms = 1000\n")
+}
+
+fn settlement(settings: &Settings) -> String {
+    domain(settings, "svc-settlement", "[settlement]\ninstance = \"settlement-1\"\n")
 }
 
 fn distribution(settings: &Settings) -> String {

@@ -1,0 +1,170 @@
+//! Everything that changes a settlement: command, right, what the contract would say, acceptance.
+
+use super::{Write, answers, messages, preview::locks_of, settlement_of};
+use crate::{
+    app::{App, AppHandle},
+    commands::{Act, Approve, Cancel, CreateSettlement},
+    flows::{ActFlow, ApproveFlow, ApproveOrder, CreateFlow, CreateOrder, Grant, On},
+    metric_definitions as metric, readers,
+    store::settlements::{StoredSettlement, put_settlement},
+    terms::Deed,
+};
+use alloy::primitives::keccak256;
+use dalp_contracts::{
+    bindings::Settlement::{approveCall, createCall},
+    decode_revert,
+};
+use dalp_domain::{Admitted, ReadError};
+use dalp_engine::AcceptHook;
+use dalp_proto::settlement as proto;
+use dalp_service::{Reason, Refusal};
+use tonic::Request;
+use uuid::Uuid;
+
+/// A creation that was accepted.
+pub(super) struct Created {
+    pub(super) admitted: Admitted,
+    /// The identifier it will have.
+    pub(super) settlement_id: String,
+}
+
+/// Counts a refusal.
+fn counted<T>(answer: Result<T, Refusal>) -> Result<T, Refusal> {
+    answer.inspect_err(|refusal| metric::refused(refusal.reason().as_str()))
+}
+
+/// Accepts a creation.
+pub(super) async fn create(
+    app: &AppHandle,
+    request: Request<proto::CreateSettlementRequest>,
+) -> Result<Created, Refusal> {
+    let write = Write::begin(app, "dalp.settlement.v1.SettlementService/CreateSettlement", &request).await?;
+    let command = counted(messages::creation(request.get_ref(), write.app.chain.chain_id()))?;
+    write.require_wallet(command.sender).await?;
+    let (app, tenant) = (write.app, write.tenant().to_owned());
+    let order = async {
+        let order = counted(resolve(app, &tenant, &command).await)?;
+        Ok((order.clone(), Some(settlement_row(&tenant, order))))
+    };
+    let admitted = write.accept::<CreateFlow, _>(&command, order).await?;
+    let stored = app.store.settlement_of_operation(&tenant, admitted.operation.operation_id.0).await?;
+    let stored = stored.ok_or_else(|| Refusal::internal("an accepted creation without its settlement"))?;
+    Ok(Created { admitted, settlement_id: answers::id(stored.settlement_id) })
+}
+
+/// Which settlement it would be: what the contract refuses is refused here, before anything is accepted.
+async fn resolve(app: &App, tenant: &str, command: &CreateSettlement) -> Result<CreateOrder, Refusal> {
+    let contract = app.contracts(tenant).await?.settlement;
+    let (terms, at) = (&command.terms, app.chain.latest().await?);
+    if terms.cutoff <= at.timestamp_s {
+        return Err(Refusal::new(Reason::InvalidField, "the settlement would be over before it began")
+            .field("terms.cutoff", format!("must be later than the latest block, which is of {}", at.timestamp_s)));
+    }
+    let absent = readers::without_code(&app.chain, terms).await?;
+    let absent = absent.into_iter().map(|place| (place, "asset", "is no contract on this chain"));
+    let to_itself = terms.local().filter(|(_, leg)| leg.to == contract);
+    let to_itself = to_itself.map(|(place, _)| (place, "to", "must not be the settlement contract"));
+    if let Some(refusal) = messages::unusable(absent.chain(to_itself)) {
+        return Err(refusal);
+    }
+    let salt = keccak256(Uuid::new_v4().as_bytes());
+    let deed = Deed { salt, terms: terms.clone() };
+    let call = createCall { terms: deed.on_chain() };
+    let settlement_id = readers::dry(&app.chain, command.sender, contract, call, at.id()).await?;
+    Ok(CreateOrder { chain_id: app.chain.chain_id(), contract, salt, settlement_id, command: command.clone() })
+}
+
+/// Writes the settlement in the commit that accepts its creation.
+fn settlement_row(tenant: &str, order: CreateOrder) -> AcceptHook {
+    let tenant = tenant.to_owned();
+    Box::new(move |connection, id| Box::pin(async move { put_settlement(connection, &tenant, id.0, &order).await }))
+}
+
+/// Accepts an approval.
+pub(super) async fn approve(app: &AppHandle, request: Request<proto::ApproveRequest>) -> Result<Admitted, Refusal> {
+    let write = Write::begin(app, "dalp.settlement.v1.SettlementService/Approve", &request).await?;
+    let command = counted(Approve::try_from(request.get_ref()))?;
+    write.require_wallet(command.sender).await?;
+    let (app, tenant) = (write.app, write.tenant().to_owned());
+    let order = async {
+        let order = counted(approval(app, &tenant, &command).await)?;
+        Ok((order, None))
+    };
+    write.accept::<ApproveFlow, _>(&command, order).await
+}
+
+/// The approval with the allowances that it needs. The contract asks for those last, so whatever else it has against the approval is
+/// found before they are given.
+async fn approval(app: &App, tenant: &str, command: &Approve) -> Result<ApproveOrder, Refusal> {
+    let stored = settlement_of(app, tenant, command.settlement_id).await?;
+    let contracts = app.contracts(tenant).await?;
+    let at = app.chain.latest().await?.id();
+    let call = approveCall { terms: stored.deed.on_chain() };
+    match readers::dry(&app.chain, command.sender, stored.contract, call, at).await {
+        Ok(_) => {}
+        Err(ReadError::Reverted(data))
+            if !command.keep_allowances && decode_revert(&data).contract_error == "AllowanceInsufficient" => {}
+        Err(error) => return Err(error.into()),
+    }
+    let locks = locks_of(app, contracts, &stored.deed.terms, command.sender, at).await?;
+    let locks = locks.into_iter().map(|found| Grant {
+        missing: found.allowance < found.lock.amount,
+        stale: !found.allowance.is_zero(),
+        lock: found.lock,
+    });
+    Ok(ApproveOrder { locks: locks.collect(), on: on(app, &stored, command.clone()) })
+}
+
+fn on<C>(app: &App, stored: &StoredSettlement, command: C) -> On<C> {
+    On { chain_id: app.chain.chain_id(), contract: stored.contract, deed: stored.deed.clone(), command }
+}
+
+/// Accepts a call that the contract has nothing against.
+pub(super) async fn act<A, M>(app: &AppHandle, method: &'static str, request: Request<M>) -> Result<Admitted, Refusal>
+where
+    A: Act + for<'m> TryFrom<&'m M, Error = Refusal>,
+{
+    let write = Write::begin(app, method, &request).await?;
+    let command = counted(A::try_from(request.get_ref()))?;
+    write.require_wallet(command.sender()).await?;
+    let (app, tenant) = (write.app, write.tenant().to_owned());
+    let order = async {
+        let order = counted(checked(app, &tenant, &command).await)?;
+        Ok((order, None))
+    };
+    write.accept::<ActFlow<A>, _>(&command, order).await
+}
+
+async fn checked<A: Act>(app: &App, tenant: &str, command: &A) -> Result<On<A>, Refusal> {
+    let stored = settlement_of(app, tenant, command.settlement_id()).await?;
+    let at = app.chain.latest().await?.id();
+    readers::dry(&app.chain, command.sender(), stored.contract, command.call(&stored.deed), at).await?;
+    Ok(on(app, &stored, command.clone()))
+}
+
+/// Accepts a cancellation, which an armed settlement takes as a vote only.
+pub(super) async fn cancel(app: &AppHandle, request: Request<proto::CancelRequest>) -> Result<Admitted, Refusal> {
+    let write = Write::begin(app, "dalp.settlement.v1.SettlementService/Cancel", &request).await?;
+    let command = counted(Cancel::try_from(request.get_ref()))?;
+    write.require_wallet(command.sender).await?;
+    let (app, tenant) = (write.app, write.tenant().to_owned());
+    let order = async {
+        let order = counted(cancellation(app, &tenant, &command).await)?;
+        Ok((order, None))
+    };
+    write.accept::<ActFlow<Cancel>, _>(&command, order).await
+}
+
+async fn cancellation(app: &App, tenant: &str, command: &Cancel) -> Result<On<Cancel>, Refusal> {
+    let order = checked(app, tenant, command).await?;
+    let at = app.chain.latest().await?.id();
+    let (deed, terms) = (&order.deed, &order.deed.terms);
+    let progress = readers::progress(&app.chain, order.contract, deed, command.settlement_id, at).await?;
+    match progress.filter(|progress| progress.is_armed(terms)) {
+        None => Ok(order),
+        Some(progress) => {
+            let text = "the settlement is armed: it is cancelled when every local party votes for it";
+            Err(Refusal::new(Reason::CancelNotAllowed, text).meta("status", progress.state.name()).meta("armed", true))
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! What happens on chain. Pure: asked again at every wake-up, the flows decide from what has happened.
+//!
+//! Step names are stored; they are never renamed.
+
+use crate::{
+    commands::{
+        Act, Approve, Cancel, CreateSettlement, Deliver, Execute, Reclaim, Reveal, Revoke, StartReclaim, VoteCancel,
+        WithdrawVote, tells,
+    },
+    terms::{Deed, Lock},
+};
+use alloy::primitives::{Address, B256, U256};
+use dalp_contracts::bindings::{
+    AssetToken::approveCall as allowCall,
+    Settlement::{SettlementCreated, SettlementExecuted, SettlementLocked, approveCall, createCall},
+};
+use dalp_domain::flows::{Sent, call, events};
+use dalp_engine::{Cx, Failure, Flow, Flows, Step};
+use dalp_service::Reason;
+use serde::{Deserialize, Serialize};
+use std::marker::PhantomData;
+
+/// How often an approval is tried because another of the same wallet took its allowance.
+pub const ATTEMPTS: u32 = 4;
+
+/// `settlement.create`.
+pub struct CreateFlow;
+/// `settlement.approve`.
+pub struct ApproveFlow;
+/// One call of a settlement.
+pub struct ActFlow<A>(PhantomData<A>);
+
+/// A command over a settlement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct On<C> {
+    /// Where.
+    pub chain_id: u64,
+    /// The settlement contract.
+    pub contract: Address,
+    /// The settlement.
+    pub deed: Deed,
+    /// What was asked for.
+    pub command: C,
+}
+
+/// A settlement to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateOrder {
+    /// Where.
+    pub chain_id: u64,
+    /// The settlement contract.
+    pub contract: Address,
+    /// Tells equal terms apart.
+    pub salt: B256,
+    /// The identifier it will have.
+    pub settlement_id: B256,
+    /// What was asked for.
+    pub command: CreateSettlement,
+}
+
+/// An approval to send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApproveOrder {
+    /// What is locked, each with whether its allowance has to be given first.
+    pub locks: Vec<Grant>,
+    /// The approval.
+    #[serde(flatten)]
+    pub on: On<Approve>,
+}
+
+/// What is locked of an asset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// It.
+    #[serde(flatten)]
+    pub lock: Lock,
+    /// Whether the settlement may not take so much yet.
+    pub missing: bool,
+    /// Whether there is an allowance that does not reach, which some currencies want taken back first.
+    pub stale: bool,
+}
+
+/// An opened settlement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettlementMade {
+    /// Its identifier.
+    pub settlement_id: B256,
+    /// The transaction.
+    #[serde(flatten)]
+    pub sent: Sent,
+}
+
+/// An approval that is in a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// Whether it was the last one.
+    pub locked: bool,
+    /// Whether it executed.
+    pub executed: bool,
+    /// The transaction.
+    #[serde(flatten)]
+    pub sent: Sent,
+}
+
+/// Adds the flows of settlements.
+#[must_use]
+pub fn add(flows: Flows) -> Flows {
+    flows
+        .with::<CreateFlow>()
+        .with::<ApproveFlow>()
+        .with::<ActFlow<Revoke>>()
+        .with::<ActFlow<Execute>>()
+        .with::<ActFlow<Cancel>>()
+        .with::<ActFlow<VoteCancel>>()
+        .with::<ActFlow<WithdrawVote>>()
+        .with::<ActFlow<Reveal>>()
+        .with::<ActFlow<Deliver>>()
+        .with::<ActFlow<StartReclaim>>()
+        .with::<ActFlow<Reclaim>>()
+}
+
+impl Flow for CreateFlow {
+    const KIND: &'static str = "settlement.create";
+    type Order = CreateOrder;
+    type Outcome = SettlementMade;
+
+    fn run(cx: &mut Cx<'_, CreateOrder>) -> Step<SettlementMade> {
+        let order = cx.order();
+        let mined = cx.transact("create", || {
+            let deed = Deed { salt: order.salt, terms: order.command.terms.clone() };
+            let create = createCall { terms: deed.on_chain() };
+            call(order.chain_id, order.command.sender, order.contract, &create)
+        })?;
+        let made = events::<SettlementCreated>(&mined, order.contract).map(|event| event.id).next();
+        match made {
+            Some(settlement_id) => cx.done(SettlementMade { settlement_id, sent: mined.into() }),
+            // A contract that did something without telling of it is none of ours.
+            None => cx.fail(Failure::new(Reason::Internal.as_str(), "the contract told of no settlement")),
+        }
+    }
+}
+
+impl Flow for ApproveFlow {
+    const KIND: &'static str = "settlement.approve";
+    type Order = ApproveOrder;
+    type Outcome = Approved;
+
+    /// Approvals of one wallet in one asset share its allowance: one that finds it taken gives its own again.
+    fn run(cx: &mut Cx<'_, ApproveOrder>) -> Step<Approved> {
+        let ApproveOrder { locks, on: On { chain_id, contract, deed, command } } = cx.order();
+        let allow = |grant: &Grant, value| {
+            let allow = allowCall { spender: *contract, value };
+            call(*chain_id, command.sender, grant.lock.asset, &allow)
+        };
+        let mut attempt = 1;
+        let mined = loop {
+            let again = attempt > 1;
+            let missing = || locks.iter().filter(move |grant| grant.missing || again);
+            cx.all(&format!("reset/{attempt}"), || {
+                let stale = missing().filter(|grant| !grant.lock.own && (grant.stale || again));
+                stale.map(|grant| allow(grant, U256::ZERO)).collect::<Vec<_>>()
+            })?;
+            cx.all(&format!("allow/{attempt}"), || {
+                missing().map(|grant| allow(grant, grant.lock.amount)).collect::<Vec<_>>()
+            })?;
+            let tried = cx.try_transact(&format!("approve/{attempt}"), || {
+                call(*chain_id, command.sender, *contract, &approveCall { terms: deed.on_chain() })
+            })?;
+            let taken = |failure: &Failure| failure.reason == Reason::AllowanceInsufficient.as_str();
+            match tried {
+                Ok(mined) => break mined,
+                Err(failure) if attempt < ATTEMPTS && !command.keep_allowances && taken(&failure) => attempt += 1,
+                Err(failure) => return cx.fail(failure),
+            }
+        };
+        let locked = tells::<SettlementLocked>(&mined, *contract);
+        let executed = tells::<SettlementExecuted>(&mined, *contract);
+        cx.done(Approved { locked, executed, sent: mined.into() })
+    }
+}
+
+impl<A: Act> Flow for ActFlow<A> {
+    const KIND: &'static str = A::KIND;
+    type Order = On<A>;
+    type Outcome = A::Outcome;
+
+    fn run(cx: &mut Cx<'_, On<A>>) -> Step<A::Outcome> {
+        let On { chain_id, contract, deed, command } = cx.order();
+        let mined = cx.transact(A::STEP, || call(*chain_id, command.sender(), *contract, &command.call(deed)))?;
+        cx.done(command.outcome(mined, *contract))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terms::tests::{ALICE, BOND, CASH, delivery};
+    use alloy::sol_types::SolEvent;
+    use dalp_contracts::bindings::Settlement::{LegDeliverable, SettlementCancelled};
+    use dalp_engine::{
+        Mined, OperationId,
+        flow::{History, RecordedStep, StepInput, StepOutcome, Verdict},
+    };
+    use serde_json::{Value, json};
+
+    const CONTRACT: Address = Address::repeat_byte(0x5e);
+
+    fn deed() -> Deed {
+        Deed { salt: B256::repeat_byte(3), terms: delivery() }
+    }
+
+    fn mined(told: impl SolEvent) -> StepOutcome {
+        let inner = alloy::primitives::Log { address: CONTRACT, data: told.encode_log_data() };
+        let mined = Mined {
+            tx_hash: B256::ZERO,
+            block_number: 3,
+            block_hash: B256::ZERO,
+            gas_used: 1,
+            contract_address: None,
+            logs: vec![dalp_chain::Log { inner, ..Default::default() }],
+        };
+        StepOutcome::Mined { mined }
+    }
+
+    /// The transactions in order and how it ended, where steps end so.
+    fn play(kind: &str, order: &Value, mut ends: impl FnMut(&str) -> StepOutcome) -> (Vec<String>, Verdict) {
+        let flows = add(Flows::new());
+        let (mut history, mut names) = (History::default(), Vec::new());
+        for _ in 0..40 {
+            let decision = flows.ask(kind, 1, OperationId(uuid::Uuid::nil()), order, &history);
+            if decision.verdict != Verdict::Waiting {
+                return (names, decision.verdict);
+            }
+            for (name, input) in decision.new_steps {
+                let outcome = match &input {
+                    StepInput::Transaction { .. } => {
+                        names.push(name.clone());
+                        Some(ends(&name))
+                    }
+                    _ => None,
+                };
+                history.steps.insert(name, RecordedStep { input, outcome });
+            }
+        }
+        panic!("never done: {names:?}");
+    }
+
+    fn approval(locks: &[(Address, bool, bool, bool)], keep_allowances: bool) -> Value {
+        let locks = locks.iter().map(|(asset, own, missing, stale)| Grant {
+            lock: Lock { sender: ALICE, asset: *asset, own: *own, amount: U256::from(10) },
+            missing: *missing,
+            stale: *stale,
+        });
+        let command = Approve { sender: ALICE, settlement_id: deed().id(), keep_allowances };
+        let on = On { chain_id: 1, contract: CONTRACT, deed: deed(), command };
+        serde_json::to_value(ApproveOrder { locks: locks.collect(), on }).unwrap()
+    }
+
+    /// An approval where so many find their allowance taken.
+    fn approve(order: &Value, mut taken: usize, reason: &str) -> (Vec<String>, Verdict) {
+        play("settlement.approve", order, |name| {
+            let refused = name.starts_with("approve") && taken > 0;
+            taken -= usize::from(refused);
+            match refused {
+                true => StepOutcome::Failed { failure: Failure::new(reason, "no") },
+                false => mined(SettlementLocked { id: deed().id() }),
+            }
+        })
+    }
+
+    #[test]
+    fn an_approval_gives_the_allowances_that_are_missing() {
+        let (names, verdict) = approve(&approval(&[(BOND, true, false, false)], false), 0, "");
+        assert_eq!(names, ["approve/1"]);
+        assert!(matches!(verdict, Verdict::Done(made) if made["locked"] == true && made["executed"] == false));
+        let some = approval(&[(BOND, true, true, true), (CASH, false, false, true)], false);
+        assert_eq!(approve(&some, 0, "").0, ["allow/1[0]", "approve/1"]);
+        let stale = approval(&[(BOND, true, true, true), (CASH, false, true, true)], false);
+        assert_eq!(approve(&stale, 0, "").0, ["reset/1[0]", "allow/1[0]", "allow/1[1]", "approve/1"]);
+    }
+
+    #[test]
+    fn an_approval_whose_allowance_was_taken_gives_it_again() {
+        let order = approval(&[(BOND, true, false, false)], false);
+        let (names, verdict) = approve(&order, 1, "ALLOWANCE_INSUFFICIENT");
+        assert_eq!(names, ["approve/1", "allow/2[0]", "approve/2"]);
+        assert!(matches!(verdict, Verdict::Done(_)));
+        let (names, verdict) = approve(&order, 9, "ALLOWANCE_INSUFFICIENT");
+        assert_eq!(names.len(), 7, "so often and no further");
+        assert!(matches!(verdict, Verdict::Failed(failure) if failure.reason == "ALLOWANCE_INSUFFICIENT"));
+        let kept = approval(&[(BOND, true, false, false)], true);
+        assert_eq!(approve(&kept, 1, "ALLOWANCE_INSUFFICIENT").0, ["approve/1"], "allowances are left alone");
+        assert_eq!(approve(&order, 1, "CUTOFF_PASSED").0, ["approve/1"], "any other refusal ends it");
+    }
+
+    #[test]
+    fn acts_end_with_what_the_contract_told() {
+        let order = |command: Value| json!({ "chain_id": 1, "contract": CONTRACT, "deed": deed(), "command": command });
+        let id = deed().id();
+        let votes = order(json!({ "sender": ALICE, "settlement_id": id }));
+        let (names, verdict) = play("settlement.vote_cancel", &votes, |_| mined(SettlementCancelled { id }));
+        assert_eq!(names, ["vote_cancel"]);
+        assert!(matches!(verdict, Verdict::Done(made) if made["cancelled"] == true));
+        let (_, verdict) = play("settlement.cancel", &votes, |_| mined(SettlementLocked { id }));
+        assert!(matches!(verdict, Verdict::Done(made) if made["cancelled"] == false), "only a vote by then");
+        let reveals = order(json!({ "sender": ALICE, "settlement_id": id, "secret": B256::ZERO }));
+        let owed = || mined(LegDeliverable { id, leg: U256::from(1), cause: Default::default() });
+        let (_, verdict) = play("settlement.reveal", &reveals, |_| owed());
+        assert!(
+            matches!(verdict, Verdict::Done(made) if made["deliverable"] == json!([1]) && made["executed"] == false)
+        );
+    }
+}

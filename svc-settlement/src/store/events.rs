@@ -1,0 +1,66 @@
+//! What happened to settlements.
+
+use super::{Store, settlements::text_of};
+use crate::state::{EventKind, Told};
+use alloy::primitives::{Address, B256};
+use dalp_domain::store::{StoreError, address_of, during, hash_of, hex_of, signed, unsigned};
+use sqlx::{Row as _, postgres::PgRow};
+
+/// Where an event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its block.
+    pub block: u64,
+    /// Its number in the block.
+    pub log_index: u64,
+    /// Its transaction.
+    pub tx_hash: B256,
+}
+
+/// An event as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Where it was told.
+    pub at: Place,
+    /// What was told.
+    pub told: Told,
+}
+
+impl Store {
+    /// Everything that happened to a settlement, in order.
+    pub async fn events(
+        &self,
+        chain_id: u64,
+        contract: Address,
+        settlement_id: B256,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT block_number, log_index, tx_hash, kind, party, leg, reason, reclaim_from FROM events
+             WHERE chain_id = $1 AND contract = $2 AND settlement_id = $3 ORDER BY block_number, log_index",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(contract))
+        .bind(text_of(settlement_id))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("read events"))?;
+        rows.iter().map(parse).collect()
+    }
+}
+
+pub(super) fn parse(row: &PgRow) -> Result<StoredEvent, StoreError> {
+    let name: String = row.get("kind");
+    let told = Told {
+        kind: EventKind::of_name(&name).ok_or(StoreError::Malformed { what: "event kind", value: name })?,
+        party: row.get::<Option<String>, _>("party").map(address_of).transpose()?,
+        leg: row.get::<Option<i16>, _>("leg").and_then(|leg| u32::try_from(leg).ok()),
+        reason: row.get("reason"),
+        reclaim_from: row.get::<Option<i64>, _>("reclaim_from").map(unsigned),
+    };
+    let at = Place {
+        block: unsigned(row.get("block_number")),
+        log_index: unsigned(row.get("log_index")),
+        tx_hash: hash_of(row.get("tx_hash"))?,
+    };
+    Ok(StoredEvent { at, told })
+}

@@ -30,6 +30,8 @@ const CASH: Address = Address::repeat_byte(0x0c);
 const ALICE: Address = Address::repeat_byte(0xa1);
 const BOB: Address = Address::repeat_byte(0xb1);
 const CAROL: Address = Address::repeat_byte(0xc1);
+/// An empty list.
+const NONE: [B256; 0] = [];
 
 async fn store() -> (TestPostgres, Store) {
     let postgres = TestPostgres::start();
@@ -129,7 +131,7 @@ async fn settlements_are_listed_by_party_and_state_newest_first() {
     let ids = async |party, state, now_s| {
         listed(party, state, now_s, i64::MAX, 10).await.into_iter().map(|one| one.0).collect::<Vec<_>>()
     };
-    assert_eq!(ids(None, Some(State::Active), 0).await, [], "the chain has none of them yet");
+    assert_eq!(ids(None, Some(State::Active), 0).await, NONE, "the chain has none of them yet");
     let locked = [(1, Some(ALICE)), (2, Some(BOB))];
     let mut events: Vec<_> =
         locked.iter().map(|(log, party)| happened(&first, (5, 10 + log), EventKind::Approved, *party)).collect();
@@ -140,18 +142,18 @@ async fn settlements_are_listed_by_party_and_state_newest_first() {
     assert_eq!(all.iter().map(|one| one.0).collect::<Vec<_>>(), [third.id(), second.id(), first.id()]);
     assert_eq!(listed(None, None, 0, all[0].1, 1).await, all[1..2]);
     assert_eq!(ids(Some(BOB), None, 0).await, [third.id(), first.id()]);
-    assert_eq!(ids(Some(CASH), None, 0).await, []);
+    assert_eq!(ids(Some(CASH), None, 0).await, NONE);
     assert_eq!(ids(None, Some(State::Approved), 999).await, [first.id()]);
     assert_eq!(ids(Some(BOB), Some(State::Active), 999).await, [third.id()]);
     // At the cutoff all that is pending expires.
-    assert_eq!(ids(None, Some(State::Approved), 1_000).await, []);
-    assert_eq!(ids(None, Some(State::Expired), 999).await, []);
+    assert_eq!(ids(None, Some(State::Approved), 1_000).await, NONE);
+    assert_eq!(ids(None, Some(State::Expired), 999).await, NONE);
     assert_eq!(ids(None, Some(State::Expired), 1_000).await.len(), 3);
     let back = [(1, EventKind::ReclaimStarted, None), (2, EventKind::Reclaimed, Some(ALICE))];
     let back = back.map(|(log, kind, party)| happened(&first, (6, log), kind, party));
     commit(&store, block(6, &[], back.into())).await;
     assert_eq!(ids(None, Some(State::Expired), 1_000).await.len(), 3, "one of them has begun to go back");
-    assert_eq!(ids(Some(CAROL), Some(State::Executed), 1_000).await, []);
+    assert_eq!(ids(Some(CAROL), Some(State::Executed), 1_000).await, NONE);
 }
 
 #[tokio::test]

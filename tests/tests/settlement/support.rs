@@ -314,7 +314,9 @@ impl World {
         let (issuer, subject, topic) = (self.load.issuer.text.clone(), party.text.clone(), "kyc".to_owned());
         let mut identities = IdentityServiceClient::new(self.client.gateway());
         let accepted: Accepted = if verified {
-            let request = IssueClaimRequest { issuer, subject, topic, data: "0x".to_owned(), expires_at: 0 };
+            // A claim that was revoked stays so: another one says something else.
+            let data = format!("0x{}", key().replace('-', ""));
+            let request = IssueClaimRequest { issuer, subject, topic, data, expires_at: 0 };
             operation!(identities.issue_claim(keyed(request, &key())))
         } else {
             let request = RevokeClaimRequest { issuer, subject, topic };

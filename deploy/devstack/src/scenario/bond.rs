@@ -17,7 +17,7 @@ use dalp_proto::identity::RevokeClaimRequest;
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 
 use super::parties::BARRED;
-use super::{ChainView, Outcome, Parties, Steps, Wallet, airdrop, feeds, offering, upkeep};
+use super::{ChainView, Outcome, Parties, Steps, Wallet, airdrop, feeds, offering, settlement, upkeep};
 use crate::client::{Client, keyed, reason};
 
 /// How long the index may be behind the chain.
@@ -55,7 +55,8 @@ pub(super) async fn run(client: &Client, chain: &ChainView, parties: &Parties, s
     upkeep::run(client, parties, &bond.token, steps).await;
     bond.accounts(steps).await;
     airdrop::run(client, parties, &bond.token, steps).await;
-    offering::run(client, parties, &bond.token, steps).await;
+    let cash = offering::run(client, parties, &bond.token, steps).await;
+    settlement::run(client, parties, &bond.token, &cash, steps).await;
 }
 
 fn order(parties: &Parties) -> CreateAssetRequest {

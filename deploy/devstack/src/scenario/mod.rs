@@ -6,6 +6,7 @@ mod chain;
 mod feeds;
 mod offering;
 mod parties;
+mod settlement;
 mod steps;
 mod upkeep;
 

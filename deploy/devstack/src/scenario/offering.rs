@@ -33,8 +33,8 @@ struct Sale<'a> {
     token: &'a str,
 }
 
-/// Sells ten bonds.
-pub(super) async fn run(client: &Client, parties: &Parties, token: &str, steps: &mut Steps) {
+/// Sells ten bonds. The currency.
+pub(super) async fn run(client: &Client, parties: &Parties, token: &str, steps: &mut Steps) -> String {
     let sale = Sale { client, parties, token };
     let (cash, offering) = (RefCell::new(String::new()), RefCell::new(String::new()));
     steps
@@ -92,6 +92,7 @@ pub(super) async fn run(client: &Client, parties: &Parties, token: &str, steps: 
             sale.finished(accepted.operation).await
         })
         .await;
+    cash
 }
 
 // === impl Sale ===

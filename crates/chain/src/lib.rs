@@ -5,6 +5,7 @@
 //! - [`Upstreams`]: a handle on several nodes of the same chain. Reads go to the healthiest and fail over; sends go to all.
 //! - [`node_error`]: one table that turns what anvil, geth, Besu, Nethermind and Erigon say into [`NodeErrorKind`].
 //! - [`fees`]: pure arithmetic from what a node suggests to what is signed, and the rule for replacements.
+//! - [`gas`]: limits to try where a node's estimator breaks off.
 //! - [`follower`]: blocks in order to a sink that commits its cursor together with its effects.
 #![forbid(unsafe_code)]
 #![allow(clippy::result_large_err)] // a node's refusal keeps its amounts and words; beside a round trip to a node its size is nothing
@@ -13,6 +14,7 @@ pub mod config;
 mod error;
 pub mod fees;
 pub mod follower;
+pub mod gas;
 mod health;
 pub mod metric_definitions;
 pub mod node_error;

@@ -160,6 +160,8 @@ pub const TABLE: &[(&str, NodeErrorKind)] = &[
     ("transaction reverted",                        NodeErrorKind::Reverted),
     ("out of gas",                                  NodeErrorKind::OutOfGas),               // all
     ("outofgas",                                    NodeErrorKind::OutOfGas),               // anvil
+    ("reentrancysentryoog",                         NodeErrorKind::OutOfGas),               // anvil: at a store, EIP-2200
+    ("gas for reentrancy sentry",                   NodeErrorKind::OutOfGas),               // geth: the same
     ("gas required exceeds allowance",              NodeErrorKind::OutOfGas),               // geth estimate
     ("rate limit",                                  NodeErrorKind::RateLimited),
     ("too many requests",                           NodeErrorKind::RateLimited),

@@ -4,6 +4,7 @@ use crate::{
     config::Finality,
     error::{CallError, ChainError, Unavailable},
     fees::FeeInputs,
+    gas,
     node_error::NodeErrorKind,
     types::{BlockHeader, ChainTransaction, FinalAccount, Receipt},
     upstreams::{CALLS_PER_REQUEST, Upstreams, decode},
@@ -153,9 +154,19 @@ impl Upstreams {
         Ok(answers.map(|answer| Ok(decode(METHOD, answer)?)).collect())
     }
 
-    /// Gas that the transaction needs at a block, as the node estimates it; without a margin.
+    /// Gas that the transaction needs at a block, as the node estimates it, or as limits tell where its estimator breaks off; without a
+    /// margin.
     pub async fn estimate_gas(&self, transaction: &TransactionRequest, block: BlockId) -> Result<u64, CallError> {
-        Ok(self.request::<U64>("eth_estimateGas", json!([transaction, block])).await?.to())
+        match self.request::<U64>("eth_estimateGas", json!([transaction, block])).await {
+            Ok(gas) => Ok(gas.to()),
+            Err(ChainError::Node(error)) if error.kind == NodeErrorKind::OutOfGas => {
+                let tries =
+                    gas::limits().map(|limit| ("eth_call", json!([transaction.clone().gas_limit(limit), block])));
+                let passed = self.batch(tries.collect()).await?.into_iter().map(|answer| answer.is_ok());
+                gas::least_sufficient(passed).ok_or(CallError::Node(error))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Transactions that an account has sent, at a block or tag (`Pending` counts the pool).

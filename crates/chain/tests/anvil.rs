@@ -112,6 +112,25 @@ async fn finality_and_what_stands_below_it_come_from_one_node() {
     assert_eq!((settled.next_nonce, settled.receipts[0].transaction_hash), (1, hash));
 }
 
+/// anvil's estimator breaks off where a limit that it tries is nearly used up at a store.
+#[tokio::test]
+async fn gas_of_a_call_that_ends_with_a_store_is_found() {
+    let (_anvil, pool) = start(&[]).await;
+    let target = Address::repeat_byte(0xcc);
+    // Counts calls in the first slot.  PUSH0 SLOAD PUSH1 1 ADD PUSH0 SSTORE STOP
+    rpc(&pool, "anvil_setCode", json!([target, "0x5f546001015f5500"])).await;
+    rpc(&pool, "anvil_setStorageAt", json!([target, "0x0", B256::with_last_byte(1)])).await;
+    let request = TransactionRequest::default().from(key().address()).to(target);
+    let gas = pool.estimate_gas(&request, BlockId::latest()).await.expect("estimates");
+    let call = async |limit| {
+        let limited = request.clone().gas_limit(limit);
+        pool.call(&limited, BlockId::latest()).await
+    };
+    assert!((21_000 + 5_000..21_000 * 2).contains(&gas), "{gas}");
+    assert_eq!(call(gas).await, Ok(Bytes::new()), "it suffices");
+    assert!(call(21_000 + 2_300).await.is_err());
+}
+
 #[tokio::test]
 async fn reverts_come_with_their_data() {
     let (_anvil, pool) = start(&[]).await;

@@ -12,9 +12,12 @@ use crate::{
     worker::market::CallKind,
 };
 use alloy::primitives::{Bytes, U64, U256};
-use dalp_chain::{BlockNumberOrTag, ChainError, FeeInputs, Fees, NodeError, NodeErrorKind, RpcResult, fees};
+use dalp_chain::{BlockNumberOrTag, ChainError, FeeInputs, Fees, NodeError, NodeErrorKind, RpcResult, fees, gas};
 use serde_json::{Value, json};
 use std::time::Duration;
+
+/// The sub-status of what a node says is out of gas: an estimate may have broken off.
+const OUT_OF_GAS: &str = "out_of_gas";
 
 /// What the simulation of one transaction came to.
 enum Verdict {
@@ -172,7 +175,31 @@ impl LaneWorker {
                 Err(error) => self.failed(error),
             })
         });
-        Ok(verdicts.collect())
+        let mut verdicts: Vec<Verdict> = verdicts.collect();
+        for (transaction, verdict) in queued.iter().zip(&mut verdicts) {
+            let dry = matches!(verdict, Verdict::Refused(refused) if refused.sub_status == OUT_OF_GAS);
+            if dry
+                && effort == Effort::Thorough
+                && let Some(gas) = self.gas_by_limits(transaction, block).await?
+            {
+                *verdict = self.affordable(transaction, gas, price, balance_wei);
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Gas that suffices, where the node's estimator breaks off. `None`: no limit does.
+    async fn gas_by_limits(
+        &self,
+        transaction: &QueuedTransaction,
+        block: BlockNumberOrTag,
+    ) -> Result<Option<u64>, LaneError> {
+        let tries = gas::limits().map(|limit| {
+            let request = self.request(transaction).gas_limit(limit);
+            ("eth_call", json!([request, block]))
+        });
+        let answers = self.node.batch(tries.collect()).await.map_err(ChainError::from)?;
+        Ok(gas::least_sufficient(answers.iter().map(Result::is_ok)))
     }
 
     /// The gas limit, if the sender can pay for it.
@@ -198,6 +225,10 @@ impl LaneWorker {
             NodeErrorKind::InsufficientFunds { .. } => Verdict::Refused(Refused {
                 sub_status: "insufficient_funds",
                 failure: Failure::new("INSUFFICIENT_FUNDS", error.message),
+            }),
+            NodeErrorKind::OutOfGas => Verdict::Refused(Refused {
+                sub_status: OUT_OF_GAS,
+                failure: Failure::new("SIMULATION_REFUSED", error.message),
             }),
             kind if kind.is_about_the_node() => Verdict::NotNow(error.message),
             // An estimate that failed is never replaced by a guess.

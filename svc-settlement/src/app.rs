@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a block counts as the latest for streams and lists, which may be many.
+/// How long a block counts as the latest for streams, which may be many.
 const RECENT: Duration = Duration::from_millis(250);
 
 /// The parts that work once database and schema are there.

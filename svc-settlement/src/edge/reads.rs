@@ -46,7 +46,7 @@ pub(super) async fn settlements(
         token => token.parse::<i64>().ok().filter(|below| *below > 0).ok_or_else(bad_page_token)?,
     };
     app.contracts(tenant).await?;
-    let (chain_id, now_s) = (app.chain.chain_id(), app.recent().await?.timestamp_s);
+    let (chain_id, now_s) = (app.chain.chain_id(), app.chain.latest().await?.timestamp_s);
     let wanted = Wanted { party, state: answers::wanted(state).map(|state| (state, now_s)) };
     let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
     let mut page = app.store.settlements(tenant, chain_id, wanted, below, limit + 1).await?;

@@ -15,9 +15,9 @@ use dalp_proto::identity::{IssueClaimRequest, RevokeClaimRequest};
 use dalp_proto::operation::{Operation, OperationState};
 use dalp_proto::settlement::settlement_service_client::SettlementServiceClient;
 use dalp_proto::settlement::{
-    ApproveRequest, CancelRequest, CreateSettlementRequest, ExecuteRequest, GetSettlementRequest,
-    GetSettlementResponse, ListSettlementsRequest, PreviewSettlementRequest, PreviewSettlementResponse, ReclaimRequest,
-    SettlementLeg, SettlementState, SettlementTerms, preview_settlement_request::Subject,
+    ApproveRequest, CreateSettlementRequest, GetSettlementRequest, GetSettlementResponse, ListSettlementsRequest,
+    PreviewSettlementRequest, PreviewSettlementResponse, ReclaimRequest, SettlementLeg, SettlementState,
+    SettlementTerms, preview_settlement_request::Subject,
 };
 use dalp_tests::airdrops::key;
 use dalp_tests::load::Load;

@@ -194,7 +194,7 @@ impl Exchange {
     /// What honest parties locked is theirs again, or the other's.
     fn is_settled(&self, world: &World) -> bool {
         let locked = |chain: usize| world.chains[chain].phase == Phase::Locked;
-        !(self.alice_honest && locked(LEFT)) && !(self.bob_honest && locked(RIGHT))
+        !((self.alice_honest && locked(LEFT)) || (self.bob_honest && locked(RIGHT)))
     }
 
     fn take(&self, world: &mut World, chain: usize, call: Call) {

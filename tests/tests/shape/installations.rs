@@ -67,7 +67,7 @@ impl Installation {
             *value = self.here(value);
         }
         let section = prefix.trim_start_matches("DALP_").to_owned();
-        if ["COMPLIANCE", "FEEDS", "DISTRIBUTION"].contains(&section.as_str()) {
+        if ["COMPLIANCE", "FEEDS", "SETTLEMENT", "DISTRIBUTION"].contains(&section.as_str()) {
             variables.push((format!("{prefix}__{section}__INSTANCE"), format!("svc-{}-5f7c9", section.to_lowercase())));
             let upstreams =
                 "[{ name = \"a\", url = \"https://node-a/key\" }, { name = \"b\", url = \"https://node-b/key\" }]";

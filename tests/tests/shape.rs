@@ -251,7 +251,10 @@ fn every_installation_has_configurations_that_the_services_take() {
                 installation.problems::<svc_compliance::config::ComplianceConfig>("svc-compliance", "DALP_COMPLIANCE"),
             ),
             ("svc-feeds", installation.problems::<svc_feeds::config::FeedsConfig>("svc-feeds", "DALP_FEEDS")),
-            ("svc-settlement", installation.problems::<svc_settlement::config::SettlementConfig>("svc-settlement", "DALP_SETTLEMENT")),
+            (
+                "svc-settlement",
+                installation.problems::<svc_settlement::config::SettlementConfig>("svc-settlement", "DALP_SETTLEMENT"),
+            ),
             (
                 "svc-distribution",
                 installation

@@ -23,9 +23,9 @@ CREATE TABLE contracts (
     tenant_id text    NOT NULL,
     followed  boolean NOT NULL DEFAULT false,
     PRIMARY KEY (chain_id, contract),
-    CONSTRAINT contracts_of_tenant UNIQUE (tenant_id, chain_id)
+    CONSTRAINT contracts_owner UNIQUE (chain_id, contract, tenant_id)
 );
-COMMENT ON TABLE contracts IS 'The settlement contracts of tenants, from the address book of their systems. Only their word counts.';
+COMMENT ON TABLE contracts IS 'The settlement contracts of tenants, from the address book of their systems. Only their word counts. A replaced one stays, with its settlements; each is of one tenant.';
 COMMENT ON COLUMN contracts.followed IS 'Whether the indexer has read what the log says of it up to its cursor.';
 
 CREATE TABLE settlements (
@@ -46,7 +46,7 @@ CREATE TABLE settlements (
     state         text    NOT NULL DEFAULT 'ACTIVE' CHECK (state IN
         ('ACTIVE', 'APPROVED', 'COMMITTED', 'PARTLY_DELIVERED', 'EXECUTED', 'CANCELLED', 'EXPIRED', 'WITHDRAWN', 'BREACHED')),
     PRIMARY KEY (chain_id, contract, settlement_id),
-    FOREIGN KEY (chain_id, contract) REFERENCES contracts,
+    CONSTRAINT settlements_contract FOREIGN KEY (chain_id, contract, tenant_id) REFERENCES contracts (chain_id, contract, tenant_id),
     CONSTRAINT settlements_operation UNIQUE (tenant_id, operation_id),
     CONSTRAINT settlements_known CHECK (num_nonnulls(operation_id, created_block) > 0),
     CONSTRAINT settlements_lock CHECK (num_nulls(hash_kind, hash) IN (0, 2))

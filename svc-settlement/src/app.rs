@@ -4,9 +4,10 @@ use crate::{
     readers::{self, Contracts},
     store::Store,
 };
+use alloy::primitives::Address;
 use dalp_domain::{ChainReader, Desk, Head, Rights, systems::address_book};
 use dalp_engine::Engine;
-use dalp_service::Refusal;
+use dalp_service::{Reason, Refusal};
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -15,6 +16,8 @@ use std::{
 
 /// How long a block counts as the latest for streams, which may be many.
 const RECENT: Duration = Duration::from_millis(250);
+/// How long an address book is not asked again for the contract that it names.
+const CURRENT: Duration = Duration::from_secs(10);
 
 /// The parts that work once database and schema are there.
 pub struct App {
@@ -26,7 +29,9 @@ pub struct App {
     pub chain: ChainReader,
     /// Wallet rights.
     pub rights: Rights,
-    contracts: Mutex<HashMap<String, Contracts>>,
+    /// Settlement contracts of tenants, with when they were asked for.
+    current: Mutex<HashMap<String, (Instant, Address)>>,
+    contracts: Mutex<HashMap<Address, Contracts>>,
     recent: Mutex<Option<(Instant, Head)>>,
 }
 
@@ -39,19 +44,47 @@ impl App {
     /// An app of these parts.
     #[must_use]
     pub fn new(engine: Engine, store: Store, chain: ChainReader, rights: Rights) -> Self {
-        Self { engine, store, chain, rights, contracts: Mutex::default(), recent: Mutex::default() }
+        Self {
+            engine,
+            store,
+            chain,
+            rights,
+            current: Mutex::default(),
+            contracts: Mutex::default(),
+            recent: Mutex::default(),
+        }
     }
 
-    /// The tenant's contracts. Known for ever once seen, and followed by the index from then on.
+    /// The contract at which the tenant's settlements are opened now, followed by the index from then on. A tenant that replaces it
+    /// keeps the settlements of the former ones.
     pub async fn contracts(&self, tenant: &str) -> Result<Contracts, Refusal> {
-        if let Some(known) = self.contracts.lock().unwrap_or_else(PoisonError::into_inner).get(tenant) {
-            return Ok(*known);
+        let known = self.current.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).copied();
+        if let Some((at, contract)) = known
+            && at.elapsed() < CURRENT
+        {
+            return self.contracts_of(contract).await;
         }
         let chain_id = self.chain.chain_id();
         let system = address_book(&self.engine, tenant, chain_id).await?;
-        let contracts = readers::contracts(&self.chain, system).await?;
-        self.store.put_contract(tenant, chain_id, contracts.settlement).await?;
-        self.contracts.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.to_owned(), contracts);
+        let contract = readers::settlement_contract(&self.chain, system).await?;
+        let contracts = self.contracts_of(contract).await?;
+        if !self.store.put_contract(tenant, chain_id, contract).await? {
+            tracing::error!(tenant, %contract, "the tenant's system names a settlement contract that another tenant holds");
+            let text = "the tenant's system names a settlement contract that is another tenant's";
+            return Err(Refusal::new(Reason::FailedPrecondition, text).meta("contract", contract.to_checksum(None)));
+        }
+        let now = (Instant::now(), contract);
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.to_owned(), now);
+        Ok(contracts)
+    }
+
+    /// What a settlement contract rests on, which never changes.
+    pub async fn contracts_of(&self, contract: Address) -> Result<Contracts, Refusal> {
+        if let Some(known) = self.contracts.lock().unwrap_or_else(PoisonError::into_inner).get(&contract) {
+            return Ok(*known);
+        }
+        let contracts = readers::contracts(&self.chain, contract).await?;
+        self.contracts.lock().unwrap_or_else(PoisonError::into_inner).insert(contract, contracts);
         Ok(contracts)
     }
 

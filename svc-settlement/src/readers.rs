@@ -18,7 +18,7 @@ use dalp_domain::{ChainReader, ReadError, chain::bounded};
 use dalp_service::{Reason, Refusal};
 use std::collections::BTreeSet;
 
-/// The contracts that a tenant's settlements rest on.
+/// The contracts that settlements rest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contracts {
     /// The settlement contract.
@@ -40,13 +40,18 @@ pub struct Purse {
     pub allowance: U256,
 }
 
-/// The contracts that a system's address book names.
-pub async fn contracts(chain: &ChainReader, system: Address) -> Result<Contracts, Refusal> {
+/// The settlement contract that a system's address book names.
+pub async fn settlement_contract(chain: &ChainReader, system: Address) -> Result<Address, Refusal> {
     let settlement = chain.read(system, System::getCall { name: names::SETTLEMENT }).await?;
     if settlement.is_zero() {
         let text = "the tenant's system on this chain has no settlement contract";
         return Err(Refusal::new(Reason::SystemNotBootstrapped, text));
     }
+    Ok(settlement)
+}
+
+/// What a settlement contract rests on.
+pub async fn contracts(chain: &ChainReader, settlement: Address) -> Result<Contracts, Refusal> {
     let (registry, assets, delay) = futures::try_join!(
         chain.read(settlement, Settlement::REGISTRYCall {}),
         chain.read(settlement, Settlement::ASSETSCall {}),

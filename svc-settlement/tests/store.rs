@@ -39,7 +39,7 @@ async fn store() -> (TestPostgres, Store) {
     tables.migrate(&MIGRATIONS).await.unwrap();
     assert!(tables.lease_indexer(CHAIN, "one", Duration::from_secs(60)).await.unwrap());
     let store = Store::from(tables);
-    store.put_contract(TENANT, CHAIN, CONTRACT).await.unwrap();
+    assert!(store.put_contract(TENANT, CHAIN, CONTRACT).await.unwrap());
     (postgres, store)
 }
 
@@ -56,9 +56,13 @@ fn deed(salt: u8, payer: Address, secret: bool) -> Deed {
 }
 
 async fn order(store: &Store, deed: &Deed, number: u128) -> B256 {
+    order_at(store, CONTRACT, deed, number).await
+}
+
+async fn order_at(store: &Store, contract: Address, deed: &Deed, number: u128) -> B256 {
     let order = CreateOrder {
         chain_id: CHAIN,
-        contract: CONTRACT,
+        contract,
         salt: deed.salt,
         settlement_id: deed.id(),
         command: CreateSettlement { sender: CAROL, terms: deed.terms.clone() },
@@ -222,9 +226,49 @@ async fn what_cannot_be_is_refused_by_the_tables() {
 async fn a_contract_is_followed_once_its_log_was_read() {
     let (_postgres, store) = store().await;
     let contract = |followed| FollowedContract { contract: CONTRACT, tenant: TENANT.into(), followed };
-    store.put_contract(TENANT, CHAIN, CONTRACT).await.unwrap();
+    assert!(store.put_contract(TENANT, CHAIN, CONTRACT).await.unwrap());
     assert_eq!(store.contracts(CHAIN).await.unwrap(), [contract(false)]);
     let follow = IndexBatch { followed: vec![CONTRACT], ..block(5, &[], vec![]) };
     commit(&store, follow).await;
     assert_eq!(store.contracts(CHAIN).await.unwrap(), [contract(true)]);
+}
+
+#[tokio::test]
+async fn a_replaced_contract_keeps_its_settlements_and_the_new_one_is_followed() {
+    let (_postgres, store) = store().await;
+    let (old, new) = (deed(1, BOB, false), deed(2, BOB, false));
+    order(&store, &old, 1).await;
+    let follow = IndexBatch { followed: vec![CONTRACT], ..block(5, &[&old], vec![]) };
+    commit(&store, follow).await;
+
+    let successor = Address::repeat_byte(0x5f);
+    assert!(store.put_contract(TENANT, CHAIN, successor).await.unwrap());
+    order_at(&store, successor, &new, 2).await;
+    let followed = |contract, followed| FollowedContract { contract, tenant: TENANT.into(), followed };
+    assert_eq!(store.contracts(CHAIN).await.unwrap(), [followed(CONTRACT, true), followed(successor, false)]);
+    let at = async |deed: &Deed| store.settlement(TENANT, CHAIN, deed.id()).await.unwrap().unwrap().contract;
+    assert_eq!((at(&old).await, at(&new).await), (CONTRACT, successor));
+    let approved = happened(&old, (6, 1), EventKind::Approved, Some(ALICE));
+    commit(&store, block(6, &[], vec![approved])).await;
+    assert_eq!(store.events(CHAIN, CONTRACT, old.id()).await.unwrap().len(), 2, "the former one still counts");
+
+    // Somebody repeats the terms at the successor: what was ordered stays where it is.
+    commit(
+        &store,
+        IndexBatch { opened: vec![Opened { contract: successor, ..opened(&old, 7) }], ..block(7, &[], vec![]) },
+    )
+    .await;
+    assert_eq!(at(&old).await, CONTRACT);
+}
+
+#[tokio::test]
+async fn a_contract_is_one_tenant_s() {
+    let (_postgres, store) = store().await;
+    assert!(!store.put_contract("rival", CHAIN, CONTRACT).await.unwrap(), "the first one holds it");
+    assert!(store.put_contract(TENANT, CHAIN, CONTRACT).await.unwrap());
+    let stranger = IndexBatch {
+        opened: vec![Opened { tenant: "rival".into(), ..opened(&deed(1, BOB, false), 5) }],
+        ..block(5, &[], vec![])
+    };
+    assert!(store.commit_index(CHAIN, "one", &stranger).await.is_err(), "nor can a settlement say otherwise");
 }

@@ -33,9 +33,13 @@ fn probe(app: AppHandle) -> ProbeServiceServer<impl ProbeService> {
 
 /// A settlement of the tenant.
 async fn settlement_of(app: &App, tenant: &str, id: B256) -> Result<StoredSettlement, Refusal> {
+    let chain_id = app.chain.chain_id();
+    if let Some(stored) = app.store.settlement(tenant, chain_id, id).await? {
+        return Ok(stored);
+    }
     // From here on the index follows the tenant's contract, also where nothing was opened through the platform.
     app.contracts(tenant).await?;
-    app.store.settlement(tenant, app.chain.chain_id(), id).await?.ok_or_else(|| {
+    app.store.settlement(tenant, chain_id, id).await?.ok_or_else(|| {
         Refusal::new(Reason::NotFound, "the tenant has no such settlement").meta("settlement_id", answers::id(id))
     })
 }

@@ -36,7 +36,11 @@ pub(super) async fn preview(
     request: &proto::PreviewSettlementRequest,
 ) -> Result<proto::PreviewSettlementResponse, Refusal> {
     let (terms, stored) = subject(app, tenant, request.subject.as_ref()).await?;
-    let (contracts, head) = (app.contracts(tenant).await?, app.chain.latest().await?);
+    let contracts = match &stored {
+        Some(stored) => app.contracts_of(stored.contract).await?,
+        None => app.contracts(tenant).await?,
+    };
+    let head = app.chain.latest().await?;
     let at = head.id();
     let (mut progress, mut broken) = (None, BTreeSet::new());
     if let Some(StoredSettlement { contract, settlement_id, deed, .. }) = &stored {

@@ -13,7 +13,7 @@ pub(super) async fn settlement(
     request: &proto::GetSettlementRequest,
 ) -> Result<proto::GetSettlementResponse, Refusal> {
     let stored = settlement_of(app, tenant, id(&request.settlement_id)?).await?;
-    let (contracts, chain_id) = (app.contracts(tenant).await?, app.chain.chain_id());
+    let (contracts, chain_id) = (app.contracts_of(stored.contract).await?, app.chain.chain_id());
     let events = app.store.events(chain_id, stored.contract, stored.settlement_id).await?;
     let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
     let at = app.chain.latest().await?;

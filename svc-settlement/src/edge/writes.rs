@@ -97,7 +97,7 @@ pub(super) async fn approve(app: &AppHandle, request: Request<proto::ApproveRequ
 /// found before they are given.
 async fn approval(app: &App, tenant: &str, command: &Approve) -> Result<ApproveOrder, Refusal> {
     let stored = settlement_of(app, tenant, command.settlement_id).await?;
-    let contracts = app.contracts(tenant).await?;
+    let contracts = app.contracts_of(stored.contract).await?;
     let at = app.chain.latest().await?.id();
     let call = approveCall { terms: stored.deed.on_chain() };
     match readers::dry(&app.chain, command.sender, stored.contract, call, at).await {

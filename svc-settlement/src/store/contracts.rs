@@ -17,19 +17,22 @@ pub struct FollowedContract {
 }
 
 impl Store {
-    /// Remembers a tenant's contract; from here on the indexer follows it.
-    pub async fn put_contract(&self, tenant: &str, chain_id: u64, contract: Address) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO contracts (chain_id, contract, tenant_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+    /// Remembers a tenant's contract; from here on the indexer follows it. Whether it is the tenant's: the first one that names a
+    /// contract holds it.
+    pub async fn put_contract(&self, tenant: &str, chain_id: u64, contract: Address) -> Result<bool, StoreError> {
+        let put = "INSERT INTO contracts (chain_id, contract, tenant_id) VALUES ($1, $2, $3)
+                   ON CONFLICT (chain_id, contract) DO UPDATE SET tenant_id = contracts.tenant_id RETURNING tenant_id";
+        let row = sqlx::query(put)
             .bind(signed(chain_id))
             .bind(hex_of(contract))
             .bind(tenant)
-            .execute(&self.pool)
+            .fetch_one(&self.pool)
             .await
-            .map(drop)
-            .map_err(during("write contract"))
+            .map_err(during("write contract"))?;
+        Ok(row.get::<String, _>("tenant_id") == tenant)
     }
 
-    /// Every tenant's contract on a chain.
+    /// Every contract of every tenant on a chain.
     pub async fn contracts(&self, chain_id: u64) -> Result<Vec<FollowedContract>, StoreError> {
         let rows =
             sqlx::query("SELECT contract, tenant_id, followed FROM contracts WHERE chain_id = $1 ORDER BY contract")

@@ -149,22 +149,26 @@ impl NewSettlement<'_> {
 }
 
 impl Store {
-    /// A settlement of a tenant.
+    /// A settlement of a tenant. Should somebody repeat its terms at another contract of the tenant, it is the one that was ordered
+    /// here, or else the first.
     pub async fn settlement(
         &self,
         tenant: &str,
         chain_id: u64,
         settlement_id: B256,
     ) -> Result<Option<StoredSettlement>, StoreError> {
-        sqlx::query(select!("s.tenant_id = $1 AND s.chain_id = $2 AND s.settlement_id = $3"))
-            .bind(tenant)
-            .bind(signed(chain_id))
-            .bind(text_of(settlement_id))
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(during("read settlement"))?
-            .map(|row| parse(&row))
-            .transpose()
+        sqlx::query(select!(
+            "s.tenant_id = $1 AND s.chain_id = $2 AND s.settlement_id = $3
+             ORDER BY s.operation_id IS NULL, s.number LIMIT 1"
+        ))
+        .bind(tenant)
+        .bind(signed(chain_id))
+        .bind(text_of(settlement_id))
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(during("read settlement"))?
+        .map(|row| parse(&row))
+        .transpose()
     }
 
     /// The settlement that an operation opens.

@@ -93,7 +93,7 @@ CREATE TABLE events (
     reclaim_from  bigint,
     tx_hash       text     NOT NULL,
     PRIMARY KEY (chain_id, block_number, log_index),
-    FOREIGN KEY (chain_id, contract, settlement_id) REFERENCES settlements,
+    FOREIGN KEY (chain_id, contract, settlement_id) REFERENCES settlements ON DELETE CASCADE,
     CONSTRAINT events_of_parties CHECK ((party IS NOT NULL) =
         (kind IN ('created', 'approved', 'revoked', 'voted', 'vote_withdrawn', 'reclaimed', 'hold_broken'))),
     CONSTRAINT events_of_legs CHECK ((leg IS NOT NULL) = (kind IN ('leg_delivered', 'leg_deliverable'))),

@@ -1,7 +1,8 @@
 //! Follows the chain for the index.
 //!
 //! Any contract can emit events that look like ours: only those of tenants' settlement contracts count, and of a broken hold the word
-//! of an asset that its settlement moves.
+//! of an asset that its settlement moves. A tenant chooses its contract, which may tell what no sound contract tells: that is left out
+//! and counted, so that it stops nobody else's index.
 
 use crate::{
     decoder::reason_of_revert,
@@ -16,7 +17,7 @@ use crate::{
     terms::Deed,
 };
 use alloy::{
-    primitives::{Address, B256},
+    primitives::{Address, B256, U256},
     sol_types::SolEvent,
 };
 use dalp_chain::{
@@ -133,8 +134,8 @@ impl FollowerSink for Sink {
                 }
             }
         }
-        self.store.commit_index(self.chain_id(), &self.owner, &index).await?;
-        metric::indexed(&index);
+        let repeated = self.store.commit_index(self.chain_id(), &self.owner, &index).await?;
+        metric::indexed(&index, repeated);
         Ok(())
     }
 }
@@ -222,7 +223,10 @@ fn subject(known: &Known, log: &Log) -> Option<(Address, B256)> {
 /// Notes what a log says.
 fn read(known: &mut Known, index: &mut IndexBatch, log: &Log) {
     let (Some((contract, id)), Some(at)) = (subject(known, log), place_of(log)) else { return };
-    let Some(Said { contract, settlement_id, told, deed }) = said(known, contract, id, log) else { return };
+    let Some(Said { contract, settlement_id, told, deed }) = said(known, contract, id, log) else {
+        index.left_out += u64::from(log.address() == contract);
+        return;
+    };
     if let Some(deed) = deed {
         let Some(tenant) = known.contracts.get(&contract) else { return };
         known.deeds.insert((contract, settlement_id), deed.clone());
@@ -250,7 +254,7 @@ fn said(known: &Known, contract: Address, settlement_id: B256, log: &Log) -> Opt
         return match Deed::told(settlement_id, event.data.terms) {
             Some(deed) => said(by(EventKind::Created, creator), Some(deed)),
             None => {
-                tracing::warn!(%contract, %settlement_id, "a settlement whose name is no text is left out");
+                tracing::warn!(%contract, %settlement_id, "a settlement whose terms no sound contract takes is left out");
                 None
             }
         };
@@ -263,6 +267,8 @@ fn said(known: &Known, contract: Address, settlement_id: B256, log: &Log) -> Opt
         let told = Told { reason: reason_text(event.reason), ..by(EventKind::HoldBroken, event.holder) };
         return if sends { said(told, None) } else { None };
     }
+    // A contract may name any leg; one that does not move here is never delivered here.
+    let moves = |leg: U256| deed.terms.local().map(|(place, _)| place as u32).find(|place| U256::from(*place) == leg);
     let told = if let Ok(event) = SettlementApproved::decode_log(inner) {
         by(EventKind::Approved, event.sender)
     } else if let Ok(event) = ApprovalRevoked::decode_log(inner) {
@@ -272,10 +278,10 @@ fn said(known: &Known, contract: Address, settlement_id: B256, log: &Log) -> Opt
     } else if SecretRevealed::decode_log(inner).is_ok() {
         plain(EventKind::Revealed)
     } else if let Ok(event) = LegDelivered::decode_log(inner) {
-        Told { leg: Some(event.leg.saturating_to()), ..plain(EventKind::LegDelivered) }
+        Told { leg: Some(moves(event.leg)?), ..plain(EventKind::LegDelivered) }
     } else if let Ok(event) = LegDeliverable::decode_log(inner) {
         let reason = reason_of_revert(&event.cause);
-        Told { leg: Some(event.leg.saturating_to()), reason, ..plain(EventKind::LegDeliverable) }
+        Told { leg: Some(moves(event.leg)?), reason, ..plain(EventKind::LegDeliverable) }
     } else if SettlementExecuted::decode_log(inner).is_ok() {
         plain(EventKind::Executed)
     } else if let Ok(event) = CancelVoted::decode_log(inner) {
@@ -307,8 +313,10 @@ fn by(kind: EventKind, party: Address) -> Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terms::tests::{ALICE, BOB, BOND, CAROL, CASH, delivery};
-    use alloy::primitives::U256;
+    use crate::terms::{
+        Terms,
+        tests::{ALICE, BOB, BOND, CAROL, CASH, delivery},
+    };
 
     const CONTRACT: Address = Address::repeat_byte(0x5e);
 
@@ -363,6 +371,23 @@ mod tests {
         assert!(indexed(&[log(CONTRACT, 0, forged)]).opened.is_empty(), "terms of another identifier");
         let unknown = log(CONTRACT, 1, SettlementApproved { id, sender: ALICE });
         assert!(indexed(&[unknown]).happened.is_empty(), "a settlement that nobody saw opened");
+    }
+
+    #[test]
+    fn what_no_sound_contract_tells_is_left_out() {
+        let (id, cause) = (deed().id(), alloy::primitives::Bytes::new());
+        let worthless = Deed { salt: B256::ZERO, terms: Terms { legs: Vec::new(), ..delivery() } };
+        let opened = SettlementCreated { id: worthless.id(), creator: CAROL, terms: worthless.on_chain() };
+        let index = indexed(&[
+            created(CONTRACT),
+            log(CONTRACT, 1, opened),
+            log(CONTRACT, 2, LegDelivered { id, leg: U256::ONE << 200_usize }),
+            log(CONTRACT, 3, LegDeliverable { id, leg: U256::from(3), cause }),
+            log(CONTRACT, 4, LegDelivered { id, leg: U256::from(2) }),
+        ]);
+        assert_eq!((index.opened.len(), index.left_out), (1, 3));
+        let kinds: Vec<_> = index.happened.iter().map(|event| (event.told.kind, event.told.leg)).collect();
+        assert_eq!(kinds, [(EventKind::Created, None), (EventKind::LegDelivered, Some(2))]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 /// The most legs that are created here. Settlements from outside have at most 32.
 pub const MAX_LEGS: usize = 20;
+/// The most legs that the contract takes.
+const MAX_LEGS_ON_CHAIN: usize = 32;
 
 /// One movement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +136,18 @@ impl Terms {
         self.legs.iter().any(|leg| !leg.is_local())
     }
 
+    /// Whether a contract takes them at all, as far as they tell by themselves.
+    fn are_sound(&self) -> bool {
+        let sound = |leg: &Leg| {
+            let accounts = !leg.from.is_zero() && !leg.to.is_zero() && leg.from != leg.to;
+            accounts && !leg.amount.is_zero() && (!leg.is_local() || leg.amount.bit_len() <= 128)
+        };
+        let locked = self.hash_lock.is_some_and(|lock| !lock.hash.is_zero());
+        let lock = locked == self.is_cross_chain() && locked == self.hash_lock.is_some();
+        let some_here = self.local().next().is_some() && self.legs.len() <= MAX_LEGS_ON_CHAIN;
+        self.cutoff > 0 && some_here && lock && self.legs.iter().all(sound)
+    }
+
     /// Who sends a local leg, in the order of the legs.
     #[must_use]
     pub fn senders(&self) -> Vec<Address> {
@@ -223,7 +237,7 @@ impl Deed {
     }
 
     /// The deed that a contract tells of under an identifier. `None` for one that reads back as another: its name is no text, so no
-    /// call could be written for it.
+    /// call could be written for it; and for one that no sound contract takes.
     #[must_use]
     pub fn told(id: B256, told: Settlement::Terms) -> Option<Self> {
         let kind = match told.hashKind {
@@ -248,7 +262,7 @@ impl Deed {
         };
         let deed = Self { salt: told.salt, terms };
         // PostgreSQL keeps no NUL.
-        (deed.id() == id && !deed.terms.name.contains('\0')).then_some(deed)
+        (deed.id() == id && !deed.terms.name.contains('\0') && deed.terms.are_sound()).then_some(deed)
     }
 }
 
@@ -323,6 +337,21 @@ pub(crate) mod tests {
             assert_eq!(Deed::told(B256::ZERO, deed.on_chain()), None, "another's");
             let named = Deed { terms: Terms { name: "a\0b".into(), ..deed.terms.clone() }, ..deed };
             assert_eq!(Deed::told(named.id(), named.on_chain()), None);
+        }
+        let lies: [fn(&mut Terms); 8] = [
+            |terms| terms.legs.clear(),
+            |terms| terms.legs = vec![terms.legs[0].clone(); 33],
+            |terms| terms.legs[0].amount = U256::ZERO,
+            |terms| terms.legs[0].amount = U256::ONE << 128_usize,
+            |terms| terms.legs[0].to = ALICE,
+            |terms| terms.cutoff = 0,
+            |terms| terms.hash_lock = None,
+            |terms| terms.legs.retain(|leg| !leg.is_local()),
+        ];
+        for lie in lies {
+            let mut deed = Deed { salt: B256::ZERO, terms: cross_chain() };
+            lie(&mut deed.terms);
+            assert_eq!(Deed::told(deed.id(), deed.on_chain()), None, "no sound contract: {deed:?}");
         }
         let other = Deed { salt: B256::repeat_byte(4), terms: delivery() };
         assert_ne!(other.id(), Deed { salt: B256::repeat_byte(3), terms: delivery() }.id());

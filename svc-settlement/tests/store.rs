@@ -207,19 +207,42 @@ async fn what_cannot_be_is_refused_by_the_tables() {
     let (_postgres, store) = store().await;
     let trade = deed(1, BOB, true);
     order(&store, &trade, 1).await;
-    commit(&store, block(5, &[&trade], vec![happened(&trade, (5, 9), EventKind::Executed, None)])).await;
+    commit(&store, block(5, &[&trade], vec![])).await;
     let refused =
         async |number, event| store.commit_index(CHAIN, "one", &block(number, &[], vec![event])).await.is_err();
-    assert!(refused(6, happened(&trade, (6, 1), EventKind::Executed, None)).await, "executed twice");
-    assert!(refused(6, happened(&trade, (6, 1), EventKind::Cancelled, None)).await, "executed and cancelled");
     assert!(refused(6, happened(&trade, (6, 1), EventKind::Approved, None)).await, "an approval of nobody");
     let stranger = happened(&deed(7, BOB, false), (6, 1), EventKind::Locked, None);
     assert!(refused(6, stranger).await, "of a settlement that nobody opened");
-    let delivered = happened(&trade, (6, 1), EventKind::LegDelivered, None);
-    commit(&store, block(6, &[], vec![delivered])).await;
-    assert!(refused(7, happened(&trade, (7, 1), EventKind::LegDelivered, None)).await, "a leg delivered twice");
-    assert!(store.commit_index(CHAIN, "two", &block(7, &[], vec![])).await.is_err(), "without the lease");
-    assert_eq!(store.indexed_head(CHAIN).await.unwrap(), Some(6));
+    assert!(store.commit_index(CHAIN, "two", &block(6, &[], vec![])).await.is_err(), "without the lease");
+    assert_eq!(store.indexed_head(CHAIN).await.unwrap(), Some(5));
+}
+
+#[tokio::test]
+async fn a_lying_contract_stops_only_itself() {
+    let (_postgres, store) = store().await;
+    let (trade, honest) = (deed(1, BOB, true), deed(2, BOB, false));
+    commit(&store, block(5, &[&trade], vec![happened(&trade, (5, 9), EventKind::Executed, None)])).await;
+    // All of it in one batch, with something that is true.
+    let lies = vec![
+        happened(&trade, (6, 10), EventKind::Created, Some(ALICE)),
+        happened(&trade, (6, 11), EventKind::Executed, None),
+        happened(&trade, (6, 12), EventKind::Cancelled, None),
+        happened(&trade, (6, 13), EventKind::LegDelivered, None),
+        happened(&trade, (6, 14), EventKind::LegDelivered, None),
+        happened(&honest, (6, 15), EventKind::Approved, Some(ALICE)),
+    ];
+    let mut batch = block(6, &[&honest], lies);
+    batch.opened.push(Opened { creator: ALICE, ..opened(&trade, 6) });
+    assert_eq!(store.commit_index(CHAIN, "one", &batch).await.unwrap(), 4, "told again, though it happens only once");
+    assert_eq!(state(&store, &honest).await, (State::Active, Some(6)));
+    assert_eq!(store.events(CHAIN, CONTRACT, honest.id()).await.unwrap().len(), 2);
+    let stored = store.settlement(TENANT, CHAIN, trade.id()).await.unwrap().unwrap();
+    assert_eq!((stored.creator, stored.created_block), (CAROL, Some(5)), "opened once");
+    // A reorg takes back the lies, and what was before them stays.
+    commit(&store, IndexBatch { rewind_to: Some(Some(5)), ..Default::default() }).await;
+    assert_eq!(state(&store, &trade).await, (State::Executed, Some(5)));
+    commit(&store, IndexBatch { rewind_to: Some(Some(4)), ..Default::default() }).await;
+    assert_eq!(store.settlement(TENANT, CHAIN, trade.id()).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -61,14 +61,17 @@ pub struct IndexBatch {
     pub opened: Vec<Opened>,
     /// What happened, in order.
     pub happened: Vec<Happened>,
+    /// Events of tenants' contracts that no sound contract tells.
+    pub left_out: u64,
 }
 
 /// Contract and identifier, as they are stored.
 type Key = (String, String);
 
 impl Store {
-    /// Commits a batch with its cursor, if this replica still holds the lease.
-    pub async fn commit_index(&self, chain_id: u64, owner: &str, batch: &IndexBatch) -> Result<(), StoreError> {
+    /// Commits a batch with its cursor, if this replica still holds the lease. How many of its events were left out, because what
+    /// they tell happens only once.
+    pub async fn commit_index(&self, chain_id: u64, owner: &str, batch: &IndexBatch) -> Result<u64, StoreError> {
         let mut commit = self.begin_index(chain_id, owner).await?;
         let mut touched: BTreeSet<Key> = BTreeSet::new();
         if let Some(to) = batch.rewind_to {
@@ -94,11 +97,12 @@ impl Store {
             };
             new.put(&mut commit).await.map_err(during("index settlement"))?;
         }
-        put_events(&mut commit, chain_id, &batch.happened).await?;
+        let put = put_events(&mut commit, chain_id, &batch.happened).await?;
         touched.extend(batch.happened.iter().map(|event| (hex_of(event.contract), text_of(event.settlement_id))));
         put_states(&mut commit, chain_id, touched).await?;
         put_blocks(&mut commit, chain_id, &batch.blocks).await?;
-        commit.commit().await.map_err(during("commit index"))
+        commit.commit().await.map_err(during("commit index"))?;
+        Ok((batch.happened.len() as u64).saturating_sub(put))
     }
 }
 
@@ -126,9 +130,10 @@ async fn retract(commit: &mut PgConnection, chain_id: u64, to: Option<u64>) -> R
     Ok(rows.iter().map(|row| (row.get("contract"), row.get("settlement_id"))).collect())
 }
 
-async fn put_events(commit: &mut PgConnection, chain_id: u64, happened: &[Happened]) -> Result<(), StoreError> {
+/// Writes events, but for those that a contract tells again although they happen only once. How many were written.
+async fn put_events(commit: &mut PgConnection, chain_id: u64, happened: &[Happened]) -> Result<u64, StoreError> {
     if happened.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let texts = |of: &dyn Fn(&Happened) -> String| happened.iter().map(of).collect::<Vec<_>>();
     let numbers = |of: &dyn Fn(&Happened) -> u64| happened.iter().map(|event| signed(of(event))).collect::<Vec<_>>();
@@ -138,7 +143,8 @@ async fn put_events(commit: &mut PgConnection, chain_id: u64, happened: &[Happen
     sqlx::query(
         "INSERT INTO events (chain_id, block_number, log_index, tx_hash, contract, settlement_id, kind, reason, party, leg, reclaim_from)
          SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-                                  $10::smallint[], $11::bigint[])",
+                                  $10::smallint[], $11::bigint[])
+         ON CONFLICT DO NOTHING",
     )
     .bind(signed(chain_id))
     .bind(numbers(&|event| event.at.block))
@@ -153,7 +159,7 @@ async fn put_events(commit: &mut PgConnection, chain_id: u64, happened: &[Happen
     .bind(reclaims)
     .execute(commit)
     .await
-    .map(drop)
+    .map(|done| done.rows_affected())
     .map_err(during("index events"))
 }
 

@@ -99,7 +99,7 @@ macro_rules! select {
 // === impl NewSettlement ===
 
 impl NewSettlement<'_> {
-    /// Writes it, or where it was opened when it is known already.
+    /// Writes it, or where it was opened when it is known already. Only the first opening counts, whatever a contract says.
     pub(super) async fn put(&self, commit: &mut PgConnection) -> Result<(), sqlx::Error> {
         let Terms { name, cutoff, auto_execute, hash_lock, legs } = &self.deed.terms;
         sqlx::query(
@@ -107,7 +107,8 @@ impl NewSettlement<'_> {
                                                  auto_execute, hash_kind, hash, created_block)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
              ON CONFLICT (chain_id, contract, settlement_id)
-             DO UPDATE SET created_block = excluded.created_block, creator = excluded.creator",
+             DO UPDATE SET created_block = coalesce(settlements.created_block, excluded.created_block),
+                           creator = CASE WHEN settlements.created_block IS NULL THEN excluded.creator ELSE settlements.creator END",
         )
         .bind(signed(self.chain_id))
         .bind(hex_of(self.contract))

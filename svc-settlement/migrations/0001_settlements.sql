@@ -88,6 +88,7 @@ CREATE TABLE events (
         ('created', 'approved', 'revoked', 'locked', 'revealed', 'leg_delivered', 'leg_deliverable', 'executed', 'voted', 'vote_withdrawn',
          'cancelled', 'reclaim_started', 'reclaimed', 'hold_broken', 'breached')),
     party         text,
+    asset         text,
     leg           smallint,
     reason        text     NOT NULL,
     reclaim_from  bigint,
@@ -96,6 +97,7 @@ CREATE TABLE events (
     FOREIGN KEY (chain_id, contract, settlement_id) REFERENCES settlements ON DELETE CASCADE,
     CONSTRAINT events_of_parties CHECK ((party IS NOT NULL) =
         (kind IN ('created', 'approved', 'revoked', 'voted', 'vote_withdrawn', 'reclaimed', 'hold_broken'))),
+    CONSTRAINT events_of_assets CHECK ((asset IS NOT NULL) = (kind = 'hold_broken')),
     CONSTRAINT events_of_legs CHECK ((leg IS NOT NULL) = (kind IN ('leg_delivered', 'leg_deliverable'))),
     CONSTRAINT events_of_reclaims CHECK ((reclaim_from IS NOT NULL) = (kind = 'reclaim_started'))
 );

@@ -264,7 +264,8 @@ fn said(known: &Known, contract: Address, settlement_id: B256, log: &Log) -> Opt
         let asset = inner.address;
         // Any contract can say so: only an asset that the holder sends in this settlement is believed.
         let sends = deed.terms.local().any(|(_, leg)| leg.asset == asset && leg.from == event.holder);
-        let told = Told { reason: reason_text(event.reason), ..by(EventKind::HoldBroken, event.holder) };
+        let told =
+            Told { asset: Some(asset), reason: reason_text(event.reason), ..by(EventKind::HoldBroken, event.holder) };
         return if sends { said(told, None) } else { None };
     }
     // A contract may name any leg; one that does not move here is never delivered here.
@@ -303,7 +304,7 @@ fn said(known: &Known, contract: Address, settlement_id: B256, log: &Log) -> Opt
 }
 
 fn plain(kind: EventKind) -> Told {
-    Told { kind, party: None, leg: None, reason: String::new(), reclaim_from: None }
+    Told { kind, party: None, asset: None, leg: None, reason: String::new(), reclaim_from: None }
 }
 
 fn by(kind: EventKind, party: Address) -> Told {

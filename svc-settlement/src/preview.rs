@@ -41,6 +41,8 @@ pub struct Findings {
     pub state: Option<State>,
     /// Whether only a secret moves it now, also after the cutoff.
     pub armed: bool,
+    /// Whether the secret is out and legs are owed, also when a hold was broken since.
+    pub committed: bool,
     /// The block's time.
     pub now_s: u64,
     /// Each leg.
@@ -65,8 +67,7 @@ pub fn refusals(terms: &Terms, findings: &Findings) -> Vec<Failure> {
         Some(State::Breached) => against.extend(breaches(findings)),
         _ => {}
     }
-    let committed = findings.state.is_some_and(State::is_committed);
-    if findings.now_s >= terms.cutoff && !findings.armed && !committed {
+    if findings.now_s >= terms.cutoff && !findings.armed && !findings.committed {
         let failure = refused(Reason::CutoffPassed, "the cutoff has passed");
         against.push(failure.with("cutoff", terms.cutoff));
     }
@@ -122,6 +123,7 @@ mod tests {
         Findings {
             state: Some(State::Active),
             armed: false,
+            committed: false,
             now_s: 999,
             legs: vec![leg; 3],
             locks: locks.map(lock).collect(),
@@ -177,5 +179,9 @@ mod tests {
         assert_eq!(told(&broken), ["LEG_BREACHED "]);
         broken.legs[0].state = LegState::Breached;
         assert_eq!(told(&broken), ["LEG_BREACHED leg=0"]);
+        broken.now_s = 1_000;
+        assert_eq!(told(&broken).len(), 2, "and its cutoff has passed");
+        broken.committed = true;
+        assert_eq!(told(&broken), ["LEG_BREACHED leg=0"], "which ends nothing once the secret is out");
     }
 }

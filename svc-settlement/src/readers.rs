@@ -84,9 +84,11 @@ pub async fn progress(
         return Ok(None);
     }
     let status = chain.read_at(contract, Settlement::statusCall { terms: deed.on_chain() }, at).await?;
-    let state = State::of_number(status);
+    let state =
+        |number| State::of_number(number).ok_or_else(|| Refusal::internal("a settlement in a state that is none"));
     Ok(Some(Progress {
-        state: state.ok_or_else(|| Refusal::internal("a settlement in a state that is none"))?,
+        state: state(status)?,
+        stored: state(stored.stored)?,
         approvals: stored.approvals,
         delivered: stored.delivered,
         votes: stored.votes,

@@ -69,6 +69,8 @@ pub struct Told {
     pub kind: EventKind,
     /// Whom it is about.
     pub party: Option<Address>,
+    /// Of a broken hold: of which asset.
+    pub asset: Option<Address>,
     /// Which leg it is about.
     pub leg: Option<u32>,
     /// Why, in words or a code.
@@ -83,8 +85,8 @@ pub struct Book {
     stored: State,
     /// Who has approved, and has not got it back.
     pub approvals: BTreeSet<Address>,
-    /// Whose hold a custodian broke.
-    pub broken: BTreeSet<Address>,
+    /// Whose hold of which asset a custodian broke.
+    pub broken: BTreeSet<(Address, Address)>,
 }
 
 /// What the contract says of a settlement at a block.
@@ -92,6 +94,8 @@ pub struct Book {
 pub struct Progress {
     /// Where it stands, with what follows from time and holds.
     pub state: State,
+    /// Where it stood after its last change: a broken hold does not hide that the secret is out.
+    pub stored: State,
     /// Bits of senders.
     pub approvals: u32,
     /// Bits of legs.
@@ -259,7 +263,7 @@ impl Book {
             EventKind::Executed => self.stored = State::Executed,
             EventKind::Cancelled => self.stored = State::Cancelled,
             EventKind::Breached => self.stored = State::Breached,
-            EventKind::HoldBroken => self.broken.extend(event.party),
+            EventKind::HoldBroken => self.broken.extend(event.party.zip(event.asset)),
             EventKind::Reclaimed => {
                 self.gone_back(event);
                 if self.stored.is_pending() {
@@ -281,7 +285,7 @@ impl Book {
     fn gone_back(&mut self, event: &Told) {
         if let Some(party) = &event.party {
             self.approvals.remove(party);
-            self.broken.remove(party);
+            self.broken.retain(|(holder, _)| holder != party);
         }
     }
 
@@ -289,7 +293,7 @@ impl Book {
     #[must_use]
     pub fn state(&self) -> State {
         let open = self.stored.is_pending() || self.stored.is_committed();
-        if open && self.broken.iter().any(|party| self.approvals.contains(party)) {
+        if open && self.broken.iter().any(|(holder, _)| self.approvals.contains(holder)) {
             return State::Breached;
         }
         self.stored
@@ -326,22 +330,20 @@ impl Progress {
     /// Whether nobody backs out alone.
     #[must_use]
     pub fn is_armed(&self, terms: &Terms) -> bool {
-        let locked = terms.senders().into_iter().all(|sender| self.has_approved(terms, sender));
-        let open = matches!(self.state, State::Approved | State::Expired | State::Breached);
-        open && locked && terms.is_cross_chain() && self.delivered == 0
+        self.stored == State::Approved && terms.is_cross_chain()
     }
 
-    /// Where a leg stands; `broken`: whose holds a custodian broke.
+    /// Where a leg stands; `broken`: whose holds of which assets a custodian broke.
     #[must_use]
-    pub fn leg(&self, terms: &Terms, place: usize, broken: &BTreeSet<Address>) -> LegState {
+    pub fn leg(&self, terms: &Terms, place: usize, broken: &BTreeSet<(Address, Address)>) -> LegState {
         let Some(leg) = terms.legs.get(place) else { return LegState::Open };
         if !leg.is_local() {
             LegState::External
         } else if self.delivered & (1 << place) != 0 {
             LegState::Delivered
-        } else if self.has_approved(terms, leg.from) && broken.contains(&leg.from) {
+        } else if self.has_approved(terms, leg.from) && broken.contains(&(leg.from, leg.asset)) {
             LegState::Breached
-        } else if self.state.is_committed() {
+        } else if self.stored.is_committed() {
             LegState::Deliverable
         } else if self.has_approved(terms, leg.from) {
             LegState::Locked
@@ -354,10 +356,11 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terms::tests::{ALICE, BOB, CAROL, cross_chain, delivery};
+    use crate::terms::tests::{ALICE, BOB, BOND, CAROL, CASH, cross_chain, delivery};
 
     fn told(kind: EventKind, party: Option<Address>) -> Told {
-        Told { kind, party, leg: None, reason: String::new(), reclaim_from: None }
+        let asset = (kind == EventKind::HoldBroken).then_some(BOND);
+        Told { kind, party, asset, leg: None, reason: String::new(), reclaim_from: None }
     }
 
     fn after(events: &[(EventKind, Option<Address>)]) -> Book {
@@ -440,22 +443,31 @@ mod tests {
     fn legs_and_parties_stand_as_the_bits_say() {
         let terms = cross_chain();
         let none = BTreeSet::new();
-        let legs = |progress: &Progress, broken: &BTreeSet<Address>| {
+        let legs = |progress: &Progress, broken: &BTreeSet<(Address, Address)>| {
             (0..terms.legs.len()).map(|place| progress.leg(&terms, place, broken)).collect::<Vec<_>>()
         };
-        let open = Progress { state: State::Active, approvals: 1, delivered: 0, votes: 0, reclaim_from: None };
+        let stored = State::Active;
+        let open = Progress { state: stored, stored, approvals: 1, delivered: 0, votes: 0, reclaim_from: None };
         let (locked, external) = (LegState::Locked, LegState::External);
         assert_eq!(legs(&open, &none), [locked, LegState::Open, LegState::Open, external]);
         assert!(!open.is_armed(&terms));
-        let armed = Progress { state: State::Approved, approvals: 3, votes: 1 << 34, ..open };
+        let armed = Progress { state: State::Approved, stored: State::Approved, approvals: 3, votes: 1 << 34, ..open };
         assert_eq!(legs(&armed, &none), [locked, locked, locked, external]);
         assert!(armed.is_armed(&terms) && !armed.is_armed(&delivery()));
         assert!(armed.has_voted(&terms, CAROL) && !armed.has_voted(&terms, ALICE));
         let broken = Progress { state: State::Breached, ..armed };
-        assert_eq!(legs(&broken, &BTreeSet::from([ALICE]))[..2], [LegState::Breached, locked]);
-        let partly = Progress { state: State::PartlyDelivered, delivered: 2, ..armed };
+        assert_eq!(legs(&broken, &BTreeSet::from([(ALICE, BOND)]))[..2], [LegState::Breached, locked]);
+        assert_eq!(legs(&broken, &BTreeSet::from([(ALICE, CASH)]))[..2], [locked, locked], "another asset of hers");
+        let broken_first = broken;
+        let partly = Progress { state: State::PartlyDelivered, stored: State::PartlyDelivered, delivered: 2, ..armed };
         let owed = LegState::Deliverable;
         assert_eq!(legs(&partly, &none), [owed, LegState::Delivered, owed, external]);
         assert!(!partly.is_armed(&terms));
+        // The secret is out, and a custodian broke a hold since: what is left is owed all the same.
+        let hidden = Progress { state: State::Breached, ..partly };
+        let broken = BTreeSet::from([(ALICE, BOND)]);
+        assert_eq!(legs(&hidden, &broken), [LegState::Breached, LegState::Delivered, owed, external]);
+        assert!(!Progress { stored: State::Committed, delivered: 0, ..hidden }.is_armed(&terms));
+        assert!(broken_first.is_armed(&terms), "before the secret it stays armed");
     }
 }

@@ -76,7 +76,8 @@ fn happened(deed: &Deed, place: (u64, u64), kind: EventKind, party: Option<Addre
     let at = Place { block: place.0, log_index: place.1, tx_hash: B256::with_last_byte(place.0 as u8) };
     let leg = matches!(kind, EventKind::LegDelivered | EventKind::LegDeliverable).then_some(1);
     let reclaim_from = (kind == EventKind::ReclaimStarted).then_some(77);
-    let told = Told { kind, party, leg, reason: String::new(), reclaim_from };
+    let asset = (kind == EventKind::HoldBroken).then_some(BOND);
+    let told = Told { kind, party, asset, leg, reason: String::new(), reclaim_from };
     Happened { at, contract: CONTRACT, settlement_id: deed.id(), told }
 }
 
@@ -175,6 +176,10 @@ async fn a_reorg_takes_events_back_and_states_with_them() {
     let revealed = revealed.map(|(kind, log)| happened(&ours, (7, log), kind, None));
     commit(&store, block(7, &[], revealed.into())).await;
     assert_eq!(state(&store, &ours).await, (State::PartlyDelivered, Some(5)));
+    commit(&store, block(8, &[], vec![happened(&ours, (8, 1), EventKind::HoldBroken, Some(ALICE))])).await;
+    assert_eq!(state(&store, &ours).await, (State::Breached, Some(5)));
+    assert_eq!(store.events(CHAIN, CONTRACT, ours.id()).await.unwrap()[6].told.asset, Some(BOND));
+    commit(&store, IndexBatch { rewind_to: Some(Some(7)), ..Default::default() }).await;
     assert_eq!(state(&store, &foreign).await, (State::Active, Some(6)));
     let history = store.events(CHAIN, CONTRACT, ours.id()).await.unwrap();
     let kinds: Vec<_> = history.iter().map(|event| event.told.kind).collect();

@@ -25,7 +25,7 @@ struct Case {
     stored: Option<StoredSettlement>,
     contracts: Contracts,
     progress: Option<Progress>,
-    broken: BTreeSet<Address>,
+    broken: BTreeSet<(Address, Address)>,
     at: BlockId,
 }
 
@@ -53,6 +53,7 @@ pub(super) async fn preview(
     let findings = Findings {
         state: case.progress.map(|progress| progress.state),
         armed: case.progress.is_some_and(|progress| progress.is_armed(&case.terms)),
+        committed: case.progress.is_some_and(|progress| progress.stored.is_committed()),
         now_s: head.timestamp_s,
         legs: case.legs(app, &own).await?,
         locks: case.locks(app, &own).await?,

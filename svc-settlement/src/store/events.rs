@@ -35,7 +35,7 @@ impl Store {
         settlement_id: B256,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let rows = sqlx::query(
-            "SELECT block_number, log_index, tx_hash, kind, party, leg, reason, reclaim_from FROM events
+            "SELECT block_number, log_index, tx_hash, kind, party, asset, leg, reason, reclaim_from FROM events
              WHERE chain_id = $1 AND contract = $2 AND settlement_id = $3 ORDER BY block_number, log_index",
         )
         .bind(signed(chain_id))
@@ -53,6 +53,7 @@ pub(super) fn parse(row: &PgRow) -> Result<StoredEvent, StoreError> {
     let told = Told {
         kind: EventKind::of_name(&name).ok_or(StoreError::Malformed { what: "event kind", value: name })?,
         party: row.get::<Option<String>, _>("party").map(address_of).transpose()?,
+        asset: row.get::<Option<String>, _>("asset").map(address_of).transpose()?,
         leg: row.get::<Option<i16>, _>("leg").and_then(|leg| u32::try_from(leg).ok()),
         reason: row.get("reason"),
         reclaim_from: row.get::<Option<i64>, _>("reclaim_from").map(unsigned),

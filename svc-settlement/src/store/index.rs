@@ -138,12 +138,14 @@ async fn put_events(commit: &mut PgConnection, chain_id: u64, happened: &[Happen
     let texts = |of: &dyn Fn(&Happened) -> String| happened.iter().map(of).collect::<Vec<_>>();
     let numbers = |of: &dyn Fn(&Happened) -> u64| happened.iter().map(|event| signed(of(event))).collect::<Vec<_>>();
     let parties: Vec<_> = happened.iter().map(|event| event.told.party.map(hex_of)).collect();
+    let assets: Vec<_> = happened.iter().map(|event| event.told.asset.map(hex_of)).collect();
     let legs: Vec<_> = happened.iter().map(|event| event.told.leg.and_then(|leg| i16::try_from(leg).ok())).collect();
     let reclaims: Vec<_> = happened.iter().map(|event| event.told.reclaim_from.map(signed)).collect();
     sqlx::query(
-        "INSERT INTO events (chain_id, block_number, log_index, tx_hash, contract, settlement_id, kind, reason, party, leg, reclaim_from)
+        "INSERT INTO events (chain_id, block_number, log_index, tx_hash, contract, settlement_id, kind, reason, party, leg, reclaim_from,
+                             asset)
          SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-                                  $10::smallint[], $11::bigint[])
+                                  $10::smallint[], $11::bigint[], $12::text[])
          ON CONFLICT DO NOTHING",
     )
     .bind(signed(chain_id))
@@ -157,6 +159,7 @@ async fn put_events(commit: &mut PgConnection, chain_id: u64, happened: &[Happen
     .bind(parties)
     .bind(legs)
     .bind(reclaims)
+    .bind(assets)
     .execute(commit)
     .await
     .map(|done| done.rows_affected())
@@ -170,7 +173,7 @@ async fn put_states(commit: &mut PgConnection, chain_id: u64, touched: BTreeSet<
     }
     let (contracts, ids): (Vec<&str>, Vec<&str>) = touched.iter().map(|(contract, id)| (&**contract, &**id)).unzip();
     let rows = sqlx::query(
-        "SELECT contract, settlement_id, block_number, log_index, tx_hash, kind, party, leg, reason, reclaim_from
+        "SELECT contract, settlement_id, block_number, log_index, tx_hash, kind, party, asset, leg, reason, reclaim_from
          FROM events JOIN unnest($2::text[], $3::text[]) AS t(contract, settlement_id) USING (contract, settlement_id)
          WHERE chain_id = $1 ORDER BY block_number, log_index",
     )

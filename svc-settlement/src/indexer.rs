@@ -26,18 +26,19 @@ use dalp_chain::{
 };
 use dalp_contracts::{
     bindings::{
+        AssetFactory,
         AssetToken::HoldBroken,
         Settlement::{
-            AmountsReclaimed, ApprovalRevoked, CancelVoteWithdrawn, CancelVoted, LegDeliverable, LegDelivered,
+            self, AmountsReclaimed, ApprovalRevoked, CancelVoteWithdrawn, CancelVoted, LegDeliverable, LegDelivered,
             ReclaimStarted, SecretRevealed, SettlementApproved, SettlementBreached, SettlementCancelled,
             SettlementCreated, SettlementExecuted, SettlementLocked,
         },
     },
     revert::reason_text,
 };
-use dalp_domain::{indexing, store::StoreError};
+use dalp_domain::{ChainReader, ReadError, indexing, store::StoreError};
 use dalp_service::stop::Stop;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Blocks of one request when the log of a new tenant's contract is read.
 const CATCH_UP_BLOCKS: u64 = 5_000;
@@ -69,6 +70,9 @@ pub enum IndexError {
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Chain(#[from] ChainError),
+    /// No node answers whose an asset is.
+    #[error("an asset cannot be asked for")]
+    Read(#[from] ReadError),
 }
 
 /// Indexes until stopped, whenever the lease can be had.
@@ -134,6 +138,8 @@ impl FollowerSink for Sink {
                 }
             }
         }
+        let own = self.own_assets(&index).await?;
+        believe(&mut index, &own);
         let repeated = self.store.commit_index(self.chain_id(), &self.owner, &index).await?;
         metric::indexed(&index, repeated);
         Ok(())
@@ -192,6 +198,29 @@ impl Sink {
         Ok(())
     }
 
+    /// Those assets whose broken holds a batch tells of that are the own ones of the system that the settlement belongs to, each with
+    /// the settlement contract. Currencies are not held, so their word is nothing.
+    async fn own_assets(&self, index: &IndexBatch) -> Result<BTreeSet<(Address, Address)>, IndexError> {
+        let told = index.happened.iter().filter_map(|event| Some((event.contract, event.told.asset?)));
+        let told: BTreeSet<(Address, Address)> = told.collect();
+        if told.is_empty() {
+            return Ok(told);
+        }
+        let chain = ChainReader::new(self.upstreams.clone());
+        let asks = told.iter().map(|(contract, _)| (*contract, Settlement::ASSETSCall {})).collect();
+        let mut of = Vec::new();
+        for (one, factory) in told.into_iter().zip(chain.read_each(asks).await?) {
+            of.extend(answered(factory)?.map(|factory| (one, factory)));
+        }
+        let asks =
+            of.iter().map(|((_, token), factory)| (*factory, AssetFactory::isAssetCall { token: *token })).collect();
+        let mut own = BTreeSet::new();
+        for ((one, _), answer) in of.iter().zip(chain.read_each(asks).await?) {
+            own.extend(answered(answer)?.filter(|own| *own).map(|_| *one));
+        }
+        Ok(own)
+    }
+
     async fn logs(&self, filter: &Filter, head: u64) -> Result<Vec<Log>, IndexError> {
         let (mut logs, mut from) = (Vec::new(), self.start_block);
         while from <= head {
@@ -201,6 +230,21 @@ impl Sink {
         }
         Ok(logs)
     }
+}
+
+/// What a contract answered. `None`: it refused or is none, which is its tenant's affair and stops nobody else.
+#[allow(clippy::result_large_err)] // the reader's own error, passed on at once
+fn answered<T>(answer: Result<T, ReadError>) -> Result<Option<T>, IndexError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.is_unavailable() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Leaves out broken holds of assets that are not the system's own.
+fn believe(index: &mut IndexBatch, own: &BTreeSet<(Address, Address)>) {
+    index.happened.retain(|event| event.told.asset.is_none_or(|asset| own.contains(&(event.contract, asset))));
 }
 
 fn logs_of(change: &Change) -> &[Log] {
@@ -262,8 +306,9 @@ fn said(known: &Known, contract: Address, settlement_id: B256, log: &Log) -> Opt
     let deed = known.deeds.get(&(contract, settlement_id))?;
     if let Ok(event) = HoldBroken::decode_log(inner) {
         let asset = inner.address;
-        // Any contract can say so: only an asset that the holder sends in this settlement is believed.
-        let sends = deed.terms.local().any(|(_, leg)| leg.asset == asset && leg.from == event.holder);
+        // Any contract can say so: only an asset that the holder sends in this settlement is believed, and later only the system's own.
+        let sends = !event.amount.is_zero()
+            && deed.terms.local().any(|(_, leg)| leg.asset == asset && leg.from == event.holder);
         let told =
             Told { asset: Some(asset), reason: reason_text(event.reason), ..by(EventKind::HoldBroken, event.holder) };
         return if sends { said(told, None) } else { None };
@@ -402,5 +447,13 @@ mod tests {
         assert_eq!(breaks(broken(CASH, CONTRACT, ALICE)), None, "Alice sends no cash");
         assert_eq!(breaks(broken(BOND, CONTRACT, BOB)), None, "Bob sends no bonds");
         assert_eq!(breaks(broken(BOND, CASH, ALICE)), None, "a hold for somebody else");
+        let reason = dalp_contracts::roles::book_key("COURT_ORDER");
+        let nothing = HoldBroken { spender: CONTRACT, id: deed().id(), holder: ALICE, amount: U256::ZERO, reason };
+        assert_eq!(breaks(log(BOND, 1, nothing)), None, "nothing of it");
+        let mut index = indexed(&[created(CONTRACT), broken(BOND, CONTRACT, ALICE)]);
+        believe(&mut index, &BTreeSet::from([(CONTRACT, BOND)]));
+        assert_eq!(index.happened.len(), 2, "the system's own asset");
+        believe(&mut index, &BTreeSet::from([(CONTRACT, CASH), (CASH, BOND)]));
+        assert_eq!(index.happened.len(), 1, "a currency, or another system's");
     }
 }

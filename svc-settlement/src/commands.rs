@@ -12,6 +12,17 @@ use dalp_domain::flows::{Sent, events};
 use dalp_engine::Mined;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+/// What opens a hash lock. It is written into no log.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub B256);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
 /// A settlement to open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateSettlement {
@@ -165,9 +176,9 @@ acts! {
     /// Shows a secret.
     Reveal("settlement.reveal", "reveal") {
         /// It.
-        secret: B256
+        secret: Secret
     }
-        revealCall = |this, terms| revealCall { terms, secret: this.secret };
+        revealCall = |this, terms| revealCall { terms, secret: this.secret.0 };
         Moved = |mined, contract| moved(mined, contract);
     /// Moves a committed leg.
     Deliver("settlement.deliver", "deliver") {
@@ -216,4 +227,17 @@ fn reclaimed(mined: Mined, contract: Address) -> Reclaimed {
     let told = events::<AmountsReclaimed>(&mined, contract).next();
     let breached = tells::<SettlementBreached>(&mined, contract);
     Reclaimed { party: told.map_or(Address::ZERO, |event| event.sender), breached, sent: mined.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_stored_as_it_is_and_written_into_no_log() {
+        let secret = Secret(B256::repeat_byte(0xab));
+        let reveal = Reveal { sender: Address::ZERO, settlement_id: B256::ZERO, secret };
+        assert!(!format!("{reveal:?}").contains("abab"));
+        assert_eq!(serde_json::to_value(&reveal).unwrap()["secret"], B256::repeat_byte(0xab).to_string());
+    }
 }

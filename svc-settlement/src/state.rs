@@ -145,6 +145,12 @@ impl State {
         Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 
+    /// Its number in the contract.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        Self::ALL.iter().zip(1..).find(|(state, _)| **state == self).map_or(0, |(_, number)| number)
+    }
+
     /// The name as flows and contracts know it, and under which it is stored.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -378,6 +384,7 @@ mod tests {
         assert_eq!(State::of_number(10), None);
         for state in State::ALL {
             assert_eq!(State::of_name(state.name()), Some(state));
+            assert_eq!(State::of_number(state.number()), Some(state));
         }
         for kind in EventKind::ALL {
             assert_eq!(EventKind::of_name(kind.name()), Some(kind));

@@ -7,6 +7,7 @@ use alloy::{
 };
 use dalp_contracts::bindings::Settlement;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
 /// The most legs that are created here. Settlements from outside have at most 32.
@@ -119,6 +120,20 @@ impl HashKind {
             Self::Keccak256 => 1,
             Self::Sha256 => 2,
         }
+    }
+}
+
+// === impl HashLock ===
+
+impl HashLock {
+    /// Whether a secret opens it.
+    #[must_use]
+    pub fn opens(&self, secret: B256) -> bool {
+        let hash = match self.kind {
+            HashKind::Keccak256 => keccak256(secret),
+            HashKind::Sha256 => B256::from_slice(&Sha256::digest(secret)),
+        };
+        hash == self.hash
     }
 }
 
@@ -313,6 +328,19 @@ pub(crate) mod tests {
         assert_eq!([ALICE, BOB, CAROL].map(|one| terms.party_bit(one)), [1, 2, 1 << 34]);
         assert_eq!(terms.party_bit(CASH), 0);
         assert!(terms.is_cross_chain() && !delivery().is_cross_chain());
+    }
+
+    #[test]
+    fn a_lock_opens_to_its_secret_only() {
+        // Of 32 zero bytes, as anybody can compute.
+        let hashes = [
+            (HashKind::Keccak256, "0x290decd9548b62a8d60345a988386fc84ba6bc95484008f6362f93160ef3e563"),
+            (HashKind::Sha256, "0x66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925"),
+        ];
+        for (kind, hash) in hashes {
+            let lock = HashLock { kind, hash: hash.parse().unwrap() };
+            assert!(lock.opens(B256::ZERO) && !lock.opens(B256::with_last_byte(1)), "{kind:?}");
+        }
     }
 
     #[test]

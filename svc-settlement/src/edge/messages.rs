@@ -2,7 +2,7 @@
 
 use crate::{
     commands::{
-        Approve, Cancel, CreateSettlement, Deliver, Execute, Reclaim, Reveal, Revoke, StartReclaim, VoteCancel,
+        Approve, Cancel, CreateSettlement, Deliver, Execute, Reclaim, Reveal, Revoke, Secret, StartReclaim, VoteCancel,
         WithdrawVote,
     },
     terms::{HashKind, HashLock, Leg, MAX_LEGS, Terms},
@@ -147,7 +147,7 @@ impl TryFrom<&proto::RevealRequest> for Reveal {
         let (sender, settlement_id) = handle(&mut bad, &request.sender, &request.settlement_id);
         let secret = bad.check(fields::bytes32("secret", &request.secret)).unwrap_or_default();
         bad.finish()?;
-        Ok(Self { sender, settlement_id, secret })
+        Ok(Self { sender, settlement_id, secret: Secret(secret) })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{preview, reads, stream, writes};
 use crate::{
     app::AppHandle,
-    commands::{Deliver, Execute, Reclaim, Reveal, Revoke, StartReclaim, VoteCancel, WithdrawVote},
+    commands::{Deliver, Execute, Reclaim, Revoke, StartReclaim, VoteCancel, WithdrawVote},
 };
 use dalp_proto::settlement::{self as proto, settlement_service_server::SettlementService};
 use dalp_service::Caller;
@@ -87,8 +87,7 @@ impl SettlementService for SettlementEdge {
     }
 
     async fn reveal(&self, request: Request<proto::RevealRequest>) -> Result<Response<proto::RevealResponse>, Status> {
-        let method = "dalp.settlement.v1.SettlementService/Reveal";
-        let admitted = writes::act::<Reveal, _>(&self.app, method, request).await?;
+        let admitted = writes::reveal(&self.app, request).await?;
         Ok(admitted.respond(|operation| proto::RevealResponse { operation }))
     }
 

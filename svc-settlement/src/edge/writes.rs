@@ -3,15 +3,16 @@
 use super::{Write, answers, messages, preview::locks_of, settlement_of};
 use crate::{
     app::{App, AppHandle},
-    commands::{Act, Approve, Cancel, CreateSettlement},
+    commands::{Act, Approve, Cancel, CreateSettlement, Reveal, Secret},
     flows::{ActFlow, ApproveFlow, ApproveOrder, CreateFlow, CreateOrder, Grant, On},
     metric_definitions as metric, readers,
+    state::{Book, LegState, Progress, State},
     store::settlements::{StoredSettlement, put_settlement},
-    terms::Deed,
+    terms::{Deed, Terms},
 };
-use alloy::primitives::keccak256;
+use alloy::{primitives::keccak256, sol_types::SolError};
 use dalp_contracts::{
-    bindings::Settlement::{approveCall, createCall},
+    bindings::Settlement::{NotLocked, SecretMismatch, SettlementUnknown, WrongStatus, approveCall, createCall},
     decode_revert,
 };
 use dalp_domain::{Admitted, ReadError};
@@ -166,5 +167,128 @@ async fn cancellation(app: &App, tenant: &str, command: &Cancel) -> Result<On<Ca
             let text = "the settlement is armed: it is cancelled when every local party votes for it";
             Err(Refusal::new(Reason::CancelNotAllowed, text).meta("status", progress.state.name()).meta("armed", true))
         }
+    }
+}
+
+/// Accepts a secret.
+pub(super) async fn reveal(app: &AppHandle, request: Request<proto::RevealRequest>) -> Result<Admitted, Refusal> {
+    let write = Write::begin(app, "dalp.settlement.v1.SettlementService/Reveal", &request).await?;
+    let command = counted(Reveal::try_from(request.get_ref()))?;
+    write.require_wallet(command.sender).await?;
+    let (app, tenant) = (write.app, write.tenant().to_owned());
+    let order = async {
+        let order = counted(revelation(app, &tenant, &command).await)?;
+        Ok((order, None))
+    };
+    write.accept::<ActFlow<Reveal>, _>(&command, order).await
+}
+
+/// The secret leaves this process only when the contract is known to take it: whoever reads a node's requests could use it elsewhere.
+async fn revelation(app: &App, tenant: &str, command: &Reveal) -> Result<On<Reveal>, Refusal> {
+    let stored = settlement_of(app, tenant, command.settlement_id).await?;
+    opens(&stored.deed.terms, command.secret)?;
+    let at = app.chain.latest().await?.id();
+    let progress = readers::progress(&app.chain, stored.contract, &stored.deed, stored.settlement_id, at).await?;
+    let events = app.store.events(app.chain.chain_id(), stored.contract, stored.settlement_id).await?;
+    let book = Book::of(events.iter().map(|event| &event.told));
+    takes_secret(&stored, progress, &book)?;
+    checked(app, tenant, command).await
+}
+
+/// What the contract refuses with.
+fn contract_refuses(error: impl SolError) -> Refusal {
+    ReadError::Reverted(error.abi_encode()).into()
+}
+
+fn opens(terms: &Terms, secret: Secret) -> Result<(), Refusal> {
+    match terms.hash_lock {
+        Some(lock) if lock.opens(secret.0) => Ok(()),
+        _ => Err(contract_refuses(SecretMismatch {})),
+    }
+}
+
+/// Whether every local leg is locked and nothing is broken, in the contract's own order.
+fn takes_secret(stored: &StoredSettlement, progress: Option<Progress>, book: &Book) -> Result<(), Refusal> {
+    let Some(progress) = progress else {
+        return Err(contract_refuses(SettlementUnknown { id: stored.settlement_id }));
+    };
+    match progress.stored {
+        State::Approved if progress.state == State::Breached => {
+            let terms = &stored.deed.terms;
+            let is_broken = |place: &usize| progress.leg(terms, *place, &book.broken) == LegState::Breached;
+            let refusal = Refusal::new(Reason::LegBreached, "a custodian broke the hold of a leg");
+            // The index may be behind the block.
+            Err(match (0..terms.legs.len()).find(is_broken) {
+                Some(place) => refusal.meta("leg", place),
+                None => refusal,
+            })
+        }
+        State::Approved => Ok(()),
+        State::Active => Err(contract_refuses(NotLocked {})),
+        other => Err(contract_refuses(WrongStatus { status: other.number() })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        state::{EventKind, Told},
+        terms::{
+            HashKind, HashLock,
+            tests::{ALICE, BOND, cross_chain, delivery},
+        },
+    };
+    use alloy::primitives::{Address, B256};
+
+    fn answer(stored: State, state: State, book: &Book) -> String {
+        let deed = Deed { salt: B256::ZERO, terms: cross_chain() };
+        let row = StoredSettlement {
+            number: 1,
+            contract: Address::ZERO,
+            settlement_id: deed.id(),
+            operation_id: None,
+            creator: ALICE,
+            deed,
+            created_block: Some(1),
+            state,
+        };
+        let progress = Progress { state, stored, approvals: 3, delivered: 0, votes: 0, reclaim_from: None };
+        match takes_secret(&row, Some(progress), book) {
+            Ok(()) => "taken".to_owned(),
+            Err(refusal) => refusal.reason().as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_wrong_secret_is_found_here() {
+        let secret = B256::repeat_byte(7);
+        let mut terms = cross_chain();
+        terms.hash_lock = Some(HashLock { kind: HashKind::Keccak256, hash: keccak256(secret) });
+        assert!(opens(&terms, Secret(secret)).is_ok());
+        let wrong = opens(&terms, Secret(B256::ZERO)).unwrap_err();
+        assert_eq!(wrong.reason().as_str(), "SECRET_MISMATCH");
+        assert!(opens(&delivery(), Secret(secret)).is_err(), "nothing to open");
+    }
+
+    #[test]
+    fn a_secret_is_kept_until_the_contract_takes_it() {
+        let book = Book::of([]);
+        assert_eq!(answer(State::Approved, State::Approved, &book), "taken");
+        assert_eq!(answer(State::Approved, State::Expired, &book), "taken", "while nothing was reclaimed");
+        assert_eq!(answer(State::Active, State::Active, &book), "NOT_APPROVED");
+        for over in [State::Cancelled, State::Executed, State::Expired, State::Committed] {
+            assert_eq!(answer(over, over, &book), "FAILED_PRECONDITION", "{over:?}");
+        }
+        assert_eq!(answer(State::Approved, State::Breached, &book), "LEG_BREACHED");
+        let broken = Told {
+            kind: EventKind::HoldBroken,
+            party: Some(ALICE),
+            asset: Some(BOND),
+            leg: None,
+            reason: String::new(),
+            reclaim_from: None,
+        };
+        assert_eq!(answer(State::Approved, State::Breached, &Book::of([&broken])), "LEG_BREACHED");
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::{
     readers::{self, Contracts},
-    store::Store,
+    store::{Store, settlements::StoredSettlement},
 };
 use alloy::primitives::Address;
-use dalp_domain::{ChainReader, Desk, Head, Rights, systems::address_book};
-use dalp_engine::Engine;
+use dalp_domain::{ChainReader, Desk, Head, Rights, refusals::engine_store, systems::address_book};
+use dalp_engine::{Engine, OperationId, OperationState, TenantId};
 use dalp_service::{Reason, Refusal};
 use std::{
     collections::HashMap,
@@ -86,6 +86,25 @@ impl App {
         let contracts = readers::contracts(&self.chain, contract).await?;
         self.contracts.lock().unwrap_or_else(PoisonError::into_inner).insert(contract, contracts);
         Ok(contracts)
+    }
+
+    /// Whether no reorg takes a block back any more.
+    pub async fn is_final(&self, block: u64) -> Result<bool, Refusal> {
+        let height = self
+            .chain
+            .upstreams()
+            .final_height()
+            .await
+            .map_err(|error| Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error))?;
+        Ok(height.is_some_and(|height| block <= height))
+    }
+
+    /// Whether the operation that was to open a settlement ended without doing so.
+    pub async fn never_opened(&self, tenant: &str, stored: &StoredSettlement) -> Result<bool, Refusal> {
+        let Some(id) = stored.operation_id else { return Ok(false) };
+        let operation = self.engine.reader().get_operation(&TenantId::new(tenant), OperationId(id)).await;
+        let operation = operation.map_err(engine_store)?;
+        Ok(operation.is_some_and(|one| one.state.is_final() && one.state != OperationState::Completed))
     }
 
     /// The latest block as of a moment ago.

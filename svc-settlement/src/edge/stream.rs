@@ -3,7 +3,9 @@
 use super::{answers, id, settlement_of};
 use crate::{
     app::{App, AppHandle},
-    state::Book,
+    state::{Book, EventKind},
+    store::events::StoredEvent,
+    terms::Terms,
 };
 use alloy::primitives::B256;
 use dalp_proto::settlement as proto;
@@ -45,6 +47,9 @@ pub(super) async fn open(
                 (position.last, position.over) = (Some(now.clone()), over);
                 return Ok(Some((now, position)));
             }
+            if over {
+                return Ok(None);
+            }
             tokio::time::sleep(PAUSE).await;
         }
     });
@@ -55,11 +60,54 @@ pub(super) async fn open(
 async fn look(app: &App, tenant: &str, id: B256) -> Result<(proto::WatchSettlementResponse, bool), Refusal> {
     let stored = settlement_of(app, tenant, id).await?;
     let events = app.store.events(app.chain.chain_id(), stored.contract, id).await?;
-    let book = Book::of(events.iter().map(|event| &event.told));
     let now_s = app.recent().await?.timestamp_s;
-    let answer = proto::WatchSettlementResponse {
-        state: answers::indexed_state(&stored, now_s).into(),
-        events: events.iter().map(answers::event).collect(),
+    let over = match events.last() {
+        Some(last) => is_over(&events) && app.is_final(last.at.block).await?,
+        None => app.never_opened(tenant, &stored).await?,
     };
-    Ok((answer, book.is_over()))
+    Ok((answer(&stored.deed.terms, &events, now_s), over))
+}
+
+/// What events come to. The state is that of these very events: the stored one may be of later ones.
+fn answer(terms: &Terms, events: &[StoredEvent], now_s: u64) -> proto::WatchSettlementResponse {
+    let opened = events.iter().any(|event| event.told.kind == EventKind::Created);
+    let state = Book::of(events.iter().map(|event| &event.told)).state().at(terms, now_s);
+    let state = if opened { answers::state(state) } else { proto::SettlementState::Unspecified };
+    proto::WatchSettlementResponse { state: state.into(), events: events.iter().map(answers::event).collect() }
+}
+
+fn is_over(events: &[StoredEvent]) -> bool {
+    Book::of(events.iter().map(|event| &event.told)).is_over()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        state::Told,
+        store::events::Place,
+        terms::tests::{ALICE, delivery},
+    };
+    use proto::SettlementState;
+
+    #[test]
+    fn the_state_is_that_of_the_events_beside_it() {
+        let told = |kind, party| StoredEvent {
+            at: Place { block: 1, log_index: 0, tx_hash: B256::ZERO },
+            told: Told { kind, party, asset: None, leg: None, reason: String::new(), reclaim_from: None },
+        };
+        let (created, locked) = (told(EventKind::Created, Some(ALICE)), told(EventKind::Locked, None));
+        let all = [created, locked, told(EventKind::Executed, None)];
+        let states: Vec<_> = (0..4).map(|some| answer(&delivery(), &all[..some], 999)).collect();
+        let wanted = [
+            SettlementState::Unspecified,
+            SettlementState::Active,
+            SettlementState::Approved,
+            SettlementState::Executed,
+        ];
+        assert_eq!(states.iter().map(|one| one.state()).collect::<Vec<_>>(), wanted);
+        assert_eq!(states.iter().map(|one| one.events.len()).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(answer(&delivery(), &all[..2], 1_000).state(), SettlementState::Expired);
+        assert!(is_over(&all) && !is_over(&all[..2]));
+    }
 }

@@ -1,6 +1,6 @@
 //! What stands against a settlement, or against terms that were not created.
 
-use super::{answers, id, messages, settlement_of};
+use super::{answers, id, messages, settlement_of, writes};
 use crate::{
     app::App,
     metric_definitions as metric,
@@ -59,7 +59,11 @@ pub(super) async fn preview(
         locks: case.locks(app, &own).await?,
         execution: case.execution(app).await?,
     };
-    let against = refusals(&case.terms, &findings);
+    let mut against = refusals(&case.terms, &findings);
+    if case.stored.is_none() {
+        let opened = writes::opening(app, contracts.settlement, Address::ZERO, &case.terms, head).await;
+        against.extend(opened.err().map(finding).transpose()?);
+    }
     if let Some(first) = against.first() {
         metric::preview_against(&first.reason);
     }
@@ -74,6 +78,15 @@ pub(super) async fn preview(
         block_number: head.number,
         block_time: head.timestamp_s,
     })
+}
+
+/// What CreateSettlement would refuse terms with, as a reason against them; an answer that tells nothing of the terms stays a refusal.
+fn finding(refusal: Refusal) -> Result<Failure, Refusal> {
+    if refusal.reason() != Reason::InvalidField {
+        return Err(refusal);
+    }
+    let failure = Failure::new(refusal.reason().as_str(), "the terms cannot be opened");
+    Ok(refusal.violations().iter().fold(failure, |failure, (path, why)| failure.with(path, why)))
 }
 
 async fn subject(
@@ -173,5 +186,19 @@ pub(super) async fn locks_of(
             .meta("asset", answers::text(short.lock.asset))
             .meta("needed", short.lock.amount)
             .meta("available", short.available)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_creation_refuses_stands_against_the_terms() {
+        let refusal = messages::unusable([(1, "asset", "is no contract on this chain")]).unwrap();
+        let told = finding(refusal).unwrap();
+        assert_eq!((told.reason.as_str(), told.metadata.len()), ("INVALID_FIELD", 1));
+        assert_eq!(told.metadata["terms.legs[1].asset"], "is no contract on this chain");
+        assert!(finding(Refusal::new(Reason::ChainUnavailable, "no node answers")).is_err(), "nothing is known then");
     }
 }

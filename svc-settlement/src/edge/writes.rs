@@ -10,12 +10,15 @@ use crate::{
     store::settlements::{StoredSettlement, put_settlement},
     terms::{Deed, Terms},
 };
-use alloy::{primitives::keccak256, sol_types::SolError};
+use alloy::{
+    primitives::{Address, B256, keccak256},
+    sol_types::SolError,
+};
 use dalp_contracts::{
     bindings::Settlement::{NotLocked, SecretMismatch, SettlementUnknown, WrongStatus, approveCall, createCall},
     decode_revert,
 };
-use dalp_domain::{Admitted, ReadError};
+use dalp_domain::{Admitted, Head, ReadError};
 use dalp_engine::AcceptHook;
 use dalp_proto::settlement as proto;
 use dalp_service::{Reason, Refusal};
@@ -56,7 +59,19 @@ pub(super) async fn create(
 /// Which settlement it would be: what the contract refuses is refused here, before anything is accepted.
 async fn resolve(app: &App, tenant: &str, command: &CreateSettlement) -> Result<CreateOrder, Refusal> {
     let contract = app.contracts(tenant).await?.settlement;
-    let (terms, at) = (&command.terms, app.chain.latest().await?);
+    let (salt, settlement_id) =
+        opening(app, contract, command.sender, &command.terms, app.chain.latest().await?).await?;
+    Ok(CreateOrder { chain_id: app.chain.chain_id(), contract, salt, settlement_id, command: command.clone() })
+}
+
+/// The salt and identifier with which terms would be opened; what stands against it is the refusal. A preview asks the same.
+pub(super) async fn opening(
+    app: &App,
+    contract: Address,
+    sender: Address,
+    terms: &Terms,
+    at: Head,
+) -> Result<(B256, B256), Refusal> {
     if terms.cutoff <= at.timestamp_s {
         return Err(Refusal::new(Reason::InvalidField, "the settlement would be over before it began")
             .field("terms.cutoff", format!("must be later than the latest block, which is of {}", at.timestamp_s)));
@@ -71,8 +86,8 @@ async fn resolve(app: &App, tenant: &str, command: &CreateSettlement) -> Result<
     let salt = keccak256(Uuid::new_v4().as_bytes());
     let deed = Deed { salt, terms: terms.clone() };
     let call = createCall { terms: deed.on_chain() };
-    let settlement_id = readers::dry(&app.chain, command.sender, contract, call, at.id()).await?;
-    Ok(CreateOrder { chain_id: app.chain.chain_id(), contract, salt, settlement_id, command: command.clone() })
+    let settlement_id = readers::dry(&app.chain, sender, contract, call, at.id()).await?;
+    Ok((salt, settlement_id))
 }
 
 /// Writes the settlement in the commit that accepts its creation.
@@ -239,7 +254,6 @@ mod tests {
             tests::{ALICE, BOND, cross_chain, delivery},
         },
     };
-    use alloy::primitives::{Address, B256};
 
     fn answer(stored: State, state: State, book: &Book) -> String {
         let deed = Deed { salt: B256::ZERO, terms: cross_chain() };

@@ -161,7 +161,7 @@ impl Sink {
     ) -> Result<Known, IndexError> {
         let contracts = contracts.iter().map(|one| (one.contract, one.tenant.clone())).collect();
         let mut known = Known { contracts, deeds: BTreeMap::new() };
-        let ids: Vec<B256> = logs.filter_map(|log| subject(&known, log)).map(|(_, id)| id).collect();
+        let ids: Vec<(Address, B256)> = logs.filter_map(|log| subject(&known, log)).collect();
         if !ids.is_empty() {
             let stored = self.store.known_settlements(self.chain_id(), &ids).await?;
             known.deeds = stored.into_iter().map(|one| ((one.contract, one.settlement_id), one.deed)).collect();

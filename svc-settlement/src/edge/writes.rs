@@ -109,8 +109,8 @@ pub(super) async fn approve(app: &AppHandle, request: Request<proto::ApproveRequ
     write.accept::<ApproveFlow, _>(&command, order).await
 }
 
-/// The approval with the allowances that it needs. The contract asks for those last, so whatever else it has against the approval is
-/// found before they are given.
+/// The approval with the allowances that it needs. What the contract finds before it asks for those, and too
+/// little free, is found before they are given; what an asset has against the hold is found after, and the allowances stand.
 async fn approval(app: &App, tenant: &str, command: &Approve) -> Result<ApproveOrder, Refusal> {
     let stored = settlement_of(app, tenant, command.settlement_id).await?;
     let contracts = app.contracts_of(stored.contract).await?;

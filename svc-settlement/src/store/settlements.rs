@@ -226,14 +226,24 @@ impl Store {
         rows.iter().map(parse).collect()
     }
 
-    /// Those of some identifiers that are known on a chain, whoever's they are.
-    pub async fn known_settlements(&self, chain_id: u64, ids: &[B256]) -> Result<Vec<StoredSettlement>, StoreError> {
-        let rows = sqlx::query(select!("s.chain_id = $1 AND s.settlement_id = ANY($2)"))
-            .bind(signed(chain_id))
-            .bind(ids.iter().copied().map(text_of).collect::<Vec<_>>())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("find settlements"))?;
+    /// Those of some contracts and identifiers that are known on a chain, whoever's they are.
+    pub async fn known_settlements(
+        &self,
+        chain_id: u64,
+        ids: &[(Address, B256)],
+    ) -> Result<Vec<StoredSettlement>, StoreError> {
+        let (contracts, ids): (Vec<String>, Vec<String>) =
+            ids.iter().map(|(contract, id)| (hex_of(*contract), text_of(*id))).unzip();
+        let rows = sqlx::query(select!(
+            "s.chain_id = $1
+             AND (s.contract, s.settlement_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))"
+        ))
+        .bind(signed(chain_id))
+        .bind(contracts)
+        .bind(ids)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("find settlements"))?;
         rows.iter().map(parse).collect()
     }
 }

@@ -159,10 +159,12 @@ contract Servicing is IServicingPayments, IRule, ServicingState {
         uint256 amount = _due(payout, units);
         _paid[holder].set(id);
         _book(payout, units, amount, true);
+        uint256 gasBefore = gasleft();
         if (IERC20(payout.currency).trySafeTransfer(to, amount)) {
             emit Paid(id, holder, to, amount);
             return true;
         }
+        if (gasleft() < gasBefore / STARVED) revert BatchOutOfGas(holder);
         _paid[holder].unset(id);
         _book(payout, units, amount, false);
         emit PaymentSkipped(id, holder, PAYMENT_REFUSED);

@@ -9,7 +9,7 @@ import {CouponPlan, IServicing, IServicingBase, Payout, ServicingTerms} from "..
 import {ReasonCodes} from "../src/Refusals.sol";
 import {AssetRoles} from "../src/Roles.sol";
 import {AddonFixture} from "./addons/AddonFixture.sol";
-import {BlockingCurrency, FeeCurrency} from "./addons/Currencies.sol";
+import {BlockingCurrency, FeeCurrency, GreedyCurrency} from "./addons/Currencies.sol";
 
 /// @dev alice and bob hold 1,000 tokens each; a coupon is 5 euro a token and quarter.
 contract ServicingTest is AddonFixture {
@@ -208,6 +208,27 @@ contract ServicingTest is AddonFixture {
         _s.distribute(address(euro), uint48(NOW + 1), 1);
         vm.expectRevert(abi.encodeWithSelector(IServicingBase.NothingDue.selector, address(0)));
         _s.distribute(address(euro), uint48(NOW + 1), 0);
+    }
+
+    function testFuzz_no_holder_is_skipped_for_want_of_gas(uint256 gas) public {
+        gas = bound(gas, 60_000, 400_000);
+        uint256 id = _distributed(4000);
+        address[] memory holders = new address[](2);
+        (holders[0], holders[1]) = (alice, bob);
+        (bool ok,) = address(_s).call{gas: gas}(abi.encodeCall(_s.claimMany, (id, holders)));
+        if (ok) assertTrue(_s.isPaid(id, alice) && _s.isPaid(id, bob), "skipped for want of gas");
+    }
+
+    function test_a_batch_reverts_when_a_payment_is_starved() public {
+        GreedyCurrency greedy = new GreedyCurrency();
+        token.addRecordDate(uint48(NOW + 1));
+        vm.warp(NOW + 2);
+        greedy.mint(address(_s), 4000);
+        uint256 id = _s.distribute(address(greedy), uint48(NOW + 1), 4000);
+        address[] memory holders = new address[](1);
+        holders[0] = alice;
+        vm.expectRevert(abi.encodeWithSelector(IServicingBase.BatchOutOfGas.selector, alice));
+        _s.claimMany{gas: 4_000_000}(id, holders);
     }
 
     function test_batch_pays_who_can_be_paid() public {

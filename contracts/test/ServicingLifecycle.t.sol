@@ -5,7 +5,7 @@ import {Servicing} from "../src/Servicing.sol";
 import {CouponPlan, IServicing, IServicingBase, ServicingTerms} from "../src/interfaces/IServicing.sol";
 import {AssetRoles} from "../src/Roles.sol";
 import {AddonFixture} from "./addons/AddonFixture.sol";
-import {BlockingCurrency} from "./addons/Currencies.sol";
+import {BlockingCurrency, GreedyCurrency} from "./addons/Currencies.sol";
 
 /// @dev alice and bob hold 1,000 tokens each; a coupon is 5 euro a token and quarter.
 contract ServicingLifecycleTest is AddonFixture {
@@ -196,6 +196,22 @@ contract ServicingLifecycleTest is AddonFixture {
         s.redeemFor(holders);
         assertEq(token.balanceOf(alice), 1000, "nothing burnt");
         assertEq(blocking.balanceOf(bob), 100_000, "bob");
+    }
+
+    function test_a_redemption_reverts_when_its_payment_is_starved() public {
+        GreedyCurrency greedy = new GreedyCurrency();
+        ServicingTerms memory terms = _servicingTerms();
+        terms.currency = address(greedy);
+        compliance.removeModule(address(_s));
+        IServicing s = IServicing(addons.createServicing("other", terms));
+        _attach(s);
+        greedy.mint(address(s), 200_000);
+        vm.warp(NOW + 1000 * DAY);
+        s.mature();
+        address[] memory holders = new address[](1);
+        holders[0] = alice;
+        vm.expectRevert(abi.encodeWithSelector(IServicingBase.BatchOutOfGas.selector, alice));
+        s.redeemFor{gas: 4_000_000}(holders);
     }
 
     function testFuzz_redeeming_in_parts_never_uses_more_than_was_reserved(uint256 price, uint256 first) public {

@@ -28,6 +28,7 @@ PLACES = {
     "dalp_signer_provider_ready": ["overview", "lanes-and-custody"],
     "dalp_compliance_": ["issuance-and-transfers"],
     "dalp_feeds_": ["feeds"],
+    "dalp_distribution_": ["airdrops", "offerings", "treasury"],
     "dalp_airdrop_": ["airdrops"],
     "dalp_offering_": ["offerings"],
     "dalp_treasury_": ["treasury"],

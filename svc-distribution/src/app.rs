@@ -1,6 +1,8 @@
 //! What every edge module works with: engine, store, chain, rights, and what is known of the tenants' contracts.
 
-use crate::{airdrop::push::Pusher, offering::store::offerings::is_replaced, readers, store::Store};
+use crate::{
+    airdrop::push::Pusher, offering::store::offerings::is_replaced, readers, store::Store, treasury::payer::Payer,
+};
 use alloy::primitives::Address;
 use dalp_domain::{ChainReader, Desk, Rights, systems::address_book};
 use dalp_engine::Engine;
@@ -20,8 +22,10 @@ pub struct App {
     pub chain: ChainReader,
     /// Wallet rights.
     pub rights: Rights,
-    /// Hands batches over.
+    /// Hands batches of airdrops over.
     pub pusher: Pusher,
+    /// Hands batches of payouts over.
+    pub payer: Payer,
     /// What an operator allows.
     pub limits: Limits,
     factories: Mutex<HashMap<String, Address>>,
@@ -30,10 +34,14 @@ pub struct App {
 /// What an operator allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Gas of a batch.
+    /// Gas of a batch of an airdrop.
     pub batch_gas: u64,
+    /// Gas of a batch of a payout.
+    pub payment_batch_gas: u64,
     /// The longest list whose identities are looked up.
     pub verified_rows: usize,
+    /// Nothing of ours is older.
+    pub index_from_block: u64,
 }
 
 /// The app, once it is up.
@@ -49,13 +57,13 @@ impl App {
         store: Store,
         chain: ChainReader,
         rights: Rights,
-        pusher: Pusher,
+        (pusher, payer): (Pusher, Payer),
         limits: Limits,
     ) -> Self {
-        Self { engine, store, chain, rights, pusher, limits, factories: Mutex::default() }
+        Self { engine, store, chain, rights, pusher, payer, limits, factories: Mutex::default() }
     }
 
-    /// The tenant's factory of airdrops and sales. Known for ever once seen.
+    /// The tenant's factory of airdrops, sales and treasuries. Known for ever once seen.
     pub async fn factory(&self, tenant: &str) -> Result<Address, Refusal> {
         if let Some(known) = self.factories.lock().unwrap_or_else(PoisonError::into_inner).get(tenant) {
             return Ok(*known);

@@ -29,6 +29,9 @@ pub struct DistributionConfig {
     /// How airdrops are checked and pushed.
     #[serde(default)]
     pub airdrop: AirdropSection,
+    /// How payouts are paid.
+    #[serde(default)]
+    pub treasury: TreasurySection,
 }
 
 /// `[distribution]`.
@@ -63,6 +66,22 @@ impl Default for AirdropSection {
     }
 }
 
+/// `[treasury]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TreasurySection {
+    /// Gas that a batch may need, before the engine's margin.
+    pub batch_gas: u64,
+    /// The most batches of a run under way at once.
+    pub batches_at_once: usize,
+}
+
+impl Default for TreasurySection {
+    fn default() -> Self {
+        Self { batch_gas: 8_000_000, batches_at_once: 8 }
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -88,6 +107,14 @@ impl Validate for DistributionConfig {
                 problems.push("batch_gas", "must be at least 200000: one payment and its transaction");
             }
             if !(1..=100).contains(&self.airdrop.batches_at_once) {
+                problems.push("batches_at_once", "must be 1 to 100");
+            }
+        });
+        problems.section("treasury", |problems| {
+            if self.treasury.batch_gas < 200_000 {
+                problems.push("batch_gas", "must be at least 200000: one payment and its transaction");
+            }
+            if !(1..=100).contains(&self.treasury.batches_at_once) {
                 problems.push("batches_at_once", "must be 1 to 100");
             }
         });

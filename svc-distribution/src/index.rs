@@ -1,6 +1,9 @@
 //! The commit of the index, kept by one replica at a time: one cursor for everything of this service.
 
-use crate::{airdrop::store::index::AirdropEvents, offering::store::index::OfferingEvents, store::Store};
+use crate::{
+    airdrop::store::index::AirdropEvents, offering::store::index::OfferingEvents, store::Store,
+    treasury::store::index::TreasuryEvents,
+};
 use alloy::primitives::B256;
 use dalp_chain::BlockRef;
 use dalp_domain::{
@@ -30,6 +33,8 @@ pub struct IndexBatch {
     pub airdrops: AirdropEvents,
     /// What they tell of sales.
     pub offerings: OfferingEvents,
+    /// What they tell of treasuries.
+    pub treasuries: TreasuryEvents,
 }
 
 impl Store {
@@ -37,8 +42,9 @@ impl Store {
     pub async fn commit_index(&self, chain_id: u64, owner: &str, batch: &IndexBatch) -> Result<(), StoreError> {
         let mut commit = self.begin_index(chain_id, owner).await?;
         if let Some(to) = batch.rewind_to {
-            for statement in AirdropEvents::RETRACT.iter().chain(OfferingEvents::RETRACT) {
-                sqlx::query(*statement)
+            let statements = [AirdropEvents::RETRACT, OfferingEvents::RETRACT, TreasuryEvents::RETRACT].concat();
+            for statement in statements {
+                sqlx::query(statement)
                     .bind(signed(chain_id))
                     .bind(to.map_or(-1, signed))
                     .execute(&mut *commit)
@@ -49,6 +55,7 @@ impl Store {
         }
         batch.airdrops.put(&mut commit, chain_id).await?;
         batch.offerings.put(&mut commit, chain_id).await?;
+        batch.treasuries.put(&mut commit, chain_id).await?;
         put_blocks(&mut commit, chain_id, &batch.blocks).await?;
         commit.commit().await.map_err(during("commit index"))
     }

@@ -1,6 +1,6 @@
 //! Follows the chain for the index.
 //!
-//! Any contract can emit events that look like ours: only those of airdrops and sales that were ordered here count, and a creation
+//! Any contract can emit events that look like ours: only those of airdrops, sales and treasuries that were ordered here count, and a creation
 //! only when the factory tells of it that was asked.
 
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     metric_definitions as metric,
     offering::indexer as offerings,
     store::Store,
+    treasury::indexer as treasuries,
 };
 use alloy::primitives::Address;
 use dalp_chain::{
@@ -28,7 +29,7 @@ pub async fn run(store: Store, upstreams: Upstreams, start_block: u64, owner: St
         let (store, chain_id, owner) = (store.clone(), upstreams.config().chain_id, owner.clone());
         move || Sink { store: store.clone(), chain_id, owner: owner.clone() }
     };
-    let topics = [airdrops::TOPICS, offerings::TOPICS].concat();
+    let topics = [airdrops::TOPICS, offerings::TOPICS, treasuries::TOPICS].concat();
     let filter = Filter::new().event_signature(topics);
     indexing::run((*store).clone(), upstreams, filter, start_block, owner, sink, stop).await;
 }
@@ -63,6 +64,10 @@ impl FollowerSink for Sink {
             named if named.is_empty() => Known::new(),
             named => self.store.known_offerings(self.chain_id, &named).await?,
         };
+        let treasuries: Known = match logs().filter_map(treasuries::treasury_of).collect::<BTreeSet<_>>() {
+            named if named.is_empty() => Known::new(),
+            named => self.store.known_treasuries(self.chain_id, &named).await?,
+        };
         for change in &batch.changes {
             match change {
                 // Retractions come in a batch of their own, and the cursor is the last block that stays.
@@ -72,6 +77,7 @@ impl FollowerSink for Sink {
                     for log in logs {
                         airdrops::read(&airdrops, &mut index.airdrops, log);
                         offerings::read(&offerings, &mut index.offerings, log);
+                        treasuries::read(&treasuries, &mut index.treasuries, log);
                     }
                 }
             }

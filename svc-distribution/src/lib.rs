@@ -3,9 +3,11 @@
 //! In reading order:
 //! - [`airdrop`]: lists of recipients, paid once each.
 //! - [`offering`]: sales, bought in several currencies, delivered or refunded.
+//! - [`treasury`]: coupons, dividends and redemption, paid to who held at a record date.
+//! - [`passes`]: lists that are paid in batches, several at once, each row once.
 //! - [`decoder`]: what the contracts answer, as failures of the catalogue; pure.
 //! - `edge`: every gRPC service of the process.
-//! - [`store`]: our tables. [`indexer`] and [`index`]: what the chain tells, kept. [`readers`]: what both halves read of it.
+//! - [`store`]: our tables. [`indexer`] and [`index`]: what the chain tells, kept. [`readers`]: what all parts read of it.
 //! - [`app`]: what the edge works with.
 //! - [`start`]: all of it as a running service.
 #![forbid(unsafe_code)]
@@ -20,10 +22,15 @@ pub mod index;
 pub mod indexer;
 pub mod metric_definitions;
 pub mod offering;
+pub mod passes;
 pub mod readers;
 pub mod store;
+pub mod treasury;
 
-use airdrop::{push::Pusher, store::lists};
+use airdrop::{
+    push::{Pusher, Pushes},
+    store::lists,
+};
 use app::{App, AppHandle, Limits};
 use config::DistributionConfig;
 use dalp_domain::{Parts, Up};
@@ -31,6 +38,7 @@ use dalp_engine::{EngineConfig, Flows, Priority};
 use dalp_service::{server::PeerPolicy, stop::Stop};
 use std::sync::Arc;
 use store::Store;
+use treasury::payer::{Payer, Runs};
 
 pub use dalp_domain::{Running, StartError};
 
@@ -40,13 +48,14 @@ pub const NAME: &str = "svc-distribution";
 /// Every flow of this service.
 #[must_use]
 pub fn flows() -> Flows {
-    offering::flows::add(airdrop::flows::add(Flows::new())).with_priority(Priority::Bulk, &["airdrop.push_batch"])
+    treasury::flows::add(offering::flows::add(airdrop::flows::add(Flows::new())))
+        .with_priority(Priority::Bulk, &["airdrop.push_batch", "treasury.pay_batch"])
 }
 
 /// Starts the service; it answers at once and works as soon as its dependencies do.
 pub async fn start(config: DistributionConfig, stop: Stop) -> Result<Running, StartError> {
     metric_definitions::describe();
-    let (section, airdrop) = (config.distribution, config.airdrop);
+    let (section, airdrop, treasury) = (config.distribution, config.airdrop, config.treasury);
     let policy = PeerPolicy::deny_all()
         .allow("/dalp.distribution.v1.", ["svc-gateway"])
         .allow("/dalp.operator.v1.ProbeService/", ["svc-gateway"]);
@@ -68,19 +77,29 @@ pub async fn start(config: DistributionConfig, stop: Stop) -> Result<Running, St
     let (routes, until) = (edge::routes(&app), stop.clone());
     let begin = move |up: Up| {
         let (store, chain) = (Store::from(up.tables), up.chain);
-        let pusher = Pusher::new(store.clone(), up.engine.clone(), chain.chain_id(), airdrop.batches_at_once);
+        let pushes = Pushes::new(store.clone(), up.engine.clone(), chain.chain_id());
+        let pusher = Pusher::new(pushes, up.engine.clone(), airdrop.batches_at_once);
         let pushing = pusher.clone().run(until.clone());
+        let runs = Runs::new(store.clone(), up.engine.clone(), chain.clone());
+        let payer = Payer::new(runs, up.engine.clone(), treasury.batches_at_once);
+        let paying = payer.clone().run(until.clone());
         let forgetting = lists::forget(store.clone(), until.clone());
         let upstreams = chain.upstreams().clone();
-        let limits = Limits { batch_gas: airdrop.batch_gas, verified_rows: airdrop.verified_rows };
-        app.set(App::new(up.engine, store.clone(), chain, up.rights, pusher, limits));
+        let limits = Limits {
+            batch_gas: airdrop.batch_gas,
+            payment_batch_gas: treasury.batch_gas,
+            verified_rows: airdrop.verified_rows,
+            index_from_block: section.index_from_block,
+        };
+        app.set(App::new(up.engine, store.clone(), chain, up.rights, (pusher, payer), limits));
+        let scheduling = treasury::schedule::run(app.clone(), until.clone());
         let index = async move {
             if section.index {
                 indexer::run(store, upstreams, section.index_from_block, section.instance, until).await;
             }
         };
         async {
-            tokio::join!(pushing, forgetting, index);
+            tokio::join!(pushing, paying, scheduling, forgetting, index);
         }
     };
     dalp_domain::start(parts, routes, stop, begin).await

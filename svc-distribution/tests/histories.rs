@@ -1,7 +1,7 @@
 //! Step names and stored orders are part of the contract: operations that an earlier version accepted go on with this one.
 //!
 //! `tests/histories` holds one finished operation per kind, as the database kept it. A new kind is recorded by running
-//! `tests/tests/airdrop.rs` or `offering.rs` of the workspace with `DALP_RECORD_HISTORIES=1`; what is there is never written again.
+//! `tests/tests/airdrop.rs`, `offering.rs` or `treasury.rs` of the workspace with `DALP_RECORD_HISTORIES=1`; what is there is never written again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use dalp_engine::{

@@ -12,6 +12,7 @@ mod open_loop;
 mod platform;
 mod room;
 mod signer;
+mod treasuries;
 mod trouble;
 
 use dalp_devstack::report::Figure;
@@ -87,6 +88,9 @@ pub async fn run(scope: &Scope) -> Measured {
     }
     if wanted(only, &["airdrop."]) {
         measured.take("airdrops", airdrops::figures().await);
+    }
+    if wanted(only, &["treasury."]) {
+        measured.take("treasuries", treasuries::figures().await);
     }
     if wanted(only, &["sign_rpc.", "provider_raw."]) {
         measured.take("signer", signer::rates().await);

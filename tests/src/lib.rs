@@ -7,4 +7,5 @@ pub mod histories;
 pub mod load;
 pub mod null_chain;
 pub mod offerings;
+pub mod treasuries;
 pub mod waiting;

@@ -69,6 +69,8 @@ interface IServicingBase is IAddon {
     error CouponsUnopened(uint256 next);
     error CurrencyTakesFees(address currency);
     error FreeBalanceExceeded(uint256 free, uint256 asked);
+    /// @notice A payment of a batch ran out of gas, so that a gas estimate never passes by skipping holders.
+    error BatchOutOfGas(address holder);
 
     function terms() external view returns (ServicingTerms memory);
 }
@@ -92,7 +94,8 @@ interface IServicingPayments is IServicingBase {
     function claim(address holder, uint256[] calldata ids) external;
 
     /// @notice Pays one payout to many holders or their registered successors. Anyone may call. Who was paid is passed over, whom the
-    /// currency refuses is skipped. Emits `Paid`, `PaymentSkipped`. Reverts `PayoutUnknown`, `PeriodNotComplete`, `TreasuryUnderfunded`.
+    /// currency refuses is skipped. Emits `Paid`, `PaymentSkipped`. Reverts `PayoutUnknown`, `PeriodNotComplete`, `TreasuryUnderfunded`,
+    /// `BatchOutOfGas`.
     function claimMany(uint256 id, address[] calldata holders) external returns (uint256 paid);
 
     /// @notice Sends free money to `sweepTo`. Caller: FUNDS. Emits `Swept`. Reverts `TreasuryUnderfunded` when less is free.
@@ -130,7 +133,7 @@ interface IServicingLifecycle is IServicingBase {
     function redeem(uint256 amount) external;
 
     /// @notice Redeems all free tokens of holders; pays them or their registered successors. Caller: SUPPLY, who could burn them
-    /// anyway. Emits `Redeemed`, `RedemptionSkipped`. Reverts `NotMatured`, `TreasuryUnderfunded`.
+    /// anyway. Emits `Redeemed`, `RedemptionSkipped`. Reverts `NotMatured`, `TreasuryUnderfunded`, `BatchOutOfGas`.
     function redeemFor(address[] calldata holders) external;
 
     function isMatured() external view returns (bool);

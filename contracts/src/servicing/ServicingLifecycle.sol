@@ -85,7 +85,9 @@ contract ServicingLifecycle is IServicingLifecycle, ServicingState {
         }
         uint256 payment = _redemption(t, amount);
         _requireUnreserved(t.currency, payment);
+        uint256 gasBefore = gasleft();
         if (!IERC20(t.currency).trySafeTransfer(to, payment)) {
+            if (gasleft() < gasBefore / STARVED) revert BatchOutOfGas(holder);
             emit RedemptionSkipped(holder, PAYMENT_REFUSED);
             return;
         }

@@ -19,6 +19,9 @@ abstract contract ServicingState is IServicingBase, Addon {
     uint256 private constant ONE = 1e18;
     bytes32 internal constant HOLDER_FROZEN = "HOLDER_FROZEN";
     bytes32 internal constant PAYMENT_REFUSED = "PAYMENT_REFUSED";
+    /// @dev A payment that leaves less than this part of the gas may have failed for want of gas alone: each call deeper keeps back
+    /// 1/64, and the questions of a currency of ours go up to seven calls deep.
+    uint256 internal constant STARVED = 8;
 
     /* STORAGE */
 

@@ -35,6 +35,18 @@ contract BlockingCurrency is Currency {
     }
 }
 
+/// @notice A currency that uses up all gas it is given when it moves.
+contract GreedyCurrency is Currency {
+    function _update(address from, address to, uint256 amount) internal override {
+        if (from != address(0)) {
+            assembly ("memory-safe") {
+                invalid()
+            }
+        }
+        super._update(from, to, amount);
+    }
+}
+
 /// @notice A currency that calls back into whoever it is told to while it moves.
 contract CallingCurrency is Currency {
     address private _target;

@@ -354,7 +354,7 @@ fn untold(message: &str) -> Failure {
 // === impl Moved ===
 
 impl Moved {
-    fn of(amount: Option<U256>, mined: &Mined) -> Self {
+    pub(crate) fn of(amount: Option<U256>, mined: &Mined) -> Self {
         Self {
             amount: amount.unwrap_or_default().to_string(),
             tx_hash: mined.tx_hash,

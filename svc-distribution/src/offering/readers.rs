@@ -4,7 +4,7 @@ use super::{
     state::State,
     terms::{Currency, Rate, Rates, Terms},
 };
-use crate::readers::decimals;
+use crate::readers::{currency_decimals, decimals, ratio_of};
 use alloy::primitives::{Address, B256, U256};
 use dalp_chain::BlockId;
 use dalp_contracts::{
@@ -13,7 +13,7 @@ use dalp_contracts::{
     roles,
 };
 use dalp_domain::{ChainReader, Head, ReadError};
-use dalp_service::{Reason, Refusal};
+use dalp_service::Refusal;
 
 /// What a sale's contract says at a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,22 +50,9 @@ pub async fn rates(chain: &ChainReader, terms: &Terms) -> Result<Rates, Refusal>
     let asset_decimals = decimals(chain, terms.asset).await?;
     let mut currencies = Vec::with_capacity(terms.currencies.len());
     for (place, Currency { currency, price }) in terms.currencies.iter().enumerate() {
-        let decimals = match decimals(chain, *currency).await {
-            Ok(decimals) => decimals,
-            Err(error) if error.is_unavailable() => return Err(error.into()),
-            Err(_) => {
-                return Err(Refusal::new(Reason::CurrencyUnsupported, "a currency does not tell its decimals")
-                    .meta("currency", currency.to_checksum(None))
-                    .field(
-                        format!("terms.currencies[{place}].currency"),
-                        "must be an ERC-20 contract with decimals()",
-                    ));
-            }
-        };
-        let ratio = price.ratio(decimals, asset_decimals).map_err(|error| {
-            Refusal::new(Reason::InvalidField, "a price cannot be used")
-                .field(format!("terms.currencies[{place}].price"), error.to_string())
-        })?;
+        let path = format!("terms.currencies[{place}]");
+        let decimals = currency_decimals(chain, *currency, &format!("{path}.currency")).await?;
+        let ratio = ratio_of(*price, decimals, asset_decimals, &format!("{path}.price"))?;
         currencies.push(Rate { currency: *currency, decimals, ratio });
     }
     Ok(Rates { asset_decimals, currencies })

@@ -17,7 +17,7 @@ use dalp_proto::identity::RevokeClaimRequest;
 use dalp_proto::identity::identity_service_client::IdentityServiceClient;
 
 use super::parties::BARRED;
-use super::{ChainView, Outcome, Parties, Steps, Wallet, airdrop, feeds, offering, settlement, upkeep};
+use super::{ChainView, Outcome, Parties, Steps, Wallet, airdrop, feeds, offering, settlement, treasury, upkeep};
 use crate::client::{Client, keyed, reason};
 
 /// How long the index may be behind the chain.
@@ -57,6 +57,7 @@ pub(super) async fn run(client: &Client, chain: &ChainView, parties: &Parties, s
     airdrop::run(client, parties, &bond.token, steps).await;
     let cash = offering::run(client, parties, &bond.token, steps).await;
     settlement::run(client, parties, &bond.token, &cash, steps).await;
+    treasury::run(client, chain, parties, (&bond.token, &cash), steps).await;
 }
 
 fn order(parties: &Parties) -> CreateAssetRequest {

@@ -1,5 +1,6 @@
 //! The chain as an auditor sees it: read directly, not through the platform.
 
+use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, U256};
 use alloy::providers::{Provider, ProviderBuilder, RootProvider};
 use alloy::sol;
@@ -53,6 +54,26 @@ impl ChainView {
         let _: serde_json::Value =
             self.provider.raw_request("evm_setIntervalMining".into(), (seconds,)).await.context("cannot set mining")?;
         Ok(())
+    }
+
+    /// Moves the clock of the development chain on.
+    ///
+    /// # Errors
+    /// When the node refuses; only a development node knows the call.
+    pub async fn pass(&self, seconds: u64) -> anyhow::Result<()> {
+        let moved = self.provider.raw_request("evm_increaseTime".into(), (U256::from(seconds),)).await;
+        let _: serde_json::Value = moved.context("cannot move the clock")?;
+        let _: serde_json::Value = self.provider.raw_request("evm_mine".into(), ()).await.context("cannot mine")?;
+        Ok(())
+    }
+
+    /// The time of the latest block, Unix seconds.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn time_s(&self) -> anyhow::Result<u64> {
+        let block = self.provider.get_block_by_number(BlockNumberOrTag::Latest).await?;
+        Ok(block.context("the chain has no block")?.header.timestamp)
     }
 
     /// The number of transactions an address has sent, at the latest block.

@@ -8,6 +8,7 @@ mod offering;
 mod parties;
 mod settlement;
 mod steps;
+mod treasury;
 mod upkeep;
 
 pub use chain::ChainView;

@@ -33,7 +33,7 @@ struct Sale<'a> {
     token: &'a str,
 }
 
-/// Sells ten bonds. The currency.
+/// Sells ten bonds. The deposits that they are paid in.
 pub(super) async fn run(client: &Client, parties: &Parties, token: &str, steps: &mut Steps) -> String {
     let sale = Sale { client, parties, token };
     let (cash, offering) = (RefCell::new(String::new()), RefCell::new(String::new()));

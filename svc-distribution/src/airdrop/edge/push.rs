@@ -3,7 +3,7 @@
 use super::{address, airdrop_of, reads::progress};
 use crate::{
     airdrop::{
-        push::{SAMPLE, push_call, rows_per_batch},
+        push::{LEAST_ROW_GAS, SAMPLE, push_call},
         readers,
         store::{
             airdrops::StoredAirdrop,
@@ -12,6 +12,7 @@ use crate::{
         terms::Kind,
     },
     app::App,
+    passes::rows_per_batch,
     readers::registry_of,
 };
 use alloy::primitives::Address;
@@ -91,5 +92,5 @@ async fn measure(app: &App, airdrop: &StoredAirdrop, sender: Address) -> Result<
             .meta("needed", unpaid.amount)
             .meta("available", standing.balance));
     }
-    Ok(rows_per_batch(gas, places.len(), app.limits.batch_gas))
+    Ok(rows_per_batch(gas, places.len(), app.limits.batch_gas, LEAST_ROW_GAS))
 }

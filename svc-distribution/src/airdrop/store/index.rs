@@ -1,7 +1,7 @@
 //! What the index keeps of airdrops.
 
 use super::place;
-use crate::{index::Place, store::Store};
+use crate::{index::Place, metric_definitions as metric, store::Store};
 use alloy::primitives::{Address, U256};
 use dalp_domain::store::{StoreError, address_of, during, hex_of, signed};
 use sqlx::{PgConnection, Row as _};
@@ -128,7 +128,8 @@ async fn put_payouts(commit: &mut PgConnection, chain_id: u64, payouts: &[Payout
         "INSERT INTO payouts (chain_id, block_number, log_index, airdrop, place, kind, amount, reason, tx_hash)
          SELECT $1, block_number, log_index, airdrop, place, kind, amount::numeric, reason, tx_hash
          FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[])
-           AS p(block_number, log_index, airdrop, place, kind, amount, reason, tx_hash)",
+           AS p(block_number, log_index, airdrop, place, kind, amount, reason, tx_hash)
+         WHERE amount::numeric < 10::numeric ^ 39 ON CONFLICT DO NOTHING",
     )
     .bind(signed(chain_id))
     .bind(payouts.iter().map(|one| signed(one.at.block)).collect::<Vec<_>>())
@@ -137,11 +138,11 @@ async fn put_payouts(commit: &mut PgConnection, chain_id: u64, payouts: &[Payout
     .bind(payouts.iter().map(|one| place(one.row)).collect::<Vec<_>>())
     .bind(text(|one| one.kind.name().to_owned()))
     .bind(text(|one| one.amount.to_string()))
-    .bind(text(|one| one.reason.clone()))
+    .bind(text(|one| one.reason.replace('\0', "")))
     .bind(text(|one| format!("{:#x}", one.at.tx_hash)))
     .execute(commit)
     .await
-    .map(drop)
+    .map(|written| metric::events_ignored("payouts", payouts.len(), written.rows_affected()))
     .map_err(during("index payouts"))
 }
 

@@ -5,7 +5,7 @@ use super::{
     lists::{StoredRow, row_of},
     place, place_of,
 };
-use crate::{airdrop::tree::Parts, store::Store};
+use crate::{airdrop::tree::Parts, passes::OpenBatch, store::Store};
 use alloy::primitives::{Address, U256};
 use dalp_domain::store::{StoreError, address_of, during, hex_of, signed};
 use dalp_engine::Failure;
@@ -59,17 +59,6 @@ pub struct NewPush {
     pub sender: Address,
     /// Rows of a batch.
     pub rows_per_batch: u32,
-}
-
-/// A batch that is not settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenBatch {
-    /// Its number.
-    pub batch: u32,
-    /// Its rows.
-    pub places: Vec<u64>,
-    /// Its operation, once accepted.
-    pub operation_id: Option<Uuid>,
 }
 
 /// What an airdrop still has to pay.

@@ -1,6 +1,6 @@
 //! What the index keeps of sales.
 
-use crate::{index::Place, store::Store};
+use crate::{index::Place, metric_definitions as metric, store::Store};
 use alloy::primitives::{Address, U256};
 use dalp_domain::store::{StoreError, address_of, during, hex_of, signed};
 use sqlx::{PgConnection, Row as _};
@@ -211,7 +211,8 @@ async fn put_turns(commit: &mut PgConnection, chain_id: u64, turns: &[Turn]) -> 
     let columns = Columns { events: turns, place: |turn| turn.at };
     sqlx::query(
         "INSERT INTO offering_turns (chain_id, block_number, log_index, tx_hash, offering, kind)
-         SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])",
+         SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+         ON CONFLICT DO NOTHING",
     )
     .bind(signed(chain_id))
     .bind(columns.blocks())
@@ -221,7 +222,7 @@ async fn put_turns(commit: &mut PgConnection, chain_id: u64, turns: &[Turn]) -> 
     .bind(columns.text(|turn| turn.kind.name().to_owned()))
     .execute(commit)
     .await
-    .map(drop)
+    .map(|written| metric::events_ignored("offering_turns", turns.len(), written.rows_affected()))
     .map_err(during("index turns"))
 }
 
@@ -238,7 +239,8 @@ async fn put_purchases(
         "INSERT INTO purchases (chain_id, block_number, log_index, tx_hash, offering, buyer, currency, tokens, cost)
          SELECT $1, block_number, log_index, tx_hash, offering, buyer, currency, tokens::numeric, cost::numeric
          FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-           AS p(block_number, log_index, tx_hash, offering, buyer, currency, tokens, cost)",
+           AS p(block_number, log_index, tx_hash, offering, buyer, currency, tokens, cost)
+         WHERE tokens::numeric > 0 AND tokens::numeric < 10::numeric ^ 37 AND cost::numeric > 0 ON CONFLICT DO NOTHING",
     )
     .bind(signed(chain_id))
     .bind(columns.blocks())
@@ -251,7 +253,7 @@ async fn put_purchases(
     .bind(columns.text(|purchase| purchase.cost.to_string()))
     .execute(commit)
     .await
-    .map(drop)
+    .map(|written| metric::events_ignored("purchases", purchases.len(), written.rows_affected()))
     .map_err(during("index purchases"))
 }
 
@@ -264,7 +266,8 @@ async fn put_deliveries(commit: &mut PgConnection, chain_id: u64, deliveries: &[
         "INSERT INTO deliveries (chain_id, block_number, log_index, tx_hash, offering, buyer, paid_to, tokens)
          SELECT $1, block_number, log_index, tx_hash, offering, buyer, paid_to, tokens::numeric
          FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-           AS d(block_number, log_index, tx_hash, offering, buyer, paid_to, tokens)",
+           AS d(block_number, log_index, tx_hash, offering, buyer, paid_to, tokens)
+         WHERE tokens::numeric < 10::numeric ^ 37 ON CONFLICT DO NOTHING",
     )
     .bind(signed(chain_id))
     .bind(columns.blocks())
@@ -276,7 +279,7 @@ async fn put_deliveries(commit: &mut PgConnection, chain_id: u64, deliveries: &[
     .bind(columns.text(|delivery| delivery.tokens.to_string()))
     .execute(commit)
     .await
-    .map(drop)
+    .map(|written| metric::events_ignored("deliveries", deliveries.len(), written.rows_affected()))
     .map_err(during("index deliveries"))
 }
 
@@ -289,7 +292,8 @@ async fn put_refunds(commit: &mut PgConnection, chain_id: u64, refunds: &[Refund
         "INSERT INTO refunds (chain_id, block_number, log_index, tx_hash, offering, buyer, currency, paid_to, amount)
          SELECT $1, block_number, log_index, tx_hash, offering, buyer, currency, paid_to, amount::numeric
          FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-           AS r(block_number, log_index, tx_hash, offering, buyer, currency, paid_to, amount)",
+           AS r(block_number, log_index, tx_hash, offering, buyer, currency, paid_to, amount)
+         WHERE amount::numeric > 0 ON CONFLICT DO NOTHING",
     )
     .bind(signed(chain_id))
     .bind(columns.blocks())
@@ -302,7 +306,7 @@ async fn put_refunds(commit: &mut PgConnection, chain_id: u64, refunds: &[Refund
     .bind(columns.text(|refund| refund.amount.to_string()))
     .execute(commit)
     .await
-    .map(drop)
+    .map(|written| metric::events_ignored("refunds", refunds.len(), written.rows_affected()))
     .map_err(during("index refunds"))
 }
 

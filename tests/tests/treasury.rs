@@ -1,0 +1,36 @@
+//! Payouts on the whole stack: coupons, dividends, redemption, refusals and kills, through the gateway as an ordinary client.
+
+#[path = "treasury/coupons.rs"]
+mod coupons;
+#[path = "treasury/dividends.rs"]
+mod dividends;
+#[path = "treasury/kills.rs"]
+mod kills;
+#[path = "treasury/redemption.rs"]
+mod redemption;
+#[path = "treasury/refusing.rs"]
+mod refusing;
+#[path = "treasury/schedules.rs"]
+mod schedules;
+#[path = "treasury/support.rs"]
+mod support;
+
+use support::World;
+
+/// One stack for all, because a stack costs more than what is asked of it here. Maturity comes last: the bond moves no more then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_treasury_pays_what_is_due_and_not_a_unit_more() {
+    let world = World::start().await;
+    refusing::terms_that_nobody_could_keep_start_nothing(&world).await;
+    dividends::a_dividend_counts_frozen_and_held_balances(&world).await;
+    schedules::payments_by_the_calendar_start_by_themselves(&world).await;
+    let bond = coupons::four_quarterly_coupons(&world).await;
+    redemption::the_bond_is_redeemed_at_maturity(&world, &bond).await;
+    dalp_tests::histories::record(&world.stack.settings().database_url, "treasury.", "svc-distribution").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coupon_pays_each_holder_once_however_often_its_service_is_killed() {
+    let mut world = World::start().await;
+    kills::killed_at_every_stage(&mut world).await;
+}

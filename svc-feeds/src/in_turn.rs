@@ -12,8 +12,9 @@ use dalp_engine::{
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A look that takes longer is given up, or a connection that hangs would hold up all who come behind it.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A look that takes longer is given up, or a connection that hangs would hold up all who come behind it. Time enough to ask a second node
+/// when the first does not answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 
 /// A signer that signs the updates of a feed one after the other; everything else at once. The updates of a batch are asked for
 /// together, and their turns are looked up together.

@@ -150,8 +150,9 @@ impl Queue {
         for (index, last) in first.into_iter().zip(last) {
             let given = asked[index].place.nonce;
             match last {
-                Ok(last) if last + 1 == given => {}
-                Ok(last) => turns[index] = Ok(Turn::Refused(nonce_refused(last + 1, given))),
+                // A feed that is not of our factory may say anything.
+                Ok(last) if last.saturating_add(1) == given => {}
+                Ok(last) => turns[index] = Ok(Turn::Refused(nonce_refused(last.saturating_add(1), given))),
                 Err(error) => turns[index] = Err(error.into()),
             }
         }

@@ -124,7 +124,10 @@ pub(super) async fn nonce(
     let ahead = app.queue.ahead(tenant, issuer, &[feed]).await?;
     let last = feeds::last_nonce(&app.chain, feed, issuer).await?;
     let waiting = ahead.get(&feed).copied().unwrap_or_default();
-    Ok(proto::GetNonceResponse { next_nonce: last + 1, waiting: u32::try_from(waiting).unwrap_or(u32::MAX) })
+    Ok(proto::GetNonceResponse {
+        next_nonce: last.saturating_add(1),
+        waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+    })
 }
 
 /// Verifies a round from what is stored alone.

@@ -99,7 +99,11 @@ async fn items(app: &App, tenant: &str, issuer: Address, feeds: &[Address]) -> R
     let each = feeds.iter().zip(pinned).zip(last);
     each.map(|((feed, (terms, signed)), last)| {
         let before = ahead.get(feed).copied().unwrap_or_default();
-        Ok(ItemTerms { topic_id: terms.pair.topic_id, schema_hash: signed.schema_hash, nonce: last? + 1 + before })
+        Ok(ItemTerms {
+            topic_id: terms.pair.topic_id,
+            schema_hash: signed.schema_hash,
+            nonce: last?.saturating_add(1 + before),
+        })
     })
     .collect()
 }

@@ -159,7 +159,11 @@ impl LaneWorker {
                         .judge(&check.decoder, &output)
                         .err()
                         .map(|failure| reverted(of_check(failure, index, transaction.checks.len()))),
-                    Err(error) => Some(self.failed(error)),
+                    // Limits are tried for the call itself only: a check that runs out of gas has not passed.
+                    Err(error) => Some(match self.failed(error) {
+                        Verdict::Refused(refused) if refused.sub_status == OUT_OF_GAS => reverted(refused.failure),
+                        failed => failed,
+                    }),
                 };
                 refused = refused.or(failed); // every answer is taken, the first failure counts
             }

@@ -1,5 +1,7 @@
 //! The main job on the whole stack, and what ordinary and hostile clients see when something is wrong.
 
+#[path = "end_to_end/command_line.rs"]
+mod command_line;
 #[path = "end_to_end/doctor.rs"]
 mod doctor;
 #[path = "end_to_end/operations.rs"]
@@ -43,6 +45,7 @@ async fn what_is_refused_leaves_nothing_behind_and_what_fails_recovers() {
     operations::read_and_wait(&stack, &client, &load, &keys).await;
     operations::repeat_and_conflict(&client, &load).await;
     operations::cancel(&stack, &client, &load, &keys).await;
+    command_line::speaks(&stack, &load, &keys).await;
     refusals::credentials(&stack, &client, &load, &keys).await;
     refusals::certificates(&mut stack, &client).await;
     outages::blank_token_label(&stack);
@@ -85,14 +88,15 @@ async fn the_doctor_says_what_is_wrong_and_changes_nothing() {
     doctor::without_its_signer(&mut stack, &keys).await;
 }
 
-/// What `make up` prints for `buf curl` works as pasted, without the schema at hand. The lines for `grpcurl` come from the same table.
+/// What `make up` prints for `buf curl`, without the schema at hand, and for `dalp` works as pasted. The lines for `grpcurl` come from the same table.
 fn the_printed_commands_work(stack: &Stack) {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let printed = dalp_devstack::commands::text(stack);
-    let lines: Vec<_> = printed.lines().filter(|line| line.starts_with("contracts/tools/buf curl")).collect();
-    assert!(lines.len() >= 5, "{printed}");
-    assert_eq!(lines.len(), printed.lines().filter(|line| line.starts_with("grpcurl ")).count());
-    for line in lines {
+    let starting = |tool: &str| -> Vec<&str> { printed.lines().filter(|line| line.starts_with(tool)).collect() };
+    let (buf, own) = (starting("contracts/tools/buf curl"), starting("DALP_API_KEY="));
+    assert!(buf.len() >= 5, "{printed}");
+    assert_eq!((buf.len(), buf.len()), (own.len(), starting("grpcurl ").len()));
+    for line in buf.into_iter().chain(own) {
         let output = std::process::Command::new("sh")
             .args(["-c", line])
             .current_dir(root)

@@ -1,8 +1,10 @@
-//! Commands to try against a running stack, for `buf curl` and for grpcurl, from one table.
+//! Commands to try against a running stack, for `buf curl`, grpcurl and our own command line, from one table.
 
 use std::fmt::Write as _;
 
-use crate::stack::Stack;
+use heck::ToKebabCase as _;
+
+use crate::stack::{self, Stack};
 
 /// Method, request as JSON, what it shows.
 const TABLE: [(&str, &str, &str); 6] = [
@@ -49,6 +51,26 @@ pub fn grpcurl(stack: &Stack) -> Vec<Line> {
     })
 }
 
+/// The same lines for `dalp`, which needs no request bodies for what is said by an option.
+///
+/// # Errors
+/// When the program was not built.
+pub fn dalp(stack: &Stack) -> anyhow::Result<Vec<Line>> {
+    let program = stack::binary("dalp")?;
+    Ok(lines(|method, body| {
+        let (service, rpc) = method.rsplit_once('/').unwrap_or(("", method));
+        let area = service.rsplit('.').next().unwrap_or(service).trim_end_matches("Service").to_kebab_case();
+        format!(
+            "DALP_API_KEY={} {} --gateway {} --ca {} --server-name localhost {area} {} --data '{body}'",
+            stack.settings().api_key,
+            program.display(),
+            stack.settings().address("svc-gateway"),
+            stack.folder().join("pki/ca.pem").display(),
+            rpc.to_kebab_case(),
+        )
+    }))
+}
+
 fn lines(command: impl Fn(&str, &str) -> String) -> Vec<Line> {
     TABLE.iter().map(|(method, body, shows)| Line { shows, command: command(method, body) }).collect()
 }
@@ -59,7 +81,9 @@ pub fn text(stack: &Stack) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "the stack is running; logs and configuration: {}", stack.folder().display());
     let _ = writeln!(text, "chain: {}", stack.chain_url());
-    for (tool, lines) in [("buf curl", buf_curl(stack)), ("grpcurl", grpcurl(stack))] {
+    // A stack that was built without the command line still says the rest.
+    let own = dalp(stack).unwrap_or_default();
+    for (tool, lines) in [("dalp", own), ("buf curl", buf_curl(stack)), ("grpcurl", grpcurl(stack))] {
         let _ = writeln!(text, "\nwith {tool}:");
         for line in lines {
             let _ = writeln!(text, "# {}\n{}", line.shows, line.command);

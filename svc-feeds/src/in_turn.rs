@@ -2,14 +2,14 @@
 
 use crate::{
     domain::update::Place,
-    queue::{Asking, Queue, Turn},
+    queue::{Asking, Queue, QueueError, Turn},
 };
 use dalp_engine::{
     LaneId, RequestId, SignDocument, TenantId,
     group::{Group, group},
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A look that takes longer is given up, or a connection that hangs would hold up all who come behind it. Time enough to ask a second node
@@ -33,11 +33,10 @@ impl<S: Signer> InTurn<S> {
         tokio::spawn(serving.run(never, move |asked: &[Asking]| {
             let queue = queue.clone();
             Box::pin(async move {
-                Ok(match tokio::time::timeout(ANSWER_WITHIN, queue.turns(asked)).await {
-                    Ok(Ok(turns)) => turns.into_iter().map(|turn| turn.map_err(|error| error.to_string())).collect(),
-                    Ok(Err(error)) => vec![Err(error.to_string()); asked.len()],
-                    Err(_) => vec![Err("the queue was not read in time".to_owned()); asked.len()],
-                })
+                let turns = tokio::time::timeout(ANSWER_WITHIN, queue.turns(asked)).await;
+                let late = |_| vec![Err("the queue was not read in time".to_owned()); asked.len()];
+                let told = |turn: Result<Turn, Arc<QueueError>>| turn.map_err(|error| error.to_string());
+                Ok(turns.map_or_else(late, |turns| turns.into_iter().map(told).collect()))
             })
         }));
         Self { inner, turns }

@@ -81,6 +81,16 @@ pub(crate) enum Turn {
     Refused(Failure),
 }
 
+/// Where an update stands in its queue.
+enum Standing {
+    /// In none any more.
+    Left,
+    /// Behind others.
+    Behind,
+    /// Before all others of this issuer.
+    First(Address),
+}
+
 // === impl Queue ===
 
 impl Queue {
@@ -107,8 +117,8 @@ impl Queue {
         Ok(ahead)
     }
 
-    /// Where some updates stand, in the order in which they are asked for.
-    pub(crate) async fn turns(&self, asked: &[Asking]) -> Result<Vec<Result<Turn, QueueError>>, QueueError> {
+    /// Where some updates stand, in the order in which they are asked for. What cannot be read fails only for those who depend on it.
+    pub(crate) async fn turns(&self, asked: &[Asking]) -> Vec<Result<Turn, Arc<QueueError>>> {
         let mut feeds: BTreeMap<(&str, u64), BTreeSet<Address>> = BTreeMap::new();
         for one in asked {
             feeds.entry((&one.tenant, one.place.chain_id)).or_default().insert(one.place.feed);
@@ -116,47 +126,57 @@ impl Queue {
         let mut waiting = BTreeMap::new();
         for ((tenant, chain_id), feeds) in feeds {
             let feeds: Vec<Address> = feeds.into_iter().collect();
-            waiting.insert((tenant, chain_id), self.store.waiting(tenant, chain_id, &feeds).await?);
+            let read = self.store.waiting(tenant, chain_id, &feeds).await;
+            waiting.insert((tenant, chain_id), read.map_err(|error| Arc::new(QueueError::from(error))));
         }
         let mut turns = Vec::with_capacity(asked.len());
         let mut first = Vec::new();
         for (index, one) in asked.iter().enumerate() {
-            let queue: Vec<&Waiting> = waiting
-                .get(&(one.tenant.as_str(), one.place.chain_id))
-                .into_iter()
-                .flatten()
-                .filter(|waiting| waiting.feed == one.place.feed)
-                .collect();
-            let turn = match queue.iter().copied().find(|waiting| asks(waiting, one.request)) {
-                // One that has left the queue is of an operation that is final: nothing it does matters any more.
-                None => Turn::Now,
-                Some(own) => {
-                    // Before the look at the others: whatever happens to them from here on calls it up.
-                    self.held().insert(one.request, (own.clone(), Instant::now()));
-                    match self.is_first(own, &queue).await? {
-                        false => Turn::Later,
-                        true => {
-                            self.held().remove(&one.request);
-                            first.push((index, (one.place.feed, own.issuer)));
-                            Turn::Now
-                        }
-                    }
-                }
+            let turn = match waiting.get(&(one.tenant.as_str(), one.place.chain_id)) {
+                Some(Err(error)) => Err(error.clone()),
+                Some(Ok(waiting)) => self.standing(one, waiting).await.map_err(Arc::new),
+                None => Ok(Standing::Left),
             };
-            turns.push(Ok(turn));
+            turns.push(match turn {
+                Ok(Standing::First(issuer)) => {
+                    first.push((index, (one.place.feed, issuer)));
+                    Ok(Turn::Now)
+                }
+                Ok(Standing::Left) => Ok(Turn::Now),
+                Ok(Standing::Behind) => Ok(Turn::Later),
+                Err(error) => Err(error),
+            });
         }
         let (first, pairs): (Vec<usize>, Vec<(Address, Address)>) = first.into_iter().unzip();
-        let last = last_nonces(&self.chain, &pairs).await?;
-        for (index, last) in first.into_iter().zip(last) {
-            let given = asked[index].place.nonce;
-            match last {
-                // A feed that is not of our factory may say anything.
-                Ok(last) if last.saturating_add(1) == given => {}
-                Ok(last) => turns[index] = Ok(Turn::Refused(nonce_refused(last.saturating_add(1), given))),
-                Err(error) => turns[index] = Err(error.into()),
+        match last_nonces(&self.chain, &pairs).await {
+            Ok(last) => {
+                for (index, last) in first.into_iter().zip(last) {
+                    let given = asked[index].place.nonce;
+                    turns[index] = last.map(|last| turn_of(last, given)).map_err(|error| Arc::new(error.into()));
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(QueueError::from(error));
+                first.into_iter().for_each(|index| turns[index] = Err(error.clone()));
             }
         }
-        Ok(turns)
+        turns
+    }
+
+    /// Where an update stands among those that wait on its feeds.
+    async fn standing(&self, one: &Asking, waiting: &[Waiting]) -> Result<Standing, QueueError> {
+        let queue: Vec<&Waiting> = waiting.iter().filter(|waiting| waiting.feed == one.place.feed).collect();
+        // One that has left the queue is of an operation that is final: nothing it does matters any more.
+        let Some(own) = queue.iter().copied().find(|waiting| asks(waiting, one.request)) else {
+            return Ok(Standing::Left);
+        };
+        // Before the look at the others: whatever happens to them from here on calls it up.
+        self.held().insert(one.request, (own.clone(), Instant::now()));
+        if !self.is_first(own, &queue).await? {
+            return Ok(Standing::Behind);
+        }
+        self.held().remove(&one.request);
+        Ok(Standing::First(own.issuer))
     }
 
     /// Whether everything of its issuer that stands before it on its feed is over.
@@ -268,8 +288,31 @@ fn is_over(operation: &OperationView) -> bool {
     operation.state.is_final() || live.peek().is_some() && live.all(|one| matches!(one.state, Confirming | Completed))
 }
 
+/// Whether an update with this nonce may follow the last accepted one. A feed that is not of our factory may say anything.
+fn turn_of(last: u64, given: u64) -> Turn {
+    match last.checked_add(1) {
+        Some(next) if next == given => Turn::Now,
+        next => Turn::Refused(nonce_refused(next.unwrap_or(u64::MAX), given)),
+    }
+}
+
 /// Whether a request is for the update of a place.
 fn asks(one: &Waiting, request: RequestId) -> bool {
     let operation = OperationId(one.operation_id);
     (0..ATTEMPTS).any(|attempt| RequestId::of_step(operation, &sign_step(one.item, attempt)) == request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_follows_the_last_one() {
+        assert_eq!(turn_of(0, 1), Turn::Now);
+        assert_eq!(turn_of(7, 8), Turn::Now);
+        assert_eq!(turn_of(u64::MAX - 1, u64::MAX), Turn::Now);
+        for (last, given) in [(7, 7), (7, 9), (0, 0), (u64::MAX, u64::MAX), (u64::MAX, 0)] {
+            assert!(matches!(turn_of(last, given), Turn::Refused(_)), "{given} after {last}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use alloy::{
     primitives::{Address, B256, Bytes},
     sol_types::SolCall,
 };
-use dalp_chain::{BlockId, BlockNumberOrTag, CallError, TransactionRequest, Upstreams};
+use dalp_chain::{BlockId, BlockNumberOrTag, CallError, NodeErrorKind, TransactionRequest, Upstreams};
 use dalp_engine::Failure;
 use dalp_service::{Reason, Refusal};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -52,6 +52,10 @@ pub enum ReadError {
     Chain(#[source] CallError),
 }
 
+/// Gas for each of many reads that go together: ample for a look at stored values, and no contract that somebody names holds up the reads
+/// of others.
+const GAS_OF_ONE_OF_MANY: u64 = 1_000_000;
+
 fn request<C: SolCall>(sender: Address, target: Address, call: &C) -> TransactionRequest {
     TransactionRequest::default().from(sender).to(target).input(call.abi_encode().into())
 }
@@ -61,6 +65,8 @@ fn decoded<C: SolCall>(target: Address, answer: Result<Bytes, CallError>) -> Res
     match answer {
         Ok(answer) => C::abi_decode_returns(&answer).map_err(|_| ReadError::NotThere(target)),
         Err(CallError::Revert(data)) => Err(ReadError::Reverted(data.to_vec())),
+        // However much it is given: a look at stored values needs little.
+        Err(CallError::Node(error)) if error.kind == NodeErrorKind::OutOfGas => Err(ReadError::NotThere(target)),
         Err(error) => Err(ReadError::Chain(error)),
     }
 }
@@ -122,8 +128,10 @@ impl ChainReader {
         &self,
         calls: Vec<(Address, C)>,
     ) -> Result<Vec<Result<C::Return, ReadError>>, ReadError> {
-        let (targets, requests): (Vec<Address>, Vec<TransactionRequest>) =
-            calls.into_iter().map(|(target, call)| (target, request(Address::ZERO, target, &call))).unzip();
+        let (targets, requests): (Vec<Address>, Vec<TransactionRequest>) = calls
+            .into_iter()
+            .map(|(target, call)| (target, request(Address::ZERO, target, &call).gas_limit(GAS_OF_ONE_OF_MANY)))
+            .unzip();
         let answers = self.upstreams.calls(&requests, BlockId::latest()).await;
         let answers = answers.map_err(|error| ReadError::Chain(error.into()))?;
         let mut decoded_each = Vec::with_capacity(targets.len());

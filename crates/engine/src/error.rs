@@ -21,6 +21,9 @@ pub enum StoreError {
     /// The server has not answered in time; it may have carried the work out all the same.
     #[error("the database has not answered in time")]
     NoAnswer,
+    /// The work met a defect and was given up.
+    #[error("the work ended by a panic")]
+    Panicked,
     /// The engine has been stopped. Another replica, or the next start, takes the same work.
     #[error("the engine has been stopped")]
     Stopped,
@@ -82,7 +85,7 @@ impl StoreError {
             }
             Self::Shared(error) => error.is_retryable(),
             Self::NoAnswer | Self::Stopped => true,
-            Self::Migrate(_) | Self::Corrupt(_) => false,
+            Self::Migrate(_) | Self::Corrupt(_) | Self::Panicked => false,
         }
     }
 

@@ -3,8 +3,8 @@
 //! There is no timer in it. A caller that is alone is served at once; under load one statement or commit carries the work of many.
 
 use crate::error::StoreError;
-use futures::future::BoxFuture;
-use std::sync::Arc;
+use futures::{FutureExt as _, future::BoxFuture};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -50,12 +50,18 @@ impl<T, R> Turns<T, R> {
     /// Serves until it is stopped, and then who still waits.
     ///
     /// `carry_out` does all of the work or nothing of it, and answers in its order. When a turn fails for a reason of its
-    /// work, each is tried alone, so that nobody fails by the fault of a neighbour.
+    /// work, each is tried alone, so that nobody fails by the fault of a neighbour. A panic is such a reason: it ends the
+    /// work that met it, and neither its neighbours nor the turns to come.
     pub async fn run(
         mut self,
         stop: CancellationToken,
         carry_out: impl for<'w> Fn(&'w [T]) -> BoxFuture<'w, Result<Vec<R>, StoreError>>,
     ) {
+        // Unwind safe: nothing of a turn outlives it.
+        let carry_out = async |works: &[T]| {
+            let turn = AssertUnwindSafe(async { carry_out(works).await }).catch_unwind();
+            turn.await.unwrap_or_else(|_| Err(StoreError::Panicked))
+        };
         loop {
             let mut waiting = Vec::new();
             tokio::select! {
@@ -149,6 +155,27 @@ mod tests {
     async fn nobody_fails_by_the_fault_of_a_neighbour() {
         let (answers, _) = served(Some(2), vec![1, 2, 3]).await;
         assert_eq!(answers, [Ok(10), Err("stored value: 2".into()), Ok(30)]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_only_the_work_that_met_it() {
+        let (group, turns) = group::<u32, u32>();
+        let stop = CancellationToken::new();
+        let serving = turns.run(stop.clone(), |works: &[u32]| {
+            Box::pin(async move {
+                assert!(!works.contains(&2), "no answer to this one");
+                Ok(works.to_vec())
+            })
+        });
+        let asking = async {
+            let together = futures::future::join_all([1, 2, 3].map(|work| group.join(work))).await;
+            let next = group.join(4).await;
+            stop.cancel();
+            (together, next)
+        };
+        let ((together, next), ()) = tokio::join!(asking, serving);
+        assert!(matches!(together[..], [Ok(1), Err(StoreError::Panicked), Ok(3)]), "{together:?}");
+        assert!(matches!(next, Ok(4)), "{next:?}");
     }
 
     #[tokio::test]

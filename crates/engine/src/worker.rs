@@ -1,6 +1,7 @@
 //! The workers: one drives flows, one asks for document signatures, one per lane sends, one per chain confirms.
 
 mod chain;
+mod documents;
 mod joint;
 mod lane;
 mod market;
@@ -13,13 +14,12 @@ use self::market::Market;
 use crate::{
     engine::EngineConfig,
     error::StoreError,
-    flow::{Decoder, Failure, Flows, StepOutcome},
+    flow::{Decoder, Flows},
     metric_definitions as metric,
     model::LaneId,
-    signer::{SignError, SignOutcome, SignPayload, SignRequest, Signer},
-    store::{self, PendingSignature, Records, Settled},
+    signer::Signer,
+    store::{self, Records},
 };
-use futures::{StreamExt as _, stream};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -29,7 +29,6 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const FLOWS_AT_ONCE: i64 = 128;
-const SIGNATURES_AT_ONCE: usize = 32;
 /// Free lanes taken at a time; the next round takes more, if no other replica has.
 const LANES_AT_ONCE: i64 = 100;
 const MORE_LANES_AFTER: Duration = Duration::from_millis(20);
@@ -155,7 +154,7 @@ impl Shared {
 pub(crate) fn spawn(shared: Arc<Shared>, tasks: &TaskTracker, stop: CancellationToken) -> Vec<AbortHandle> {
     let mut handles = vec![
         tasks.spawn(drive_flows(shared.clone(), stop.clone())).abort_handle(),
-        tasks.spawn(sign_documents(shared.clone(), stop.clone())).abort_handle(),
+        tasks.spawn(documents::sign(shared.clone(), stop.clone())).abort_handle(),
         tasks.spawn(supervise_lanes(shared.clone(), tasks.clone(), stop.clone())).abort_handle(),
         tasks.spawn(give_hints(shared.clone(), stop.clone())).abort_handle(),
         tasks.spawn(chain_audit(shared.clone(), stop.clone())).abort_handle(),
@@ -205,61 +204,6 @@ async fn drive_flows(shared: Arc<Shared>, stop: CancellationToken) {
         if stop.is_cancelled() {
             return;
         }
-    }
-}
-
-async fn sign_documents(shared: Arc<Shared>, stop: CancellationToken) {
-    let again_after = shared.config.slow_poll.max(Duration::from_secs(1));
-    while next_turn(&stop, &shared.signatures, shared.config.slow_poll).await {
-        let pending =
-            store::retry("claim signatures", || shared.store.claim_signatures(SIGNATURES_AT_ONCE as i64, again_after))
-                .await;
-        let pending = pending.unwrap_or_else(|error| {
-            report("claim signatures", &error);
-            Vec::new()
-        });
-        let full = pending.len() == SIGNATURES_AT_ONCE;
-        let answers = stream::iter(pending).map(|one| sign_document(&shared, one)).buffer_unordered(SIGNATURES_AT_ONCE);
-        let settled = answers.filter_map(async |settled| settled).ready_chunks(SIGNATURES_AT_ONCE);
-        let shared = &shared;
-        settled.for_each(async |settled| settle(shared, &settled).await).await;
-        if full {
-            shared.signatures.notify_one();
-        }
-    }
-}
-
-/// Asks for a signature; `None`: it comes up again by its due time.
-async fn sign_document(shared: &Shared, pending: PendingSignature) -> Option<Settled> {
-    let request = SignRequest {
-        request_id: pending.request_id,
-        tenant: pending.tenant.clone(),
-        payload: SignPayload::Document(pending.document.clone()),
-        replaces: None,
-    };
-    // One document that is never answered must not hold the others up.
-    let answer = tokio::time::timeout(shared.config.sign_timeout, shared.signer.sign(request)).await;
-    let outcome = match answer.unwrap_or_else(|_| Err(SignError::Unavailable("no answer in time".into()))) {
-        Ok(SignOutcome::Signed(signature)) => StepOutcome::Signed { signature },
-        Ok(SignOutcome::Denied(failure) | SignOutcome::Expired(failure)) | Err(SignError::Refused(failure)) => {
-            StepOutcome::Failed { failure }
-        }
-        Ok(SignOutcome::SignedTransaction { .. }) => StepOutcome::Failed {
-            failure: Failure::new("SIGNER_PROTOCOL", "the signer answered a document with a transaction"),
-        },
-        Ok(SignOutcome::Pending { .. } | SignOutcome::Blocked { .. }) => return None,
-        Err(error) => {
-            tracing::warn!(request_id = %pending.request_id, tries = pending.tries, %error, "document not signed, will ask again");
-            return None;
-        }
-    };
-    Some(Settled { pending, outcome })
-}
-
-async fn settle(shared: &Shared, settled: &[Settled]) {
-    match store::retry("settle signatures", || shared.store.settle_signatures(settled)).await {
-        Ok(()) => shared.woken(),
-        Err(error) => report("settle signatures", &error),
     }
 }
 

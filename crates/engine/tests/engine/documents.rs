@@ -42,6 +42,20 @@ async fn what_the_signer_holds_back_is_called_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_without_an_answer_holds_no_other_up() {
+    let bench = Bench::start().await;
+    let engine = bench.engine_with("a", |config| config.sign_timeout = Duration::from_secs(600)).await;
+    bench.signer.answer_documents([Answer::Silence]);
+    let silent = bench.attest(&engine, "silent", 1).await;
+    bench.signer.wait_for_documents(1).await;
+    let done = bench.wait(&engine, bench.attest(&engine, "next", 1).await).await;
+    assert_eq!(done.state, OperationState::Completed, "{done:?}");
+    let waits = engine.reader().get_operation(&TENANT.into(), silent).await.expect("readable").expect("there");
+    assert_eq!(waits.state, OperationState::Running, "{waits:?}");
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn orders_under_way_are_told_to_others() {
     let bench = Bench::start().await;
     let engine = bench.engine("a").await;

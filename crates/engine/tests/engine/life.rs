@@ -98,6 +98,22 @@ async fn gas_estimate_failure_sends_anyway() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_runs_out_of_gas_has_not_passed() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let order = PayOrder { dry_check: true, ..PayOrder::times(1) };
+    let accepted = bench.pay(&engine, 0, "dry", order).await.expect("accepted");
+    let failed = bench.wait(&engine, accepted.operation.operation_id).await;
+    assert_eq!(failed.error.as_ref().map(|failure| failure.reason.as_str()), Some("SIMULATION_REFUSED"), "{failed:?}");
+    assert_eq!(
+        (failed.transactions[0].sub_status.as_str(), failed.transactions[0].nonce),
+        ("simulation_reverted", None)
+    );
+    assert_eq!(bench.signer.requests(), 0, "nothing was signed");
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn insufficient_funds_is_opaque() {
     let bench = Bench::start().await;
     let engine = bench.engine("a").await;

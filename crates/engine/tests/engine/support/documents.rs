@@ -54,6 +54,8 @@ pub enum Answer {
     Refused,
     /// Not decided yet.
     Hold,
+    /// None.
+    Silence,
 }
 
 /// The next answers, and the documents that were asked for; signed when nothing is said.
@@ -65,7 +67,7 @@ pub struct Documents {
 // === impl Documents ===
 
 impl Documents {
-    pub fn answer(&self, document: &Value) -> Result<SignOutcome, SignError> {
+    pub async fn answer(&self, document: &Value) -> Result<SignOutcome, SignError> {
         let answer = self.answers.lock().expect("not poisoned").pop_front().unwrap_or(Answer::Sign);
         self.asked.send_modify(|asked| asked.push(document["step"].as_str().unwrap_or_default().to_owned()));
         let failure = || Failure::new("NO", "a test says so");
@@ -74,6 +76,7 @@ impl Documents {
             Answer::Denied => Ok(SignOutcome::Denied(failure())),
             Answer::Refused => Err(SignError::Refused(failure())),
             Answer::Hold => Ok(SignOutcome::Pending { detail: "later".into() }),
+            Answer::Silence => std::future::pending().await,
         }
     }
 }

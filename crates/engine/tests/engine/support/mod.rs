@@ -7,7 +7,7 @@ use alloy::{
     consensus::{SignableTransaction as _, TxEip1559, TxEnvelope},
     eips::eip2718::Encodable2718 as _,
     network::TxSignerSync as _,
-    primitives::{Address, B256, TxKind, U256, address},
+    primitives::{Address, B256, Bytes, TxKind, U256, address},
     signers::local::PrivateKeySigner,
 };
 use dalp_chain::{BlockNumberOrTag, Fees, Finality, Upstreams, testing::Anvil};
@@ -15,7 +15,7 @@ pub use wire::Wire;
 
 use dalp_engine::{
     Accepted, Admission, AdmitError, Call, Cx, Decoder, Engine, EngineConfig, Failure, Flow, Flows, LaneId,
-    OperationId, OperationView, RequestId, SignDocument, Step, TenantId,
+    OperationId, OperationView, PreCheck, RequestId, SignDocument, Step, TenantId,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction},
     testing::TestPostgres,
 };
@@ -34,6 +34,8 @@ const CHAIN: u64 = 31_337;
 const PAYEE: Address = address!("00000000000000000000000000000000000000fe");
 /// Initialised by `anvil_setCode`: reverts always.
 const REVERTER: Address = address!("00000000000000000000000000000000000000fd");
+/// Initialised by `anvil_setCode`: runs in a circle until the gas is used up.
+const CIRCLE: Address = address!("00000000000000000000000000000000000000fc");
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PayOrder {
@@ -42,12 +44,18 @@ pub struct PayOrder {
     pub together: u32,
     pub reverts: bool,
     pub too_much: bool,
+    /// Asks the circle before each payment.
+    pub dry_check: bool,
 }
 
 impl PayOrder {
     pub fn times(times: u32) -> Self {
-        Self { sender: Address::ZERO, times, together: 0, reverts: false, too_much: false }
+        Self { sender: Address::ZERO, times, together: 0, reverts: false, too_much: false, dry_check: false }
     }
+}
+
+fn circle() -> PreCheck {
+    PreCheck { target: CIRCLE, data: Bytes::new(), decoder: "circle".into() }
 }
 
 pub struct Pay;
@@ -60,6 +68,7 @@ impl Flow for Pay {
         let order = cx.order();
         let call = || Call {
             value: if order.too_much { U256::MAX >> 8 } else { U256::from(1) },
+            sensitive_checks: order.dry_check.then(circle).into_iter().collect(),
             ..Call::new(CHAIN, order.sender, if order.reverts { REVERTER } else { PAYEE }, vec![])
         };
         let together = cx.try_all("together", || (0..order.together).map(|_| call()))?;
@@ -223,7 +232,9 @@ impl Signer for LocalSigner {
         }
         let unsigned = match request.payload.clone() {
             SignPayload::Transaction(unsigned) => unsigned,
-            SignPayload::Document(SignDocument::Eip712 { document, .. }) => return self.documents.answer(&document),
+            SignPayload::Document(SignDocument::Eip712 { document, .. }) => {
+                return self.documents.answer(&document).await;
+            }
             SignPayload::Document(_) => return Err(SignError::Refused(Failure::new("UNSUPPORTED", ""))),
         };
         let filler = unsigned.target == Some(unsigned.sender) && unsigned.data.is_empty();
@@ -300,10 +311,10 @@ impl Bench {
         config.finality = Finality::Depth(depth);
         config.block_time_hint_ms = 100;
         let upstreams = Upstreams::connect(config).await.expect("connects");
-        let _: serde_json::Value = upstreams
-            .request("anvil_setCode", serde_json::json!([REVERTER, "0x60006000fd"]))
-            .await
-            .expect("code is set");
+        for (contract, code) in [(REVERTER, "0x60006000fd"), (CIRCLE, "0x5b600056")] {
+            let placed = upstreams.request::<serde_json::Value>("anvil_setCode", serde_json::json!([contract, code]));
+            placed.await.expect("code is set");
+        }
         let keys: Vec<PrivateKeySigner> =
             (1..=10u8).map(|byte| PrivateKeySigner::from_bytes(&B256::repeat_byte(byte)).expect("key")).collect();
         for key in &keys {

@@ -1,4 +1,4 @@
-//! Airdrops on the whole stack: lists, the three ways to the tokens, refusals and kills, through the gateway as an ordinary client.
+//! Airdrops on the whole stack: lists, the three ways to the tokens and refusals, through the gateway as an ordinary client. Kills: `drills.rs`.
 
 #[path = "airdrop/claims.rs"]
 mod claims;
@@ -23,10 +23,4 @@ async fn airdrops_pay_each_recipient_once() {
     claims::recipients_claim_once_with_their_proof(&world).await;
     claims::a_vesting_releases_over_time_and_leftovers_return_after_the_window(&world).await;
     dalp_tests::histories::record(&world.stack.settings().database_url, "airdrop.", "svc-distribution").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_push_pays_each_recipient_once_however_often_its_service_is_killed() {
-    let mut world = World::start().await;
-    pushes::killed_at_every_stage(&mut world).await;
 }

@@ -1,11 +1,9 @@
-//! Payouts on the whole stack: coupons, dividends, redemption, refusals and kills, through the gateway as an ordinary client.
+//! Payouts on the whole stack: coupons, dividends, redemption and refusals, through the gateway as an ordinary client. Kills: `drills.rs`.
 
 #[path = "treasury/coupons.rs"]
 mod coupons;
 #[path = "treasury/dividends.rs"]
 mod dividends;
-#[path = "treasury/kills.rs"]
-mod kills;
 #[path = "treasury/redemption.rs"]
 mod redemption;
 #[path = "treasury/refusing.rs"]
@@ -27,10 +25,4 @@ async fn a_treasury_pays_what_is_due_and_not_a_unit_more() {
     let bond = coupons::four_quarterly_coupons(&world).await;
     redemption::the_bond_is_redeemed_at_maturity(&world, &bond).await;
     dalp_tests::histories::record(&world.stack.settings().database_url, "treasury.", "svc-distribution").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_coupon_pays_each_holder_once_however_often_its_service_is_killed() {
-    let mut world = World::start().await;
-    kills::killed_at_every_stage(&mut world).await;
 }

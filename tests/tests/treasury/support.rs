@@ -1,7 +1,7 @@
 //! A running stack with a bond, a treasury's currency, and a chain whose clock can be moved.
 
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::{Address, U256, keccak256};
+use alloy::primitives::{Address, U256};
 use alloy::providers::{Provider as _, ProviderBuilder, RootProvider};
 use dalp_devstack::client::{Client, Gateway, keyed};
 use dalp_devstack::scenario::{ChainView, Wallet};
@@ -20,6 +20,7 @@ use dalp_tests::load::Load;
 use dalp_tests::offerings::{Cash, Offerings};
 use dalp_tests::treasuries::Treasuries;
 use dalp_tests::waiting::until;
+pub(crate) use dalp_tests::wallets::wallets;
 use tonic::Status;
 
 /// Base units of the currency that the issuer starts with.
@@ -37,15 +38,6 @@ pub(crate) struct World {
 /// Reason, metadata and fields of a refusal.
 pub(crate) fn refusal(status: &Status) -> dalp_service::errors::RefusalDetails {
     dalp_service::Refusal::details(status).unwrap_or_else(|| panic!("no refusal of ours: {status:?}"))
-}
-
-/// Wallets of nobody, of one seed.
-pub(crate) fn wallets(seed: &str, count: usize) -> Vec<Wallet> {
-    let wallet = |number: usize| {
-        let address = Address::from_word(keccak256(format!("{seed}-{number}")));
-        Wallet { text: address.to_checksum(None), address }
-    };
-    (0..count).map(wallet).collect()
 }
 
 pub(crate) fn coupon(period: u32) -> Payout {

@@ -12,6 +12,7 @@ use dalp_devstack::report::{Figure, StepRow};
 
 pub use coupon::coupon;
 pub use ground::Ground;
+pub(crate) use ground::verify;
 pub use push::push;
 
 /// A kill that fell where it should.

@@ -23,7 +23,7 @@ use tonic::Status;
 /// Base units each holder starts with.
 pub const START: u64 = 1_000_000_000;
 /// Wallets that are verified together.
-const VERIFIED_AT_ONCE: usize = 200;
+const VERIFIED_AT_ONCE: usize = 100;
 
 /// A bond under load.
 #[derive(Debug, Clone)]
@@ -63,6 +63,12 @@ impl Load {
         let load = Self { client: client.clone(), token, issuer, holders, receiver };
         load.admit(&load.holders).await?;
         Ok(load)
+    }
+
+    /// The same bond, asked for through another connection.
+    #[must_use]
+    pub fn through(&self, client: &Client) -> Self {
+        Self { client: client.clone(), ..self.clone() }
     }
 
     /// Verifies wallets, also such whose keys the platform does not hold.

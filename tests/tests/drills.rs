@@ -17,7 +17,7 @@ async fn killed_at_every_stage_each_is_paid_exactly_once() {
     let settings = "\n[airdrop]\nbatch_gas = 1500000\nbatches_at_once = 3\n\n[treasury]\nbatch_gas = 1500000\nbatches_at_once = 3\n";
     let mut ground = Ground::start(settings).await.expect("the stack starts");
     let recipients = wallets("drill", RECIPIENTS);
-    ground.load.verify(&recipients).await.expect("verified");
+    ground.verify(&recipients).await.expect("verified");
     each_once(&push(&mut ground, "push", &recipients).await.expect("pushed"));
     let holders: Vec<_> = recipients.into_iter().zip(1..).collect();
     each_once(&coupon(&mut ground, "coupon", &holders).await.expect("paid"));

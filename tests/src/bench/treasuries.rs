@@ -97,7 +97,8 @@ async fn mint(stack: &Stack, chain: &ChainView, load: &Load) -> anyhow::Result<(
     let asked = TransactionRequest::default().to(load.token).input(identityRegistryCall {}.abi_encode().into());
     let registry = identityRegistryCall::abi_decode_returns(&node.call(asked).await?)?;
     // Answers zero whatever it is asked: nothing against anybody.
-    let (nothing, code) = (Bytes::from_static(&[0x5f, 0x5f, 0x52, 0x60, 0x20, 0x5f, 0xf3]), node.get_code_at(registry).await?);
+    let (nothing, code) =
+        (Bytes::from_static(&[0x5f, 0x5f, 0x52, 0x60, 0x20, 0x5f, 0xf3]), node.get_code_at(registry).await?);
     let _: serde_json::Value = node.raw_request("anvil_setCode".into(), (registry, nothing)).await?;
     let accounts: Vec<Address> = (0..HOLDERS).map(holder).collect();
     let mut sent = Vec::new();

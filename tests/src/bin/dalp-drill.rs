@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     let mut report = Report::begin("drill");
     let mut ground = Ground::start("").await?;
     let recipients = wallets("drill", arguments.recipients);
-    ground.load.verify(&recipients).await?;
+    ground.verify(&recipients).await?;
     println!("{} wallets are verified", recipients.len());
     let pushed = push(&mut ground, "push", &recipients).await?;
     let holders: Vec<_> = recipients.into_iter().zip(1..).collect();

@@ -8,6 +8,7 @@ use dalp_devstack::client::Client;
 use dalp_devstack::scenario::{ChainView, Wallet};
 use dalp_devstack::stack::{Options, Stack};
 use dalp_testing::Signal;
+use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgPool;
 
@@ -18,6 +19,8 @@ use crate::load::Load;
 pub(super) const VICTIM: &str = "svc-distribution";
 /// Balances that are read at once.
 const READS_AT_ONCE: usize = 64;
+/// Connections that wallets are verified through.
+const CONNECTIONS: usize = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A running stack with a bond.
@@ -49,6 +52,14 @@ impl Ground {
         let load = Load::prepare(&client, &chain, 0, "local").await?;
         let pool = PgPool::connect(&stack.settings().database_url).await.context("the stack's database")?;
         Ok(Self { stack, client, chain, load, pool })
+    }
+
+    /// Verifies wallets.
+    ///
+    /// # Errors
+    /// When any step does not complete.
+    pub async fn verify(&self, wallets: &[Wallet]) -> anyhow::Result<()> {
+        verify(&self.stack, &self.load, wallets).await
     }
 
     /// Kills the service and what its connections still carry out, as the end of a machine does.
@@ -98,6 +109,15 @@ impl Ground {
         outcome.lost = counted(&|(has, due)| has < due);
         Ok(())
     }
+}
+
+/// Verifies wallets through several connections, as a server takes only so many unread requests of one.
+pub(crate) async fn verify(stack: &Stack, load: &Load, wallets: &[Wallet]) -> anyhow::Result<()> {
+    let parts = wallets.chunks(wallets.len().div_ceil(CONNECTIONS).max(1)).map(|part| async move {
+        let client = stack.client()?;
+        load.through(&client).verify(part).await
+    });
+    try_join_all(parts).await.map(drop)
 }
 
 /// Asks again until it is so.

@@ -16,6 +16,7 @@ use support::World;
 async fn airdrops_pay_each_recipient_once() {
     let world = World::start().await;
     lists::a_bad_list_is_refused_with_its_lines_and_starts_nothing(&world).await;
+    lists::a_list_that_is_too_long_or_breaks_off_starts_nothing(&world).await;
     lists::a_repeated_list_finds_its_airdrop(&world).await;
     pushes::a_push_that_is_short_by_one_unit_moves_nothing(&world).await;
     pushes::a_push_skips_whom_the_asset_refuses_and_pays_him_when_he_is_cured(&world).await;

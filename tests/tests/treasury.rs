@@ -12,6 +12,8 @@ mod refusing;
 mod schedules;
 #[path = "treasury/support.rs"]
 mod support;
+#[path = "treasury/tenants.rs"]
+mod tenants;
 
 use support::World;
 
@@ -23,6 +25,8 @@ async fn a_treasury_pays_what_is_due_and_not_a_unit_more() {
     dividends::a_dividend_counts_frozen_and_held_balances(&world).await;
     schedules::payments_by_the_calendar_start_by_themselves(&world).await;
     let bond = coupons::four_quarterly_coupons(&world).await;
+    tenants::another_tenant_sees_nothing_of_a_treasury(&world, &bond).await;
+    tenants::runs_come_in_pages_newest_first(&world, &bond).await;
     redemption::the_bond_is_redeemed_at_maturity(&world, &bond).await;
     dalp_tests::histories::record(&world.stack.settings().database_url, "treasury.", "svc-distribution").await;
 }

@@ -23,7 +23,7 @@ use tonic::Status;
 /// Base units each holder starts with.
 pub const START: u64 = 1_000_000_000;
 /// Wallets that are verified together.
-const VERIFIED_AT_ONCE: usize = 100;
+const VERIFIED_AT_ONCE: usize = 80;
 
 /// A bond under load.
 #[derive(Debug, Clone)]

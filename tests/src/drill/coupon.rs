@@ -180,24 +180,22 @@ async fn scheduled(ground: &Ground) -> anyhow::Result<(String, Cash)> {
 /// Has the list made under kills.
 async fn list(ground: &mut Ground, treasury: &str, subject: &Subject) -> anyhow::Result<(Run, Vec<Killed>)> {
     let (client, load, of) = (ground.client.clone(), ground.load.clone(), treasury.to_owned());
-    let asking = tokio::spawn(async move {
+    let prepare = async move {
         let treasuries = Treasuries { client: &client, load: &load };
         repeated(|| treasuries.prepare(&of, Payout::Coupon(CouponPayout { period: 0 }))).await
-    });
-    let kills = ground.kill_at(&LIST, subject).await?;
-    let run = asking.await?.context("there is no list")?.run.context("the answer carries no run")?;
-    Ok((run, kills))
+    };
+    let (answer, kills) = ground.under_kills(&LIST, subject, prepare).await.context("the list of the run")?;
+    Ok((answer.run.context("the answer carries no run")?, kills))
 }
 
 /// Has it paid under kills, until everybody is.
 async fn pay(ground: &mut Ground, run: &Run, subject: &Subject) -> anyhow::Result<Vec<Killed>> {
     let (client, load, approved) = (ground.client.clone(), ground.load.clone(), run.clone());
-    let asking = tokio::spawn(async move {
+    let start = async move {
         let treasuries = Treasuries { client: &client, load: &load };
         repeated(|| treasuries.start(&approved)).await
-    });
-    let kills = ground.kill_at(&PAYMENT, subject).await?;
-    asking.await?.context("the run is refused")?;
+    };
+    let (_, kills) = ground.under_kills(&PAYMENT, subject, start).await.context("the run")?;
     wait_for("everybody is paid", PATIENCE, async || {
         let asked = GetRunRequest { treasury: run.treasury.clone(), run: run.run };
         let answer = treasuries(ground).service().get_run(asked).await?.into_inner();

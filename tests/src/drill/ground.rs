@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use alloy::primitives::Address;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use dalp_devstack::client::Client;
 use dalp_devstack::scenario::{ChainView, Wallet};
 use dalp_devstack::stack::{Options, Stack};
@@ -11,15 +11,17 @@ use dalp_testing::Signal;
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgPool;
+use tonic::Status;
 
-use super::Outcome;
+use super::stage::{Stage, Subject};
+use super::{Killed, Outcome};
 use crate::load::Load;
 
 /// Who is killed.
 pub(super) const VICTIM: &str = "svc-distribution";
 /// Balances that are read at once.
 const READS_AT_ONCE: usize = 64;
-/// Connections that wallets are verified through: with a hundred calls of each, a tenant stays below the calls it may have under way.
+/// Connections that wallets are verified through: with 80 calls of each, a tenant stays below the calls it may have under way.
 const CONNECTIONS: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -89,6 +91,29 @@ impl Ground {
         let signal = if silent { Signal::STOP } else { Signal::CONT };
         ensure!(dalp_testing::signal(signer, signal), "the signer is not there");
         Ok(())
+    }
+
+    /// Makes a call that is repeated until it is answered, and kills the service at stages meanwhile.
+    pub(super) async fn under_kills<T: Send + 'static>(
+        &mut self,
+        stages: &[Stage],
+        subject: &Subject,
+        call: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> anyhow::Result<(T, Vec<Killed>)> {
+        let (told, mut refused) = tokio::sync::oneshot::channel();
+        let calling = tokio::spawn(async move {
+            match call.await {
+                Ok(answer) => Ok((answer, told)),
+                Err(status) => Err(told.send(status)),
+            }
+        });
+        let kills = tokio::select! {
+            kills = self.kill_at(stages, subject) => kills?,
+            Ok(status) = &mut refused => bail!("refused: {status:?}"),
+        };
+        let answered = calling.await?;
+        let Ok((answer, _)) = answered else { bail!("refused: {:?}", refused.await) };
+        Ok((answer, kills))
     }
 
     /// Counts on chain who has what they are due.

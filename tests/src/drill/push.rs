@@ -115,12 +115,11 @@ async fn create(
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let wanted = Wanted::of(AirdropKind::Push, rows, now_s);
     let (client, load) = (ground.client.clone(), ground.load.clone());
-    let asking = tokio::spawn(async move {
+    let upload = async move {
         let (airdrops, key) = (Airdrops { client: &client, load: &load }, key());
         repeated(|| airdrops.upload(&wanted, &key)).await
-    });
-    let kills = ground.kill_at(&CREATION, subject).await?;
-    let created = asking.await?.context("the list is refused")?;
+    };
+    let (created, kills) = ground.under_kills(&CREATION, subject, upload).await.context("the list")?;
     let airdrops = Airdrops { client: &ground.client, load: &ground.load };
     airdrops.completed(created.operation).await?;
     airdrops.make_ready(&created.airdrop, total).await?;
@@ -131,16 +130,15 @@ async fn create(
 async fn pay(ground: &mut Ground, airdrop: &str, subject: &Subject) -> anyhow::Result<Vec<Killed>> {
     let (client, load) = (ground.client.clone(), ground.load.clone());
     let push = PushAirdropRequest { sender: load.issuer.text.clone(), airdrop: airdrop.to_owned() };
-    let asking = tokio::spawn(async move {
+    let call = async move {
         let service = Airdrops { client: &client, load: &load }.service();
         let ask = || {
             let (mut service, push) = (service.clone(), push.clone());
             async move { service.push_airdrop(push).await }
         };
         repeated(ask).await
-    });
-    let kills = ground.kill_at(&PUSH, subject).await?;
-    asking.await?.context("the push is refused")?;
+    };
+    let (_, kills) = ground.under_kills(&PUSH, subject, call).await.context("the push")?;
     wait_for("everybody is paid", PATIENCE, async || {
         let now = progress(ground, airdrop).await?;
         ensure!(now.skipped == 0 && now.push_error.is_empty(), "the push does not pay: {now:?}");

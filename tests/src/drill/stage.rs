@@ -12,7 +12,7 @@ use super::Killed;
 use super::ground::{Ground, VICTIM, wait_for};
 
 /// How long a stage is waited for.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a lock is held for the service to come.
 const HELD: Duration = Duration::from_secs(3);
 /// How long it is held while the service stands before another statement.

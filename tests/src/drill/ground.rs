@@ -1,5 +1,6 @@
 //! The stack that is drilled.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloy::primitives::Address;
@@ -11,6 +12,7 @@ use dalp_testing::Signal;
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgPool;
+use tokio::sync::Notify;
 use tonic::Status;
 
 use super::stage::{Stage, Subject};
@@ -37,6 +39,8 @@ pub struct Ground {
     pub load: Load,
     /// The database of the domain services.
     pub(super) pool: PgPool,
+    /// Told when the first lock is held: what is killed must not be faster.
+    pub(super) armed: Arc<Notify>,
 }
 
 // === impl Ground ===
@@ -53,7 +57,7 @@ impl Ground {
         let chain = ChainView::new(stack.chain_url())?;
         let load = Load::prepare(&client, &chain, 0, "local").await?;
         let pool = PgPool::connect(&stack.settings().database_url).await.context("the stack's database")?;
-        Ok(Self { stack, client, chain, load, pool })
+        Ok(Self { stack, client, chain, load, pool, armed: Arc::default() })
     }
 
     /// Verifies wallets.
@@ -93,7 +97,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Makes a call that is repeated until it is answered, and kills the service at stages meanwhile.
+    /// Makes a call that is repeated until it is answered, and kills the service at stages meanwhile; the first stands before a statement.
     pub(super) async fn under_kills<T: Send + 'static>(
         &mut self,
         stages: &[Stage],
@@ -101,7 +105,10 @@ impl Ground {
         call: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> anyhow::Result<(T, Vec<Killed>)> {
         let (told, mut refused) = tokio::sync::oneshot::channel();
+        self.armed = Arc::default();
+        let armed = self.armed.clone();
         let calling = tokio::spawn(async move {
+            armed.notified().await;
             match call.await {
                 Ok(answer) => Ok((answer, told)),
                 Err(status) => Err(told.send(status)),

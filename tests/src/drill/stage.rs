@@ -191,6 +191,7 @@ impl Ground {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             let mut held = Held::take(self, table).await?;
+            self.armed.notify_one();
             if held.catches(statement).await? && self.is_so(and, subject).await? {
                 return Ok(held);
             }

@@ -9,7 +9,7 @@ BUF := contracts/tools/buf
 DEPLOY_PYTHON := $(TOOLS)/deploy-py/bin/python
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench sim build
+.PHONY: help setup tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench drill sim build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -81,6 +81,11 @@ bench: ## throughput, latencies, memory and kills beside the chain's ceiling and
 	@deploy/setup/setup.sh bench
 	@cargo build --release --workspace --bins
 	@target/release/dalp-bench --report target/bench/report.json $(if $(ONLY),--only $(ONLY))
+
+drill: ## kills at every stage of what a service does, 10,000 recipients paid once each; target/drill/report.json (ONLY=distribution: a part)
+	@deploy/setup/setup.sh run
+	@cargo build --release --workspace --bins
+	@target/release/dalp-drill --report target/drill/$(if $(ONLY),$(ONLY),report).json $(if $(ONLY),--only $(ONLY))
 
 sim: ## 200,000 seeded schedules of faults against the engine; target/sim/report.json. SEED=n replays one with its trace
 	@SEED=$(SEED) SCHEDULES=$(SCHEDULES) FROM=$(FROM) cargo run --release --quiet -p dalp-engine --features sim --bin dalp-sim

@@ -17,11 +17,12 @@ use svc_distribution::{
         flows::{CalendarOrder, CreateOrder},
         readers::RecordBlock,
         store::{
-            due::{Decision, DueState, NewDue, NotStarted, ScheduleKind, put_calendar},
+            due::{Decision, DueState, NewDue, NotStarted},
             index::{Payment, Told, TreasuryEvents},
             outcomes::Outcome,
             passes::{Begun, NewPass},
             runs::{NewRun, RunState, StoredRun},
+            schedules::{ScheduleKind, put_calendar},
             treasuries::put_treasury,
         },
         terms::{CreateTreasury, Maturity, Payout, ScheduleCalendar, Terms, Units},

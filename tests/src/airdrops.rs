@@ -105,17 +105,25 @@ impl Airdrops<'_> {
     pub async fn create(&self, wanted: &Wanted, funds: u64) -> anyhow::Result<String> {
         let created = self.upload(wanted, &key()).await?;
         self.completed(created.operation).await?;
+        self.make_ready(&created.airdrop, funds).await?;
+        Ok(created.airdrop)
+    }
+
+    /// Admits an airdrop as a holder and mints to it.
+    ///
+    /// # Errors
+    /// When any step does not complete.
+    pub async fn make_ready(&self, airdrop: &str, funds: u64) -> anyhow::Result<()> {
         let exempt = SetIdentityExemptionRequest {
             sender: self.load.issuer.text.clone(),
             asset: self.asset(),
-            account: created.airdrop.clone(),
+            account: airdrop.to_owned(),
             exempt: true,
         };
         let accepted =
             ComplianceServiceClient::new(self.client.gateway()).set_identity_exemption(keyed(exempt, &key())).await?;
         self.completed(accepted.into_inner().operation).await?;
-        self.fund(&created.airdrop, funds).await?;
-        Ok(created.airdrop)
+        self.fund(airdrop, funds).await
     }
 
     /// Mints to an airdrop.

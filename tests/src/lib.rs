@@ -3,9 +3,11 @@
 
 pub mod airdrops;
 pub mod bench;
+pub mod drill;
 pub mod histories;
 pub mod load;
 pub mod null_chain;
 pub mod offerings;
 pub mod treasuries;
 pub mod waiting;
+pub mod wallets;

@@ -17,12 +17,13 @@ use dalp_proto::signer::key_service_client::KeyServiceClient;
 use dalp_proto::system::BootstrapRequest;
 use dalp_proto::system::system_service_client::SystemServiceClient;
 use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::Status;
 
 /// Base units each holder starts with.
 pub const START: u64 = 1_000_000_000;
 /// Wallets that are verified together.
-const VERIFIED_AT_ONCE: usize = 100;
+const VERIFIED_AT_ONCE: usize = 80;
 
 /// A bond under load.
 #[derive(Debug, Clone)]
@@ -64,16 +65,22 @@ impl Load {
         Ok(load)
     }
 
+    /// The same bond, asked for through another connection.
+    #[must_use]
+    pub fn through(&self, client: &Client) -> Self {
+        Self { client: client.clone(), ..self.clone() }
+    }
+
     /// Verifies wallets, also such whose keys the platform does not hold.
     ///
     /// # Errors
     /// When any step does not complete.
     pub async fn verify(&self, wallets: &[Wallet]) -> anyhow::Result<()> {
-        for some in wallets.chunks(VERIFIED_AT_ONCE) {
-            let some: Vec<&Wallet> = some.iter().collect();
-            register(&self.client, &self.issuer, &some).await?;
-        }
-        Ok(())
+        let verified = stream::iter(wallets).map(|wallet| async move {
+            register_identities(&self.client, &self.issuer, &[wallet]).await?;
+            attest(&self.client, &self.issuer, &[wallet]).await
+        });
+        verified.buffer_unordered(VERIFIED_AT_ONCE).try_collect().await
     }
 
     /// Verifies wallets, also such whose keys the platform does not hold, and mints to each.
@@ -153,11 +160,6 @@ async fn identify(client: &Client, issuer: &Wallet, first: &[&Wallet]) -> anyhow
     completed(client, identities().add_trusted_issuer(keyed(trust, "load-trust")).await?.into_inner().operation)
         .await?;
     attest(client, issuer, first).await
-}
-
-async fn register(client: &Client, issuer: &Wallet, wallets: &[&Wallet]) -> anyhow::Result<()> {
-    register_identities(client, issuer, wallets).await?;
-    attest(client, issuer, wallets).await
 }
 
 async fn register_identities(client: &Client, issuer: &Wallet, wallets: &[&Wallet]) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! Airdrops on the whole stack: lists, the three ways to the tokens, refusals and kills, through the gateway as an ordinary client.
+//! Airdrops on the whole stack: lists, the three ways to the tokens and refusals, through the gateway as an ordinary client. Kills: `drills.rs`.
 
 #[path = "airdrop/claims.rs"]
 mod claims;
@@ -16,6 +16,7 @@ use support::World;
 async fn airdrops_pay_each_recipient_once() {
     let world = World::start().await;
     lists::a_bad_list_is_refused_with_its_lines_and_starts_nothing(&world).await;
+    lists::a_list_that_is_too_long_or_breaks_off_starts_nothing(&world).await;
     lists::a_repeated_list_finds_its_airdrop(&world).await;
     pushes::a_push_that_is_short_by_one_unit_moves_nothing(&world).await;
     pushes::a_push_skips_whom_the_asset_refuses_and_pays_him_when_he_is_cured(&world).await;
@@ -23,10 +24,4 @@ async fn airdrops_pay_each_recipient_once() {
     claims::recipients_claim_once_with_their_proof(&world).await;
     claims::a_vesting_releases_over_time_and_leftovers_return_after_the_window(&world).await;
     dalp_tests::histories::record(&world.stack.settings().database_url, "airdrop.", "svc-distribution").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_push_pays_each_recipient_once_however_often_its_service_is_killed() {
-    let mut world = World::start().await;
-    pushes::killed_at_every_stage(&mut world).await;
 }

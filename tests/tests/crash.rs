@@ -11,6 +11,7 @@ use dalp_devstack::scenario::ChainView;
 use dalp_devstack::stack::{Options, SERVICES, Stack};
 use dalp_proto::operation::{Operation, OperationState};
 use dalp_tests::load::Load;
+use dalp_tests::waiting::repeated;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -67,22 +68,12 @@ async fn keep_sending(
     let mut accepted = Vec::new();
     while !stop.load(Ordering::SeqCst) {
         let key = format!("crash-{lane}-{}", accepted.len());
-        let operation = loop {
-            match load.transfer(lane, &key).await {
-                Ok(operation) => break operation,
-                Err(status) if is_retryable(&status) => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(status) => panic!("a good request was refused: {status:?}"),
-            }
-        };
+        let sent = repeated(|| load.transfer(lane, &key)).await;
+        let operation = sent.expect("a good request was refused");
         accepted.push(operation);
         accepted_so_far.fetch_add(1, Ordering::SeqCst);
     }
     accepted
-}
-
-fn is_retryable(status: &tonic::Status) -> bool {
-    use tonic::Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown};
-    matches!(status.code(), Unavailable | Aborted | Cancelled | DeadlineExceeded | ResourceExhausted | Unknown)
 }
 
 async fn check(

@@ -1,11 +1,9 @@
-//! Payouts on the whole stack: coupons, dividends, redemption, refusals and kills, through the gateway as an ordinary client.
+//! Payouts on the whole stack: coupons, dividends, redemption and refusals, through the gateway as an ordinary client. Kills: `drills.rs`.
 
 #[path = "treasury/coupons.rs"]
 mod coupons;
 #[path = "treasury/dividends.rs"]
 mod dividends;
-#[path = "treasury/kills.rs"]
-mod kills;
 #[path = "treasury/redemption.rs"]
 mod redemption;
 #[path = "treasury/refusing.rs"]
@@ -14,6 +12,8 @@ mod refusing;
 mod schedules;
 #[path = "treasury/support.rs"]
 mod support;
+#[path = "treasury/tenants.rs"]
+mod tenants;
 
 use support::World;
 
@@ -25,12 +25,8 @@ async fn a_treasury_pays_what_is_due_and_not_a_unit_more() {
     dividends::a_dividend_counts_frozen_and_held_balances(&world).await;
     schedules::payments_by_the_calendar_start_by_themselves(&world).await;
     let bond = coupons::four_quarterly_coupons(&world).await;
+    tenants::another_tenant_sees_nothing_of_a_treasury(&world, &bond).await;
+    tenants::runs_come_in_pages_newest_first(&world, &bond).await;
     redemption::the_bond_is_redeemed_at_maturity(&world, &bond).await;
     dalp_tests::histories::record(&world.stack.settings().database_url, "treasury.", "svc-distribution").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_coupon_pays_each_holder_once_however_often_its_service_is_killed() {
-    let mut world = World::start().await;
-    kills::killed_at_every_stage(&mut world).await;
 }

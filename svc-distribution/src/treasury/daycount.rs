@@ -69,7 +69,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The sheet "30/360 day count conventions" that ISDA publishes with its 2006 definitions, column "30/360 (Bond Basis)".
+    /// The worked examples that ISDA publishes with its 2006 definitions: `30-360-2006ISDADefs.xls`, sheet "30/360 Bond Basis", linked from
+    /// <https://www.isda.org/2008/12/22/30-360-day-count-conventions/>.
     const BOND_BASIS: &[(&str, &str, u32)] = &[
         // Example 1: end dates do not involve the last day of February.
         ("2006-08-20", "2007-02-20", 180),
@@ -103,8 +104,34 @@ mod tests {
         ("2008-02-28", "2008-03-31", 33),
     ];
 
-    /// The calculation periods of ISDA's paper on day counts, "EMU and market conventions: recent developments" (1998), with the
-    /// actual days that it counts in them.
+    /// The sheet "Comparison" of the same file: the days of "ACT/360", and of "30/360 Bond Basis".
+    const COMPARISON: &[(&str, &str, u32, u32)] = &[
+        ("2007-01-15", "2007-01-30", 15, 15),
+        ("2007-01-15", "2007-02-15", 31, 30),
+        ("2007-01-15", "2007-07-15", 181, 180),
+        ("2007-09-30", "2008-03-31", 183, 180),
+        ("2007-09-30", "2007-10-31", 31, 30),
+        ("2007-09-30", "2008-09-30", 366, 360),
+        ("2007-01-15", "2007-01-31", 16, 16),
+        ("2007-01-31", "2007-02-28", 28, 28),
+        ("2007-02-28", "2007-03-31", 31, 33),
+        ("2006-08-31", "2007-02-28", 181, 178),
+        ("2007-02-28", "2007-08-31", 184, 183),
+        ("2007-02-14", "2007-02-28", 14, 14),
+        ("2007-02-26", "2008-02-29", 368, 363),
+        ("2008-02-29", "2009-02-28", 365, 359),
+        ("2008-02-29", "2008-03-30", 30, 31),
+        ("2008-02-29", "2008-03-31", 31, 32),
+        ("2007-02-28", "2007-03-05", 5, 7),
+        ("2007-10-31", "2007-11-28", 28, 28),
+        ("2007-08-31", "2008-02-29", 182, 179),
+        ("2008-02-29", "2008-08-31", 184, 182),
+        ("2008-08-31", "2009-02-28", 181, 178),
+        ("2009-02-28", "2009-08-31", 184, 183),
+    ];
+
+    /// The calculation periods of ISDA's paper on day counts, "EMU and market conventions: recent developments" (1998,
+    /// <https://www.isda.org/a/pIJEE/The-Actual-Actual-Day-Count-Fraction-1999.pdf>), with the actual days in them.
     const ACTUAL: &[(&str, &str, u32)] = &[
         ("2003-11-01", "2004-05-01", 182),
         ("1999-02-01", "1999-07-01", 150),
@@ -125,11 +152,22 @@ mod tests {
     }
 
     #[test]
+    fn conventions_compare_as_isda_publishes() {
+        for (from, to, actual, thirty) in COMPARISON {
+            let (start, end) = (date(from), date(to));
+            let days = |count: DayCount| count.fraction(start, end).days;
+            assert_eq!((days(DayCount::Act360), days(DayCount::Thirty360)), (*actual, *thirty), "{from} to {to}");
+        }
+    }
+
+    #[test]
     fn actual_days_count_as_isda_publishes() {
-        for (from, to, days) in ACTUAL {
+        // Section 4.16 (d) and (e) of the definitions: the same days over 365 and over 360.
+        let compared = COMPARISON.iter().map(|(from, to, actual, _)| (*from, *to, *actual));
+        for (from, to, days) in ACTUAL.iter().copied().chain(compared) {
             let (from, to) = (date(from), date(to));
-            assert_eq!(DayCount::Act365.fraction(from, to), YearFraction { days: *days, year: 365 }, "{from} to {to}");
-            assert_eq!(DayCount::Act360.fraction(from, to), YearFraction { days: *days, year: 360 }, "{from} to {to}");
+            assert_eq!(DayCount::Act365.fraction(from, to), YearFraction { days, year: 365 }, "{from} to {to}");
+            assert_eq!(DayCount::Act360.fraction(from, to), YearFraction { days, year: 360 }, "{from} to {to}");
         }
     }
 

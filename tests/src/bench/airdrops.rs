@@ -13,6 +13,7 @@ use svc_distribution::airdrop::tree::Parts;
 
 use super::cpu;
 use crate::airdrops::{Airdrops, Wanted};
+use crate::drill::verify;
 use crate::load::Load;
 
 const PUSHED: usize = 10_000;
@@ -66,7 +67,7 @@ async fn push() -> anyhow::Result<Vec<Figure>> {
     let client = stack.client()?;
     let load = Load::prepare(&client, &ChainView::new(stack.chain_url())?, 0, "local").await?;
     let wallets: Vec<Wallet> = (0..PUSHED).map(wallet).collect();
-    load.verify(&wallets).await?;
+    verify(&stack, &load, &wallets).await?;
     let rows: Vec<(String, u64)> = wallets.iter().map(|wallet| (wallet.text.clone(), 7)).collect();
     let airdrops = Airdrops { client: &client, load: &load };
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

@@ -11,7 +11,6 @@ use anyhow::Context as _;
 use dalp_devstack::report::Figure;
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
-use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::open_loop::{ends, something_runs};
@@ -19,6 +18,7 @@ use super::platform::count;
 use super::room::Room;
 use crate::load::Load;
 use crate::null_chain::Fault;
+use crate::waiting::repeated;
 
 /// Who is killed in each round.
 const VICTIMS: [&str; 5] = ["svc-compliance", "svc-signer", "svc-compliance", "svc-gateway", "svc-compliance"];
@@ -30,7 +30,6 @@ const IN_FLIGHT: usize = 256;
 /// After this long an operation counts as stuck.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const REPEAT_AFTER: Duration = Duration::from_millis(20);
 
 /// `kill9.*`.
 pub(super) async fn figures() -> anyhow::Result<Vec<Figure>> {
@@ -126,24 +125,12 @@ async fn offer(load: Arc<Load>, label: String, so_far: Arc<AtomicUsize>) -> Vec<
     let answered = stream::iter(0..REQUESTS).map(|number| {
         let (load, so_far, key) = (load.clone(), so_far.clone(), format!("{label}-{number}"));
         async move {
-            loop {
-                match load.transfer(number % LANES, &key).await {
-                    Ok(operation) => {
-                        so_far.fetch_add(1, Ordering::SeqCst);
-                        return operation.operation_id.parse::<Uuid>().ok();
-                    }
-                    Err(status) if is_to_repeat(&status) => tokio::time::sleep(REPEAT_AFTER).await,
-                    Err(_) => return None,
-                }
-            }
+            let operation = repeated(|| load.transfer(number % LANES, &key)).await.ok()?;
+            so_far.fetch_add(1, Ordering::SeqCst);
+            operation.operation_id.parse::<Uuid>().ok()
         }
     });
     answered.buffer_unordered(IN_FLIGHT).filter_map(|id| async move { id }).collect().await
-}
-
-fn is_to_repeat(status: &Status) -> bool {
-    use Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown};
-    matches!(status.code(), Unavailable | Aborted | Cancelled | DeadlineExceeded | ResourceExhausted | Unknown)
 }
 
 /// Counts what went wrong, straight from the chain and the records.

@@ -1,6 +1,4 @@
-//! Pushes: paid once each, whoever refuses, whatever is killed.
-
-use std::time::Duration;
+//! Pushes: paid once each, whoever refuses.
 
 use dalp_proto::distribution::{AirdropKind, PauseAirdropRequest, PushState, RecipientOutcome, WatchAirdropRequest};
 use dalp_tests::airdrops::Wanted;
@@ -92,27 +90,4 @@ pub(crate) async fn a_paused_push_goes_on_where_it_stood(world: &World) {
     assert_eq!(world.push(&airdrop).await.expect("goes on").push_state(), PushState::Running);
     assert_eq!(world.pushed(&airdrop).await.paid, 120);
     assert_eq!(world.evidence(&airdrop).await.paid_amount, total(&rows).to_string());
-}
-
-/// The service is killed again and again while it pushes; the extra delay moves the point of the kill.
-pub(crate) async fn killed_at_every_stage(world: &mut World) {
-    let everyone = wallets("killed", 240);
-    world.load.verify(&everyone).await.expect("verified");
-    let rows = rows(&everyone);
-    let wanted = Wanted::of(AirdropKind::Push, &rows, now_s());
-    let airdrop = world.airdrops().create(&wanted, total(&rows)).await.expect("created");
-    world.push(&airdrop).await.expect("begins");
-    for kill in 0..12 {
-        tokio::time::sleep(Duration::from_millis(97 * kill)).await;
-        world.stack.service("svc-distribution").expect("a service").restart().expect("it starts again");
-        world.stack.wait_until_serving().await.expect("it serves again");
-    }
-    assert_eq!(world.pushed(&airdrop).await.paid, 240);
-    for (wallet, (_, amount)) in everyone.iter().zip(&rows) {
-        assert_eq!(world.balance(wallet.address).await, *amount, "{}", wallet.text);
-    }
-    let evidence = world.evidence(&airdrop).await;
-    assert_eq!((evidence.paid_amount, evidence.unpaid_amount), (total(&rows).to_string(), "0".to_owned()));
-    assert_eq!(evidence.transactions.iter().map(|one| one.paid).sum::<u32>(), 240);
-    assert_eq!(world.get(&airdrop).await.expect("known").balance, "0");
 }

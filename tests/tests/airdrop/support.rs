@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use alloy::primitives::{Address, U256, keccak256};
+use alloy::primitives::{Address, U256};
 use alloy::providers::{Provider as _, ProviderBuilder, RootProvider};
 use dalp_devstack::client::Client;
 use dalp_devstack::scenario::{ChainView, Wallet};
@@ -14,6 +14,7 @@ use dalp_proto::distribution::{
 use dalp_tests::airdrops::Airdrops;
 use dalp_tests::load::Load;
 use dalp_tests::waiting::until;
+pub(crate) use dalp_tests::wallets::wallets;
 use tonic::{Request, Status};
 
 pub(crate) struct World {
@@ -25,15 +26,6 @@ pub(crate) struct World {
 
 pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
-}
-
-/// Wallets of nobody, of one seed.
-pub(crate) fn wallets(seed: &str, count: usize) -> Vec<Wallet> {
-    let wallet = |number: usize| {
-        let address = Address::from_word(keccak256(format!("{seed}-{number}")));
-        Wallet { text: address.to_checksum(None), address }
-    };
-    (0..count).map(wallet).collect()
 }
 
 /// A list that pays each wallet its number, from one.

@@ -5,6 +5,8 @@ use dalp_proto::distribution::{
     CouponPlan, CreateTreasuryRequest, DividendPayout, ListTreasuriesRequest, ScheduleCouponsRequest, TreasuryTerms,
     prepare_run_request::Payout,
 };
+use dalp_proto::system::GetSystemRequest;
+use dalp_proto::system::system_service_client::SystemServiceClient;
 use dalp_tests::airdrops::key;
 
 use crate::support::{World, coupon, refusal};
@@ -18,6 +20,10 @@ pub(crate) async fn terms_that_nobody_could_keep_start_nothing(world: &World) {
     // Nothing stands there, so it tells no decimals.
     let nobody = world.load.receiver.text.clone();
     let details = refused(TreasuryTerms { currency: nobody, ..world.terms() }).await;
+    assert_eq!((details.reason.as_str(), details.violations[0].0.as_str()), ("CURRENCY_UNSUPPORTED", "terms.currency"));
+    // Neither does a contract that is no currency.
+    let contract = system_of(world).await;
+    let details = refused(TreasuryTerms { currency: contract.clone(), ..world.terms() }).await;
     assert_eq!((details.reason.as_str(), details.violations[0].0.as_str()), ("CURRENCY_UNSUPPORTED", "terms.currency"));
     let past = TreasuryTerms { maturity: now_s - 1, redemption_price: "1000".to_owned(), ..world.terms() };
     let details = refused(past).await;
@@ -70,13 +76,11 @@ pub(crate) async fn terms_that_nobody_could_keep_start_nothing(world: &World) {
         ..DividendPayout::default()
     });
     assert_eq!(world.not_prepared(&treasury, unknown).await.reason, "RECORD_BLOCK_NOT_FINAL", "never announced");
-    let barter = Payout::Dividend(DividendPayout {
-        currency: world.load.receiver.text.clone(),
-        record_date: now_s - 1,
-        total: "10".to_owned(),
-        reference: "barter".to_owned(),
-    });
-    assert_eq!(world.not_prepared(&treasury, barter).await.reason, "CURRENCY_UNSUPPORTED");
+    for currency in [world.load.receiver.text.clone(), contract] {
+        let (total, reference) = ("10".to_owned(), "barter".to_owned());
+        let barter = Payout::Dividend(DividendPayout { currency, record_date: now_s - 1, total, reference });
+        assert_eq!(world.not_prepared(&treasury, barter).await.reason, "CURRENCY_UNSUPPORTED");
+    }
     let early = Payout::Redemption(Default::default());
     let details = world.not_prepared(&treasury, early).await;
     assert_eq!((details.reason.as_str(), &details.metadata["maturity"]), ("NOT_MATURED", &maturity.to_string()));
@@ -84,4 +88,10 @@ pub(crate) async fn terms_that_nobody_could_keep_start_nothing(world: &World) {
     assert_eq!(passed.reason, "INVALID_FIELD");
     let got = world.get(&treasury).await;
     assert_eq!((got.attached.len(), got.plan, got.matured), (0, None, false));
+}
+
+/// The tenant's system: a contract, and no currency.
+async fn system_of(world: &World) -> String {
+    let answer = SystemServiceClient::new(world.client.gateway()).get_system(GetSystemRequest::default()).await;
+    answer.expect("a system").into_inner().system.expect("a system").system
 }

@@ -52,6 +52,12 @@ pub(crate) async fn payments_by_the_calendar_start_by_themselves(world: &World) 
     let past = Calendar { first_date: "2020-01-01".to_owned(), last_date: "2021-01-01".to_owned(), ..calendar.clone() };
     let details = refusal(&schedule(past).await.expect_err("in the past"));
     assert_eq!((details.reason.as_str(), details.violations[0].0.as_str()), ("INVALID_FIELD", "calendar.first_date"));
+    let nothing = Calendar { annual_rate: "0".to_owned(), ..calendar.clone() };
+    let details = refusal(&schedule(nothing).await.expect_err("a rate of zero"));
+    assert_eq!((details.reason.as_str(), details.violations[0].0.as_str()), ("INVALID_FIELD", "calendar.annual_rate"));
+    let long = Calendar { last_date: add(33).to_string(), ..calendar.clone() };
+    let details = refusal(&schedule(long).await.expect_err("more dates than an asset has ahead"));
+    assert_eq!((details.reason.as_str(), details.violations[0].0.as_str()), ("INVALID_FIELD", "calendar.last_date"));
     assert!(due(world, &treasury).await.is_empty(), "nothing was started");
     let accepted = schedule(calendar).await.expect("accepted").into_inner();
     world.completed(accepted.operation).await;

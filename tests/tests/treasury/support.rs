@@ -1,7 +1,7 @@
 //! A running stack with a bond, a treasury's currency, and a chain whose clock can be moved.
 
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::{Address, U256, keccak256};
+use alloy::primitives::{Address, U256};
 use alloy::providers::{Provider as _, ProviderBuilder, RootProvider};
 use dalp_devstack::client::{Client, Gateway, keyed};
 use dalp_devstack::scenario::{ChainView, Wallet};
@@ -20,6 +20,7 @@ use dalp_tests::load::Load;
 use dalp_tests::offerings::{Cash, Offerings};
 use dalp_tests::treasuries::Treasuries;
 use dalp_tests::waiting::until;
+pub(crate) use dalp_tests::wallets::wallets;
 use tonic::Status;
 
 /// Base units of the currency that the issuer starts with.
@@ -32,20 +33,13 @@ pub(crate) struct World {
     pub(crate) load: Load,
     /// With two decimals.
     pub(crate) euro: Cash,
+    /// The operator of another tenant.
+    pub(crate) foreign: Client,
 }
 
 /// Reason, metadata and fields of a refusal.
 pub(crate) fn refusal(status: &Status) -> dalp_service::errors::RefusalDetails {
     dalp_service::Refusal::details(status).unwrap_or_else(|| panic!("no refusal of ours: {status:?}"))
-}
-
-/// Wallets of nobody, of one seed.
-pub(crate) fn wallets(seed: &str, count: usize) -> Vec<Wallet> {
-    let wallet = |number: usize| {
-        let address = Address::from_word(keccak256(format!("{seed}-{number}")));
-        Wallet { text: address.to_checksum(None), address }
-    };
-    (0..count).map(wallet).collect()
 }
 
 pub(crate) fn coupon(period: u32) -> Payout {
@@ -57,8 +51,17 @@ pub(crate) type Accepted = Result<Option<Operation>, Status>;
 impl World {
     pub(crate) async fn start() -> Self {
         let distribution = "\n[treasury]\nbatch_gas = 900000\nbatches_at_once = 3\n".to_owned();
-        let stack = Stack::start(&Options { distribution, ..Options::default() }).await.expect("the stack starts");
+        let key = svc_gateway::api_key::ApiKey::generate().expect("random bytes");
+        let gateway = format!(
+            "\n[[tenants]]\nid = \"other-bank\"\n[[principals]]\nid = \"foreign\"\ntenant = \"other-bank\"\nroles = [\"operator\"]\n\
+             prefix = \"{}\"\napi_key_sha256 = \"{}\"\n",
+            key.prefix(),
+            key.digest()
+        );
+        let options = Options { distribution, gateway, ..Options::default() };
+        let stack = Stack::start(&options).await.expect("the stack starts");
         let client = stack.client().expect("a client");
+        let foreign = Client::new(stack.channel().expect("a channel"), key.expose()).expect("a key");
         let chain = ChainView::new(stack.chain_url()).expect("a chain");
         let load = Load::prepare(&client, &chain, 3, "local").await.expect("a bond");
         let offerings = Offerings { client: &client, load: &load };
@@ -66,7 +69,7 @@ impl World {
         offerings.grant(AssetRole::Custodian, &load.issuer.text).await.expect("custodian");
         let issuer = std::slice::from_ref(&load.issuer);
         let euro = offerings.issue_cash("EUR", 2, issuer, CASH).await.expect("euros");
-        Self { stack, client, chain, load, euro }
+        Self { stack, client, chain, load, euro, foreign }
     }
 
     pub(crate) fn offerings(&self) -> Offerings<'_> {

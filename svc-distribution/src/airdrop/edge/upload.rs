@@ -195,7 +195,8 @@ fn broken(status: tonic::Status) -> Refusal {
 
 fn refused(error: ListError) -> Refusal {
     metric::list_refused(error.code());
-    let refusal = Refusal::new(Reason::RecipientListInvalid, error.to_string()).meta("problem", error.code());
+    let (code, text) = (error.code(), error.to_string());
+    let refusal = Refusal::new(Reason::RecipientListInvalid, text.clone()).meta("problem", code);
     match error {
         ListError::BadLines { count, first } => {
             let named = first.iter().take(NAMED_LINES);
@@ -203,7 +204,10 @@ fn refused(error: ListError) -> Refusal {
                 refusal.field(format!("line {line}"), format!("{}: {problem}", problem.code()))
             })
         }
-        _ => refusal,
+        ListError::TooMany { line, .. } | ListError::CutOff { line, .. } => {
+            refusal.field(format!("line {line}"), format!("{code}: {text}"))
+        }
+        ListError::Empty => refusal,
     }
 }
 

@@ -95,7 +95,7 @@ impl ListReader {
             self.end_line()?;
         }
         if announced.0 != Some(u64::from(self.read)) {
-            return Err(ListError::CutOff { declared: announced, read: self.read });
+            return Err(ListError::CutOff { declared: announced, read: self.read, line: self.line });
         }
         self.list.settle(leave_out)
     }
@@ -159,7 +159,7 @@ impl ListReader {
 
     fn count(&mut self) -> Result<(), ListError> {
         self.read += 1;
-        if self.read > self.max { Err(ListError::TooMany { max: self.max }) } else { Ok(()) }
+        if self.read > self.max { Err(ListError::TooMany { max: self.max, line: self.line }) } else { Ok(()) }
     }
 }
 

@@ -74,14 +74,18 @@ pub enum ListError {
     TooMany {
         /// The most.
         max: u32,
+        /// The line of the first one too many.
+        line: u32,
     },
     /// The stream ended before the list did.
     #[error("the list was cut off: {read} recipients arrived, {declared} were announced")]
     CutOff {
         /// What the sender announced; none when the stream ended without its last message.
         declared: Announced,
-        /// Lines that arrived.
+        /// Recipients that arrived.
         read: u32,
+        /// The last line of which something arrived.
+        line: u32,
     },
     /// Nobody to pay.
     #[error("the list has no recipient")]

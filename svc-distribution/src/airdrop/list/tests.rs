@@ -76,7 +76,7 @@ fn a_list_that_was_cut_off_is_not_taken() {
     let text = format!("{}{}", line(1, "1"), line(2, "1"));
     for announced in [1, 3] {
         let error = read(&text, announced).unwrap_err();
-        assert_eq!(error, ListError::CutOff { declared: Announced(Some(announced)), read: 2 });
+        assert_eq!(error, ListError::CutOff { declared: Announced(Some(announced)), read: 2, line: 2 });
     }
     let mut reader = ListReader::new(Format::Csv, 2);
     reader.push(text.as_bytes()).unwrap();
@@ -88,7 +88,7 @@ fn a_list_that_was_cut_off_is_not_taken() {
 fn one_recipient_too_many_ends_the_reading_at_once() {
     let mut reader = ListReader::with_max(Format::Csv, 2, 2);
     reader.push(format!("{}{}", line(1, "1"), line(2, "1")).as_bytes()).unwrap();
-    assert_eq!(reader.push(line(3, "1").as_bytes()), Err(ListError::TooMany { max: 2 }));
+    assert_eq!(reader.push(line(3, "1").as_bytes()), Err(ListError::TooMany { max: 2, line: 3 }));
     assert_eq!(read("\n\n", 0), Err(ListError::Empty));
 }
 

@@ -10,7 +10,8 @@ use crate::{
         readers,
         start::standing,
         store::{
-            due::{Decision, NewDue, ScheduleKind, put_calendar},
+            due::{Decision, NewDue},
+            schedules::{ScheduleKind, put_calendar},
             treasuries::StoredTreasury,
         },
         terms::{ScheduleCalendar, period_of, periods_of},

@@ -5,6 +5,7 @@ pub mod index;
 pub mod outcomes;
 pub mod passes;
 pub mod runs;
+pub mod schedules;
 pub mod treasuries;
 
 use alloy::primitives::U256;

@@ -1,10 +1,11 @@
 //! `make sim`: plays seeded schedules of faults, or one seed with its trace.
 //!
-//! The environment says which: `SEED` for one, else `SCHEDULES` of them from `FROM` on; `REPORT` is where the report goes.
+//! The environment says which: `SEED` for one, else `SCHEDULES` of them from `FROM` on; `REPORT` is where the report goes. `BUG` puts a
+//! known defect back by its name, to see how soon it is found.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout)] // a command-line tool talks on standard output
 
-use dalp_engine::sim::{Schedule, Summary, play_many};
+use dalp_engine::sim::{Bug, Schedule, Summary, play_many};
 use serde_json::json;
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -22,6 +23,12 @@ fn number(name: &str) -> Option<u64> {
     variable(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
+fn bug() -> Option<Bug> {
+    let name = variable("BUG")?;
+    let known = Bug::ALL.iter().find(|bug| format!("{bug:?}") == name);
+    Some(*known.unwrap_or_else(|| panic!("BUG is none of {:?}: {name}", Bug::ALL)))
+}
+
 fn main() -> ExitCode {
     match number("SEED") {
         Some(seed) => play_one(seed),
@@ -30,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn play_one(seed: u64) -> ExitCode {
-    let played = Schedule { seed, traced: true, ..Schedule::default() }.play();
+    let played = Schedule { seed, traced: true, bug: bug(), ..Schedule::default() }.play();
     played.trace.iter().for_each(|line| println!("{line}"));
     println!("seed {seed}: {} lines, violations: {:#?}", played.lines, played.violations);
     if played.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -41,7 +48,7 @@ fn play_all() -> ExitCode {
     let from = number("FROM").unwrap_or(0);
     let count = number("SCHEDULES").unwrap_or(SCHEDULES);
     let (started_at, started) = (OffsetDateTime::now_utc(), Instant::now());
-    let summary = play_many(from..from + count, None, threads, ENOUGH);
+    let summary = play_many(from..from + count, bug(), threads, ENOUGH);
     let elapsed_s = started.elapsed().as_secs_f64();
     for (seed, violations) in &summary.violated {
         println!("make sim SEED={seed}: {}", violations.join("; "));

@@ -125,7 +125,7 @@ fn to_wire(request: SignRequest) -> wire::SignRequest {
 fn decided(answer: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
     if let Some(waiting) = answer.as_ref().filter(|answer| {
         answer.status() == wire::SignStatus::Pending
-            && matches!(answer.error.as_str(), "PROVIDER_UNAVAILABLE" | "PROVIDER_FAILED")
+            && matches!(answer.error.as_str(), "PROVIDER_UNAVAILABLE" | "PROVIDER_FAILED" | "ATTESTOR_UNAVAILABLE")
     }) {
         return Err(SignError::Unavailable(format!("{} {}: {}", waiting.error, waiting.provider, waiting.detail)));
     }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_provider_that_is_away_is_no_approval_hold() {
         assert_eq!(decided(pending("")), Ok(SignOutcome::Pending { detail: "detail".to_owned() }));
-        for error in ["PROVIDER_UNAVAILABLE", "PROVIDER_FAILED"] {
+        for error in ["PROVIDER_UNAVAILABLE", "PROVIDER_FAILED", "ATTESTOR_UNAVAILABLE"] {
             assert!(matches!(decided(pending(error)), Err(SignError::Unavailable(_))), "{error}");
             assert!(outcome(pending(error)).is_ok(), "a lane with such a request can still be listed");
         }

@@ -105,11 +105,9 @@ impl Judge {
     }
 
     async fn judge_at(&self, subjects: &[(Subject, Content)], head: Head) -> Vec<Outcome> {
-        let ruled: Vec<Result<Questions, Unfit>> = stream::iter(subjects)
-            .map(|(subject, content)| self.questions(subject, content, head))
-            .buffered(AT_ONCE)
-            .collect()
-            .await;
+        let asks: Vec<_> =
+            subjects.iter().map(|(subject, content)| self.questions(subject, content, head)).collect();
+        let ruled: Vec<Result<Questions, Unfit>> = stream::iter(asks).buffered(AT_ONCE).collect().await;
         let mut requests = Vec::new();
         for questions in ruled.iter().flatten() {
             requests.extend(questions.call.clone());

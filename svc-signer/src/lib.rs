@@ -113,15 +113,16 @@ pub async fn start(config: SignerConfig, stop: Stop) -> Result<Running, StartErr
     metric_definitions::describe();
     let signer = Signer::new(&config, store.clone(), providers.clone());
     let mut attestor = None;
-    let signer = Arc::new(match config.attestor.as_ref().filter(|_| config.signer.attestation == Attestation::Required) {
-        Some(asked) => {
-            let tls = ClientTls::load(&asked.client_tls)?;
-            tls.watch(&stop);
-            attestor = Some(client::connect(&asked.peer, &tls));
-            signer.asking(Arc::new(RemoteAttestor::new(&asked.peer, &tls, Duration::from_millis(asked.timeout_ms))))
-        }
-        None => signer,
-    });
+    let signer =
+        Arc::new(match config.attestor.as_ref().filter(|_| config.signer.attestation == Attestation::Required) {
+            Some(asked) => {
+                let tls = ClientTls::load(&asked.client_tls)?;
+                tls.watch(&stop);
+                attestor = Some(client::connect(&asked.peer, &tls));
+                signer.asking(Arc::new(RemoteAttestor::new(&asked.peer, &tls, Duration::from_millis(asked.timeout_ms))))
+            }
+            None => signer,
+        });
     let routes = Routes::new(SignerServiceServer::new(SignerEdge::new(Arc::clone(&signer), stop.clone())))
         .add_service(KeyServiceServer::new(KeyEdge::new(Arc::clone(&signer))));
     let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());

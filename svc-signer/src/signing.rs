@@ -268,8 +268,7 @@ impl Signer {
                     SignerError::AttestationRefused { attestation, .. } => Some(*attestation),
                     _ => None,
                 };
-                let refused =
-                    Admission { attestation, ..admission(peer, order, payload_hash, String::new(), None) };
+                let refused = Admission { attestation, ..admission(peer, order, payload_hash, String::new(), None) };
                 self.store.refuse(&refused, refusal.code().as_str(), &refusal.to_string()).await?
             }
             known => known,

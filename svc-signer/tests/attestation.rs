@@ -16,7 +16,9 @@ use dalp_proto::{
     signer::{SignOutcome, SignRequest, SignStatus, StatusRequest, signer_service_server::SignerService as _},
 };
 use sqlx::Row as _;
-use support::{Bench, Holders, PEER, Setting, approved_transaction, call, create, from_peer, meta, order, reason, sign, until};
+use support::{
+    Bench, Holders, PEER, Setting, approved_transaction, call, create, from_peer, meta, order, reason, sign, until,
+};
 use svc_signer::{
     attestor::{Attestor, Away},
     providers::{Provider as _, ProviderKind},
@@ -93,8 +95,7 @@ impl Scripted {
             _ => vec![],
         };
         let why = if verdict == Verdict::Veto { ("COMPLIANCE_REFUSED", "CountryRule refuses") } else { ("", "") };
-        let mut answer =
-            wire::attested(subject.request_id, &Attestation::of(&subject, judgement), why, &presumed);
+        let mut answer = wire::attested(subject.request_id, &Attestation::of(&subject, judgement), why, &presumed);
         match manner {
             Manner::Undecided => answer.set_verdict(proto::Verdict::Undecided),
             Manner::Turned => answer.set_verdict(proto::Verdict::Pass),
@@ -164,7 +165,10 @@ async fn a_veto_is_for_good() {
     let key = create(&bench, "desk").await;
     let request = order(&key.address, call(0));
     let refused = sign(&bench, &request).await.unwrap_err();
-    assert_eq!((reason(&refused).as_str(), meta(&refused, "attestor_reason").as_str()), ("ATTESTATION_REFUSED", "COMPLIANCE_REFUSED"));
+    assert_eq!(
+        (reason(&refused).as_str(), meta(&refused, "attestor_reason").as_str()),
+        ("ATTESTATION_REFUSED", "COMPLIANCE_REFUSED")
+    );
     attestor.becomes(Manner::Pass);
     let again = sign(&bench, &request).await.unwrap();
     assert_eq!((again.status(), again.error.as_str()), (SignStatus::Denied, "ATTESTATION_REFUSED"));
@@ -249,31 +253,36 @@ async fn after_a_hold_the_attestor_is_asked_again() {
     let pid = hsm.worker_pid().unwrap();
     assert!(dalp_testing::signal(pid, dalp_testing::Signal::STOP));
     let (held, denied) = (order(&key.address, call(0)), order(&key.address, call(1)));
-    for request in [&held, &denied] {
-        assert_eq!(sign(&bench, request).await.unwrap().status(), SignStatus::Pending);
-    }
+    // Both are with the HSM when its process is given up.
+    let (one, other) = tokio::join!(sign(&bench, &held), sign(&bench, &denied));
+    let expire = [one.unwrap(), other.unwrap()].map(|outcome| {
+        assert_eq!(outcome.status(), SignStatus::Pending, "{outcome:?}");
+        outcome.attestation.unwrap().expires_at_s
+    });
     let asked = attestor.asked();
     attestor.becomes(Manner::Away);
-    // The first attestations end meanwhile; the request waits, whether the HSM is back or not.
-    let waits = until(
-        async || sign(&bench, &held).await.unwrap(),
-        |outcome| outcome.error == "ATTESTOR_UNAVAILABLE",
-    )
-    .await;
+    let expired = |now_s: &u64| expire.iter().all(|expires_at_s| expires_at_s <= now_s);
+    until(async || OffsetDateTime::now_utc().unix_timestamp().unsigned_abs(), expired).await;
+    // The HSM may be back: without the attestor it is not asked.
+    let waits =
+        until(async || sign(&bench, &held).await.unwrap(), |outcome| outcome.error == "ATTESTOR_UNAVAILABLE").await;
     assert_eq!(waits.status(), SignStatus::Pending, "{waits:?}");
     assert!(attestor.asked() > asked);
     attestor.becomes(Manner::Veto);
-    let refused = until(async || sign(&bench, &denied).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
+    let refused =
+        until(async || sign(&bench, &denied).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
     assert_eq!((refused.status(), refused.error.as_str()), (SignStatus::Denied, "ATTESTATION_REFUSED"), "{refused:?}");
     assert!(refused.signed_transaction.is_empty());
     attestor.becomes(Manner::Pass);
-    let signed = until(async || sign(&bench, &held).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
+    let signed =
+        until(async || sign(&bench, &held).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
     approved_transaction(&signed);
     let pool = bench.postgres.pool().await;
-    let leaves = sqlx::query("select decision from signer.audit_leaves where subject = 'attestation' order by decision")
-        .fetch_all(&pool)
-        .await
-        .unwrap();
+    let leaves =
+        sqlx::query("select decision from signer.audit_leaves where subject = 'attestation' order by decision")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
     let decisions: Vec<String> = leaves.iter().map(|leaf| leaf.get(0)).collect();
     assert_eq!(decisions, ["pass", "veto"]);
 }
@@ -292,7 +301,8 @@ async fn a_changed_attestation_is_asked_for_again() {
     let pool = bench.postgres.pool().await;
     sqlx::query("update signer.requests set attested_until = attested_until + 100000").execute(&pool).await.unwrap();
     attestor.becomes(Manner::Veto);
-    let outcome = until(async || sign(&bench, &request).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
+    let outcome =
+        until(async || sign(&bench, &request).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
     assert_eq!(outcome.error, "ATTESTATION_REFUSED", "a longer life does not fit the hash");
     let forced = sqlx::query("update signer.requests set status = 'APPROVED', signature = $1").bind(vec![0_u8; 65]);
     assert!(forced.execute(&pool).await.is_err(), "and the database lets nobody approve what was vetoed");
@@ -304,21 +314,20 @@ async fn a_custodians_late_release_is_judged_again() {
     let attestor = Scripted::new(Manner::Brief);
     let word: Arc<dyn Attestor> = attestor.clone();
     let setting = Setting { attestor: Some(word), settle_ms: 1, ..Setting::of(ProviderKind::Dfns) };
-    let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), Holders::of(ProviderKind::Dfns).await).await;
+    let bench =
+        Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), Holders::of(ProviderKind::Dfns).await)
+            .await;
     let key = create(&bench, "desk").await;
     bench.custodian().ask_people().await;
     let request = order(&key.address, call(0));
     let held = sign(&bench, &request).await.unwrap();
     assert_eq!(held.status(), SignStatus::Pending, "{held:?}");
     let until_s = held.attestation.unwrap().expires_at_s;
-    until(
-        async || OffsetDateTime::now_utc().unix_timestamp().unsigned_abs(),
-        |now_s| *now_s > until_s,
-    )
-    .await;
+    until(async || OffsetDateTime::now_utc().unix_timestamp().unsigned_abs(), |now_s| *now_s > until_s).await;
     attestor.becomes(Manner::Veto);
     bench.custodian().approve().await;
-    let outcome = until(async || sign(&bench, &request).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
+    let outcome =
+        until(async || sign(&bench, &request).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
     assert_eq!((outcome.status(), outcome.error.as_str()), (SignStatus::Denied, "ATTESTATION_REFUSED"), "{outcome:?}");
     assert!(outcome.signed_transaction.is_empty());
 }

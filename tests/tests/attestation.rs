@@ -157,7 +157,10 @@ async fn what_they_do_not_allow_is_refused(taken: &Taken) {
         assert_eq!(taken.refused(holder, taken.call(Some(STRANGER), 0, data)).await, "TARGET_UNKNOWN");
     }
     let foreign = AssetToken::transferCall { to: STRANGER, amount }.abi_encode();
-    assert_eq!(taken.refused(holder, taken.call(Some(Address::repeat_byte(0x77)), 0, foreign)).await, "COUNTERPARTY_UNKNOWN");
+    assert_eq!(
+        taken.refused(holder, taken.call(Some(Address::repeat_byte(0x77)), 0, foreign)).await,
+        "COUNTERPARTY_UNKNOWN"
+    );
     // The chain's own currency.
     assert_eq!(taken.refused(holder, taken.call(Some(STRANGER), 1, vec![])).await, "VALUE_FORBIDDEN");
     // Code of one's own; also behind the beginning of ours.
@@ -165,7 +168,8 @@ async fn what_they_do_not_allow_is_refused(taken: &Taken) {
     assert_eq!(taken.refused(holder, taken.call(None, 0, runtime.clone())).await, "CREATION_UNKNOWN");
     let longer = [Create2Deployer::BYTECODE.as_ref(), &runtime].concat();
     assert_eq!(taken.refused(holder, taken.call(None, 0, longer)).await, "CREATION_UNKNOWN");
-    let votes = [VotingPower::BYTECODE.as_ref(), &VotingPower::constructorCall { token: STRANGER }.abi_encode()].concat();
+    let votes =
+        [VotingPower::BYTECODE.as_ref(), &VotingPower::constructorCall { token: STRANGER }.abi_encode()].concat();
     assert_eq!(taken.refused(holder, taken.call(None, 0, votes)).await, "CREATION_UNKNOWN");
     // Calls within calls.
     let multicall = [&[0xac, 0x96, 0x50, 0xd8][..], &(Vec::<Bytes>::new(),).abi_encode_params()].concat();
@@ -233,7 +237,8 @@ async fn nobody_else_is_the_attestor(taken: &mut Taken) {
 
     let folder = taken.stack.folder().to_owned();
     let own = std::fs::read_to_string(folder.join("svc-attestor.toml")).expect("a configuration");
-    let posing = own.replace("/svc-attestor.pem", "/svc-compliance.pem").replace("/svc-attestor.key", "/svc-compliance.key");
+    let posing =
+        own.replace("/svc-attestor.pem", "/svc-compliance.pem").replace("/svc-attestor.key", "/svc-compliance.key");
     assert_ne!(own, posing);
     std::fs::write(folder.join("posing.toml"), posing).expect("written");
     let holder = taken.load.holders[1].address;
@@ -242,7 +247,11 @@ async fn nobody_else_is_the_attestor(taken: &mut Taken) {
     attestor.kill();
     let unavailable = |status: Result<SignOutcome, Status>| {
         let status = status.expect_err("not signed");
-        assert_eq!(Refusal::details(&status).map(|told| told.reason).as_deref(), Some("ATTESTOR_UNAVAILABLE"), "{status:?}");
+        assert_eq!(
+            Refusal::details(&status).map(|told| told.reason).as_deref(),
+            Some("ATTESTOR_UNAVAILABLE"),
+            "{status:?}"
+        );
     };
     unavailable(taken.sign(&request).await);
     let mut posing = std::process::Command::new(binary("svc-compliance").expect("built"))
@@ -253,8 +262,12 @@ async fn nobody_else_is_the_attestor(taken: &mut Taken) {
         .spawn()
         .expect("started");
     let address = taken.stack.settings().address(ATTESTOR);
-    until("it listens where the attestor did", async || std::net::TcpStream::connect(&address).is_ok(), |listens| *listens)
-        .await;
+    until(
+        "it listens where the attestor did",
+        async || std::net::TcpStream::connect(&address).is_ok(),
+        |listens| *listens,
+    )
+    .await;
     for _ in 0..3 {
         unavailable(taken.sign(&request).await);
     }

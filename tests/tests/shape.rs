@@ -266,7 +266,8 @@ fn every_installation_has_configurations_that_the_services_take() {
             ),
             (
                 "svc-attestor",
-                installation.problems::<svc_compliance::attest::config::AttestorConfig>("svc-attestor", "DALP_ATTESTOR"),
+                installation
+                    .problems::<svc_compliance::attest::config::AttestorConfig>("svc-attestor", "DALP_ATTESTOR"),
             ),
             ("svc-feeds", installation.problems::<svc_feeds::config::FeedsConfig>("svc-feeds", "DALP_FEEDS")),
             (

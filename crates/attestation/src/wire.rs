@@ -91,9 +91,9 @@ pub fn subject(message: &proto::Subject) -> Result<(Subject, Content), Unreadabl
             value_wei: U256::from_str_radix(&call.value_wei, 10).map_err(|_| Unreadable("call.value_wei"))?,
             data: bytes(&call.data, "call.data")?,
         },
-        proto::subject::Content::Document(document) => Content::Document(
-            serde_json_of(&document.document_json).ok_or(Unreadable("document.document_json"))?,
-        ),
+        proto::subject::Content::Document(document) => {
+            Content::Document(serde_json_of(&document.document_json).ok_or(Unreadable("document.document_json"))?)
+        }
         proto::subject::Content::Claim(claim) => Content::Claim {
             identity: parsed(&claim.identity, "claim.identity")?,
             topic: parsed(&claim.topic, "claim.topic")?,
@@ -186,12 +186,7 @@ pub fn accept(
     }
     let presumed_keys =
         message.presumed_keys.iter().map(|key| parsed(key, "presumed_keys")).collect::<Result<_, _>>()?;
-    Ok(Answer::Judged {
-        attestation,
-        reason: message.reason.clone(),
-        detail: message.detail.clone(),
-        presumed_keys,
-    })
+    Ok(Answer::Judged { attestation, reason: message.reason.clone(), detail: message.detail.clone(), presumed_keys })
 }
 
 fn parsed<T: std::str::FromStr>(text: &str, what: &'static str) -> Result<T, Unreadable> {

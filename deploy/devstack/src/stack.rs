@@ -93,12 +93,9 @@ impl Stack {
         let mut stack = Self { services: Vec::new(), settings, pki, _anvil: anvil, postgres, folder };
         for name in SERVICES {
             let service = match name {
-                ATTESTOR => Service::start_as(
-                    name,
-                    binary("svc-compliance")?,
-                    &["--role", "attest"],
-                    stack.folder.path(),
-                )?,
+                ATTESTOR => {
+                    Service::start_as(name, binary("svc-compliance")?, &["--role", "attest"], stack.folder.path())?
+                }
                 name => Service::start(name, binary(name)?, stack.folder.path())?,
             };
             stack.services.push(service);

@@ -4,9 +4,7 @@ use alloy::{
     primitives::{Address, Bytes, U256},
     sol_types::SolCall as _,
 };
-use dalp_contracts::bindings::{
-    AssetToken, AssetTokenGovernance, IdentityControl, System, TokenCompliance,
-};
+use dalp_contracts::bindings::{AssetToken, AssetTokenGovernance, IdentityControl, System, TokenCompliance};
 
 #[allow(missing_docs, unreachable_pub)] // its members are the functions of the comment
 mod others {
@@ -102,6 +100,8 @@ fn read(sender: Address, selector: [u8; 4], data: &[u8]) -> Option<Act> {
             Act::Lets { spender: IOthers::increaseAllowanceCall::abi_decode(data).ok()?.spender }
         }
         IOthers::permitCall::SELECTOR => Act::Lets { spender: IOthers::permitCall::abi_decode(data).ok()?.spender },
+        // Lets go what was asked for before, which the bytes do not show.
+        IdentityControl::approveCall::SELECTOR => Act::Hides("the approval of an execution"),
         IOthers::multicallCall::SELECTOR => Act::Hides("multicall"),
         IdentityControl::executeCall::SELECTOR => {
             let call = IdentityControl::executeCall::abi_decode(data).ok()?;
@@ -149,11 +149,16 @@ mod tests {
     #[test]
     fn what_lets_others_move_names_them() {
         let value = U256::from(5);
-        assert_eq!(act_of(SENDER, &AssetToken::approveCall { spender: OTHER, value }.abi_encode()), Act::Lets { spender: OTHER });
+        assert_eq!(
+            act_of(SENDER, &AssetToken::approveCall { spender: OTHER, value }.abi_encode()),
+            Act::Lets { spender: OTHER }
+        );
         let trust = System::setCall { name: dalp_contracts::roles::names::ADDON_FACTORY, account: OTHER };
         assert_eq!(act_of(SENDER, &trust.abi_encode()), Act::Trusts(vec![OTHER]));
         let wrapped = IOthers::multicallCall { data: vec![] }.abi_encode();
         assert_eq!(act_of(SENDER, &wrapped), Act::Hides("multicall"));
+        let let_go = IdentityControl::approveCall { executionId: U256::from(1), approved: true }.abi_encode();
+        assert!(matches!(act_of(SENDER, &let_go), Act::Hides(_)));
     }
 
     #[test]

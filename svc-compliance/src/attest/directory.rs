@@ -242,7 +242,10 @@ impl Directory {
             if code.map_err(|error| NotAsked(error.to_string()))? != Create2Deployer::DEPLOYED_BYTECODE {
                 return Ok(false);
             }
-            return Ok(plan(tenant, target, admin).steps.iter().any(|step| step.to == Some(target) && step.data == *data));
+            return Ok(plan(tenant, target, admin)
+                .steps
+                .iter()
+                .any(|step| step.to == Some(target) && step.data == *data));
         }
         if selector != Some(Bootstrap::runCall::SELECTOR) {
             return Ok(false);
@@ -335,8 +338,7 @@ impl Directory {
 /// Asks a token, at a block, what its compliance says of a movement.
 #[must_use]
 pub fn preview(token: Address, moved: &super::acts::Moved) -> TransactionRequest {
-    let call =
-        AssetToken::previewCall { from: moved.from.unwrap_or_default(), to: moved.to, amount: moved.amount };
+    let call = AssetToken::previewCall { from: moved.from.unwrap_or_default(), to: moved.to, amount: moved.amount };
     request(token, &call)
 }
 

@@ -23,9 +23,10 @@ impl AttestationEdge {
 #[tonic::async_trait]
 impl AttestationService for AttestationEdge {
     async fn attest(&self, request: Request<AttestRequest>) -> Result<Response<AttestResponse>, Status> {
-        let judge = self.app.get().map_err(|_| {
-            Refusal::new(Reason::ChainUnavailable, "the attestor waits for its first node")
-        })?;
+        let judge = self
+            .app
+            .get()
+            .map_err(|_| Refusal::new(Reason::ChainUnavailable, "the attestor waits for its first node"))?;
         let asked = request.into_inner().subjects;
         if !(1..=SUBJECTS_MAX).contains(&asked.len()) {
             let description = format!("must hold 1 to {SUBJECTS_MAX}");

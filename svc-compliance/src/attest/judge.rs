@@ -5,9 +5,7 @@ use super::{
     config::AttestSection,
     directory::{Directory, NotAsked, preview},
     doubts::Doubts,
-    ruling::{
-        CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, parties, rule, veto,
-    },
+    ruling::{CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, parties, rule, veto},
 };
 use crate::{
     decoder::{ContractDecoder, PREVIEW},
@@ -105,8 +103,7 @@ impl Judge {
     }
 
     async fn judge_at(&self, subjects: &[(Subject, Content)], head: Head) -> Vec<Outcome> {
-        let asks: Vec<_> =
-            subjects.iter().map(|(subject, content)| self.questions(subject, content, head)).collect();
+        let asks: Vec<_> = subjects.iter().map(|(subject, content)| self.questions(subject, content, head)).collect();
         let ruled: Vec<Result<Questions, Unfit>> = stream::iter(asks).buffered(AT_ONCE).collect().await;
         let mut requests = Vec::new();
         for questions in ruled.iter().flatten() {
@@ -244,7 +241,10 @@ impl Judge {
             let inner = Called { sender: target, target: *inner, value_wei: *value_wei, data };
             let act = acts::act_of(target, data);
             if matches!(act, Act::Executes { .. }) {
-                return Err(Unfit::Vetoed(veto(super::ruling::FUNCTION_FORBIDDEN, "execute within execute".to_owned())));
+                return Err(Unfit::Vetoed(veto(
+                    super::ruling::FUNCTION_FORBIDDEN,
+                    "execute within execute".to_owned(),
+                )));
             }
             self.ruled(tenant, inner, &act, head, &mut questions, &mut presumed).await?;
         }

@@ -110,7 +110,9 @@ mod tests {
             tenants: vec![tenant("a", &[1]), tenant("b", &[2])],
             ..RuleSet::default()
         };
-        for (tenant, contract, listed) in [("a", 1, true), ("b", 1, false), ("a", 9, true), ("b", 9, true), ("c", 2, false)] {
+        for (tenant, contract, listed) in
+            [("a", 1, true), ("b", 1, false), ("a", 9, true), ("b", 9, true), ("c", 2, false)]
+        {
             assert_eq!(rules.lists(tenant, Address::repeat_byte(contract)), listed, "{tenant} {contract}");
         }
     }

@@ -88,7 +88,7 @@ pub fn rule(case: &Case<'_>) -> Result<Vec<Moved>, Veto> {
         return Ok(vec![]);
     }
     if let Act::Hides(what) = act {
-        return Err(veto(FUNCTION_FORBIDDEN, format!("{what} wraps calls that cannot be judged one by one")));
+        return Err(veto(FUNCTION_FORBIDDEN, format!("{what} hides what would be called")));
     }
     let stranger = |allowed: fn(Standing) -> bool| {
         parties.iter().find(|(_, standing)| !allowed(*standing)).map(|(account, _)| {
@@ -142,8 +142,15 @@ mod tests {
 
     fn decide(standing: Standing, act: &Act, other: Standing, foreign_tokens: ForeignTokens) -> Result<usize, String> {
         let parties: Vec<_> = parties(standing, act).into_iter().map(|party| (party, other)).collect();
-        let case =
-            Case { target: TARGET, standing, act, parties: &parties, has_value: false, is_payee: false, foreign_tokens };
+        let case = Case {
+            target: TARGET,
+            standing,
+            act,
+            parties: &parties,
+            has_value: false,
+            is_payee: false,
+            foreign_tokens,
+        };
         rule(&case).map(|moved| moved.len()).map_err(|veto| veto.reason)
     }
 

@@ -166,7 +166,10 @@ impl Validate for SignerConfig {
         match &self.attestor {
             Some(attestor) => problems.section("attestor", |problems| attestor.validate(problems)),
             None if self.signer.attestation == Attestation::Required => {
-                problems.push("attestor", "there is no [attestor] section, but signer.attestation is \"required\": nothing could be signed");
+                problems.push(
+                    "attestor",
+                    "there is no [attestor] section, but signer.attestation is \"required\": nothing could be signed",
+                );
             }
             None => {}
         }

@@ -50,7 +50,13 @@ mod tests {
 
     fn transaction(to: TxKind, value: u64, input: &[u8]) -> Payload {
         let (value, input) = (U256::from(value), Bytes::copy_from_slice(input));
-        Payload::Transaction(UnsignedTransaction::Eip1559(TxEip1559 { chain_id: 1, to, value, input, ..Default::default() }))
+        Payload::Transaction(UnsignedTransaction::Eip1559(TxEip1559 {
+            chain_id: 1,
+            to,
+            value,
+            input,
+            ..Default::default()
+        }))
     }
 
     fn document(primary: &str, fields: &serde_json::Value) -> Payload {

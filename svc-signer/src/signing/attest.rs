@@ -152,21 +152,24 @@ async fn ask_for(attestor: &dyn Attestor, longest_s: u64, questions: Vec<&Questi
         Err(error) => return away(&questions, &error),
     };
     let now_s = now_s();
-    let believe = |(question, answer): (&&Question, &proto::Attestation)| {
-        match wire::accept(&question.subject, answer, now_s, longest_s) {
-            Ok(Answer::Judged { attestation, reason, detail, presumed_keys }) => {
-                count(attestation.judgement.verdict.as_str());
-                Told::Judged { attestation, reason, detail, presumed_keys }
-            }
-            Ok(Answer::Undecided(why)) => {
-                count("UNDECIDED");
-                Told::Away(why)
-            }
-            Err(error) => {
-                tracing::error!(request_id = %question.subject.request_id, %error, "the attestor's answer is not believed");
-                count("DISBELIEVED");
-                Told::Away(error.to_string())
-            }
+    let believe = |(question, answer): (&&Question, &proto::Attestation)| match wire::accept(
+        &question.subject,
+        answer,
+        now_s,
+        longest_s,
+    ) {
+        Ok(Answer::Judged { attestation, reason, detail, presumed_keys }) => {
+            count(attestation.judgement.verdict.as_str());
+            Told::Judged { attestation, reason, detail, presumed_keys }
+        }
+        Ok(Answer::Undecided(why)) => {
+            count("UNDECIDED");
+            Told::Away(why)
+        }
+        Err(error) => {
+            tracing::error!(request_id = %question.subject.request_id, %error, "the attestor's answer is not believed");
+            count("DISBELIEVED");
+            Told::Away(error.to_string())
         }
     };
     questions.iter().zip(&answers).map(believe).collect()

@@ -147,7 +147,8 @@ impl Store {
         if items.is_empty() {
             return Ok(HashSet::new());
         }
-        let said: Vec<Option<Columns<'_>>> = items.iter().map(|item| item.attestation.as_ref().map(Columns::of)).collect();
+        let said: Vec<Option<Columns<'_>>> =
+            items.iter().map(|item| item.attestation.as_ref().map(Columns::of)).collect();
         let lanes: Vec<Option<&LaneEntry>> = items.iter().map(|item| item.lane.as_ref()).collect();
         let rows = sqlx::query(
             "with item as (

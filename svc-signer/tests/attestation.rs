@@ -331,3 +331,25 @@ async fn a_custodians_late_release_is_judged_again() {
     assert_eq!((outcome.status(), outcome.error.as_str()), (SignStatus::Denied, "ATTESTATION_REFUSED"), "{outcome:?}");
     assert!(outcome.signed_transaction.is_empty());
 }
+
+/// Whoever asks for signatures cannot be configured to judge them, and without a judge nothing starts that needs one.
+#[test]
+fn a_configuration_names_a_judge_who_does_not_ask() {
+    use dalp_service::config::{Problems, Validate as _};
+    let attestor = |identity: &str| -> svc_signer::config::attestor::AttestorConfig {
+        toml::from_str(&format!(
+            "peer = {{ address = \"a:1\", spiffe_id = \"spiffe://dalp.dev/{identity}\" }}\n\
+             [client_tls]\ncertificate = \"/dev/null\"\nkey = \"/dev/null\"\ntrust_anchors = \"/dev/null\"\n"
+        ))
+        .unwrap()
+    };
+    let problems = |identity: &str| {
+        let mut problems = Problems::default();
+        attestor(identity).validate(&mut problems);
+        format!("{problems:?}")
+    };
+    for asking in ["svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution", "svc-gateway"] {
+        assert!(problems(asking).contains("may not judge"), "{asking}: {}", problems(asking));
+    }
+    assert!(!problems("svc-attestor").contains("may not judge"));
+}

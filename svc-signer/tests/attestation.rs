@@ -134,6 +134,13 @@ async fn status(bench: &Bench, request: &SignRequest) -> SignOutcome {
     bench.edge.status(from_peer(asked, PEER)).await.unwrap().into_inner().outcome.unwrap()
 }
 
+/// The process of the HSM answers nothing more, until it is given up and another takes its place.
+async fn stop_hsm(bench: &Bench) {
+    let hsm = bench.hsm.clone().unwrap();
+    until(async || hsm.status().await, |status| status.ready).await;
+    assert!(dalp_testing::signal(hsm.worker_pid().unwrap(), dalp_testing::Signal::STOP));
+}
+
 async fn requests(bench: &Bench) -> i64 {
     let pool = bench.postgres.pool().await;
     sqlx::query("select count(*) from signer.requests").fetch_one(&pool).await.unwrap().get(0)
@@ -248,17 +255,14 @@ async fn after_a_hold_the_attestor_is_asked_again() {
     let attestor = Scripted::new(Manner::Brief);
     let bench = bench(ProviderKind::Pkcs11, &attestor).await;
     let key = create(&bench, "desk").await;
-    let hsm = bench.hsm.clone().unwrap();
-    assert!(hsm.status().await.ready);
-    let pid = hsm.worker_pid().unwrap();
-    assert!(dalp_testing::signal(pid, dalp_testing::Signal::STOP));
     let (held, denied) = (order(&key.address, call(0)), order(&key.address, call(1)));
-    // Both are with the HSM when its process is given up.
-    let (one, other) = tokio::join!(sign(&bench, &held), sign(&bench, &denied));
-    let expire = [one.unwrap(), other.unwrap()].map(|outcome| {
+    let mut expire = Vec::new();
+    for request in [&held, &denied] {
+        stop_hsm(&bench).await;
+        let outcome = sign(&bench, request).await.unwrap();
         assert_eq!(outcome.status(), SignStatus::Pending, "{outcome:?}");
-        outcome.attestation.unwrap().expires_at_s
-    });
+        expire.push(outcome.attestation.unwrap().expires_at_s);
+    }
     let asked = attestor.asked();
     attestor.becomes(Manner::Away);
     let expired = |now_s: &u64| expire.iter().all(|expires_at_s| expires_at_s <= now_s);
@@ -293,9 +297,7 @@ async fn a_changed_attestation_is_asked_for_again() {
     let attestor = Scripted::new(Manner::Pass);
     let bench = bench(ProviderKind::Pkcs11, &attestor).await;
     let key = create(&bench, "desk").await;
-    let hsm = bench.hsm.clone().unwrap();
-    assert!(hsm.status().await.ready);
-    assert!(dalp_testing::signal(hsm.worker_pid().unwrap(), dalp_testing::Signal::STOP));
+    stop_hsm(&bench).await;
     let request = order(&key.address, call(0));
     assert_eq!(sign(&bench, &request).await.unwrap().status(), SignStatus::Pending);
     let pool = bench.postgres.pool().await;

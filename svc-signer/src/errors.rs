@@ -53,7 +53,7 @@ pub enum SignerError {
     #[error("the compliance attestor refuses: {reason}: {detail}")]
     AttestationRefused {
         /// What it said, bound to the payload.
-        attestation: Attestation,
+        attestation: Box<Attestation>,
         /// Its reason.
         reason: String,
         /// The same for people.

@@ -265,7 +265,7 @@ impl Signer {
         let known = match self.store.request(order.request_id).await? {
             None if stands(&refusal) => {
                 let attestation = match &refusal {
-                    SignerError::AttestationRefused { attestation, .. } => Some(*attestation),
+                    SignerError::AttestationRefused { attestation, .. } => Some(**attestation),
                     _ => None,
                 };
                 let refused = Admission { attestation, ..admission(peer, order, payload_hash, String::new(), None) };

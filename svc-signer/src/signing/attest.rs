@@ -211,16 +211,20 @@ impl Signer {
             Told::Known => Ok(None),
             Told::Away(why) => Err(SignerError::AttestorUnavailable(why)),
             Told::Judged { attestation, reason, detail, presumed_keys } => {
+                let refused = |reason, detail| SignerError::AttestationRefused {
+                    attestation: Box::new(attestation),
+                    reason,
+                    detail,
+                };
                 if attestation.judgement.verdict == Verdict::Veto {
-                    return Err(SignerError::AttestationRefused { attestation, reason, detail });
+                    return Err(refused(reason, detail));
                 }
                 for key in presumed_keys {
                     match self.key(&tenant, key).await {
                         Ok(_) => {}
                         Err(SignerError::KeyNotFound { .. }) => {
                             let detail = format!("{key} administers the system, and is no key of the tenant");
-                            let reason = ADMINISTRATOR_UNKNOWN.to_owned();
-                            return Err(SignerError::AttestationRefused { attestation, reason, detail });
+                            return Err(refused(ADMINISTRATOR_UNKNOWN.to_owned(), detail));
                         }
                         Err(error) => return Err(error),
                     }

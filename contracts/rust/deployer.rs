@@ -129,10 +129,15 @@ pub fn create2_address(create2_deployer: Address, salt: B256, init_code: &[u8]) 
     create2_deployer.create2(salt, keccak256(init_code))
 }
 
+/// The salt of everything that a tenant has for itself: it stands in the deployer's events.
+pub fn salt_of_tenant(tenant_salt: B256) -> B256 {
+    keccak256((RELEASE, tenant_salt).abi_encode_params())
+}
+
 /// The plan of a tenant.
 pub fn plan(params: &TenantParams) -> DeploymentPlan {
     let mut planner = Planner { deployer: params.create2_deployer, steps: Vec::new() };
-    let tenant = keccak256((RELEASE, params.tenant_salt).abi_encode_params());
+    let tenant = salt_of_tenant(params.tenant_salt);
     let shared = keccak256(RELEASE);
 
     let bootstrap = planner.deploy(

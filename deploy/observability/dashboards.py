@@ -26,6 +26,8 @@ PLACES = {
     "dalp_chain_upstream_requests_total": ["overview", "lanes-and-custody"],
     "dalp_signer_": ["lanes-and-custody"],
     "dalp_signer_provider_ready": ["overview", "lanes-and-custody"],
+    "dalp_signer_attestor_ready": ["overview", "lanes-and-custody"],
+    "dalp_attestor_": ["lanes-and-custody"],
     "dalp_compliance_": ["issuance-and-transfers"],
     "dalp_feeds_": ["feeds"],
     "dalp_distribution_": ["airdrops", "offerings", "treasury"],

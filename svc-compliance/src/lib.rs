@@ -8,10 +8,12 @@
 //! - [`readers`]: the chain as typed reads. [`indexer`]: who holds what after each block.
 //! - [`store`]: our tables.
 //! - [`start`]: all of it as a running service.
+//! - [`attest`]: the compliance attestor, a role of its own of the same program.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod app;
+pub mod attest;
 pub mod config;
 pub mod decoder;
 pub mod domain;

@@ -1,6 +1,7 @@
 //! Why the signer refuses, and what that is on the wire.
 
 use alloy::primitives::Address;
+use dalp_attestation::Attestation;
 use dalp_service::{Reason, Refusal};
 
 use crate::{
@@ -48,6 +49,19 @@ pub enum SignerError {
     /// There is no attestation over the payload.
     #[error("the payload needs a compliance attestation")]
     AttestationRequired,
+    /// The attestor refuses the payload.
+    #[error("the compliance attestor refuses: {reason}: {detail}")]
+    AttestationRefused {
+        /// What it said, bound to the payload.
+        attestation: Box<Attestation>,
+        /// Its reason.
+        reason: String,
+        /// The same for people.
+        detail: String,
+    },
+    /// The attestor gave no verdict. Nothing is decided.
+    #[error("the compliance attestor gave no verdict: {0}")]
+    AttestorUnavailable(String),
     /// The nonce is held by another request.
     #[error("nonce {nonce} is held by another request")]
     WatermarkConflict {
@@ -93,6 +107,8 @@ impl SignerError {
             Self::GrantMissing { .. } => Reason::GrantMissing,
             Self::PolicyDenied { .. } => Reason::PolicyDenied,
             Self::AttestationRequired => Reason::AttestationRequired,
+            Self::AttestationRefused { .. } => Reason::AttestationRefused,
+            Self::AttestorUnavailable(_) => Reason::AttestorUnavailable,
             Self::WatermarkConflict { .. } | Self::ReleaseRefused => Reason::WatermarkConflict,
             Self::RequestIdReused(_) => Reason::RequestIdReused,
             Self::IdempotencyKeyReused => Reason::IdempotencyKeyReused,
@@ -118,6 +134,10 @@ impl From<SignerError> for Refusal {
         match error {
             SignerError::PolicyDenied { rule, .. } => refusal.meta("rule", rule),
             SignerError::GrantMissing { peer, .. } => refusal.meta("peer", peer),
+            SignerError::AttestationRefused { attestation, reason, .. } => refusal
+                .meta("attestor_reason", reason)
+                .meta("block_number", attestation.judgement.block_number)
+                .meta("attestation", attestation.hash),
             SignerError::WatermarkConflict { nonce, next_nonce } => {
                 refusal.meta("nonce", nonce).meta("next_nonce", next_nonce)
             }

@@ -4,6 +4,7 @@
 //! computes without I/O, `providers` hold keys, `store` remembers, `edge` speaks protobuf.
 #![forbid(unsafe_code)]
 
+pub mod attestor;
 pub mod config;
 pub mod core;
 pub mod edge;
@@ -20,14 +21,19 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use dalp_proto::signer::{key_service_server::KeyServiceServer, signer_service_server::SignerServiceServer};
 use dalp_service::{
     caller::GATEWAY,
+    client,
     server::{HealthHandle, PeerPolicy, Routes, Server, ServerError},
     stop::Stop,
+    tls::{ClientTls, TlsError},
 };
 use secrecy::ExposeSecret as _;
 use tokio::{sync::watch, task::JoinHandle};
+use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use zeroize::Zeroizing;
 
 use crate::{
+    attestor::RemoteAttestor,
     config::{Attestation, SignerConfig},
     edge::{key::KeyEdge, signer::SignerEdge},
     providers::{
@@ -55,6 +61,9 @@ pub enum StartError {
     /// Our own program cannot be found for the worker.
     #[error("the path of this program is unknown")]
     Program(#[source] std::io::Error),
+    /// Our certificate towards the attestor is not usable.
+    #[error("the client certificate is not usable")]
+    Tls(#[from] TlsError),
     /// The database settings are unusable.
     #[error("the store cannot be prepared")]
     Store(#[from] StoreError),
@@ -102,7 +111,18 @@ pub async fn start(config: SignerConfig, stop: Stop) -> Result<Running, StartErr
         .allow("/dalp.signer.v1.KeyService/GetKey", [GATEWAY]);
     let server = Server::new(NAME, &config.server, policy).bind().await?;
     metric_definitions::describe();
-    let signer = Arc::new(Signer::new(&config, store.clone(), providers.clone()));
+    let signer = Signer::new(&config, store.clone(), providers.clone());
+    let mut attestor = None;
+    let signer =
+        Arc::new(match config.attestor.as_ref().filter(|_| config.signer.attestation == Attestation::Required) {
+            Some(asked) => {
+                let tls = ClientTls::load(&asked.client_tls)?;
+                tls.watch(&stop);
+                attestor = Some(client::connect(&asked.peer, &tls));
+                signer.asking(Arc::new(RemoteAttestor::new(&asked.peer, &tls, Duration::from_millis(asked.timeout_ms))))
+            }
+            None => signer,
+        });
     let routes = Routes::new(SignerServiceServer::new(SignerEdge::new(Arc::clone(&signer), stop.clone())))
         .add_service(KeyServiceServer::new(KeyEdge::new(Arc::clone(&signer))));
     let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
@@ -114,6 +134,9 @@ pub async fn start(config: SignerConfig, stop: Stop) -> Result<Running, StartErr
     let (migrated, schema) = watch::channel(false);
     for provider in providers.usable() {
         watches.spawn(watch_provider(Arc::clone(provider), health.clone(), schema.clone()));
+    }
+    if let Some(attestor) = attestor {
+        watches.spawn(watch_attestor(attestor, health.clone()));
     }
     watches.spawn(watch_database(store.clone(), health, migrated));
     watches.spawn(async move {
@@ -166,6 +189,18 @@ fn worker_program(config: &SignerConfig) -> Result<PathBuf, StartError> {
     match &config.worker_program {
         Some(program) => Ok(program.clone()),
         None => std::env::current_exe().map_err(StartError::Program),
+    }
+}
+
+/// Keeps reporting whether the attestor can judge. Without it nothing that moves is signed, but what is signed can still be read.
+async fn watch_attestor(attestor: Channel, health: HealthHandle) {
+    loop {
+        let mut client = HealthClient::new(attestor.clone());
+        let asked = tokio::time::timeout(WATCH_EVERY * 3, client.check(HealthCheckRequest::default())).await;
+        let ready = matches!(asked, Ok(Ok(answer)) if answer.get_ref().status == i32::from(ServingStatus::Serving));
+        metrics::gauge!(metric_definitions::ATTESTOR_READY).set(f64::from(u8::from(ready)));
+        health.set_alone("attestor", ready).await;
+        tokio::time::sleep(WATCH_EVERY).await;
     }
 }
 

@@ -17,11 +17,21 @@ pub const PARTITION_STARTS_TOTAL: &str = "dalp_signer_partition_starts_total";
 /// Processes of a partition that were killed because they hung or lost their device.
 pub const PARTITION_KILLS_TOTAL: &str = "dalp_signer_partition_kills_total";
 
+/// Payloads that the attestor was asked about, by `outcome` (PASS, VETO, UNDECIDED, AWAY, DISBELIEVED).
+pub const ATTESTATIONS_TOTAL: &str = "dalp_signer_attestations_total";
+/// Time of one question to the attestor, for several payloads.
+pub const ATTEST_SECONDS: &str = "dalp_signer_attest_seconds";
+/// Whether the attestor says that it can judge.
+pub const ATTESTOR_READY: &str = "dalp_signer_attestor_ready";
+
 /// Tells the recorder what they mean.
 pub fn describe() {
     describe_counter!(REQUESTS_TOTAL, Unit::Count, "sign requests by outcome");
     describe_histogram!(PROVIDER_SECONDS, Unit::Seconds, "time of one provider call");
     describe_gauge!(PROVIDER_READY, Unit::Count, "whether a provider can sign now");
+    describe_counter!(ATTESTATIONS_TOTAL, Unit::Count, "payloads that the attestor was asked about, by outcome");
+    describe_histogram!(ATTEST_SECONDS, Unit::Seconds, "time of one question to the attestor");
+    describe_gauge!(ATTESTOR_READY, Unit::Count, "whether the attestor can judge");
     describe_gauge!(OPEN_REQUESTS, Unit::Count, "requests that wait for a decision");
     describe_histogram!(BATCH_SIZE, Unit::Count, "items of one write to the database");
     describe_counter!(PARTITION_STARTS_TOTAL, Unit::Count, "starts of a partition's process by outcome");

@@ -1,5 +1,6 @@
 //! The signer itself: peer, grant, policy, attestation, watermark, provider, in that order.
 
+mod attest;
 mod custody;
 mod drive;
 mod late;
@@ -15,6 +16,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    attestor::Attestor,
     config::{Attestation, SignerConfig},
     core::{
         digest::{content_hash, request_hash},
@@ -59,6 +61,9 @@ pub struct Signer {
     grants: Grants,
     policy: Policy,
     attestation: Attestation,
+    desk: Option<attest::Desk>,
+    /// Longest that a verdict of the attestor may be used.
+    longest_validity_s: u64,
     request_deadline: time::Duration,
     retry_ms: i64,
     /// Keys by address. The database has the last word on whether one is disabled.
@@ -101,6 +106,8 @@ impl Signer {
             grants: Grants::new(config.grants.clone()),
             policy: Policy::new(config.policy.rules.clone()),
             attestation: config.signer.attestation,
+            desk: None,
+            longest_validity_s: config.attestor.as_ref().map_or(600, |attestor| attestor.longest_validity_s),
             request_deadline: time::Duration::seconds(i64::from(config.signer.request_deadline_s)),
             retry_ms: i64::try_from(config.signer.retry_ms).unwrap_or(i64::MAX),
             keys: RwLock::default(),
@@ -108,6 +115,13 @@ impl Signer {
             outcomes,
             leaves,
         }
+    }
+
+    /// Asks this attestor. Without one everything is refused that needs its word.
+    #[must_use]
+    pub fn asking(mut self, attestor: Arc<dyn Attestor>) -> Self {
+        self.desk = Some(attest::Desk::new(attestor, &self.store, self.longest_validity_s));
+        self
     }
 
     /// The store, for reads.
@@ -129,23 +143,24 @@ impl Signer {
     pub async fn sign(&self, peer: &str, order: SignOrder) -> Result<StoredRequest, SignerError> {
         let payload_hash = request_hash(&order.tenant, order.signer, &order.payload, order.digest, order.replaces);
         match self.check(peer, &order, payload_hash).await {
-            Ok((key, admission)) => self.admit_and_sign(key, admission, &order.payload).await,
+            Ok((key, admission)) => match self.attest(&order).await {
+                Ok(attestation) => {
+                    self.admit_and_sign(key, Admission { attestation, ..admission }, &order.payload).await
+                }
+                Err(refusal) => self.refuse(peer, &order, payload_hash, refusal).await,
+            },
             Err(refusal) => self.refuse(peer, &order, payload_hash, refusal).await,
         }
     }
 
-    /// Grant, policy, attestation: what is asked of a new request, and again of an old one before it is signed late.
+    /// Grant and policy: what is asked of a new request, and again of an old one before it is signed late.
     fn allowed(&self, peer: &str, tenant: &str, signer: Address, payload: &Payload) -> Result<&Rule, SignerError> {
         if !self.grants.allow(peer, signer, payload) {
             return Err(SignerError::GrantMissing { peer: peer.to_owned(), kind: payload.kind().as_str() });
         }
-        let rule = match self.policy.decide(tenant, signer, payload) {
-            Decision::Allow(rule) => rule,
-            Decision::Deny { rule, why } => return Err(SignerError::PolicyDenied { rule: rule.to_owned(), why }),
-        };
-        match self.attestation {
-            Attestation::Required => Err(SignerError::AttestationRequired),
-            Attestation::Off => Ok(rule),
+        match self.policy.decide(tenant, signer, payload) {
+            Decision::Allow(rule) => Ok(rule),
+            Decision::Deny { rule, why } => Err(SignerError::PolicyDenied { rule: rule.to_owned(), why }),
         }
     }
 
@@ -203,6 +218,7 @@ impl Signer {
             stage: String::new(),
             detail: String::new(),
             error: NOT_ASKED.to_owned(),
+            attestation: admission.attestation,
             created_at: OffsetDateTime::now_utc(),
             updated_at: OffsetDateTime::now_utc(),
         };
@@ -242,13 +258,17 @@ impl Signer {
         payload_hash: [u8; 32],
         refusal: SignerError,
     ) -> Result<StoredRequest, SignerError> {
-        if matches!(refusal, SignerError::Store(_)) {
+        if matches!(refusal, SignerError::Store(_) | SignerError::AttestorUnavailable(_)) {
             return Err(refusal);
         }
         // Also without a grant: a refusal would read as if the request had never been accepted, and its nonce were free.
         let known = match self.store.request(order.request_id).await? {
             None if stands(&refusal) => {
-                let refused = admission(peer, order, payload_hash, String::new(), None);
+                let attestation = match &refusal {
+                    SignerError::AttestationRefused { attestation, .. } => Some(**attestation),
+                    _ => None,
+                };
+                let refused = Admission { attestation, ..admission(peer, order, payload_hash, String::new(), None) };
                 self.store.refuse(&refused, refusal.code().as_str(), &refusal.to_string()).await?
             }
             known => known,
@@ -336,6 +356,7 @@ fn admission(
         rule,
         value_wei: order.payload.value_wei().to_string(),
         rolling,
+        attestation: None,
     }
 }
 
@@ -355,6 +376,7 @@ fn stands(refusal: &SignerError) -> bool {
         refusal,
         SignerError::PolicyDenied { .. }
             | SignerError::AttestationRequired
+            | SignerError::AttestationRefused { .. }
             | SignerError::KeyDisabled(_)
             | SignerError::ProviderNotActive(_)
     )
@@ -367,6 +389,7 @@ fn withdraws(refusal: &SignerError) -> bool {
         SignerError::GrantMissing { .. }
             | SignerError::PolicyDenied { .. }
             | SignerError::AttestationRequired
+            | SignerError::AttestationRefused { .. }
             | SignerError::KeyDisabled(_)
     )
 }

@@ -160,7 +160,9 @@ fn every_reason_has_its_page_and_every_page_its_reason() {
 // === configuration ===
 
 fn example(service: &str) -> String {
-    let path = root().join(service).join("config.example.toml");
+    // A service may have a second role, named behind its folder.
+    let (folder, role) = service.split_once('/').unwrap_or((service, "config"));
+    let path = root().join(folder).join(format!("{role}.example.toml"));
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -181,6 +183,10 @@ fn every_configuration_key_stands_in_its_example() {
         ("svc-gateway", keys::missing::<svc_gateway::GatewayConfig>(&switched_on("svc-gateway"))),
         ("svc-signer", keys::missing::<svc_signer::config::SignerConfig>(&switched_on("svc-signer"))),
         ("svc-compliance", keys::missing::<svc_compliance::config::ComplianceConfig>(&switched_on("svc-compliance"))),
+        (
+            "svc-compliance/attestor",
+            keys::missing::<svc_compliance::attest::config::AttestorConfig>(&switched_on("svc-compliance/attestor")),
+        ),
         ("svc-feeds", keys::missing::<svc_feeds::config::FeedsConfig>(&switched_on("svc-feeds"))),
         ("svc-settlement", keys::missing::<svc_settlement::config::SettlementConfig>(&switched_on("svc-settlement"))),
         (
@@ -198,7 +204,15 @@ fn every_configuration_key_stands_in_its_example() {
 
 #[test]
 fn every_key_of_an_example_is_explained() {
-    for service in ["svc-gateway", "svc-signer", "svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution"] {
+    for service in [
+        "svc-gateway",
+        "svc-signer",
+        "svc-compliance",
+        "svc-compliance/attestor",
+        "svc-feeds",
+        "svc-settlement",
+        "svc-distribution",
+    ] {
         let text = switched_on(service);
         let (mut explained, mut before) = (BTreeSet::new(), "");
         for line in text.lines() {
@@ -249,6 +263,11 @@ fn every_installation_has_configurations_that_the_services_take() {
             (
                 "svc-compliance",
                 installation.problems::<svc_compliance::config::ComplianceConfig>("svc-compliance", "DALP_COMPLIANCE"),
+            ),
+            (
+                "svc-attestor",
+                installation
+                    .problems::<svc_compliance::attest::config::AttestorConfig>("svc-attestor", "DALP_ATTESTOR"),
             ),
             ("svc-feeds", installation.problems::<svc_feeds::config::FeedsConfig>("svc-feeds", "DALP_FEEDS")),
             (

@@ -48,6 +48,8 @@ pub struct Settings {
     pub gateway: String,
     /// Appended to svc-distribution's configuration.
     pub distribution: String,
+    /// Appended to the attestor's configuration.
+    pub attestor: String,
 }
 
 // === impl Settings ===
@@ -145,6 +147,7 @@ pub fn write(settings: &Settings) -> anyhow::Result<()> {
         write_secret(&settings.secret(name), secret)?;
     }
     for (service, text) in [
+        ("svc-attestor", attestor(settings)),
         ("svc-signer", signer(settings)),
         ("svc-compliance", compliance(settings)),
         ("svc-gateway", gateway(settings)),
@@ -179,9 +182,12 @@ fn signer(settings: &Settings) -> String {
 environment = "development"
 provider = "local"
 allow_mixed = true     # the stack shows both providers side by side
-attestation = "off"    # accepted in development only
 digest_key = "file:{digest_key}"
 
+[attestor]
+timeout_ms = 10000
+peer = {{ address = "{attestor}", spiffe_id = "{attestor_identity}" }}
+{client_tls}
 [local]
 key_encryption_key = "file:{kek}"
 
@@ -195,6 +201,9 @@ environment = {{ SOFTHSM2_CONF = "{softhsm}" }}
 name = "development-allows"
 action = "allow"
 "#,
+        attestor = settings.address("svc-attestor"),
+        attestor_identity = Settings::spiffe("svc-attestor"),
+        client_tls = settings.tls("attestor.client_tls", "svc-signer"),
         digest_key = settings.secret("digest-key").display(),
         kek = settings.secret("kek").display(),
         module = settings.pkcs11_module.display(),
@@ -209,6 +218,21 @@ action = "allow"
         );
     }
     text
+}
+
+/// The attestor looks at the one node there is, so a refusal needs no second look.
+fn attestor(settings: &Settings) -> String {
+    let mut text = settings.head("svc-attestor");
+    text += "[attest]\nsecond_look_blocks = 0\n\n[attest.rules]\nforeign_tokens = \"known_parties\"\n";
+    let _ = write!(text, "{}{}", chain(settings), settings.attestor);
+    text
+}
+
+fn chain(settings: &Settings) -> String {
+    format!(
+        "\n[chain]\nchain_id = {}\nfinality = {{ depth = 0 }}\nblock_time_hint_ms = 200\n\n[[chain.upstreams]]\nname = \"anvil\"\nurl = \"{}\"\n",
+        settings.chain_id, settings.chain_url,
+    )
 }
 
 fn compliance(settings: &Settings) -> String {
@@ -239,22 +263,11 @@ fn domain(settings: &Settings, service: &str, section: &str) -> String {
 [signer]
 address = "{}"
 spiffe_id = "{}"
-
-[chain]
-chain_id = {}
-finality = {{ depth = 0 }}
-block_time_hint_ms = 200
-
-[[chain.upstreams]]
-name = "anvil"
-url = "{}"
 "#,
         settings.address("svc-signer"),
         Settings::spiffe("svc-signer"),
-        settings.chain_id,
-        settings.chain_url,
     );
-    text
+    text + &chain(settings)
 }
 
 fn gateway(settings: &Settings) -> String {

@@ -18,7 +18,7 @@ pub fn run(path: &Path) -> anyhow::Result<bool> {
 }
 
 async fn scenario(path: &Path) -> anyhow::Result<bool> {
-    say("starting PostgreSQL, SoftHSM, the development chain and six services ...");
+    say("starting PostgreSQL, SoftHSM, the development chain and seven processes ...");
     let stack = Stack::start(&Options::default()).await?;
     let mut report = Report::begin("demo");
     report.steps = scenario::run(&stack.client()?, &ChainView::new(stack.chain_url())?).await;

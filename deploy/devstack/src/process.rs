@@ -20,6 +20,8 @@ pub struct Service {
     name: String,
     binary: PathBuf,
     config: PathBuf,
+    /// Arguments beside the configuration.
+    arguments: Vec<String>,
     log: PathBuf,
     address_file: PathBuf,
     child: Option<Child>,
@@ -33,10 +35,19 @@ impl Service {
     /// # Errors
     /// When it cannot be started or ends before it listens; the error carries the end of its log.
     pub fn start(name: &str, binary: PathBuf, folder: &Path) -> anyhow::Result<Self> {
+        Self::start_as(name, binary, &[], folder)
+    }
+
+    /// As [`Service::start`], with further arguments.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_as(name: &str, binary: PathBuf, arguments: &[&str], folder: &Path) -> anyhow::Result<Self> {
         let mut service = Self {
             name: name.to_owned(),
             binary,
             config: folder.join(format!("{name}.toml")),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             log: folder.join(format!("{name}.log")),
             address_file: folder.join(format!("{name}.address")),
             child: None,
@@ -79,6 +90,7 @@ impl Service {
         let child = Command::new(&self.binary)
             .arg("--config")
             .arg(&self.config)
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

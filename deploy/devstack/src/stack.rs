@@ -16,8 +16,11 @@ use crate::pki::{DevPki, LeafFiles};
 use crate::process::Service;
 
 /// Services in the order they start: whoever is called stands first.
-pub const SERVICES: [&str; 6] =
-    ["svc-signer", "svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution", "svc-gateway"];
+pub const SERVICES: [&str; 7] =
+    [ATTESTOR, "svc-signer", "svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution", "svc-gateway"];
+
+/// The compliance attestor: the program of svc-compliance in its other role.
+pub const ATTESTOR: &str = "svc-attestor";
 
 /// Gateway listeners take ports below the range the system gives to outgoing connections, so that a restarted service finds its port free.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -33,6 +36,8 @@ pub struct Options {
     pub gateway: String,
     /// Appended to svc-distribution's configuration: how airdrops are pushed.
     pub distribution: String,
+    /// Appended to the attestor's configuration: rules of tenants.
+    pub attestor: String,
     /// JSON-RPC address of a chain that stands already, of the development chain's id. Absent: the stack starts a development chain.
     pub chain_url: Option<String>,
 }
@@ -57,6 +62,7 @@ impl Default for Options {
             log_filter: "info".to_owned(),
             gateway: String::new(),
             distribution: String::new(),
+            attestor: String::new(),
             chain_url: None,
         }
     }
@@ -86,7 +92,12 @@ impl Stack {
         init_token(&settings)?;
         let mut stack = Self { services: Vec::new(), settings, pki, _anvil: anvil, postgres, folder };
         for name in SERVICES {
-            let service = Service::start(name, binary(name)?, stack.folder.path())?;
+            let service = match name {
+                ATTESTOR => {
+                    Service::start_as(name, binary("svc-compliance")?, &["--role", "attest"], stack.folder.path())?
+                }
+                name => Service::start(name, binary(name)?, stack.folder.path())?,
+            };
             stack.services.push(service);
         }
         stack.wait_until_serving().await?;
@@ -165,7 +176,7 @@ impl Stack {
         let channel = self.channel()?;
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
         let mut looks = tokio::time::interval(std::time::Duration::from_millis(100));
-        let behind = SERVICES.into_iter().filter(|name| *name != "svc-gateway");
+        let behind = SERVICES.into_iter().filter(|name| !matches!(*name, "svc-gateway" | ATTESTOR));
         for dependency in [""].into_iter().chain(behind) {
             loop {
                 looks.tick().await;
@@ -217,6 +228,7 @@ async fn settings(
         log_filter: options.log_filter.clone(),
         gateway: options.gateway.clone(),
         distribution: options.distribution.clone(),
+        attestor: options.attestor.clone(),
     })
 }
 

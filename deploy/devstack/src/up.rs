@@ -26,7 +26,7 @@ pub fn run() -> anyhow::Result<()> {
     lock.set_len(0)?;
     write!(lock, "{}", std::process::id())?;
     let ended = until_signal(async {
-        say("starting PostgreSQL, SoftHSM, the development chain and six services ...");
+        say("starting PostgreSQL, SoftHSM, the development chain and seven processes ...");
         let stack = Stack::start(&Options::default()).await?;
         say(&commands::text(&stack));
         std::future::pending::<anyhow::Result<()>>().await

@@ -20,10 +20,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 OVERLAYS = ["single-node", "production"]
 KUBERNETES = "1.35"
 DOMAIN = ["svc-compliance", "svc-distribution", "svc-feeds", "svc-settlement"]
-SERVICES = sorted(["svc-gateway", "svc-signer", *DOMAIN])
+SERVICES = sorted(["svc-attestor", "svc-gateway", "svc-signer", *DOMAIN])
 # What an installation brings itself; deploy/kubernetes/README.md says what each holds.
 BROUGHT = {
-    "Secret": {f"{service}-secrets" for service in SERVICES} | {"mesh-authority", "chain-upstreams", "luna-configuration"},
+    "Secret": {f"{service}-secrets" for service in SERVICES if service != "svc-attestor"} | {"mesh-authority", "chain-upstreams", "attestor-upstreams", "luna-configuration"},
     "ConfigMap": {"mesh-trust"},
 }
 NAME = "app.kubernetes.io/name"
@@ -110,7 +110,7 @@ def every_service_is_there(docs, overlay):
         yield f"deployments: {sorted(of(docs, 'Deployment'))}"
     expected = {"Service": SERVICES, "ServiceAccount": SERVICES}
     if overlay == "production":
-        expected |= {"PodDisruptionBudget": SERVICES, "HorizontalPodAutoscaler": [name for name in SERVICES if name != "svc-signer"]}
+        expected |= {"PodDisruptionBudget": SERVICES, "HorizontalPodAutoscaler": [name for name in SERVICES if name not in ("svc-signer", "svc-attestor")]}
     else:
         expected |= {"PodDisruptionBudget": [], "HorizontalPodAutoscaler": []}
     for kind, names in expected.items():
@@ -175,6 +175,7 @@ def configurations_fit_the_objects(docs, overlay):
             if config["server"][key] != f"0.0.0.0:{ports[port]}":
                 yield f"{name}: listens on {config['server'][key]}, its pods open {ports[port]}"
         peers = config.get("upstreams", []) + ([config["signer"]] if "address" in config.get("signer", {}) else [])
+        peers += [config["attestor"]["peer"]] if "attestor" in config else []
         for peer in peers:
             host, port = peer["address"].split(":")
             if host not in services or int(port) not in [one["port"] for one in services[host]["spec"]["ports"]]:
@@ -193,6 +194,12 @@ def configurations_fit_the_objects(docs, overlay):
     signer = tomllib.loads(configuration(docs, "svc-signer"))["signer"]
     if overlay == "production" and (signer["environment"], signer["attestation"], signer.get("allow_mixed", False)) != ("production", "required", False):
         yield "svc-signer: production signs with attestation and one provider"
+    judge = tomllib.loads(configuration(docs, "svc-attestor"))
+    if judge.keys() & {"database", "signer", "client_tls"}:
+        yield "svc-attestor: has what it needs not"
+    nodes = {node["url"] for service in DOMAIN for node in tomllib.loads(configuration(docs, service))["chain"]["upstreams"]}
+    if nodes & {node["url"] for node in judge["chain"]["upstreams"]}:
+        yield "svc-attestor: sees the chain through the nodes of those it judges"
 
 
 def matches(selector, labels):
@@ -241,7 +248,7 @@ def only_who_must_speaks(docs, overlay):
     if not closed:
         yield "nothing is denied by default"
     wanted_in = {("svc-gateway", 7000): {"edge"}, ("svc-signer", 7000): {"svc-gateway", *DOMAIN}}
-    wanted_in |= {(service, 7000): {"svc-gateway"} for service in DOMAIN}
+    wanted_in |= {(service, 7000): {"svc-gateway"} for service in DOMAIN} | {("svc-attestor", 7000): {"svc-signer"}}
     wanted_in |= {(service, 9000): {"monitoring"} for service in SERVICES}
     got = reach(docs, "ingress")
     for key in sorted(got.keys() | wanted_in.keys(), key=str):
@@ -255,6 +262,9 @@ def only_who_must_speaks(docs, overlay):
         wanted_out |= {(service, 7000): {"svc-signer"}, (service, 5432): {"engine-database"} | outside, (service, 8545): {"chain"} | outside}
         if outside:
             wanted_out[service, 443] = outside
+    wanted_out |= {("svc-signer", 7000): {"svc-attestor"}, ("svc-attestor", 8545): {"chain"} | outside}
+    if outside:
+        wanted_out["svc-attestor", 443] = outside
     wanted_out["svc-signer", 5432] = {"signer-database"} | outside
     if outside:
         wanted_out["svc-signer", 1792] = outside

@@ -58,6 +58,8 @@ BREAKS = {
     "does not show": lambda docs: edit(docs, "svc-feeds", "dalp.example/svc-signer", "dalp.example/svc-gateway"),
     "nobody has a certificate of": lambda docs: edit(docs, "svc-signer", "dalp.example/svc-settlement", "dalp.example/svc-unknown"),
     "is mounted nowhere": lambda docs: edit(docs, "svc-feeds", "/etc/dalp/trust/ca.pem", "/etc/dalp/elsewhere/ca.pem"),
+    "has what it needs not": lambda docs: edit(docs, "svc-attestor", "[chain]\n", "[database]\n[chain]\n"),
+    "through the nodes of those": lambda docs: edit(docs, "svc-attestor", "judge-a.chain", "node-a.chain"),
     "signs with attestation": lambda docs: edit(docs, "svc-signer", 'attestation = "required"', 'attestation = "off"'),
     "nothing is denied by default": lambda docs: without(docs, "NetworkPolicy", "deny-all"),
     "svc-signer:7000 is reached by": lambda docs: policy(docs, "signer")["ingress"][0]["from"].append({"podSelector": {}} | {"namespaceSelector": {"matchLabels": {"dalp.dev/network": "edge"}}}),

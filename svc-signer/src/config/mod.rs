@@ -1,5 +1,6 @@
 //! Configuration. `config.example.toml` holds every key with its meaning; providers have a file each, named like their code.
 
+pub mod attestor;
 pub mod dfns;
 pub mod fireblocks;
 pub mod local;
@@ -35,6 +36,9 @@ pub struct SignerConfig {
     pub database: DatabaseConfig,
     /// What it signs with, and how strictly.
     pub signer: SignerSection,
+    /// Who judges what is signed.
+    #[serde(default)]
+    pub attestor: Option<attestor::AttestorConfig>,
     /// Provider `local`.
     #[serde(default)]
     pub local: Option<local::LocalConfig>,
@@ -119,7 +123,7 @@ pub enum Environment {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attestation {
-    /// Every payload needs one.
+    /// Every payload that moves something needs one.
     #[default]
     Required,
     /// None is asked for. Development only.
@@ -159,6 +163,16 @@ impl Validate for SignerConfig {
         problems.section("telemetry", |problems| self.telemetry.validate(problems));
         problems.section("database", |problems| self.database.validate(problems));
         problems.section("signer", |problems| self.signer.validate(problems));
+        match &self.attestor {
+            Some(attestor) => problems.section("attestor", |problems| attestor.validate(problems)),
+            None if self.signer.attestation == Attestation::Required => {
+                problems.push(
+                    "attestor",
+                    "there is no [attestor] section, but signer.attestation is \"required\": nothing could be signed",
+                );
+            }
+            None => {}
+        }
         if let Some(local) = &self.local {
             problems.section("local", |problems| local.validate(problems));
         }

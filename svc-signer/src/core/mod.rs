@@ -3,6 +3,7 @@
 pub mod digest;
 pub mod document;
 pub mod grants;
+pub mod moving;
 pub mod payload;
 pub mod policy;
 pub mod signature;

@@ -5,6 +5,7 @@ use alloy::{
     dyn_abi::TypedData,
     primitives::TxKind,
 };
+use dalp_attestation::Attestation;
 use dalp_proto::signer as proto;
 use dalp_service::{
     Refusal, TenantId,
@@ -234,6 +235,19 @@ pub fn outcome(request: &StoredRequest, provider: &str) -> proto::SignOutcome {
             _ => proto::SignStage::Unspecified,
         }
         .into(),
+        attestation: request.attestation.as_ref().map(attestation),
+    }
+}
+
+fn attestation(held: &Attestation) -> proto::AttestationEvidence {
+    let Attestation { judgement, hash } = held;
+    proto::AttestationEvidence {
+        hash: hash.to_string(),
+        verdict: judgement.verdict.as_str().to_owned(),
+        block_number: judgement.block_number,
+        block_hash: judgement.block_hash.to_string(),
+        ruleset: judgement.ruleset.to_string(),
+        expires_at_s: judgement.expires_at_s,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use alloy::primitives::B256;
 use time::OffsetDateTime;
 
-use super::{Signer, drive::outcome};
+use super::{Signer, attest::Cover, drive::outcome};
 use crate::{
     core::{digest::assemble, payload::Payload},
     errors::SignerError,
@@ -103,10 +103,24 @@ impl Signer {
 
     async fn look(&self, case: Case<'_>) -> Result<Look, SignerError> {
         let Case { custody, key, request, claim, late, .. } = case;
+        // Before it is handed over, or may be.
+        if !late
+            && claim.provider_id.is_none()
+            && let Cover::Lacks(outcome) = self.cover(request.clone(), case.payload).await?
+        {
+            return self.lacks_cover(&case, None, outcome).await;
+        }
         let started = Instant::now();
         let answered = case.ask().await;
         metrics::histogram!(names::PROVIDER_SECONDS, "provider" => key.provider.as_str())
             .record(started.elapsed().as_secs_f64());
+        // What was true when it was handed over may not be true after a hold.
+        if let Ok(Some(report)) = &answered
+            && matches!(report.state, State::Signed(_))
+            && let Cover::Lacks(outcome) = self.cover(request.clone(), case.payload).await?
+        {
+            return self.lacks_cover(&case, report.id.as_deref(), outcome).await;
+        }
         match answered {
             Ok(None) => {
                 let outcome =
@@ -141,6 +155,18 @@ impl Signer {
                 Ok(Look { outcome: (!stays).then(|| outcome(request, status, detail, typed)), moving: false })
             }
         }
+    }
+
+    /// The attestor does not let a request go on: it waits, or is refused once the custodian has given up what it may have of it.
+    async fn lacks_cover(&self, case: &Case<'_>, id: Option<&str>, outcome: Outcome) -> Result<Look, SignerError> {
+        let Case { custody, key, request, claim, .. } = *case;
+        let looks = claim.looks.saturating_add(1);
+        let pause = custody.pace().pause(looks, rand::random());
+        let seen = Seen { provider_id: id, said: &claim.said, stopped: false, looks, pause };
+        self.store.seen(claim, &seen).await?;
+        let given_up =
+            outcome.status != Status::Denied || !claim.maybe_sent || self.withdraw(custody, key, request).await;
+        Ok(Look { outcome: given_up.then_some(outcome), moving: false })
     }
 
     /// Asks the custodian to give up what we no longer want. `false`: it may still be carried out.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use alloy::primitives::B256;
 use time::OffsetDateTime;
 
-use super::{Signer, count};
+use super::{Signer, attest::Cover, count};
 use crate::{
     core::{digest::assemble, payload::Payload},
     errors::SignerError,
@@ -31,6 +31,13 @@ impl Signer {
         if let Some(Signing::Custody(custody)) = provider {
             return self.follow(custody, key, request, payload).await;
         }
+        let request = match self.is_late(&request) {
+            true => request,
+            false => match self.cover(request.clone(), payload).await? {
+                Cover::Stands(request) => *request,
+                Cover::Lacks(outcome) => return self.conclude_if_changed(request, outcome).await,
+            },
+        };
         let outcome = self.ask_provider(key, &request, payload).await;
         self.conclude_if_changed(request, outcome).await
     }
@@ -64,9 +71,13 @@ impl Signer {
         Ok(stands)
     }
 
+    fn is_late(&self, request: &StoredRequest) -> bool {
+        OffsetDateTime::now_utc() - request.created_at > self.request_deadline
+    }
+
     async fn ask_provider(&self, key: &KeyRecord, request: &StoredRequest, payload: &Payload) -> Outcome {
         let outcome = |status, detail, error| outcome(request, status, detail, error);
-        if OffsetDateTime::now_utc() - request.created_at > self.request_deadline {
+        if self.is_late(request) {
             return outcome(Status::Expired, format!("not decided in time; last: {}", request.detail), "POLL_TIMEOUT");
         }
         let Some(Signing::AtOnce(signer)) = self.providers.select(key.provider).map(|provider| provider.signing())

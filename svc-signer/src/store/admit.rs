@@ -6,11 +6,13 @@
 use std::collections::HashSet;
 
 use alloy::primitives::Address;
+use dalp_attestation::Attestation;
 use sqlx::{PgTransaction, Row as _};
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    attestations::Columns,
     requests::{NOT_ASKED, StoredRequest},
 };
 use crate::core::{
@@ -52,6 +54,8 @@ pub struct Admission {
     pub value_wei: String,
     /// Limit of that rule in wei, decimal, and its window in seconds.
     pub rolling: Option<(String, u32)>,
+    /// What the attestor said of it, if it was asked.
+    pub attestation: Option<Attestation>,
 }
 
 /// What a transaction takes of its lane.
@@ -143,13 +147,16 @@ impl Store {
         if items.is_empty() {
             return Ok(HashSet::new());
         }
+        let said: Vec<Option<Columns<'_>>> =
+            items.iter().map(|item| item.attestation.as_ref().map(Columns::of)).collect();
         let lanes: Vec<Option<&LaneEntry>> = items.iter().map(|item| item.lane.as_ref()).collect();
         let rows = sqlx::query(
             "with item as (
                 select * from unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[],
-                    $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::bytea[])
+                    $9::bigint[], $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::bytea[],
+                    $15::bytea[], $16::bigint[], $17::bytea[], $18::bytea[], $19::text[], $20::bigint[])
                     as item (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx, rule, value_wei,
-                        statement)
+                        statement, attestation, attested_block, attested_block_hash, attested_ruleset, attested_verdict, attested_until)
                 where not exists (select from signer.requests known where known.request_id = item.request_id)
                     and exists (select from signer.keys key where key.address = item.signer and key.disabled_at is null)
              ), mark as (
@@ -160,9 +167,9 @@ impl Store {
                 returning request_id
              )
              insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx,
-                rule, value_wei, statement)
+                rule, value_wei, statement, attestation, attested_block, attested_block_hash, attested_ruleset, attested_verdict, attested_until)
              select request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash, unsigned_tx, rule, value_wei::numeric,
-                statement
+                statement, attestation, attested_block, attested_block_hash, attested_ruleset, attested_verdict, attested_until
              from item where nonce is null or request_id in (select request_id from mark)
              returning request_id",
         )
@@ -180,6 +187,12 @@ impl Store {
         .bind(items.iter().map(|item| item.rule.as_str()).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.value_wei.as_str()).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.statement.as_deref()).collect::<Vec<_>>())
+        .bind(said.iter().map(|said| said.map(|said| said.hash)).collect::<Vec<_>>())
+        .bind(said.iter().map(|said| said.map(|said| said.block_number)).collect::<Vec<_>>())
+        .bind(said.iter().map(|said| said.map(|said| said.block_hash)).collect::<Vec<_>>())
+        .bind(said.iter().map(|said| said.map(|said| said.ruleset)).collect::<Vec<_>>())
+        .bind(said.iter().map(|said| said.map(|said| said.verdict)).collect::<Vec<_>>())
+        .bind(said.iter().map(|said| said.map(|said| said.until)).collect::<Vec<_>>())
         .fetch_all(&self.relaxed)
         .await?;
         rows.iter().map(|row| Ok(row.try_get("request_id")?)).collect()
@@ -268,11 +281,13 @@ async fn insert(
     refused: Option<(&str, &str)>,
 ) -> Result<bool, StoreError> {
     let (error, detail) = refused.unwrap_or((NOT_ASKED, ""));
+    let said = item.attestation.as_ref().map(Columns::of);
     let written = sqlx::query(
         "insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, chain_id, nonce, content_hash,
-            unsigned_tx, replaces, rule, value_wei, statement, status, error, detail, released)
+            unsigned_tx, replaces, rule, value_wei, statement, status, error, detail, released, attestation, attested_block, attested_block_hash,
+            attested_ruleset, attested_verdict, attested_until)
          select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::numeric, $15,
-            case when $18 then 'DENIED' else 'PENDING' end, $16, $17, $18
+            case when $18 then 'DENIED' else 'PENDING' end, $16, $17, $18, $19, $20, $21, $22, $23, $24
          where exists (select from signer.keys where address = $3) on conflict do nothing",
     )
     .bind(item.request_id)
@@ -293,6 +308,12 @@ async fn insert(
     .bind(error)
     .bind(detail)
     .bind(refused.is_some())
+    .bind(said.map(|said| said.hash))
+    .bind(said.map(|said| said.block_number))
+    .bind(said.map(|said| said.block_hash))
+    .bind(said.map(|said| said.ruleset))
+    .bind(said.map(|said| said.verdict))
+    .bind(said.map(|said| said.until))
     .execute(&mut **tx)
     .await?;
     Ok(written.rows_affected() == 1)

@@ -1,6 +1,7 @@
 //! The signer's own database: keys, requests, watermarks, the PIN latch and the audit. No sqlx type passes beyond this module.
 
 pub mod admit;
+pub mod attestations;
 pub mod batch;
 pub mod custody;
 pub mod keys;
@@ -51,7 +52,7 @@ pub struct Store {
 /// What an audit leaf says.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// What was decided about: `sign`, `key`, `latch`, `custody`.
+    /// What was decided about: `sign`, `key`, `latch`, `custody`, `attestation`.
     pub subject: &'static str,
     /// Tenant.
     pub tenant: String,

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use alloy::primitives::Address;
+use dalp_attestation::Attestation;
 use sqlx::{Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Leaf, Store, StoreError, kind_from, write_leaves};
+use super::{Leaf, Store, StoreError, attestations, kind_from, write_leaves};
 use crate::{
     core::{
         digest::digest,
@@ -72,6 +73,8 @@ pub struct StoredRequest {
     pub detail: String,
     /// Typed error beside the status.
     pub error: String,
+    /// What the attestor said of it last, if it was asked.
+    pub attestation: Option<Attestation>,
     /// When it was accepted.
     pub created_at: OffsetDateTime,
     /// When it last changed.
@@ -127,7 +130,7 @@ pub enum Released {
 macro_rules! columns {
     () => {
         "request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, chain_id, nonce, status, signature, signed_tx, tx_hash, stage,
-            detail, error, created_at, updated_at"
+            detail, error, created_at, updated_at, attestation, attested_block, attested_block_hash, attested_ruleset, attested_verdict, attested_until"
     };
 }
 
@@ -236,9 +239,10 @@ impl Store {
                     returning request.*, given.was
                  ), leaves as (
                     insert into signer.audit_leaves (subject, tenant, peer, signer, request_id, decision, reason, leaf)
-                    select 'sign', tenant, peer, signer, request_id, lower(status), rule,
+                    select 'sign', tenant, peer, signer, request_id, lower(status),
+                        rule || coalesce(' attestation 0x' || encode(attestation, 'hex'), ''),
                         sha256(convert_to('dalp.signer.outcome.v1 ' || request_id || ' ' || status || ' ', 'utf8') || payload_hash
-                            || coalesce(signature, tx_hash, ''))
+                            || coalesce(signature, tx_hash, '') || coalesce(attestation, ''))
                     from changed where status <> was
                  )
                  select ",
@@ -393,6 +397,7 @@ fn record(row: &PgRow) -> Result<StoredRequest, StoreError> {
         stage: row.try_get("stage")?,
         detail: row.try_get("detail")?,
         error: row.try_get("error")?,
+        attestation: attestations::of(row)?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })

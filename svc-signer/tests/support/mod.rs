@@ -18,6 +18,7 @@ use dalp_proto::signer::{
 use dalp_service::{Caller, PeerIdentity, Refusal, stop::Stop};
 use dalp_testing::TestPostgres;
 use svc_signer::{
+    attestor::Attestor,
     config::SignerConfig,
     edge::{key::KeyEdge, signer::SignerEdge},
     providers::{
@@ -131,6 +132,8 @@ pub struct Setting {
     pub settle_ms: u64,
     /// Custodians number and broadcast by themselves.
     pub broadcast: bool,
+    /// Whose word is needed; absent: nobody's.
+    pub attestor: Option<Arc<dyn Attestor>>,
     pub extra: String,
 }
 
@@ -143,6 +146,7 @@ impl Setting {
             call_timeout_ms: 2_000,
             settle_ms: 20_000,
             broadcast: false,
+            attestor: None,
             extra: RULES.to_owned(),
         }
     }
@@ -183,11 +187,12 @@ impl Bench {
         let custody = custodian.as_ref().map_or(String::new(), |custodian| custodian.section(secrets.path(), &setting));
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\ntls = {{ certificate = \"c\", key = \"k\", trust_anchors = \"t\" }}\n\
-             [database]\nurl = \"{}\"\n[signer]\nenvironment = \"development\"\nprovider = \"{}\"\nallow_mixed = {}\nattestation = \"off\"\n\
+             [database]\nurl = \"{}\"\n[signer]\nenvironment = \"development\"\nprovider = \"{}\"\nallow_mixed = {}\nattestation = \"{}\"\n\
              digest_key = \"{}\"\nretry_ms = 200\n{}\n[local]\nkey_encryption_key = \"{}\"\n{pkcs11}\n{custody}\n{}",
             secret("url", &postgres.url()),
             setting.provider,
             setting.allow_mixed,
+            if setting.attestor.is_some() { "required" } else { "off" },
             secret("digest-key", &"k".repeat(40)),
             setting.signer,
             secret("kek", &"07".repeat(32)),
@@ -209,7 +214,11 @@ impl Bench {
             configured.push(Arc::new(FireblocksProvider::new(fireblocks).unwrap()));
         }
         let providers = Providers::new(setting.provider, setting.allow_mixed, configured);
-        let signer = Arc::new(Signer::new(&config, store.clone(), providers));
+        let signer = Signer::new(&config, store.clone(), providers);
+        let signer = Arc::new(match setting.attestor.clone() {
+            Some(attestor) => signer.asking(attestor),
+            None => signer,
+        });
         Self {
             edge: SignerEdge::new(Arc::clone(&signer), Stop::new()),
             keys: KeyEdge::new(Arc::clone(&signer)),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
+use dalp_chain::testing::{ANVIL_CHAIN_ID, Anvil};
 use dalp_devstack::pki::{self, DevPki};
 use dalp_devstack::report::Figure;
 use dalp_devstack::stack::{binary, pkcs11_module};
@@ -41,6 +42,7 @@ const IN_FLIGHT: usize = 64;
 const GOAL: f64 = 0.6;
 const START_WITHIN: Duration = Duration::from_secs(60);
 pub(super) const TENANT: &str = "bench";
+const TARGET: &str = "0x2222222222222222222222222222222222222222";
 const PIN: &str = "4711-bench";
 const TOKEN: &str = "dalp-bench";
 
@@ -51,6 +53,14 @@ pub(super) struct SignerRoom {
     channel: Channel,
     keys: KeyServiceClient<Channel>,
     postgres: TestPostgres,
+    /// Judges what is signed, if anybody does.
+    _attestor: Option<Attestor>,
+}
+
+/// The attestor as a process of its own, over a development chain of its own.
+struct Attestor {
+    process: Child,
+    _chain: Anvil,
 }
 
 /// Remembers nothing: the bench's PIN is right.
@@ -93,7 +103,23 @@ pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
         figures.push(Figure::of(&format!("sign_rpc.{name}"), "1/s", rpc, goal, &note));
         figures.push(bare);
     }
+    figures.push(attested().await?);
     Ok(figures)
+}
+
+/// The same RPC where each payload needs the attestor's word.
+async fn attested() -> anyhow::Result<Figure> {
+    let mut room = SignerRoom::start_with(true).await?;
+    let key = room.create_key("local", "bench-attested").await?;
+    let mut rpc = Vec::new();
+    for run in 0..RUNS {
+        rpc.push(room.sign_all(&key, run).await?);
+    }
+    let note = format!(
+        "as sign_rpc.local, and each payload judged by an attestor process over mutual TLS: a listed contract, simulated at the latest block of an anvil; {:.2} SQL statements per signature",
+        room.statements_per_signature(&key).await?
+    );
+    Ok(Figure::of("sign_rpc.local.attested", "1/s", rpc, None, &note))
 }
 
 async fn one_by_one(provider: &dyn Provider) -> anyhow::Result<f64> {
@@ -113,9 +139,13 @@ async fn one_by_one(provider: &dyn Provider) -> anyhow::Result<f64> {
 
 impl SignerRoom {
     pub(super) async fn start() -> anyhow::Result<Self> {
+        Self::start_with(false).await
+    }
+
+    async fn start_with(attested: bool) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dalp-signer-").tempdir()?;
         let path = |name: &str| folder.path().join(name);
-        let pki = DevPki::create(&path("pki"), &["svc-signer", "svc-compliance", "svc-gateway"])?;
+        let pki = DevPki::create(&path("pki"), &["svc-signer", "svc-attestor", "svc-compliance", "svc-gateway"])?;
         let postgres = TestPostgres::start_durable();
         std::fs::create_dir(path("tokens"))?;
         let softhsm = format!(
@@ -141,7 +171,8 @@ impl SignerRoom {
             .env("SOFTHSM2_CONF", path("softhsm2.conf"))
             .status()?;
         ensure!(made.success(), "the token cannot be initialised");
-        std::fs::write(path("signer.toml"), configuration(&path, &pki)?)?;
+        let attestor = if attested { Some(Attestor::start(&path, &pki).await?) } else { None };
+        std::fs::write(path("signer.toml"), configuration(&path, &pki, attested)?)?;
         let process = Command::new(binary("svc-signer")?)
             .arg("--config")
             .arg(path("signer.toml"))
@@ -149,15 +180,7 @@ impl SignerRoom {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(path("log"))?)
             .spawn()?;
-        let begun = Instant::now();
-        while !path("address").exists() {
-            ensure!(
-                begun.elapsed() < START_WITHIN,
-                "svc-signer does not listen: {}",
-                std::fs::read_to_string(path("log"))?
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        listens(&path, "address", "log").await?;
         let channel = |name: &str| -> anyhow::Result<Channel> {
             let files = pki.files(name);
             let tls = TlsConfig {
@@ -173,7 +196,7 @@ impl SignerRoom {
         };
         let keys = KeyServiceClient::new(channel("svc-gateway")?);
         let channel = channel("svc-compliance")?;
-        Ok(Self { folder, process, channel, keys, postgres })
+        Ok(Self { folder, process, channel, keys, postgres, _attestor: attestor })
     }
 
     /// As svc-compliance reaches it.
@@ -257,6 +280,70 @@ impl SignerRoom {
     }
 }
 
+// === impl Attestor ===
+
+impl Attestor {
+    async fn start(path: &impl Fn(&str) -> PathBuf, pki: &DevPki) -> anyhow::Result<Self> {
+        let chain = Anvil::start(&["--block-time".to_owned(), "1".to_owned()]);
+        let files = pki.files("svc-attestor");
+        let text = format!(
+            r#"[server]
+listen = "127.0.0.1:0"
+address_file = "{address}"
+[server.tls]
+certificate = "{certificate}"
+key = "{key}"
+trust_anchors = "{anchors}"
+[telemetry]
+log_filter = "warn"
+[attest]
+second_look_blocks = 0
+[attest.rules]
+contracts = ["{TARGET}"]
+[chain]
+chain_id = {chain_id}
+finality = {{ depth = 0 }}
+[[chain.upstreams]]
+name = "anvil"
+url = "{url}"
+"#,
+            address = path("attestor-address").display(),
+            certificate = files.certificate.display(),
+            key = files.key.display(),
+            anchors = files.trust_anchors.display(),
+            chain_id = ANVIL_CHAIN_ID,
+            url = chain.url,
+        );
+        std::fs::write(path("attestor.toml"), text)?;
+        let process = Command::new(binary("svc-compliance")?)
+            .args(["--role", "attest", "--config"])
+            .arg(path("attestor.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(path("attestor-log"))?)
+            .spawn()?;
+        listens(path, "attestor-address", "attestor-log").await?;
+        Ok(Self { process, _chain: chain })
+    }
+}
+
+impl Drop for Attestor {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // already ended is fine
+        let _ = self.process.wait();
+    }
+}
+
+/// Waits until a process has said where it listens.
+async fn listens(path: &impl Fn(&str) -> PathBuf, address: &str, log: &str) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while !path(address).exists() {
+        ensure!(begun.elapsed() < START_WITHIN, "does not listen: {}", std::fs::read_to_string(path(log))?);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 impl Drop for SignerRoom {
     fn drop(&mut self) {
         let _ = self.process.kill(); // already ended is fine
@@ -275,8 +362,22 @@ impl PinLatch for NoLatch {
     }
 }
 
-fn configuration(path: &impl Fn(&str) -> PathBuf, pki: &DevPki) -> anyhow::Result<String> {
+fn configuration(path: &impl Fn(&str) -> PathBuf, pki: &DevPki, attested: bool) -> anyhow::Result<String> {
     let files = pki.files("svc-signer");
+    let (attestation, attestor) = match attested {
+        false => ("off", String::new()),
+        true => (
+            "required",
+            format!(
+                "[attestor]\npeer = {{ address = \"{}\", spiffe_id = \"{}\" }}\n[attestor.client_tls]\ncertificate = \"{}\"\nkey = \"{}\"\ntrust_anchors = \"{}\"\n",
+                std::fs::read_to_string(path("attestor-address"))?.trim(),
+                pki::spiffe_id("svc-attestor"),
+                files.certificate.display(),
+                files.key.display(),
+                files.trust_anchors.display(),
+            ),
+        ),
+    };
     Ok(format!(
         r#"[server]
 listen = "127.0.0.1:0"
@@ -294,9 +395,9 @@ url = "file:{url}"
 environment = "development"
 provider = "pkcs11"
 allow_mixed = true
-attestation = "off"
+attestation = "{attestation}"
 digest_key = "file:{digest_key}"
-[local]
+{attestor}[local]
 key_encryption_key = "file:{kek}"
 [pkcs11]
 module = "{module}"
@@ -334,7 +435,7 @@ fn order(key: &str, nonce: u64) -> SignRequest {
         payload: Some(Payload::EvmTransaction(EvmTransaction {
             chain_id: 31337,
             nonce,
-            target: "0x2222222222222222222222222222222222222222".to_owned(),
+            target: TARGET.to_owned(),
             value_wei: "0".to_owned(),
             data: format!("0xa9059cbb{}", "11".repeat(64)),
             gas_limit: 90_000,

@@ -16,6 +16,9 @@ use dalp_proto::signer as wire;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
+/// The signer's reason for a request that the compliance attestor gave no verdict on.
+const UNJUDGED: &str = "ATTESTOR_UNAVAILABLE";
+
 /// A connection to svc-signer. Cheap to clone; requests share one HTTP/2 connection.
 #[derive(Clone, Debug)]
 pub struct RemoteSigner {
@@ -125,9 +128,10 @@ fn to_wire(request: SignRequest) -> wire::SignRequest {
 fn decided(answer: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
     if let Some(waiting) = answer.as_ref().filter(|answer| {
         answer.status() == wire::SignStatus::Pending
-            && matches!(answer.error.as_str(), "PROVIDER_UNAVAILABLE" | "PROVIDER_FAILED")
+            && matches!(answer.error.as_str(), "PROVIDER_UNAVAILABLE" | "PROVIDER_FAILED" | UNJUDGED)
     }) {
-        return Err(SignError::Unavailable(format!("{} {}: {}", waiting.error, waiting.provider, waiting.detail)));
+        let said = format!("{} {}: {}", waiting.error, waiting.provider, waiting.detail);
+        return Err(if waiting.error == UNJUDGED { SignError::Unjudged(said) } else { SignError::Unavailable(said) });
     }
     outcome(answer)
 }
@@ -197,6 +201,7 @@ fn sign_error(status: Status) -> SignError {
                 .and_then(|nonce| nonce.parse().ok()),
         },
         (Code::NotFound, "" | "NOT_FOUND") => SignError::NotFound,
+        (_, UNJUDGED) => SignError::Unjudged(status.message().to_owned()),
         // The server's door, not the signer: an earlier repeat of this request may have passed it.
         (_, "PEER_NOT_ALLOWED") => SignError::Unavailable(format!("PEER_NOT_ALLOWED: {}", status.message())),
         // Only what the signer has decided is final. A missing reason is a proxy's, a crash's or a deadline's answer.
@@ -238,6 +243,10 @@ mod tests {
             assert!(matches!(decided(pending(error)), Err(SignError::Unavailable(_))), "{error}");
             assert!(outcome(pending(error)).is_ok(), "a lane with such a request can still be listed");
         }
+        assert!(matches!(decided(pending(UNJUDGED)), Err(SignError::Unjudged(_))));
+        let details = tonic_types::ErrorDetails::with_error_info(UNJUDGED, "dalp", std::collections::HashMap::new());
+        let refusal = Status::with_error_details(Code::Unavailable, "gone", details);
+        assert_eq!(sign_error(refusal), SignError::Unjudged("gone".to_owned()));
         let blocked = wire::SignOutcome { status: wire::SignStatus::Blocked.into(), ..pending("").unwrap_or_default() };
         assert!(matches!(decided(Some(blocked)), Ok(SignOutcome::Blocked { .. })));
     }

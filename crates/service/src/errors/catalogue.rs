@@ -303,6 +303,10 @@ reasons! {
     PayloadInvalid = "PAYLOAD_INVALID", InvalidArgument, FixInput, None;
     /// The payload moves value and no valid compliance attestation covers it.
     AttestationRequired = "ATTESTATION_REQUIRED", FailedPrecondition, CallUs, None;
+    /// The compliance attestor refuses the payload.
+    AttestationRefused = "ATTESTATION_REFUSED", FailedPrecondition, FixInput, None;
+    /// The compliance attestor gave no verdict.
+    AttestorUnavailable = "ATTESTOR_UNAVAILABLE", Unavailable, RetrySameKey, Some(2000);
     /// The nonce was signed before for another payload.
     WatermarkConflict = "WATERMARK_CONFLICT", Aborted, CallUs, None;
     /// The signing request id stands for another payload.

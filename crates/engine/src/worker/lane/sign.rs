@@ -100,7 +100,7 @@ impl LaneWorker {
     async fn sort(&mut self, answers: Vec<(Attempt, Answer)>) -> Result<Sorted, LaneError> {
         let mut sorted = Sorted::default();
         for (attempt, answer) in answers {
-            if !matches!(answer, Err(SignError::Unavailable(_))) {
+            if !matches!(answer, Err(SignError::Unavailable(_) | SignError::Unjudged(_))) {
                 self.shared.signer_answered();
             }
             match answer {
@@ -144,7 +144,7 @@ impl LaneWorker {
                 Ok(SignOutcome::Expired(failure)) => {
                     self.denied(attempt, "approval_expired", failure, &mut sorted).await?;
                 }
-                Err(error @ (SignError::Unavailable(_) | SignError::NotFound)) => {
+                Err(error @ (SignError::Unavailable(_) | SignError::Unjudged(_) | SignError::NotFound)) => {
                     self.unanswered(attempt, &error, &mut sorted).await?;
                 }
                 Err(error @ SignError::WatermarkConflict { .. }) => {
@@ -161,6 +161,8 @@ impl LaneWorker {
     /// again is parked. It may have been signed all the same, so its nonce is filled, never given back.
     async fn unanswered(&mut self, attempt: Attempt, error: &SignError, sorted: &mut Sorted) -> Result<(), LaneError> {
         let hopeless = attempt.tries >= self.shared.config.retry_budget && self.shared.signer_is_at_work(AT_WORK);
+        // Without the attestor everything that moves waits alike, while the signer still answers for what does not.
+        let hopeless = hopeless && !matches!(error, SignError::Unjudged(_));
         // What a person was asked to approve ends by that request's own deadline, not because an answer got lost.
         if !hopeless || attempt.held || attempt.is_cancel() {
             return self.again(&attempt, "sign", "", &error.to_string(), false).await;

@@ -1,0 +1,82 @@
+//! When a veto counts. Nodes lag: what one service has seen confirmed another's node may not have heard of, and a veto is final. So a refusal is looked
+//! at again some blocks later, unless the operator says that all nodes are one.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+use uuid::Uuid;
+
+/// Requests remembered; beyond it the oldest doubts are forgotten, which only makes a veto take longer.
+const REMEMBERED: usize = 65_536;
+
+/// Requests that looked refusable once.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    first_seen: Mutex<HashMap<Uuid, u64>>,
+}
+
+impl Doubts {
+    /// Whether a refusal seen at this height counts now; `after_blocks` must lie between the first look and this one.
+    pub fn confirms(&self, request_id: Uuid, height: u64, after_blocks: u64) -> bool {
+        if after_blocks == 0 {
+            return true;
+        }
+        let mut first_seen = self.first_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if first_seen.len() >= REMEMBERED && !first_seen.contains_key(&request_id) {
+            let median = median(first_seen.values().copied());
+            first_seen.retain(|_, seen| *seen > median);
+        }
+        // A reorganisation or a slower node may have made the chain shorter: then the doubt begins anew.
+        let first = first_seen.entry(request_id).and_modify(|seen| *seen = (*seen).min(height)).or_insert(height);
+        let confirmed = height.saturating_sub(*first) >= after_blocks;
+        if confirmed {
+            first_seen.remove(&request_id);
+        }
+        confirmed
+    }
+
+    /// It passed after all.
+    pub fn settle(&self, request_id: Uuid) {
+        self.first_seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&request_id);
+    }
+}
+
+fn median(heights: impl Iterator<Item = u64>) -> u64 {
+    let mut heights: Vec<u64> = heights.collect();
+    heights.sort_unstable();
+    heights.get(heights.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_counts_once_it_was_seen_at_two_heights() {
+        let (doubts, id) = (Doubts::default(), Uuid::from_u128(1));
+        assert!(!doubts.confirms(id, 10, 2));
+        assert!(!doubts.confirms(id, 11, 2));
+        assert!(!doubts.confirms(Uuid::from_u128(2), 12, 2), "each request has its own doubt");
+        assert!(doubts.confirms(id, 12, 2));
+        assert!(!doubts.confirms(id, 13, 2), "decided is forgotten");
+        assert!(doubts.confirms(id, 13, 0));
+    }
+
+    #[test]
+    fn what_passed_begins_anew() {
+        let (doubts, id) = (Doubts::default(), Uuid::from_u128(1));
+        assert!(!doubts.confirms(id, 10, 2));
+        doubts.settle(id);
+        assert!(!doubts.confirms(id, 12, 2));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let doubts = Doubts::default();
+        for number in 0..(REMEMBERED as u64 + 10) {
+            assert!(!doubts.confirms(Uuid::from_u128(u128::from(number)), number, 2));
+        }
+        assert!(doubts.first_seen.lock().unwrap().len() <= REMEMBERED);
+    }
+}

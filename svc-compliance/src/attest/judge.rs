@@ -1,0 +1,329 @@
+//! Judges payloads at the latest block: who is who, what the rules say, what the chain makes of it. One request to a node simulates all of a batch.
+
+use super::{
+    acts::{self, Act, Moved},
+    config::AttestSection,
+    directory::{Directory, NotAsked, preview},
+    doubts::Doubts,
+    ruling::{CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, parties, rule, veto},
+};
+use crate::{
+    decoder::{ContractDecoder, PREVIEW},
+    metric_definitions as metric,
+};
+use alloy::{
+    primitives::{Address, B256, Bytes, U256},
+    sol_types::SolStruct as _,
+};
+use dalp_attestation::{Attestation, Judgement, Subject, Verdict, wire::Content};
+use dalp_chain::{CallError, NodeErrorKind, TransactionRequest};
+use dalp_contracts::bindings::IssuerSignedScalarFeed::FeedUpdate;
+use dalp_domain::{ChainReader, Head};
+use dalp_engine::{Decoder as _, Failure};
+use dalp_service::Reason;
+use futures::{StreamExt as _, stream};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Payloads of one batch whose parties are looked up at once.
+const AT_ONCE: usize = 32;
+/// Movements of one call whose compliance is asked one by one; of longer lists the simulation alone says.
+const MOVEMENTS_MAX: usize = 256;
+
+/// What became of one payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A verdict.
+    Judged {
+        /// Bound to its subject.
+        attestation: Attestation,
+        /// Why it is a veto.
+        veto: Option<Veto>,
+        /// Addresses it takes for keys of the tenant.
+        presumed_keys: Vec<Address>,
+    },
+    /// None: why. Worth asking again.
+    Undecided(String),
+}
+
+/// Why a payload does not pass, so far.
+enum Unfit {
+    Vetoed(Veto),
+    NotAsked(String),
+}
+
+/// What the rules leave to the chain.
+#[derive(Default)]
+struct Questions {
+    /// The call itself; documents and claims are none.
+    call: Option<TransactionRequest>,
+    /// Movements with their tokens.
+    movements: Vec<(Address, Moved)>,
+    presumed: Vec<Address>,
+}
+
+/// A call under judgement.
+#[derive(Clone, Copy)]
+struct Called<'a> {
+    sender: Address,
+    target: Address,
+    value_wei: U256,
+    data: &'a Bytes,
+}
+
+/// The judge.
+pub struct Judge {
+    chain: ChainReader,
+    section: AttestSection,
+    ruleset: B256,
+    directory: Directory,
+    doubts: Doubts,
+}
+
+// === impl Judge ===
+
+impl Judge {
+    /// A judge over these nodes and rules.
+    #[must_use]
+    pub fn new(chain: ChainReader, section: AttestSection) -> Self {
+        let ruleset = section.rules.version();
+        let directory = Directory::new(chain.clone(), section.clone());
+        tracing::info!(%ruleset, "attestation rules");
+        Self { chain, section, ruleset, directory, doubts: Doubts::default() }
+    }
+
+    /// Judges each payload by itself, all at one block.
+    pub async fn judge(&self, subjects: &[(Subject, Content)]) -> Vec<Outcome> {
+        let begun = Instant::now();
+        let outcomes = match self.chain.latest().await {
+            Ok(head) => self.judge_at(subjects, head).await,
+            Err(refusal) => subjects.iter().map(|_| Outcome::Undecided(refusal.to_string())).collect(),
+        };
+        metric::judged_within(begun.elapsed().as_secs_f64());
+        outcomes
+    }
+
+    async fn judge_at(&self, subjects: &[(Subject, Content)], head: Head) -> Vec<Outcome> {
+        let asks: Vec<_> = subjects.iter().map(|(subject, content)| self.questions(subject, content, head)).collect();
+        let ruled: Vec<Result<Questions, Unfit>> = stream::iter(asks).buffered(AT_ONCE).collect().await;
+        let mut requests = Vec::new();
+        for questions in ruled.iter().flatten() {
+            requests.extend(questions.call.clone());
+            requests.extend(questions.movements.iter().map(|(token, moved)| preview(*token, moved)));
+        }
+        let answers = if requests.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.chain.upstreams().calls(&requests, head.id()).await.map_err(|error| error.to_string())
+        };
+        let mut answers = answers.map(Vec::into_iter);
+        let mut outcomes = Vec::with_capacity(subjects.len());
+        for ((subject, _), ruled) in subjects.iter().zip(ruled) {
+            let decided = match (ruled, &mut answers) {
+                (Err(unfit), _) => Err(unfit),
+                (Ok(_), Err(away)) => Err(Unfit::NotAsked(away.clone())),
+                (Ok(questions), Ok(answers)) => {
+                    let (calls, movements) = (usize::from(questions.call.is_some()), questions.movements.len());
+                    let call: Vec<_> = answers.by_ref().take(calls).collect();
+                    let previews: Vec<_> = answers.by_ref().take(movements).collect();
+                    answered(&call, &previews, calls, movements).map(|()| questions.presumed)
+                }
+            };
+            outcomes.push(self.outcome(subject, decided, head));
+        }
+        outcomes
+    }
+
+    fn outcome(&self, subject: &Subject, decided: Result<Vec<Address>, Unfit>, head: Head) -> Outcome {
+        let judged = |verdict, veto, mut presumed_keys: Vec<Address>| {
+            presumed_keys.sort_unstable();
+            presumed_keys.dedup();
+            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let judgement = Judgement {
+                verdict,
+                block_number: head.number,
+                block_hash: head.hash,
+                ruleset: self.ruleset,
+                expires_at_s: now_s + self.section.validity_s,
+            };
+            Outcome::Judged { attestation: Attestation::of(subject, judgement), veto, presumed_keys }
+        };
+        match decided {
+            Ok(presumed) => {
+                self.doubts.settle(subject.request_id);
+                metric::judged("pass", "");
+                judged(Verdict::Pass, None, presumed)
+            }
+            Err(Unfit::Vetoed(veto))
+                if self.doubts.confirms(subject.request_id, head.number, self.section.second_look_blocks) =>
+            {
+                tracing::warn!(request_id = %subject.request_id, tenant = subject.tenant, sender = %subject.sender, reason = veto.reason, detail = veto.detail, "vetoed");
+                metric::judged("veto", &veto.reason);
+                judged(Verdict::Veto, Some(veto), vec![])
+            }
+            Err(Unfit::Vetoed(veto)) => {
+                metric::judged("undecided", &veto.reason);
+                Outcome::Undecided(format!("to be looked at again: {}: {}", veto.reason, veto.detail))
+            }
+            Err(Unfit::NotAsked(why)) => {
+                metric::judged("undecided", "");
+                Outcome::Undecided(why)
+            }
+        }
+    }
+
+    /// What the rules say, and what they leave to the chain.
+    async fn questions(&self, subject: &Subject, content: &Content, head: Head) -> Result<Questions, Unfit> {
+        let tenant = subject.tenant.as_str();
+        if subject.chain_id != self.chain.chain_id() && !matches!(content, Content::Claim { .. }) {
+            let detail = format!("the attestor judges payloads of chain {}", self.chain.chain_id());
+            return Err(Unfit::Vetoed(veto(Reason::ChainNotServed.as_str(), detail)));
+        }
+        match content {
+            Content::Call { target: None, value_wei, data } => {
+                self.creation(tenant, subject.sender, *value_wei, data, head).await
+            }
+            Content::Call { target: Some(target), value_wei, data } => {
+                let called = Called { sender: subject.sender, target: *target, value_wei: *value_wei, data };
+                self.call(tenant, called, head).await
+            }
+            Content::Document(document) => {
+                let known = document.encode_type().ok().as_deref() == Some(&*FeedUpdate::eip712_encode_type());
+                match subject.target.filter(|_| known) {
+                    Some(feed) => self.about(tenant, feed, head).await,
+                    None => Err(Unfit::Vetoed(veto(
+                        DOCUMENT_UNKNOWN,
+                        format!("{} is no document that the attestor understands", document.primary_type),
+                    ))),
+                }
+            }
+            Content::Claim { identity, .. } => self.about(tenant, *identity, head).await,
+        }
+    }
+
+    async fn creation(
+        &self,
+        tenant: &str,
+        sender: Address,
+        value_wei: U256,
+        code: &Bytes,
+        head: Head,
+    ) -> Result<Questions, Unfit> {
+        if !value_wei.is_zero() {
+            return Err(Unfit::Vetoed(veto(VALUE_FORBIDDEN, "a creation carries no value".to_owned())));
+        }
+        let Some(found) = self.directory.creates(tenant, code, head).await? else {
+            return Err(Unfit::Vetoed(veto(CREATION_UNKNOWN, "the code is none that the platform creates".to_owned())));
+        };
+        let call = TransactionRequest::default().from(sender).input(code.clone().into());
+        Ok(Questions { call: Some(call), presumed: found.presumes.into_iter().collect(), ..Questions::default() })
+    }
+
+    /// A statement about a contract of the tenant.
+    async fn about(&self, tenant: &str, contract: Address, head: Head) -> Result<Questions, Unfit> {
+        let called = Called { sender: Address::ZERO, target: contract, value_wei: U256::ZERO, data: &Bytes::new() };
+        let (mut questions, mut presumed) = (Questions::default(), Vec::new());
+        self.ruled(tenant, called, &Act::Other, head, &mut questions, &mut presumed).await?;
+        questions.presumed = presumed;
+        Ok(questions)
+    }
+
+    async fn call(&self, tenant: &str, called: Called<'_>, head: Head) -> Result<Questions, Unfit> {
+        let Called { sender, target, value_wei, data } = called;
+        let request = TransactionRequest::default().from(sender).to(target).value(value_wei).input(data.clone().into());
+        let mut questions = Questions { call: Some(request), ..Questions::default() };
+        if value_wei.is_zero() && self.directory.deploys(tenant, sender, target, data, head).await? {
+            return Ok(questions);
+        }
+        let mut presumed = Vec::new();
+        let act = acts::act_of(sender, data);
+        self.ruled(tenant, called, &act, head, &mut questions, &mut presumed).await?;
+        if let Act::Executes { target: inner, value_wei, data } = &act {
+            let inner = Called { sender: target, target: *inner, value_wei: *value_wei, data };
+            let act = acts::act_of(target, data);
+            if matches!(act, Act::Executes { .. }) {
+                return Err(Unfit::Vetoed(veto(
+                    super::ruling::FUNCTION_FORBIDDEN,
+                    "execute within execute".to_owned(),
+                )));
+            }
+            self.ruled(tenant, inner, &act, head, &mut questions, &mut presumed).await?;
+        }
+        questions.presumed = presumed;
+        Ok(questions)
+    }
+
+    async fn ruled(
+        &self,
+        tenant: &str,
+        called: Called<'_>,
+        act: &Act,
+        head: Head,
+        questions: &mut Questions,
+        presumed: &mut Vec<Address>,
+    ) -> Result<(), Unfit> {
+        let Called { target, value_wei, .. } = called;
+        let found = self.directory.find(tenant, target, head).await?;
+        presumed.extend(found.presumes);
+        let mut others: Vec<(Address, Standing)> = Vec::new();
+        for account in parties(found.standing, act) {
+            let found = self.directory.find(tenant, account, head).await?;
+            presumed.extend(found.presumes);
+            others.push((account, found.standing));
+        }
+        let case = Case {
+            target,
+            standing: found.standing,
+            act,
+            parties: &others,
+            has_value: !value_wei.is_zero(),
+            is_payee: self.section.rules.pays(tenant, target),
+            foreign_tokens: self.section.rules.foreign_tokens,
+        };
+        let moved = rule(&case).map_err(Unfit::Vetoed)?;
+        if moved.len() <= MOVEMENTS_MAX {
+            questions.movements.extend(moved.into_iter().map(|moved| (target, moved)));
+        }
+        Ok(())
+    }
+}
+
+/// What the chain has answered: the call goes through, and every movement may be made.
+fn answered(
+    call: &[Result<Bytes, CallError>],
+    previews: &[Result<Bytes, CallError>],
+    calls: usize,
+    movements: usize,
+) -> Result<(), Unfit> {
+    if (call.len(), previews.len()) != (calls, movements) {
+        return Err(Unfit::NotAsked("a node left answers out".to_owned()));
+    }
+    // Compliance first: its reason says more than that the whole call would fail.
+    for answer in previews {
+        let answer = answer.as_ref().map_err(refused)?;
+        ContractDecoder.judge(PREVIEW, answer).map_err(|failure| Unfit::Vetoed(of(&failure)))?;
+    }
+    for answer in call {
+        answer.as_ref().map_err(refused)?;
+    }
+    Ok(())
+}
+
+fn refused(error: &CallError) -> Unfit {
+    match error {
+        CallError::Revert(data) => Unfit::Vetoed(of(&ContractDecoder.decode_revert(data))),
+        // A node that does not have the block we judge at is behind, or on another branch.
+        CallError::Node(node) if node.kind == NodeErrorKind::BlockUnavailable => Unfit::NotAsked(error.to_string()),
+        error if error.is_retryable() => Unfit::NotAsked(error.to_string()),
+        error => Unfit::Vetoed(veto(Reason::SimulationReverted.as_str(), error.to_string())),
+    }
+}
+
+fn of(failure: &Failure) -> Veto {
+    Veto { reason: failure.reason.clone(), detail: failure.message.clone() }
+}
+
+impl From<NotAsked> for Unfit {
+    fn from(NotAsked(why): NotAsked) -> Self {
+        Self::NotAsked(why)
+    }
+}

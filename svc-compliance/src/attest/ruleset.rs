@@ -1,0 +1,119 @@
+//! What an operator allows beside what the chain says, and the version of all of it.
+
+use alloy::primitives::{Address, B256, keccak256};
+use serde::{Deserialize, Serialize};
+
+/// Number of the rules that are code: it rises whenever [`super::ruling`] decides anything otherwise.
+const CODE: u32 = 1;
+
+/// The rules that are configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuleSet {
+    /// What a tenant may do with tokens that are none of the platform's.
+    pub foreign_tokens: ForeignTokens,
+    /// Contracts that every tenant may call, such as payment tokens.
+    pub contracts: Vec<Address>,
+    /// What single tenants may do beyond that.
+    pub tenants: Vec<TenantRules>,
+}
+
+/// What a tenant may do with tokens that are none of the platform's and on no list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeignTokens {
+    /// Nothing.
+    #[default]
+    Listed,
+    /// Transfer them to, or let them be taken by, the tenant's own contracts; transfer them to wallets in its identity registry.
+    KnownParties,
+}
+
+/// What one tenant may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantRules {
+    /// The tenant.
+    pub id: String,
+    /// Its systems, where they are pinned; else they are looked for on the chain.
+    #[serde(default)]
+    pub systems: Vec<Address>,
+    /// Contracts it may call, such as payment tokens.
+    #[serde(default)]
+    pub contracts: Vec<Address>,
+    /// Whom it may pay the chain's own currency.
+    #[serde(default)]
+    pub native_payees: Vec<Address>,
+}
+
+// === impl RuleSet ===
+
+impl RuleSet {
+    /// The hash of the canonical form: equal for files that say the same in another order.
+    #[must_use]
+    pub fn version(&self) -> B256 {
+        let mut canonical = self.clone();
+        canonical.contracts.sort_unstable();
+        canonical.contracts.dedup();
+        for tenant in &mut canonical.tenants {
+            for list in [&mut tenant.systems, &mut tenant.contracts, &mut tenant.native_payees] {
+                list.sort_unstable();
+                list.dedup();
+            }
+        }
+        canonical.tenants.sort_by(|one, other| one.id.cmp(&other.id));
+        let text = serde_json::to_vec(&(CODE, canonical)).expect("rules are plain data");
+        keccak256([b"dalp.attestation.ruleset.v1\0".as_slice(), &text].concat())
+    }
+
+    /// The rules of one tenant, if it has some.
+    #[must_use]
+    pub fn of(&self, tenant: &str) -> Option<&TenantRules> {
+        self.tenants.iter().find(|rules| rules.id == tenant)
+    }
+
+    /// Whether a contract is on a list that counts for the tenant.
+    #[must_use]
+    pub fn lists(&self, tenant: &str, contract: Address) -> bool {
+        self.contracts.contains(&contract) || self.of(tenant).is_some_and(|rules| rules.contracts.contains(&contract))
+    }
+
+    /// Whether the tenant may pay this account the chain's own currency.
+    #[must_use]
+    pub fn pays(&self, tenant: &str, account: Address) -> bool {
+        self.of(tenant).is_some_and(|rules| rules.native_payees.contains(&account))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(id: &str, contracts: &[u8]) -> TenantRules {
+        let contracts = contracts.iter().map(|byte| Address::repeat_byte(*byte)).collect();
+        TenantRules { id: id.to_owned(), systems: vec![], contracts, native_payees: vec![] }
+    }
+
+    #[test]
+    fn the_version_is_that_of_what_the_rules_say() {
+        let rules = |tenants| RuleSet { tenants, ..RuleSet::default() };
+        let one = rules(vec![tenant("a", &[1, 2]), tenant("b", &[3])]);
+        assert_eq!(one.version(), rules(vec![tenant("b", &[3]), tenant("a", &[2, 1, 1])]).version());
+        assert_ne!(one.version(), rules(vec![tenant("a", &[1]), tenant("b", &[3])]).version());
+        assert_ne!(one.version(), RuleSet { foreign_tokens: ForeignTokens::KnownParties, ..one.clone() }.version());
+    }
+
+    #[test]
+    fn a_tenants_list_counts_for_that_tenant() {
+        let rules = RuleSet {
+            contracts: vec![Address::repeat_byte(9)],
+            tenants: vec![tenant("a", &[1]), tenant("b", &[2])],
+            ..RuleSet::default()
+        };
+        for (tenant, contract, listed) in
+            [("a", 1, true), ("b", 1, false), ("a", 9, true), ("b", 9, true), ("c", 2, false)]
+        {
+            assert_eq!(rules.lists(tenant, Address::repeat_byte(contract)), listed, "{tenant} {contract}");
+        }
+    }
+}

@@ -23,6 +23,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::{
     admission::{Admitted, Denied, Gate, Route},
+    asset_rights::only_on,
     metric_definitions as names,
     upstreams::Upstream,
 };
@@ -63,21 +64,36 @@ impl Edge {
         Self { shared: Arc::new(Shared { gate, upstreams }), own: own.prepare() }
     }
 
-    async fn handle(self, mut request: Request<Body>) -> Response<Body> {
-        let peer = request.extensions().get::<PeerIdentity>();
+    async fn own(&self, request: Request<Body>) -> Response<Body> {
+        match self.own.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    async fn handle(self, request: Request<Body>) -> Response<Body> {
+        if self.shared.gate.is_open(request.uri().path()) {
+            return self.own(request).await;
+        }
+        let peer = request.extensions().get::<PeerIdentity>().cloned();
         let now = (Instant::now(), OffsetDateTime::now_utc());
-        let decision = self.shared.gate.admit(request.uri().path(), request.headers(), peer, now.0, now.1);
-        let admitted = match decision {
+        let decision = self.shared.gate.admit(request.uri().path(), request.headers(), peer.as_ref(), now.0, now.1);
+        let admitted = match decision.await {
             Ok(admitted) => admitted,
             Err(denied) => return refuse(&denied),
+        };
+        let request = match &admitted.only_assets {
+            None => Ok(request),
+            Some(assets) => only_on(assets, &admitted.method, request).await,
+        };
+        let mut request = match request {
+            Ok(request) => request,
+            Err(refusal) => return refuse(&Denied { refusal, idempotency_key: admitted.idempotency_key.clone() }),
         };
         let headers = std::mem::take(request.headers_mut());
         *request.headers_mut() = outgoing(headers, &admitted);
         let mut response = match admitted.route {
-            Route::Own => match self.own.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            Route::Own => self.own(request).await,
             Route::Upstream(index) => self.shared.upstreams[index].forward(request).await,
         };
         if response.headers().get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true") {
@@ -132,7 +148,7 @@ fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> HeaderMap {
         headers.insert(IDEMPOTENCY_KEY, key);
     }
     let mut metadata = MetadataMap::from_headers(headers);
-    admitted.principal.caller.apply(&mut metadata);
+    admitted.principal.caller().apply(&mut metadata);
     telemetry::inject(&mut metadata);
     metadata.into_headers()
 }

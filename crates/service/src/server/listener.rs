@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::{BoundServer, GrpcService, HealthHandle, metrics_endpoint, pipeline::Pipeline};
+use super::{BoundServer, GrpcService, HealthHandle, metrics_endpoint, pipeline::{Infrastructure, Pipeline}};
 use crate::{metric_definitions as names, peer::PeerIdentity, stop::Stop, telemetry, tls::ServerTls};
 
 /// A client that opens a connection and says nothing must not hold a socket.
@@ -48,7 +48,7 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
     let pipeline = Pipeline::new(
         server.name,
         service,
-        server.infrastructure,
+        Infrastructure { routes: server.infrastructure, reflects: server.reflects },
         Arc::clone(&server.policy),
         server.config.max_message_bytes,
         Duration::from_millis(server.config.call_timeout_ms),

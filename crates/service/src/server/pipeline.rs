@@ -28,12 +28,9 @@ use crate::{
     telemetry,
 };
 
-const INFRASTRUCTURE: [&str; 4] = [
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/List",
-    "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-];
+const HEALTH: [&str; 3] =
+    ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", "/grpc.health.v1.Health/Watch"];
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// Stands for every path outside the contracts: an attacker must not make up label values.
 const OTHER: &str = "other";
 
@@ -43,9 +40,16 @@ pub(super) struct Pipeline<S> {
     shared: Arc<Shared>,
 }
 
+/// What every service answers beside its own calls.
+pub(super) struct Infrastructure {
+    pub(super) routes: Routes,
+    /// Reflection is among them; otherwise the service has its own.
+    pub(super) reflects: bool,
+}
+
 struct Shared {
     name: &'static str,
-    infrastructure: Routes,
+    infrastructure: Infrastructure,
     policy: Arc<PeerPolicy>,
     max_message_bytes: usize,
     call_timeout: Duration,
@@ -56,7 +60,7 @@ impl<S: GrpcService> Pipeline<S> {
     pub(super) fn new(
         name: &'static str,
         service: S,
-        infrastructure: Routes,
+        infrastructure: Infrastructure,
         policy: Arc<PeerPolicy>,
         max_message_bytes: usize,
         call_timeout: Duration,
@@ -96,8 +100,9 @@ impl<S: GrpcService> Pipeline<S> {
         );
         telemetry::set_parent(&span, request.headers());
         let in_flight = InFlight::enter(name);
-        let infrastructure = INFRASTRUCTURE.contains(&path.as_str());
-        let known = infrastructure || self.shared.methods.get(&path).is_some();
+        let reflection = path == REFLECTION;
+        let infrastructure = HEALTH.contains(&path.as_str()) || (reflection && self.shared.infrastructure.reflects);
+        let known = infrastructure || reflection || self.shared.methods.get(&path).is_some();
         let method = if known { path.clone() } else { OTHER.to_owned() };
         let response = self.answer(request, peer, &path, infrastructure).instrument(span).await;
         let finished = move |code: Code| {
@@ -122,7 +127,7 @@ impl<S: GrpcService> Pipeline<S> {
     fn deadline(&self, request: &Request<Incoming>, path: &str, infrastructure: bool) -> Option<Deadline> {
         let asked = Deadline::from_headers(request.headers());
         let is_stream = self.shared.methods.get(path).is_some_and(|method| method.rate == RateClass::Stream);
-        if infrastructure || is_stream {
+        if infrastructure || is_stream || path == REFLECTION {
             return asked;
         }
         let ours = Deadline::after(self.shared.call_timeout);
@@ -152,7 +157,7 @@ impl<S: GrpcService> Pipeline<S> {
         }
         let work = async {
             let answered = match infrastructure {
-                true => self.shared.infrastructure.clone().oneshot(request).await,
+                true => self.shared.infrastructure.routes.clone().oneshot(request).await,
                 false => self.service.oneshot(request).await,
             };
             match answered {

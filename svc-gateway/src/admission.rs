@@ -235,6 +235,3 @@ fn same_tenant(headers: &HeaderMap, principal: &Principal) -> RefusalResult<()> 
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -104,7 +104,14 @@ impl Gate {
             rate: dalp_proto::RateClass::Stream,
             exposure: Exposure::Public,
         };
-        Self { methods, routes, authenticator, limits: Limits::new(config.limits), reflection: config.reflection, reflecting }
+        Self {
+            methods,
+            routes,
+            authenticator,
+            limits: Limits::new(config.limits),
+            reflection: config.reflection,
+            reflecting,
+        }
     }
 
     /// Whether a call is one that nobody has to prove anything for.
@@ -169,7 +176,8 @@ impl Gate {
     ) -> RefusalResult<(Place, Option<Vec<String>>)> {
         let mut only_assets = None;
         if method.path != REFLECTION && !principal.granted.allows(&method.permission) {
-            only_assets = Some(principal.granted.assets_with(&method.permission).map(str::to_owned).collect::<Vec<_>>());
+            only_assets =
+                Some(principal.granted.assets_with(&method.permission).map(str::to_owned).collect::<Vec<_>>());
         }
         if only_assets.as_ref().is_some_and(Vec::is_empty) {
             return Err(Refusal::new(

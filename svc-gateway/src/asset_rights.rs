@@ -23,17 +23,25 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 });
 
 /// The request as it came, if its one message names one of `assets` (lower case).
-pub(crate) async fn only_on(assets: &[String], method: &Method, request: Request<Body>) -> RefusalResult<Request<Body>> {
+pub(crate) async fn only_on(
+    assets: &[String],
+    method: &Method,
+    request: Request<Body>,
+) -> RefusalResult<Request<Body>> {
     let refused = || {
-        Refusal::new(Reason::PermissionDenied, format!("the permission {} is held on other assets only", method.permission))
-            .meta("permission", &method.permission)
+        Refusal::new(
+            Reason::PermissionDenied,
+            format!("the permission {} is held on other assets only", method.permission),
+        )
+        .meta("permission", &method.permission)
     };
     let descriptor = descriptor(method).filter(|descriptor| !descriptor.is_client_streaming()).ok_or_else(refused)?;
     if descriptor.input().get_field_by_name(ASSET).is_none() {
         return Err(refused());
     }
     let (parts, body) = request.into_parts();
-    let bytes = body.collect().await.map_err(|status| Refusal::from_status(&status).unwrap_or_else(refused))?.to_bytes();
+    let bytes =
+        body.collect().await.map_err(|status| Refusal::from_status(&status).unwrap_or_else(refused))?.to_bytes();
     let named = asset_of(&descriptor, &bytes).ok_or_else(refused)?;
     match assets.iter().any(|asset| *asset == named) {
         true => Ok(Request::from_parts(parts, Body::new(Full::new(bytes)))),
@@ -88,7 +96,9 @@ mod tests {
         let twice = [mint("0xaa"), mint("0xbb")].concat();
         let compressed = [&[1_u8], &good[1..]].concat();
         let two = [good.clone(), good.clone()].concat();
-        for wrong in [framed(&mint("0xbb")), framed(&mint("")), framed(&twice), framed(b"\xff"), compressed, two, vec![]] {
+        for wrong in
+            [framed(&mint("0xbb")), framed(&mint("")), framed(&twice), framed(b"\xff"), compressed, two, vec![]]
+        {
             let refusal = asked(path, wrong).await.unwrap_err();
             assert_eq!(refusal.reason(), Reason::PermissionDenied);
         }

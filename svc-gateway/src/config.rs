@@ -11,11 +11,7 @@ use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{
-    api_key::KeyDigest,
-    oidc::OidcConfig,
-    permissions::Pattern,
-};
+use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern};
 
 pub(crate) use validation::is_cell;
 

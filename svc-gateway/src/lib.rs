@@ -163,7 +163,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
 
 fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, StartError> {
     let url = config.database.url.resolve()?;
-    dalp_engine::pool(url.expose_secret(), NAME, access::store::SCHEMA.name, max_connections).map_err(|_| StartError::NotADatabaseUrl)
+    dalp_engine::pool(url.expose_secret(), NAME, access::store::SCHEMA.name, max_connections)
+        .map_err(|_| StartError::NotADatabaseUrl)
 }
 
 /// Brings the tables up to date and makes them say what the configuration says, then hears of changes and notes uses until the end.

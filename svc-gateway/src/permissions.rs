@@ -58,7 +58,8 @@ pub struct Granting {
 impl Pattern {
     fn matches(&self, permission: &str) -> bool {
         let Some((area, verb)) = permission.split_once(':') else { return false };
-        self.area.as_deref().map_or(area != PLATFORM, |own| own == area) && self.verb.as_deref().is_none_or(|own| own == verb)
+        self.area.as_deref().map_or(area != PLATFORM, |own| own == area)
+            && self.verb.as_deref().is_none_or(|own| own == verb)
     }
 }
 

@@ -113,11 +113,16 @@ impl Authenticator {
         let Found { known, only_reads } = found;
         let principal = known.principal;
         if known.tenant_disabled {
-            return Err(Refusal::new(Reason::TenantDisabled, "the tenant was disabled").meta("tenant", &principal.tenant));
+            return Err(
+                Refusal::new(Reason::TenantDisabled, "the tenant was disabled").meta("tenant", &principal.tenant)
+            );
         }
         if known.cell != self.cell {
-            return Err(Refusal::new(Reason::TenantElsewhere, "the tenant's data is in another cell, which has a gateway of its own")
-                .meta("cell", known.cell));
+            return Err(Refusal::new(
+                Reason::TenantElsewhere,
+                "the tenant's data is in another cell, which has a gateway of its own",
+            )
+            .meta("cell", known.cell));
         }
         Ok(Authenticated { principal, only_reads })
     }
@@ -163,6 +168,9 @@ impl Authenticator {
 fn bearer(authorization: &HeaderValue) -> RefusalResult<&str> {
     let text = authorization.to_str().ok().and_then(|text| text.split_once(' '));
     text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, text)| text.trim()).ok_or_else(|| {
-        Refusal::new(Reason::UnauthenticatedInvalid, "the authorization metadata is not `Bearer` and an API key or a token")
+        Refusal::new(
+            Reason::UnauthenticatedInvalid,
+            "the authorization metadata is not `Bearer` and an API key or a token",
+        )
     })
 }

@@ -40,6 +40,10 @@ const STOPS_HERE: &[HeaderName] = &[
     header::UPGRADE,
 ];
 
+/// Of a refused call's message, so much is taken in, for so long.
+const DRAINED_BYTES: usize = 64 * 1024;
+const DRAIN_WITHIN: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Metadata under this prefix is the platform's own: what a client sends under it is dropped.
 const RESERVED: &str = "dalp-";
 
@@ -80,7 +84,10 @@ impl Edge {
         let decision = self.shared.gate.admit(request.uri().path(), request.headers(), peer.as_ref(), now.0, now.1);
         let admitted = match decision.await {
             Ok(admitted) => admitted,
-            Err(denied) => return refuse(&denied),
+            Err(denied) => {
+                drain(request.into_body()).await;
+                return refuse(&denied);
+            }
         };
         let request = match &admitted.only_assets {
             None => Ok(request),
@@ -124,6 +131,22 @@ impl Service<Request<Body>> for Edge {
         let this = self.clone();
         Box::pin(async move { Ok(this.handle(request).await) })
     }
+}
+
+/// Takes in what a refused call has sent already. Messages that come for a call that is over count against the connection, and a
+/// client that is refused often would lose it, with the calls of others on it.
+async fn drain(mut body: Body) {
+    let some = async {
+        let mut left = DRAINED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Who trickles is not waited for.
+    let _ = tokio::time::timeout(DRAIN_WITHIN, some).await;
 }
 
 fn refuse(denied: &Denied) -> Response<Body> {

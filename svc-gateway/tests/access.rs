@@ -162,8 +162,14 @@ async fn a_key_is_told_once_rotated_with_an_overlap_and_ended_everywhere_within_
     .fetch_all(&database)
     .await
     .unwrap();
-    let expected =
-        ["principal.create", "api_key.create", "principal.grant", "api_key.rotate", "api_key.disable", "api_key.rotate"];
+    let expected = [
+        "principal.create",
+        "api_key.create",
+        "principal.grant",
+        "api_key.rotate",
+        "api_key.disable",
+        "api_key.rotate",
+    ];
     assert_eq!(actions, expected);
 }
 
@@ -258,7 +264,7 @@ async fn a_role_on_one_asset_opens_that_asset_and_no_other() {
     assert_eq!(reason(wrong), "PERMISSION_DENIED");
     // Nobody serves assets in this world: who is let in hears just that.
     let right = assets.mint(with(&key, "m2", mint(OWN))).await;
-    assert_eq!(reason(right), "NOT_FOUND");
+    assert_eq!(reason(right), "UPSTREAM_UNAVAILABLE");
     assert_eq!(reason(reads(&mut clients, &key).await), "PERMISSION_DENIED");
 }
 
@@ -290,9 +296,17 @@ async fn the_platform_opens_and_closes_tenants() {
     assert_eq!(seen.tenant.unwrap().tenant_id, "new-bank");
     let all = clients.tenants.list_tenants(with(root, "", ListTenantsRequest::default())).await.unwrap().into_inner();
     assert!(all.tenants.iter().any(|tenant| tenant.tenant_id == "new-bank" && !tenant.managed));
-    assert_eq!(reason(clients.tenants.list_tenants(with(&admin, "", ListTenantsRequest::default())).await), "PERMISSION_DENIED");
+    assert_eq!(
+        reason(clients.tenants.list_tenants(with(&admin, "", ListTenantsRequest::default())).await),
+        "PERMISSION_DENIED"
+    );
     // In another cell: found, and sent there.
-    let moved = UpdateTenantRequest { tenant_id: "new-bank".into(), display_name: "New Bank".into(), cell: "east".into(), ..Default::default() };
+    let moved = UpdateTenantRequest {
+        tenant_id: "new-bank".into(),
+        display_name: "New Bank".into(),
+        cell: "east".into(),
+        ..Default::default()
+    };
     clients.tenants.update_tenant(with(root, "u", moved.clone())).await.unwrap();
     until(async || reads(&mut clients, &admin).await.is_err()).await;
     let status = reads(&mut clients, &admin).await.unwrap_err();
@@ -350,7 +364,11 @@ async fn without_its_database_who_was_let_in_reads_for_a_while_and_nobody_else()
     until(async || gone.elapsed() > Duration::from_millis(1_200)).await;
     assert_eq!(reason(clients.feeds.submit_update(write).await), "DATABASE_UNAVAILABLE");
     reads(&mut clients, world.operator()).await.unwrap();
-    assert_eq!(reason(reads(&mut clients, world.keys.reader.expose()).await), "DATABASE_UNAVAILABLE", "not known before");
+    assert_eq!(
+        reason(reads(&mut clients, world.keys.reader.expose()).await),
+        "DATABASE_UNAVAILABLE",
+        "not known before"
+    );
     let unknown = svc_gateway::api_key::ApiKey::generate().unwrap();
     let begun = Instant::now();
     assert_eq!(reason(reads(&mut clients, unknown.expose()).await), "DATABASE_UNAVAILABLE", "nobody can know");

@@ -7,7 +7,7 @@ mod support;
 use std::{collections::BTreeMap, path::Path};
 
 use bytes::{Buf, BufMut};
-use dalp_proto::Methods;
+use dalp_proto::{Exposure, IdempotencyClass, Methods};
 use dalp_service::Refusal;
 use http::uri::PathAndQuery;
 use support::{World, world, world_with};
@@ -18,10 +18,11 @@ use tonic::{
 };
 
 /// Ways to call without right, in the order of the golden file's columns.
-const WAYS: [&str; 8] = ["none", "unknown", "expired-key", "disabled-key", "certificate-of-nobody", "other-tenant", "no-role", "read-only"];
+const WAYS: [&str; 8] =
+    ["none", "unknown", "expired-key", "disabled-key", "certificate-of-nobody", "other-tenant", "no-role", "read-only"];
 
 /// Why somebody is not let in.
-const REFUSALS: [&str; 9] = [
+const ADMISSION: [&str; 7] = [
     "UNAUTHENTICATED_MISSING",
     "UNAUTHENTICATED_INVALID",
     "API_KEY_EXPIRED",
@@ -29,9 +30,6 @@ const REFUSALS: [&str; 9] = [
     "TENANT_MISMATCH",
     "PERMISSION_DENIED",
     "READ_ONLY_KEY",
-    // A call inside the mesh is none here, whoever asks.
-    "NOT_FOUND",
-    "NOT_IMPLEMENTED",
 ];
 
 /// Messages as they are.
@@ -95,7 +93,9 @@ async fn call(channel: &Channel, path: &str, key: Option<&str>, tenant: Option<&
 fn heard(answer: Result<(), Status>) -> String {
     match answer {
         Ok(()) => "OK".to_owned(),
-        Err(status) => Refusal::details(&status).map_or_else(|| format!("{:?}", status.code()), |details| details.reason),
+        Err(status) => {
+            Refusal::details(&status).map_or_else(|| format!("{:?}", status.code()), |details| details.reason)
+        }
     }
 }
 
@@ -110,8 +110,17 @@ async fn ways(world: &World, path: &str, channel: &Channel, nobodys: &Channel, n
         heard(call(nobodys, path, None, None).await),
         heard(call(channel, path, Some(keys.operator.expose()), Some("other")).await),
         heard(call(channel, path, Some(no_role), None).await),
-        heard(call(channel, path, Some(keys.reader.expose()), None).await),
+        passes(heard(call(channel, path, Some(keys.reader.expose()), None).await), path),
     ]
+}
+
+/// A read is open to a key that may only read: what it hears then is not the gateway's word.
+fn passes(heard: String, path: &str) -> String {
+    let mesh = Methods::load().get(path).unwrap().exposure == Exposure::Mesh;
+    match mesh || ADMISSION.contains(&heard.as_str()) {
+        true => heard,
+        false => "passes".to_owned(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,15 +153,26 @@ async fn no_rpc_lets_anybody_in_without_right_and_each_says_why() {
     assert!(wrong.is_empty(), "not as declared in {}, columns {WAYS:?}:\n{}", file.display(), wrong.join("\n"));
     let gone: Vec<_> = declared.keys().filter(|path| !heard.contains_key(*path)).collect();
     assert!(gone.is_empty(), "declared and not in the contracts: {gone:?}");
-    // What a golden file must never be made to say.
+    // What a golden file must never be made to say. A call inside the mesh is none here, whoever asks.
     for (path, heard) in &heard {
-        let method_reads = heard[7] != "READ_ONLY_KEY";
-        for (way, reason) in WAYS.iter().zip(heard).filter(|(way, _)| **way != "read-only" || !method_reads) {
-            assert_ne!(reason, "OK", "{path} lets {way} in");
-            assert!(REFUSALS.contains(&reason.as_str()), "{path}, {way}: {reason} is not why somebody is not let in");
+        let methods = Methods::load();
+        let method = methods.get(path).unwrap();
+        let (mesh, read) = (method.exposure == Exposure::Mesh, method.idempotency == IdempotencyClass::Read);
+        for (way, reason) in WAYS.iter().zip(heard) {
+            let elsewhere = mesh && reason == "NOT_FOUND";
+            let allowed = read && *way == "read-only" && reason == "passes";
+            assert!(elsewhere || allowed || ADMISSION.contains(&reason.as_str()), "{path}, {way}: {reason}");
         }
     }
-    assert!(world.upstream.seen.lock().unwrap().iter().all(|(_, caller)| caller.as_ref().is_some_and(|caller| caller.principal.as_str() == "reader")));
+    assert!(
+        world
+            .upstream
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(_, caller)| caller.as_ref().is_some_and(|caller| caller.principal.as_str() == "reader"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,9 +202,15 @@ async fn an_expired_certificate_opens_no_connection_for_any_rpc() {
 
 #[tokio::test]
 async fn what_there_is_to_call_is_told_to_whom_the_configuration_says() {
-    use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest};
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest,
+    };
     let ask = async |world: &World, key: Option<&str>| {
-        let question = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
+        let question = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
         let mut request = Request::new(futures::stream::iter([question]));
         if let Some(key) = key {
             request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());

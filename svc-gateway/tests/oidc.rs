@@ -77,7 +77,9 @@ impl Issuer {
                     let answer = Response::builder().status(status).body(Full::new(bytes::Bytes::from(body)));
                     async move { answer }
                 });
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         issuer
@@ -212,7 +214,10 @@ async fn keys_change_and_an_issuer_that_is_away_is_waited_for() {
     // A principal that is disabled is not let in by its tokens either.
     let database = world.database().await;
     let mut commit = database.begin().await.unwrap();
-    for statement in ["SELECT set_config('dalp.configuration', 'on', true)", "UPDATE gateway.principals SET disabled_at = now() WHERE principal_id = 'anna'"] {
+    for statement in [
+        "SELECT set_config('dalp.configuration', 'on', true)",
+        "UPDATE gateway.principals SET disabled_at = now() WHERE principal_id = 'anna'",
+    ] {
         sqlx::query(statement).execute(&mut *commit).await.unwrap();
     }
     commit.commit().await.unwrap();

@@ -243,7 +243,8 @@ impl Directory {
     }
 
     async fn read(&self, key: &CredentialKey) -> RefusalResult<Loaded> {
-        let unavailable = || Refusal::new(Reason::DatabaseUnavailable, "the database that knows who may call does not answer");
+        let unavailable =
+            || Refusal::new(Reason::DatabaseUnavailable, "the database that knows who may call does not answer");
         let failed = self.failed_ms.load(Ordering::Relaxed);
         if !self.ready.load(Ordering::Acquire) {
             return Err(unavailable());

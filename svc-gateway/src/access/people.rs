@@ -126,12 +126,7 @@ pub async fn create(
 }
 
 /// Disables or enables; a second time changes nothing.
-pub async fn set_disabled(
-    commit: &mut PgConnection,
-    tenant: &str,
-    id: &str,
-    disabled: bool,
-) -> Result<(), StoreError> {
+pub async fn set_disabled(commit: &mut PgConnection, tenant: &str, id: &str, disabled: bool) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE gateway.principals SET disabled_at = CASE WHEN $3 THEN coalesce(disabled_at, now()) END WHERE tenant_id = $1 AND principal_id = $2",
     )

@@ -30,11 +30,7 @@ pub enum Repeat {
 }
 
 /// Takes the key. Waits for another commit that has it at this moment.
-pub async fn take(
-    commit: &mut PgConnection,
-    name: RequestName<'_>,
-    payload_hash: &[u8],
-) -> Result<Repeat, StoreError> {
+pub async fn take(commit: &mut PgConnection, name: RequestName<'_>, payload_hash: &[u8]) -> Result<Repeat, StoreError> {
     let taken = sqlx::query(
         "INSERT INTO gateway.requests (tenant_id, principal_id, method, key, payload_hash) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )

@@ -7,10 +7,7 @@ use dalp_domain::store::during;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, types::Json};
 
-use super::{
-    Store,
-    store::StoreError,
-};
+use super::{Store, store::StoreError};
 use crate::{
     config::{GatewayConfig, PrincipalConfig, RoleConfig, TenantConfig},
     permissions::is_platform,
@@ -82,11 +79,13 @@ impl Seed<'_> {
             .await?;
         }
         let names: Vec<&str> = config.roles.iter().map(|role| role.name.as_str()).collect();
-        sqlx::query("UPDATE gateway.roles SET permissions = '{}' WHERE managed AND role <> ALL($1) AND permissions <> '{}'")
-            .bind(names)
-            .execute(&mut *self.commit)
-            .await
-            .map(drop)
+        sqlx::query(
+            "UPDATE gateway.roles SET permissions = '{}' WHERE managed AND role <> ALL($1) AND permissions <> '{}'",
+        )
+        .bind(names)
+        .execute(&mut *self.commit)
+        .await
+        .map(drop)
     }
 
     async fn tenants(&mut self) -> Result<(), sqlx::Error> {
@@ -219,7 +218,8 @@ impl Seed<'_> {
             .execute(&mut *self.commit)
             .await?;
             if changed.rows_affected() > 0 {
-                self.leaf(section.tenant.as_str(), "principal.grant", section.id.as_str(), json!({"role": role})).await?;
+                self.leaf(section.tenant.as_str(), "principal.grant", section.id.as_str(), json!({"role": role}))
+                    .await?;
             }
             tenants.push(section.tenant.as_str());
             principals.push(section.id.as_str());

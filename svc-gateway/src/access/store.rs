@@ -181,9 +181,10 @@ fn credential(row: &PgRow) -> Result<Credential, StoreError> {
     };
     let (digest, scope, tenant, principal, disabled, limits, grants) = parse().map_err(get)?;
     Ok(Credential {
-        digest: digest.map(|bytes| KeyDigest::try_from(bytes.as_slice())).transpose().map_err(|_| {
-            StoreError::Malformed { what: "digest of an API key", value: "not 32 bytes".to_owned() }
-        })?,
+        digest: digest
+            .map(|bytes| KeyDigest::try_from(bytes.as_slice()))
+            .transpose()
+            .map_err(|_| StoreError::Malformed { what: "digest of an API key", value: "not 32 bytes".to_owned() })?,
         scope: parsed("scope", scope)?,
         expires_at: row.try_get("expires_at").map_err(during("read credential"))?,
         disabled,

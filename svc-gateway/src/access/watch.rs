@@ -65,4 +65,3 @@ async fn listen(directory: &Directory, pool: &PgPool) -> Result<(), sqlx::Error>
 async fn beat(listener: &mut PgListener) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT 1").execute(&mut *listener).await.map(drop)
 }
-

@@ -66,7 +66,8 @@ impl ApiKeyService for Desk {
             let tenant = write.tenant().to_owned();
             let old = own(write, &prefix).await?;
             let now = OffsetDateTime::now_utc();
-            let over = old.disabled_at.is_some() || old.successor.is_some() || old.expires_at.is_some_and(|end| end <= now);
+            let over =
+                old.disabled_at.is_some() || old.successor.is_some() || old.expires_at.is_some_and(|end| end <= now);
             if over {
                 let why = "the key is disabled, has ended, or has a successor; make a new one";
                 return Err(Refusal::new(Reason::FailedPrecondition, why).meta("prefix", &prefix));
@@ -118,7 +119,8 @@ impl ApiKeyService for Desk {
         }
         let size = page_size(*asked)?;
         let of = Some(principal_id.as_str()).filter(|id| !id.is_empty());
-        let rows = self.store().api_keys(caller.tenant.as_str(), of, page_token, size + 1).await.map_err(Refusal::from)?;
+        let rows =
+            self.store().api_keys(caller.tenant.as_str(), of, page_token, size + 1).await.map_err(Refusal::from)?;
         let (rows, next_page_token) = page(rows, size, |row| row.prefix.clone());
         Ok(Response::new(ListApiKeysResponse { api_keys: rows.into_iter().map(Into::into).collect(), next_page_token }))
     }

@@ -7,7 +7,10 @@ mod tenants;
 use std::sync::Arc;
 
 use dalp_engine::audit_leaf;
-use dalp_proto::{apikey::api_key_service_server::ApiKeyServiceServer, principal::principal_service_server::PrincipalServiceServer, tenant::tenant_service_server::TenantServiceServer};
+use dalp_proto::{
+    apikey::api_key_service_server::ApiKeyServiceServer, principal::principal_service_server::PrincipalServiceServer,
+    tenant::tenant_service_server::TenantServiceServer,
+};
 use dalp_service::{
     Caller, Reason, Refusal,
     caller::{self, set_idempotency},
@@ -87,14 +90,18 @@ impl Desk {
             .ok_or_else(|| Refusal::new(Reason::IdempotencyKeyMissing, "the call needs an idempotency key"))?;
         // What was read and written again: the same whoever encoded it, and from whichever format.
         let payload_hash = Sha256::digest(request.get_ref().encode_to_vec());
-        let name = RequestName { tenant: caller.tenant.as_str(), principal: caller.principal.as_str(), method, key: &key };
+        let name =
+            RequestName { tenant: caller.tenant.as_str(), principal: caller.principal.as_str(), method, key: &key };
         let mut commit = self.store().begin("begin write").await?;
         let (answer, replayed) = match requests::take(&mut commit, name, &payload_hash).await? {
             Repeat::Same(stored) => (R::decode(stored.as_slice()).map_err(Refusal::internal)?, true),
             Repeat::Other(stored) => {
-                return Err(Refusal::new(Reason::IdempotencyKeyReused, "the idempotency key was used before with another payload")
-                    .meta("stored_hash", hex::encode(stored))
-                    .meta("given_hash", hex::encode(payload_hash)));
+                return Err(Refusal::new(
+                    Reason::IdempotencyKeyReused,
+                    "the idempotency key was used before with another payload",
+                )
+                .meta("stored_hash", hex::encode(stored))
+                .meta("given_hash", hex::encode(payload_hash)));
             }
             Repeat::First => {
                 let by = format!("{}/{}", caller.tenant, caller.principal);
@@ -150,7 +157,10 @@ impl Write<'_> {
 }
 
 fn managed(what: &str) -> Refusal {
-    Refusal::new(Reason::ManagedByConfiguration, format!("{what} is kept by the gateway's configuration: change it there"))
+    Refusal::new(
+        Reason::ManagedByConfiguration,
+        format!("{what} is kept by the gateway's configuration: change it there"),
+    )
 }
 
 /// A refusal of the store; what the configuration keeps is guarded by the tables themselves as well.

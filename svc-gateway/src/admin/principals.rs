@@ -41,15 +41,16 @@ impl PrincipalService for Desk {
             wire::PrincipalKind::Unspecified => return Err(invalid_field("kind", "say what the principal is").into()),
         };
         let name = name_for_people(&asked.display_name)?;
-        let answer = self.write("dalp.principal.v1.PrincipalService/CreatePrincipal", &request, nothing, async |write| {
-            let (tenant, by) = (write.tenant().to_owned(), write.by.clone());
-            if !people::create(write.commit, &tenant, id.as_str(), kind, &name, &by).await? {
-                return Err(Refusal::new(Reason::AlreadyExists, "the tenant has a principal of this identifier")
-                    .meta("principal", &id));
-            }
-            write.leaf(&tenant, "principal.create", id.as_str(), json!({"kind": kind.as_str()})).await?;
-            Ok(CreatePrincipalResponse { principal: now(write, id.as_str()).await? })
-        });
+        let answer =
+            self.write("dalp.principal.v1.PrincipalService/CreatePrincipal", &request, nothing, async |write| {
+                let (tenant, by) = (write.tenant().to_owned(), write.by.clone());
+                if !people::create(write.commit, &tenant, id.as_str(), kind, &name, &by).await? {
+                    return Err(Refusal::new(Reason::AlreadyExists, "the tenant has a principal of this identifier")
+                        .meta("principal", &id));
+                }
+                write.leaf(&tenant, "principal.create", id.as_str(), json!({"kind": kind.as_str()})).await?;
+                Ok(CreatePrincipalResponse { principal: now(write, id.as_str()).await? })
+            });
         Ok(answer.await?)
     }
 
@@ -131,7 +132,10 @@ impl PrincipalService for Desk {
                 permissions,
             }]);
             if granted.permissions.iter().any(is_platform) {
-                return Err(invalid_field("role", "reaches over all tenants: only the gateway's configuration grants it"));
+                return Err(invalid_field(
+                    "role",
+                    "reaches over all tenants: only the gateway's configuration grants it",
+                ));
             }
             write.require_all_of(&granted)?;
             people::grant(write.commit, &tenant, &principal_id, &role, &asset, &by).await?;

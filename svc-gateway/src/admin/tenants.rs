@@ -144,7 +144,8 @@ struct Opening {
 impl Opening {
     fn read(request: &CreateTenantRequest, cell: &str) -> RefusalResult<Self> {
         let request = request.clone();
-        let id = request.tenant_id.parse::<TenantId>().map_err(|error| invalid_field("tenant_id", error.to_string()))?;
+        let id =
+            request.tenant_id.parse::<TenantId>().map_err(|error| invalid_field("tenant_id", error.to_string()))?;
         let administrator = request.administrator_id.parse::<PrincipalId>();
         let administrator = administrator.map_err(|error| invalid_field("administrator_id", error.to_string()))?;
         if request.administrator_roles.is_empty() {
@@ -172,7 +173,10 @@ impl Opening {
             let area = PLATFORM.to_owned();
             let role_alone = GrantedRole { role: role.clone(), asset: String::new(), area, permissions };
             if write.granting.granted(&[role_alone]).permissions.iter().any(is_platform) {
-                return Err(invalid_field(&path, "reaches over all tenants: only the gateway's configuration grants it"));
+                return Err(invalid_field(
+                    &path,
+                    "reaches over all tenants: only the gateway's configuration grants it",
+                ));
             }
             people::grant(write.commit, id, administrator, role, "", &by).await?;
         }

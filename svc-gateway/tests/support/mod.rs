@@ -12,7 +12,6 @@ use dalp_proto::feeds::{
     self, GetLatestRequest, GetLatestResponse, SubmitUpdateRequest, SubmitUpdateResponse,
     feed_service_server::{FeedService, FeedServiceServer},
 };
-use dalp_testing::TestPostgres;
 use dalp_service::{
     Caller, Refusal,
     caller::{idempotency_key, set_idempotency},
@@ -20,6 +19,7 @@ use dalp_service::{
     server::{PeerPolicy, Routes, Server},
     stop::Stop,
 };
+use dalp_testing::TestPostgres;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use svc_gateway::{GatewayConfig, Running, api_key::ApiKey};
@@ -273,6 +273,11 @@ pub async fn world_with(top: &str, sections: &str) -> World {
     };
     fs::write(pki.path("database-url"), postgres.url()).unwrap();
     let tls = pki.issue("svc-gateway");
+    let away = |name: &str| {
+        format!(
+            "[[upstreams]]\nname = \"{name}\"\naddress = \"127.0.0.1:1\"\nspiffe_id = \"spiffe://dalp.dev/{name}\"\n"
+        )
+    };
     let principal = |id: &str, tenant: &str, role: &str, key: &ApiKey, more: &str| {
         format!(
             "[[principals]]\nid = \"{id}\"\ntenant = \"{tenant}\"\nroles = [\"{role}\"]\nprefix = \"{}\"\napi_key_sha256 = \"{}\"\n{more}\n",
@@ -281,10 +286,10 @@ pub async fn world_with(top: &str, sections: &str) -> World {
         )
     };
     let text = format!(
-        "health_interval_ms = 100\n{top}\n[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
+        "health_interval_ms = 100\n{top}\n[server]\nlisten = \"127.0.0.1:0\"\nbody_read_ms = 3000\nfirst_request_ms = 3000\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
          [database]\nurl = \"file:{url}\"\n\
          [[upstreams]]\nname = \"svc-feeds\"\naddress = \"{address}\"\nspiffe_id = \"spiffe://dalp.dev/svc-feeds\"\n\
-         [[upstreams]]\nname = \"svc-settlement\"\naddress = \"127.0.0.1:1\"\nspiffe_id = \"spiffe://dalp.dev/svc-settlement\"\n\
+         {away}\
          [[tenants]]\nid = \"acme\"\n[[tenants]]\nid = \"other\"\n[[tenants]]\nid = \"narrow\"\nlimits = {{ calls_at_once = 1 }}\n[[tenants]]\nid = \"tiny\"\n\
          limits = {{ read = {{ per_second = 1, burst = 1 }}, write = {{ per_second = 1, burst = 1 }}, stream = {{ per_second = 1, burst = 1 }}, admin = {{ per_second = 1, burst = 1 }} }}\n\
          [[roles]]\nname = \"operator\"\npermissions = [\"*\"]\n[[roles]]\nname = \"asset-reader\"\npermissions = [\"asset:read\"]\n\
@@ -294,7 +299,7 @@ pub async fn world_with(top: &str, sections: &str) -> World {
         principal("root", "acme", "platform-operator", &keys.platform, ""),
         principal("foreign", "other", "operator", &keys.foreign, ""),
         principal("ops", "acme", "operator", &keys.operator, ""),
-        principal("reader", "acme", "operator", &keys.reader, "scope = \"read\""),
+        principal("reader", "acme", "operator\", \"platform-operator", &keys.reader, "scope = \"read\""),
         principal("poor", "acme", "asset-reader", &keys.poor, ""),
         principal("expired", "acme", "operator", &keys.expired, "expires_at = \"2020-01-01T00:00:00Z\""),
         principal(
@@ -307,6 +312,7 @@ pub async fn world_with(top: &str, sections: &str) -> World {
         principal("limited", "tiny", "operator", &keys.limited, ""),
         principal("narrow", "narrow", "operator", &keys.narrow, ""),
         url = pki.path("database-url").display(),
+        away = ["svc-settlement", "svc-compliance", "svc-distribution", "svc-signer"].map(away).concat(),
     );
     let config = load(&pki.path("gateway.toml"), &text).unwrap();
     let gateway = svc_gateway::start(config, &stop).await.unwrap();

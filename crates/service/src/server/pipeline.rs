@@ -53,6 +53,7 @@ struct Shared {
     policy: Arc<PeerPolicy>,
     max_message_bytes: usize,
     call_timeout: Duration,
+    body_read: Duration,
     methods: dalp_proto::Methods,
 }
 
@@ -64,6 +65,7 @@ impl<S: GrpcService> Pipeline<S> {
         policy: Arc<PeerPolicy>,
         max_message_bytes: usize,
         call_timeout: Duration,
+        body_read: Duration,
     ) -> Self {
         Self {
             service,
@@ -73,6 +75,7 @@ impl<S: GrpcService> Pipeline<S> {
                 policy,
                 max_message_bytes,
                 call_timeout,
+                body_read,
                 methods: dalp_proto::Methods::load(),
             }),
         }
@@ -146,9 +149,11 @@ impl<S: GrpcService> Pipeline<S> {
             return refusal.to_response();
         }
         let deadline = self.deadline(&request, path, infrastructure);
-        let too_large = Arc::new(OnceLock::new());
-        let mut request = request
-            .map(|body| Body::new(LimitedBody::new(body, self.shared.max_message_bytes, Arc::clone(&too_large))));
+        let refused = Arc::new(OnceLock::new());
+        // A tool that reflects holds its stream open between questions.
+        let body_read = Some(self.shared.body_read).filter(|_| path != REFLECTION);
+        let limits = (self.shared.max_message_bytes, body_read);
+        let mut request = request.map(|body| Body::new(LimitedBody::new(body, limits, Arc::clone(&refused))));
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -171,9 +176,9 @@ impl<S: GrpcService> Pipeline<S> {
             Some(deadline) => tokio::time::timeout_at(deadline.instant().into(), work).await,
             None => Ok(work.await),
         };
-        match (too_large.get(), outcome) {
+        match (refused.get(), outcome) {
             (Some(refusal), _) => refusal.to_response(),
-            (None, Ok(Ok(response))) => response,
+            (None, Ok(Ok(response))) => unreadable(&response).map_or(response, |refusal| refusal.to_response()),
             (None, Ok(Err(_panic))) => {
                 tracing::error!("the request panicked");
                 Refusal::new(Reason::Internal, "an internal failure; the log holds the details under this trace")
@@ -184,6 +189,14 @@ impl<S: GrpcService> Pipeline<S> {
             }
         }
     }
+}
+
+/// A message that is not what the contract says is the caller's mistake; the library behind the services calls it an internal one.
+fn unreadable(response: &Response<Body>) -> Option<Refusal> {
+    code_of(response.headers()).filter(|code| *code == Code::Internal)?;
+    let said = tonic::Status::from_header_map(response.headers())?;
+    let why = said.message().strip_prefix("failed to decode Protobuf message: ")?;
+    Some(Refusal::new(Reason::InvalidField, format!("the message does not read: {why}")).field("message", why))
 }
 
 /// Counts a request for as long as it lives.

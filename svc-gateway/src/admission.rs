@@ -103,6 +103,7 @@ impl Gate {
             idempotency: IdempotencyClass::Read,
             rate: dalp_proto::RateClass::Stream,
             exposure: Exposure::Public,
+            client_streaming: true,
         };
         Self {
             methods,

@@ -29,11 +29,24 @@ pub(super) struct LimitedBody<B> {
     limit_bytes: usize,
     /// How long a message, or the end, may take.
     read_within: Option<Duration>,
+    /// Each message of several has its time. Of a call that takes one, the end has: messages without end must not put it off.
+    each: bool,
     /// Runs while one is waited for.
     waiting: Option<Pin<Box<Sleep>>>,
     header: Header,
     /// Tells the pipeline, because not every service (a proxy) hands a body's error on as it was.
     refused: Arc<OnceLock<Refusal>>,
+}
+
+/// What a request body is held to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The largest message.
+    pub(super) message_bytes: usize,
+    /// How long a message, or the end, may take.
+    pub(super) read_within: Option<Duration>,
+    /// The call takes several messages, and each has that time.
+    pub(super) each: bool,
 }
 
 /// Follows the message boundaries through arbitrary frames.
@@ -45,12 +58,9 @@ struct Header {
 }
 
 impl<B> LimitedBody<B> {
-    pub(super) fn new(
-        inner: B,
-        (limit_bytes, read_within): (usize, Option<Duration>),
-        refused: Arc<OnceLock<Refusal>>,
-    ) -> Self {
-        Self { inner, limit_bytes, read_within, waiting: None, header: Header::default(), refused }
+    pub(super) fn new(inner: B, limits: Limits, refused: Arc<OnceLock<Refusal>>) -> Self {
+        let Limits { message_bytes: limit_bytes, read_within, each } = limits;
+        Self { inner, limit_bytes, read_within, each, waiting: None, header: Header::default(), refused }
     }
 
     fn refuse(&self, refusal: Refusal) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -136,8 +146,8 @@ where
         }
         let limit_bytes = self.limit_bytes;
         match frame.data_ref().map(|data| self.header.scan(data, limit_bytes)) {
-            Some(Ok(true)) => self.waiting = None,
-            Some(Ok(false)) | None => {}
+            Some(Ok(ended)) if ended && self.each => self.waiting = None,
+            Some(Ok(_)) | None => {}
             Some(Err(Unwanted::TooLong(message_bytes))) => {
                 let why = format!("the message has {message_bytes} bytes, the limit is {limit_bytes}");
                 let refusal = Refusal::new(Reason::MessageTooLarge, why)

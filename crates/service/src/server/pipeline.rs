@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use super::{
     GrpcService, PeerPolicy,
-    body::{LimitedBody, ObservedBody, code_of},
+    body::{LimitedBody, Limits, ObservedBody, code_of},
 };
 use crate::{
     deadline::{self, Deadline},
@@ -151,8 +151,11 @@ impl<S: GrpcService> Pipeline<S> {
         let deadline = self.deadline(&request, path, infrastructure);
         let refused = Arc::new(OnceLock::new());
         // A tool that reflects holds its stream open between questions.
-        let body_read = Some(self.shared.body_read).filter(|_| path != REFLECTION);
-        let limits = (self.shared.max_message_bytes, body_read);
+        let limits = Limits {
+            message_bytes: self.shared.max_message_bytes,
+            read_within: Some(self.shared.body_read).filter(|_| path != REFLECTION),
+            each: self.shared.methods.get(path).is_some_and(|method| method.client_streaming),
+        };
         let mut request = request.map(|body| Body::new(LimitedBody::new(body, limits, Arc::clone(&refused))));
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);

@@ -23,6 +23,8 @@ pub struct Method {
     pub rate: RateClass,
     /// Whether the gateway routes it.
     pub exposure: Exposure,
+    /// Whether a request may have several messages.
+    pub client_streaming: bool,
 }
 
 /// All RPCs of `dalp.*` by path.
@@ -55,6 +57,7 @@ impl Methods {
                     idempotency: IdempotencyClass::try_from(number(&pool, &set, "idempotency")).unwrap_or_default(),
                     rate: RateClass::try_from(number(&pool, &set, "rate")).unwrap_or_default(),
                     exposure: Exposure::try_from(number(&pool, &set, "exposure")).unwrap_or_default(),
+                    client_streaming: method.is_client_streaming(),
                     path: path.clone(),
                     service,
                 };
@@ -108,6 +111,22 @@ mod tests {
             assert_ne!(method.idempotency, IdempotencyClass::Unspecified, "{} has no idempotency class", method.path);
             assert_ne!(method.rate, RateClass::Unspecified, "{} has no rate class", method.path);
         }
+    }
+
+    #[test]
+    fn every_stream_draws_on_the_bucket_of_streams_and_takes_a_place_among_them() {
+        let methods = Methods::load();
+        let pool = DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET).unwrap();
+        let all: Vec<_> = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+        let streams = all.iter().filter(|method| method.is_server_streaming() || method.is_client_streaming());
+        let mut seen = 0;
+        for stream in streams {
+            let path = format!("/{}/{}", stream.parent_service().full_name(), stream.name());
+            assert_eq!(methods.get(&path).unwrap().rate, RateClass::Stream, "{path}");
+            seen += 1;
+        }
+        assert!(seen > 5, "the streams are read");
+        assert_eq!(methods.get("/dalp.feeds.v1.FeedService/WatchFeeds").unwrap().rate, RateClass::Stream);
     }
 
     #[test]

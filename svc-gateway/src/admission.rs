@@ -19,10 +19,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    config::{GatewayConfig, OWN_SERVICES, Scope},
+    config::{GatewayConfig, OWN_SERVICES, Reflection, Scope},
     limits::{Limits, Place},
-    principals::{Principal, Principals},
+    principals::{Authenticated, Authenticator, Principal},
 };
+
+/// What there is to call, asked by tools. Not one of our contracts, so its rules stand here.
+pub const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// When a tenant with too much under way may come again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -47,6 +50,8 @@ pub struct Admitted {
     pub route: Route,
     /// The idempotency key in force, for calls that have one.
     pub idempotency_key: Option<String>,
+    /// The assets that the call may concern, in lower case, when the right to it is held on single assets only.
+    pub only_assets: Option<Vec<String>>,
     /// Its place among the tenant's calls; held until the answer has ended.
     pub place: Place,
 }
@@ -65,8 +70,10 @@ pub struct Denied {
 pub struct Gate {
     methods: Methods,
     routes: HashMap<String, Route>,
-    principals: Principals,
+    authenticator: Authenticator,
     limits: Limits,
+    reflection: Reflection,
+    reflecting: Method,
 }
 
 impl From<Refusal> for Denied {
@@ -78,9 +85,9 @@ impl From<Refusal> for Denied {
 // === impl Gate ===
 
 impl Gate {
-    /// Reads a configuration that passed its validation.
+    /// Reads a configuration that passed its validation; `authenticator` says who calls.
     #[must_use]
-    pub fn new(config: &GatewayConfig, now: Instant) -> Self {
+    pub fn new(config: &GatewayConfig, authenticator: Authenticator) -> Self {
         let methods = Methods::load();
         let upstreams = config.upstreams.iter().enumerate();
         let routes = upstreams
@@ -89,13 +96,33 @@ impl Gate {
             })
             .chain(OWN_SERVICES.iter().map(|&service| (service.to_owned(), Route::Own)))
             .collect();
-        let principals = Principals::new(config, &methods);
-        let limits = Limits::new(config.tenants.iter().map(|tenant| (&tenant.id, config.limits_of(tenant))), now);
-        Self { methods, routes, principals, limits }
+        let reflecting = Method {
+            path: REFLECTION.to_owned(),
+            service: "grpc.reflection.v1.ServerReflection".to_owned(),
+            permission: String::new(),
+            idempotency: IdempotencyClass::Read,
+            rate: dalp_proto::RateClass::Stream,
+            exposure: Exposure::Public,
+            client_streaming: true,
+        };
+        Self {
+            methods,
+            routes,
+            authenticator,
+            limits: Limits::new(config.limits),
+            reflection: config.reflection,
+            reflecting,
+        }
+    }
+
+    /// Whether a call is one that nobody has to prove anything for.
+    #[must_use]
+    pub fn is_open(&self, path: &str) -> bool {
+        path == REFLECTION && self.reflection == Reflection::Open
     }
 
     /// Decides about a call from its path, its metadata and the peer of its connection.
-    pub fn admit(
+    pub async fn admit(
         &self,
         path: &str,
         headers: &HeaderMap,
@@ -104,15 +131,19 @@ impl Gate {
         wall: OffsetDateTime,
     ) -> Result<Admitted, Denied> {
         let authorization = exactly_one(headers, http::header::AUTHORIZATION.as_str())?;
-        let principal = self.principals.authenticate(peer, authorization, wall)?;
+        let Authenticated { principal, only_reads } =
+            self.authenticator.authenticate(peer, authorization, wall).await?;
         let (method, route) = self.route(path)?;
         same_tenant(headers, &principal)?;
+        plain(headers)?;
         let idempotency_key = match method.idempotency {
             IdempotencyClass::Keyed => Some(idempotency_key(headers)?.unwrap_or_else(|| Uuid::now_v7().to_string())),
             _ => None,
         };
-        match self.may(&principal, method, now) {
-            Ok(place) => Ok(Admitted { principal, method: method.clone(), route, idempotency_key, place }),
+        match self.may(&principal, method, only_reads, now) {
+            Ok((place, only_assets)) => {
+                Ok(Admitted { principal, method: method.clone(), route, idempotency_key, only_assets, place })
+            }
             Err(refusal) => Err(Denied { refusal, idempotency_key }),
         }
     }
@@ -123,6 +154,9 @@ impl Gate {
     }
 
     fn route(&self, path: &str) -> RefusalResult<(&Method, Route)> {
+        if path == REFLECTION && self.reflection != Reflection::Off {
+            return Ok((&self.reflecting, Route::Own));
+        }
         let Some(method) = self.methods.get(path) else {
             return Err(Refusal::new(Reason::NotImplemented, "there is no such RPC").meta("method", path));
         };
@@ -134,8 +168,19 @@ impl Gate {
         Ok((method, *route))
     }
 
-    fn may(&self, principal: &Principal, method: &Method, now: Instant) -> RefusalResult<Place> {
-        if !principal.permissions.allows(&method.permission) {
+    fn may(
+        &self,
+        principal: &Principal,
+        method: &Method,
+        only_reads: bool,
+        now: Instant,
+    ) -> RefusalResult<(Place, Option<Vec<String>>)> {
+        let mut only_assets = None;
+        if method.path != REFLECTION && !principal.granted.allows(&method.permission) {
+            only_assets =
+                Some(principal.granted.assets_with(&method.permission).map(str::to_owned).collect::<Vec<_>>());
+        }
+        if only_assets.as_ref().is_some_and(Vec::is_empty) {
             return Err(Refusal::new(
                 Reason::PermissionDenied,
                 format!("this call needs the permission {}", method.permission),
@@ -148,17 +193,34 @@ impl Gate {
                 Refusal::new(Reason::ReadOnlyKey, "the API key may only read").meta("permission", &method.permission)
             );
         }
-        let place = self.limits.enter(&principal.tenant, method.rate).ok_or_else(|| {
+        if only_reads && method.idempotency != IdempotencyClass::Read {
+            return Err(Refusal::new(
+                Reason::DatabaseUnavailable,
+                "the database that knows who may call does not answer; until then only reads are let in",
+            ));
+        }
+        let (tenant, limits) = (&principal.tenant, principal.limits.as_ref());
+        let place = self.limits.enter(tenant, limits, method.rate).ok_or_else(|| {
             Refusal::new(Reason::Overloaded, "the tenant has as many calls of this kind under way as it may")
                 .meta("rate_class", method.rate.as_str_name())
                 .retry_after(ASK_AGAIN)
         })?;
-        self.limits.take(&principal.tenant, method.rate, now).map_err(|exhausted| {
+        self.limits.take(tenant, limits, method.rate, now).map_err(|exhausted| {
             Refusal::new(Reason::RateLimited, "too many requests of this kind for the tenant")
                 .meta("rate_class", method.rate.as_str_name())
                 .retry_after(exhausted.retry_after)
         })?;
-        Ok(place)
+        Ok((place, only_assets))
+    }
+}
+
+/// Messages pass as they are, and nobody here or behind unpacks them: what a small message could unpack to is nobody's problem.
+fn plain(headers: &HeaderMap) -> RefusalResult<()> {
+    let identity = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    match headers.get_all("grpc-encoding").iter().all(identity) {
+        true => Ok(()),
+        false => Err(Refusal::new(Reason::NotImplemented, "compressed messages are not taken; send them as they are")
+            .meta("grpc-accept-encoding", "identity")),
     }
 }
 
@@ -182,6 +244,3 @@ fn same_tenant(headers: &HeaderMap, principal: &Principal) -> RefusalResult<()> 
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,6 @@
 //! API keys: `dalp_<prefix>_<secret>`. The prefix finds the principal, the SHA-256 of the whole key proves it.
 //!
-//! The configuration holds only the digest. A plain hash is enough because the secret carries 256 random bits: there is nothing
+//! Tables and configuration hold only the digest. A plain hash is enough because the secret carries 256 random bits: there is nothing
 //! to guess from a dictionary, and a slow hash would only let strangers spend our processor time.
 
 use std::{fmt, str::FromStr};
@@ -57,6 +57,12 @@ impl ApiKey {
         Ok(Self { prefix, text })
     }
 
+    /// Whether a credential wants to be an API key rather than a token of an identity provider.
+    #[must_use]
+    pub fn is_meant(text: &str) -> bool {
+        text.starts_with(SCHEME) || !text.contains('.')
+    }
+
     /// The public part, by which a key is found and named.
     #[must_use]
     pub fn prefix(&self) -> &str {
@@ -69,7 +75,7 @@ impl ApiKey {
         self.text.expose_secret()
     }
 
-    /// What the configuration holds.
+    /// What tables and configuration hold.
     #[must_use]
     pub fn digest(&self) -> KeyDigest {
         KeyDigest(Sha256::digest(self.expose().as_bytes()).into())
@@ -102,6 +108,20 @@ impl KeyDigest {
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
+    }
+
+    /// Its bytes, for the tables.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for KeyDigest {
+    type Error = KeyDigestError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        bytes.try_into().map(Self).map_err(|_| KeyDigestError)
     }
 }
 

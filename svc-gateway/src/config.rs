@@ -1,26 +1,28 @@
 //! What an operator writes down about the gateway. Every key stands annotated in `config.example.toml`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod validation;
 
-use dalp_proto::{Methods, RateClass};
+use dalp_proto::RateClass;
 use dalp_service::{
     PrincipalId, SpiffeId, TenantId,
-    config::{DatabaseConfig, PeerConfig, Problems, ServerConfig, TelemetryConfig, TlsConfig, Validate},
+    config::{DatabaseConfig, PeerConfig, ServerConfig, TelemetryConfig, TlsConfig},
 };
 use http::uri::Authority;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{
-    api_key::{KeyDigest, is_prefix},
-    permissions::{Pattern, Universe},
-};
+use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern};
+
+pub(crate) use validation::is_cell;
 
 /// The services which the gateway answers itself.
 pub const OWN_SERVICES: &[&str] = &[
     "dalp.operation.v1.OperationService",
     "dalp.transaction.v1.TransactionService",
     "dalp.operator.v1.OperatorService",
+    "dalp.tenant.v1.TenantService",
+    "dalp.principal.v1.PrincipalService",
+    "dalp.apikey.v1.ApiKeyService",
 ];
 
 /// Which gRPC services an upstream owns when its section does not say.
@@ -59,8 +61,21 @@ pub struct GatewayConfig {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: TelemetryConfig,
-    /// The engine's database, by a role that may read it, withdraw operations, and write what operators ask for.
+    /// The engine's database, by a role that owns the schema `gateway`, may read the engine's, withdraw operations, and write what
+    /// operators ask for.
     pub database: DatabaseConfig,
+    /// The cell of this gateway: it serves the tenants of that.
+    #[serde(default = "default_cell")]
+    pub cell: String,
+    /// Who may ask what there is to call.
+    #[serde(default)]
+    pub reflection: Reflection,
+    /// How long what is known of a caller holds.
+    #[serde(default)]
+    pub access: AccessConfig,
+    /// Identity providers whose tokens are taken.
+    #[serde(default)]
+    pub oidc: Vec<OidcConfig>,
     /// How often each upstream's health is asked, in milliseconds.
     #[serde(default = "default_health_interval_ms")]
     pub health_interval_ms: u64,
@@ -69,11 +84,13 @@ pub struct GatewayConfig {
     pub limits: LimitsConfig,
     /// The services behind the gateway.
     pub upstreams: Vec<UpstreamConfig>,
-    /// The tenants.
+    /// Tenants that this file keeps; RPCs keep others.
+    #[serde(default)]
     pub tenants: Vec<TenantConfig>,
     /// What may be granted.
     pub roles: Vec<RoleConfig>,
-    /// Who may call.
+    /// Principals that this file keeps; RPCs keep others.
+    #[serde(default)]
     pub principals: Vec<PrincipalConfig>,
 }
 
@@ -99,6 +116,15 @@ pub struct UpstreamConfig {
 pub struct TenantConfig {
     /// Its identifier.
     pub id: TenantId,
+    /// For people. Unset: the identifier.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The cell that holds its data. Unset: the gateway's own.
+    #[serde(default)]
+    pub cell: Option<String>,
+    /// The chains it works on. Empty: whichever the cell serves.
+    #[serde(default)]
+    pub chain_ids: Vec<u64>,
     /// Its own rates, in place of `[limits]`.
     #[serde(default)]
     pub limits: Option<LimitsConfig>,
@@ -124,6 +150,12 @@ pub struct PrincipalConfig {
     pub tenant: TenantId,
     /// The roles it holds.
     pub roles: Vec<String>,
+    /// Person or machine.
+    #[serde(default)]
+    pub kind: PrincipalKind,
+    /// Whom it is at an identity provider.
+    #[serde(default)]
+    pub oidc: Option<OidcSubject>,
     /// The identity in its client certificate.
     #[serde(default)]
     pub spiffe: Option<SpiffeId>,
@@ -144,6 +176,52 @@ pub struct PrincipalConfig {
     pub disabled: bool,
 }
 
+/// Somebody at an identity provider.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct OidcSubject {
+    /// The issuer, one of `[[oidc]]`.
+    pub issuer: String,
+    /// The value of its claim.
+    pub subject: String,
+}
+
+/// What a principal is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrincipalKind {
+    /// A person.
+    Person,
+    /// A machine.
+    #[default]
+    Service,
+}
+
+/// Who may ask what there is to call.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reflection {
+    /// Nobody.
+    Off,
+    /// Whoever proves who it is.
+    #[default]
+    Authenticated,
+    /// Everybody.
+    Open,
+}
+
+/// `[access]`: how long what is known of a caller holds.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessConfig {
+    /// Credentials kept in memory.
+    pub cache_entries: u64,
+    /// After how long a credential is read again even if nothing was told to have changed, in milliseconds.
+    pub cache_ttl_ms: u64,
+    /// How long a caller that was let in goes on reading while the database is away, in milliseconds.
+    pub grace_ms: u64,
+}
+
 /// What an API key is good for, whatever the roles say.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -156,7 +234,7 @@ pub enum Scope {
 }
 
 /// `[limits]`: token buckets per tenant.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// Cheap reads.
@@ -174,7 +252,7 @@ pub struct LimitsConfig {
 }
 
 /// One token bucket.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct RateConfig {
     /// Tokens a second.
@@ -189,6 +267,16 @@ pub struct Moment(pub OffsetDateTime);
 
 fn default_health_interval_ms() -> u64 {
     2_000
+}
+
+fn default_cell() -> String {
+    "main".to_owned()
+}
+
+impl Default for AccessConfig {
+    fn default() -> Self {
+        Self { cache_entries: 50_000, cache_ttl_ms: 30_000, grace_ms: 300_000 }
+    }
 }
 
 impl<'de> Deserialize<'de> for Moment {
@@ -214,7 +302,47 @@ impl Default for LimitsConfig {
     }
 }
 
-// === impl LimitsConfig, UpstreamConfig, GatewayConfig ===
+// === impl Scope, PrincipalKind ===
+
+impl Scope {
+    /// As it is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::ReadWrite => "read-write",
+        }
+    }
+}
+
+impl std::str::FromStr for Scope {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Read, Self::ReadWrite].into_iter().find(|scope| scope.as_str() == text).ok_or(())
+    }
+}
+
+impl PrincipalKind {
+    /// As it is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Service => "service",
+        }
+    }
+}
+
+impl std::str::FromStr for PrincipalKind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Person, Self::Service].into_iter().find(|kind| kind.as_str() == text).ok_or(())
+    }
+}
+
+// === impl LimitsConfig, UpstreamConfig ===
 
 impl LimitsConfig {
     /// The bucket of each class.
@@ -226,6 +354,16 @@ impl LimitsConfig {
             (RateClass::Admin, self.admin),
         ]
         .into_iter()
+    }
+
+    /// What is wrong with them: which, and why.
+    pub(crate) fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        let rates = [("read", self.read), ("write", self.write), ("stream", self.stream), ("admin", self.admin)];
+        let rates = rates.into_iter().filter(|(_, rate)| rate.per_second == 0 || rate.burst == 0);
+        let most = [("calls_at_once", self.calls_at_once), ("streams_at_once", self.streams_at_once)];
+        let most = most.into_iter().filter(|(_, most)| !(1..=100_000).contains(most));
+        let rates = rates.map(|(name, _)| (name, "per_second and burst must be at least 1"));
+        rates.chain(most.map(|(name, _)| (name, "must lie between 1 and 100000"))).collect()
     }
 }
 
@@ -244,150 +382,5 @@ impl UpstreamConfig {
     #[must_use]
     pub fn peer(&self) -> PeerConfig {
         PeerConfig { address: self.address.clone(), spiffe_id: self.spiffe_id.clone() }
-    }
-}
-
-impl GatewayConfig {
-    /// The rates of a tenant.
-    #[must_use]
-    pub fn limits_of<'c>(&'c self, tenant: &'c TenantConfig) -> &'c LimitsConfig {
-        tenant.limits.as_ref().unwrap_or(&self.limits)
-    }
-}
-
-impl Validate for LimitsConfig {
-    fn validate(&self, problems: &mut Problems) {
-        for (name, rate) in [("read", self.read), ("write", self.write), ("stream", self.stream), ("admin", self.admin)]
-        {
-            if rate.per_second == 0 || rate.burst == 0 {
-                problems.push(name, "per_second and burst must be at least 1");
-            }
-        }
-        for (name, most) in [("calls_at_once", self.calls_at_once), ("streams_at_once", self.streams_at_once)] {
-            if !(1..=100_000).contains(&most) {
-                problems.push(name, "must lie between 1 and 100000");
-            }
-        }
-    }
-}
-
-impl Validate for GatewayConfig {
-    fn validate(&self, problems: &mut Problems) {
-        problems.section("server", |problems| self.server.validate(problems));
-        problems.section("client_tls", |problems| self.client_tls.validate(problems));
-        problems.section("telemetry", |problems| self.telemetry.validate(problems));
-        problems.section("database", |problems| self.database.validate(problems));
-        problems.section("limits", |problems| self.limits.validate(problems));
-        if !(100..=60_000).contains(&self.health_interval_ms) {
-            problems.push("health_interval_ms", "must lie between 100 and 60000");
-        }
-        self.validate_upstreams(problems);
-        self.validate_tenants_and_roles(problems);
-        self.validate_principals(problems);
-    }
-}
-
-impl GatewayConfig {
-    fn validate_upstreams(&self, problems: &mut Problems) {
-        let known: BTreeSet<String> = Methods::load().iter().map(|method| method.service.clone()).collect();
-        let (mut names, mut owners) = (BTreeSet::new(), BTreeMap::new());
-        for (index, upstream) in self.upstreams.iter().enumerate() {
-            let key = format!("upstreams[{index}]");
-            if !names.insert(&upstream.name) {
-                problems.push(format!("{key}.name"), format!("{} is configured twice", upstream.name));
-            }
-            let services = upstream.owned_services();
-            if services.is_empty() {
-                problems.push(format!("{key}.services"), format!("name the gRPC services of {}", upstream.name));
-            }
-            for service in services {
-                if OWN_SERVICES.contains(&service.as_str()) {
-                    problems.push(format!("{key}.services"), format!("{service} is served by the gateway itself"));
-                } else if !known.contains(&service) {
-                    problems.push(format!("{key}.services"), format!("{service} is not a service of the contracts"));
-                } else if let Some(owner) = owners.insert(service.clone(), &upstream.name) {
-                    problems.push(format!("{key}.services"), format!("{service} already belongs to {owner}"));
-                }
-            }
-        }
-    }
-
-    fn validate_tenants_and_roles(&self, problems: &mut Problems) {
-        let mut seen = BTreeSet::new();
-        for (index, tenant) in self.tenants.iter().enumerate() {
-            if !seen.insert(&tenant.id) {
-                problems.push(format!("tenants[{index}].id"), format!("{} is configured twice", tenant.id));
-            }
-            if let Some(limits) = &tenant.limits {
-                problems.section(&format!("tenants[{index}].limits"), |problems| limits.validate(problems));
-            }
-        }
-        let universe = Universe::of(&Methods::load());
-        let mut seen = BTreeSet::new();
-        for (index, role) in self.roles.iter().enumerate() {
-            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            if role.name.is_empty() || !role.name.bytes().all(plain) {
-                problems.push(format!("roles[{index}].name"), "a role's name is made of [a-z0-9-]");
-            }
-            if !seen.insert(&role.name) {
-                problems.push(format!("roles[{index}].name"), format!("{} is configured twice", role.name));
-            }
-            for pattern in &role.permissions {
-                if universe.resolve(pattern).iter().next().is_none() {
-                    problems
-                        .push(format!("roles[{index}].permissions"), format!("{pattern} grants nothing that exists"));
-                }
-            }
-        }
-    }
-
-    fn validate_principals(&self, problems: &mut Problems) {
-        let tenants: BTreeSet<_> = self.tenants.iter().map(|tenant| &tenant.id).collect();
-        let roles: BTreeSet<_> = self.roles.iter().map(|role| role.name.as_str()).collect();
-        let (mut ids, mut spiffe_ids, mut prefixes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for (index, principal) in self.principals.iter().enumerate() {
-            let at = |key: &str| format!("principals[{index}].{key}");
-            if !ids.insert((&principal.tenant, &principal.id)) {
-                problems.push(at("id"), format!("{} is configured twice in tenant {}", principal.id, principal.tenant));
-            }
-            if !tenants.contains(&principal.tenant) {
-                problems.push(at("tenant"), format!("{} is not a configured tenant", principal.tenant));
-            }
-            for role in &principal.roles {
-                if !roles.contains(role.as_str()) {
-                    problems.push(at("roles"), format!("{role} is not a configured role"));
-                }
-            }
-            if let Some(spiffe) = &principal.spiffe
-                && !spiffe_ids.insert(spiffe)
-            {
-                problems.push(at("spiffe"), format!("{spiffe} already belongs to another principal"));
-            }
-            match (&principal.prefix, &principal.api_key_sha256) {
-                (Some(prefix), Some(_)) => {
-                    if !is_prefix(prefix) {
-                        problems.push(at("prefix"), "an API key's prefix is 4 to 16 of [a-z0-9]");
-                    }
-                    if !prefixes.insert(prefix) {
-                        problems.push(at("prefix"), format!("{prefix} already belongs to another API key"));
-                    }
-                }
-                (None, None) if principal.spiffe.is_none() => {
-                    problems.push(
-                        at("id"),
-                        "give the principal a spiffe identity, or prefix and api_key_sha256 of an API key",
-                    );
-                }
-                (None, None) => {
-                    if principal.expires_at.is_some() || principal.scope != Scope::ReadWrite {
-                        problems.push(
-                            at("scope"),
-                            "expires_at and scope belong to an API key, and this principal has none",
-                        );
-                    }
-                }
-                _ => problems.push(at("prefix"), "prefix and api_key_sha256 are given together"),
-            }
-        }
     }
 }

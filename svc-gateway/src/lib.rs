@@ -2,7 +2,8 @@
 //!
 //! In reading order:
 //! - [`config`]: tenants, roles, principals and upstreams, as an operator writes them down.
-//! - [`permissions`], [`api_key`], [`principals`]: from a credential to what its holder may do.
+//! - [`access`]: who there is, in PostgreSQL and before it in memory; [`permissions`], [`api_key`], [`oidc`], [`principals`]: from a
+//!   credential to what its holder may do. `admin`: the services by which all that is kept.
 //! - [`limits`]: token buckets.
 //! - [`admission`]: the one decision about each call, pure.
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
@@ -10,11 +11,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use dalp_domain::store::Tables;
 use dalp_engine::{Operator, Reader};
 use dalp_proto::{
     operation::operation_service_server::OperationServiceServer,
@@ -23,20 +22,24 @@ use dalp_proto::{
 };
 use dalp_service::{
     config::{ExposeSecret as _, SecretError},
-    server::{HealthHandle, PeerPolicy, Routes, Server, ServerError},
+    server::{HealthHandle, PeerPolicy, Routes, Server, ServerError, with_reflection},
     stop::Stop,
     tls::{ClientAuth, ClientTls, TlsError},
 };
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 
+pub mod access;
+mod admin;
 pub mod admission;
 pub mod api_key;
+mod asset_rights;
 pub mod body;
 pub mod config;
 mod doctor;
 pub mod limits;
 pub mod metric_definitions;
+pub mod oidc;
 pub mod operations;
 pub mod operator;
 pub mod permissions;
@@ -50,6 +53,10 @@ pub use config::GatewayConfig;
 
 /// The name of this service in certificates, logs and metrics.
 pub const NAME: &str = "svc-gateway";
+/// Among the dependencies in the health: the tables of who may call.
+const ACCESS: &str = "access";
+/// Between two tries to bring the tables up to date.
+const BRING_UP_PAUSE: Duration = Duration::from_millis(500);
 /// Environment variables that override the configuration begin with it.
 pub const ENV_PREFIX: &str = "DALP_GATEWAY";
 
@@ -69,6 +76,9 @@ pub enum StartError {
     /// The database URL is not one. Its text is not repeated, for it holds a password.
     #[error("the database URL is not a PostgreSQL URL")]
     NotADatabaseUrl,
+    /// An identity provider is not usable as configured.
+    #[error("an identity provider is not usable")]
+    Issuer(#[from] oidc::IssuerError),
 }
 
 /// A gateway that answers.
@@ -81,6 +91,7 @@ pub struct Running {
     /// What it says about its dependencies.
     pub health: HealthHandle,
     served: JoinHandle<Result<(), ServerError>>,
+    accessed: JoinHandle<()>,
 }
 
 // === impl Running ===
@@ -91,7 +102,9 @@ impl Running {
     /// # Errors
     /// When serving failed.
     pub async fn stopped(self) -> anyhow::Result<()> {
-        Ok(self.served.await??)
+        let served = self.served.await?;
+        self.accessed.await?;
+        Ok(served?)
     }
 }
 
@@ -105,13 +118,15 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let upstreams: Vec<_> =
         config.upstreams.iter().map(|upstream| upstreams::Upstream::new(upstream, &client_tls)).collect();
     let server =
-        Server::new(NAME, &config.server, PeerPolicy::public()).client_auth(ClientAuth::Optional).bind().await?;
+        Server::new(NAME, &config.server, PeerPolicy::public()).client_auth(ClientAuth::Optional).without_reflection();
+    let server = server.bind().await?;
     metric_definitions::describe();
     client_tls.watch(stop);
 
     let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
     let interval = Duration::from_millis(config.health_interval_ms);
     health.set("database", false).await;
+    health.set(ACCESS, false).await;
     // Its own connection: when callers hold all others, the database is still there.
     tokio::spawn(watch_database(pool_of(&config, 1)?, health.clone(), interval, stop.clone()));
     for upstream in &upstreams {
@@ -120,24 +135,68 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     }
 
     let operations = operations::Operations::new(Reader::new(pool.clone()), stop.clone());
-    let operator = Operator::new(pool);
+    let operator = Operator::new(pool.clone());
     let certificates = [
         ("certificate of the listener", config.server.tls.clone()),
         ("certificate towards the services", config.client_tls.clone()),
     ];
     let lanes = operator::Lanes::new(operator.clone(), &upstreams, certificates);
+
+    let granting = permissions::Granting::new(&dalp_proto::Methods::load());
+    let store = access::Store::from(Tables::over(access::store::SCHEMA, pool));
+    let directory = Arc::new(access::Directory::new(store, granting, config.access));
+    let issuers = oidc::Issuers::new(&config.oidc)?;
+    let names = config.oidc.iter().map(|issuer| issuer.issuer.clone()).collect();
+    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), names);
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
         .add_service(OperatorServiceServer::new(lanes));
-    let edge = proxy::Edge::new(admission::Gate::new(&config, Instant::now()), upstreams, own);
+    let own = with_reflection(desk.add_to(own))?;
+    let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
+    let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own);
+    let listener = pool_of(&config, 1)?;
+    let accessed = tokio::spawn(keep_access(directory, config, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move { server.serve(edge, &stop).await });
-    Ok(Running { addr, metrics_addr, health, served })
+    Ok(Running { addr, metrics_addr, health, served, accessed })
 }
 
 fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, StartError> {
     let url = config.database.url.resolve()?;
-    dalp_engine::pool(url.expose_secret(), NAME, "public", max_connections).map_err(|_| StartError::NotADatabaseUrl)
+    dalp_engine::pool(url.expose_secret(), NAME, access::store::SCHEMA.name, max_connections)
+        .map_err(|_| StartError::NotADatabaseUrl)
+}
+
+/// Brings the tables up to date and makes them say what the configuration says, then hears of changes and notes uses until the end.
+async fn keep_access(
+    directory: Arc<access::Directory>,
+    config: GatewayConfig,
+    listener: PgPool,
+    health: HealthHandle,
+    stop: Stop,
+) {
+    loop {
+        match bring_up(directory.store(), &config).await {
+            Ok(()) => break,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the tables of who may call");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BRING_UP_PAUSE) => {}
+            () = stop.requested() => return,
+        }
+    }
+    directory.ready();
+    health.set(ACCESS, true).await;
+    let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
+    access::watch::run(directory, listener, stop).await;
+    let _ = noting.await; // a panic in it was logged by the runtime
+}
+
+async fn bring_up(store: &access::Store, config: &GatewayConfig) -> Result<(), access::store::StoreError> {
+    store.bring_up().await?;
+    store.apply(config).await
 }
 
 async fn watch_database(pool: PgPool, health: HealthHandle, interval: Duration, stop: Stop) {

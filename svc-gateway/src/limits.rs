@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -23,16 +23,24 @@ pub struct Exhausted {
     pub retry_after: Duration,
 }
 
-/// The buckets of all tenants.
+/// The buckets of all tenants. A tenant's are made when it first calls, and made anew, full, when its rates change.
 #[derive(Debug)]
 pub struct Limits {
-    buckets: HashMap<(TenantId, RateClass), Mutex<Bucket>>,
-    rooms: HashMap<TenantId, Room>,
+    usual: LimitsConfig,
+    tenants: RwLock<HashMap<TenantId, Arc<TenantLimits>>>,
 }
 
 /// A place among the calls of a tenant that are under way; free again when it is dropped.
 #[derive(Debug)]
 pub struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+#[derive(Debug)]
+struct TenantLimits {
+    config: LimitsConfig,
+    /// A class without a bucket is one the contracts do not know.
+    buckets: Vec<(RateClass, Mutex<Bucket>)>,
+    room: Room,
+}
 
 #[derive(Debug)]
 struct Room {
@@ -51,40 +59,71 @@ struct Bucket {
 // === impl Limits ===
 
 impl Limits {
-    /// Full buckets for each tenant.
-    pub fn new<'t>(tenants: impl IntoIterator<Item = (&'t TenantId, &'t LimitsConfig)>, now: Instant) -> Self {
-        let (mut buckets, mut rooms) = (HashMap::new(), HashMap::new());
-        for (tenant, limits) in tenants {
-            let full =
-                limits.classes().map(|(class, rate)| ((tenant.clone(), class), Mutex::new(Bucket::full(rate, now))));
-            buckets.extend(full);
-            rooms.insert(tenant.clone(), Room::of(limits));
-        }
-        Self { buckets, rooms }
+    /// `usual` are the rates of each tenant that has no own.
+    #[must_use]
+    pub fn new(usual: LimitsConfig) -> Self {
+        Self { usual, tenants: RwLock::default() }
     }
 
     /// Takes a place for a call for as long as it lasts. `None`: the tenant has as many under way as it may.
-    pub fn enter(&self, tenant: &TenantId, class: RateClass) -> Option<Place> {
-        let room = self.rooms.get(tenant)?;
-        let places = if class == RateClass::Stream { &room.streams } else { &room.calls };
+    pub fn enter(&self, tenant: &TenantId, own: Option<&LimitsConfig>, class: RateClass) -> Option<Place> {
+        let limits = self.of(tenant, own);
+        let places = if class == RateClass::Stream { &limits.room.streams } else { &limits.room.calls };
         Arc::clone(places).try_acquire_owned().ok().map(Place)
     }
 
     /// Takes a token, or says when to come back.
-    pub fn take(&self, tenant: &TenantId, class: RateClass, now: Instant) -> Result<(), Exhausted> {
-        // A class without a bucket is one the contracts do not know; it must not be a way around the limits.
-        let Some(bucket) = self.buckets.get(&(tenant.clone(), class)) else {
+    pub fn take(
+        &self,
+        tenant: &TenantId,
+        own: Option<&LimitsConfig>,
+        class: RateClass,
+        now: Instant,
+    ) -> Result<(), Exhausted> {
+        let limits = self.of(tenant, own);
+        // A class that the contracts do not know must not be a way around the limits.
+        let Some(bucket) = limits.bucket(class) else {
             return Err(Exhausted { retry_after: Duration::from_secs(60) });
         };
-        bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take(now)
+        bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now)
     }
 
     /// Gives a token back: the call turned out to repeat one that was charged before.
     pub fn give_back(&self, tenant: &TenantId, class: RateClass) {
-        if let Some(bucket) = self.buckets.get(&(tenant.clone(), class)) {
-            let mut bucket = bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = tenants.get(tenant).and_then(|limits| limits.bucket(class)) {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
             bucket.tokens = (bucket.tokens + 1.0).min(bucket.burst);
         }
+    }
+
+    fn of(&self, tenant: &TenantId, own: Option<&LimitsConfig>) -> Arc<TenantLimits> {
+        let config = *own.unwrap_or(&self.usual);
+        let known = self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned();
+        if let Some(limits) = known.filter(|limits| limits.config == config) {
+            return limits;
+        }
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(limits) = tenants.get(tenant).filter(|limits| limits.config == config) {
+            return Arc::clone(limits);
+        }
+        let limits = Arc::new(TenantLimits::new(config));
+        tenants.insert(tenant.clone(), Arc::clone(&limits));
+        limits
+    }
+}
+
+// === impl TenantLimits ===
+
+impl TenantLimits {
+    fn new(config: LimitsConfig) -> Self {
+        let now = Instant::now();
+        let buckets = config.classes().map(|(class, rate)| (class, Mutex::new(Bucket::full(rate, now)))).collect();
+        Self { config, buckets, room: Room::of(&config) }
+    }
+
+    fn bucket(&self, class: RateClass) -> Option<&Mutex<Bucket>> {
+        self.buckets.iter().find(|(own, _)| *own == class).map(|(_, bucket)| bucket)
     }
 }
 
@@ -121,60 +160,75 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    fn limits(per_second: u32, burst: u32, now: Instant) -> (Limits, TenantId, TenantId) {
+    fn limits(per_second: u32, burst: u32) -> (Limits, TenantId, TenantId) {
         let rate = RateConfig { per_second, burst };
         let config =
             LimitsConfig { read: rate, write: rate, stream: rate, admin: rate, calls_at_once: 2, streams_at_once: 1 };
         let (a, b): (TenantId, TenantId) = ("a".parse().unwrap(), "b".parse().unwrap());
-        (Limits::new([(&a, &config), (&b, &config)], now), a, b)
+        (Limits::new(config), a, b)
     }
 
     #[test]
     fn a_burst_passes_then_the_rate_holds() {
+        let (limits, tenant, other) = limits(10, 3);
+        limits.enter(&tenant, None, RateClass::Write).unwrap();
         let start = Instant::now();
-        let (limits, tenant, other) = limits(10, 3, start);
         for _ in 0..3 {
-            limits.take(&tenant, RateClass::Write, start).unwrap();
+            limits.take(&tenant, None, RateClass::Write, start).unwrap();
         }
-        let refused = limits.take(&tenant, RateClass::Write, start).unwrap_err();
+        let refused = limits.take(&tenant, None, RateClass::Write, start).unwrap_err();
         assert_eq!(refused.retry_after, Duration::from_millis(100));
         // Neither another class nor another tenant pays for it.
-        limits.take(&tenant, RateClass::Read, start).unwrap();
-        limits.take(&other, RateClass::Write, start).unwrap();
-        limits.take(&tenant, RateClass::Write, start + refused.retry_after).unwrap();
-        assert!(limits.take(&tenant, RateClass::Write, start + refused.retry_after).is_err());
+        limits.take(&tenant, None, RateClass::Read, start).unwrap();
+        limits.take(&other, None, RateClass::Write, start).unwrap();
+        limits.take(&tenant, None, RateClass::Write, start + refused.retry_after).unwrap();
+        assert!(limits.take(&tenant, None, RateClass::Write, start + refused.retry_after).is_err());
     }
 
     #[test]
     fn a_replayed_call_costs_nothing() {
+        let (limits, tenant, _) = limits(1, 1);
+        limits.enter(&tenant, None, RateClass::Write).unwrap();
         let start = Instant::now();
-        let (limits, tenant, _) = limits(1, 1, start);
         for _ in 0..10 {
-            limits.take(&tenant, RateClass::Write, start).unwrap();
+            limits.take(&tenant, None, RateClass::Write, start).unwrap();
             limits.give_back(&tenant, RateClass::Write);
         }
         limits.give_back(&tenant, RateClass::Write);
-        limits.take(&tenant, RateClass::Write, start).unwrap();
-        assert!(limits.take(&tenant, RateClass::Write, start).is_err(), "giving back never exceeds the burst");
+        limits.take(&tenant, None, RateClass::Write, start).unwrap();
+        assert!(limits.take(&tenant, None, RateClass::Write, start).is_err(), "giving back never exceeds the burst");
     }
 
     #[test]
     fn what_is_under_way_takes_a_place_until_it_ends() {
-        let (limits, tenant, other) = limits(1, 1, Instant::now());
-        let first = limits.enter(&tenant, RateClass::Read).unwrap();
-        let _second = limits.enter(&tenant, RateClass::Write).unwrap();
-        assert!(limits.enter(&tenant, RateClass::Admin).is_none(), "two calls at once");
-        let _stream = limits.enter(&tenant, RateClass::Stream).unwrap();
-        assert!(limits.enter(&tenant, RateClass::Stream).is_none(), "one stream at once");
-        assert!(limits.enter(&other, RateClass::Read).is_some(), "another tenant has its own room");
+        let (limits, tenant, other) = limits(1, 1);
+        let first = limits.enter(&tenant, None, RateClass::Read).unwrap();
+        let _second = limits.enter(&tenant, None, RateClass::Write).unwrap();
+        assert!(limits.enter(&tenant, None, RateClass::Admin).is_none(), "two calls at once");
+        let _stream = limits.enter(&tenant, None, RateClass::Stream).unwrap();
+        assert!(limits.enter(&tenant, None, RateClass::Stream).is_none(), "one stream at once");
+        assert!(limits.enter(&other, None, RateClass::Read).is_some(), "another tenant has its own room");
         drop(first);
-        assert!(limits.enter(&tenant, RateClass::Read).is_some());
+        assert!(limits.enter(&tenant, None, RateClass::Read).is_some());
+    }
+
+    #[test]
+    fn a_tenant_whose_rates_change_has_the_new_ones_at_once() {
+        let (limits, tenant, _) = limits(1, 1);
+        let now = Instant::now();
+        limits.take(&tenant, None, RateClass::Read, now).unwrap();
+        assert!(limits.take(&tenant, None, RateClass::Read, now).is_err());
+        let rate = RateConfig { per_second: 5, burst: 2 };
+        let own = LimitsConfig { read: rate, ..LimitsConfig::default() };
+        limits.take(&tenant, Some(&own), RateClass::Read, now).unwrap();
+        limits.take(&tenant, Some(&own), RateClass::Read, now).unwrap();
+        assert!(limits.take(&tenant, Some(&own), RateClass::Read, now).is_err());
     }
 
     #[test]
     fn an_unknown_class_is_no_way_around() {
         let start = Instant::now();
-        let (limits, tenant, _) = limits(1, 1, start);
-        assert!(limits.take(&tenant, RateClass::Unspecified, start).is_err());
+        let (limits, tenant, _) = limits(1, 1);
+        assert!(limits.take(&tenant, None, RateClass::Unspecified, start).is_err());
     }
 }

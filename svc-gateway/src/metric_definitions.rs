@@ -1,6 +1,6 @@
 //! Every metric of the gateway: names and descriptions.
 
-use metrics::{Unit, describe_counter, describe_gauge};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Calls that ended at the gateway, by `reason`.
 pub const GATEWAY_REFUSALS_TOTAL: &str = "dalp_gateway_refusals_total";
@@ -10,10 +10,20 @@ pub const GATEWAY_REPLAYS_TOTAL: &str = "dalp_gateway_replays_total";
 pub const GATEWAY_UPSTREAM_FAILURES_TOTAL: &str = "dalp_gateway_upstream_failures_total";
 /// Whether an upstream says it is serving, by `upstream`.
 pub const GATEWAY_UPSTREAM_UP: &str = "dalp_gateway_upstream_up";
+/// How long the database took to say what it knows of a credential.
+pub const GATEWAY_CREDENTIAL_READ_SECONDS: &str = "dalp_gateway_credential_read_seconds";
+/// Callers that were let in to read by what was known of them, because the database did not answer.
+pub const GATEWAY_GRACE_TOTAL: &str = "dalp_gateway_grace_total";
 
 /// The names, for the test that each is on a dashboard or an allow-list.
-pub const ALL: &[&str] =
-    &[GATEWAY_REFUSALS_TOTAL, GATEWAY_REPLAYS_TOTAL, GATEWAY_UPSTREAM_FAILURES_TOTAL, GATEWAY_UPSTREAM_UP];
+pub const ALL: &[&str] = &[
+    GATEWAY_REFUSALS_TOTAL,
+    GATEWAY_REPLAYS_TOTAL,
+    GATEWAY_UPSTREAM_FAILURES_TOTAL,
+    GATEWAY_UPSTREAM_UP,
+    GATEWAY_CREDENTIAL_READ_SECONDS,
+    GATEWAY_GRACE_TOTAL,
+];
 
 /// Tells the recorder what they mean.
 pub fn describe() {
@@ -21,4 +31,10 @@ pub fn describe() {
     describe_counter!(GATEWAY_REPLAYS_TOTAL, Unit::Count, "calls answered from an earlier request, by tenant");
     describe_counter!(GATEWAY_UPSTREAM_FAILURES_TOTAL, Unit::Count, "calls that broke off towards an upstream");
     describe_gauge!(GATEWAY_UPSTREAM_UP, Unit::Count, "1 while the upstream says it is serving");
+    describe_histogram!(
+        GATEWAY_CREDENTIAL_READ_SECONDS,
+        Unit::Seconds,
+        "what the database took to tell of a credential"
+    );
+    describe_counter!(GATEWAY_GRACE_TOTAL, Unit::Count, "callers let in to read while the database was away");
 }

@@ -1,9 +1,16 @@
 //! Permissions, and the patterns by which roles grant them.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 use dalp_proto::{Exposure, Methods};
 use serde::Deserialize;
+
+use crate::access::store::GrantedRole;
+
+/// Permissions over all tenants. No wildcard of a tenant's role reaches them: a role has to name the area.
+pub const PLATFORM: &str = "platform";
+/// How many different sets of grants are kept resolved.
+const RESOLVED: u64 = 10_000;
 
 /// Permissions that no RPC asks for by itself: the domain services check them on the object a request names.
 pub const OBJECT_PERMISSIONS: &[&str] = &["wallet:any"];
@@ -28,12 +35,31 @@ pub struct PermissionSet(BTreeSet<String>);
 #[derive(Clone, Debug)]
 pub struct Universe(BTreeSet<String>);
 
+/// Everything that grants come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// For the whole tenant.
+    pub permissions: PermissionSet,
+    /// Names of the roles held for the whole tenant, then `permissions`, as the services behind the gateway see them.
+    pub roles: Vec<String>,
+    /// What is held beside that on single assets, by asset in lower case.
+    pub on_assets: Vec<(String, PermissionSet)>,
+}
+
+/// Turns grants into permissions, each set of grants once.
+#[derive(Clone, Debug)]
+pub struct Granting {
+    universe: Universe,
+    resolved: moka::sync::Cache<Vec<GrantedRole>, Arc<Granted>>,
+}
+
 // === impl Pattern ===
 
 impl Pattern {
     fn matches(&self, permission: &str) -> bool {
         let Some((area, verb)) = permission.split_once(':') else { return false };
-        self.area.as_deref().is_none_or(|own| own == area) && self.verb.as_deref().is_none_or(|own| own == verb)
+        self.area.as_deref().map_or(area != PLATFORM, |own| own == area)
+            && self.verb.as_deref().is_none_or(|own| own == verb)
     }
 }
 
@@ -69,6 +95,82 @@ impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+// === impl Granted ===
+
+impl Granted {
+    /// Whether `permission` is held for every object of the tenant.
+    #[must_use]
+    pub fn allows(&self, permission: &str) -> bool {
+        self.permissions.allows(permission)
+    }
+
+    /// The assets that `permission` is held on, where it is not held for the whole tenant.
+    pub fn assets_with<'g>(&'g self, permission: &'g str) -> impl Iterator<Item = &'g str> {
+        self.on_assets.iter().filter(move |(_, set)| set.allows(permission)).map(|(asset, _)| asset.as_str())
+    }
+
+    /// What of `other` is not held: empty when the holder of this may give `other` away.
+    pub fn lacks_of<'g>(&'g self, other: &'g Self) -> impl Iterator<Item = &'g str> {
+        let single = other.on_assets.iter().flat_map(|(_, set)| set.iter());
+        other.permissions.iter().chain(single).filter(|permission| !self.allows(permission))
+    }
+}
+
+// === impl Granting ===
+
+impl Granting {
+    /// For the RPCs of this build.
+    #[must_use]
+    pub fn new(methods: &Methods) -> Self {
+        Self { universe: Universe::of(methods), resolved: moka::sync::Cache::new(RESOLVED) }
+    }
+
+    /// What grants come to. A stored pattern that no longer reads, or names nothing any more, grants nothing.
+    #[must_use]
+    pub fn granted(&self, grants: &[GrantedRole]) -> Arc<Granted> {
+        match self.resolved.get(grants) {
+            Some(granted) => granted,
+            None => self.resolved.get_with(grants.to_vec(), || Arc::new(self.resolve(grants))),
+        }
+    }
+
+    fn resolve(&self, grants: &[GrantedRole]) -> Granted {
+        let mut all = Granted::default();
+        for grant in grants {
+            let mut set = self.permissions(&grant.permissions);
+            if grant.area != PLATFORM {
+                set.0.retain(|permission| !is_platform(permission));
+            }
+            if grant.asset.is_empty() {
+                all.permissions.extend(set);
+                all.roles.push(grant.role.clone());
+            } else {
+                match all.on_assets.iter_mut().find(|(asset, _)| *asset == grant.asset) {
+                    Some((_, held)) => held.extend(set),
+                    None => all.on_assets.push((grant.asset.clone(), set)),
+                }
+            }
+        }
+        all.roles.extend(all.permissions.iter().map(str::to_owned));
+        all
+    }
+
+    /// What patterns come to.
+    #[must_use]
+    pub fn permissions(&self, patterns: &[String]) -> PermissionSet {
+        let mut set = PermissionSet::default();
+        let readable = patterns.iter().filter_map(|pattern| pattern.parse().ok());
+        readable.for_each(|pattern: Pattern| set.extend(self.universe.resolve(&pattern)));
+        set
+    }
+}
+
+/// Whether a permission reaches over all tenants.
+#[must_use]
+pub fn is_platform(permission: &str) -> bool {
+    permission.split_once(':').is_some_and(|(area, _)| area == PLATFORM)
 }
 
 // === impl PermissionSet ===
@@ -140,6 +242,38 @@ mod tests {
         for text in ["*", "asset:*", "asset:mint"] {
             assert_eq!(text.parse::<Pattern>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn no_wildcard_reaches_over_tenants() {
+        assert!(resolve("*").iter().all(|permission| !is_platform(permission)));
+        assert!(resolve("platform:*").iter().any(|permission| permission == "platform:tenants"));
+        let grant = |area: &str| GrantedRole {
+            role: "r".to_owned(),
+            asset: String::new(),
+            area: area.to_owned(),
+            permissions: vec!["platform:*".to_owned()],
+        };
+        let granting = Granting::new(&Methods::load());
+        assert!(granting.granted(&[grant("platform")]).allows("platform:tenants"));
+        assert!(!granting.granted(&[grant("system")]).allows("platform:tenants"), "only a grant over the platform");
+    }
+
+    #[test]
+    fn a_role_on_one_asset_is_none_on_the_tenant() {
+        let grant = |asset: &str| GrantedRole {
+            role: "issuer".to_owned(),
+            asset: asset.to_owned(),
+            area: if asset.is_empty() { "system" } else { "asset" }.to_owned(),
+            permissions: vec!["asset:mint".to_owned()],
+        };
+        let granting = Granting::new(&Methods::load());
+        let (one, all) = (granting.granted(&[grant("0xaa")]), granting.granted(&[grant("")]));
+        assert!(!one.allows("asset:mint") && one.roles.is_empty());
+        assert_eq!(one.assets_with("asset:mint").collect::<Vec<_>>(), ["0xaa"]);
+        assert_eq!(one.assets_with("asset:burn").count(), 0);
+        assert_eq!(all.lacks_of(&one).count(), 0, "who may everywhere may give it away for one");
+        assert_eq!(one.lacks_of(&all).collect::<Vec<_>>(), ["asset:mint"]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::{
     admission::{Admitted, Denied, Gate, Route},
+    asset_rights::only_on,
     metric_definitions as names,
     upstreams::Upstream,
 };
@@ -38,6 +39,10 @@ const STOPS_HERE: &[HeaderName] = &[
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// Of a refused call's message, so much is taken in, for so long.
+const DRAINED_BYTES: usize = 64 * 1024;
+const DRAIN_WITHIN: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Metadata under this prefix is the platform's own: what a client sends under it is dropped.
 const RESERVED: &str = "dalp-";
@@ -63,21 +68,39 @@ impl Edge {
         Self { shared: Arc::new(Shared { gate, upstreams }), own: own.prepare() }
     }
 
-    async fn handle(self, mut request: Request<Body>) -> Response<Body> {
-        let peer = request.extensions().get::<PeerIdentity>();
+    async fn own(&self, request: Request<Body>) -> Response<Body> {
+        match self.own.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    async fn handle(self, request: Request<Body>) -> Response<Body> {
+        if self.shared.gate.is_open(request.uri().path()) {
+            return self.own(request).await;
+        }
+        let peer = request.extensions().get::<PeerIdentity>().cloned();
         let now = (Instant::now(), OffsetDateTime::now_utc());
-        let decision = self.shared.gate.admit(request.uri().path(), request.headers(), peer, now.0, now.1);
-        let admitted = match decision {
+        let decision = self.shared.gate.admit(request.uri().path(), request.headers(), peer.as_ref(), now.0, now.1);
+        let admitted = match decision.await {
             Ok(admitted) => admitted,
-            Err(denied) => return refuse(&denied),
+            Err(denied) => {
+                drain(request.into_body()).await;
+                return refuse(&denied);
+            }
+        };
+        let request = match &admitted.only_assets {
+            None => Ok(request),
+            Some(assets) => only_on(assets, &admitted.method, request).await,
+        };
+        let mut request = match request {
+            Ok(request) => request,
+            Err(refusal) => return refuse(&Denied { refusal, idempotency_key: admitted.idempotency_key.clone() }),
         };
         let headers = std::mem::take(request.headers_mut());
         *request.headers_mut() = outgoing(headers, &admitted);
         let mut response = match admitted.route {
-            Route::Own => match self.own.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            Route::Own => self.own(request).await,
             Route::Upstream(index) => self.shared.upstreams[index].forward(request).await,
         };
         if response.headers().get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true") {
@@ -110,6 +133,22 @@ impl Service<Request<Body>> for Edge {
     }
 }
 
+/// Takes in what a refused call has sent already. Messages that come for a call that is over count against the connection, and a
+/// client that is refused often would lose it, with the calls of others on it.
+async fn drain(mut body: Body) {
+    let some = async {
+        let mut left = DRAINED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Who trickles is not waited for.
+    let _ = tokio::time::timeout(DRAIN_WITHIN, some).await;
+}
+
 fn refuse(denied: &Denied) -> Response<Body> {
     let reason = denied.refusal.reason().as_str();
     tracing::info!(reason, message = denied.refusal.message(), "refused at the gateway");
@@ -132,7 +171,7 @@ fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> HeaderMap {
         headers.insert(IDEMPOTENCY_KEY, key);
     }
     let mut metadata = MetadataMap::from_headers(headers);
-    admitted.principal.caller.apply(&mut metadata);
+    admitted.principal.caller().apply(&mut metadata);
     telemetry::inject(&mut metadata);
     metadata.into_headers()
 }

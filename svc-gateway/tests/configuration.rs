@@ -1,7 +1,6 @@
 //! What is wrong with a configuration is listed before the process exits, all of it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)]
 mod support;
 
 #[test]

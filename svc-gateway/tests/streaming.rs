@@ -1,7 +1,6 @@
 //! Bidirectional streams pass through an upstream's forwarding message by message, in both directions, trailers included.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)]
 mod support;
 
 use std::{convert::Infallible, time::Duration};

@@ -1,5 +1,6 @@
 //! What `make bench` measures. Every comparison runs on the same chain settings in the same run.
 
+mod access;
 mod airdrops;
 mod chain;
 mod clients;
@@ -91,6 +92,9 @@ pub async fn run(scope: &Scope) -> Measured {
     }
     if wanted(only, &["treasury."]) {
         measured.take("treasuries", treasuries::figures().await);
+    }
+    if wanted(only, &["gateway."]) {
+        measured.take("who may call", access::figures().await);
     }
     if wanted(only, &["sign_rpc.", "provider_raw."]) {
         measured.take("signer", signer::rates().await);

@@ -75,6 +75,12 @@ impl Tables {
         Ok(Self { pool, schema })
     }
 
+    /// Tables behind connections that were made with [`dalp_engine::pool`] for this schema.
+    #[must_use]
+    pub fn over(schema: Schema, pool: PgPool) -> Self {
+        Self { pool, schema }
+    }
+
     /// Creates the schema if it is missing and applies its migrations.
     pub async fn migrate(&self, migrations: &Migrator) -> Result<(), StoreError> {
         let schema = self.schema.name;

@@ -30,7 +30,7 @@ pub struct Line {
 pub fn buf_curl(stack: &Stack) -> Vec<Line> {
     lines(|method, body| {
         format!(
-            "contracts/tools/buf curl --protocol grpc --cacert {} --servername localhost -H 'authorization: Bearer {}' -d '{body}' https://{}/{method}",
+            "contracts/tools/buf curl --protocol grpc --cacert {} --servername localhost -H 'authorization: Bearer {}' --reflect-header '*' -d '{body}' https://{}/{method}",
             stack.folder().join("pki/ca.pem").display(),
             stack.settings().api_key,
             stack.settings().address("svc-gateway"),

@@ -1,5 +1,5 @@
 //! A certificate authority, a small real upstream over mTLS, and a gateway in front of it.
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, dead_code)] // each test file uses a part
 
 use std::{
     fs,
@@ -19,6 +19,7 @@ use dalp_service::{
     server::{PeerPolicy, Routes, Server},
     stop::Stop,
 };
+use dalp_testing::TestPostgres;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use svc_gateway::{GatewayConfig, Running, api_key::ApiKey};
@@ -46,8 +47,16 @@ impl Pki {
     }
 
     pub fn issue(&self, name: &str) -> String {
+        self.issue_as(name, &[&format!("spiffe://dalp.dev/{name}")], |_| {})
+    }
+
+    /// A certificate into the files of `name`, with these URIs, changed before it is signed.
+    pub fn issue_as(&self, name: &str, uris: &[&str], change: impl FnOnce(&mut CertificateParams)) -> String {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.subject_alt_names.push(SanType::URI(format!("spiffe://dalp.dev/{name}").try_into().unwrap()));
+        for uri in uris {
+            params.subject_alt_names.push(SanType::URI((*uri).try_into().unwrap()));
+        }
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.authority).unwrap();
         let file = name.replace('/', "-");
@@ -68,6 +77,26 @@ impl Pki {
 
     /// A channel as an ordinary client opens it, with the certificate of `name` or none.
     pub fn channel(&self, address: std::net::SocketAddr, name: Option<&str>) -> Channel {
+        if let Some(name) = name {
+            self.issue(name);
+        }
+        self.channel_with(address, name)
+    }
+
+    /// A channel with the certificate that was issued for `name`.
+    pub fn channel_with(&self, address: std::net::SocketAddr, name: Option<&str>) -> Channel {
+        let connector = self.connector(name);
+        Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+            let connector = connector.clone();
+            async move {
+                let stream = tokio::net::TcpStream::connect(address).await?;
+                connector.connect("localhost".try_into().unwrap(), stream).await.map(TokioIo::new)
+            }
+        }))
+    }
+
+    /// What opens TLS connections, with the certificate of `name` or none.
+    pub fn connector(&self, name: Option<&str>) -> TlsConnector {
         use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.path("ca.pem")).unwrap()).unwrap();
@@ -79,7 +108,6 @@ impl Pki {
         let mut tls = match name {
             None => builder.with_no_client_auth(),
             Some(name) => {
-                self.issue(name);
                 let file = name.replace('/', "-");
                 let chain = vec![CertificateDer::from_pem_file(self.path(&format!("{file}.pem"))).unwrap()];
                 let key = PrivateKeyDer::from_pem_file(self.path(&format!("{file}.key"))).unwrap();
@@ -87,14 +115,7 @@ impl Pki {
             }
         };
         tls.alpn_protocols = vec![b"h2".to_vec()];
-        let connector = TlsConnector::from(Arc::new(tls));
-        Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let connector = connector.clone();
-            async move {
-                let stream = tokio::net::TcpStream::connect(address).await?;
-                connector.connect("localhost".try_into().unwrap(), stream).await.map(TokioIo::new)
-            }
-        }))
+        TlsConnector::from(Arc::new(tls))
     }
 }
 
@@ -186,6 +207,10 @@ impl Upstream {
 pub struct World {
     pub pki: Pki,
     pub gateway: Running,
+    pub postgres: Option<TestPostgres>,
+    /// Its configuration, to start another replica with.
+    pub text: String,
+    pub stop: Stop,
     pub upstream: Upstream,
     pub upstream_stop: Stop,
     pub keys: Keys,
@@ -194,6 +219,10 @@ pub struct World {
 
 /// API keys of the principals.
 pub struct Keys {
+    /// May open tenants.
+    pub platform: ApiKey,
+    /// The operator of another tenant.
+    pub foreign: ApiKey,
     pub operator: ApiKey,
     pub reader: ApiKey,
     pub poor: ApiKey,
@@ -213,7 +242,13 @@ impl Drop for Guard {
 }
 
 pub async fn world() -> World {
+    world_with("", "").await
+}
+
+/// As [`world`], with lines before the sections of the gateway's configuration and sections behind them.
+pub async fn world_with(top: &str, sections: &str) -> World {
     let pki = Pki::new();
+    let postgres = tokio::task::spawn_blocking(TestPostgres::start).await.unwrap();
     let stop = Stop::new();
     let (upstream, upstream_stop) = (Upstream::default(), stop.child());
     let feeds = format!("listen = \"127.0.0.1:0\"\n[tls]\n{}", pki.issue("svc-feeds"));
@@ -226,6 +261,8 @@ pub async fn world() -> World {
 
     let key = || ApiKey::generate().unwrap();
     let keys = Keys {
+        platform: key(),
+        foreign: key(),
         operator: key(),
         reader: key(),
         poor: key(),
@@ -234,8 +271,13 @@ pub async fn world() -> World {
         limited: key(),
         narrow: key(),
     };
-    fs::write(pki.path("database-url"), "postgres://nobody@127.0.0.1:1/none").unwrap();
+    fs::write(pki.path("database-url"), postgres.url()).unwrap();
     let tls = pki.issue("svc-gateway");
+    let away = |name: &str| {
+        format!(
+            "[[upstreams]]\nname = \"{name}\"\naddress = \"127.0.0.1:1\"\nspiffe_id = \"spiffe://dalp.dev/{name}\"\n"
+        )
+    };
     let principal = |id: &str, tenant: &str, role: &str, key: &ApiKey, more: &str| {
         format!(
             "[[principals]]\nid = \"{id}\"\ntenant = \"{tenant}\"\nroles = [\"{role}\"]\nprefix = \"{}\"\napi_key_sha256 = \"{}\"\n{more}\n",
@@ -244,17 +286,20 @@ pub async fn world() -> World {
         )
     };
     let text = format!(
-        "health_interval_ms = 100\n[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
+        "health_interval_ms = 100\n{top}\n[server]\nlisten = \"127.0.0.1:0\"\nbody_read_ms = 3000\nfirst_request_ms = 3000\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
          [database]\nurl = \"file:{url}\"\n\
          [[upstreams]]\nname = \"svc-feeds\"\naddress = \"{address}\"\nspiffe_id = \"spiffe://dalp.dev/svc-feeds\"\n\
-         [[upstreams]]\nname = \"svc-settlement\"\naddress = \"127.0.0.1:1\"\nspiffe_id = \"spiffe://dalp.dev/svc-settlement\"\n\
-         [[tenants]]\nid = \"acme\"\n[[tenants]]\nid = \"narrow\"\nlimits = {{ calls_at_once = 1 }}\n[[tenants]]\nid = \"tiny\"\n\
+         {away}\
+         [[tenants]]\nid = \"acme\"\n[[tenants]]\nid = \"other\"\n[[tenants]]\nid = \"narrow\"\nlimits = {{ calls_at_once = 1 }}\n[[tenants]]\nid = \"tiny\"\n\
          limits = {{ read = {{ per_second = 1, burst = 1 }}, write = {{ per_second = 1, burst = 1 }}, stream = {{ per_second = 1, burst = 1 }}, admin = {{ per_second = 1, burst = 1 }} }}\n\
          [[roles]]\nname = \"operator\"\npermissions = [\"*\"]\n[[roles]]\nname = \"asset-reader\"\npermissions = [\"asset:read\"]\n\
+         [[roles]]\nname = \"platform-operator\"\npermissions = [\"platform:*\", \"tenant:read\"]\n[[roles]]\nname = \"nothing\"\npermissions = [\"tenant:read\"]\n\
          [[principals]]\nid = \"machine\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/machine\"\n\
-         [[principals]]\nid = \"gone\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/gone\"\ndisabled = true\n{}{}{}{}{}{}{}",
+         [[principals]]\nid = \"gone\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/gone\"\ndisabled = true\n{}{}{}{}{}{}{}{}{}{sections}",
+        principal("root", "acme", "platform-operator", &keys.platform, ""),
+        principal("foreign", "other", "operator", &keys.foreign, ""),
         principal("ops", "acme", "operator", &keys.operator, ""),
-        principal("reader", "acme", "operator", &keys.reader, "scope = \"read\""),
+        principal("reader", "acme", "operator\", \"platform-operator", &keys.reader, "scope = \"read\""),
         principal("poor", "acme", "asset-reader", &keys.poor, ""),
         principal("expired", "acme", "operator", &keys.expired, "expires_at = \"2020-01-01T00:00:00Z\""),
         principal(
@@ -267,10 +312,42 @@ pub async fn world() -> World {
         principal("limited", "tiny", "operator", &keys.limited, ""),
         principal("narrow", "narrow", "operator", &keys.narrow, ""),
         url = pki.path("database-url").display(),
+        away = ["svc-settlement", "svc-compliance", "svc-distribution", "svc-signer"].map(away).concat(),
     );
     let config = load(&pki.path("gateway.toml"), &text).unwrap();
     let gateway = svc_gateway::start(config, &stop).await.unwrap();
-    World { pki, gateway, upstream, upstream_stop, keys, _stop: Guard(stop) }
+    until_ready(&gateway).await;
+    let postgres = Some(postgres);
+    World { pki, gateway, postgres, text, stop: stop.clone(), upstream, upstream_stop, keys, _stop: Guard(stop) }
+}
+
+/// Waits until a gateway knows who may call.
+pub async fn until_ready(gateway: &Running) {
+    until(async || gateway.health.dependencies().await.get("access") == Some(&true)).await;
+}
+
+/// Waits until something is so, for ten seconds at most.
+pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so().await {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it does not become so");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl World {
+    /// Another replica of the gateway, with this configuration.
+    pub async fn replica(&self, text: &str) -> Running {
+        let config = load(&self.pki.path("replica.toml"), text).unwrap();
+        let gateway = svc_gateway::start(config, &self.stop).await.unwrap();
+        until_ready(&gateway).await;
+        gateway
+    }
+
+    /// The gateway's database.
+    pub async fn database(&self) -> sqlx::PgPool {
+        self.postgres.as_ref().unwrap().pool().await
+    }
 }
 
 pub fn load(path: &Path, text: &str) -> Result<GatewayConfig, config::ConfigProblems> {

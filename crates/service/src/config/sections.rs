@@ -42,6 +42,12 @@ pub struct ServerConfig {
     /// A connection without a request for this long is closed, in milliseconds.
     #[serde(default = "default_idle_connection_ms")]
     pub idle_connection_ms: u64,
+    /// A connection that has not brought its first request after this long is closed, in milliseconds.
+    #[serde(default = "default_first_request_ms")]
+    pub first_request_ms: u64,
+    /// How long a request's next message, or its end, may take to arrive, in milliseconds.
+    #[serde(default = "default_body_read_ms")]
+    pub body_read_ms: u64,
     /// How long a call that is neither a wait nor a stream may take, whatever its caller allows, in milliseconds.
     #[serde(default = "default_call_timeout_ms")]
     pub call_timeout_ms: u64,
@@ -129,6 +135,14 @@ fn default_idle_connection_ms() -> u64 {
     300_000
 }
 
+fn default_first_request_ms() -> u64 {
+    10_000
+}
+
+fn default_body_read_ms() -> u64 {
+    30_000
+}
+
 fn default_call_timeout_ms() -> u64 {
     30_000
 }
@@ -174,6 +188,11 @@ impl Validate for ServerConfig {
         }
         if !(1_000..=86_400_000).contains(&self.idle_connection_ms) {
             problems.push("idle_connection_ms", "must lie between 1000 and 86400000 (a day)");
+        }
+        for (key, limit_ms) in [("first_request_ms", self.first_request_ms), ("body_read_ms", self.body_read_ms)] {
+            if !(1_000..=600_000).contains(&limit_ms) {
+                problems.push(key, "must lie between 1000 and 600000 (ten minutes)");
+            }
         }
         if !(1_000..=600_000).contains(&self.call_timeout_ms) {
             problems.push("call_timeout_ms", "must lie between 1000 and 600000 (ten minutes)");

@@ -95,12 +95,22 @@ reasons! {
     ApiKeyExpired = "API_KEY_EXPIRED", Unauthenticated, FixInput, None;
     /// The API key was disabled.
     ApiKeyDisabled = "API_KEY_DISABLED", Unauthenticated, FixInput, None;
+    /// The token of the identity provider has expired.
+    TokenExpired = "TOKEN_EXPIRED", Unauthenticated, FixInput, None;
+    /// The caller's tenant was disabled.
+    TenantDisabled = "TENANT_DISABLED", PermissionDenied, CallUs, None;
+    /// The caller's tenant is served by another cell.
+    TenantElsewhere = "TENANT_ELSEWHERE", FailedPrecondition, FixInput, None;
     /// The principal lacks the permission this call needs.
     PermissionDenied = "PERMISSION_DENIED", PermissionDenied, FixInput, None;
     /// A read-only API key was used for a write.
     ReadOnlyKey = "READ_ONLY_KEY", PermissionDenied, FixInput, None;
     /// The request names another tenant than the credential belongs to.
     TenantMismatch = "TENANT_MISMATCH", PermissionDenied, FixInput, None;
+    /// The call would give away a permission that its caller does not hold.
+    GrantExceedsOwn = "GRANT_EXCEEDS_OWN", PermissionDenied, FixInput, None;
+    /// The gateway's configuration keeps this; no call changes it.
+    ManagedByConfiguration = "MANAGED_BY_CONFIGURATION", FailedPrecondition, FixInput, None;
     /// The calling service may not call this method.
     PeerNotAllowed = "PEER_NOT_ALLOWED", PermissionDenied, CallUs, None;
     /// The caller metadata of the request is not vouched for by the gateway.

@@ -19,7 +19,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::{BoundServer, GrpcService, HealthHandle, metrics_endpoint, pipeline::Pipeline};
+use super::{
+    BoundServer, GrpcService, HealthHandle, metrics_endpoint,
+    pipeline::{Infrastructure, Pipeline},
+};
 use crate::{metric_definitions as names, peer::PeerIdentity, stop::Stop, telemetry, tls::ServerTls};
 
 /// A client that opens a connection and says nothing must not hold a socket.
@@ -48,10 +51,11 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
     let pipeline = Pipeline::new(
         server.name,
         service,
-        server.infrastructure,
+        Infrastructure { routes: server.infrastructure, reflects: server.reflects },
         Arc::clone(&server.policy),
         server.config.max_message_bytes,
         Duration::from_millis(server.config.call_timeout_ms),
+        Duration::from_millis(server.config.body_read_ms),
     );
     let room = Arc::new(Semaphore::new(server.config.max_connections));
     let connections = TaskTracker::new();
@@ -78,6 +82,7 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
             stop: stop.clone(),
             max_concurrent_streams: server.config.max_concurrent_streams,
             idle_for: Duration::from_millis(server.config.idle_connection_ms),
+            first_request: Duration::from_millis(server.config.first_request_ms),
         };
         let (pipeline, abandon) = (pipeline.clone(), abandon.clone());
         connections.spawn(async move {
@@ -138,6 +143,8 @@ struct Connection {
     stop: Stop,
     max_concurrent_streams: u32,
     idle_for: Duration,
+    /// Until then the first request must be here.
+    first_request: Duration,
 }
 
 impl Connection {
@@ -190,12 +197,18 @@ impl Connection {
         let mut leaving = false;
         let mut looks = tokio::time::interval(self.tls.looks_every());
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut begun = std::pin::pin!(tokio::time::sleep(self.first_request));
         let mut idle = Idle { since: Instant::now(), opened: 0 };
         loop {
             tokio::select! {
                 // The server's own hold on its certificates outlives every connection.
                 _ = generations.changed() => {}
                 _ = looks.tick() => {}
+                () = begun.as_mut(), if !begun.is_elapsed() => {
+                    if opened.load(Ordering::Relaxed) == 0 {
+                        return; // it holds a socket and asks for nothing; nothing of anybody's is lost
+                    }
+                }
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%remote, %error, "connection ended");

@@ -45,6 +45,7 @@ pub struct Server {
     config: ServerConfig,
     policy: PeerPolicy,
     client_auth: ClientAuth,
+    reflects: bool,
 }
 
 /// A server that holds its listener and answers from [`BoundServer::serve`] on.
@@ -59,6 +60,7 @@ pub struct BoundServer {
     metrics: Option<(TcpListener, SocketAddr)>,
     health: HealthHandle,
     infrastructure: Routes,
+    reflects: bool,
 }
 
 /// Why a server does not come up.
@@ -101,7 +103,7 @@ impl Server {
     #[must_use]
     pub fn new(name: &'static str, config: &ServerConfig, policy: PeerPolicy) -> Self {
         let policy = policy.overridden_by(&config.allowed_peers);
-        Self { name, config: config.clone(), policy, client_auth: ClientAuth::Required }
+        Self { name, config: config.clone(), policy, client_auth: ClientAuth::Required, reflects: true }
     }
 
     /// Whether clients must show a certificate. The gateway takes API keys and says [`ClientAuth::Optional`].
@@ -111,14 +113,22 @@ impl Server {
         self
     }
 
+    /// Leaves reflection to the service: the gateway answers it by [`with_reflection`], to whom it wants.
+    #[must_use]
+    pub fn without_reflection(mut self) -> Self {
+        self.reflects = false;
+        self
+    }
+
     /// Loads the certificates, binds the listeners and announces their addresses. Connections wait until [`BoundServer::serve`].
     pub async fn bind(self) -> Result<BoundServer, ServerError> {
         let tls = ServerTls::load(&self.config.tls, self.client_auth)?;
         let (health, health_service) = HealthHandle::new();
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(dalp_proto::FILE_DESCRIPTOR_SET);
-        let infrastructure = Routes::new(health_service).add_service(reflection.build_v1()?).prepare();
+        let infrastructure = match self.reflects {
+            true => with_reflection(Routes::new(health_service))?,
+            false => Routes::new(health_service),
+        };
+        let infrastructure = infrastructure.prepare();
         let (listener, bound_addr) = listen(self.config.listen, self.config.address_file.as_deref()).await?;
         let metrics = match self.config.metrics_listen {
             Some(address) => {
@@ -138,8 +148,20 @@ impl Server {
             metrics,
             health,
             infrastructure,
+            reflects: self.reflects,
         })
     }
+}
+
+/// Adds what tells tools which calls there are.
+///
+/// # Errors
+/// When the descriptor set does not decode.
+pub fn with_reflection(routes: Routes) -> Result<Routes, ServerError> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(dalp_proto::FILE_DESCRIPTOR_SET);
+    Ok(routes.add_service(reflection.build_v1()?))
 }
 
 async fn listen(address: SocketAddr, announce_at: Option<&Path>) -> Result<(TcpListener, SocketAddr), ServerError> {

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use super::{
     GrpcService, PeerPolicy,
-    body::{LimitedBody, ObservedBody, code_of},
+    body::{LimitedBody, Limits, ObservedBody, code_of},
 };
 use crate::{
     deadline::{self, Deadline},
@@ -28,12 +28,9 @@ use crate::{
     telemetry,
 };
 
-const INFRASTRUCTURE: [&str; 4] = [
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/List",
-    "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-];
+const HEALTH: [&str; 3] =
+    ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", "/grpc.health.v1.Health/Watch"];
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// Stands for every path outside the contracts: an attacker must not make up label values.
 const OTHER: &str = "other";
 
@@ -43,12 +40,20 @@ pub(super) struct Pipeline<S> {
     shared: Arc<Shared>,
 }
 
+/// What every service answers beside its own calls.
+pub(super) struct Infrastructure {
+    pub(super) routes: Routes,
+    /// Reflection is among them; otherwise the service has its own.
+    pub(super) reflects: bool,
+}
+
 struct Shared {
     name: &'static str,
-    infrastructure: Routes,
+    infrastructure: Infrastructure,
     policy: Arc<PeerPolicy>,
     max_message_bytes: usize,
     call_timeout: Duration,
+    body_read: Duration,
     methods: dalp_proto::Methods,
 }
 
@@ -56,10 +61,11 @@ impl<S: GrpcService> Pipeline<S> {
     pub(super) fn new(
         name: &'static str,
         service: S,
-        infrastructure: Routes,
+        infrastructure: Infrastructure,
         policy: Arc<PeerPolicy>,
         max_message_bytes: usize,
         call_timeout: Duration,
+        body_read: Duration,
     ) -> Self {
         Self {
             service,
@@ -69,6 +75,7 @@ impl<S: GrpcService> Pipeline<S> {
                 policy,
                 max_message_bytes,
                 call_timeout,
+                body_read,
                 methods: dalp_proto::Methods::load(),
             }),
         }
@@ -96,8 +103,9 @@ impl<S: GrpcService> Pipeline<S> {
         );
         telemetry::set_parent(&span, request.headers());
         let in_flight = InFlight::enter(name);
-        let infrastructure = INFRASTRUCTURE.contains(&path.as_str());
-        let known = infrastructure || self.shared.methods.get(&path).is_some();
+        let reflection = path == REFLECTION;
+        let infrastructure = HEALTH.contains(&path.as_str()) || (reflection && self.shared.infrastructure.reflects);
+        let known = infrastructure || reflection || self.shared.methods.get(&path).is_some();
         let method = if known { path.clone() } else { OTHER.to_owned() };
         let response = self.answer(request, peer, &path, infrastructure).instrument(span).await;
         let finished = move |code: Code| {
@@ -122,7 +130,7 @@ impl<S: GrpcService> Pipeline<S> {
     fn deadline(&self, request: &Request<Incoming>, path: &str, infrastructure: bool) -> Option<Deadline> {
         let asked = Deadline::from_headers(request.headers());
         let is_stream = self.shared.methods.get(path).is_some_and(|method| method.rate == RateClass::Stream);
-        if infrastructure || is_stream {
+        if infrastructure || is_stream || path == REFLECTION {
             return asked;
         }
         let ours = Deadline::after(self.shared.call_timeout);
@@ -141,9 +149,14 @@ impl<S: GrpcService> Pipeline<S> {
             return refusal.to_response();
         }
         let deadline = self.deadline(&request, path, infrastructure);
-        let too_large = Arc::new(OnceLock::new());
-        let mut request = request
-            .map(|body| Body::new(LimitedBody::new(body, self.shared.max_message_bytes, Arc::clone(&too_large))));
+        let refused = Arc::new(OnceLock::new());
+        // A tool that reflects holds its stream open between questions.
+        let limits = Limits {
+            message_bytes: self.shared.max_message_bytes,
+            read_within: Some(self.shared.body_read).filter(|_| path != REFLECTION),
+            each: self.shared.methods.get(path).is_some_and(|method| method.client_streaming),
+        };
+        let mut request = request.map(|body| Body::new(LimitedBody::new(body, limits, Arc::clone(&refused))));
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -152,7 +165,7 @@ impl<S: GrpcService> Pipeline<S> {
         }
         let work = async {
             let answered = match infrastructure {
-                true => self.shared.infrastructure.clone().oneshot(request).await,
+                true => self.shared.infrastructure.routes.clone().oneshot(request).await,
                 false => self.service.oneshot(request).await,
             };
             match answered {
@@ -166,9 +179,9 @@ impl<S: GrpcService> Pipeline<S> {
             Some(deadline) => tokio::time::timeout_at(deadline.instant().into(), work).await,
             None => Ok(work.await),
         };
-        match (too_large.get(), outcome) {
+        match (refused.get(), outcome) {
             (Some(refusal), _) => refusal.to_response(),
-            (None, Ok(Ok(response))) => response,
+            (None, Ok(Ok(response))) => unreadable(&response).map_or(response, |refusal| refusal.to_response()),
             (None, Ok(Err(_panic))) => {
                 tracing::error!("the request panicked");
                 Refusal::new(Reason::Internal, "an internal failure; the log holds the details under this trace")
@@ -179,6 +192,14 @@ impl<S: GrpcService> Pipeline<S> {
             }
         }
     }
+}
+
+/// A message that is not what the contract says is the caller's mistake; the library behind the services calls it an internal one.
+fn unreadable(response: &Response<Body>) -> Option<Refusal> {
+    code_of(response.headers()).filter(|code| *code == Code::Internal)?;
+    let said = tonic::Status::from_header_map(response.headers())?;
+    let why = said.message().strip_prefix("failed to decode Protobuf message: ")?;
+    Some(Refusal::new(Reason::InvalidField, format!("the message does not read: {why}")).field("message", why))
 }
 
 /// Counts a request for as long as it lives.

@@ -49,6 +49,8 @@ pub fn server_config(files: &LeafFiles) -> ServerConfig {
         max_concurrent_streams: 64,
         max_connections: 100,
         idle_connection_ms: 300_000,
+        first_request_ms: 10_000,
+        body_read_ms: 30_000,
         call_timeout_ms: 30_000,
         drain_ms: 10_000,
     }

@@ -1,0 +1,341 @@
+//! Credentials as the tables have them, from memory where that is known to be right.
+//!
+//! An entry is used as it is while it is fresh: not told to have changed since it was read, read within the configured time, and
+//! vouched for within [`TRUSTED_FOR`] by the listener's connection or by its own reading. So what was disabled stops within a second
+//! on every replica, also on one that hears of no changes. Everything else is read again, once for all who wait.
+//!
+//! While the database is away, an entry that was right lately (`access.grace_ms`) goes on reading; writes and everybody else
+//! hear DATABASE_UNAVAILABLE. What is not there is remembered as well: a stranger costs one statement, and the cache's
+//! own rule of admission keeps strangers from pushing out those who call often.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use dalp_service::{Reason, Refusal, errors::RefusalResult};
+use time::OffsetDateTime;
+
+use super::{
+    Store,
+    store::{Credential, CredentialKey},
+    uses::Uses,
+};
+use crate::{
+    config::AccessConfig,
+    metric_definitions as names,
+    permissions::Granting,
+    principals::{Known, Principal},
+};
+
+/// How long an entry is right without anybody vouching for it.
+pub const TRUSTED_FOR: Duration = Duration::from_millis(700);
+/// A reading that takes longer is given up.
+const READ_WITHIN: Duration = Duration::from_millis(1_000);
+/// After a reading that failed, nobody tries again for this long.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Readings that may be under way at once: strangers wait here, not for the connections of others.
+const READINGS_AT_ONCE: usize = 6;
+
+/// The cache of credentials.
+pub struct Directory {
+    store: Store,
+    granting: Granting,
+    config: AccessConfig,
+    entries: moka::sync::Cache<CredentialKey, Arc<Slot>>,
+    /// When a tenant was last told to have changed. As many entries as tenants that changed.
+    changed_tenants: RwLock<HashMap<String, Instant>>,
+    changed_all: RwLock<Instant>,
+    /// Up to when the listener has heard of every change, in milliseconds since `born`.
+    heard_ms: AtomicU64,
+    failed_ms: AtomicU64,
+    readings: tokio::sync::Semaphore,
+    born: Instant,
+    /// The tables say what the configuration says.
+    ready: AtomicBool,
+    /// When keys were last used.
+    pub uses: Uses,
+}
+
+/// What is told to have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A credential.
+    One(CredentialKey),
+    /// Everything of a tenant.
+    Tenant(String),
+    /// Nobody knows what.
+    Everything,
+}
+
+/// A principal as found, and how good the word for it is.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What is known.
+    pub known: Known,
+    /// The database could not be asked: good for reading only.
+    pub only_reads: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    loaded: arc_swap::ArcSwapOption<Loaded>,
+    /// Held by the one who reads.
+    reading: tokio::sync::Mutex<()>,
+    changed: Mutex<Option<Instant>>,
+    /// The minute its use was last noted in.
+    used_minute: AtomicI64,
+}
+
+struct Loaded {
+    /// When it was asked for.
+    at: Instant,
+    known: Option<Known>,
+}
+
+// === impl Change ===
+
+impl Change {
+    /// Reads a notification; what is not understood may be anything.
+    #[must_use]
+    pub fn read(payload: &str) -> Self {
+        let read = || {
+            let (kind, rest) = payload.split_once(' ')?;
+            Some(match kind {
+                "t" => Self::Tenant(rest.to_owned()),
+                "k" => Self::One(CredentialKey::ApiKey(rest.to_owned())),
+                "c" => Self::One(CredentialKey::Certificate(rest.parse().ok()?)),
+                "o" => {
+                    let (issuer, subject) = rest.split_once(' ')?;
+                    Self::One(CredentialKey::Oidc { issuer: issuer.to_owned(), subject: subject.to_owned() })
+                }
+                _ => return None,
+            })
+        };
+        read().unwrap_or(Self::Everything)
+    }
+}
+
+// === impl Directory ===
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Directory").field("entries", &self.entries.entry_count()).finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// An empty cache before `store`.
+    #[must_use]
+    pub fn new(store: Store, granting: Granting, config: AccessConfig) -> Self {
+        let born = Instant::now();
+        Self {
+            store,
+            granting,
+            entries: moka::sync::Cache::new(config.cache_entries),
+            config,
+            changed_tenants: RwLock::default(),
+            changed_all: RwLock::new(born),
+            heard_ms: AtomicU64::new(0),
+            failed_ms: AtomicU64::new(0),
+            readings: tokio::sync::Semaphore::new(READINGS_AT_ONCE),
+            born,
+            ready: AtomicBool::new(false),
+            uses: Uses::default(),
+        }
+    }
+
+    /// What may be granted, and what it comes to.
+    #[must_use]
+    pub fn granting(&self) -> &Granting {
+        &self.granting
+    }
+
+    /// From here on the tables are asked: they are there, and say what the configuration says.
+    pub fn ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// The tables.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What is known of a credential; `None` when there is no such.
+    ///
+    /// # Errors
+    /// DATABASE_UNAVAILABLE when it is not known, or not lately, and the database does not answer.
+    pub async fn find(&self, key: &CredentialKey) -> RefusalResult<Option<Found>> {
+        let slot = match self.entries.get(key) {
+            Some(slot) => slot,
+            None => self.entries.get_with(key.clone(), Arc::default),
+        };
+        if let Some(loaded) = slot.loaded.load_full().filter(|loaded| self.is_fresh(&slot, loaded)) {
+            return Ok(loaded.found(false));
+        }
+        let _reader = slot.reading.lock().await;
+        // Somebody else may have read while we waited.
+        if let Some(loaded) = slot.loaded.load_full().filter(|loaded| self.is_fresh(&slot, loaded)) {
+            return Ok(loaded.found(false));
+        }
+        match self.read(key).await {
+            Ok(loaded) => {
+                let loaded = Arc::new(loaded);
+                slot.loaded.store(Some(Arc::clone(&loaded)));
+                Ok(loaded.found(false))
+            }
+            Err(refusal) => self.without_database(&slot, refusal),
+        }
+    }
+
+    /// Notes that an API key let somebody in.
+    pub fn used(&self, key: &CredentialKey, wall: OffsetDateTime) {
+        let CredentialKey::ApiKey(prefix) = key else { return };
+        let Some(slot) = self.entries.get(key) else { return };
+        let minute = wall.unix_timestamp() / 60;
+        if slot.used_minute.swap(minute, Ordering::Relaxed) != minute {
+            self.uses.note(prefix, wall.replace_nanosecond(0).unwrap_or(wall));
+        }
+    }
+
+    /// Takes in that something has changed.
+    pub fn changed(&self, change: Change) {
+        let now = Instant::now();
+        match change {
+            Change::One(key) => {
+                // Made if it is missing: somebody may be reading what stood there before.
+                let slot = self.entries.get_with(key, Arc::default);
+                *slot.changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            }
+            Change::Tenant(tenant) => {
+                self.changed_tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant, now);
+            }
+            Change::Everything => *self.changed_all.write().unwrap_or_else(PoisonError::into_inner) = now,
+        }
+    }
+
+    /// The listener has heard of everything up to `at`.
+    pub fn heard(&self, at: Instant) {
+        self.heard_ms.fetch_max(self.ms(at), Ordering::Relaxed);
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_fresh(&self, slot: &Slot, loaded: &Loaded) -> bool {
+        let now = Instant::now();
+        let heard = self.born + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        let after = |change: Option<Instant>| change.is_some_and(|change| change >= loaded.at);
+        now.saturating_duration_since(loaded.at) < Duration::from_millis(self.config.cache_ttl_ms)
+            && now.saturating_duration_since(loaded.at.max(heard)) < TRUSTED_FOR
+            && !after(*slot.changed.lock().unwrap_or_else(PoisonError::into_inner))
+            && !after(Some(*self.changed_all.read().unwrap_or_else(PoisonError::into_inner)))
+            && !loaded.known.as_ref().is_some_and(|known| {
+                let tenants = self.changed_tenants.read().unwrap_or_else(PoisonError::into_inner);
+                after(tenants.get(known.principal.tenant.as_str()).copied())
+            })
+    }
+
+    async fn read(&self, key: &CredentialKey) -> RefusalResult<Loaded> {
+        let unavailable =
+            || Refusal::new(Reason::DatabaseUnavailable, "the database that knows who may call does not answer");
+        let failed = self.failed_ms.load(Ordering::Relaxed);
+        if !self.ready.load(Ordering::Acquire) {
+            return Err(unavailable());
+        }
+        if failed != 0 && self.ms(Instant::now()).saturating_sub(failed) < ms(PAUSE) {
+            return Err(unavailable());
+        }
+        let at = Instant::now();
+        let asked = tokio::time::timeout(READ_WITHIN, async {
+            let _place = self.readings.acquire().await;
+            self.store.credential(key).await
+        });
+        let started = Instant::now();
+        let answer = asked.await;
+        metrics::histogram!(names::GATEWAY_CREDENTIAL_READ_SECONDS).record(started.elapsed().as_secs_f64());
+        match answer {
+            Ok(Ok(credential)) => {
+                self.failed_ms.store(0, Ordering::Relaxed);
+                Ok(Loaded { at, known: credential.map(|credential| self.known(credential)) })
+            }
+            Ok(Err(error)) => {
+                let refusal = Refusal::from(error);
+                if refusal.reason() == Reason::DatabaseUnavailable {
+                    self.failed_ms.store(self.ms(Instant::now()).max(1), Ordering::Relaxed);
+                    return Err(unavailable());
+                }
+                Err(refusal)
+            }
+            Err(_late) => {
+                self.failed_ms.store(self.ms(Instant::now()).max(1), Ordering::Relaxed);
+                Err(unavailable())
+            }
+        }
+    }
+
+    fn known(&self, credential: Credential) -> Known {
+        let granted = self.granting.granted(&credential.grants);
+        Known {
+            digest: credential.digest,
+            expires_at: credential.expires_at,
+            disabled: credential.disabled,
+            tenant_disabled: credential.tenant_disabled,
+            cell: credential.cell,
+            principal: Arc::new(Principal {
+                id: credential.principal,
+                tenant: credential.tenant,
+                limits: credential.limits,
+                scope: credential.scope,
+                granted,
+            }),
+        }
+    }
+
+    /// What was right lately still reads. That something is not there was right lately, too, but may be wrong by now: nobody is sent
+    /// away for good on such a word.
+    fn without_database(&self, slot: &Slot, refusal: Refusal) -> RefusalResult<Option<Found>> {
+        let lately = |loaded: &Arc<Loaded>| loaded.at.elapsed() < Duration::from_millis(self.config.grace_ms);
+        match slot.loaded.load_full().filter(lately).and_then(|loaded| loaded.found(true)) {
+            Some(found) if refusal.reason() == Reason::DatabaseUnavailable => {
+                metrics::counter!(names::GATEWAY_GRACE_TOTAL).increment(1);
+                Ok(Some(found))
+            }
+            _ => Err(refusal),
+        }
+    }
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    fn found(&self, only_reads: bool) -> Option<Found> {
+        self.known.clone().map(|known| Found { known, only_reads })
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notification_is_read_and_what_is_not_understood_may_be_anything() {
+        assert_eq!(Change::read("t acme"), Change::Tenant("acme".to_owned()));
+        assert_eq!(Change::read("k abcd"), Change::One(CredentialKey::ApiKey("abcd".to_owned())));
+        let subject = CredentialKey::Oidc { issuer: "https://i".to_owned(), subject: "a b".to_owned() };
+        assert_eq!(Change::read("o https://i a b"), Change::One(subject));
+        for strange in ["*", "", "x y", "c not-a-spiffe-id", "o https://i"] {
+            assert_eq!(Change::read(strange), Change::Everything, "{strange}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The services by which tenants, principals and API keys are kept: each write one commit with its audit leaf and its answer.
+
+mod api_keys;
+mod principals;
+mod tenants;
+
+use std::sync::Arc;
+
+use dalp_engine::audit_leaf;
+use dalp_proto::{
+    apikey::api_key_service_server::ApiKeyServiceServer, principal::principal_service_server::PrincipalServiceServer,
+    tenant::tenant_service_server::TenantServiceServer,
+};
+use dalp_service::{
+    Caller, Reason, Refusal,
+    caller::{self, set_idempotency},
+    errors::RefusalResult,
+    fields,
+    server::Routes,
+};
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use tonic::{Request, Response};
+
+use crate::{
+    access::{
+        Directory, Store,
+        people::PrincipalRow,
+        requests::{self, Repeat, RequestName},
+        store::{GrantedRole, StoreError},
+    },
+    permissions::{Granted, Granting},
+    requests::invalid,
+};
+
+/// What the three services work with.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    directory: Arc<Directory>,
+    /// The cell that new tenants come to.
+    cell: String,
+    issuers: Arc<[String]>,
+}
+
+/// A write on its way: who asks, in the commit.
+struct Write<'w> {
+    commit: &'w mut PgConnection,
+    caller: &'w Caller,
+    /// `<tenant>/<principal>`: who it was, also for who looks from another tenant.
+    by: String,
+    granting: &'w Granting,
+}
+
+// === impl Desk ===
+
+impl Desk {
+    pub(crate) fn new(directory: Arc<Directory>, cell: String, issuers: Arc<[String]>) -> Self {
+        Self { directory, cell, issuers }
+    }
+
+    /// The services, beside those that are in `routes`.
+    pub(crate) fn add_to(self, routes: Routes) -> Routes {
+        routes
+            .add_service(TenantServiceServer::new(self.clone()))
+            .add_service(PrincipalServiceServer::new(self.clone()))
+            .add_service(ApiKeyServiceServer::new(self))
+    }
+
+    fn store(&self) -> &Store {
+        self.directory.store()
+    }
+
+    /// Carries a write out once for its key: `work` in a commit that also holds the answer. `secret` takes out of the answer what is
+    /// told once, before it is kept.
+    async fn write<T, R>(
+        &self,
+        method: &'static str,
+        request: &Request<T>,
+        secret: fn(&mut R),
+        work: impl AsyncFnOnce(&mut Write<'_>) -> RefusalResult<R>,
+    ) -> RefusalResult<Response<R>>
+    where
+        T: Message,
+        R: Message + Default + Clone,
+    {
+        let caller = Caller::from_metadata(request.metadata())?;
+        let key = caller::idempotency_key(request.metadata().as_ref())?
+            .ok_or_else(|| Refusal::new(Reason::IdempotencyKeyMissing, "the call needs an idempotency key"))?;
+        // What was read and written again: the same whoever encoded it, and from whichever format.
+        let payload_hash = Sha256::digest(request.get_ref().encode_to_vec());
+        let name =
+            RequestName { tenant: caller.tenant.as_str(), principal: caller.principal.as_str(), method, key: &key };
+        let mut commit = self.store().begin("begin write").await?;
+        let (answer, replayed) = match requests::take(&mut commit, name, &payload_hash).await? {
+            Repeat::Same(stored) => (R::decode(stored.as_slice()).map_err(Refusal::internal)?, true),
+            Repeat::Other(stored) => {
+                return Err(Refusal::new(
+                    Reason::IdempotencyKeyReused,
+                    "the idempotency key was used before with another payload",
+                )
+                .meta("stored_hash", hex::encode(stored))
+                .meta("given_hash", hex::encode(payload_hash)));
+            }
+            Repeat::First => {
+                let by = format!("{}/{}", caller.tenant, caller.principal);
+                let mut write = Write { commit: &mut commit, caller: &caller, by, granting: self.directory.granting() };
+                let answer = work(&mut write).await?;
+                let mut kept = answer.clone();
+                secret(&mut kept);
+                requests::answer(&mut commit, name, &kept.encode_to_vec()).await?;
+                commit.commit().await.map_err(dalp_domain::store::during("commit write")).map_err(refusal)?;
+                (answer, false)
+            }
+        };
+        let mut response = Response::new(answer);
+        set_idempotency(&mut response, &key, replayed);
+        Ok(response)
+    }
+}
+
+// === impl Write ===
+
+impl Write<'_> {
+    fn tenant(&self) -> &str {
+        self.caller.tenant.as_str()
+    }
+
+    /// Who did what to what, in the audit of a tenant.
+    async fn leaf(&mut self, tenant: &str, action: &str, subject: &str, body: serde_json::Value) -> RefusalResult<()> {
+        audit_leaf(self.commit, tenant, action, &self.by, subject, body)
+            .await
+            .map_err(dalp_domain::store::during("write audit leaf"))
+            .map_err(Refusal::from)
+    }
+
+    /// Nobody gives what he does not hold.
+    fn require_all_of(&self, granted: &Granted) -> RefusalResult<()> {
+        let own = |permission: &str| self.caller.has_role(permission);
+        let single = granted.on_assets.iter().flat_map(|(_, set)| set.iter());
+        match granted.permissions.iter().chain(single).find(|permission| !own(permission)) {
+            None => Ok(()),
+            Some(lacking) => Err(Refusal::new(
+                Reason::GrantExceedsOwn,
+                format!("this gives the permission {lacking}, which the caller does not hold"),
+            )
+            .meta("permission", lacking)),
+        }
+    }
+
+    /// What a principal holds.
+    fn granted(&self, principal: &PrincipalRow) -> Arc<Granted> {
+        let grants: Vec<GrantedRole> = principal.grants.iter().map(|(grant, _)| grant.clone()).collect();
+        self.granting.granted(&grants)
+    }
+}
+
+fn managed(what: &str) -> Refusal {
+    Refusal::new(
+        Reason::ManagedByConfiguration,
+        format!("{what} is kept by the gateway's configuration: change it there"),
+    )
+}
+
+/// A refusal of the store; what the configuration keeps is guarded by the tables themselves as well.
+fn refusal(error: StoreError) -> Refusal {
+    if let StoreError::Database { source: dalp_engine::StoreError::Database(sqlx::Error::Database(inner)), .. } = &error
+        && inner.constraint() == Some("managed_by_configuration")
+    {
+        return managed("this");
+    }
+    Refusal::from(error)
+}
+
+fn invalid_field(path: &str, why: impl Into<String>) -> Refusal {
+    invalid(fields::violation(path, why))
+}
+
+fn name_for_people(text: &str) -> RefusalResult<String> {
+    fields::bounded_string("display_name", text, 1, 200).map_err(invalid)
+}
+
+fn future(path: &str, at: Option<prost_types::Timestamp>) -> RefusalResult<Option<OffsetDateTime>> {
+    let Some(at) = at else { return Ok(None) };
+    let nanos = i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos);
+    match OffsetDateTime::from_unix_timestamp_nanos(nanos) {
+        Ok(at) if at > OffsetDateTime::now_utc() => Ok(Some(at)),
+        Ok(_) => Err(invalid_field(path, "must lie in the future")),
+        Err(_) => Err(invalid_field(path, "is not a time")),
+    }
+}
+
+fn nothing<R>(_: &mut R) {}
+
+/// A page and whether another follows: one more than asked was read.
+fn page<T>(mut rows: Vec<T>, size: u32, name: impl Fn(&T) -> String) -> (Vec<T>, String) {
+    let size = size as usize;
+    if rows.len() <= size {
+        return (rows, String::new());
+    }
+    rows.truncate(size);
+    let next = rows.last().map(name).unwrap_or_default();
+    (rows, next)
+}

@@ -1,0 +1,196 @@
+//! What is wrong with a configuration, all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dalp_proto::Methods;
+use dalp_service::config::{Problems, Validate};
+
+use super::{AccessConfig, GatewayConfig, LimitsConfig, OWN_SERVICES, Scope};
+use crate::{api_key::is_prefix, permissions::Universe};
+
+const CELL_SHAPE: &str = "a cell's name is small letters, digits and hyphens, 63 at most";
+
+impl Validate for LimitsConfig {
+    fn validate(&self, problems: &mut Problems) {
+        self.problems().into_iter().for_each(|(name, why)| problems.push(name, why));
+    }
+}
+
+impl Validate for GatewayConfig {
+    fn validate(&self, problems: &mut Problems) {
+        problems.section("server", |problems| self.server.validate(problems));
+        problems.section("client_tls", |problems| self.client_tls.validate(problems));
+        problems.section("telemetry", |problems| self.telemetry.validate(problems));
+        problems.section("database", |problems| self.database.validate(problems));
+        problems.section("limits", |problems| self.limits.validate(problems));
+        problems.section("access", |problems| self.access.validate(problems));
+        if !is_cell(&self.cell) {
+            problems.push("cell", CELL_SHAPE);
+        }
+        if !(100..=60_000).contains(&self.health_interval_ms) {
+            problems.push("health_interval_ms", "must lie between 100 and 60000");
+        }
+        self.validate_upstreams(problems);
+        self.validate_tenants_and_roles(problems);
+        self.validate_issuers(problems);
+        self.validate_principals(problems);
+    }
+}
+
+impl Validate for AccessConfig {
+    fn validate(&self, problems: &mut Problems) {
+        if !(100..=10_000_000).contains(&self.cache_entries) {
+            problems.push("cache_entries", "must lie between 100 and 10000000");
+        }
+        if !(100..=3_600_000).contains(&self.cache_ttl_ms) {
+            problems.push("cache_ttl_ms", "must lie between 100 and 3600000 (an hour)");
+        }
+        if self.grace_ms > 3_600_000 {
+            problems.push("grace_ms", "must be at most 3600000 (an hour)");
+        }
+    }
+}
+
+impl GatewayConfig {
+    fn validate_upstreams(&self, problems: &mut Problems) {
+        let known: BTreeSet<String> = Methods::load().iter().map(|method| method.service.clone()).collect();
+        let (mut names, mut owners) = (BTreeSet::new(), BTreeMap::new());
+        for (index, upstream) in self.upstreams.iter().enumerate() {
+            let key = format!("upstreams[{index}]");
+            if !names.insert(&upstream.name) {
+                problems.push(format!("{key}.name"), format!("{} is configured twice", upstream.name));
+            }
+            let services = upstream.owned_services();
+            if services.is_empty() {
+                problems.push(format!("{key}.services"), format!("name the gRPC services of {}", upstream.name));
+            }
+            for service in services {
+                if OWN_SERVICES.contains(&service.as_str()) {
+                    problems.push(format!("{key}.services"), format!("{service} is served by the gateway itself"));
+                } else if !known.contains(&service) {
+                    problems.push(format!("{key}.services"), format!("{service} is not a service of the contracts"));
+                } else if let Some(owner) = owners.insert(service.clone(), &upstream.name) {
+                    problems.push(format!("{key}.services"), format!("{service} already belongs to {owner}"));
+                }
+            }
+        }
+    }
+
+    fn validate_tenants_and_roles(&self, problems: &mut Problems) {
+        let mut seen = BTreeSet::new();
+        for (index, tenant) in self.tenants.iter().enumerate() {
+            if !seen.insert(&tenant.id) {
+                problems.push(format!("tenants[{index}].id"), format!("{} is configured twice", tenant.id));
+            }
+            if tenant.cell.as_ref().is_some_and(|cell| !is_cell(cell)) {
+                problems.push(format!("tenants[{index}].cell"), CELL_SHAPE);
+            }
+            if tenant.name.as_ref().is_some_and(|name| !(1..=200).contains(&name.chars().count())) {
+                problems.push(format!("tenants[{index}].name"), "a tenant's name has 1 to 200 characters");
+            }
+            if tenant.chain_ids.contains(&0) {
+                problems.push(format!("tenants[{index}].chain_ids"), "a chain id is at least 1");
+            }
+            if let Some(limits) = &tenant.limits {
+                problems.section(&format!("tenants[{index}].limits"), |problems| limits.validate(problems));
+            }
+        }
+        let universe = Universe::of(&Methods::load());
+        let mut seen = BTreeSet::new();
+        for (index, role) in self.roles.iter().enumerate() {
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            if role.name.is_empty() || !role.name.bytes().all(plain) {
+                problems.push(format!("roles[{index}].name"), "a role's name is made of [a-z0-9-]");
+            }
+            if !seen.insert(&role.name) {
+                problems.push(format!("roles[{index}].name"), format!("{} is configured twice", role.name));
+            }
+            for pattern in &role.permissions {
+                if universe.resolve(pattern).iter().next().is_none() {
+                    problems
+                        .push(format!("roles[{index}].permissions"), format!("{pattern} grants nothing that exists"));
+                }
+            }
+        }
+    }
+
+    fn validate_issuers(&self, problems: &mut Problems) {
+        let mut seen = BTreeSet::new();
+        for (index, issuer) in self.oidc.iter().enumerate() {
+            problems.section(&format!("oidc[{index}]"), |problems| issuer.validate(problems));
+            if !seen.insert(&issuer.issuer) {
+                problems.push(format!("oidc[{index}].issuer"), format!("{} is configured twice", issuer.issuer));
+            }
+        }
+    }
+
+    fn validate_principals(&self, problems: &mut Problems) {
+        let tenants: BTreeSet<_> = self.tenants.iter().map(|tenant| &tenant.id).collect();
+        let roles: BTreeSet<_> = self.roles.iter().map(|role| role.name.as_str()).collect();
+        let (mut ids, mut spiffe_ids, mut prefixes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut subjects = BTreeSet::new();
+        for (index, principal) in self.principals.iter().enumerate() {
+            let at = |key: &str| format!("principals[{index}].{key}");
+            if !ids.insert((&principal.tenant, &principal.id)) {
+                problems.push(at("id"), format!("{} is configured twice in tenant {}", principal.id, principal.tenant));
+            }
+            if !tenants.contains(&principal.tenant) {
+                problems.push(at("tenant"), format!("{} is not a configured tenant", principal.tenant));
+            }
+            for role in &principal.roles {
+                if !roles.contains(role.as_str()) {
+                    problems.push(at("roles"), format!("{role} is not a configured role"));
+                }
+            }
+            if let Some(spiffe) = &principal.spiffe
+                && !spiffe_ids.insert(spiffe)
+            {
+                problems.push(at("spiffe"), format!("{spiffe} already belongs to another principal"));
+            }
+            if let Some(subject) = &principal.oidc {
+                if !self.oidc.iter().any(|issuer| issuer.issuer == subject.issuer) {
+                    problems.push(at("oidc"), format!("{} is not a configured issuer", subject.issuer));
+                }
+                if !subjects.insert((&subject.issuer, &subject.subject)) {
+                    problems.push(at("oidc"), format!("{} already belongs to another principal", subject.subject));
+                }
+                if !(1..=255).contains(&subject.subject.chars().count()) {
+                    problems.push(at("oidc"), "a subject has 1 to 255 characters");
+                }
+            }
+            match (&principal.prefix, &principal.api_key_sha256) {
+                (Some(prefix), Some(_)) => {
+                    if !is_prefix(prefix) {
+                        problems.push(at("prefix"), "an API key's prefix is 4 to 16 of [a-z0-9]");
+                    }
+                    if !prefixes.insert(prefix) {
+                        problems.push(at("prefix"), format!("{prefix} already belongs to another API key"));
+                    }
+                }
+                (None, None) if principal.spiffe.is_none() && principal.oidc.is_none() => {
+                    problems.push(
+                        at("id"),
+                        "give the principal a spiffe identity, an oidc subject, or prefix and api_key_sha256 of an API key",
+                    );
+                }
+                (None, None) => {
+                    if principal.expires_at.is_some() || principal.scope != Scope::ReadWrite {
+                        problems.push(
+                            at("scope"),
+                            "expires_at and scope belong to an API key, and this principal has none",
+                        );
+                    }
+                }
+                _ => problems.push(at("prefix"), "prefix and api_key_sha256 are given together"),
+            }
+        }
+    }
+}
+
+/// Whether a text may name a cell.
+pub(crate) fn is_cell(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=63).contains(&text.len())
+        && text.bytes().next().is_some_and(plain)
+        && text.bytes().all(|byte| plain(byte) || byte == b'-')
+}

@@ -1,0 +1,226 @@
+//! Tokens of an identity provider: a small issuer of our own publishes its keys over HTTP, signs, rotates, and fails.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU16, AtomicUsize, Ordering},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use dalp_proto::feeds::{GetLatestRequest, feed_service_client::FeedServiceClient};
+use dalp_service::Refusal;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::KeyPair;
+use serde_json::{Value, json};
+use support::{World, world_with};
+use time::OffsetDateTime;
+use tonic::Request;
+
+const ISSUER: &str = "https://login.bank.example";
+const AUDIENCE: &str = "dalp";
+
+/// A key of the issuer.
+struct Key {
+    id: &'static str,
+    pair: KeyPair,
+}
+
+impl Key {
+    fn new(id: &'static str) -> Self {
+        Self { id, pair: KeyPair::generate().unwrap() }
+    }
+
+    fn published(&self) -> Value {
+        // An uncompressed point: 4, x, y.
+        let point = self.pair.public_key_raw();
+        json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.id,
+               "x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..65])})
+    }
+
+    fn sign(&self, claims: &Value) -> String {
+        let header = Header { kid: Some(self.id.to_owned()), ..Header::new(Algorithm::ES256) };
+        jsonwebtoken::encode(&header, claims, &EncodingKey::from_ec_der(&self.pair.serialize_der())).unwrap()
+    }
+}
+
+/// The issuer's server.
+#[derive(Clone)]
+struct Issuer {
+    keys: Arc<Mutex<Vec<Value>>>,
+    status: Arc<AtomicU16>,
+    asked: Arc<AtomicUsize>,
+    address: std::net::SocketAddr,
+}
+
+impl Issuer {
+    async fn start(keys: Vec<Value>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = Self {
+            keys: Arc::new(Mutex::new(keys)),
+            status: Arc::new(AtomicU16::new(200)),
+            asked: Arc::default(),
+            address: listener.local_addr().unwrap(),
+        };
+        let own = issuer.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let own = own.clone();
+                let service = hyper::service::service_fn(move |_| {
+                    own.asked.fetch_add(1, Ordering::SeqCst);
+                    let body = json!({"keys": *own.keys.lock().unwrap()}).to_string();
+                    let status = StatusCode::from_u16(own.status.load(Ordering::SeqCst)).unwrap();
+                    let answer = Response::builder().status(status).body(Full::new(bytes::Bytes::from(body)));
+                    async move { answer }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        issuer
+    }
+
+    async fn world(&self) -> World {
+        let sections = format!(
+            "[[oidc]]\nissuer = \"{ISSUER}\"\njwks_url = \"http://{}/keys\"\naudiences = [\"{AUDIENCE}\"]\n\
+             [[principals]]\nid = \"anna\"\ntenant = \"acme\"\nkind = \"person\"\nroles = [\"operator\"]\noidc = {{ issuer = \"{ISSUER}\", subject = \"user-1\" }}\n",
+            self.address
+        );
+        world_with("", &sections).await
+    }
+}
+
+fn claims() -> Value {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    json!({"iss": ISSUER, "sub": "user-1", "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 300})
+}
+
+fn changed(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    match value {
+        Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+        value => claims[name] = value,
+    }
+    claims
+}
+
+async fn reads(world: &World, token: &str) -> Result<(), String> {
+    let mut request = Request::new(GetLatestRequest::default());
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let mut feeds = FeedServiceClient::new(world.pki.channel(world.gateway.addr, None));
+    feeds.get_latest(request).await.map(drop).map_err(|status| Refusal::details(&status).unwrap().reason)
+}
+
+fn refused(why: &str) -> Result<(), String> {
+    Err(why.to_owned())
+}
+
+#[tokio::test]
+async fn only_a_token_that_holds_lets_its_subject_in() {
+    let (key, stranger) = (Key::new("one"), Key::new("one"));
+    let rubbish = json!({"kty": "XYZ", "kid": "odd"});
+    let shared = json!({"kty": "oct", "kid": "shared", "k": BASE64.encode("secret")});
+    let issuer = Issuer::start(vec![rubbish, shared, key.published()]).await;
+    let world = issuer.world().await;
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 0, "nothing is fetched before it is needed");
+    reads(&world, &key.sign(&claims())).await.unwrap();
+    {
+        let seen = world.upstream.seen.lock().unwrap();
+        let caller = seen[0].1.clone().unwrap();
+        assert_eq!((caller.tenant.as_str(), caller.principal.as_str()), ("acme", "anna"));
+        assert!(!seen[0].0.contains_key("authorization"));
+    }
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    reads(&world, &key.sign(&changed("exp", json!(now - 10)))).await.expect("within the skew of clocks");
+    reads(&world, &key.sign(&changed("aud", json!(["other", AUDIENCE])))).await.unwrap();
+    assert_eq!(reads(&world, &key.sign(&changed("exp", json!(now - 60)))).await, refused("TOKEN_EXPIRED"));
+    for (name, value) in [
+        ("exp", Value::Null),
+        ("aud", Value::Null),
+        ("aud", json!("other")),
+        ("aud", json!([])),
+        ("iss", json!("https://evil.example")),
+        ("iss", Value::Null),
+        ("nbf", json!(now + 600)),
+        ("iat", json!(now + 600)),
+        ("sub", json!("user-2")),
+        ("sub", Value::Null),
+        ("sub", json!(7)),
+        ("sub", json!("")),
+        ("sub", json!("x".repeat(300))),
+    ] {
+        let token = key.sign(&changed(name, value.clone()));
+        assert_eq!(reads(&world, &token).await, refused("UNAUTHENTICATED_INVALID"), "{name} = {value}");
+    }
+    assert_eq!(reads(&world, &stranger.sign(&claims())).await, refused("UNAUTHENTICATED_INVALID"), "another's key");
+    // Nothing in a token chooses how it is verified.
+    let good = key.sign(&claims());
+    let (rest, signature) = good.rsplit_once('.').unwrap();
+    let payload = rest.split_once('.').unwrap().1;
+    let with_header = |header: Value| format!("{}.{payload}.{signature}", BASE64.encode(header.to_string()));
+    let hmac = |kid: &str, secret: &[u8]| {
+        let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::HS256) };
+        jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(secret)).unwrap()
+    };
+    let attacks = [
+        with_header(json!({"alg": "none", "kid": "one"})),
+        format!("{}.{payload}.", BASE64.encode(json!({"alg": "none"}).to_string())),
+        with_header(json!({"alg": "NONE", "kid": "one"})),
+        with_header(json!({"alg": "ES256"})),
+        with_header(json!({"alg": "ES256", "kid": "../../etc/passwd"})),
+        with_header(json!({"alg": "ES256", "kid": "x", "jwk": stranger.published()})),
+        with_header(json!({"alg": "ES256", "kid": "x", "jku": "http://evil.example/keys"})),
+        hmac("one", &key.pair.public_key_raw()),
+        hmac("shared", b"secret"),
+        format!("{rest}."),
+        format!("{rest}.AAAA"),
+        format!("{good}x"),
+        format!("{good}.{good}"),
+        "a.b.c".to_owned(),
+        "..".to_owned(),
+        format!("a.{}.c", "b".repeat(15_000)),
+    ];
+    for token in attacks {
+        assert_eq!(reads(&world, &token).await, refused("UNAUTHENTICATED_INVALID"), "{token}");
+    }
+    reads(&world, &good).await.expect("the gateway is well");
+    let asked = issuer.asked.load(Ordering::SeqCst);
+    assert!(asked <= 2, "strangers' tokens made us ask the issuer {asked} times");
+}
+
+#[tokio::test]
+async fn keys_change_and_an_issuer_that_is_away_is_waited_for() {
+    let (old, new) = (Key::new("old"), Key::new("new"));
+    let issuer = Issuer::start(vec![old.published()]).await;
+    issuer.status.store(503, Ordering::SeqCst);
+    let world = issuer.world().await;
+    assert_eq!(reads(&world, &old.sign(&claims())).await, refused("UPSTREAM_UNAVAILABLE"), "not known, not refused");
+    assert_eq!(reads(&world, &old.sign(&claims())).await, refused("UPSTREAM_UNAVAILABLE"));
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 1, "it is left alone for a while");
+    issuer.status.store(200, Ordering::SeqCst);
+    support::until(async || reads(&world, &old.sign(&claims())).await.is_ok()).await;
+    // Rotated: the new key is fetched when its first token comes; the old one is gone with that.
+    *issuer.keys.lock().unwrap() = vec![new.published()];
+    support::until(async || reads(&world, &new.sign(&claims())).await.is_ok()).await;
+    assert_eq!(reads(&world, &old.sign(&claims())).await, refused("UNAUTHENTICATED_INVALID"));
+    // Away again: the known keys hold.
+    issuer.status.store(500, Ordering::SeqCst);
+    reads(&world, &new.sign(&claims())).await.unwrap();
+    // A principal that is disabled is not let in by its tokens either.
+    let database = world.database().await;
+    let mut commit = database.begin().await.unwrap();
+    for statement in [
+        "SELECT set_config('dalp.configuration', 'on', true)",
+        "UPDATE gateway.principals SET disabled_at = now() WHERE principal_id = 'anna'",
+    ] {
+        sqlx::query(statement).execute(&mut *commit).await.unwrap();
+    }
+    commit.commit().await.unwrap();
+    support::until(async || reads(&world, &new.sign(&claims())).await.is_err()).await;
+    assert_eq!(reads(&world, &new.sign(&claims())).await, refused("UNAUTHENTICATED_INVALID"));
+}

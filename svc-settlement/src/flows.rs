@@ -5,20 +5,22 @@
 use crate::{
     commands::{
         Act, Approve, Cancel, CreateSettlement, Deliver, Execute, Reclaim, Reveal, Revoke, StartReclaim, VoteCancel,
-        WithdrawVote, tells,
+        WithdrawVote, Moved, moved, tells,
     },
+    pairs::{Role, agreement::OpenPair},
     terms::{Deed, Lock},
 };
 use alloy::primitives::{Address, B256, U256};
 use dalp_contracts::bindings::{
     AssetToken::approveCall as allowCall,
-    Settlement::{SettlementCreated, SettlementExecuted, SettlementLocked, approveCall, createCall},
+    Settlement::{SettlementCreated, SettlementExecuted, SettlementLocked, approveCall, createCall, revealCall},
 };
 use dalp_domain::flows::{Sent, call, events};
-use dalp_engine::{Cx, Failure, Flow, Flows, Step};
+use dalp_engine::{Call, Cx, Failure, Flow, Flows, Secret, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
+use uuid::Uuid;
 
 /// How often an approval is tried because another of the same wallet took its allowance.
 pub const ATTEMPTS: u32 = 4;
@@ -102,12 +104,79 @@ pub struct Approved {
     pub sent: Sent,
 }
 
+/// `settlement.open_pair`.
+pub struct OpenPairFlow;
+/// `settlement.show_secret`.
+pub struct ShowSecretFlow;
+
+/// One settlement of an exchange to open, or to find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideOrder {
+    /// Where.
+    pub chain_id: u64,
+    /// The settlement contract.
+    pub contract: Address,
+    /// Tells equal terms apart; absent: the counterparty opens it.
+    pub salt: Option<B256>,
+    /// The identifier it will have.
+    pub settlement_id: Option<B256>,
+    /// The latest block: everything of it comes later.
+    pub from_block: u64,
+}
+
+/// An exchange across two chains to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenPairOrder {
+    /// What was asked for.
+    pub command: OpenPair,
+    /// The hash of the secret.
+    pub hash: B256,
+    /// Under which the signer keeps the secret, if it is ours.
+    pub secret_id: Option<Uuid>,
+    /// In the order of [`Role::BOTH`].
+    pub sides: [SideOrder; 2],
+}
+
+/// A settlement that was opened for an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMade {
+    /// Its chain.
+    pub chain_id: u64,
+    /// It.
+    #[serde(flatten)]
+    pub made: SettlementMade,
+}
+
+/// An exchange whose settlements are opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairMade {
+    /// Those that were opened here.
+    pub settlements: Vec<SideMade>,
+}
+
+/// Showing our secret: the signer writes it into the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShowSecret {
+    /// Who sends.
+    pub sender: Address,
+    /// The settlement.
+    pub settlement_id: B256,
+    /// Under which the signer keeps it.
+    pub secret_id: Uuid,
+    /// Gas of the call.
+    pub gas_limit: u64,
+    /// Unix seconds after which the signer refuses.
+    pub not_after_s: u64,
+}
+
 /// Adds the flows of settlements.
 #[must_use]
 pub fn add(flows: Flows) -> Flows {
     flows
         .with::<CreateFlow>()
         .with::<ApproveFlow>()
+        .with::<OpenPairFlow>()
+        .with::<ShowSecretFlow>()
         .with::<ActFlow<Revoke>>()
         .with::<ActFlow<Execute>>()
         .with::<ActFlow<Cancel>>()
@@ -176,6 +245,53 @@ impl Flow for ApproveFlow {
         let locked = tells::<SettlementLocked>(&mined, *contract);
         let executed = tells::<SettlementExecuted>(&mined, *contract);
         cx.done(Approved { locked, executed, sent: mined.into() })
+    }
+}
+
+impl Flow for OpenPairFlow {
+    const KIND: &'static str = "settlement.open_pair";
+    type Order = OpenPairOrder;
+    type Outcome = PairMade;
+
+    /// Opening binds nobody, so both are opened at once, and one that cannot be opened leaves nothing to undo.
+    fn run(cx: &mut Cx<'_, OpenPairOrder>) -> Step<PairMade> {
+        let OpenPairOrder { command, hash, sides, .. } = cx.order();
+        let ours = || Role::BOTH.into_iter().map(|role| (role, &sides[role.place()])).filter(|(_, side)| side.salt.is_some());
+        let mined = cx.all("create", || {
+            ours().map(|(role, side)| {
+                let deed = Deed { salt: side.salt.unwrap_or_default(), terms: command.terms(role, *hash) };
+                call(side.chain_id, command.sender, side.contract, &createCall { terms: deed.on_chain() })
+            })
+        })?;
+        let made = ours().zip(mined).map(|((_, side), mined)| {
+            let settlement_id = events::<SettlementCreated>(&mined, side.contract).map(|event| event.id).next()?;
+            Some(SideMade { chain_id: side.chain_id, made: SettlementMade { settlement_id, sent: mined.into() } })
+        });
+        match made.collect() {
+            Some(settlements) => cx.done(PairMade { settlements }),
+            None => cx.fail(Failure::new(Reason::Internal.as_str(), "a contract told of no settlement")),
+        }
+    }
+}
+
+impl Flow for ShowSecretFlow {
+    const KIND: &'static str = "settlement.show_secret";
+    type Order = On<ShowSecret>;
+    type Outcome = Moved;
+
+    fn run(cx: &mut Cx<'_, On<ShowSecret>>) -> Step<Moved> {
+        let On { chain_id, contract, deed, command } = cx.order();
+        let mined = cx.transact("reveal", || {
+            let reveal = revealCall { terms: deed.on_chain(), secret: B256::ZERO };
+            let secret = Secret {
+                id: command.secret_id,
+                gas_limit: command.gas_limit,
+                not_after_s: command.not_after_s,
+                lacking: Reason::SecretMismatch.as_str().to_owned(),
+            };
+            Call { secret: Some(secret), ..call(*chain_id, command.sender, *contract, &reveal) }
+        })?;
+        cx.done(moved(mined, *contract))
     }
 }
 

@@ -3,6 +3,9 @@
 mod custody;
 mod drive;
 mod late;
+mod secrets;
+
+pub use secrets::Reveal;
 
 use std::{
     collections::HashMap,
@@ -25,7 +28,7 @@ use crate::{
     },
     errors::SignerError,
     metric_definitions as names,
-    providers::Providers,
+    providers::{Providers, local::LocalProvider},
     store::{
         Leaf, Store,
         admit::{Admission, Admitted, LIMIT_USED_UP, LaneEntry},
@@ -50,6 +53,8 @@ pub struct SignOrder {
     pub digest: B256,
     /// The request it replaces.
     pub replaces: Option<Uuid>,
+    /// The secret that it is to show, which its calldata lacks.
+    pub reveal: Option<Reveal>,
 }
 
 /// The signer.
@@ -66,6 +71,8 @@ pub struct Signer {
     admissions: Batcher<Admission, Admitted>,
     outcomes: Batcher<Outcome, Option<StoredRequest>>,
     leaves: Batcher<Leaf, ()>,
+    /// Seals secrets of settlements.
+    vault: Option<LocalProvider>,
 }
 
 // === impl Signer ===
@@ -107,6 +114,11 @@ impl Signer {
             admissions,
             outcomes,
             leaves,
+            vault: config
+                .local
+                .as_ref()
+                .and_then(|local| local.key_encryption_key().ok())
+                .map(|key| LocalProvider::new(&key)),
         }
     }
 
@@ -127,6 +139,10 @@ impl Signer {
 
     /// Accepts a request and answers with its present state. Repeats answer with the stored one.
     pub async fn sign(&self, peer: &str, order: SignOrder) -> Result<StoredRequest, SignerError> {
+        let order = match order.reveal {
+            Some(reveal) => self.filled(peer, order, reveal).await?,
+            None => order,
+        };
         let payload_hash = request_hash(&order.tenant, order.signer, &order.payload, order.digest, order.replaces);
         match self.check(peer, &order, payload_hash).await {
             Ok((key, admission)) => self.admit_and_sign(key, admission, &order.payload).await,

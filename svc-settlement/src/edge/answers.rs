@@ -121,6 +121,7 @@ pub(super) fn settlement(stored: &StoredSettlement) -> proto::Settlement {
         creator: text(stored.creator),
         created: stored.created_block.is_some(),
         terms: Some(terms(&stored.deed.terms)),
+        chain_id: stored.chain_id,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod contracts;
 pub mod events;
 pub mod index;
+pub mod pairs;
 pub mod settlements;
 
 use crate::NAME;

@@ -5,5 +5,6 @@ pub mod document;
 pub mod grants;
 pub mod payload;
 pub mod policy;
+pub mod reveal;
 pub mod signature;
 pub mod watermark;

@@ -12,7 +12,7 @@ use dalp_proto::signer::signer_service_client::SignerServiceClient;
 use dalp_service::{Reason, Refusal};
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 use tonic::transport::Channel;
@@ -42,6 +42,8 @@ pub struct App {
     current: Mutex<HashMap<(String, u64), (Instant, Address)>>,
     contracts: Mutex<HashMap<(u64, Address), Contracts>>,
     recent: Mutex<HashMap<u64, (Instant, Head)>>,
+    /// Wallets whose approvals are being accepted.
+    turns: Mutex<HashMap<Address, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 /// The app, once it is up.
@@ -64,7 +66,20 @@ impl App {
             current: Mutex::default(),
             contracts: Mutex::default(),
             recent: Mutex::default(),
+            turns: Mutex::default(),
         }
+    }
+
+    /// The turn of a wallet: who holds it is the only one here that accepts an approval of it.
+    pub fn turn(&self, wallet: Address) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = turns.get(&wallet).and_then(Weak::upgrade) {
+            return known;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(wallet, Arc::downgrade(&turn));
+        turn
     }
 
     /// A chain by its EIP-155 id.

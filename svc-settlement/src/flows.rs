@@ -80,6 +80,9 @@ pub struct Grant {
     pub missing: bool,
     /// Whether there is an allowance that does not reach, which some currencies want taken back first.
     pub stale: bool,
+    /// What other approvals of the wallet that are under way need of the allowance: it is given for all of them.
+    #[serde(default)]
+    pub others: U256,
 }
 
 /// An opened settlement.
@@ -214,7 +217,8 @@ impl Flow for ApproveFlow {
     type Order = ApproveOrder;
     type Outcome = Approved;
 
-    /// Approvals of one wallet in one asset share its allowance: one that finds it taken gives its own again.
+    /// Approvals of one wallet in one asset share its allowance: each gives it for all that are under way, and one that finds it taken all the
+    /// same gives it again.
     fn run(cx: &mut Cx<'_, ApproveOrder>) -> Step<Approved> {
         let ApproveOrder { locks, on: On { chain_id, contract, deed, command } } = cx.order();
         let allow = |grant: &Grant, value| {
@@ -230,7 +234,7 @@ impl Flow for ApproveFlow {
                 stale.map(|grant| allow(grant, U256::ZERO)).collect::<Vec<_>>()
             })?;
             cx.all(&format!("allow/{attempt}"), || {
-                missing().map(|grant| allow(grant, grant.lock.amount)).collect::<Vec<_>>()
+                missing().map(|grant| allow(grant, grant.lock.amount.saturating_add(grant.others))).collect::<Vec<_>>()
             })?;
             let tried = cx.try_transact(&format!("approve/{attempt}"), || {
                 call(*chain_id, command.sender, *contract, &approveCall { terms: deed.on_chain() })
@@ -239,7 +243,13 @@ impl Flow for ApproveFlow {
             match tried {
                 Ok(mined) => break mined,
                 Err(failure) if attempt < ATTEMPTS && !command.keep_allowances && taken(&failure) => attempt += 1,
-                Err(failure) => return cx.fail(failure),
+                Err(failure) => {
+                    // What was given for this one is taken back. Others that find too little give theirs again.
+                    cx.try_all("take_back", || {
+                        missing().map(|grant| allow(grant, grant.others)).collect::<Vec<_>>()
+                    })?;
+                    return cx.fail(failure);
+                }
             }
         };
         let locked = tells::<SettlementLocked>(&mined, *contract);
@@ -311,7 +321,7 @@ impl<A: Act> Flow for ActFlow<A> {
 mod tests {
     use super::*;
     use crate::terms::tests::{ALICE, BOND, CASH, delivery};
-    use alloy::sol_types::SolEvent;
+    use alloy::sol_types::{SolCall as _, SolEvent};
     use dalp_contracts::bindings::Settlement::{LegDeliverable, SettlementCancelled};
     use dalp_engine::{
         Mined, OperationId,
@@ -366,6 +376,7 @@ mod tests {
             lock: Lock { sender: ALICE, asset: *asset, own: *own, amount: U256::from(10) },
             missing: *missing,
             stale: *stale,
+            others: U256::ZERO,
         });
         let command = Approve { sender: ALICE, settlement_id: deed().id(), keep_allowances };
         let on = On { chain_id: 1, contract: CONTRACT, deed: deed(), command };
@@ -402,11 +413,42 @@ mod tests {
         assert_eq!(names, ["approve/1", "allow/2[0]", "approve/2"]);
         assert!(matches!(verdict, Verdict::Done(_)));
         let (names, verdict) = approve(&order, 9, "ALLOWANCE_INSUFFICIENT");
-        assert_eq!(names.len(), 7, "so often and no further");
+        assert_eq!(names.len(), 8, "so often and no further");
+        assert_eq!(names.last().map(String::as_str), Some("take_back[0]"), "and what was given is taken back");
         assert!(matches!(verdict, Verdict::Failed(failure) if failure.reason == "ALLOWANCE_INSUFFICIENT"));
         let kept = approval(&[(BOND, true, false, false)], true);
         assert_eq!(approve(&kept, 1, "ALLOWANCE_INSUFFICIENT").0, ["approve/1"], "allowances are left alone");
         assert_eq!(approve(&order, 1, "CUTOFF_PASSED").0, ["approve/1"], "any other refusal ends it");
+    }
+
+    #[test]
+    fn an_approval_gives_what_all_that_are_under_way_need_and_takes_its_own_back() {
+        let mut order = approval(&[(BOND, true, true, false)], false);
+        order["locks"][0]["others"] = json!(U256::from(5));
+        let mut given = Vec::new();
+        let flows = add(Flows::new());
+        let mut history = History::default();
+        loop {
+            let decision = flows.ask("settlement.approve", 1, OperationId(uuid::Uuid::nil()), &order, &history);
+            if decision.verdict != Verdict::Waiting {
+                assert!(matches!(decision.verdict, Verdict::Failed(failure) if failure.reason == "COMPLIANCE_REFUSED"));
+                break;
+            }
+            for (name, input) in decision.new_steps {
+                let outcome = match &input {
+                    StepInput::Transaction { .. } if name.starts_with("approve") => {
+                        Some(StepOutcome::Failed { failure: Failure::new("COMPLIANCE_REFUSED", "no") })
+                    }
+                    StepInput::Transaction { call } => {
+                        given.extend(allowCall::abi_decode(&call.data).map(|allow| allow.value));
+                        Some(mined(SettlementLocked { id: deed().id() }))
+                    }
+                    _ => None,
+                };
+                history.steps.insert(name, RecordedStep { input, outcome });
+            }
+        }
+        assert_eq!(given, [U256::from(15), U256::from(5)]);
     }
 
     #[test]

@@ -28,6 +28,12 @@ pub struct Settings {
     pub chain_id: u64,
     /// JSON-RPC address.
     pub chain_url: String,
+    /// JSON-RPC address of the second chain, if there is one.
+    pub second_chain_url: Option<String>,
+    /// Blocks that must stand on a block before it is final.
+    pub finality_depth: u64,
+    /// Appended to svc-settlement's own section.
+    pub settlement: String,
     /// SoftHSM's library.
     pub pkcs11_module: PathBuf,
     /// The operator's API key.
@@ -204,15 +210,16 @@ action = "allow"
     for service in ["svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution"] {
         let _ = write!(
             text,
-            "\n[[grants]]\npeer = \"{}\"\nkinds = [\"evm_transaction\", \"eip712\", \"claim\"]\n",
-            Settings::spiffe(service)
+            "\n[[grants]]\npeer = \"{}\"\nkinds = [\"evm_transaction\", \"eip712\", \"claim\"{}]\n",
+            Settings::spiffe(service),
+            if service == "svc-settlement" { ", \"settlement_reveal\"" } else { "" },
         );
     }
     text
 }
 
 fn compliance(settings: &Settings) -> String {
-    domain(settings, "svc-compliance", "[compliance]\ninstance = \"compliance-1\"\n")
+    domain(settings, "svc-compliance", "[compliance]\ninstance = \"compliance-1\"\n") + &further(settings)
 }
 
 fn feeds(settings: &Settings) -> String {
@@ -220,7 +227,8 @@ fn feeds(settings: &Settings) -> String {
 }
 
 fn settlement(settings: &Settings) -> String {
-    domain(settings, "svc-settlement", "[settlement]\ninstance = \"settlement-1\"\n")
+    let section = "[settlement]\ninstance = \"settlement-1\"\n".to_owned() + &settings.settlement;
+    domain(settings, "svc-settlement", &section) + &further(settings)
 }
 
 fn distribution(settings: &Settings) -> String {
@@ -242,7 +250,7 @@ spiffe_id = "{}"
 
 [chain]
 chain_id = {}
-finality = {{ depth = 0 }}
+finality = {{ depth = {} }}
 block_time_hint_ms = 200
 
 [[chain.upstreams]]
@@ -252,9 +260,30 @@ url = "{}"
         settings.address("svc-signer"),
         Settings::spiffe("svc-signer"),
         settings.chain_id,
+        settings.finality_depth,
         settings.chain_url,
     );
     text
+}
+
+/// The second chain, of services that work on it.
+fn further(settings: &Settings) -> String {
+    let Some(url) = &settings.second_chain_url else { return String::new() };
+    format!(
+        r#"
+[[further_chains]]
+chain_id = {}
+finality = {{ depth = {} }}
+block_time_hint_ms = 200
+request_timeout_ms = 2000
+
+[[further_chains.upstreams]]
+name = "anvil-2"
+url = "{url}"
+"#,
+        crate::stack::SECOND_CHAIN_ID,
+        settings.finality_depth,
+    )
 }
 
 fn gateway(settings: &Settings) -> String {

@@ -1,17 +1,20 @@
 //! Everything that changes a settlement: command, right, what the contract would say, acceptance.
 
-use super::{Write, answers, messages, preview::locks_of, settlement_of};
+use super::{Write, answers, messages, pairs, preview::locks_of, settlement_of};
 use crate::{
     app::{App, AppHandle},
     commands::{Act, Approve, Cancel, CreateSettlement, Reveal, Secret},
     flows::{ActFlow, ApproveFlow, ApproveOrder, CreateFlow, CreateOrder, Grant, On},
     metric_definitions as metric, readers,
     state::{Book, LegState, Progress, State},
-    store::settlements::{StoredSettlement, put_settlement},
+    store::{
+        claims::{Allowance, put_claims},
+        settlements::{StoredSettlement, put_settlement},
+    },
     terms::{Deed, Terms},
 };
 use alloy::{
-    primitives::{Address, B256, keccak256},
+    primitives::{Address, B256, U256, keccak256},
     sol_types::SolError,
 };
 use dalp_contracts::{
@@ -102,17 +105,33 @@ pub(super) async fn approve(app: &AppHandle, request: Request<proto::ApproveRequ
     let command = counted(Approve::try_from(request.get_ref()))?;
     write.require_wallet(command.sender).await?;
     let (app, tenant) = (write.app, write.tenant().to_owned());
+    // What is under way is read before an approval is accepted and counted with it: of one wallet, one after the other.
+    let turn = app.turn(command.sender);
+    let _turn = turn.lock().await;
     let order = async {
         let order = counted(approval(app, &tenant, &command).await)?;
-        Ok((order, None))
+        let (of, needs) = (allowance(&order.on), needs(&order));
+        let hook: AcceptHook =
+            Box::new(move |connection, id| Box::pin(async move { put_claims(connection, of, id.0, &needs).await }));
+        Ok((order, Some(hook)))
     };
     write.accept::<ApproveFlow, _>(&command, order).await
+}
+
+fn allowance(on: &On<Approve>) -> Allowance {
+    Allowance { chain_id: on.chain_id, contract: on.contract, sender: on.command.sender }
+}
+
+/// What an approval takes of allowances.
+fn needs(order: &ApproveOrder) -> Vec<(Address, U256)> {
+    order.locks.iter().map(|grant| (grant.lock.asset, grant.lock.amount)).collect()
 }
 
 /// The approval with the allowances that it needs. What the contract finds before it asks for those, and too
 /// little free, is found before they are given; what an asset has against the hold is found after, and the allowances stand.
 async fn approval(app: &App, tenant: &str, command: &Approve) -> Result<ApproveOrder, Refusal> {
     let stored = settlement_of(app, tenant, command.settlement_id).await?;
+    pairs::require_other_lock(app, tenant, &stored).await?;
     let contracts = app.contracts_of(stored.chain_id, stored.contract).await?;
     let chain = app.on(stored.chain_id)?;
     let at = chain.latest().await?.id();
@@ -124,12 +143,18 @@ async fn approval(app: &App, tenant: &str, command: &Approve) -> Result<ApproveO
         Err(error) => return Err(error.into()),
     }
     let locks = locks_of(chain, contracts, &stored.deed.terms, command.sender, at).await?;
-    let locks = locks.into_iter().map(|found| Grant {
-        missing: found.allowance < found.lock.amount,
-        stale: !found.allowance.is_zero(),
-        lock: found.lock,
+    let on = on(&stored, command.clone());
+    let claimed = app.store.claimed(allowance(&on)).await?;
+    let locks = locks.into_iter().map(|found| {
+        let others = claimed.get(&found.lock.asset).copied().unwrap_or_default();
+        Grant {
+            missing: !command.keep_allowances && found.allowance < found.lock.amount.saturating_add(others),
+            stale: !found.allowance.is_zero(),
+            others,
+            lock: found.lock,
+        }
     });
-    Ok(ApproveOrder { locks: locks.collect(), on: on(&stored, command.clone()) })
+    Ok(ApproveOrder { locks: locks.collect(), on })
 }
 
 fn on<C>(stored: &StoredSettlement, command: C) -> On<C> {

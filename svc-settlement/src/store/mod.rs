@@ -1,5 +1,6 @@
 //! What this service keeps in PostgreSQL, in a schema of its own. No sqlx type passes beyond this module.
 
+pub mod claims;
 pub mod contracts;
 pub mod events;
 pub mod index;

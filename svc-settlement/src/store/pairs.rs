@@ -61,7 +61,7 @@ pub struct StoredPair {
 }
 
 /// Something that was sent for an exchange.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredAction {
     /// Its name, with what it is about.
     pub name: String,

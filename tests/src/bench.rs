@@ -11,6 +11,7 @@ mod null;
 mod open_loop;
 mod platform;
 mod room;
+mod settlements;
 mod signer;
 mod treasuries;
 mod trouble;
@@ -91,6 +92,9 @@ pub async fn run(scope: &Scope) -> Measured {
     }
     if wanted(only, &["treasury."]) {
         measured.take("treasuries", treasuries::figures().await);
+    }
+    if wanted(only, &["settlement."]) {
+        measured.take("settlements", settlements::figures().await);
     }
     if wanted(only, &["sign_rpc.", "provider_raw."]) {
         measured.take("signer", signer::rates().await);

@@ -18,10 +18,11 @@ pub fn run(path: &Path) -> anyhow::Result<bool> {
 }
 
 async fn scenario(path: &Path) -> anyhow::Result<bool> {
-    say("starting PostgreSQL, SoftHSM, the development chain and six services ...");
-    let stack = Stack::start(&Options::default()).await?;
+    say("starting PostgreSQL, SoftHSM, two development chains and six services ...");
+    let stack = Stack::start(&Options { second_chain: true, ..Options::default() }).await?;
     let mut report = Report::begin("demo");
-    report.steps = scenario::run(&stack.client()?, &ChainView::new(stack.chain_url())?).await;
+    let second = stack.second_chain_url().map(ChainView::new).transpose()?;
+    report.steps = scenario::run(&stack.client()?, &ChainView::new(stack.chain_url())?, second.as_ref()).await;
     say(&table(&report.steps).to_string());
     let ok = report.steps.iter().all(|step| step.ok);
     report.write(path)?;

@@ -26,8 +26,8 @@ pub fn run() -> anyhow::Result<()> {
     lock.set_len(0)?;
     write!(lock, "{}", std::process::id())?;
     let ended = until_signal(async {
-        say("starting PostgreSQL, SoftHSM, the development chain and six services ...");
-        let stack = Stack::start(&Options::default()).await?;
+        say("starting PostgreSQL, SoftHSM, two development chains and six services ...");
+        let stack = Stack::start(&Options { second_chain: true, ..Options::default() }).await?;
         say(&commands::text(&stack));
         std::future::pending::<anyhow::Result<()>>().await
     });

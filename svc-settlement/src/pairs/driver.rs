@@ -329,6 +329,9 @@ impl Case<'_> {
     /// What needs somebody's attention.
     fn needs(&self, moves: &[Move], rules: &Rules) -> Needs {
         let mut needs = Needs::new();
+        if moves.iter().any(|step| matches!(step, Move::Stand(Phase::Settled | Phase::Returned))) {
+            return needs;
+        }
         let out = self.looked.iter().any(|looked| looked.side.shown.is_some());
         for role in Role::BOTH {
             let Looked { side, differs, silent, .. } = &self.looked[role.place()];

@@ -18,8 +18,11 @@ use dalp_service::{Reason, Refusal};
 use serde_json::{Value, json};
 use std::{
     ops::RangeInclusive,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+/// The longest that one chain is looked at.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 
 /// What one chain says, with what is only told and decides nothing.
 #[derive(Debug, Clone)]
@@ -44,15 +47,18 @@ fn now_s() -> u64 {
 /// Reads one side. What cannot be read says nothing, and nothing is decided upon it.
 pub async fn look(chain: &ChainReader, store: &Store, pair: &StoredPair, role: Role) -> Looked {
     let agreed = pair.command.terms(role, pair.hash);
-    match read(chain, store, pair, role, &agreed).await {
-        Ok(looked) => looked,
-        Err(refusal) => Looked {
-            side: Side { now_s: now_s(), ..Side::silent(agreed.cutoff) },
-            deed: None,
-            verdicts: Vec::new(),
-            differs: None,
-            silent: Some(refusal.message().to_owned()),
-        },
+    // A chain that hangs must not keep what is to be done on the other waiting.
+    let silent = match tokio::time::timeout(LOOK_WITHIN, read(chain, store, pair, role, &agreed)).await {
+        Ok(Ok(looked)) => return looked,
+        Ok(Err(refusal)) => refusal.message().to_owned(),
+        Err(_) => "the chain does not answer in time".to_owned(),
+    };
+    Looked {
+        side: Side { now_s: now_s(), ..Side::silent(agreed.cutoff) },
+        deed: None,
+        verdicts: Vec::new(),
+        differs: None,
+        silent: Some(silent),
     }
 }
 

@@ -13,10 +13,10 @@ pub(crate) async fn a_reorg_after_the_secret_was_shown(world: &World) {
     world.bob_locks(&pair).await;
     let shown = async || world.shown(SECOND, &pair.reveal).await;
     let secret = until("the secret is shown", shown, Option::is_some).await;
-    // The block is not final yet. Its transactions are gone with it.
+    // The block is not final yet: two more have to stand on it. Its transactions are gone with it.
     let node = world.node(SECOND);
     let done: Result<serde_json::Value, _> =
-        node.raw_request("anvil_reorg".into(), (1_u64, Vec::<serde_json::Value>::new())).await;
+        node.raw_request("anvil_reorg".into(), (2_u64, Vec::<serde_json::Value>::new())).await;
     done.expect("reorganised");
     world.exchanged(&pair, before).await;
     assert_eq!(world.shown(SECOND, &pair.reveal).await, secret, "it was shown again");

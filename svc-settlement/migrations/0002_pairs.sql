@@ -1,5 +1,9 @@
 -- Exchanges across two chains: a settlement on each, under one hash.
 
+-- One operation opens a settlement on each chain.
+ALTER TABLE settlements DROP CONSTRAINT settlements_operation;
+ALTER TABLE settlements ADD CONSTRAINT settlements_operation UNIQUE (tenant_id, operation_id, chain_id);
+
 CREATE TABLE pairs (
     number     bigint      GENERATED ALWAYS AS IDENTITY UNIQUE,
     pair_id    uuid        PRIMARY KEY,

@@ -6,7 +6,7 @@ use crate::{
     store::{Store, settlements::StoredSettlement},
 };
 use alloy::primitives::Address;
-use dalp_domain::{ChainReader, Desk, Head, Rights, Up, refusals::engine_store, systems::address_book};
+use dalp_domain::{ChainReader, Desk, Head, Rights, Up, refusals::engine_store, systems::deployed};
 use dalp_engine::{Engine, OperationId, OperationState, TenantId};
 use dalp_proto::signer::signer_service_client::SignerServiceClient;
 use dalp_service::{Reason, Refusal};
@@ -101,9 +101,14 @@ impl App {
             return self.contracts_of(chain_id, contract).await;
         }
         let chain = self.on(chain_id)?;
-        let system = address_book(&self.engine, tenant, chain_id).await?;
-        let contract = readers::settlement_contract(chain, system).await?;
+        let deployed = deployed(&self.engine, tenant, chain_id).await?;
+        let contract = readers::settlement_contract(chain, deployed.system).await?;
         let contracts = self.contracts_of(chain_id, contract).await?;
+        // A tenant may write any address into its book, also another's contract, which would then be lost to that one.
+        if (contracts.registry, contracts.assets) != (deployed.identity_registry, deployed.asset_factory) {
+            let text = "the tenant's system names a settlement contract that rests on another system";
+            return Err(Refusal::new(Reason::FailedPrecondition, text).meta("contract", contract.to_checksum(None)));
+        }
         if !self.store.put_contract(tenant, chain_id, contract).await? {
             tracing::error!(tenant, %contract, "the tenant's system names a settlement contract that another tenant holds");
             let text = "the tenant's system names a settlement contract that is another tenant's";

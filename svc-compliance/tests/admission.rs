@@ -145,7 +145,8 @@ async fn of_requests_at_once_one_wins_and_the_others_are_told() {
     // --- one system, whoever asks for it
     let asked = join_all((0..8).map(|index| {
         let mut systems = stack.systems();
-        let request = stack.request(&format!("boot-{index}"), system::BootstrapRequest { admin: text(admin), chain_id: 0 });
+        let request =
+            stack.request(&format!("boot-{index}"), system::BootstrapRequest { admin: text(admin), chain_id: 0 });
         async move { systems.bootstrap(request).await.unwrap().into_inner().operation.unwrap().operation_id }
     }))
     .await;

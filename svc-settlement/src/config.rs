@@ -114,7 +114,10 @@ impl Validate for SettlementConfig {
                 problems.push("pairs.every_ms", "must not be 0");
             }
             if pairs.reveal_margin_s == 0 || pairs.confirmation_s == 0 {
-                problems.push("pairs.reveal_margin_s", "must not be 0, nor confirmation_s: a secret would be shown too late");
+                problems.push(
+                    "pairs.reveal_margin_s",
+                    "must not be 0, nor confirmation_s: a secret would be shown too late",
+                );
             }
             if pairs.cutoff_gap_s < pairs.reveal_margin_s.saturating_add(pairs.confirmation_s) {
                 problems.push("pairs.cutoff_gap_s", "must be at least reveal_margin_s and confirmation_s together");

@@ -4,8 +4,8 @@
 
 use crate::{
     commands::{
-        Act, Approve, Cancel, CreateSettlement, Deliver, Execute, Reclaim, Reveal, Revoke, StartReclaim, VoteCancel,
-        WithdrawVote, Moved, moved, tells,
+        Act, Approve, Cancel, CreateSettlement, Deliver, Execute, Moved, Reclaim, Reveal, Revoke, StartReclaim,
+        VoteCancel, WithdrawVote, moved, tells,
     },
     pairs::{Role, agreement::OpenPair},
     terms::{Deed, Lock},
@@ -245,9 +245,7 @@ impl Flow for ApproveFlow {
                 Err(failure) if attempt < ATTEMPTS && !command.keep_allowances && taken(&failure) => attempt += 1,
                 Err(failure) => {
                     // What was given for this one is taken back. Others that find too little give theirs again.
-                    cx.try_all("take_back", || {
-                        missing().map(|grant| allow(grant, grant.others)).collect::<Vec<_>>()
-                    })?;
+                    cx.try_all("take_back", || missing().map(|grant| allow(grant, grant.others)).collect::<Vec<_>>())?;
                     return cx.fail(failure);
                 }
             }
@@ -266,7 +264,8 @@ impl Flow for OpenPairFlow {
     /// Opening binds nobody, so both are opened at once, and one that cannot be opened leaves nothing to undo.
     fn run(cx: &mut Cx<'_, OpenPairOrder>) -> Step<PairMade> {
         let OpenPairOrder { command, hash, sides, .. } = cx.order();
-        let ours = || Role::BOTH.into_iter().map(|role| (role, &sides[role.place()])).filter(|(_, side)| side.salt.is_some());
+        let ours =
+            || Role::BOTH.into_iter().map(|role| (role, &sides[role.place()])).filter(|(_, side)| side.salt.is_some());
         let mined = cx.all("create", || {
             ours().map(|(role, side)| {
                 let deed = Deed { salt: side.salt.unwrap_or_default(), terms: command.terms(role, *hash) };

@@ -1,7 +1,7 @@
 //! The metrics of this crate.
 
-use crate::store::index::IndexBatch;
 use crate::pairs::Phase;
+use crate::store::index::IndexBatch;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 /// What happened to settlements, by `event`.
@@ -23,15 +23,8 @@ pub const PAIR_ACTIONS: &str = "dalp_settlement_pair_actions_total";
 pub const ATTENTION: &str = "dalp_settlement_attention";
 
 /// What needs attention, so that each has a value before it is needed.
-const ATTENTION_KINDS: [&str; 7] = [
-    "cutoff_near",
-    "secret_unused",
-    "leg_not_compliant",
-    "mirror_differs",
-    "chain_silent",
-    "stuck",
-    "split",
-];
+const ATTENTION_KINDS: [&str; 7] =
+    ["cutoff_near", "secret_unused", "leg_not_compliant", "mirror_differs", "chain_silent", "stuck", "split"];
 
 /// Describes them to the exporter.
 pub fn describe() {

@@ -97,8 +97,11 @@ async fn an_exchange_reads_back_with_its_settlements() {
     assert_eq!(pair(&store).await.sides[0].settlement_id, Some(HASH), "the first one stays");
     let kinds: Vec<_> = store.pair_events(ID).await.unwrap().into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds, ["opened", "mirror_found"]);
-    let told: Vec<String> =
-        sqlx::query_scalar("SELECT topic FROM engine.outbox WHERE operation_id = $1").bind(ID).fetch_all(&store.pool).await.unwrap();
+    let told: Vec<String> = sqlx::query_scalar("SELECT topic FROM engine.outbox WHERE operation_id = $1")
+        .bind(ID)
+        .fetch_all(&store.pool)
+        .await
+        .unwrap();
     assert_eq!(told, ["settlement.pair.opened", "settlement.pair.mirror_found"]);
 }
 

@@ -198,7 +198,9 @@ impl Upstreams {
         while from <= to {
             let end = from.saturating_add(at_once - 1).min(to);
             match self.logs(&filter.clone().from_block(from).to_block(end)).await {
-                Err(ChainError::Node(error)) if error.kind == NodeErrorKind::RangeTooLarge && at_once > 1 => at_once /= 2,
+                Err(ChainError::Node(error)) if error.kind == NodeErrorKind::RangeTooLarge && at_once > 1 => {
+                    at_once /= 2
+                }
                 some => {
                     logs.extend(some?);
                     from = end + 1;

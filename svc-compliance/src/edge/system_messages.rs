@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn the_admin_is_an_address() {
-        let violations = Bootstrap::try_from(&proto::BootstrapRequest { admin: "0x12".into(), chain_id: 0 }).unwrap_err();
+        let violations =
+            Bootstrap::try_from(&proto::BootstrapRequest { admin: "0x12".into(), chain_id: 0 }).unwrap_err();
         assert_eq!(violations.0[0].field, "admin");
     }
 

@@ -35,7 +35,8 @@ pub(super) fn terms(bad: &mut Violations, wire: Option<&proto::SettlementTerms>,
     if wire.legs.is_empty() || wire.legs.len() > MAX_LEGS {
         bad.push("terms.legs", format!("must hold 1 to {MAX_LEGS}"));
     }
-    let legs: Vec<Leg> = wire.legs.iter().take(MAX_LEGS).enumerate().map(|one| leg(bad, "terms.legs", one, chain_id)).collect();
+    let legs: Vec<Leg> =
+        wire.legs.iter().take(MAX_LEGS).enumerate().map(|one| leg(bad, "terms.legs", one, chain_id)).collect();
     if !legs.is_empty() && !legs.iter().any(Leg::is_local) {
         bad.push("terms.legs", "must hold a leg on this chain: there is nothing to settle here");
     }
@@ -110,7 +111,8 @@ pub(super) fn pair(request: &proto::OpenPairRequest) -> Result<OpenPair, Refusal
         request.legs.iter().take(MAX_LEGS).enumerate().map(|one| leg(&mut bad, "legs", one, 0)).collect();
     let reveal = side(&mut bad, "reveal", request.reveal.as_ref());
     let carry = side(&mut bad, "carry", request.carry.as_ref());
-    for (place, _) in legs.iter().enumerate().filter(|(_, leg)| leg.amount.bit_len() > AMOUNT_BITS && leg.chain_id != 0) {
+    for (place, _) in legs.iter().enumerate().filter(|(_, leg)| leg.amount.bit_len() > AMOUNT_BITS && leg.chain_id != 0)
+    {
         bad.push(format!("legs[{place}].amount"), "must be below 2^128");
     }
     let hash_kind = match bad.check(fields::enum_value("hash_kind", request.hash_kind)) {
@@ -139,11 +141,7 @@ fn side(bad: &mut Violations, at: &str, wire: Option<&proto::PairSide>) -> SideA
     if wire.cutoff == 0 || wire.cutoff >= MAX_TIME_S {
         bad.push(format!("{at}.cutoff"), "must be unix seconds before the year 10000");
     }
-    SideAsked {
-        chain_id: wire.chain_id,
-        cutoff: wire.cutoff,
-        opened_by_counterparty: wire.opened_by_counterparty,
-    }
+    SideAsked { chain_id: wire.chain_id, cutoff: wire.cutoff, opened_by_counterparty: wire.opened_by_counterparty }
 }
 
 /// Sender and settlement of a command.

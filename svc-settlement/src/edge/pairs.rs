@@ -45,9 +45,8 @@ pub(super) async fn open(
     let order = async {
         let order = counted(resolve(app, &tenant, &command, secret).await)?;
         let (of, written) = (tenant.clone(), order.clone());
-        let hook: AcceptHook = Box::new(move |connection, id| {
-            Box::pin(async move { put_pair(connection, &of, id.0, &written).await })
-        });
+        let hook: AcceptHook =
+            Box::new(move |connection, id| Box::pin(async move { put_pair(connection, &of, id.0, &written).await }));
         Ok((order, Some(hook)))
     };
     let admitted = write.accept::<OpenPairFlow, _>(&command, order).await?;

@@ -46,7 +46,8 @@ impl OpenPair {
     #[must_use]
     pub fn terms(&self, role: Role, hash: B256) -> Terms {
         let side = self.side(role);
-        let on = |leg: &Leg| Leg { chain_id: if leg.chain_id == side.chain_id { 0 } else { leg.chain_id }, ..leg.clone() };
+        let on =
+            |leg: &Leg| Leg { chain_id: if leg.chain_id == side.chain_id { 0 } else { leg.chain_id }, ..leg.clone() };
         Terms {
             name: self.name.clone(),
             cutoff: side.cutoff,

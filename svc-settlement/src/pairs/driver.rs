@@ -130,8 +130,7 @@ impl Driver {
             self.settle(pair, action).await?;
         }
         // What the operations came to is read after they ended.
-        let (reveal, carry) =
-            tokio::try_join!(self.look(pair, Role::Reveal), self.look(pair, Role::Carry))?;
+        let (reveal, carry) = tokio::try_join!(self.look(pair, Role::Reveal), self.look(pair, Role::Carry))?;
         let case = Case { pair, looked: [reveal, carry], actions };
         for role in Role::BOTH {
             let found = case.looked[role.place()].deed.as_ref().map(|(id, _)| *id);
@@ -140,8 +139,7 @@ impl Driver {
             }
         }
         let sides = [case.looked[0].side.clone(), case.looked[1].side.clone()];
-        let known =
-            Known { phase: pair.phase, ours: pair.secret_id.is_some(), exposed: pair.exposed, seen: pair.seen };
+        let known = Known { phase: pair.phase, ours: pair.secret_id.is_some(), exposed: pair.exposed, seen: pair.seen };
         let moves = moves(known, &sides, &self.rules);
         self.store.put_attention(pair, &case.needs(&moves, &self.rules)).await?;
         for step in moves {
@@ -242,8 +240,7 @@ impl Driver {
 
     async fn dry<A: Act>(&self, chain: &ChainReader, order: &On<A>, call: A::Call) -> Result<(), Refusal> {
         let at = chain.latest().await?.id();
-        let answer: Result<_, ReadError> =
-            readers::dry(chain, order.command.sender(), order.contract, call, at).await;
+        let answer: Result<_, ReadError> = readers::dry(chain, order.command.sender(), order.contract, call, at).await;
         answer.map(drop).map_err(Refusal::from)
     }
 

@@ -96,15 +96,8 @@ impl Role {
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Locking,
-        Self::Revealing,
-        Self::Carrying,
-        Self::Settled,
-        Self::Returning,
-        Self::Returned,
-        Self::Split,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Locking, Self::Revealing, Self::Carrying, Self::Settled, Self::Returning, Self::Returned, Self::Split];
 
     /// The name under which it is stored.
     #[must_use]

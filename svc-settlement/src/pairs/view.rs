@@ -177,7 +177,8 @@ async fn shown(
     let filter = Filter::new().address(contract).event_signature(SecretRevealed::SIGNATURE_HASH).topic1(id);
     for (from, to) in indexed.map(|block| (block, block)).into_iter().chain([(*blocks.start(), *blocks.end())]) {
         let logs = chain.upstreams().logs_between(&filter, from, to).await;
-        let logs = logs.map_err(|error| Refusal::new(Reason::ChainUnavailable, "the log cannot be read").source(error))?;
+        let logs =
+            logs.map_err(|error| Refusal::new(Reason::ChainUnavailable, "the log cannot be read").source(error))?;
         let told = logs.iter().find_map(|log| {
             let event = SecretRevealed::decode_log(&log.inner).ok()?;
             Some((event.secret, log.block_number?))

@@ -382,15 +382,17 @@ impl Store {
         action: &StoredAction,
         failure: Option<&Failure>,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE pair_actions SET settled = true, failure = $4 WHERE pair_id = $1 AND name = $2 AND attempt = $3")
-            .bind(pair_id)
-            .bind(&action.name)
-            .bind(i32::try_from(action.attempt).unwrap_or(i32::MAX))
-            .bind(failure.map(Json))
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(during("settle action"))
+        sqlx::query(
+            "UPDATE pair_actions SET settled = true, failure = $4 WHERE pair_id = $1 AND name = $2 AND attempt = $3",
+        )
+        .bind(pair_id)
+        .bind(&action.name)
+        .bind(i32::try_from(action.attempt).unwrap_or(i32::MAX))
+        .bind(failure.map(Json))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(during("settle action"))
     }
 
     /// What was found and decided about an exchange, in order.
@@ -413,10 +415,8 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(during("read attention"))?;
-        let stood: std::collections::BTreeMap<(String, u64), String> = rows
-            .iter()
-            .map(|row| ((row.get("kind"), unsigned(row.get("chain_id"))), row.get("detail")))
-            .collect();
+        let stood: std::collections::BTreeMap<(String, u64), String> =
+            rows.iter().map(|row| ((row.get("kind"), unsigned(row.get("chain_id"))), row.get("detail"))).collect();
         let now: BTreeSet<(String, u64)> = needs.keys().map(|(kind, chain)| ((*kind).to_owned(), *chain)).collect();
         let same = stood.len() == needs.len()
             && needs.iter().all(|((kind, chain), detail)| stood.get(&((*kind).to_owned(), *chain)) == Some(detail));

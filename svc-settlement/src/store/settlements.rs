@@ -154,11 +154,7 @@ impl NewSettlement<'_> {
 impl Store {
     /// A settlement of a tenant, on whatever chain it stands. Should somebody repeat its terms at another contract of the tenant, it is the one that was ordered
     /// here, or else the first.
-    pub async fn settlement(
-        &self,
-        tenant: &str,
-        settlement_id: B256,
-    ) -> Result<Option<StoredSettlement>, StoreError> {
+    pub async fn settlement(&self, tenant: &str, settlement_id: B256) -> Result<Option<StoredSettlement>, StoreError> {
         sqlx::query(select!(
             "s.tenant_id = $1 AND s.settlement_id = $2
              ORDER BY s.operation_id IS NULL, s.number LIMIT 1"

@@ -138,7 +138,8 @@ mod tests {
     /// As the contract has it, so that the terms mean the same on both sides.
     #[test]
     fn the_function_is_the_contract_s() {
-        let signature = "reveal((bytes32,string,uint40,bool,uint8,bytes32,(address,address,address,uint256,uint64)[]),bytes32)";
+        let signature =
+            "reveal((bytes32,string,uint40,bool,uint8,bytes32,(address,address,address,uint256,uint64)[]),bytes32)";
         assert_eq!(revealCall::SIGNATURE, signature);
     }
 }

@@ -4,9 +4,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use dalp_proto::signer::{
     CreateSecretRequest, CreateSecretResponse, Intent, ListIntentsRequest, ListIntentsResponse, ReleaseRequest,
-    ReleaseResponse, SignOutcome, SignRequest,
-    SignResponse, StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse,
-    signer_service_server::SignerService,
+    ReleaseResponse, SignOutcome, SignRequest, SignResponse, StatusRequest, StatusResponse, WatchStatusRequest,
+    WatchStatusResponse, signer_service_server::SignerService,
 };
 use dalp_service::{
     Reason, Refusal,

@@ -105,11 +105,8 @@ impl Bench {
     async fn settle(&self, number: usize, id: &str) -> anyhow::Result<()> {
         let [seller, buyer] = self.parties(number);
         let approve = async |party: &Wallet| {
-            let request = ApproveRequest {
-                sender: party.text.clone(),
-                settlement_id: id.to_owned(),
-                keep_allowances: false,
-            };
+            let request =
+                ApproveRequest { sender: party.text.clone(), settlement_id: id.to_owned(), keep_allowances: false };
             let accepted = self.service().approve(keyed(request, &key())).await?.into_inner();
             self.done(accepted.operation).await
         };

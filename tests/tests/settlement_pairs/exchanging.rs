@@ -16,9 +16,8 @@ pub(crate) async fn what_cannot_be_opened_opens_nothing(world: &World) {
         change(&mut order);
         fields(&world.try_open(order).await.expect_err("refused"))
     };
-    let invalid = |names: &[&str]| {
-        ("INVALID_FIELD".to_owned(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
-    };
+    let invalid =
+        |names: &[&str]| ("INVALID_FIELD".to_owned(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     let near = order.reveal.as_ref().expect("a side").cutoff + GAP_S - 1;
     assert_eq!(refused(&|order| order.carry.as_mut().unwrap().cutoff = near).await, invalid(&["carry.cutoff"]));
     assert_eq!(refused(&|order| order.reveal.as_mut().unwrap().cutoff = 5).await, invalid(&["reveal.cutoff"]));
@@ -44,10 +43,10 @@ pub(crate) async fn two_assets_are_exchanged_across_chains(world: &World) {
     assert!(!told.contains(&format!("{secret:x}")), "the secret is told by nobody but the chains");
     let shown = evidence.secret.clone().expect("a secret").shown;
     assert_eq!(shown.iter().map(|one| one.chain_id).collect::<Vec<_>>(), [SECOND, FIRST]);
-    assert_eq!(evidence.verdicts.iter().map(|one| (one.chain_id, one.compliant)).collect::<Vec<_>>(), [
-        (SECOND, true),
-        (FIRST, true)
-    ]);
+    assert_eq!(
+        evidence.verdicts.iter().map(|one| (one.chain_id, one.compliant)).collect::<Vec<_>>(),
+        [(SECOND, true), (FIRST, true)]
+    );
     for side in [&evidence.reveal, &evidence.carry] {
         let side = side.as_ref().expect("a side");
         assert_eq!(side.state(), SettlementState::Executed);

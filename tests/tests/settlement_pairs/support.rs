@@ -12,15 +12,15 @@ use dalp_devstack::stack::{Options, SECOND_CHAIN_ID, Stack};
 use dalp_proto::operation::{Operation, OperationState};
 use dalp_proto::settlement::settlement_service_client::SettlementServiceClient;
 use dalp_proto::settlement::{
-    ApproveRequest, Attention, AttentionKind, GetPairEvidenceRequest, GetPairEvidenceResponse, GetPairRequest, HashKind,
-    ListAttentionRequest, OpenPairRequest, Pair, PairSide, PairState, SettlementLeg,
+    ApproveRequest, Attention, AttentionKind, GetPairEvidenceRequest, GetPairEvidenceResponse, GetPairRequest,
+    HashKind, ListAttentionRequest, OpenPairRequest, Pair, PairSide, PairState, SettlementLeg,
 };
 use dalp_proto::system::BootstrapRequest;
 use dalp_proto::system::system_service_client::SystemServiceClient;
+use dalp_testing::Signal;
 use dalp_tests::airdrops::key;
 use dalp_tests::load::Load;
 use dalp_tests::waiting::until;
-use dalp_testing::Signal;
 use tonic::Status;
 
 /// The chain of the bond.
@@ -71,10 +71,7 @@ impl Holdings {
     /// Once both legs have moved.
     pub(crate) fn exchanged(self) -> Self {
         let [bonds, coins] = [self.bonds, self.coins];
-        Self {
-            bonds: [bonds[0] - BONDS, bonds[1] + BONDS],
-            coins: [coins[0] + COINS, coins[1] - COINS],
-        }
+        Self { bonds: [bonds[0] - BONDS, bonds[1] + BONDS], coins: [coins[0] + COINS, coins[1] - COINS] }
     }
 }
 
@@ -295,7 +292,11 @@ impl World {
     }
 
     /// The secret where it was shown on a chain.
-    pub(crate) async fn shown(&self, chain: u64, settlement: &Option<dalp_proto::settlement::PairSettlement>) -> Option<B256> {
+    pub(crate) async fn shown(
+        &self,
+        chain: u64,
+        settlement: &Option<dalp_proto::settlement::PairSettlement>,
+    ) -> Option<B256> {
         let settlement = settlement.as_ref().expect("a settlement");
         let id: B256 = settlement.settlement_id.parse().ok()?;
         let filter = Filter::new().event_signature(SecretRevealed::SIGNATURE_HASH).topic1(id).from_block(0);

@@ -223,9 +223,11 @@ impl SimSigner {
     fn must_be_written(&self, request: &SignRequest) {
         let tables = locked(&self.world.tables);
         let written = match &request.payload {
-            SignPayload::Transaction(unsigned) | SignPayload::Reveal { transaction: unsigned, .. } => tables.attempts.get(&request.request_id).is_some_and(|row| {
-                row.nonce == unsigned.nonce && row.gas_limit == unsigned.gas_limit && row.fees == unsigned.fees
-            }),
+            SignPayload::Transaction(unsigned) | SignPayload::Reveal { transaction: unsigned, .. } => {
+                tables.attempts.get(&request.request_id).is_some_and(|row| {
+                    row.nonce == unsigned.nonce && row.gas_limit == unsigned.gas_limit && row.fees == unsigned.fees
+                })
+            }
             SignPayload::Document(_) => tables.steps.values().any(|row| row.request_id == Some(request.request_id)),
         };
         if !written {

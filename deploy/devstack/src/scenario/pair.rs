@@ -42,13 +42,7 @@ struct Exchange<'a> {
 }
 
 /// Exchanges across two chains.
-pub(super) async fn run(
-    client: &Client,
-    chains: [&ChainView; 2],
-    parties: &Parties,
-    cash: &str,
-    steps: &mut Steps,
-) {
+pub(super) async fn run(client: &Client, chains: [&ChainView; 2], parties: &Parties, cash: &str, steps: &mut Steps) {
     let exchange = Exchange { client, chains, parties, cash };
     let (coin, pair) = (RefCell::new(Address::ZERO), RefCell::new(Pair::default()));
     steps
@@ -85,7 +79,9 @@ pub(super) async fn run(
         side.as_ref().map(|side| side.settlement_id.clone()).unwrap_or_default()
     };
     let (here, there) = (side(&pair.carry), side(&pair.reveal));
-    steps.run("alice locks her francs on the first chain", "completed", exchange.approve(&parties.alice_new, &here)).await;
+    steps
+        .run("alice locks her francs on the first chain", "completed", exchange.approve(&parties.alice_new, &here))
+        .await;
     steps.run("bob locks his currency on the second chain", "completed", exchange.approve(&parties.bob, &there)).await;
     steps.run("the secret is shown, carried, and both have moved", "Settled", exchange.settled(&pair)).await;
     steps

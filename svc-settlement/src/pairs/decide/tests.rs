@@ -135,7 +135,8 @@ fn a_reorg_that_takes_the_secret_shows_it_again() {
 #[test]
 fn owed_legs_are_delivered_and_it_ends_when_both_are_final() {
     let done = |mut side: Side| {
-        (side.stored, side.final_stored, side.shown) = (Some(State::Executed), Some(State::Executed), Some((SECRET, true)));
+        (side.stored, side.final_stored, side.shown) =
+            (Some(State::Executed), Some(State::Executed), Some((SECRET, true)));
         side.locked.clear();
         side
     };

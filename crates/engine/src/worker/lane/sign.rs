@@ -245,11 +245,6 @@ impl LaneWorker {
             Some(secret) => SignPayload::Reveal { transaction: unsigned, secret },
             None => SignPayload::Transaction(unsigned),
         };
-        SignRequest {
-            request_id: attempt.request_id,
-            tenant: tenant.clone(),
-            payload,
-            replaces: attempt.replaces,
-        }
+        SignRequest { request_id: attempt.request_id, tenant: tenant.clone(), payload, replaces: attempt.replaces }
     }
 }

@@ -10,7 +10,7 @@ use dalp_domain::{Desk, Rights, refusals::engine_store};
 use dalp_engine::{Engine, OperationId, OperationState, OperationView, TenantId};
 use dalp_service::{Reason, Refusal};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub struct App {
     pub store: Store,
     /// The chain.
     pub chain: ChainReader,
+    /// Ids of every chain on which systems are bootstrapped.
+    pub chains: BTreeSet<u64>,
     /// Wallet rights.
     pub rights: Rights,
     /// The deterministic deployer of the chain, if the operator names one.
@@ -49,6 +51,7 @@ impl App {
         engine: Engine,
         store: Store,
         chain: ChainReader,
+        chains: BTreeSet<u64>,
         rights: Rights,
         create2_deployer: Option<Address>,
         batch_gas_limit: u64,
@@ -57,6 +60,7 @@ impl App {
             engine,
             store,
             chain,
+            chains,
             rights,
             create2_deployer,
             batch_gas_limit,

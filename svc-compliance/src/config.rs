@@ -25,6 +25,9 @@ pub struct ComplianceConfig {
     pub signer: PeerConfig,
     /// The chain.
     pub chain: ChainConfig,
+    /// Further chains, on which systems can be bootstrapped for settlements across chains.
+    #[serde(default)]
+    pub further_chains: Vec<ChainConfig>,
     /// Name of this replica and how it works.
     pub compliance: ComplianceSection,
 }
@@ -72,6 +75,11 @@ impl Validate for ComplianceConfig {
         problems.section("client_tls", |problems| self.client_tls.validate(problems));
         problems.section("chain", |problems| {
             for problem in self.chain.problems() {
+                problems.push("", problem);
+            }
+        });
+        problems.section("further_chains", |problems| {
+            for problem in self.chain.problems_beside(&self.further_chains) {
                 problems.push("", problem);
             }
         });

@@ -59,6 +59,7 @@ pub async fn start(config: ComplianceConfig, stop: Stop) -> Result<Running, Star
         client_tls: config.client_tls,
         signer: config.signer,
         chain: config.chain,
+        further_chains: config.further_chains,
         engine: EngineConfig {
             tenant_quota: section.tenant_quota,
             ..EngineConfig::new(NAME, section.instance.clone())
@@ -72,7 +73,8 @@ pub async fn start(config: ComplianceConfig, stop: Stop) -> Result<Running, Star
     let begin = move |up: Up| {
         let (store, upstreams) = (Store::from(up.tables), up.chain.upstreams().clone());
         let (deployer, gas_limit) = (section.create2_deployer, section.batch_gas_limit);
-        app.set(App::new(up.engine, store.clone(), up.chain, up.rights, deployer, gas_limit));
+        let chains = up.chains.keys().copied().collect();
+        app.set(App::new(up.engine, store.clone(), up.chain, chains, up.rights, deployer, gas_limit));
         async move {
             if section.index {
                 indexer::run(store, upstreams, section.index_from_block, section.instance, until).await;

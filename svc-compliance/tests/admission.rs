@@ -145,12 +145,13 @@ async fn of_requests_at_once_one_wins_and_the_others_are_told() {
     // --- one system, whoever asks for it
     let asked = join_all((0..8).map(|index| {
         let mut systems = stack.systems();
-        let request = stack.request(&format!("boot-{index}"), system::BootstrapRequest { admin: text(admin) });
+        let request =
+            stack.request(&format!("boot-{index}"), system::BootstrapRequest { admin: text(admin), chain_id: 0 });
         async move { systems.bootstrap(request).await.unwrap().into_inner().operation.unwrap().operation_id }
     }))
     .await;
     assert!(asked.iter().all(|operation| *operation == asked[0]), "{asked:?}");
-    let other = system::BootstrapRequest { admin: text(holder) };
+    let other = system::BootstrapRequest { admin: text(holder), chain_id: 0 };
     let status = stack.systems().bootstrap(stack.fresh(other)).await.unwrap_err();
     assert_eq!(
         (refusal(&status).reason.as_str(), refusal(&status).metadata["admin"].as_str()),

@@ -37,7 +37,7 @@ async fn a_bond_is_issued_and_moves_only_as_its_rules_allow() {
     // --- system
     let early = systems.get_system(stack.request("s", system::GetSystemRequest {})).await.unwrap_err();
     assert_eq!(Refusal::details(&early).unwrap().reason, "SYSTEM_NOT_BOOTSTRAPPED");
-    let bootstrap = || system::BootstrapRequest { admin: text(admin) };
+    let bootstrap = || system::BootstrapRequest { admin: text(admin), chain_id: 0 };
     let first = systems.bootstrap(stack.request("boot", bootstrap())).await.unwrap().into_inner().operation;
     let again = systems.bootstrap(stack.request("boot-2", bootstrap())).await.unwrap().into_inner().operation;
     assert_eq!(first.as_ref().unwrap().operation_id, again.unwrap().operation_id, "one system per tenant");

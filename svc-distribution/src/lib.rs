@@ -68,6 +68,7 @@ pub async fn start(config: DistributionConfig, stop: Stop) -> Result<Running, St
         client_tls: config.client_tls,
         signer: config.signer,
         chain: config.chain,
+        further_chains: Vec::new(),
         engine: EngineConfig::new(NAME, section.instance.clone()),
         flows,
         decoder: Arc::new(decoder::ContractDecoder),

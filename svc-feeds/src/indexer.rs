@@ -39,9 +39,6 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Blocks of one request when the log of a new tenant's contracts is read.
-const CATCH_UP_BLOCKS: u64 = 5_000;
-
 /// Events that may mean that an issuer's key can sign no more.
 const WITHDRAWALS: [B256; 6] = [
     KeyRemoved::SIGNATURE_HASH,
@@ -203,13 +200,7 @@ impl Sink {
     }
 
     async fn logs(&self, filter: &Filter, head: u64) -> Result<Vec<Log>, IndexError> {
-        let (mut logs, mut from) = (Vec::new(), self.start_block);
-        while from <= head {
-            let to = from.saturating_add(CATCH_UP_BLOCKS - 1).min(head);
-            logs.extend(self.chain.upstreams().logs(&filter.clone().from_block(from).to_block(to)).await?);
-            from = to + 1;
-        }
-        Ok(logs)
+        Ok(self.chain.upstreams().logs_between(filter, self.start_block, head).await?)
     }
 
     /// Notes what logs say, in their order.

@@ -70,6 +70,7 @@ pub async fn start(config: FeedsConfig, stop: Stop) -> Result<Running, StartErro
         client_tls: config.client_tls,
         signer: config.signer,
         chain: config.chain,
+        further_chains: Vec::new(),
         engine: EngineConfig::new(NAME, section.instance.clone()),
         flows: flows::all,
         decoder: Arc::new(decoder::ContractDecoder),

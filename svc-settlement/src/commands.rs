@@ -205,7 +205,7 @@ pub(crate) fn tells<E: SolEvent>(mined: &Mined, contract: Address) -> bool {
     events::<E>(mined, contract).next().is_some()
 }
 
-fn moved(mined: Mined, contract: Address) -> Moved {
+pub(crate) fn moved(mined: Mined, contract: Address) -> Moved {
     let executed = tells::<SettlementExecuted>(&mined, contract);
     let delivered = events::<LegDelivered>(&mined, contract).map(|event| event.leg.saturating_to()).collect();
     let deliverable = events::<LegDeliverable>(&mined, contract).map(|event| event.leg.saturating_to()).collect();

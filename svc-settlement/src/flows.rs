@@ -4,21 +4,23 @@
 
 use crate::{
     commands::{
-        Act, Approve, Cancel, CreateSettlement, Deliver, Execute, Reclaim, Reveal, Revoke, StartReclaim, VoteCancel,
-        WithdrawVote, tells,
+        Act, Approve, Cancel, CreateSettlement, Deliver, Execute, Moved, Reclaim, Reveal, Revoke, StartReclaim,
+        VoteCancel, WithdrawVote, moved, tells,
     },
+    pairs::{Role, agreement::OpenPair},
     terms::{Deed, Lock},
 };
 use alloy::primitives::{Address, B256, U256};
 use dalp_contracts::bindings::{
     AssetToken::approveCall as allowCall,
-    Settlement::{SettlementCreated, SettlementExecuted, SettlementLocked, approveCall, createCall},
+    Settlement::{SettlementCreated, SettlementExecuted, SettlementLocked, approveCall, createCall, revealCall},
 };
 use dalp_domain::flows::{Sent, call, events};
-use dalp_engine::{Cx, Failure, Flow, Flows, Step};
+use dalp_engine::{Call, Cx, Failure, Flow, Flows, Secret, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
+use uuid::Uuid;
 
 /// How often an approval is tried because another of the same wallet took its allowance.
 pub const ATTEMPTS: u32 = 4;
@@ -78,6 +80,9 @@ pub struct Grant {
     pub missing: bool,
     /// Whether there is an allowance that does not reach, which some currencies want taken back first.
     pub stale: bool,
+    /// What other approvals of the wallet that are under way need of the allowance: it is given for all of them.
+    #[serde(default)]
+    pub others: U256,
 }
 
 /// An opened settlement.
@@ -102,12 +107,79 @@ pub struct Approved {
     pub sent: Sent,
 }
 
+/// `settlement.open_pair`.
+pub struct OpenPairFlow;
+/// `settlement.show_secret`.
+pub struct ShowSecretFlow;
+
+/// One settlement of an exchange to open, or to find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideOrder {
+    /// Where.
+    pub chain_id: u64,
+    /// The settlement contract.
+    pub contract: Address,
+    /// Tells equal terms apart; absent: the counterparty opens it.
+    pub salt: Option<B256>,
+    /// The identifier it will have.
+    pub settlement_id: Option<B256>,
+    /// The latest block: everything of it comes later.
+    pub from_block: u64,
+}
+
+/// An exchange across two chains to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenPairOrder {
+    /// What was asked for.
+    pub command: OpenPair,
+    /// The hash of the secret.
+    pub hash: B256,
+    /// Under which the signer keeps the secret, if it is ours.
+    pub secret_id: Option<Uuid>,
+    /// In the order of [`Role::BOTH`].
+    pub sides: [SideOrder; 2],
+}
+
+/// A settlement that was opened for an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideMade {
+    /// Its chain.
+    pub chain_id: u64,
+    /// It.
+    #[serde(flatten)]
+    pub made: SettlementMade,
+}
+
+/// An exchange whose settlements are opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairMade {
+    /// Those that were opened here.
+    pub settlements: Vec<SideMade>,
+}
+
+/// Showing our secret: the signer writes it into the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShowSecret {
+    /// Who sends.
+    pub sender: Address,
+    /// The settlement.
+    pub settlement_id: B256,
+    /// Under which the signer keeps it.
+    pub secret_id: Uuid,
+    /// Gas of the call.
+    pub gas_limit: u64,
+    /// Unix seconds after which the signer refuses.
+    pub not_after_s: u64,
+}
+
 /// Adds the flows of settlements.
 #[must_use]
 pub fn add(flows: Flows) -> Flows {
     flows
         .with::<CreateFlow>()
         .with::<ApproveFlow>()
+        .with::<OpenPairFlow>()
+        .with::<ShowSecretFlow>()
         .with::<ActFlow<Revoke>>()
         .with::<ActFlow<Execute>>()
         .with::<ActFlow<Cancel>>()
@@ -145,7 +217,8 @@ impl Flow for ApproveFlow {
     type Order = ApproveOrder;
     type Outcome = Approved;
 
-    /// Approvals of one wallet in one asset share its allowance: one that finds it taken gives its own again.
+    /// Approvals of one wallet in one asset share its allowance: each gives it for all that are under way, and one that finds it taken all the
+    /// same gives it again.
     fn run(cx: &mut Cx<'_, ApproveOrder>) -> Step<Approved> {
         let ApproveOrder { locks, on: On { chain_id, contract, deed, command } } = cx.order();
         let allow = |grant: &Grant, value| {
@@ -161,7 +234,7 @@ impl Flow for ApproveFlow {
                 stale.map(|grant| allow(grant, U256::ZERO)).collect::<Vec<_>>()
             })?;
             cx.all(&format!("allow/{attempt}"), || {
-                missing().map(|grant| allow(grant, grant.lock.amount)).collect::<Vec<_>>()
+                missing().map(|grant| allow(grant, grant.lock.amount.saturating_add(grant.others))).collect::<Vec<_>>()
             })?;
             let tried = cx.try_transact(&format!("approve/{attempt}"), || {
                 call(*chain_id, command.sender, *contract, &approveCall { terms: deed.on_chain() })
@@ -170,12 +243,64 @@ impl Flow for ApproveFlow {
             match tried {
                 Ok(mined) => break mined,
                 Err(failure) if attempt < ATTEMPTS && !command.keep_allowances && taken(&failure) => attempt += 1,
-                Err(failure) => return cx.fail(failure),
+                Err(failure) => {
+                    // What was given for this one is taken back. Others that find too little give theirs again.
+                    cx.try_all("take_back", || missing().map(|grant| allow(grant, grant.others)).collect::<Vec<_>>())?;
+                    return cx.fail(failure);
+                }
             }
         };
         let locked = tells::<SettlementLocked>(&mined, *contract);
         let executed = tells::<SettlementExecuted>(&mined, *contract);
         cx.done(Approved { locked, executed, sent: mined.into() })
+    }
+}
+
+impl Flow for OpenPairFlow {
+    const KIND: &'static str = "settlement.open_pair";
+    type Order = OpenPairOrder;
+    type Outcome = PairMade;
+
+    /// Opening binds nobody, so both are opened at once, and one that cannot be opened leaves nothing to undo.
+    fn run(cx: &mut Cx<'_, OpenPairOrder>) -> Step<PairMade> {
+        let OpenPairOrder { command, hash, sides, .. } = cx.order();
+        let ours =
+            || Role::BOTH.into_iter().map(|role| (role, &sides[role.place()])).filter(|(_, side)| side.salt.is_some());
+        let mined = cx.all("create", || {
+            ours().map(|(role, side)| {
+                let deed = Deed { salt: side.salt.unwrap_or_default(), terms: command.terms(role, *hash) };
+                call(side.chain_id, command.sender, side.contract, &createCall { terms: deed.on_chain() })
+            })
+        })?;
+        let made = ours().zip(mined).map(|((_, side), mined)| {
+            let settlement_id = events::<SettlementCreated>(&mined, side.contract).map(|event| event.id).next()?;
+            Some(SideMade { chain_id: side.chain_id, made: SettlementMade { settlement_id, sent: mined.into() } })
+        });
+        match made.collect() {
+            Some(settlements) => cx.done(PairMade { settlements }),
+            None => cx.fail(Failure::new(Reason::Internal.as_str(), "a contract told of no settlement")),
+        }
+    }
+}
+
+impl Flow for ShowSecretFlow {
+    const KIND: &'static str = "settlement.show_secret";
+    type Order = On<ShowSecret>;
+    type Outcome = Moved;
+
+    fn run(cx: &mut Cx<'_, On<ShowSecret>>) -> Step<Moved> {
+        let On { chain_id, contract, deed, command } = cx.order();
+        let mined = cx.transact("reveal", || {
+            let reveal = revealCall { terms: deed.on_chain(), secret: B256::ZERO };
+            let secret = Secret {
+                id: command.secret_id,
+                gas_limit: command.gas_limit,
+                not_after_s: command.not_after_s,
+                lacking: Reason::SecretMismatch.as_str().to_owned(),
+            };
+            Call { secret: Some(secret), ..call(*chain_id, command.sender, *contract, &reveal) }
+        })?;
+        cx.done(moved(mined, *contract))
     }
 }
 
@@ -195,7 +320,7 @@ impl<A: Act> Flow for ActFlow<A> {
 mod tests {
     use super::*;
     use crate::terms::tests::{ALICE, BOND, CASH, delivery};
-    use alloy::sol_types::SolEvent;
+    use alloy::sol_types::{SolCall as _, SolEvent};
     use dalp_contracts::bindings::Settlement::{LegDeliverable, SettlementCancelled};
     use dalp_engine::{
         Mined, OperationId,
@@ -250,6 +375,7 @@ mod tests {
             lock: Lock { sender: ALICE, asset: *asset, own: *own, amount: U256::from(10) },
             missing: *missing,
             stale: *stale,
+            others: U256::ZERO,
         });
         let command = Approve { sender: ALICE, settlement_id: deed().id(), keep_allowances };
         let on = On { chain_id: 1, contract: CONTRACT, deed: deed(), command };
@@ -286,11 +412,42 @@ mod tests {
         assert_eq!(names, ["approve/1", "allow/2[0]", "approve/2"]);
         assert!(matches!(verdict, Verdict::Done(_)));
         let (names, verdict) = approve(&order, 9, "ALLOWANCE_INSUFFICIENT");
-        assert_eq!(names.len(), 7, "so often and no further");
+        assert_eq!(names.len(), 8, "so often and no further");
+        assert_eq!(names.last().map(String::as_str), Some("take_back[0]"), "and what was given is taken back");
         assert!(matches!(verdict, Verdict::Failed(failure) if failure.reason == "ALLOWANCE_INSUFFICIENT"));
         let kept = approval(&[(BOND, true, false, false)], true);
         assert_eq!(approve(&kept, 1, "ALLOWANCE_INSUFFICIENT").0, ["approve/1"], "allowances are left alone");
         assert_eq!(approve(&order, 1, "CUTOFF_PASSED").0, ["approve/1"], "any other refusal ends it");
+    }
+
+    #[test]
+    fn an_approval_gives_what_all_that_are_under_way_need_and_takes_its_own_back() {
+        let mut order = approval(&[(BOND, true, true, false)], false);
+        order["locks"][0]["others"] = json!(U256::from(5));
+        let mut given = Vec::new();
+        let flows = add(Flows::new());
+        let mut history = History::default();
+        loop {
+            let decision = flows.ask("settlement.approve", 1, OperationId(uuid::Uuid::nil()), &order, &history);
+            if decision.verdict != Verdict::Waiting {
+                assert!(matches!(decision.verdict, Verdict::Failed(failure) if failure.reason == "COMPLIANCE_REFUSED"));
+                break;
+            }
+            for (name, input) in decision.new_steps {
+                let outcome = match &input {
+                    StepInput::Transaction { .. } if name.starts_with("approve") => {
+                        Some(StepOutcome::Failed { failure: Failure::new("COMPLIANCE_REFUSED", "no") })
+                    }
+                    StepInput::Transaction { call } => {
+                        given.extend(allowCall::abi_decode(&call.data).map(|allow| allow.value));
+                        Some(mined(SettlementLocked { id: deed().id() }))
+                    }
+                    _ => None,
+                };
+                history.steps.insert(name, RecordedStep { input, outcome });
+            }
+        }
+        assert_eq!(given, [U256::from(15), U256::from(5)]);
     }
 
     #[test]

@@ -40,9 +40,6 @@ use dalp_domain::{ChainReader, ReadError, indexing, store::StoreError};
 use dalp_service::stop::Stop;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Blocks of one request when the log of a new tenant's contract is read.
-const CATCH_UP_BLOCKS: u64 = 5_000;
-
 /// What settlement contracts tell.
 const TOPICS: [B256; 14] = [
     SettlementCreated::SIGNATURE_HASH,
@@ -222,13 +219,7 @@ impl Sink {
     }
 
     async fn logs(&self, filter: &Filter, head: u64) -> Result<Vec<Log>, IndexError> {
-        let (mut logs, mut from) = (Vec::new(), self.start_block);
-        while from <= head {
-            let to = from.saturating_add(CATCH_UP_BLOCKS - 1).min(head);
-            logs.extend(self.upstreams.logs(&filter.clone().from_block(from).to_block(to)).await?);
-            from = to + 1;
-        }
-        Ok(logs)
+        Ok(self.upstreams.logs_between(filter, self.start_block, head).await?)
     }
 }
 

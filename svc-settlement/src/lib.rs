@@ -7,6 +7,7 @@
 //! - [`preview`]: everything against settling; pure.
 //! - [`flows`]: what happens on chain; pure. [`decoder`]: what the contracts answer, as failures of the catalogue; pure.
 //! - [`readers`]: the chain as typed reads. [`indexer`]: what happened, kept.
+//! - [`pairs`]: exchanges across two chains.
 //! - [`store`]: our tables.
 //! - `edge`: gRPC in and out. [`app`]: what the edge works with.
 //! - [`start`]: all of it as a running service.
@@ -21,6 +22,7 @@ mod edge;
 pub mod flows;
 pub mod indexer;
 pub mod metric_definitions;
+pub mod pairs;
 pub mod preview;
 pub mod readers;
 pub mod state;
@@ -32,6 +34,7 @@ use config::SettlementConfig;
 use dalp_domain::{Parts, Up};
 use dalp_engine::{EngineConfig, Flows};
 use dalp_service::{server::PeerPolicy, stop::Stop};
+use pairs::driver::Driver;
 use std::sync::Arc;
 use store::Store;
 
@@ -62,6 +65,7 @@ pub async fn start(config: SettlementConfig, stop: Stop) -> Result<Running, Star
         client_tls: config.client_tls,
         signer: config.signer,
         chain: config.chain,
+        further_chains: config.further_chains,
         engine: EngineConfig::new(NAME, section.instance.clone()),
         flows,
         decoder: Arc::new(decoder::ContractDecoder),
@@ -70,12 +74,19 @@ pub async fn start(config: SettlementConfig, stop: Stop) -> Result<Running, Star
     let app = AppHandle::default();
     let (routes, until) = (edge::routes(&app), stop.clone());
     let begin = move |up: Up| {
-        let (store, upstreams) = (Store::from(up.tables), up.chain.upstreams().clone());
-        app.set(App::new(up.engine, store.clone(), up.chain, up.rights));
+        let (store, home) = (Store::from(up.tables.clone()), up.chain.chain_id());
+        let chains: Vec<_> = up.chains.values().map(|chain| chain.upstreams().clone()).collect();
+        let driver = Driver::new(&up, store.clone(), section.pairs.rules(), section.instance.clone(), home);
+        app.set(App::new(up, store.clone(), section.pairs.rules()));
         async move {
-            if section.index {
-                indexer::run(store, upstreams, section.index_from_block, section.instance, until).await;
+            if !section.index {
+                return;
             }
+            let indexes = chains.into_iter().map(|upstreams| {
+                let from = if upstreams.config().chain_id == home { section.index_from_block } else { 0 };
+                indexer::run(store.clone(), upstreams, from, section.instance.clone(), until.clone())
+            });
+            tokio::join!(futures::future::join_all(indexes), driver.run(until.clone()));
         }
     };
     dalp_domain::start(parts, routes, stop, begin).await

@@ -103,7 +103,7 @@ async fn commit(store: &Store, batch: IndexBatch) {
 }
 
 async fn state(store: &Store, deed: &Deed) -> (State, Option<u64>) {
-    let stored = store.settlement(TENANT, CHAIN, deed.id()).await.unwrap().unwrap();
+    let stored = store.settlement(TENANT, deed.id()).await.unwrap().unwrap();
     (stored.state, stored.created_block)
 }
 
@@ -112,11 +112,11 @@ async fn a_settlement_reads_back_as_it_was_written() {
     let (_postgres, store) = store().await;
     for (number, deed) in [(1, deed(1, BOB, false)), (2, deed(2, BOB, true))] {
         let id = order(&store, &deed, number).await;
-        let stored = store.settlement(TENANT, CHAIN, id).await.unwrap().unwrap();
+        let stored = store.settlement(TENANT, id).await.unwrap().unwrap();
         assert_eq!((&stored.deed, stored.creator, stored.contract), (&deed, CAROL, CONTRACT));
         assert_eq!((stored.created_block, stored.deed.id()), (None, id));
         assert_eq!(store.settlement_of_operation(TENANT, Uuid::from_u128(number)).await.unwrap(), Some(stored));
-        assert_eq!(store.settlement("rival", CHAIN, id).await.unwrap(), None, "another tenant's");
+        assert_eq!(store.settlement("rival", id).await.unwrap(), None, "another tenant's");
         let known = async |contract| {
             let asked = [(contract, id), (CONTRACT, B256::ZERO)];
             store.known_settlements(CHAIN, &asked).await.unwrap().len()
@@ -202,7 +202,7 @@ async fn a_reorg_takes_events_back_and_states_with_them() {
     assert_eq!(state(&store, &ours).await, (State::Approved, Some(5)));
     commit(&store, rewind(5)).await;
     assert_eq!(state(&store, &ours).await, (State::Active, Some(5)));
-    assert_eq!(store.settlement(TENANT, CHAIN, foreign.id()).await.unwrap(), None, "nobody ordered it here");
+    assert_eq!(store.settlement(TENANT, foreign.id()).await.unwrap(), None, "nobody ordered it here");
     commit(&store, rewind(4)).await;
     assert_eq!(state(&store, &ours).await, (State::Active, None), "ordered, and not on chain");
     assert_eq!(store.indexed_head(CHAIN).await.unwrap(), None);
@@ -245,13 +245,13 @@ async fn a_lying_contract_stops_only_itself() {
     assert_eq!(store.commit_index(CHAIN, "one", &batch).await.unwrap(), 4, "told again, though it happens only once");
     assert_eq!(state(&store, &honest).await, (State::Active, Some(6)));
     assert_eq!(store.events(CHAIN, CONTRACT, honest.id()).await.unwrap().len(), 2);
-    let stored = store.settlement(TENANT, CHAIN, trade.id()).await.unwrap().unwrap();
+    let stored = store.settlement(TENANT, trade.id()).await.unwrap().unwrap();
     assert_eq!((stored.creator, stored.created_block), (CAROL, Some(5)), "opened once");
     // A reorg takes back the lies, and what was before them stays.
     commit(&store, IndexBatch { rewind_to: Some(Some(5)), ..Default::default() }).await;
     assert_eq!(state(&store, &trade).await, (State::Executed, Some(5)));
     commit(&store, IndexBatch { rewind_to: Some(Some(4)), ..Default::default() }).await;
-    assert_eq!(store.settlement(TENANT, CHAIN, trade.id()).await.unwrap(), None);
+    assert_eq!(store.settlement(TENANT, trade.id()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -278,7 +278,7 @@ async fn a_replaced_contract_keeps_its_settlements_and_the_new_one_is_followed()
     order_at(&store, successor, &new, 2).await;
     let followed = |contract, followed| FollowedContract { contract, tenant: TENANT.into(), followed };
     assert_eq!(store.contracts(CHAIN).await.unwrap(), [followed(CONTRACT, true), followed(successor, false)]);
-    let at = async |deed: &Deed| store.settlement(TENANT, CHAIN, deed.id()).await.unwrap().unwrap().contract;
+    let at = async |deed: &Deed| store.settlement(TENANT, deed.id()).await.unwrap().unwrap().contract;
     assert_eq!((at(&old).await, at(&new).await), (CONTRACT, successor));
     let approved = happened(&old, (6, 1), EventKind::Approved, Some(ALICE));
     commit(&store, block(6, &[], vec![approved])).await;

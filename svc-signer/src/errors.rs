@@ -5,6 +5,7 @@ use dalp_attestation::Attestation;
 use dalp_service::{Reason, Refusal};
 
 use crate::{
+    core::reveal::RevealError,
     providers::{ProviderError, ProviderKind},
     store::{StoreError, requests::StoredRequest},
 };
@@ -85,6 +86,24 @@ pub enum SignerError {
     /// Keys of this provider are not in use.
     #[error("provider {0} is not active")]
     ProviderNotActive(ProviderKind),
+    /// There is no such secret of the tenant.
+    #[error("the tenant has no such secret")]
+    SecretNotFound,
+    /// The secret is not written into this call.
+    #[error("settlement_reveal.transaction.data {0}")]
+    RevealRefused(#[from] RevealError),
+    /// It is too late to show the secret.
+    #[error("the secret is not shown after {not_after_s}")]
+    RevealTooLate {
+        /// Until when it was, unix seconds.
+        not_after_s: u64,
+    },
+    /// Nothing seals secrets here.
+    #[error("secrets of settlements need local.key_encryption_key")]
+    NothingSeals,
+    /// The secret was made with another hash.
+    #[error("the secret was made with another hash")]
+    SecretReused,
     /// The provider failed.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -112,8 +131,11 @@ impl SignerError {
             Self::WatermarkConflict { .. } | Self::ReleaseRefused => Reason::WatermarkConflict,
             Self::RequestIdReused(_) => Reason::RequestIdReused,
             Self::IdempotencyKeyReused => Reason::IdempotencyKeyReused,
-            Self::RequestNotFound => Reason::NotFound,
-            Self::ProviderNotActive(_) => Reason::ProviderNotActive,
+            Self::RequestNotFound | Self::SecretNotFound => Reason::NotFound,
+            Self::RevealRefused(_) => Reason::InvalidField,
+            Self::RevealTooLate { .. } => Reason::CutoffPassed,
+            Self::SecretReused => Reason::RequestIdReused,
+            Self::ProviderNotActive(_) | Self::NothingSeals => Reason::ProviderNotActive,
             Self::Provider(ProviderError::Blocked(_)) => Reason::ProviderBlocked,
             Self::Provider(ProviderError::Failed(_)) => Reason::ProviderFailed,
             Self::Provider(ProviderError::Unauthorized(_)) => Reason::ProviderUnauthorized,
@@ -141,6 +163,7 @@ impl From<SignerError> for Refusal {
             SignerError::WatermarkConflict { nonce, next_nonce } => {
                 refusal.meta("nonce", nonce).meta("next_nonce", next_nonce)
             }
+            SignerError::RevealTooLate { not_after_s } => refusal.meta("cutoff", not_after_s),
             // What a caller needs whose own memory of the request is lost.
             SignerError::RequestIdReused(Some(known)) => {
                 let refusal = refusal.meta("status", known.status.as_str()).meta("signer", known.signer);

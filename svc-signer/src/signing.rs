@@ -4,6 +4,9 @@ mod attest;
 mod custody;
 mod drive;
 mod late;
+mod secrets;
+
+pub use secrets::Reveal;
 
 use std::{
     collections::HashMap,
@@ -27,7 +30,7 @@ use crate::{
     },
     errors::SignerError,
     metric_definitions as names,
-    providers::Providers,
+    providers::{Providers, local::LocalProvider},
     store::{
         Leaf, Store,
         admit::{Admission, Admitted, LIMIT_USED_UP, LaneEntry},
@@ -52,6 +55,8 @@ pub struct SignOrder {
     pub digest: B256,
     /// The request it replaces.
     pub replaces: Option<Uuid>,
+    /// The secret that it is to show, which its calldata lacks.
+    pub reveal: Option<Reveal>,
 }
 
 /// The signer.
@@ -71,6 +76,8 @@ pub struct Signer {
     admissions: Batcher<Admission, Admitted>,
     outcomes: Batcher<Outcome, Option<StoredRequest>>,
     leaves: Batcher<Leaf, ()>,
+    /// Seals secrets of settlements.
+    vault: Option<LocalProvider>,
 }
 
 // === impl Signer ===
@@ -114,6 +121,11 @@ impl Signer {
             admissions,
             outcomes,
             leaves,
+            vault: config
+                .local
+                .as_ref()
+                .and_then(|local| local.key_encryption_key().ok())
+                .map(|key| LocalProvider::new(&key)),
         }
     }
 
@@ -141,6 +153,10 @@ impl Signer {
 
     /// Accepts a request and answers with its present state. Repeats answer with the stored one.
     pub async fn sign(&self, peer: &str, order: SignOrder) -> Result<StoredRequest, SignerError> {
+        let order = match order.reveal {
+            Some(reveal) => self.filled(peer, order, reveal).await?,
+            None => order,
+        };
         let payload_hash = request_hash(&order.tenant, order.signer, &order.payload, order.digest, order.replaces);
         match self.check(peer, &order, payload_hash).await {
             Ok((key, admission)) => match self.attest(&order).await {

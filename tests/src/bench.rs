@@ -12,6 +12,7 @@ mod null;
 mod open_loop;
 mod platform;
 mod room;
+mod settlements;
 mod signer;
 mod treasuries;
 mod trouble;
@@ -95,6 +96,9 @@ pub async fn run(scope: &Scope) -> Measured {
     }
     if wanted(only, &["gateway."]) {
         measured.take("who may call", access::figures().await);
+    }
+    if wanted(only, &["settlement."]) {
+        measured.take("settlements", settlements::figures().await);
     }
     if wanted(only, &["sign_rpc.", "provider_raw."]) {
         measured.take("signer", signer::rates().await);

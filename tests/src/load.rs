@@ -54,7 +54,7 @@ impl Load {
             holders.push(wallet(client, chain, &format!("load-holder-{lane}"), provider).await?);
         }
         let accepted = SystemServiceClient::new(client.gateway())
-            .bootstrap(keyed(BootstrapRequest { admin: issuer.text.clone() }, "load-bootstrap"))
+            .bootstrap(keyed(BootstrapRequest { admin: issuer.text.clone(), chain_id: 0 }, "load-bootstrap"))
             .await?
             .into_inner();
         completed(client, accepted.operation).await?;

@@ -132,6 +132,19 @@ impl ChainConfig {
         Duration::from_millis((self.block_time_hint_ms / 2).clamp(50, 6_000))
     }
 
+    /// Every problem of further chains beside this one: their own, and ids that are used twice.
+    pub fn problems_beside(&self, further: &[Self]) -> Vec<String> {
+        let mut problems: Vec<String> = further.iter().flat_map(Self::problems).collect();
+        let mut seen = vec![self.chain_id];
+        for chain in further {
+            if seen.contains(&chain.chain_id) {
+                problems.push(format!("chain_id {} is used twice", chain.chain_id));
+            }
+            seen.push(chain.chain_id);
+        }
+        problems
+    }
+
     /// Every problem at once, so that an operator corrects the file once.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

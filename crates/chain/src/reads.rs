@@ -16,6 +16,9 @@ use alloy::{
 };
 use serde_json::json;
 
+/// Most blocks whose events are asked for at once.
+const LOG_BLOCKS: u64 = 5_000;
+
 impl Upstreams {
     /// Chain id, as a node says it (checked anyway; mostly for a health check).
     pub async fn chain_id(&self) -> Result<u64, ChainError> {
@@ -187,6 +190,25 @@ impl Upstreams {
     /// Events.
     pub async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, ChainError> {
         self.request("eth_getLogs", json!([filter])).await
+    }
+
+    /// Events between two blocks, both included, in as few requests as the node allows: what is too much for one is asked for in halves.
+    pub async fn logs_between(&self, filter: &Filter, from: u64, to: u64) -> Result<Vec<Log>, ChainError> {
+        let (mut logs, mut from, mut at_once) = (Vec::new(), from, LOG_BLOCKS);
+        while from <= to {
+            let end = from.saturating_add(at_once - 1).min(to);
+            match self.logs(&filter.clone().from_block(from).to_block(end)).await {
+                Err(ChainError::Node(error)) if error.kind == NodeErrorKind::RangeTooLarge && at_once > 1 => {
+                    at_once /= 2
+                }
+                some => {
+                    logs.extend(some?);
+                    from = end + 1;
+                    at_once = (at_once * 2).min(LOG_BLOCKS);
+                }
+            }
+        }
+        Ok(logs)
     }
 
     /// All receipts of a block in one request. `None`: the node has no such block.

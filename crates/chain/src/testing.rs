@@ -61,6 +61,11 @@ impl Anvil {
         Self { url: format!("http://127.0.0.1:{port}"), port, child }
     }
 
+    /// Its process id, to halt it and let it go on.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where the binary is.
     pub fn binary() -> PathBuf {
         match std::env::var_os("DALP_ANVIL") {

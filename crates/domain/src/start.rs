@@ -20,8 +20,9 @@ use dalp_service::{
     tls::{ClientTls, TlsError},
 };
 use sqlx::migrate::Migrator;
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tokio::task::JoinHandle;
+use tonic::transport::Channel;
 
 /// What a domain service is made of.
 pub struct Parts {
@@ -41,6 +42,8 @@ pub struct Parts {
     pub signer: PeerConfig,
     /// The chain.
     pub chain: ChainConfig,
+    /// Further chains, of services that work on several.
+    pub further_chains: Vec<ChainConfig>,
     /// How operations are carried out.
     pub engine: EngineConfig,
     /// What happens on chain.
@@ -62,6 +65,10 @@ pub struct Up {
     pub tables: Tables,
     /// The chain.
     pub chain: ChainReader,
+    /// Every chain by its EIP-155 id, that one among them.
+    pub chains: BTreeMap<u64, ChainReader>,
+    /// To svc-signer.
+    pub signer: Channel,
     /// Wallet rights.
     pub rights: Rights,
 }
@@ -144,7 +151,7 @@ async fn supervise<W>(
         async move { database.ping().await.is_ok() }
     };
     let mut watched = Watched::new(health, signer, ping).await;
-    let (engine, chain) = loop {
+    let (engine, chain, chains) = loop {
         match bring_up(&parts, &tables, &mut watched).await {
             Ok(up) => break up,
             Err(error) => tracing::warn!(error = %format!("{error:#}"), "waiting for database and chain"),
@@ -155,7 +162,9 @@ async fn supervise<W>(
         }
     };
     let rights = Rights::new(Box::new(RemoteKeys::new(client::connect_propagating(&parts.signer, &client_tls))));
-    let beside = tokio::spawn(begin(Up { engine: engine.clone(), tables: tables.clone(), chain, rights }));
+    let signer = watched.signer.clone();
+    let up = Up { engine: engine.clone(), tables: tables.clone(), chain, chains, signer, rights };
+    let beside = tokio::spawn(begin(up));
     tracing::info!("ready");
     loop {
         watched.look().await;
@@ -170,19 +179,31 @@ async fn supervise<W>(
 
 /// Everything that work needs. A chain of another id is an operator's mistake that stays loud until it is corrected; nodes
 /// that do not answer are waited for by the pool itself.
-async fn bring_up(parts: &Parts, tables: &Tables, watched: &mut Watched) -> anyhow::Result<(Engine, ChainReader)> {
+async fn bring_up(
+    parts: &Parts,
+    tables: &Tables,
+    watched: &mut Watched,
+) -> anyhow::Result<(Engine, ChainReader, BTreeMap<u64, ChainReader>)> {
     let upstreams = match &watched.upstreams {
         Some(upstreams) => upstreams.clone(),
         None => Upstreams::connect(parts.chain.clone()).await.context("the chain cannot be used")?,
     };
     watched.upstreams = Some(upstreams.clone());
+    for further in parts.further_chains.iter().skip(watched.further.len()) {
+        let connected = Upstreams::connect(further.clone()).await;
+        let connected = connected.with_context(|| format!("chain {} cannot be used", further.chain_id))?;
+        watched.further.push(connected);
+    }
     tables.migrate(parts.migrations).await?;
-    let chains = HashMap::from([(parts.chain.chain_id, upstreams.clone())]);
+    let all = watched.further.iter().chain([&upstreams]);
+    let chains: BTreeMap<u64, ChainReader> =
+        all.map(|one| (one.config().chain_id, ChainReader::new(one.clone()))).collect();
     let chain = ChainReader::new(upstreams);
     let signer = (parts.sign)(RemoteSigner::new(watched.signer.clone()), tables, &chain);
     let (config, decoder) = (parts.engine.clone(), parts.decoder.clone());
-    let engine = Engine::start(config, tables.pool(), chains, signer, (parts.flows)(), decoder).await?;
-    Ok((engine, chain))
+    let nodes = chains.iter().map(|(id, chain)| (*id, chain.upstreams().clone())).collect();
+    let engine = Engine::start(config, tables.pool(), nodes, signer, (parts.flows)(), decoder).await?;
+    Ok((engine, chain, chains))
 }
 
 // === impl Running ===

@@ -30,6 +30,8 @@ pub struct Watched {
     ping: Ping,
     /// None until a chain of the right id was found.
     pub upstreams: Option<Upstreams>,
+    /// Further chains, as far as they were found. A service is healthy without them: what lives on the first goes on.
+    pub further: Vec<Upstreams>,
     /// To svc-signer.
     pub signer: Channel,
 }
@@ -45,7 +47,7 @@ impl Watched {
         for dependency in [DATABASE, CHAIN, SIGNER] {
             health.set(dependency, false).await;
         }
-        Self { health, ping: Box::new(move || Box::pin(ping())), upstreams: None, signer }
+        Self { health, ping: Box::new(move || Box::pin(ping())), upstreams: None, further: Vec::new(), signer }
     }
 
     /// Looks at everything and says what it found.
@@ -64,6 +66,10 @@ impl Watched {
         let (database, chain, signer) = tokio::join!(in_time((self.ping)()), in_time(chain), in_time(signer));
         for (dependency, healthy) in [(DATABASE, database), (CHAIN, chain), (SIGNER, signer)] {
             self.health.set(dependency, healthy).await;
+        }
+        for further in &self.further {
+            let answers = in_time(async { further.block_number().await.is_ok() }).await;
+            self.health.set_alone(&format!("{CHAIN}-{}", further.config().chain_id), answers).await;
         }
     }
 }

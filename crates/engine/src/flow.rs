@@ -72,6 +72,24 @@ pub struct Call {
     /// Read-only calls that must agree, at the same block as the simulation, before anything is signed.
     #[serde(default)]
     pub sensitive_checks: Vec<PreCheck>,
+    /// The secret that the calldata lacks. Absent: the calldata is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+}
+
+/// A word of the calldata that only the signer knows, and writes into it when it signs. Until then the word is zero.
+///
+/// Such a call cannot be simulated as it will be: it is run with the zero word, and passes when the contract has nothing else against it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// Under which the signer keeps it.
+    pub id: uuid::Uuid,
+    /// Gas that the call is given, since it cannot be estimated.
+    pub gas_limit: u64,
+    /// Unix seconds: the signer shows it no later than this.
+    pub not_after_s: u64,
+    /// The reason with which the contract refuses the zero word, and nothing else.
+    pub lacking: String,
 }
 
 /// A read-only call whose answer can refuse a transaction with module and reason.
@@ -369,6 +387,7 @@ impl Call {
             value: U256::ZERO,
             data: data.into(),
             sensitive_checks: Vec::new(),
+            secret: None,
         }
     }
 

@@ -41,7 +41,7 @@ mod worker;
 pub use engine::{AcceptHook, Accepted, Admission, Engine, EngineConfig, StartError};
 pub use error::{AdmitError, StoreError};
 pub use flow::{
-    Call, Cx, Decoder, Failure, Flow, Flows, Mined, PreCheck, Priority, SignDocument, Signature, Step, Suspend,
+    Call, Cx, Decoder, Failure, Flow, Flows, Mined, PreCheck, Priority, Secret, SignDocument, Signature, Step, Suspend,
 };
 pub use model::{
     ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor,

@@ -5,7 +5,7 @@ mod remote;
 pub use remote::RemoteSigner;
 
 use crate::{
-    flow::{Failure, SignDocument, Signature},
+    flow::{Failure, Secret, SignDocument, Signature},
     model::{LaneId, RequestId, TenantId},
 };
 use alloy::primitives::{Address, B256, Bytes, U256};
@@ -42,8 +42,27 @@ pub struct SignRequest {
 pub enum SignPayload {
     /// A transaction.
     Transaction(UnsignedTransaction),
+    /// A transaction whose calldata lacks a secret: the signer writes it in.
+    Reveal {
+        /// With the zero word.
+        transaction: UnsignedTransaction,
+        /// The secret.
+        secret: Secret,
+    },
     /// A document or claim.
     Document(SignDocument),
+}
+
+// === impl SignPayload ===
+
+impl SignPayload {
+    /// The transaction, if it is one.
+    pub fn transaction(&self) -> Option<&UnsignedTransaction> {
+        match self {
+            Self::Transaction(transaction) | Self::Reveal { transaction, .. } => Some(transaction),
+            Self::Document(_) => None,
+        }
+    }
 }
 
 /// Every field of a transaction.

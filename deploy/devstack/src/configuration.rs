@@ -28,6 +28,12 @@ pub struct Settings {
     pub chain_id: u64,
     /// JSON-RPC address.
     pub chain_url: String,
+    /// JSON-RPC address of the second chain, if there is one.
+    pub second_chain_url: Option<String>,
+    /// Blocks that must stand on a block before it is final.
+    pub finality_depth: u64,
+    /// Appended to svc-settlement's own section.
+    pub settlement: String,
     /// SoftHSM's library.
     pub pkcs11_module: PathBuf,
     /// The operator's API key.
@@ -183,6 +189,7 @@ environment = "development"
 provider = "local"
 allow_mixed = true     # the stack shows both providers side by side
 digest_key = "file:{digest_key}"
+attestation = "{attestation}"
 
 [attestor]
 timeout_ms = 10000
@@ -201,6 +208,8 @@ environment = {{ SOFTHSM2_CONF = "{softhsm}" }}
 name = "development-allows"
 action = "allow"
 "#,
+        // An attestor serves one chain.
+        attestation = if settings.second_chain_url.is_some() { "off" } else { "required" },
         attestor = settings.address("svc-attestor"),
         attestor_identity = Settings::spiffe("svc-attestor"),
         client_tls = settings.tls("attestor.client_tls", "svc-signer"),
@@ -213,8 +222,9 @@ action = "allow"
     for service in ["svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution"] {
         let _ = write!(
             text,
-            "\n[[grants]]\npeer = \"{}\"\nkinds = [\"evm_transaction\", \"eip712\", \"claim\"]\n",
-            Settings::spiffe(service)
+            "\n[[grants]]\npeer = \"{}\"\nkinds = [\"evm_transaction\", \"eip712\", \"claim\"{}]\n",
+            Settings::spiffe(service),
+            if service == "svc-settlement" { ", \"settlement_reveal\"" } else { "" },
         );
     }
     text
@@ -230,13 +240,13 @@ fn attestor(settings: &Settings) -> String {
 
 fn chain(settings: &Settings) -> String {
     format!(
-        "\n[chain]\nchain_id = {}\nfinality = {{ depth = 0 }}\nblock_time_hint_ms = 200\n\n[[chain.upstreams]]\nname = \"anvil\"\nurl = \"{}\"\n",
-        settings.chain_id, settings.chain_url,
+        "\n[chain]\nchain_id = {}\nfinality = {{ depth = {} }}\nblock_time_hint_ms = 200\n\n[[chain.upstreams]]\nname = \"anvil\"\nurl = \"{}\"\n",
+        settings.chain_id, settings.finality_depth, settings.chain_url,
     )
 }
 
 fn compliance(settings: &Settings) -> String {
-    domain(settings, "svc-compliance", "[compliance]\ninstance = \"compliance-1\"\n")
+    domain(settings, "svc-compliance", "[compliance]\ninstance = \"compliance-1\"\n") + &further(settings)
 }
 
 fn feeds(settings: &Settings) -> String {
@@ -244,7 +254,8 @@ fn feeds(settings: &Settings) -> String {
 }
 
 fn settlement(settings: &Settings) -> String {
-    domain(settings, "svc-settlement", "[settlement]\ninstance = \"settlement-1\"\n")
+    let section = "[settlement]\ninstance = \"settlement-1\"\n".to_owned() + &settings.settlement;
+    domain(settings, "svc-settlement", &section) + &further(settings)
 }
 
 fn distribution(settings: &Settings) -> String {
@@ -268,6 +279,26 @@ spiffe_id = "{}"
         Settings::spiffe("svc-signer"),
     );
     text + &chain(settings)
+}
+
+/// The second chain, of services that work on it.
+fn further(settings: &Settings) -> String {
+    let Some(url) = &settings.second_chain_url else { return String::new() };
+    format!(
+        r#"
+[[further_chains]]
+chain_id = {}
+finality = {{ depth = {} }}
+block_time_hint_ms = 200
+request_timeout_ms = 2000
+
+[[further_chains.upstreams]]
+name = "anvil-2"
+url = "{url}"
+"#,
+        crate::stack::SECOND_CHAIN_ID,
+        settings.finality_depth,
+    )
 }
 
 fn gateway(settings: &Settings) -> String {

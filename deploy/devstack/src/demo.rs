@@ -21,7 +21,8 @@ async fn scenario(path: &Path) -> anyhow::Result<bool> {
     say("starting PostgreSQL, SoftHSM, the development chain and seven processes ...");
     let stack = Stack::start(&Options::default()).await?;
     let mut report = Report::begin("demo");
-    report.steps = scenario::run(&stack.client()?, &ChainView::new(stack.chain_url())?).await;
+    let second = stack.second_chain_url().map(ChainView::new).transpose()?;
+    report.steps = scenario::run(&stack.client()?, &ChainView::new(stack.chain_url())?, second.as_ref()).await;
     say(&table(&report.steps).to_string());
     let ok = report.steps.iter().all(|step| step.ok);
     report.write(path)?;

@@ -25,6 +25,9 @@ pub const ATTESTOR: &str = "svc-attestor";
 /// Gateway listeners take ports below the range the system gives to outgoing connections, so that a restarted service finds its port free.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// EIP-155 id of the second development chain.
+pub const SECOND_CHAIN_ID: u64 = 31_338;
+
 /// How the stack is made.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -40,6 +43,12 @@ pub struct Options {
     pub attestor: String,
     /// JSON-RPC address of a chain that stands already, of the development chain's id. Absent: the stack starts a development chain.
     pub chain_url: Option<String>,
+    /// Whether there is a second development chain, for settlements across chains.
+    pub second_chain: bool,
+    /// Blocks that must stand on a block before it is final, on every chain.
+    pub finality_depth: u64,
+    /// Appended to svc-settlement's own section: how it looks after exchanges across chains.
+    pub settlement: String,
 }
 
 /// A running stack. Dropped: ended and removed.
@@ -48,7 +57,8 @@ pub struct Stack {
     settings: Settings,
     pki: DevPki,
     /// Its own development chain, if it was given none.
-    _anvil: Option<Anvil>,
+    anvil: Option<Anvil>,
+    second_anvil: Option<Anvil>,
     postgres: TestPostgres,
     folder: tempfile::TempDir,
 }
@@ -64,6 +74,9 @@ impl Default for Options {
             distribution: String::new(),
             attestor: String::new(),
             chain_url: None,
+            second_chain: false,
+            finality_depth: 0,
+            settlement: String::new(),
         }
     }
 }
@@ -86,11 +99,19 @@ impl Stack {
                 (Some(anvil), url)
             }
         };
+        let second_anvil = options.second_chain.then(|| {
+            let id = SECOND_CHAIN_ID.to_string();
+            let named = ["--chain-id".to_owned(), id];
+            Anvil::start(options.chain_arguments.iter().chain(&named))
+        });
         let pki = DevPki::create(&folder.path().join("pki"), &SERVICES)?;
-        let settings = settings(folder.path(), &postgres, chain_url, options).await?;
+        let settings = {
+            let second = second_anvil.as_ref().map(|anvil| anvil.url.clone());
+            settings(folder.path(), &postgres, (chain_url, second), options).await?
+        };
         configuration::write(&settings)?;
         init_token(&settings)?;
-        let mut stack = Self { services: Vec::new(), settings, pki, _anvil: anvil, postgres, folder };
+        let mut stack = Self { services: Vec::new(), settings, pki, anvil, second_anvil, postgres, folder };
         for name in SERVICES {
             let service = match name {
                 ATTESTOR => {
@@ -131,6 +152,18 @@ impl Stack {
     #[must_use]
     pub fn chain_url(&self) -> &str {
         &self.settings.chain_url
+    }
+
+    /// JSON-RPC address of the second chain, if there is one.
+    #[must_use]
+    pub fn second_chain_url(&self) -> Option<&str> {
+        self.settings.second_chain_url.as_deref()
+    }
+
+    /// Process ids of the development chains that the stack started, the first one's first.
+    #[must_use]
+    pub fn chain_pids(&self) -> Vec<u32> {
+        self.anvil.iter().chain(&self.second_anvil).map(Anvil::pid).collect()
     }
 
     /// One service, to kill and restart it.
@@ -200,7 +233,7 @@ impl Stack {
 async fn settings(
     folder: &Path,
     postgres: &TestPostgres,
-    chain_url: String,
+    (chain_url, second_chain_url): (String, Option<String>),
     options: &Options,
 ) -> anyhow::Result<Settings> {
     let mut ports = free_ports(SERVICES.len() * 2)?.into_iter();
@@ -218,6 +251,9 @@ async fn settings(
         signer_database_url: postgres.create_database("signer").await,
         chain_id: dalp_chain::testing::ANVIL_CHAIN_ID,
         chain_url,
+        second_chain_url,
+        finality_depth: options.finality_depth,
+        settlement: options.settlement.clone(),
         pkcs11_module: pkcs11_module()?,
         api_key_sha256: hex::encode(Sha256::digest(api_key.as_bytes())),
         api_key,

@@ -9,6 +9,14 @@ use serde::{Deserialize, Serialize};
 pub struct Bootstrap {
     /// Deploys and becomes the administrator.
     pub admin: Address,
+    /// Where; 0: the first chain.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub chain_id: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks so
+fn is_first(chain_id: &u64) -> bool {
+    *chain_id == 0
 }
 
 /// Roles of a tenant's system; none implies another.

@@ -31,8 +31,8 @@ impl SystemEdge {
         let write = Write::begin(&self.app, "dalp.system.v1.SystemService/Bootstrap", &request).await?;
         let command = Bootstrap::try_from(request.get_ref())?;
         write.require_wallet(command.admin).await?;
-        let (app, tenant, key, chain_id) =
-            (write.app, write.tenant().to_owned(), write.key.clone(), write.app.chain.chain_id());
+        let (app, tenant, key) = (write.app, write.tenant().to_owned(), write.key.clone());
+        let chain_id = chain_of(app, &command)?;
         let mut replaces = None;
         if write.repeated.is_none() {
             match ordered(app, &tenant, &command).await? {
@@ -44,7 +44,7 @@ impl SystemEdge {
         let order = BootstrapOrder {
             chain_id,
             tenant: tenant.clone(),
-            create2_deployer: app.create2_deployer,
+            create2_deployer: app.create2_deployer.filter(|_| chain_id == app.chain.chain_id()),
             command: command.clone(),
         };
         let (owner, admin) = (tenant.clone(), command.admin);
@@ -79,6 +79,16 @@ impl SystemEdge {
     }
 }
 
+/// The chain that is meant: the first one, or a further one that is configured.
+fn chain_of(app: &App, command: &Bootstrap) -> Result<u64, Refusal> {
+    match command.chain_id {
+        0 => Ok(app.chain.chain_id()),
+        known if app.chains.contains(&known) => Ok(known),
+        unknown => Err(Refusal::new(Reason::InvalidField, "the platform does not work on this chain")
+            .field("chain_id", format!("chain {unknown} is not configured"))),
+    }
+}
+
 /// Where the tenant's one system on the chain stands.
 enum Ordered {
     Never,
@@ -88,7 +98,7 @@ enum Ordered {
 
 /// Refuses who asks for another administrator than the one it was ordered with: that is no repeat.
 async fn ordered(app: &App, tenant: &str, command: &Bootstrap) -> Result<Ordered, Refusal> {
-    let Some(stored) = app.store.system(tenant, app.chain.chain_id()).await? else { return Ok(Ordered::Never) };
+    let Some(stored) = app.store.system(tenant, chain_of(app, command)?).await? else { return Ok(Ordered::Never) };
     let operation = app.operation(tenant, stored.operation_id).await?;
     let Some(operation) = operation.filter(|operation| !came_to_nothing(operation)) else {
         return Ok(Ordered::CameToNothing(stored.operation_id));

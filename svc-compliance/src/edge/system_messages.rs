@@ -12,7 +12,7 @@ impl TryFrom<&proto::BootstrapRequest> for Bootstrap {
     fn try_from(request: &proto::BootstrapRequest) -> Result<Self, Violations> {
         let mut violations = Violations::new();
         let admin = violations.address("admin", &request.admin);
-        violations.into_result(Self { admin })
+        violations.into_result(Self { admin, chain_id: request.chain_id })
     }
 }
 
@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn the_admin_is_an_address() {
-        let violations = Bootstrap::try_from(&proto::BootstrapRequest { admin: "0x12".into() }).unwrap_err();
+        let violations =
+            Bootstrap::try_from(&proto::BootstrapRequest { admin: "0x12".into(), chain_id: 0 }).unwrap_err();
         assert_eq!(violations.0[0].field, "admin");
     }
 

@@ -95,6 +95,7 @@ fn step_call(order: &BootstrapOrder, step: &DeploymentStep) -> Call {
         value: U256::ZERO,
         data: step.data.clone(),
         sensitive_checks: Vec::new(),
+        secret: None,
     }
 }
 
@@ -109,7 +110,7 @@ mod tests {
             chain_id: 1,
             tenant: "acme".into(),
             create2_deployer,
-            command: Bootstrap { admin: Address::repeat_byte(1) },
+            command: Bootstrap { admin: Address::repeat_byte(1), chain_id: 0 },
         }
     }
 

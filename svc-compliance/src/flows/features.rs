@@ -113,7 +113,15 @@ impl Flow for DetachFeatureFlow {
 pub(super) fn voting_power(chain_id: u64, sender: Address, asset: Address) -> Call {
     let init_code =
         [VotingPower::BYTECODE.as_ref(), &VotingPower::constructorCall { token: asset }.abi_encode()].concat();
-    Call { chain_id, sender, target: None, value: U256::ZERO, data: init_code.into(), sensitive_checks: Vec::new() }
+    Call {
+        chain_id,
+        sender,
+        target: None,
+        value: U256::ZERO,
+        data: init_code.into(),
+        sensitive_checks: Vec::new(),
+        secret: None,
+    }
 }
 
 #[cfg(test)]

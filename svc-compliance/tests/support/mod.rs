@@ -107,7 +107,7 @@ impl Signer for MemorySigner {
             return Ok(stored.clone());
         }
         let outcome = match request.payload {
-            SignPayload::Transaction(fields) => {
+            SignPayload::Transaction(fields) | SignPayload::Reveal { transaction: fields, .. } => {
                 let key = &self.keys[&fields.sender];
                 let to = fields.target.map_or(TxKind::Create, TxKind::Call);
                 let envelope: TxEnvelope = match fields.fees {
@@ -192,7 +192,8 @@ impl Stack {
         let app = AppHandle::default();
         let tenants = wallets.iter().map(|wallet| (*wallet, TENANT)).chain([(rival, RIVAL)]).collect();
         let rights = Rights::new(Box::new(MemoryKeys(tenants)));
-        app.set(App::new(engine.clone(), store.clone(), ChainReader::new(upstreams.clone()), rights, None, 10_000_000));
+        let (chain, chains) = (ChainReader::new(upstreams.clone()), [upstreams.config().chain_id].into());
+        app.set(App::new(engine.clone(), store.clone(), chain, chains, rights, None, 10_000_000));
         let stop = Stop::new();
         let indexer = tokio::spawn(indexer::run(store.clone(), upstreams.clone(), 0, "test".into(), stop.clone()));
         let routes = svc_compliance::routes(&app).prepare();
@@ -315,7 +316,7 @@ impl Stack {
     /// A system with the topic `kyc`, whose administrator is a trusted issuer of it.
     pub async fn bootstrap(&self, tenant: &str, admin: Address) {
         let request = |key: &str, message| self.request_of(tenant, "ops", key, message);
-        let bootstrap = request("bootstrap", BootstrapRequest { admin: text(admin) });
+        let bootstrap = request("bootstrap", BootstrapRequest { admin: text(admin), chain_id: 0 });
         self.done(self.systems().bootstrap(bootstrap).await.unwrap().into_inner().operation).await;
         self.register(tenant, admin, admin, 756).await;
         let topic =

@@ -5,7 +5,7 @@ use crate::{
     readers::Contracts,
     state::{Book, EventKind, LegState, Progress, State},
     store::{events::StoredEvent, settlements::StoredSettlement},
-    terms::{HashKind, Terms},
+    terms::{HashKind, HashLock, Terms},
 };
 use alloy::primitives::{Address, B256};
 use dalp_domain::Head;
@@ -88,14 +88,17 @@ fn place(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }
 
+/// A lock.
+pub(super) fn hash_lock(lock: HashLock) -> proto::HashLock {
+    let kind = match lock.kind {
+        HashKind::Keccak256 => proto::HashKind::Keccak256,
+        HashKind::Sha256 => proto::HashKind::Sha256,
+    };
+    proto::HashLock { kind: kind.into(), hash: id(lock.hash) }
+}
+
 fn terms(terms: &Terms) -> proto::SettlementTerms {
-    let hash_lock = terms.hash_lock.map(|lock| {
-        let kind = match lock.kind {
-            HashKind::Keccak256 => proto::HashKind::Keccak256,
-            HashKind::Sha256 => proto::HashKind::Sha256,
-        };
-        proto::HashLock { kind: kind.into(), hash: id(lock.hash) }
-    });
+    let hash_lock = terms.hash_lock.map(self::hash_lock);
     let legs = terms.legs.iter().map(|leg| proto::SettlementLeg {
         asset: text(leg.asset),
         from: text(leg.from),
@@ -121,6 +124,7 @@ pub(super) fn settlement(stored: &StoredSettlement) -> proto::Settlement {
         creator: text(stored.creator),
         created: stored.created_block.is_some(),
         terms: Some(terms(&stored.deed.terms)),
+        chain_id: stored.chain_id,
     }
 }
 

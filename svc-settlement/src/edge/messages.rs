@@ -5,6 +5,7 @@ use crate::{
         Approve, Cancel, CreateSettlement, Deliver, Execute, Reclaim, Reveal, Revoke, Secret, StartReclaim, VoteCancel,
         WithdrawVote,
     },
+    pairs::agreement::{OpenPair, SideAsked},
     terms::{HashKind, HashLock, Leg, MAX_LEGS, Terms},
 };
 use alloy::primitives::{Address, B256};
@@ -34,7 +35,8 @@ pub(super) fn terms(bad: &mut Violations, wire: Option<&proto::SettlementTerms>,
     if wire.legs.is_empty() || wire.legs.len() > MAX_LEGS {
         bad.push("terms.legs", format!("must hold 1 to {MAX_LEGS}"));
     }
-    let legs: Vec<Leg> = wire.legs.iter().take(MAX_LEGS).enumerate().map(|one| leg(bad, one, chain_id)).collect();
+    let legs: Vec<Leg> =
+        wire.legs.iter().take(MAX_LEGS).enumerate().map(|one| leg(bad, "terms.legs", one, chain_id)).collect();
     if !legs.is_empty() && !legs.iter().any(Leg::is_local) {
         bad.push("terms.legs", "must hold a leg on this chain: there is nothing to settle here");
     }
@@ -51,8 +53,8 @@ pub(super) fn terms(bad: &mut Violations, wire: Option<&proto::SettlementTerms>,
     }
 }
 
-fn leg(bad: &mut Violations, (place, wire): (usize, &proto::SettlementLeg), chain_id: u64) -> Leg {
-    let path = |field: &str| format!("terms.legs[{place}].{field}");
+fn leg(bad: &mut Violations, at: &str, (place, wire): (usize, &proto::SettlementLeg), chain_id: u64) -> Leg {
+    let path = |field: &str| format!("{at}[{place}].{field}");
     // The platform's own chain is meant by its number, too.
     let on = if wire.chain_id == chain_id { 0 } else { wire.chain_id };
     let asset = bad.check(fields::nonzero_address(&path("asset"), &wire.asset)).unwrap_or_default();
@@ -94,6 +96,52 @@ pub(super) fn creation(request: &proto::CreateSettlementRequest, chain_id: u64) 
     let terms = terms(&mut bad, request.terms.as_ref(), chain_id);
     bad.finish()?;
     Ok(CreateSettlement { sender, terms })
+}
+
+/// An exchange across two chains.
+pub(super) fn pair(request: &proto::OpenPairRequest) -> Result<OpenPair, Refusal> {
+    let mut bad = Violations::new();
+    let sender = bad.check(fields::nonzero_address("sender", &request.sender)).unwrap_or_default();
+    let name = bad.check(fields::bounded_string("name", &request.name, 1, MAX_NAME)).unwrap_or_default();
+    if !(2..=MAX_LEGS).contains(&request.legs.len()) {
+        bad.push("legs", format!("must hold 2 to {MAX_LEGS}"));
+    }
+    // No chain has the id 0, so each leg keeps the one that it names.
+    let legs: Vec<Leg> =
+        request.legs.iter().take(MAX_LEGS).enumerate().map(|one| leg(&mut bad, "legs", one, 0)).collect();
+    let reveal = side(&mut bad, "reveal", request.reveal.as_ref());
+    let carry = side(&mut bad, "carry", request.carry.as_ref());
+    for (place, _) in legs.iter().enumerate().filter(|(_, leg)| leg.amount.bit_len() > AMOUNT_BITS && leg.chain_id != 0)
+    {
+        bad.push(format!("legs[{place}].amount"), "must be below 2^128");
+    }
+    let hash_kind = match bad.check(fields::enum_value("hash_kind", request.hash_kind)) {
+        Some(proto::HashKind::Sha256) => HashKind::Sha256,
+        _ => HashKind::Keccak256,
+    };
+    let hash = match request.hash.as_str() {
+        "" => None,
+        text => bad.check(fields::bytes32("hash", text)),
+    };
+    if hash.is_some_and(|hash| hash.is_zero()) {
+        bad.push("hash", "must not be zero");
+    }
+    bad.finish()?;
+    Ok(OpenPair { sender, name, legs, sides: [reveal, carry], hash_kind, hash })
+}
+
+fn side(bad: &mut Violations, at: &str, wire: Option<&proto::PairSide>) -> SideAsked {
+    let Some(wire) = wire else {
+        bad.push(at, "is missing");
+        return SideAsked { chain_id: 0, cutoff: 0, opened_by_counterparty: false };
+    };
+    if wire.chain_id == 0 {
+        bad.push(format!("{at}.chain_id"), "must be the EIP-155 id of a chain");
+    }
+    if wire.cutoff == 0 || wire.cutoff >= MAX_TIME_S {
+        bad.push(format!("{at}.cutoff"), "must be unix seconds before the year 10000");
+    }
+    SideAsked { chain_id: wire.chain_id, cutoff: wire.cutoff, opened_by_counterparty: wire.opened_by_counterparty }
 }
 
 /// Sender and settlement of a command.

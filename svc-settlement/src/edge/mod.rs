@@ -2,6 +2,7 @@
 
 mod answers;
 mod messages;
+mod pairs;
 mod preview;
 mod reads;
 mod service;
@@ -31,15 +32,20 @@ fn probe(app: AppHandle) -> ProbeServiceServer<impl ProbeService> {
     dalp_engine::probe::server(move || Ok(app.get()?.engine.clone()))
 }
 
-/// A settlement of the tenant.
+/// A settlement of the tenant, on whatever chain it stands.
 async fn settlement_of(app: &App, tenant: &str, id: B256) -> Result<StoredSettlement, Refusal> {
-    let chain_id = app.chain.chain_id();
-    if let Some(stored) = app.store.settlement(tenant, chain_id, id).await? {
+    if let Some(stored) = app.store.settlement(tenant, id).await? {
         return Ok(stored);
     }
-    // From here on the index follows the tenant's contract, also where nothing was opened through the platform.
-    app.contracts(tenant).await?;
-    app.store.settlement(tenant, chain_id, id).await?.ok_or_else(|| {
+    // From here on the index follows the tenant's contracts, also where nothing was opened through the platform.
+    app.contracts(tenant, app.chain.chain_id()).await?;
+    for further in app.chains.keys().filter(|chain_id| **chain_id != app.chain.chain_id()) {
+        match app.contracts(tenant, *further).await {
+            Err(refusal) if refusal.reason() != Reason::SystemNotBootstrapped => return Err(refusal),
+            _ => {}
+        }
+    }
+    app.store.settlement(tenant, id).await?.ok_or_else(|| {
         Refusal::new(Reason::NotFound, "the tenant has no such settlement").meta("settlement_id", answers::id(id))
     })
 }

@@ -13,7 +13,7 @@ use crate::{
 use alloy::primitives::Address;
 use dalp_chain::BlockId;
 use dalp_contracts::{bindings::Settlement::executeCall, decode_revert};
-use dalp_domain::{ReadError, chain::bounded, refusals::failure_of};
+use dalp_domain::{ChainReader, ReadError, chain::bounded, refusals::failure_of};
 use dalp_engine::Failure;
 use dalp_proto::settlement::{self as proto, preview_settlement_request::Subject};
 use dalp_service::{Reason, Refusal, fields::Violations};
@@ -37,31 +37,33 @@ pub(super) async fn preview(
 ) -> Result<proto::PreviewSettlementResponse, Refusal> {
     let (terms, stored) = subject(app, tenant, request.subject.as_ref()).await?;
     let contracts = match &stored {
-        Some(stored) => app.contracts_of(stored.contract).await?,
-        None => app.contracts(tenant).await?,
+        Some(stored) => app.contracts_of(stored.chain_id, stored.contract).await?,
+        None => app.contracts(tenant, app.chain.chain_id()).await?,
     };
-    let head = app.chain.latest().await?;
+    let chain_id = stored.as_ref().map_or(app.chain.chain_id(), |stored| stored.chain_id);
+    let chain = app.on(chain_id)?;
+    let head = chain.latest().await?;
     let at = head.id();
     let (mut progress, mut broken) = (None, BTreeSet::new());
     if let Some(StoredSettlement { contract, settlement_id, deed, .. }) = &stored {
-        progress = readers::progress(&app.chain, *contract, deed, *settlement_id, at).await?;
-        let events = app.store.events(app.chain.chain_id(), *contract, *settlement_id).await?;
+        progress = readers::progress(chain, *contract, deed, *settlement_id, at).await?;
+        let events = app.store.events(chain_id, *contract, *settlement_id).await?;
         broken = Book::of(events.iter().map(|event| &event.told)).broken;
     }
     let case = Case { terms, stored, contracts, progress, broken, at };
-    let own = readers::own_assets(&app.chain, contracts.assets, &case.terms, at).await?;
+    let own = readers::own_assets(chain, contracts.assets, &case.terms, at).await?;
     let findings = Findings {
         state: case.progress.map(|progress| progress.state),
         armed: case.progress.is_some_and(|progress| progress.is_armed(&case.terms)),
         committed: case.progress.is_some_and(|progress| progress.stored.is_committed()),
         now_s: head.timestamp_s,
-        legs: case.legs(app, &own).await?,
-        locks: case.locks(app, &own).await?,
-        execution: case.execution(app).await?,
+        legs: case.legs(chain, &own).await?,
+        locks: case.locks(chain, &own).await?,
+        execution: case.execution(chain).await?,
     };
     let mut against = refusals(&case.terms, &findings);
     if case.stored.is_none() {
-        let opened = writes::opening(app, contracts.settlement, Address::ZERO, &case.terms, head).await;
+        let opened = writes::opening(chain, contracts.settlement, Address::ZERO, &case.terms, head).await;
         against.extend(opened.err().map(finding).transpose()?);
     }
     if let Some(first) = against.first() {
@@ -120,29 +122,35 @@ impl Case {
         self.progress.is_none_or(|progress| !over.contains(&progress.state))
     }
 
-    async fn legs(&self, app: &App, own: &BTreeSet<Address>) -> Result<Vec<LegFinding>, Refusal> {
-        bounded(self.terms.legs.iter().enumerate().map(|(place, leg)| self.leg(app, own, place, leg))).await
+    async fn legs(&self, chain: &ChainReader, own: &BTreeSet<Address>) -> Result<Vec<LegFinding>, Refusal> {
+        bounded(self.terms.legs.iter().enumerate().map(|(place, leg)| self.leg(chain, own, place, leg))).await
     }
 
-    async fn leg(&self, app: &App, own: &BTreeSet<Address>, place: usize, leg: &Leg) -> Result<LegFinding, Refusal> {
+    async fn leg(
+        &self,
+        chain: &ChainReader,
+        own: &BTreeSet<Address>,
+        place: usize,
+        leg: &Leg,
+    ) -> Result<LegFinding, Refusal> {
         let open = if leg.is_local() { LegState::Open } else { LegState::External };
         let state = self.progress.map_or(open, |progress| progress.leg(&self.terms, place, &self.broken));
         let own = leg.is_local() && own.contains(&leg.asset);
         let mut found = LegFinding { state, own, receiver: None, veto: None };
         if leg.is_local() {
-            let receiver = readers::receiver(&app.chain, self.contracts.registry, leg.to, self.at).await?;
+            let receiver = readers::receiver(chain, self.contracts.registry, leg.to, self.at).await?;
             found.receiver = Some(receiver);
             if own && state != LegState::Delivered && self.is_open() {
-                found.veto = readers::veto(&app.chain, leg, receiver, self.at).await?;
+                found.veto = readers::veto(chain, leg, receiver, self.at).await?;
             }
         }
         Ok(found)
     }
 
-    async fn locks(&self, app: &App, own: &BTreeSet<Address>) -> Result<Vec<LockFinding>, Refusal> {
+    async fn locks(&self, chain: &ChainReader, own: &BTreeSet<Address>) -> Result<Vec<LockFinding>, Refusal> {
         let locks = self.terms.locks(own);
         bounded(locks.into_iter().map(async |lock: Lock| {
-            let purse = readers::purse(&app.chain, self.contracts.settlement, &lock, self.at).await?;
+            let purse = readers::purse(chain, self.contracts.settlement, &lock, self.at).await?;
             let locked = self.has_approved(lock.sender);
             Ok(LockFinding { available: purse.available, allowance: purse.allowance, locked, lock })
         }))
@@ -150,13 +158,13 @@ impl Case {
     }
 
     /// What the contract refuses an execution with, once everybody has approved.
-    async fn execution(&self, app: &App) -> Result<Option<Failure>, Refusal> {
+    async fn execution(&self, chain: &ChainReader) -> Result<Option<Failure>, Refusal> {
         let ready = self.progress.is_some_and(|progress| progress.state == State::Approved);
         let Some(stored) = self.stored.as_ref().filter(|_| ready && !self.terms.is_cross_chain()) else {
             return Ok(None);
         };
         let call = executeCall { terms: stored.deed.on_chain() };
-        match readers::dry(&app.chain, stored.creator, stored.contract, call, self.at).await {
+        match readers::dry(chain, stored.creator, stored.contract, call, self.at).await {
             Ok(_) => Ok(None),
             Err(ReadError::Reverted(data)) => Ok(Some(failure_of(&decode_revert(&data)))),
             Err(error) => Err(error.into()),
@@ -166,16 +174,16 @@ impl Case {
 
 /// What a sender has to lock and has not allowed yet, for an approval that the contract has nothing else against.
 pub(super) async fn locks_of(
-    app: &App,
+    chain: &ChainReader,
     contracts: Contracts,
     terms: &Terms,
     sender: Address,
     at: BlockId,
 ) -> Result<Vec<LockFinding>, Refusal> {
-    let own = readers::own_assets(&app.chain, contracts.assets, terms, at).await?;
+    let own = readers::own_assets(chain, contracts.assets, terms, at).await?;
     let locks = terms.locks(&own).into_iter().filter(|lock| lock.sender == sender);
     let found = bounded(locks.map(async |lock: Lock| {
-        let purse = readers::purse(&app.chain, contracts.settlement, &lock, at).await?;
+        let purse = readers::purse(chain, contracts.settlement, &lock, at).await?;
         Ok(LockFinding { available: purse.available, allowance: purse.allowance, locked: false, lock })
     }))
     .await?;

@@ -13,11 +13,12 @@ pub(super) async fn settlement(
     request: &proto::GetSettlementRequest,
 ) -> Result<proto::GetSettlementResponse, Refusal> {
     let stored = settlement_of(app, tenant, id(&request.settlement_id)?).await?;
-    let (contracts, chain_id) = (app.contracts_of(stored.contract).await?, app.chain.chain_id());
+    let (chain_id, chain) = (stored.chain_id, app.on(stored.chain_id)?);
+    let contracts = app.contracts_of(chain_id, stored.contract).await?;
     let events = app.store.events(chain_id, stored.contract, stored.settlement_id).await?;
     let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
-    let at = app.chain.latest().await?;
-    let progress = readers::progress(&app.chain, stored.contract, &stored.deed, stored.settlement_id, at.id()).await?;
+    let at = chain.latest().await?;
+    let progress = readers::progress(chain, stored.contract, &stored.deed, stored.settlement_id, at.id()).await?;
     let book = Book::of(events.iter().map(|event| &event.told));
     let status = progress.map(|progress| answers::status(&stored.deed.terms, &progress, &book, contracts, at));
     Ok(proto::GetSettlementResponse {
@@ -45,8 +46,9 @@ pub(super) async fn settlements(
         "" => i64::MAX,
         token => token.parse::<i64>().ok().filter(|below| *below > 0).ok_or_else(bad_page_token)?,
     };
-    app.contracts(tenant).await?;
-    let (chain_id, now_s) = (app.chain.chain_id(), app.chain.latest().await?.timestamp_s);
+    let chain_id = if request.chain_id == 0 { app.chain.chain_id() } else { request.chain_id };
+    app.contracts(tenant, chain_id).await?;
+    let now_s = app.on(chain_id)?.latest().await?.timestamp_s;
     let wanted = Wanted { party, state: answers::wanted(state).map(|state| (state, now_s)) };
     let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
     let mut page = app.store.settlements(tenant, chain_id, wanted, below, limit + 1).await?;

@@ -1,6 +1,6 @@
 //! The settlement service.
 
-use super::{preview, reads, stream, writes};
+use super::{pairs, preview, reads, stream, writes};
 use crate::{
     app::AppHandle,
     commands::{Deliver, Execute, Reclaim, Revoke, StartReclaim, VoteCancel, WithdrawVote},
@@ -116,6 +116,46 @@ impl SettlementService for SettlementEdge {
         let method = "dalp.settlement.v1.SettlementService/Reclaim";
         let admitted = writes::act::<Reclaim, _>(&self.app, method, request).await?;
         Ok(admitted.respond(|operation| proto::ReclaimResponse { operation }))
+    }
+
+    async fn open_pair(
+        &self,
+        request: Request<proto::OpenPairRequest>,
+    ) -> Result<Response<proto::OpenPairResponse>, Status> {
+        let (admitted, pair) = pairs::open(&self.app, request).await?;
+        Ok(admitted.respond(|operation| proto::OpenPairResponse { operation, pair: Some(pair) }))
+    }
+
+    async fn get_pair(
+        &self,
+        request: Request<proto::GetPairRequest>,
+    ) -> Result<Response<proto::GetPairResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(pairs::pair(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
+    }
+
+    async fn list_pairs(
+        &self,
+        request: Request<proto::ListPairsRequest>,
+    ) -> Result<Response<proto::ListPairsResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(pairs::list(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
+    }
+
+    async fn list_attention(
+        &self,
+        request: Request<proto::ListAttentionRequest>,
+    ) -> Result<Response<proto::ListAttentionResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(pairs::attention(self.app.get()?, caller.tenant.as_str()).await?))
+    }
+
+    async fn get_pair_evidence(
+        &self,
+        request: Request<proto::GetPairEvidenceRequest>,
+    ) -> Result<Response<proto::GetPairEvidenceResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(pairs::evidence(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
     }
 
     async fn get_settlement(

@@ -59,10 +59,10 @@ pub(super) async fn open(
 /// What is known, and whether nothing can happen any more.
 async fn look(app: &App, tenant: &str, id: B256) -> Result<(proto::WatchSettlementResponse, bool), Refusal> {
     let stored = settlement_of(app, tenant, id).await?;
-    let events = app.store.events(app.chain.chain_id(), stored.contract, id).await?;
-    let now_s = app.recent().await?.timestamp_s;
+    let events = app.store.events(stored.chain_id, stored.contract, id).await?;
+    let now_s = app.recent(stored.chain_id).await?.timestamp_s;
     let over = match events.last() {
-        Some(last) => is_over(&events) && app.is_final(last.at.block).await?,
+        Some(last) => is_over(&events) && app.is_final(stored.chain_id, last.at.block).await?,
         None => app.never_opened(tenant, &stored).await?,
     };
     Ok((answer(&stored.deed.terms, &events, now_s), over))

@@ -1,24 +1,27 @@
 //! Everything that changes a settlement: command, right, what the contract would say, acceptance.
 
-use super::{Write, answers, messages, preview::locks_of, settlement_of};
+use super::{Write, answers, messages, pairs, preview::locks_of, settlement_of};
 use crate::{
     app::{App, AppHandle},
     commands::{Act, Approve, Cancel, CreateSettlement, Reveal, Secret},
     flows::{ActFlow, ApproveFlow, ApproveOrder, CreateFlow, CreateOrder, Grant, On},
     metric_definitions as metric, readers,
     state::{Book, LegState, Progress, State},
-    store::settlements::{StoredSettlement, put_settlement},
+    store::{
+        claims::{Allowance, put_claims},
+        settlements::{StoredSettlement, put_settlement},
+    },
     terms::{Deed, Terms},
 };
 use alloy::{
-    primitives::{Address, B256, keccak256},
+    primitives::{Address, B256, U256, keccak256},
     sol_types::SolError,
 };
 use dalp_contracts::{
     bindings::Settlement::{NotLocked, SecretMismatch, SettlementUnknown, WrongStatus, approveCall, createCall},
     decode_revert,
 };
-use dalp_domain::{Admitted, Head, ReadError};
+use dalp_domain::{Admitted, ChainReader, Head, ReadError};
 use dalp_engine::AcceptHook;
 use dalp_proto::settlement as proto;
 use dalp_service::{Reason, Refusal};
@@ -58,15 +61,15 @@ pub(super) async fn create(
 
 /// Which settlement it would be: what the contract refuses is refused here, before anything is accepted.
 async fn resolve(app: &App, tenant: &str, command: &CreateSettlement) -> Result<CreateOrder, Refusal> {
-    let contract = app.contracts(tenant).await?.settlement;
+    let contract = app.contracts(tenant, app.chain.chain_id()).await?.settlement;
     let (salt, settlement_id) =
-        opening(app, contract, command.sender, &command.terms, app.chain.latest().await?).await?;
+        opening(&app.chain, contract, command.sender, &command.terms, app.chain.latest().await?).await?;
     Ok(CreateOrder { chain_id: app.chain.chain_id(), contract, salt, settlement_id, command: command.clone() })
 }
 
 /// The salt and identifier with which terms would be opened; what stands against it is the refusal. A preview asks the same.
 pub(super) async fn opening(
-    app: &App,
+    chain: &ChainReader,
     contract: Address,
     sender: Address,
     terms: &Terms,
@@ -76,7 +79,7 @@ pub(super) async fn opening(
         return Err(Refusal::new(Reason::InvalidField, "the settlement would be over before it began")
             .field("terms.cutoff", format!("must be later than the latest block, which is of {}", at.timestamp_s)));
     }
-    let absent = readers::without_code(&app.chain, terms).await?;
+    let absent = readers::without_code(chain, terms).await?;
     let absent = absent.into_iter().map(|place| (place, "asset", "is no contract on this chain"));
     let to_itself = terms.local().filter(|(_, leg)| leg.to == contract);
     let to_itself = to_itself.map(|(place, _)| (place, "to", "must not be the settlement contract"));
@@ -86,7 +89,7 @@ pub(super) async fn opening(
     let salt = keccak256(Uuid::new_v4().as_bytes());
     let deed = Deed { salt, terms: terms.clone() };
     let call = createCall { terms: deed.on_chain() };
-    let settlement_id = readers::dry(&app.chain, sender, contract, call, at.id()).await?;
+    let settlement_id = readers::dry(chain, sender, contract, call, at.id()).await?;
     Ok((salt, settlement_id))
 }
 
@@ -102,37 +105,60 @@ pub(super) async fn approve(app: &AppHandle, request: Request<proto::ApproveRequ
     let command = counted(Approve::try_from(request.get_ref()))?;
     write.require_wallet(command.sender).await?;
     let (app, tenant) = (write.app, write.tenant().to_owned());
+    // What is under way is read before an approval is accepted and counted with it: of one wallet, one after the other.
+    let turn = app.turn(command.sender);
+    let _turn = turn.lock().await;
     let order = async {
         let order = counted(approval(app, &tenant, &command).await)?;
-        Ok((order, None))
+        let (of, needs) = (allowance(&order.on), needs(&order));
+        let hook: AcceptHook =
+            Box::new(move |connection, id| Box::pin(async move { put_claims(connection, of, id.0, &needs).await }));
+        Ok((order, Some(hook)))
     };
     write.accept::<ApproveFlow, _>(&command, order).await
+}
+
+fn allowance(on: &On<Approve>) -> Allowance {
+    Allowance { chain_id: on.chain_id, contract: on.contract, sender: on.command.sender }
+}
+
+/// What an approval takes of allowances.
+fn needs(order: &ApproveOrder) -> Vec<(Address, U256)> {
+    order.locks.iter().map(|grant| (grant.lock.asset, grant.lock.amount)).collect()
 }
 
 /// The approval with the allowances that it needs. What the contract finds before it asks for those, and too
 /// little free, is found before they are given; what an asset has against the hold is found after, and the allowances stand.
 async fn approval(app: &App, tenant: &str, command: &Approve) -> Result<ApproveOrder, Refusal> {
     let stored = settlement_of(app, tenant, command.settlement_id).await?;
-    let contracts = app.contracts_of(stored.contract).await?;
-    let at = app.chain.latest().await?.id();
+    pairs::require_other_lock(app, tenant, &stored).await?;
+    let contracts = app.contracts_of(stored.chain_id, stored.contract).await?;
+    let chain = app.on(stored.chain_id)?;
+    let at = chain.latest().await?.id();
     let call = approveCall { terms: stored.deed.on_chain() };
-    match readers::dry(&app.chain, command.sender, stored.contract, call, at).await {
+    match readers::dry(chain, command.sender, stored.contract, call, at).await {
         Ok(_) => {}
         Err(ReadError::Reverted(data))
             if !command.keep_allowances && decode_revert(&data).contract_error == "AllowanceInsufficient" => {}
         Err(error) => return Err(error.into()),
     }
-    let locks = locks_of(app, contracts, &stored.deed.terms, command.sender, at).await?;
-    let locks = locks.into_iter().map(|found| Grant {
-        missing: found.allowance < found.lock.amount,
-        stale: !found.allowance.is_zero(),
-        lock: found.lock,
+    let locks = locks_of(chain, contracts, &stored.deed.terms, command.sender, at).await?;
+    let on = on(&stored, command.clone());
+    let claimed = app.store.claimed(allowance(&on)).await?;
+    let locks = locks.into_iter().map(|found| {
+        let others = claimed.get(&found.lock.asset).copied().unwrap_or_default();
+        Grant {
+            missing: !command.keep_allowances && found.allowance < found.lock.amount.saturating_add(others),
+            stale: !found.allowance.is_zero(),
+            others,
+            lock: found.lock,
+        }
     });
-    Ok(ApproveOrder { locks: locks.collect(), on: on(app, &stored, command.clone()) })
+    Ok(ApproveOrder { locks: locks.collect(), on })
 }
 
-fn on<C>(app: &App, stored: &StoredSettlement, command: C) -> On<C> {
-    On { chain_id: app.chain.chain_id(), contract: stored.contract, deed: stored.deed.clone(), command }
+fn on<C>(stored: &StoredSettlement, command: C) -> On<C> {
+    On { chain_id: stored.chain_id, contract: stored.contract, deed: stored.deed.clone(), command }
 }
 
 /// Accepts a call that the contract has nothing against.
@@ -153,9 +179,10 @@ where
 
 async fn checked<A: Act>(app: &App, tenant: &str, command: &A) -> Result<On<A>, Refusal> {
     let stored = settlement_of(app, tenant, command.settlement_id()).await?;
-    let at = app.chain.latest().await?.id();
-    readers::dry(&app.chain, command.sender(), stored.contract, command.call(&stored.deed), at).await?;
-    Ok(on(app, &stored, command.clone()))
+    let chain = app.on(stored.chain_id)?;
+    let at = chain.latest().await?.id();
+    readers::dry(chain, command.sender(), stored.contract, command.call(&stored.deed), at).await?;
+    Ok(on(&stored, command.clone()))
 }
 
 /// Accepts a cancellation, which an armed settlement takes as a vote only.
@@ -173,9 +200,10 @@ pub(super) async fn cancel(app: &AppHandle, request: Request<proto::CancelReques
 
 async fn cancellation(app: &App, tenant: &str, command: &Cancel) -> Result<On<Cancel>, Refusal> {
     let order = checked(app, tenant, command).await?;
-    let at = app.chain.latest().await?.id();
+    let chain = app.on(order.chain_id)?;
+    let at = chain.latest().await?.id();
     let (deed, terms) = (&order.deed, &order.deed.terms);
-    let progress = readers::progress(&app.chain, order.contract, deed, command.settlement_id, at).await?;
+    let progress = readers::progress(chain, order.contract, deed, command.settlement_id, at).await?;
     match progress.filter(|progress| progress.is_armed(terms)) {
         None => Ok(order),
         Some(progress) => {
@@ -202,9 +230,10 @@ pub(super) async fn reveal(app: &AppHandle, request: Request<proto::RevealReques
 async fn revelation(app: &App, tenant: &str, command: &Reveal) -> Result<On<Reveal>, Refusal> {
     let stored = settlement_of(app, tenant, command.settlement_id).await?;
     opens(&stored.deed.terms, command.secret)?;
-    let at = app.chain.latest().await?.id();
-    let progress = readers::progress(&app.chain, stored.contract, &stored.deed, stored.settlement_id, at).await?;
-    let events = app.store.events(app.chain.chain_id(), stored.contract, stored.settlement_id).await?;
+    let chain = app.on(stored.chain_id)?;
+    let at = chain.latest().await?.id();
+    let progress = readers::progress(chain, stored.contract, &stored.deed, stored.settlement_id, at).await?;
+    let events = app.store.events(stored.chain_id, stored.contract, stored.settlement_id).await?;
     let book = Book::of(events.iter().map(|event| &event.told));
     takes_secret(&stored, progress, &book)?;
     checked(app, tenant, command).await
@@ -259,6 +288,7 @@ mod tests {
         let deed = Deed { salt: B256::ZERO, terms: cross_chain() };
         let row = StoredSettlement {
             number: 1,
+            chain_id: 1,
             contract: Address::ZERO,
             settlement_id: deed.id(),
             operation_id: None,

@@ -1,8 +1,10 @@
 //! What this service keeps in PostgreSQL, in a schema of its own. No sqlx type passes beyond this module.
 
+pub mod claims;
 pub mod contracts;
 pub mod events;
 pub mod index;
+pub mod pairs;
 pub mod settlements;
 
 use crate::NAME;

@@ -16,6 +16,8 @@ use uuid::Uuid;
 pub struct StoredSettlement {
     /// Its number: later ones are higher.
     pub number: i64,
+    /// The chain on which it stands.
+    pub chain_id: u64,
     /// The contract.
     pub contract: Address,
     /// Its identifier.
@@ -42,19 +44,19 @@ pub struct Wanted {
 }
 
 /// A settlement to write, and what is known of its origin.
-pub(super) struct NewSettlement<'a> {
-    pub(super) tenant: &'a str,
-    pub(super) chain_id: u64,
-    pub(super) contract: Address,
-    pub(super) settlement_id: B256,
-    pub(super) creator: Address,
-    pub(super) deed: &'a Deed,
-    pub(super) operation_id: Option<Uuid>,
-    pub(super) created_block: Option<u64>,
+pub(crate) struct NewSettlement<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) chain_id: u64,
+    pub(crate) contract: Address,
+    pub(crate) settlement_id: B256,
+    pub(crate) creator: Address,
+    pub(crate) deed: &'a Deed,
+    pub(crate) operation_id: Option<Uuid>,
+    pub(crate) created_block: Option<u64>,
 }
 
 /// Identifiers as they are stored.
-pub(super) fn text_of(id: B256) -> String {
+pub(crate) fn text_of(id: B256) -> String {
     format!("{id:#x}")
 }
 
@@ -83,7 +85,7 @@ pub async fn put_settlement(
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT s.number, s.contract, s.settlement_id, s.operation_id, s.creator, s.salt, s.name, s.cutoff, s.auto_execute, s.hash_kind,
+            "SELECT s.number, s.chain_id, s.contract, s.settlement_id, s.operation_id, s.creator, s.salt, s.name, s.cutoff, s.auto_execute, s.hash_kind,
                     s.hash, s.created_block, s.state, l.assets, l.senders, l.receivers, l.amounts, l.chains
              FROM settlement.settlements s CROSS JOIN LATERAL (
                  SELECT array_agg(asset ORDER BY place) AS assets, array_agg(sender ORDER BY place) AS senders,
@@ -100,7 +102,7 @@ macro_rules! select {
 
 impl NewSettlement<'_> {
     /// Writes it, or where it was opened when it is known already. Only the first opening counts, whatever a contract says.
-    pub(super) async fn put(&self, commit: &mut PgConnection) -> Result<(), sqlx::Error> {
+    pub(crate) async fn put(&self, commit: &mut PgConnection) -> Result<(), sqlx::Error> {
         let Terms { name, cutoff, auto_execute, hash_lock, legs } = &self.deed.terms;
         sqlx::query(
             "INSERT INTO settlement.settlements (chain_id, contract, settlement_id, tenant_id, operation_id, creator, salt, name, cutoff,
@@ -150,20 +152,14 @@ impl NewSettlement<'_> {
 }
 
 impl Store {
-    /// A settlement of a tenant. Should somebody repeat its terms at another contract of the tenant, it is the one that was ordered
+    /// A settlement of a tenant, on whatever chain it stands. Should somebody repeat its terms at another contract of the tenant, it is the one that was ordered
     /// here, or else the first.
-    pub async fn settlement(
-        &self,
-        tenant: &str,
-        chain_id: u64,
-        settlement_id: B256,
-    ) -> Result<Option<StoredSettlement>, StoreError> {
+    pub async fn settlement(&self, tenant: &str, settlement_id: B256) -> Result<Option<StoredSettlement>, StoreError> {
         sqlx::query(select!(
-            "s.tenant_id = $1 AND s.chain_id = $2 AND s.settlement_id = $3
+            "s.tenant_id = $1 AND s.settlement_id = $2
              ORDER BY s.operation_id IS NULL, s.number LIMIT 1"
         ))
         .bind(tenant)
-        .bind(signed(chain_id))
         .bind(text_of(settlement_id))
         .fetch_optional(&self.pool)
         .await
@@ -178,7 +174,7 @@ impl Store {
         tenant: &str,
         operation_id: Uuid,
     ) -> Result<Option<StoredSettlement>, StoreError> {
-        sqlx::query(select!("s.tenant_id = $1 AND s.operation_id = $2"))
+        sqlx::query(select!("s.tenant_id = $1 AND s.operation_id = $2 ORDER BY s.number LIMIT 1"))
             .bind(tenant)
             .bind(operation_id)
             .fetch_optional(&self.pool)
@@ -223,6 +219,27 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(during("list settlements"))?;
+        rows.iter().map(parse).collect()
+    }
+
+    /// Those at a contract that are locked by a hash, oldest first.
+    pub async fn settlements_of_hash(
+        &self,
+        chain_id: u64,
+        contract: Address,
+        lock: HashLock,
+    ) -> Result<Vec<StoredSettlement>, StoreError> {
+        let rows = sqlx::query(select!(
+            "s.chain_id = $1 AND s.contract = $2 AND s.hash_kind = $3 AND s.hash = $4 AND s.created_block IS NOT NULL
+             ORDER BY s.number LIMIT 16"
+        ))
+        .bind(signed(chain_id))
+        .bind(hex_of(contract))
+        .bind(lock.kind.name())
+        .bind(text_of(lock.hash))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("find settlements"))?;
         rows.iter().map(parse).collect()
     }
 
@@ -279,6 +296,7 @@ fn parse(row: &PgRow) -> Result<StoredSettlement, StoreError> {
     let state: String = row.get("state");
     Ok(StoredSettlement {
         number: row.get("number"),
+        chain_id: unsigned(row.get("chain_id")),
         contract: address_of(row.get("contract"))?,
         settlement_id: hash_of(row.get("settlement_id"))?,
         operation_id: row.get("operation_id"),

@@ -43,6 +43,12 @@ impl Grants {
         self.0.iter().any(|grant| grant.covers(peer, signer, payload))
     }
 
+    /// Whether the peer may make secrets of settlements and have them shown.
+    #[must_use]
+    pub fn may_reveal(&self, peer: &str) -> bool {
+        self.0.iter().any(|grant| grant.peer == peer && grant.kinds.contains(&PayloadKind::SettlementReveal))
+    }
+
     /// Whether the peer may have transactions of this key signed at all, which it needs to read the key's lanes.
     #[must_use]
     pub fn may_read_lanes(&self, peer: &str, signer: Address) -> bool {

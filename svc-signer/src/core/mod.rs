@@ -6,5 +6,6 @@ pub mod grants;
 pub mod moving;
 pub mod payload;
 pub mod policy;
+pub mod reveal;
 pub mod signature;
 pub mod watermark;

@@ -23,6 +23,8 @@ pub enum PayloadKind {
     Eip712,
     /// An ERC-735 claim.
     Claim,
+    /// The call that shows the secret of a settlement: granted by itself, carried out as the transaction it is.
+    SettlementReveal,
 }
 
 /// What a payload acts on: a contract, or the creation of one.
@@ -121,6 +123,7 @@ impl PayloadKind {
             Self::EvmTransaction => "evm_transaction",
             Self::Eip712 => "eip712",
             Self::Claim => "claim",
+            Self::SettlementReveal => "settlement_reveal",
         }
     }
 }

@@ -18,8 +18,9 @@ use crate::{
         digest,
         document::check_size,
         payload::{Claim, Payload, UnsignedTransaction},
+        reveal::SecretHash,
     },
-    signing::SignOrder,
+    signing::{Reveal, SignOrder},
     store::{
         keys::KeyRecord,
         requests::{Status, StoredRequest},
@@ -43,12 +44,18 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
         "" => None,
         id => uuid(&mut bad, "replaces_request_id", id),
     };
+    let mut reveal = None;
     let payload = match request.payload {
         Some(proto::sign_request::Payload::EvmTransaction(tx)) => transaction(&mut bad, &tx).map(Payload::Transaction),
         Some(proto::sign_request::Payload::Eip712(document)) => self::document(&mut bad, &document.document_json),
         Some(proto::sign_request::Payload::Claim(claim)) => self::claim(&mut bad, &claim).map(Payload::Claim),
+        Some(proto::sign_request::Payload::SettlementReveal(shown)) => {
+            let secret_id = uuid(&mut bad, "settlement_reveal.secret_id", &shown.secret_id);
+            reveal = secret_id.map(|secret_id| Reveal { secret_id, not_after_s: shown.not_after });
+            transaction(&mut bad, &shown.transaction.unwrap_or_default()).map(Payload::Transaction)
+        }
         None => {
-            bad.push("payload", "exactly one of evm_transaction, eip712 and claim must be set");
+            bad.push("payload", "exactly one of evm_transaction, settlement_reveal, eip712 and claim must be set");
             None
         }
     };
@@ -70,8 +77,24 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
     bad.finish()?;
     match (request_id, tenant, signer, payload, digest) {
         (Some(request_id), Some(tenant), Some(signer), Some(payload), Some(digest)) => {
-            Ok(SignOrder { request_id, tenant, signer, payload, digest, replaces })
+            Ok(SignOrder { request_id, tenant, signer, payload, digest, replaces, reveal })
         }
+        _ => Err(Refusal::internal("a field was neither read nor refused")),
+    }
+}
+
+/// Reads the request for a secret: tenant, id and hash.
+pub fn secret_order(request: &proto::CreateSecretRequest) -> Result<(String, Uuid, SecretHash), Refusal> {
+    let mut bad = Violations::new();
+    let id = uuid(&mut bad, "secret_id", &request.secret_id);
+    let tenant = tenant(&mut bad, "tenant", &request.tenant);
+    let kind = match bad.check(fields::enum_value("hash_kind", request.hash_kind)) {
+        Some(proto::SecretHash::Sha256) => SecretHash::Sha256,
+        _ => SecretHash::Keccak256,
+    };
+    bad.finish()?;
+    match (tenant, id) {
+        (Some(tenant), Some(id)) => Ok((tenant, id, kind)),
         _ => Err(Refusal::internal("a field was neither read nor refused")),
     }
 }

@@ -3,9 +3,9 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use dalp_proto::signer::{
-    Intent, ListIntentsRequest, ListIntentsResponse, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest,
-    SignResponse, StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse,
-    signer_service_server::SignerService,
+    CreateSecretRequest, CreateSecretResponse, Intent, ListIntentsRequest, ListIntentsResponse, ReleaseRequest,
+    ReleaseResponse, SignOutcome, SignRequest, SignResponse, StatusRequest, StatusResponse, WatchStatusRequest,
+    WatchStatusResponse, signer_service_server::SignerService,
 };
 use dalp_service::{
     Reason, Refusal,
@@ -114,6 +114,16 @@ impl SignerService for SignerEdge {
         let id = convert::request_id("request_id", &request.get_ref().request_id)?;
         self.signer.release(&peer, id).await.map_err(Refusal::from)?;
         Ok(Response::new(ReleaseResponse {}))
+    }
+
+    async fn create_secret(
+        &self,
+        request: Request<CreateSecretRequest>,
+    ) -> Result<Response<CreateSecretResponse>, Status> {
+        let peer = peer_of(&request)?;
+        let (tenant, id, kind) = convert::secret_order(request.get_ref())?;
+        let hash = self.signer.create_secret(&peer, &tenant, id, kind).await.map_err(Refusal::from)?;
+        Ok(Response::new(CreateSecretResponse { hash: hash.to_string() }))
     }
 
     async fn list_intents(

@@ -11,7 +11,7 @@ use chacha20poly1305::{
 };
 use rand::{TryRngCore as _, rngs::OsRng};
 use secp256k1::{Message, SecretKey};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, SignAtOnce, Signing};
 use crate::core::signature::{RawSignature, context};
@@ -46,18 +46,46 @@ impl LocalProvider {
         Ok(sealed)
     }
 
-    fn open(&self, name: &KeyName, sealed: &[u8]) -> Result<SecretKey, ProviderError> {
+    /// Makes a secret of a tenant and seals it; both, for the caller to hash the one and store the other.
+    pub(crate) fn make_secret(
+        &self,
+        tenant: &str,
+        id: uuid::Uuid,
+    ) -> Result<(Zeroizing<[u8; 32]>, Vec<u8>), ProviderError> {
+        let secret = Zeroizing::new(random::<32>()?);
+        let sealed = self.seal(&secret_name(tenant, id), &secret)?;
+        Ok((secret, sealed))
+    }
+
+    /// Opens a sealed secret.
+    pub(crate) fn open_secret(
+        &self,
+        tenant: &str,
+        id: uuid::Uuid,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<[u8; 32]>, ProviderError> {
+        self.unsealed(&secret_name(tenant, id), sealed)
+    }
+
+    fn unsealed(&self, name: &KeyName, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, ProviderError> {
         let broken = || ProviderError::Failed("the sealed key does not open under this key-encryption key".to_owned());
         let body = sealed.strip_prefix(&[VERSION]).filter(|body| body.len() == SEALED_LEN - 1).ok_or_else(broken)?;
         let (wrapped, body) = body.split_at(NONCE_LEN + WRAPPED_LEN);
         let data_key = decrypt(&self.key_encryption, name, b"data-key", wrapped).ok_or_else(broken)?;
         let cipher = XChaCha20Poly1305::new(data_key.as_slice().into());
         let secret = decrypt(&cipher, name, b"key", body).ok_or_else(broken)?;
-        let mut bytes: [u8; 32] = secret.as_slice().try_into().map_err(|_| broken())?;
-        let key = SecretKey::from_byte_array(bytes).map_err(|_| broken());
-        bytes.zeroize();
-        key
+        Ok(Zeroizing::new(secret.as_slice().try_into().map_err(|_| broken())?))
     }
+
+    fn open(&self, name: &KeyName, sealed: &[u8]) -> Result<SecretKey, ProviderError> {
+        let bytes = self.unsealed(name, sealed)?;
+        SecretKey::from_byte_array(*bytes).map_err(|_| ProviderError::Failed("the sealed key is none".to_owned()))
+    }
+}
+
+/// What a secret is sealed for. No wallet has such a name, so neither opens as the other.
+fn secret_name(tenant: &str, id: uuid::Uuid) -> KeyName {
+    KeyName { tenant: tenant.to_owned(), wallet: format!("settlement-secret/{id}") }
 }
 
 #[async_trait]
@@ -148,6 +176,17 @@ mod tests {
 
     fn name(wallet: &str) -> KeyName {
         KeyName { tenant: "bank".to_owned(), wallet: wallet.to_owned() }
+    }
+
+    #[test]
+    fn a_sealed_secret_opens_only_for_its_tenant_and_id() {
+        let provider = LocalProvider::new(&Zeroizing::new([7; 32]));
+        let (id, other) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
+        let (secret, sealed) = provider.make_secret("bank", id).unwrap();
+        assert_eq!(provider.open_secret("bank", id, &sealed).unwrap(), secret);
+        assert!(provider.open_secret("bank", other, &sealed).is_err());
+        assert!(provider.open_secret("other", id, &sealed).is_err());
+        assert!(!sealed.windows(8).any(|some| secret.windows(8).any(|other| some == other)), "it is sealed");
     }
 
     #[tokio::test]

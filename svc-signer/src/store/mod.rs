@@ -8,6 +8,7 @@ pub mod keys;
 pub mod latch;
 pub mod patience;
 pub mod requests;
+pub mod secrets;
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 

@@ -107,7 +107,7 @@ impl World {
             outside_identity: Address::ZERO,
             issuer_identity: Address::ZERO,
         };
-        let bootstrap = BootstrapRequest { admin: world.issuer.text.clone() };
+        let bootstrap = BootstrapRequest { admin: world.issuer.text.clone(), chain_id: 0 };
         let accepted = SystemServiceClient::new(world.client.gateway()).bootstrap(fresh(bootstrap)).await;
         world.done(accepted.expect("accepted").into_inner().operation).await;
         for name in [PRICE, "nav", "spread", "fx", "plain"] {

@@ -33,6 +33,9 @@ pub(crate) async fn a_party_that_loses_its_kyc_moves_nothing(world: &World) {
     let failed = world.failure(world.approve(bob, &other).await).await;
     assert_eq!(failed, "LEG_NOT_COMPLIANT", "found when the approval is simulated, after its allowance");
     assert_eq!(world.state(&other).await, SettlementState::Active);
+    let locks = world.preview(&other).await.locks;
+    let given = locks.iter().find(|lock| lock.sender == bob.text).expect("a lock of bob");
+    assert_eq!(given.allowance, "0", "the allowance went back with the approval");
     world.done(world.revoke(alice, &other).await).await;
 
     world.done(world.cancel(bob, &id).await).await;

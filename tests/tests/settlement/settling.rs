@@ -13,6 +13,9 @@ use dalp_tests::waiting::until;
 
 use crate::support::{Accepted, CASH, World, operation, refused};
 
+/// Three times as many as an approval has attempts.
+const MANY_AT_ONCE: usize = 12;
+
 pub(crate) async fn a_bond_is_delivered_against_a_foreign_currency(world: &World) {
     let [alice, bob, carol, ..] = world.parties();
     let terms = world.delivery("DvP").await;
@@ -129,18 +132,23 @@ pub(crate) async fn five_parties_settle_seven_legs(world: &World) {
     assert!(parties.len() == 5 && parties.iter().all(|party| party.sends && party.approved && !party.voted));
 }
 
-pub(crate) async fn a_wallet_that_approves_two_at_once_has_allowances_for_both(world: &World) {
+/// Own assets and foreign currencies alike: each approval gives an allowance that suffices for all that are under way.
+pub(crate) async fn a_wallet_that_approves_many_at_once_has_allowances_for_all(world: &World) {
     let [alice, bob, ..] = world.parties();
-    let before = world.holdings().await;
-    let (one, other) = (world.delivery("First of two").await, world.delivery("Second of two").await);
-    let ids = [world.create(&one).await, world.create(&other).await];
-    let (first, second) = tokio::join!(world.approve(bob, &ids[0]), world.approve(bob, &ids[1]));
-    tokio::join!(world.done(first), world.done(second));
-    for id in &ids {
-        world.done(world.approve(alice, id).await).await;
-        world.done(world.execute(alice, id).await).await;
+    let mut wanted = world.holdings().await;
+    let mut ids = Vec::new();
+    for number in 0..MANY_AT_ONCE {
+        let terms = world.delivery(&format!("One of many, {number}")).await;
+        ids.push(world.create(&terms).await);
+        wanted = World::moved(wanted, &terms);
     }
-    assert_eq!(world.holdings().await, World::moved(World::moved(before, &one), &other));
+    for party in [alice, bob] {
+        let approvals = futures::future::join_all(ids.iter().map(|id| world.approve(party, id))).await;
+        futures::future::join_all(approvals.into_iter().map(|accepted| world.done(accepted))).await;
+    }
+    let executions = futures::future::join_all(ids.iter().map(|id| world.execute(alice, id))).await;
+    futures::future::join_all(executions.into_iter().map(|accepted| world.done(accepted))).await;
+    assert_eq!(world.holdings().await, wanted);
 }
 
 /// A counterparty that only uses the contract.

@@ -294,7 +294,7 @@ impl World {
         let (mut found, mut page_token) = (Vec::new(), String::new());
         loop {
             let (party, state) = (party.text.clone(), state.into());
-            let asked = ListSettlementsRequest { party, state, page_size: 2, page_token };
+            let asked = ListSettlementsRequest { party, state, page_size: 2, page_token, chain_id: 0 };
             let page = self.service().list_settlements(asked).await.expect("a page").into_inner();
             found.extend(page.settlements.into_iter().map(|one| one.settlement.expect("a settlement").settlement_id));
             page_token = page.next_page_token;

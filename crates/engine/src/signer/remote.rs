@@ -80,27 +80,39 @@ impl Signer for RemoteSigner {
     }
 }
 
+fn transaction_to_wire(transaction: &UnsignedTransaction) -> wire::EvmTransaction {
+    let mut fields = wire::EvmTransaction {
+        chain_id: transaction.chain_id,
+        nonce: transaction.nonce,
+        target: transaction.target.map(|target| target.to_checksum(None)).unwrap_or_default(),
+        value_wei: transaction.value_wei.to_string(),
+        data: transaction.data.to_string(),
+        gas_limit: transaction.gas_limit,
+        ..Default::default()
+    };
+    match transaction.fees {
+        Fees::Eip1559 { max_fee_wei, priority_fee_wei } => {
+            fields.max_fee_per_gas_wei = max_fee_wei.to_string();
+            fields.max_priority_fee_per_gas_wei = priority_fee_wei.to_string();
+        }
+        Fees::Legacy { gas_price_wei } => fields.gas_price_wei = gas_price_wei.to_string(),
+    }
+    fields
+}
+
 fn to_wire(request: SignRequest) -> wire::SignRequest {
     use wire::sign_request::Payload;
     let (signer, payload) = match request.payload {
         SignPayload::Transaction(transaction) => {
-            let mut fields = wire::EvmTransaction {
-                chain_id: transaction.chain_id,
-                nonce: transaction.nonce,
-                target: transaction.target.map(|target| target.to_checksum(None)).unwrap_or_default(),
-                value_wei: transaction.value_wei.to_string(),
-                data: transaction.data.to_string(),
-                gas_limit: transaction.gas_limit,
-                ..Default::default()
+            (transaction.sender, Payload::EvmTransaction(transaction_to_wire(&transaction)))
+        }
+        SignPayload::Reveal { transaction, secret } => {
+            let reveal = wire::SettlementReveal {
+                transaction: Some(transaction_to_wire(&transaction)),
+                secret_id: secret.id.to_string(),
+                not_after: secret.not_after_s,
             };
-            match transaction.fees {
-                Fees::Eip1559 { max_fee_wei, priority_fee_wei } => {
-                    fields.max_fee_per_gas_wei = max_fee_wei.to_string();
-                    fields.max_priority_fee_per_gas_wei = priority_fee_wei.to_string();
-                }
-                Fees::Legacy { gas_price_wei } => fields.gas_price_wei = gas_price_wei.to_string(),
-            }
-            (transaction.sender, Payload::EvmTransaction(fields))
+            (transaction.sender, Payload::SettlementReveal(reveal))
         }
         SignPayload::Document(SignDocument::Eip712 { signer, document }) => {
             (signer, Payload::Eip712(wire::Eip712Document { document_json: document.to_string() }))

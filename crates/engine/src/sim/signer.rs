@@ -68,10 +68,7 @@ fn same_content(one: &UnsignedTransaction, other: &UnsignedTransaction) -> bool 
 
 impl Request {
     fn unsigned(&self) -> Option<&UnsignedTransaction> {
-        match &self.payload {
-            SignPayload::Transaction(unsigned) => Some(unsigned),
-            SignPayload::Document(_) => None,
-        }
+        self.payload.transaction()
     }
 
     fn outcome(&self) -> SignOutcome {
@@ -86,7 +83,10 @@ impl Request {
         match (self.decision, &self.payload) {
             (Decision::Denied, _) => SignOutcome::Denied(Failure::new("PROVIDER_DENIED", detail())),
             (Decision::Expired, _) => SignOutcome::Expired(Failure::new("APPROVAL_EXPIRED", detail())),
-            (Decision::Approved, SignPayload::Transaction(unsigned)) => {
+            (
+                Decision::Approved,
+                SignPayload::Transaction(unsigned) | SignPayload::Reveal { transaction: unsigned, .. },
+            ) => {
                 let raw = encode(unsigned);
                 SignOutcome::SignedTransaction { tx_hash: keccak256(&raw), raw }
             }
@@ -188,7 +188,7 @@ impl SimSigner {
             vault.refuse(request);
             return Err(SignError::Refused(Failure::new("POLICY_DENIED", "simulated")));
         }
-        if let SignPayload::Transaction(unsigned) = &request.payload
+        if let Some(unsigned) = request.payload.transaction()
             && let Err(error) = vault.claim(request.request_id, unsigned, request.replaces)
         {
             self.world.saw("watermark conflict");
@@ -223,9 +223,11 @@ impl SimSigner {
     fn must_be_written(&self, request: &SignRequest) {
         let tables = locked(&self.world.tables);
         let written = match &request.payload {
-            SignPayload::Transaction(unsigned) => tables.attempts.get(&request.request_id).is_some_and(|row| {
-                row.nonce == unsigned.nonce && row.gas_limit == unsigned.gas_limit && row.fees == unsigned.fees
-            }),
+            SignPayload::Transaction(unsigned) | SignPayload::Reveal { transaction: unsigned, .. } => {
+                tables.attempts.get(&request.request_id).is_some_and(|row| {
+                    row.nonce == unsigned.nonce && row.gas_limit == unsigned.gas_limit && row.fees == unsigned.fees
+                })
+            }
             SignPayload::Document(_) => tables.steps.values().any(|row| row.request_id == Some(request.request_id)),
         };
         if !written {

@@ -14,7 +14,7 @@ pub(super) use lanes::Snapshot;
 use super::bug::Bug;
 use crate::{
     error::StoreError,
-    flow::{PreCheck, Priority, StepInput, StepOutcome},
+    flow::{PreCheck, Priority, Secret, StepInput, StepOutcome},
     model::{LaneId, OperationId, RequestId, ServiceName, TenantId, TransactionId},
     states::{OperationState, TransactionState},
     store::{Attempt, AttemptKind, AttemptState, Event, Inclusion, QueuedTransaction},
@@ -85,6 +85,7 @@ pub(crate) struct TransactionRow {
     pub(crate) value_wei: U256,
     pub(crate) data: Bytes,
     pub(crate) checks: Vec<PreCheck>,
+    pub(crate) secret: Option<Secret>,
     pub(crate) state: TransactionState,
     pub(crate) sub_status: String,
     pub(crate) nonce: Option<u64>,
@@ -353,6 +354,7 @@ impl Tables {
             value_wei: row.value_wei,
             data: row.data.clone(),
             checks: row.checks.clone(),
+            secret: row.secret.clone(),
             tries: row.tries,
             state: row.state,
             cancel_requested: row.cancel_requested,

@@ -70,10 +70,10 @@ WITH given AS (
     SELECT $1, id, name, position, input, request, CASE WHEN request IS NULL THEN NULL ELSE '-infinity'::timestamptz END, $2
     FROM unnest($16::uuid[], $17::text[], $18::int[], $19::jsonb[], $20::uuid[]) AS s(id, name, position, input, request) JOIN fresh USING (id)
 ), transactions AS (
-    INSERT INTO engine.transactions (tenant, transaction_id, operation_id, step, position, service, chain_id, sender, target, value_wei, data, checks, priority, state)
-    SELECT $1, transaction, id, step, position, $2, chain, sender, target, value::numeric, data, checks, priority, 'QUEUED'
-    FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::int[], $25::bigint[], $26::bytea[], $27::bytea[], $28::text[], $29::bytea[], $30::jsonb[], $31::smallint[])
-         WITH ORDINALITY AS t(id, transaction, step, position, chain, sender, target, value, data, checks, priority, place) JOIN fresh USING (id) ORDER BY place
+    INSERT INTO engine.transactions (tenant, transaction_id, operation_id, step, position, service, chain_id, sender, target, value_wei, data, checks, priority, state, secret)
+    SELECT $1, transaction, id, step, position, $2, chain, sender, target, value::numeric, data, checks, priority, 'QUEUED', secret
+    FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::int[], $25::bigint[], $26::bytea[], $27::bytea[], $28::text[], $29::bytea[], $30::jsonb[], $31::smallint[], $32::jsonb[])
+         WITH ORDINALITY AS t(id, transaction, step, position, chain, sender, target, value, data, checks, priority, secret, place) JOIN fresh USING (id) ORDER BY place
 ), leaves AS (
     INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body)
     SELECT $1, 'operation.accept', principal, id::text, body FROM given JOIN fresh USING (id)
@@ -202,6 +202,7 @@ impl Store {
             .bind(transactions.data)
             .bind(transactions.checks)
             .bind(transactions.priorities)
+            .bind(transactions.secrets)
             .fetch_all(&mut *connection)
             .await?;
         let mut admitted = HashMap::with_capacity(news.len());

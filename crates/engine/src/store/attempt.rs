@@ -3,7 +3,7 @@
 use super::{address, signed, unsigned};
 use crate::{
     error::StoreError,
-    flow::PreCheck,
+    flow::{PreCheck, Secret},
     model::{LaneId, RequestId, TransactionId},
     states::TransactionState,
 };
@@ -39,6 +39,7 @@ pub(crate) struct QueuedTransaction {
     pub(crate) value_wei: U256,
     pub(crate) data: Bytes,
     pub(crate) checks: Vec<PreCheck>,
+    pub(crate) secret: Option<Secret>,
     pub(crate) tries: u32,
     pub(crate) state: TransactionState,
     pub(crate) cancel_requested: bool,
@@ -73,7 +74,7 @@ pub(crate) struct NewAttempt<'a> {
 
 /// Columns of a transaction `t` that [`transaction`] reads.
 pub(super) const TRANSACTION: &str =
-    "t.tenant, t.transaction_id, t.operation_id, t.target, t.value_wei::text AS value_wei, t.data, t.checks,
+    "t.tenant, t.transaction_id, t.operation_id, t.target, t.value_wei::text AS value_wei, t.data, t.checks, t.secret,
  t.tries AS transaction_tries, t.state AS transaction_state, t.cancel_requested, t.bump_requested";
 
 /// Columns of an attempt `a` that [`attempt`] reads beside those.
@@ -89,6 +90,7 @@ pub(super) fn transaction(row: &PgRow) -> Result<QueuedTransaction, StoreError> 
         value_wei: row.try_get::<&str, _>("value_wei")?.parse().map_err(StoreError::corrupt)?,
         data: Bytes::copy_from_slice(row.try_get("data")?),
         checks: row.try_get::<Json<_>, _>("checks")?.0,
+        secret: row.try_get::<Option<Json<_>>, _>("secret")?.map(|secret| secret.0),
         tries: u32::try_from(row.try_get::<i32, _>("transaction_tries")?).unwrap_or(0),
         state: row.try_get::<&str, _>("transaction_state")?.parse().map_err(StoreError::Corrupt)?,
         cancel_requested: row.try_get("cancel_requested")?,

@@ -71,6 +71,7 @@ pub(super) struct TransactionRows {
     pub(super) values: Vec<String>,
     pub(super) data: Vec<Vec<u8>>,
     pub(super) checks: Vec<serde_json::Value>,
+    pub(super) secrets: Vec<Option<serde_json::Value>>,
     pub(super) priorities: Vec<i16>,
 }
 
@@ -89,6 +90,8 @@ impl TransactionRows {
             self.values.push(call.value.to_string());
             self.data.push(call.data.to_vec());
             self.checks.push(serde_json::to_value(&call.sensitive_checks).map_err(StoreError::corrupt)?);
+            let secret = call.secret.as_ref().map(serde_json::to_value).transpose();
+            self.secrets.push(secret.map_err(StoreError::corrupt)?);
             self.priorities.push(change.priority.place());
         }
         Ok(())
@@ -99,10 +102,11 @@ impl TransactionRows {
             return Ok(());
         }
         sqlx::query(
-            "INSERT INTO engine.transactions (tenant, transaction_id, operation_id, step, position, service, chain_id, sender, target, value_wei, data, checks, priority, state)
-             SELECT t, i, o, s, p, $13, c, f, g, v::numeric, d, k, y, 'QUEUED'
+            "INSERT INTO engine.transactions (tenant, transaction_id, operation_id, step, position, service, chain_id, sender, target, value_wei, data, checks, priority, state,
+                                              secret)
+             SELECT t, i, o, s, p, $13, c, f, g, v::numeric, d, k, y, 'QUEUED', x
              FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::bigint[], $7::bytea[], $8::bytea[], $9::text[], $10::bytea[], $11::jsonb[],
-                         $12::smallint[]) AS x(t, i, o, s, p, c, f, g, v, d, k, y)",
+                         $12::smallint[], $14::jsonb[]) AS r(t, i, o, s, p, c, f, g, v, d, k, y, x)",
         )
         .bind(self.tenants)
         .bind(self.ids)
@@ -117,6 +121,7 @@ impl TransactionRows {
         .bind(self.checks)
         .bind(self.priorities)
         .bind(service)
+        .bind(self.secrets)
         .execute(commit)
         .await?;
         Ok(())

@@ -31,8 +31,8 @@ struct Bond<'a> {
     token: String,
 }
 
-/// Issues the bond and lives its life.
-pub(super) async fn run(client: &Client, chain: &ChainView, parties: &Parties, steps: &mut Steps) {
+/// Issues the bond and lives its life. The tokenised deposits that it was paid in.
+pub(super) async fn run(client: &Client, chain: &ChainView, parties: &Parties, steps: &mut Steps) -> String {
     let token = RefCell::new(String::new());
     steps
         .run("issue the bond, signed by the HSM", "completed", async {
@@ -58,6 +58,7 @@ pub(super) async fn run(client: &Client, chain: &ChainView, parties: &Parties, s
     let cash = offering::run(client, parties, &bond.token, steps).await;
     settlement::run(client, parties, &bond.token, &cash, steps).await;
     treasury::run(client, chain, parties, (&bond.token, &cash), steps).await;
+    cash
 }
 
 fn order(parties: &Parties) -> CreateAssetRequest {

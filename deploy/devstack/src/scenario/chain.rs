@@ -1,8 +1,11 @@
 //! The chain as an auditor sees it: read directly, not through the platform.
 
+use std::time::Duration;
+
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy::providers::{Provider, ProviderBuilder, RootProvider};
+use alloy::rpc::types::TransactionRequest;
 use alloy::sol;
 use anyhow::Context;
 
@@ -65,6 +68,27 @@ impl ChainView {
         let _: serde_json::Value = moved.context("cannot move the clock")?;
         let _: serde_json::Value = self.provider.raw_request("evm_mine".into(), ()).await.context("cannot mine")?;
         Ok(())
+    }
+
+    /// Sends a transaction of the development node's own first account and waits until it is in a block. The created contract, of a creation.
+    ///
+    /// # Errors
+    /// When the node refuses, the transaction fails, or it is in no block in time; only a development node knows the call.
+    pub async fn send_as_node(&self, to: Option<Address>, data: Bytes) -> anyhow::Result<Option<Address>> {
+        let accounts = self.provider.get_accounts().await?;
+        let from = accounts.first().context("the node has no account")?;
+        let mut request = TransactionRequest::default().from(*from).input(data.into()).gas_limit(9_000_000);
+        request.to = Some(to.map_or(TxKind::Create, TxKind::Call));
+        let hash: B256 = self.provider.raw_request("eth_sendTransaction".into(), (request,)).await?;
+        let mut looks = tokio::time::interval(Duration::from_millis(100));
+        for _ in 0..300 {
+            looks.tick().await;
+            if let Some(receipt) = self.provider.get_transaction_receipt(hash).await? {
+                anyhow::ensure!(receipt.status(), "the transaction failed");
+                return Ok(receipt.contract_address);
+            }
+        }
+        anyhow::bail!("the transaction is in no block")
     }
 
     /// The time of the latest block, Unix seconds.

@@ -94,7 +94,7 @@ async fn create_key(client: &Client, name: &str, provider: &str) -> anyhow::Resu
 async fn bootstrap(client: &Client, parties: &Parties, steps: &mut Steps) {
     steps
         .run("bootstrap the system", "completed", async {
-            let request = BootstrapRequest { admin: parties.issuer.text.clone() };
+            let request = BootstrapRequest { admin: parties.issuer.text.clone(), chain_id: 0 };
             let accepted =
                 SystemServiceClient::new(client.gateway()).bootstrap(keyed(request, "bootstrap")).await?.into_inner();
             Ok(Outcome::of(&client.finished(accepted.operation).await?))

@@ -166,6 +166,7 @@ impl Tables {
                 value_wei: call.value,
                 data: call.data.clone(),
                 checks: call.sensitive_checks.clone(),
+                secret: call.secret.clone(),
                 state: TransactionState::Queued,
                 sub_status: String::new(),
                 nonce: None,

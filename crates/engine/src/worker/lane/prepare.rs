@@ -132,7 +132,11 @@ impl LaneWorker {
         let market = self.market();
         let known: Vec<Option<u64>> = queued
             .iter()
-            .map(|transaction| (effort == Effort::Quick).then(|| market.gas(CallKind::of(transaction))).flatten())
+            .map(|transaction| match &transaction.secret {
+                // Without the secret it can be run, and not estimated.
+                Some(secret) => Some(secret.gas_limit),
+                None => (effort == Effort::Quick).then(|| market.gas(CallKind::of(transaction))).flatten(),
+            })
             .collect();
         let mut calls: Vec<(&'static str, Value)> = vec![("eth_getBalance", json!([self.lane.sender, block]))];
         for (transaction, known) in queued.iter().zip(&known) {
@@ -168,6 +172,10 @@ impl LaneWorker {
                 refused = refused.or(failed); // every answer is taken, the first failure counts
             }
             let needed = match known {
+                Some(gas) if transaction.secret.is_some() => match answer::<Bytes>(answers.next()) {
+                    Err(error) if !self.lacks_only_the_secret(transaction, &error) => Err(error),
+                    _ => Ok(gas),
+                },
                 Some(gas) => answer::<Bytes>(answers.next()).map(|_| gas),
                 None => answer::<U64>(answers.next()).map(|gas| gas.to()).inspect(|gas| {
                     // Others of the kind may need a little more: more non-zero bytes, a colder slot.
@@ -183,6 +191,7 @@ impl LaneWorker {
         for (transaction, verdict) in queued.iter().zip(&mut verdicts) {
             let dry = matches!(verdict, Verdict::Refused(refused) if refused.sub_status == OUT_OF_GAS);
             if dry
+                && transaction.secret.is_none()
                 && effort == Effort::Thorough
                 && let Some(gas) = self.gas_by_limits(transaction, block).await?
             {
@@ -221,6 +230,13 @@ impl LaneWorker {
             .with("available_wei", balance_wei)
             .with("sender", self.lane.sender);
         Verdict::Refused(Refused { sub_status: "insufficient_funds", failure })
+    }
+
+    /// Whether the contract has nothing against a call but the word that the signer fills in.
+    fn lacks_only_the_secret(&self, transaction: &QueuedTransaction, error: &NodeError) -> bool {
+        let refused = || self.shared.decoder.decode_revert(&error.data.clone().unwrap_or_default());
+        matches!(error.kind, NodeErrorKind::Reverted)
+            && transaction.secret.as_ref().is_some_and(|secret| refused().reason == secret.lacking)
     }
 
     fn failed(&self, error: NodeError) -> Verdict {

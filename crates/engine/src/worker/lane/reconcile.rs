@@ -118,9 +118,12 @@ impl LaneWorker {
 
     /// Whether signed bytes carry this transaction out, or cancel it.
     fn is_of(&self, signed: &UnsignedTransaction, transaction: &QueuedTransaction) -> bool {
-        let same = signed.target == transaction.target
-            && signed.value_wei == transaction.value_wei
-            && signed.data == transaction.data;
+        // Of a call with a secret only its length is known here.
+        let same_data = match &transaction.secret {
+            Some(_) => signed.data.len() == transaction.data.len() && signed.data.get(..4) == transaction.data.get(..4),
+            None => signed.data == transaction.data,
+        };
+        let same = signed.target == transaction.target && signed.value_wei == transaction.value_wei && same_data;
         same || self.only_uses_up(signed)
     }
 

@@ -233,20 +233,20 @@ impl LaneWorker {
         } else {
             (transaction.target, transaction.value_wei, transaction.data.clone())
         };
-        SignRequest {
-            request_id: attempt.request_id,
-            tenant: tenant.clone(),
-            payload: SignPayload::Transaction(UnsignedTransaction {
-                chain_id: self.lane.chain_id,
-                sender: self.lane.sender,
-                nonce: attempt.nonce,
-                target,
-                value_wei,
-                data,
-                gas_limit: attempt.gas_limit,
-                fees: attempt.fees,
-            }),
-            replaces: attempt.replaces,
-        }
+        let unsigned = UnsignedTransaction {
+            chain_id: self.lane.chain_id,
+            sender: self.lane.sender,
+            nonce: attempt.nonce,
+            target,
+            value_wei,
+            data,
+            gas_limit: attempt.gas_limit,
+            fees: attempt.fees,
+        };
+        let payload = match transaction.secret.clone().filter(|_| !attempt.is_cancel()) {
+            Some(secret) => SignPayload::Reveal { transaction: unsigned, secret },
+            None => SignPayload::Transaction(unsigned),
+        };
+        SignRequest { request_id: attempt.request_id, tenant: tenant.clone(), payload, replaces: attempt.replaces }
     }
 }

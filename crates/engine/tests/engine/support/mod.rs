@@ -231,7 +231,7 @@ impl Signer for LocalSigner {
             self.count.send_modify(|count| *count += 1);
         }
         let unsigned = match request.payload.clone() {
-            SignPayload::Transaction(unsigned) => unsigned,
+            SignPayload::Transaction(unsigned) | SignPayload::Reveal { transaction: unsigned, .. } => unsigned,
             SignPayload::Document(SignDocument::Eip712 { document, .. }) => {
                 return self.documents.answer(&document).await;
             }

@@ -1,0 +1,522 @@
+//! Exchanges across two chains.
+
+use super::{
+    Store,
+    settlements::{NewSettlement, text_of},
+};
+use crate::{
+    flows::{OpenPairOrder, SideOrder},
+    pairs::{Phase, Role, agreement::OpenPair},
+    terms::{Deed, HashLock},
+};
+use alloy::primitives::{Address, B256};
+use dalp_domain::store::{StoreError, address_of, during, hash_of, hex_of, signed, unsigned};
+use dalp_engine::Failure;
+use serde_json::{Value, json};
+use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
+use std::collections::BTreeSet;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// One settlement of an exchange as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSide {
+    /// Its chain.
+    pub chain_id: u64,
+    /// The contract.
+    pub contract: Address,
+    /// Ours: what tells it apart.
+    pub salt: Option<B256>,
+    /// Its identifier, once known.
+    pub settlement_id: Option<B256>,
+    /// Nothing of it is older.
+    pub from_block: u64,
+}
+
+/// An exchange as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPair {
+    /// Later ones are higher.
+    pub number: i64,
+    /// It.
+    pub pair_id: Uuid,
+    /// Whose it is.
+    pub tenant: String,
+    /// What was asked for.
+    pub command: OpenPair,
+    /// The hash of the secret.
+    pub hash: B256,
+    /// Under which the signer keeps the secret, if it is ours.
+    pub secret_id: Option<Uuid>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Whether it was decided, ever, to show our secret.
+    pub exposed: bool,
+    /// Whether the secret was seen on a chain, ever.
+    pub seen: bool,
+    /// In the order of [`Role::BOTH`].
+    pub sides: [StoredSide; 2],
+    /// What the decision to show our secret rests on.
+    pub verdicts: Option<Value>,
+}
+
+/// Something that was sent for an exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredAction {
+    /// Its name, with what it is about.
+    pub name: String,
+    /// From 1.
+    pub attempt: u32,
+    /// Its chain; 0: both.
+    pub chain_id: u64,
+    /// The operation.
+    pub operation_id: Uuid,
+    /// Whether the operation has ended.
+    pub settled: bool,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// How long ago it was accepted.
+    pub age_s: f64,
+}
+
+/// Something that was found or decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPairEvent {
+    /// What.
+    pub kind: String,
+    /// Its circumstances.
+    pub detail: Value,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+/// What needs attention, by kind and chain, in words.
+pub type Needs = std::collections::BTreeMap<(&'static str, u64), String>;
+
+/// What needs attention, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAttention {
+    /// The exchange.
+    pub pair_id: Uuid,
+    /// Its name.
+    pub pair_name: String,
+    /// What.
+    pub kind: String,
+    /// About which chain; 0: both.
+    pub chain_id: u64,
+    /// In words.
+    pub detail: String,
+    /// Since when.
+    pub since: OffsetDateTime,
+}
+
+/// Writes an exchange and its settlements in the commit that accepts its opening.
+pub async fn put_pair(
+    commit: &mut PgConnection,
+    tenant: &str,
+    id: Uuid,
+    order: &OpenPairOrder,
+) -> Result<(), sqlx::Error> {
+    let OpenPairOrder { command, hash, secret_id, sides } = order;
+    sqlx::query(
+        "INSERT INTO settlement.pairs (pair_id, tenant_id, command, hash_kind, hash, secret_id) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id)
+    .bind(tenant)
+    .bind(Json(command))
+    .bind(command.hash_kind.name())
+    .bind(text_of(*hash))
+    .bind(secret_id)
+    .execute(&mut *commit)
+    .await?;
+    for role in Role::BOTH {
+        let SideOrder { chain_id, contract, salt, settlement_id, from_block } = &sides[role.place()];
+        sqlx::query(
+            "INSERT INTO settlement.pair_sides (pair_id, role, chain_id, contract, salt, settlement_id, from_block)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(id)
+        .bind(role.name())
+        .bind(signed(*chain_id))
+        .bind(hex_of(*contract))
+        .bind(salt.map(text_of))
+        .bind(settlement_id.map(text_of))
+        .bind(signed(*from_block))
+        .execute(&mut *commit)
+        .await?;
+        let Some((salt, settlement_id)) = salt.zip(*settlement_id) else { continue };
+        let deed = Deed { salt, terms: command.terms(role, *hash) };
+        let new = NewSettlement {
+            tenant,
+            chain_id: *chain_id,
+            contract: *contract,
+            settlement_id,
+            creator: command.sender,
+            deed: &deed,
+            operation_id: Some(id),
+            created_block: None,
+        };
+        new.put(&mut *commit).await?;
+    }
+    put_action(&mut *commit, id, "open", 1, 0, id).await?;
+    let detail = json!({ "hash": text_of(*hash), "secret_id": secret_id });
+    put_event(commit, tenant, id, "opened", &detail).await
+}
+
+/// Writes that something was sent, in the commit that accepts it.
+pub async fn put_action(
+    commit: &mut PgConnection,
+    pair_id: Uuid,
+    name: &str,
+    attempt: u32,
+    chain_id: u64,
+    operation_id: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO settlement.pair_actions (pair_id, name, attempt, chain_id, operation_id) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(pair_id)
+    .bind(name)
+    .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
+    .bind(signed(chain_id))
+    .bind(operation_id)
+    .execute(commit)
+    .await
+    .map(drop)
+}
+
+/// Decides to show our secret, in the commit that accepts showing it: whoever gave the exchange up meanwhile was faster, and it is not shown.
+pub async fn expose(commit: &mut PgConnection, pair: &StoredPair, verdicts: &Value) -> Result<(), sqlx::Error> {
+    let decided = sqlx::query(
+        "UPDATE settlement.pairs SET phase = 'REVEALING', exposed = true, verdicts = $2
+         WHERE pair_id = $1 AND phase IN ('LOCKING', 'REVEALING') AND secret_id IS NOT NULL",
+    )
+    .bind(pair.pair_id)
+    .bind(verdicts)
+    .execute(&mut *commit)
+    .await?;
+    match decided.rows_affected() {
+        1 => put_event(commit, &pair.tenant, pair.pair_id, "revealing", &json!({})).await,
+        _ => Err(sqlx::Error::RowNotFound),
+    }
+}
+
+async fn put_event(
+    commit: &mut PgConnection,
+    tenant: &str,
+    pair_id: Uuid,
+    kind: &str,
+    detail: &Value,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO settlement.pair_events (pair_id, kind, detail) VALUES ($1, $2, $3)")
+        .bind(pair_id)
+        .bind(kind)
+        .bind(detail)
+        .execute(&mut *commit)
+        .await?;
+    sqlx::query(
+        "INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body) VALUES ($1, 'settlement.pair.' || $2, $3, $4, $5)",
+    )
+    .bind(tenant)
+    .bind(kind)
+    .bind(pair_id.to_string())
+    .bind(pair_id)
+    .bind(detail)
+    .execute(commit)
+    .await
+    .map(drop)
+}
+
+/// A read of exchanges with their settlements, beside what it is about.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.number, p.pair_id, p.tenant_id, p.command, p.hash, p.secret_id, p.phase, p.exposed, p.seen, p.verdicts,
+                    r.chain_id AS r_chain, r.contract AS r_contract, r.salt AS r_salt, r.settlement_id AS r_id, r.from_block AS r_from,
+                    c.chain_id AS c_chain, c.contract AS c_contract, c.salt AS c_salt, c.settlement_id AS c_id, c.from_block AS c_from
+             FROM settlement.pairs p JOIN settlement.pair_sides r ON r.pair_id = p.pair_id AND r.role = 'reveal'
+             JOIN settlement.pair_sides c ON c.pair_id = p.pair_id AND c.role = 'carry' WHERE ",
+            $rest
+        )
+    };
+}
+
+impl Store {
+    /// Exchanges that go on, oldest first, behind a number.
+    pub async fn pairs_going_on(&self, above: i64, limit: u32) -> Result<Vec<StoredPair>, StoreError> {
+        let rows = sqlx::query(select!(
+            "p.phase NOT IN ('SETTLED', 'RETURNED', 'SPLIT') AND p.number > $1 ORDER BY p.number LIMIT $2"
+        ))
+        .bind(above)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("read exchanges"))?;
+        rows.iter().map(parse).collect()
+    }
+
+    /// An exchange of a tenant.
+    pub async fn pair(&self, tenant: &str, pair_id: Uuid) -> Result<Option<StoredPair>, StoreError> {
+        let row = sqlx::query(select!("p.tenant_id = $1 AND p.pair_id = $2"))
+            .bind(tenant)
+            .bind(pair_id)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(during("read exchange"))?;
+        row.map(|row| parse(&row)).transpose()
+    }
+
+    /// The exchange of a tenant that has a settlement.
+    pub async fn pair_of_settlement(&self, tenant: &str, id: B256) -> Result<Option<StoredPair>, StoreError> {
+        let row = sqlx::query(select!("p.tenant_id = $1 AND $2 IN (r.settlement_id, c.settlement_id)"))
+            .bind(tenant)
+            .bind(text_of(id))
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(during("find exchange"))?;
+        row.map(|row| parse(&row)).transpose()
+    }
+
+    /// Whether a tenant has an exchange of this hash.
+    pub async fn has_pair(&self, tenant: &str, lock: HashLock) -> Result<bool, StoreError> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pairs WHERE tenant_id = $1 AND hash_kind = $2 AND hash = $3)")
+            .bind(tenant)
+            .bind(lock.kind.name())
+            .bind(text_of(lock.hash))
+            .fetch_one(&self.pool)
+            .await
+            .map_err(during("find exchange"))
+    }
+
+    /// Exchanges of a tenant below a number, newest first.
+    pub async fn pairs(
+        &self,
+        tenant: &str,
+        phase: Option<Phase>,
+        below: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredPair>, StoreError> {
+        let rows = sqlx::query(select!(
+            "p.tenant_id = $1 AND p.number < $2 AND ($3::text IS NULL OR p.phase = $3) ORDER BY p.number DESC LIMIT $4"
+        ))
+        .bind(tenant)
+        .bind(below)
+        .bind(phase.map(Phase::name))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("list exchanges"))?;
+        rows.iter().map(parse).collect()
+    }
+
+    /// Notes which settlement is the counterparty's. The first that matched stays.
+    pub async fn put_mirror(&self, pair: &StoredPair, role: Role, id: B256) -> Result<(), StoreError> {
+        let mut commit = self.begin("note mirror").await?;
+        let put = sqlx::query(
+            "UPDATE pair_sides SET settlement_id = $3 WHERE pair_id = $1 AND role = $2 AND settlement_id IS NULL",
+        )
+        .bind(pair.pair_id)
+        .bind(role.name())
+        .bind(text_of(id))
+        .execute(&mut *commit)
+        .await
+        .map_err(during("note mirror"))?;
+        if put.rows_affected() == 1 {
+            let detail = json!({ "chain_id": pair.sides[role.place()].chain_id, "settlement_id": text_of(id) });
+            put_event(&mut commit, &pair.tenant, pair.pair_id, "mirror_found", &detail)
+                .await
+                .map_err(during("note mirror"))?;
+        }
+        commit.commit().await.map_err(during("note mirror"))
+    }
+
+    /// Moves an exchange on, if it still stands where the decision was made.
+    pub async fn put_phase(&self, pair: &StoredPair, to: Phase, detail: &Value) -> Result<bool, StoreError> {
+        let mut commit = self.begin("move exchange on").await?;
+        let moved = sqlx::query("UPDATE pairs SET phase = $3, seen = seen OR $4 WHERE pair_id = $1 AND phase = $2")
+            .bind(pair.pair_id)
+            .bind(pair.phase.name())
+            .bind(to.name())
+            .bind(to == Phase::Carrying)
+            .execute(&mut *commit)
+            .await
+            .map_err(during("move exchange on"))?;
+        if moved.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let kind = match to {
+            Phase::Carrying => "secret_out".to_owned(),
+            other => other.name().to_lowercase(),
+        };
+        put_event(&mut commit, &pair.tenant, pair.pair_id, &kind, detail).await.map_err(during("move exchange on"))?;
+        commit.commit().await.map_err(during("move exchange on"))?;
+        Ok(true)
+    }
+
+    /// What was sent for an exchange, in order.
+    pub async fn pair_actions(&self, pair_id: Uuid) -> Result<Vec<StoredAction>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT name, attempt, chain_id, operation_id, settled, failure, extract(epoch FROM now() - at)::float8 AS age_s
+             FROM pair_actions WHERE pair_id = $1 ORDER BY number",
+        )
+        .bind(pair_id)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("read actions"))?;
+        let parsed = rows.iter().map(|row| StoredAction {
+            name: row.get("name"),
+            attempt: row.get::<i32, _>("attempt").unsigned_abs(),
+            chain_id: unsigned(row.get("chain_id")),
+            operation_id: row.get("operation_id"),
+            settled: row.get("settled"),
+            failure: row.get::<Option<Json<Failure>>, _>("failure").map(|failure| failure.0),
+            age_s: row.get("age_s"),
+        });
+        Ok(parsed.collect())
+    }
+
+    /// Notes that an operation has ended, and why it failed.
+    pub async fn settle_action(
+        &self,
+        pair_id: Uuid,
+        action: &StoredAction,
+        failure: Option<&Failure>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE pair_actions SET settled = true, failure = $4 WHERE pair_id = $1 AND name = $2 AND attempt = $3",
+        )
+        .bind(pair_id)
+        .bind(&action.name)
+        .bind(i32::try_from(action.attempt).unwrap_or(i32::MAX))
+        .bind(failure.map(Json))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(during("settle action"))
+    }
+
+    /// What was found and decided about an exchange, in order.
+    pub async fn pair_events(&self, pair_id: Uuid) -> Result<Vec<StoredPairEvent>, StoreError> {
+        let rows = sqlx::query("SELECT kind, detail, at FROM pair_events WHERE pair_id = $1 ORDER BY number")
+            .bind(pair_id)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(during("read events"))?;
+        Ok(rows
+            .iter()
+            .map(|row| StoredPairEvent { kind: row.get("kind"), detail: row.get("detail"), at: row.get("at") })
+            .collect())
+    }
+
+    /// Writes what needs attention now. What is new and what is over is told in events.
+    pub async fn put_attention(&self, pair: &StoredPair, needs: &Needs) -> Result<(), StoreError> {
+        let rows = sqlx::query("SELECT kind, chain_id, detail FROM pair_attention WHERE pair_id = $1")
+            .bind(pair.pair_id)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(during("read attention"))?;
+        let stood: std::collections::BTreeMap<(String, u64), String> =
+            rows.iter().map(|row| ((row.get("kind"), unsigned(row.get("chain_id"))), row.get("detail"))).collect();
+        let now: BTreeSet<(String, u64)> = needs.keys().map(|(kind, chain)| ((*kind).to_owned(), *chain)).collect();
+        let same = stood.len() == needs.len()
+            && needs.iter().all(|((kind, chain), detail)| stood.get(&((*kind).to_owned(), *chain)) == Some(detail));
+        if same {
+            return Ok(());
+        }
+        let mut commit = self.begin("write attention").await?;
+        for ((kind, chain_id), detail) in needs {
+            sqlx::query(
+                "INSERT INTO pair_attention (pair_id, kind, chain_id, detail) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (pair_id, kind, chain_id) DO UPDATE SET detail = excluded.detail",
+            )
+            .bind(pair.pair_id)
+            .bind(kind)
+            .bind(signed(*chain_id))
+            .bind(detail)
+            .execute(&mut *commit)
+            .await
+            .map_err(during("write attention"))?;
+            if !stood.contains_key(&((*kind).to_owned(), *chain_id)) {
+                let told = json!({ "attention": kind, "chain_id": chain_id, "detail": detail });
+                put_event(&mut commit, &pair.tenant, pair.pair_id, "raised", &told)
+                    .await
+                    .map_err(during("write attention"))?;
+            }
+        }
+        for (kind, chain_id) in stood.keys().filter(|key| !now.contains(*key)) {
+            sqlx::query("DELETE FROM pair_attention WHERE pair_id = $1 AND kind = $2 AND chain_id = $3")
+                .bind(pair.pair_id)
+                .bind(kind)
+                .bind(signed(*chain_id))
+                .execute(&mut *commit)
+                .await
+                .map_err(during("write attention"))?;
+            let told = json!({ "attention": kind, "chain_id": chain_id });
+            put_event(&mut commit, &pair.tenant, pair.pair_id, "cleared", &told)
+                .await
+                .map_err(during("write attention"))?;
+        }
+        commit.commit().await.map_err(during("write attention"))
+    }
+
+    /// What needs attention, of a tenant or of one of its exchanges, oldest first.
+    pub async fn attention(&self, tenant: &str, pair_id: Option<Uuid>) -> Result<Vec<StoredAttention>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT a.pair_id, p.command ->> 'name' AS name, a.kind, a.chain_id, a.detail, a.since
+             FROM pair_attention a JOIN pairs p USING (pair_id)
+             WHERE p.tenant_id = $1 AND ($2::uuid IS NULL OR a.pair_id = $2) ORDER BY a.since, a.kind LIMIT 500",
+        )
+        .bind(tenant)
+        .bind(pair_id)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("read attention"))?;
+        let parsed = rows.iter().map(|row| StoredAttention {
+            pair_id: row.get("pair_id"),
+            pair_name: row.get("name"),
+            kind: row.get("kind"),
+            chain_id: unsigned(row.get("chain_id")),
+            detail: row.get("detail"),
+            since: row.get("since"),
+        });
+        Ok(parsed.collect())
+    }
+
+    /// How many things of each kind need attention, of all tenants.
+    pub async fn attention_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let rows = sqlx::query("SELECT kind, count(*) AS many FROM pair_attention GROUP BY kind")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(during("count attention"))?;
+        Ok(rows.iter().map(|row| (row.get("kind"), row.get("many"))).collect())
+    }
+}
+
+fn parse(row: &PgRow) -> Result<StoredPair, StoreError> {
+    let side = |chain: &str, contract: &str, salt: &str, id: &str, from: &str| {
+        Ok::<_, StoreError>(StoredSide {
+            chain_id: unsigned(row.get(chain)),
+            contract: address_of(row.get(contract))?,
+            salt: row.get::<Option<String>, _>(salt).map(hash_of).transpose()?,
+            settlement_id: row.get::<Option<String>, _>(id).map(hash_of).transpose()?,
+            from_block: unsigned(row.get(from)),
+        })
+    };
+    let phase: String = row.get("phase");
+    Ok(StoredPair {
+        number: row.get("number"),
+        pair_id: row.get("pair_id"),
+        tenant: row.get("tenant_id"),
+        command: row.get::<Json<OpenPair>, _>("command").0,
+        hash: hash_of(row.get("hash"))?,
+        secret_id: row.get("secret_id"),
+        phase: Phase::of_name(&phase).ok_or(StoreError::Malformed { what: "phase", value: phase })?,
+        exposed: row.get("exposed"),
+        seen: row.get("seen"),
+        sides: [
+            side("r_chain", "r_contract", "r_salt", "r_id", "r_from")?,
+            side("c_chain", "c_contract", "c_salt", "c_id", "c_from")?,
+        ],
+        verdicts: row.get("verdicts"),
+    })
+}

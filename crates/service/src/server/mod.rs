@@ -1,6 +1,7 @@
 //! The listener of a service: mTLS, peer authorisation, limits, metrics, traces, health, reflection, graceful stop.
 
 mod body;
+mod front;
 mod health;
 mod listener;
 mod metrics_endpoint;
@@ -14,6 +15,7 @@ use tokio::net::TcpListener;
 use tonic::body::Body;
 use tower::Service;
 
+pub use front::{Answer, Front, Next};
 pub use health::HealthHandle;
 pub use policy::PeerPolicy;
 /// Several tonic services behind one listener: `Routes::new(first).add_service(second)`.
@@ -24,7 +26,7 @@ use crate::{
     peer::SpiffeId,
     stop::Stop,
     telemetry,
-    tls::{ClientAuth, ServerTls, TlsError},
+    tls::{ClientAuth, Protocols, ServerTls, TlsError},
 };
 
 /// What a server serves: [`Routes`], or any tower service of the same shape (the gateway's proxy).
@@ -45,6 +47,17 @@ pub struct Server {
     config: ServerConfig,
     policy: PeerPolicy,
     client_auth: ClientAuth,
+    front: FrontOption,
+}
+
+/// A front, if there is one.
+#[derive(Clone, Default)]
+struct FrontOption(Option<Arc<dyn Front>>);
+
+impl std::fmt::Debug for FrontOption {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(if self.0.is_some() { "a front" } else { "no front" })
+    }
 }
 
 /// A server that holds its listener and answers from [`BoundServer::serve`] on.
@@ -59,6 +72,7 @@ pub struct BoundServer {
     metrics: Option<(TcpListener, SocketAddr)>,
     health: HealthHandle,
     infrastructure: Routes,
+    front: FrontOption,
 }
 
 /// Why a server does not come up.
@@ -101,7 +115,14 @@ impl Server {
     #[must_use]
     pub fn new(name: &'static str, config: &ServerConfig, policy: PeerPolicy) -> Self {
         let policy = policy.overridden_by(&config.allowed_peers);
-        Self { name, config: config.clone(), policy, client_auth: ClientAuth::Required }
+        Self { name, config: config.clone(), policy, client_auth: ClientAuth::Required, front: FrontOption::default() }
+    }
+
+    /// Takes other forms of a call as well, also over HTTP/1.1.
+    #[must_use]
+    pub fn front(mut self, front: impl Front) -> Self {
+        self.front = FrontOption(Some(Arc::new(front)));
+        self
     }
 
     /// Whether clients must show a certificate. The gateway takes API keys and says [`ClientAuth::Optional`].
@@ -113,12 +134,22 @@ impl Server {
 
     /// Loads the certificates, binds the listeners and announces their addresses. Connections wait until [`BoundServer::serve`].
     pub async fn bind(self) -> Result<BoundServer, ServerError> {
-        let tls = ServerTls::load(&self.config.tls, self.client_auth)?;
+        let protocols = match self.front.0 {
+            Some(_) => Protocols::Http2AndHttp1,
+            None => Protocols::Http2,
+        };
+        let tls = ServerTls::load(&self.config.tls, self.client_auth, protocols)?;
         let (health, health_service) = HealthHandle::new();
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(dalp_proto::FILE_DESCRIPTOR_SET);
-        let infrastructure = Routes::new(health_service).add_service(reflection.build_v1()?).prepare();
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(dalp_proto::FILE_DESCRIPTOR_SET)
+        };
+        let infrastructure = Routes::new(health_service)
+            .add_service(reflection().build_v1()?)
+            // The only one that Python's client of reflection speaks.
+            .add_service(reflection().build_v1alpha()?)
+            .prepare();
         let (listener, bound_addr) = listen(self.config.listen, self.config.address_file.as_deref()).await?;
         let metrics = match self.config.metrics_listen {
             Some(address) => {
@@ -138,6 +169,7 @@ impl Server {
             metrics,
             health,
             infrastructure,
+            front: self.front,
         })
     }
 }

@@ -1,16 +1,17 @@
 //! What happens to every request, in order: peer check, trace, limits, deadline, the service, metrics.
 
 use std::{
+    error::Error,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use dalp_proto::RateClass;
 use futures::FutureExt as _;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, body::Body, service::Routes};
 use tower::ServiceExt as _;
@@ -28,14 +29,26 @@ use crate::{
     telemetry,
 };
 
-const INFRASTRUCTURE: [&str; 4] = [
+const INFRASTRUCTURE: [&str; 5] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 /// Stands for every path outside the contracts: an attacker must not make up label values.
 const OTHER: &str = "other";
+
+/// The body of a request: as it comes from the connection, or as a front made it.
+pub(super) trait RequestBody:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
+impl<B> RequestBody for B where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
 
 #[derive(Clone)]
 pub(super) struct Pipeline<S> {
@@ -74,9 +87,9 @@ impl<S: GrpcService> Pipeline<S> {
         }
     }
 
-    pub(super) async fn handle(
+    pub(super) async fn handle<B: RequestBody>(
         self,
-        request: Request<Incoming>,
+        request: Request<B>,
         peer: Option<PeerIdentity>,
         remote: SocketAddr,
         open: TaskTrackerToken,
@@ -119,7 +132,7 @@ impl<S: GrpcService> Pipeline<S> {
 
     /// When the call has to be answered: when its caller stops waiting, and in any case after our own limit, so that no
     /// request holds its place for ever. Waits and streams have only the caller's.
-    fn deadline(&self, request: &Request<Incoming>, path: &str, infrastructure: bool) -> Option<Deadline> {
+    fn deadline<B>(&self, request: &Request<B>, path: &str, infrastructure: bool) -> Option<Deadline> {
         let asked = Deadline::from_headers(request.headers());
         let is_stream = self.shared.methods.get(path).is_some_and(|method| method.rate == RateClass::Stream);
         if infrastructure || is_stream {
@@ -129,9 +142,9 @@ impl<S: GrpcService> Pipeline<S> {
         Some(asked.map_or(ours, |asked| asked.min(ours)))
     }
 
-    async fn answer(
+    async fn answer<B: RequestBody>(
         self,
-        request: Request<Incoming>,
+        request: Request<B>,
         peer: Option<PeerIdentity>,
         path: &str,
         infrastructure: bool,

@@ -14,6 +14,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     api_key::{KeyDigest, is_prefix},
     permissions::{Pattern, Universe},
+    rest::HttpConfig,
 };
 
 /// The services which the gateway answers itself.
@@ -21,6 +22,7 @@ pub const OWN_SERVICES: &[&str] = &[
     "dalp.operation.v1.OperationService",
     "dalp.transaction.v1.TransactionService",
     "dalp.operator.v1.OperatorService",
+    "dalp.event.v1.EventService",
 ];
 
 /// Which gRPC services an upstream owns when its section does not say.
@@ -64,6 +66,9 @@ pub struct GatewayConfig {
     /// How often each upstream's health is asked, in milliseconds.
     #[serde(default = "default_health_interval_ms")]
     pub health_interval_ms: u64,
+    /// HTTP/JSON and gRPC-Web.
+    #[serde(default)]
+    pub http: HttpConfig,
     /// Rates of each tenant that has no own.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -277,6 +282,7 @@ impl Validate for GatewayConfig {
         problems.section("client_tls", |problems| self.client_tls.validate(problems));
         problems.section("telemetry", |problems| self.telemetry.validate(problems));
         problems.section("database", |problems| self.database.validate(problems));
+        problems.section("http", |problems| self.http.validate(problems));
         problems.section("limits", |problems| self.limits.validate(problems));
         if !(100..=60_000).contains(&self.health_interval_ms) {
             problems.push("health_interval_ms", "must lie between 100 and 60000");

@@ -213,6 +213,11 @@ impl Drop for Guard {
 }
 
 pub async fn world() -> World {
+    world_with("", "").await
+}
+
+/// A world whose gateway has these further lines in its `[server]` and other sections.
+pub async fn world_with(server_lines: &str, sections: &str) -> World {
     let pki = Pki::new();
     let stop = Stop::new();
     let (upstream, upstream_stop) = (Upstream::default(), stop.child());
@@ -244,7 +249,7 @@ pub async fn world() -> World {
         )
     };
     let text = format!(
-        "health_interval_ms = 100\n[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
+        "health_interval_ms = 100\n[server]\nlisten = \"127.0.0.1:0\"\n{server_lines}\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
          [database]\nurl = \"file:{url}\"\n\
          [[upstreams]]\nname = \"svc-feeds\"\naddress = \"{address}\"\nspiffe_id = \"spiffe://dalp.dev/svc-feeds\"\n\
          [[upstreams]]\nname = \"svc-settlement\"\naddress = \"127.0.0.1:1\"\nspiffe_id = \"spiffe://dalp.dev/svc-settlement\"\n\
@@ -252,7 +257,7 @@ pub async fn world() -> World {
          limits = {{ read = {{ per_second = 1, burst = 1 }}, write = {{ per_second = 1, burst = 1 }}, stream = {{ per_second = 1, burst = 1 }}, admin = {{ per_second = 1, burst = 1 }} }}\n\
          [[roles]]\nname = \"operator\"\npermissions = [\"*\"]\n[[roles]]\nname = \"asset-reader\"\npermissions = [\"asset:read\"]\n\
          [[principals]]\nid = \"machine\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/machine\"\n\
-         [[principals]]\nid = \"gone\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/gone\"\ndisabled = true\n{}{}{}{}{}{}{}",
+         [[principals]]\nid = \"gone\"\ntenant = \"acme\"\nroles = [\"operator\"]\nspiffe = \"spiffe://dalp.dev/clients/gone\"\ndisabled = true\n{}{}{}{}{}{}{}{sections}",
         principal("ops", "acme", "operator", &keys.operator, ""),
         principal("reader", "acme", "operator", &keys.reader, "scope = \"read\""),
         principal("poor", "acme", "asset-reader", &keys.poor, ""),

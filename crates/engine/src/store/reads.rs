@@ -243,6 +243,13 @@ impl Reads {
             .collect()
     }
 
+    pub(crate) async fn end_of_events(&self) -> Result<OutboxCursor, StoreError> {
+        let query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
+        let running: String = sqlx::query_scalar(query).fetch_one(&self.pool).await?;
+        let running: u64 = running.parse().map_err(StoreError::corrupt)?;
+        Ok(OutboxCursor { xid: running.saturating_sub(1), sequence: i64::MAX })
+    }
+
     /// Chains leaves that are not chained yet, in commit order. Returns how many.
     pub(crate) async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError> {
         let mut commit = begin(&self.pool).await?;

@@ -17,7 +17,7 @@ help: ## this list
 setup: ## install what running needs and is missing: PostgreSQL, SoftHSM, Node, npm packages
 	@deploy/setup/setup.sh run
 
-tools: ## install also what checks and tests need: cargo-nextest, cargo-deny, slither, clients of custody providers
+tools: ## install also what checks and tests need: cargo-nextest, cargo-deny, slither, clients of custody providers and of the interface
 	@deploy/setup/setup.sh check
 
 contract-tools: ## install what the contract tests need beside what running does: Chainlink's mock aggregator

@@ -17,6 +17,7 @@ fn proto_files(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=dalp");
+    println!("cargo:rerun-if-changed=google");
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let mut files = Vec::new();
     proto_files(&root.join("dalp"), &mut files)?;
@@ -26,7 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     // The encoded set keeps the method options, which prost's own types would drop.
     std::fs::write(out.join("dalp.bin"), compiler.encode_file_descriptor_set())?;
-    let set = prost_types_set(&compiler.encode_file_descriptor_set())?;
+    let mut set = prost_types_set(&compiler.encode_file_descriptor_set())?;
+    // Annotations of HTTP routes are read from the encoded set; nobody needs code for them.
+    set.file.retain(|file| file.package() != "google.api");
     tonic_prost_build::configure().include_file("dalp.rs").emit_rerun_if_changed(false).compile_fds(set)?;
     Ok(())
 }

@@ -3,7 +3,8 @@
 #   setup.sh run         what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
 #   setup.sh contracts   that, and what the contract tests are compared with: Chainlink's mock aggregator
 #   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers,
-#                        the trees that airdrops are compared with, and what checks deploy/: promtool, kubectl, schemas, hadolint
+#                        clients of the interface (grpcio, schemathesis, curl), the trees that airdrops are compared with, and what
+#                        checks deploy/: promtool, kubectl, schemas, hadolint
 #   setup.sh sbom        what lists the components of the services: cargo-cyclonedx
 #   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
@@ -38,6 +39,7 @@ python_needs() {
 check_needs() {
     python_needs
     command -v openssl >/dev/null || packages+=(openssl)
+    command -v curl >/dev/null || packages+=(curl ca-certificates)
 }
 
 install_packages() {
@@ -131,6 +133,16 @@ deploy_checks() {
     cp "$wanted" "$python/.installed"
 }
 
+# Clients that know the interface only by reflection and by its OpenAPI document (grpcio, schemathesis); nothing of it is linked.
+api_clients() {
+    local python="$root/.tools/api-py" wanted="$root/tests/api-clients/requirements.txt"
+    cmp -s "$wanted" "$python/.installed" && return
+    say "installing grpcio and schemathesis"
+    python3 -m venv "$python"
+    "$python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$python/.installed"
+}
+
 # What the platform is compared with, at the locked versions; nothing of it is linked.
 bench_clients() {
     local clients="$root/tests/bench-clients" python="$root/.tools/bench-py"
@@ -180,6 +192,7 @@ check)
     promtool
     kubectl
     deploy_checks
+    api_clients
     test_packages custody-clients 'clients of custody providers'
     test_packages merkle-tree '@openzeppelin/merkle-tree'
     ;;

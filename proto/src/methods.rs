@@ -42,8 +42,7 @@ impl Methods {
     /// Never in a build that passed its tests: the set is compiled into the binary.
     #[must_use]
     pub fn load() -> Self {
-        let pool =
-            DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET).expect("the descriptor set is compiled into the binary");
+        let pool = crate::descriptors();
         let by_path = pool
             .services()
             .filter(|service| service.full_name().starts_with("dalp."))

@@ -13,6 +13,7 @@ use dalp_service::{
     PeerIdentity, Reason, Refusal,
     caller::{TENANT, idempotency_key},
     errors::RefusalResult,
+    server::is_reflection,
 };
 use http::HeaderMap;
 use time::OffsetDateTime;
@@ -118,7 +119,7 @@ impl Gate {
     /// Whether a call is one that nobody has to prove anything for.
     #[must_use]
     pub fn is_open(&self, path: &str) -> bool {
-        path == REFLECTION && self.reflection == Reflection::Open
+        is_reflection(path) && self.reflection == Reflection::Open
     }
 
     /// Decides about a call from its path, its metadata and the peer of its connection.
@@ -154,7 +155,7 @@ impl Gate {
     }
 
     fn route(&self, path: &str) -> RefusalResult<(&Method, Route)> {
-        if path == REFLECTION && self.reflection != Reflection::Off {
+        if is_reflection(path) && self.reflection != Reflection::Off {
             return Ok((&self.reflecting, Route::Own));
         }
         let Some(method) = self.methods.get(path) else {

@@ -11,7 +11,7 @@ use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern};
+use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig};
 
 pub(crate) use validation::is_cell;
 
@@ -23,6 +23,7 @@ pub const OWN_SERVICES: &[&str] = &[
     "dalp.tenant.v1.TenantService",
     "dalp.principal.v1.PrincipalService",
     "dalp.apikey.v1.ApiKeyService",
+    "dalp.event.v1.EventService",
 ];
 
 /// Which gRPC services an upstream owns when its section does not say.
@@ -79,6 +80,9 @@ pub struct GatewayConfig {
     /// How often each upstream's health is asked, in milliseconds.
     #[serde(default = "default_health_interval_ms")]
     pub health_interval_ms: u64,
+    /// HTTP/JSON and gRPC-Web.
+    #[serde(default)]
+    pub http: HttpConfig,
     /// Rates of each tenant that has no own.
     #[serde(default)]
     pub limits: LimitsConfig,

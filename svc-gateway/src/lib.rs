@@ -7,7 +7,8 @@
 //! - [`limits`]: token buckets.
 //! - [`admission`]: the one decision about each call, pure.
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
-//! - [`operations`], [`transactions`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
+//! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
+//! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
 
@@ -16,7 +17,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use dalp_domain::store::Tables;
 use dalp_engine::{Operator, Reader};
 use dalp_proto::{
-    operation::operation_service_server::OperationServiceServer,
+    event::event_service_server::EventServiceServer, operation::operation_service_server::OperationServiceServer,
     operator::operator_service_server::OperatorServiceServer,
     transaction::transaction_service_server::TransactionServiceServer,
 };
@@ -37,6 +38,7 @@ mod asset_rights;
 pub mod body;
 pub mod config;
 mod doctor;
+pub mod events;
 pub mod limits;
 pub mod metric_definitions;
 pub mod oidc;
@@ -46,6 +48,7 @@ pub mod permissions;
 pub mod principals;
 pub mod proxy;
 mod requests;
+pub mod rest;
 pub mod transactions;
 pub mod upstreams;
 
@@ -117,9 +120,12 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let pool = pool_of(&config, config.database.max_connections)?;
     let upstreams: Vec<_> =
         config.upstreams.iter().map(|upstream| upstreams::Upstream::new(upstream, &client_tls)).collect();
-    let server =
-        Server::new(NAME, &config.server, PeerPolicy::public()).client_auth(ClientAuth::Optional).without_reflection();
-    let server = server.bind().await?;
+    let server = Server::new(NAME, &config.server, PeerPolicy::public())
+        .client_auth(ClientAuth::Optional)
+        .without_reflection()
+        .front(rest::Rest::new(&config.http, &config.server))
+        .bind()
+        .await?;
     metric_definitions::describe();
     client_tls.watch(stop);
 
@@ -134,7 +140,9 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         tokio::spawn(upstream.clone().watch_health(health.clone(), interval, stop.clone()));
     }
 
-    let operations = operations::Operations::new(Reader::new(pool.clone()), stop.clone());
+    let reader = Reader::new(pool.clone());
+    let events = events::Events::new(reader.clone(), stop.clone());
+    let operations = operations::Operations::new(reader, stop.clone());
     let operator = Operator::new(pool.clone());
     let certificates = [
         ("certificate of the listener", config.server.tls.clone()),
@@ -150,6 +158,7 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), names);
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
+        .add_service(EventServiceServer::new(events))
         .add_service(OperatorServiceServer::new(lanes));
     let own = with_reflection(desk.add_to(own))?;
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());

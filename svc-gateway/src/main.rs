@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use dalp_service::{config, stop::Stop, telemetry};
-use svc_gateway::{ENV_PREFIX, GatewayConfig, NAME, api_key::ApiKey};
+use svc_gateway::{ENV_PREFIX, GatewayConfig, NAME, api_key::ApiKey, rest::openapi};
 
 /// The public edge of the platform.
 #[derive(Parser)]
@@ -24,6 +24,8 @@ enum Command {
     /// API keys of principals.
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
+    /// Prints the OpenAPI document of the HTTP/JSON interface, as it is committed in docs/openapi.json.
+    Openapi,
 }
 
 #[derive(Subcommand)]
@@ -37,6 +39,10 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Some(Command::ApiKey(ApiKeyCommand::New)) => new_api_key(),
+        Some(Command::Openapi) => {
+            print_openapi();
+            Ok(())
+        }
         None => serve(arguments.config).await,
     };
     match done {
@@ -53,6 +59,11 @@ async fn serve(path: Option<PathBuf>) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(NAME, &config.telemetry)?;
     let stop = Stop::on_signals();
     svc_gateway::start(config, &stop).await?.stopped().await
+}
+
+#[allow(clippy::print_stdout, reason = "a command-line tool answers on its standard output")]
+fn print_openapi() {
+    print!("{}", openapi::text(&openapi::document()));
 }
 
 #[allow(clippy::print_stdout, reason = "a command-line tool answers on its standard output")]

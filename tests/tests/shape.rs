@@ -129,6 +129,46 @@ fn every_rpc_says_who_may_what_a_repeat_means_and_what_it_costs() {
     }
 }
 
+/// Each public RPC is called over HTTP as well, under a path that is no other's.
+#[test]
+fn every_public_rpc_has_a_route_of_its_own() {
+    let table = svc_gateway::rest::routes::Table::load();
+    assert!(table.problems().is_empty(), "{}", table.problems().join("\n"));
+    let routed: BTreeSet<_> = table.iter().into_iter().map(|route| route.method.path.clone()).collect();
+    let methods = Methods::load();
+    let public = methods.iter().filter(|method| method.exposure != Exposure::Mesh);
+    let public: BTreeSet<_> = public.map(|method| method.path.clone()).collect();
+    assert_eq!(routed, public);
+}
+
+// === events ===
+
+/// Types stand in the sources as texts, in Rust as in SQL.
+#[test]
+fn every_event_is_in_the_catalogue() {
+    let mut sources = Vec::new();
+    for folder in fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("svc-") || name == "crates" {
+            files(&folder, &|path| path.extension().is_some_and(|end| end == "rs"), &mut sources);
+        }
+    }
+    let last = ["pending", "final", "retracted", "recalled"];
+    let is_type = |text: &&str| {
+        let words: Vec<_> = text.split('.').collect();
+        let plain =
+            |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        words.len() == 3 && last.contains(&words[2]) && words.iter().all(plain)
+    };
+    let mut found = BTreeSet::new();
+    for path in sources {
+        let text = fs::read_to_string(path).unwrap();
+        found.extend(text.split(['"', '\'']).filter(is_type).map(str::to_owned));
+    }
+    let catalogue: BTreeSet<_> = dalp_tests::event_catalogue::read().unwrap().into_keys().collect();
+    assert_eq!(found, catalogue, "the events that are written and docs/events.md differ");
+}
+
 // === errors ===
 
 #[test]

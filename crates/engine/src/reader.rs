@@ -166,6 +166,11 @@ impl Reader {
         self.reads.events(None, after, limit).await
     }
 
+    /// Behind every event that was written before now, and before every one that is written from now on.
+    pub async fn end_of_events(&self) -> Result<OutboxCursor, StoreError> {
+        self.reads.end_of_events().await
+    }
+
     /// Hints from now on.
     pub fn changes(&self) -> Hints {
         let mut hints = self.hints();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dalp_service::{
     config::ServerConfig,
     server::{PeerPolicy, Server},
-    tls::{ClientAuth, ClientTls, ServerTls, TlsError},
+    tls::{ClientAuth, ClientTls, Protocols, ServerTls, TlsError},
 };
 use rustls::AlertDescription;
 use support::{
@@ -96,7 +96,7 @@ async fn a_list_that_is_out_of_date_vouches_for_nobody_until_its_successor_is_he
     assert_eq!(refused, Some(AlertDescription::UnknownCA));
     assert_client_refused(say(channel(running.address, "svc-signer", &tls)).await, "ExpiredRevocationList");
     for auth in [ClientAuth::Required, ClientAuth::Optional] {
-        assert!(matches!(ServerTls::load(&config.tls, auth), Err(TlsError::ListOutOfDate { .. })));
+        assert!(matches!(ServerTls::load(&config.tls, auth, Protocols::Http2), Err(TlsError::ListOutOfDate { .. })));
     }
     assert!(matches!(ClientTls::load(&config.tls), Err(TlsError::ListOutOfDate { .. })));
 

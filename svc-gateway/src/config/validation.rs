@@ -21,6 +21,7 @@ impl Validate for GatewayConfig {
         problems.section("server", |problems| self.server.validate(problems));
         problems.section("client_tls", |problems| self.client_tls.validate(problems));
         problems.section("telemetry", |problems| self.telemetry.validate(problems));
+        problems.section("http", |problems| self.http.validate(problems));
         problems.section("database", |problems| self.database.validate(problems));
         problems.section("limits", |problems| self.limits.validate(problems));
         problems.section("access", |problems| self.access.validate(problems));

@@ -247,6 +247,11 @@ pub async fn world() -> World {
 
 /// As [`world`], with lines before the sections of the gateway's configuration and sections behind them.
 pub async fn world_with(top: &str, sections: &str) -> World {
+    world_serving(top, "", sections).await
+}
+
+/// As [`world_with`], with lines in the section of the listener.
+pub async fn world_serving(top: &str, server_lines: &str, sections: &str) -> World {
     let pki = Pki::new();
     let postgres = tokio::task::spawn_blocking(TestPostgres::start).await.unwrap();
     let stop = Stop::new();
@@ -286,7 +291,7 @@ pub async fn world_with(top: &str, sections: &str) -> World {
         )
     };
     let text = format!(
-        "health_interval_ms = 100\n{top}\n[server]\nlisten = \"127.0.0.1:0\"\nbody_read_ms = 3000\nfirst_request_ms = 3000\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
+        "health_interval_ms = 100\n{top}\n[server]\nlisten = \"127.0.0.1:0\"\nbody_read_ms = 3000\nfirst_request_ms = 3000\n{server_lines}\n[server.tls]\n{tls}\n[client_tls]\n{tls}\n\
          [database]\nurl = \"file:{url}\"\n\
          [[upstreams]]\nname = \"svc-feeds\"\naddress = \"{address}\"\nspiffe_id = \"spiffe://dalp.dev/svc-feeds\"\n\
          {away}\

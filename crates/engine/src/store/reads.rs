@@ -213,10 +213,11 @@ impl Reads {
         limit: u32,
     ) -> Result<Vec<OutboxEvent>, StoreError> {
         // Below the oldest running transaction everything is decided: nothing can still commit in front of what is read here.
+        // The order names the table: a bare xid would be the text that is selected, and sort 1000 before 999.
         let rows = sqlx::query(
             "SELECT sequence, xid::text AS xid, tenant, topic, subject, operation_id, body, created_at FROM engine.outbox
              WHERE ($1::text IS NULL OR tenant = $1) AND (xid, sequence) > ($2::text::xid8, $3) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-             ORDER BY xid, sequence LIMIT $4",
+             ORDER BY outbox.xid, outbox.sequence LIMIT $4",
         )
         .bind(tenant.map(TenantId::as_str))
         .bind(after.xid.to_string())
@@ -241,6 +242,13 @@ impl Reads {
                 })
             })
             .collect()
+    }
+
+    pub(crate) async fn end_of_events(&self) -> Result<OutboxCursor, StoreError> {
+        let query = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
+        let running: String = sqlx::query_scalar(query).fetch_one(&self.pool).await?;
+        let running: u64 = running.parse().map_err(StoreError::corrupt)?;
+        Ok(OutboxCursor { xid: running.saturating_sub(1), sequence: i64::MAX })
     }
 
     /// Chains leaves that are not chained yet, in commit order. Returns how many.

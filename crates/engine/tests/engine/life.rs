@@ -261,3 +261,28 @@ async fn an_event_is_never_overtaken() {
     assert!(events.windows(2).all(|pair| pair[0].cursor < pair[1].cursor));
     engine.stop().await;
 }
+
+/// Numbers of transactions are numbers: a page that ended at 99 goes on with 100.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_keep_their_order_when_transaction_numbers_grow_longer() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    for xid in ["9", "10", "99", "100"] {
+        sqlx::query(
+            "INSERT INTO engine.outbox (xid, tenant, topic, subject, operation_id, body)
+             VALUES ($1::text::xid8, $2, 'test', $1::text, gen_random_uuid(), '{}')",
+        )
+        .bind(xid)
+        .bind(TENANT)
+        .execute(&bench.pool)
+        .await
+        .expect("event is written");
+    }
+    let (tenant, mut after, mut subjects) = (TENANT.into(), Default::default(), Vec::new());
+    while let [event] = &engine.reader().events(&tenant, after, 1).await.expect("readable")[..] {
+        subjects.push(event.subject.clone());
+        after = event.cursor;
+    }
+    assert_eq!(subjects, ["9", "10", "99", "100"]);
+    engine.stop().await;
+}

@@ -10,7 +10,10 @@ use std::{
 };
 
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
 use tokio::{
     net::TcpStream,
     sync::Semaphore,
@@ -20,10 +23,18 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    BoundServer, GrpcService, HealthHandle, metrics_endpoint,
+    BoundServer, Front, GrpcService, HealthHandle,
+    front::Entrance,
+    metrics_endpoint,
     pipeline::{Infrastructure, Pipeline},
 };
-use crate::{metric_definitions as names, peer::PeerIdentity, stop::Stop, telemetry, tls::ServerTls};
+use crate::{
+    metric_definitions as names,
+    peer::PeerIdentity,
+    stop::Stop,
+    telemetry,
+    tls::{HTTP_1, ServerTls},
+};
 
 /// A client that opens a connection and says nothing must not hold a socket.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +44,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REVOCATION_LIST: &str = "revocation-list";
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the head of an HTTP/1.1 request may take to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest head of an HTTP/1.1 request; HTTP/2 has a limit of its own of the same order.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &Stop) {
     // Certificate reload and metrics go on while requests drain, and end with this function.
@@ -77,6 +92,7 @@ pub(super) async fn run<S: GrpcService>(server: BoundServer, service: S, stop: &
             () = stop.requested() => break,
         };
         let connection = Connection {
+            front: server.front.0.clone(),
             remote,
             tls: Arc::clone(&server.tls),
             stop: stop.clone(),
@@ -138,6 +154,7 @@ impl Idle {
 }
 
 struct Connection {
+    front: Option<Arc<dyn Front>>,
     remote: SocketAddr,
     tls: Arc<ServerTls>,
     stop: Stop,
@@ -180,14 +197,25 @@ impl Connection {
         let (open, opened) = (TaskTracker::new(), Arc::new(AtomicU64::new(0)));
         let service = {
             let (open, opened) = (open.clone(), Arc::clone(&opened));
+            let entrance = Entrance { pipeline, front: self.front, peer, remote };
             service_fn(move |request: http::Request<Incoming>| {
                 opened.fetch_add(1, Ordering::Relaxed);
-                let (pipeline, peer, place) = (pipeline.clone(), peer.clone(), open.token());
-                async move { Ok::<_, std::convert::Infallible>(pipeline.handle(request, peer, remote, place).await) }
+                let (entrance, place) = (entrance.clone(), open.token());
+                async move { Ok::<_, std::convert::Infallible>(entrance.handle(request, place).await) }
             })
         };
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        // Decided by the handshake, never by looking at what is sent.
+        let is_http1 = stream.get_ref().1.alpn_protocol() == Some(HTTP_1);
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = if is_http1 { builder.http1_only() } else { builder.http2_only() };
         builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .half_close(false);
+        builder
+            .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.max_concurrent_streams)
             .adaptive_window(true)

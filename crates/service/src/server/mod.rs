@@ -1,6 +1,7 @@
 //! The listener of a service: mTLS, peer authorisation, limits, metrics, traces, health, reflection, graceful stop.
 
 mod body;
+mod front;
 mod health;
 mod listener;
 mod metrics_endpoint;
@@ -14,6 +15,7 @@ use tokio::net::TcpListener;
 use tonic::body::Body;
 use tower::Service;
 
+pub use front::{Answer, Front, Next};
 pub use health::HealthHandle;
 pub use policy::PeerPolicy;
 /// Several tonic services behind one listener: `Routes::new(first).add_service(second)`.
@@ -24,7 +26,7 @@ use crate::{
     peer::SpiffeId,
     stop::Stop,
     telemetry,
-    tls::{ClientAuth, ServerTls, TlsError},
+    tls::{ClientAuth, Protocols, ServerTls, TlsError},
 };
 
 /// What a server serves: [`Routes`], or any tower service of the same shape (the gateway's proxy).
@@ -46,6 +48,17 @@ pub struct Server {
     policy: PeerPolicy,
     client_auth: ClientAuth,
     reflects: bool,
+    front: FrontOption,
+}
+
+/// A front, if there is one.
+#[derive(Clone, Default)]
+struct FrontOption(Option<Arc<dyn Front>>);
+
+impl std::fmt::Debug for FrontOption {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(if self.0.is_some() { "a front" } else { "no front" })
+    }
 }
 
 /// A server that holds its listener and answers from [`BoundServer::serve`] on.
@@ -61,6 +74,7 @@ pub struct BoundServer {
     health: HealthHandle,
     infrastructure: Routes,
     reflects: bool,
+    front: FrontOption,
 }
 
 /// Why a server does not come up.
@@ -103,7 +117,21 @@ impl Server {
     #[must_use]
     pub fn new(name: &'static str, config: &ServerConfig, policy: PeerPolicy) -> Self {
         let policy = policy.overridden_by(&config.allowed_peers);
-        Self { name, config: config.clone(), policy, client_auth: ClientAuth::Required, reflects: true }
+        Self {
+            name,
+            config: config.clone(),
+            policy,
+            client_auth: ClientAuth::Required,
+            reflects: true,
+            front: FrontOption::default(),
+        }
+    }
+
+    /// Takes other forms of a call as well, also over HTTP/1.1.
+    #[must_use]
+    pub fn front(mut self, front: impl Front) -> Self {
+        self.front = FrontOption(Some(Arc::new(front)));
+        self
     }
 
     /// Whether clients must show a certificate. The gateway takes API keys and says [`ClientAuth::Optional`].
@@ -122,7 +150,11 @@ impl Server {
 
     /// Loads the certificates, binds the listeners and announces their addresses. Connections wait until [`BoundServer::serve`].
     pub async fn bind(self) -> Result<BoundServer, ServerError> {
-        let tls = ServerTls::load(&self.config.tls, self.client_auth)?;
+        let protocols = match self.front.0 {
+            Some(_) => Protocols::Http2AndHttp1,
+            None => Protocols::Http2,
+        };
+        let tls = ServerTls::load(&self.config.tls, self.client_auth, protocols)?;
         let (health, health_service) = HealthHandle::new();
         let infrastructure = match self.reflects {
             true => with_reflection(Routes::new(health_service))?,
@@ -149,6 +181,7 @@ impl Server {
             health,
             infrastructure,
             reflects: self.reflects,
+            front: self.front,
         })
     }
 }
@@ -158,10 +191,23 @@ impl Server {
 /// # Errors
 /// When the descriptor set does not decode.
 pub fn with_reflection(routes: Routes) -> Result<Routes, ServerError> {
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(dalp_proto::FILE_DESCRIPTOR_SET);
-    Ok(routes.add_service(reflection.build_v1()?))
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(dalp_proto::FILE_DESCRIPTOR_SET)
+    };
+    // The older one is the only one that Python's client of reflection speaks.
+    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
+}
+
+/// Whether a path is that of [reflection](with_reflection).
+#[must_use]
+pub fn is_reflection(path: &str) -> bool {
+    matches!(
+        path,
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    )
 }
 
 async fn listen(address: SocketAddr, announce_at: Option<&Path>) -> Result<(TcpListener, SocketAddr), ServerError> {

@@ -1,16 +1,17 @@
 //! What happens to every request, in order: peer check, trace, limits, deadline, the service, metrics.
 
 use std::{
+    error::Error,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use dalp_proto::RateClass;
 use futures::FutureExt as _;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, body::Body, service::Routes};
 use tower::ServiceExt as _;
@@ -19,6 +20,7 @@ use tracing::Instrument as _;
 use super::{
     GrpcService, PeerPolicy,
     body::{LimitedBody, Limits, ObservedBody, code_of},
+    is_reflection,
 };
 use crate::{
     deadline::{self, Deadline},
@@ -30,9 +32,19 @@ use crate::{
 
 const HEALTH: [&str; 3] =
     ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", "/grpc.health.v1.Health/Watch"];
-const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// Stands for every path outside the contracts: an attacker must not make up label values.
 const OTHER: &str = "other";
+
+/// The body of a request: as it comes from the connection, or as a front made it.
+pub(super) trait RequestBody:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
+
+impl<B> RequestBody for B where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static
+{
+}
 
 #[derive(Clone)]
 pub(super) struct Pipeline<S> {
@@ -81,9 +93,9 @@ impl<S: GrpcService> Pipeline<S> {
         }
     }
 
-    pub(super) async fn handle(
+    pub(super) async fn handle<B: RequestBody>(
         self,
-        request: Request<Incoming>,
+        request: Request<B>,
         peer: Option<PeerIdentity>,
         remote: SocketAddr,
         open: TaskTrackerToken,
@@ -103,7 +115,7 @@ impl<S: GrpcService> Pipeline<S> {
         );
         telemetry::set_parent(&span, request.headers());
         let in_flight = InFlight::enter(name);
-        let reflection = path == REFLECTION;
+        let reflection = is_reflection(&path);
         let infrastructure = HEALTH.contains(&path.as_str()) || (reflection && self.shared.infrastructure.reflects);
         let known = infrastructure || reflection || self.shared.methods.get(&path).is_some();
         let method = if known { path.clone() } else { OTHER.to_owned() };
@@ -127,19 +139,19 @@ impl<S: GrpcService> Pipeline<S> {
 
     /// When the call has to be answered: when its caller stops waiting, and in any case after our own limit, so that no
     /// request holds its place for ever. Waits and streams have only the caller's.
-    fn deadline(&self, request: &Request<Incoming>, path: &str, infrastructure: bool) -> Option<Deadline> {
+    fn deadline<B>(&self, request: &Request<B>, path: &str, infrastructure: bool) -> Option<Deadline> {
         let asked = Deadline::from_headers(request.headers());
         let is_stream = self.shared.methods.get(path).is_some_and(|method| method.rate == RateClass::Stream);
-        if infrastructure || is_stream || path == REFLECTION {
+        if infrastructure || is_stream || is_reflection(path) {
             return asked;
         }
         let ours = Deadline::after(self.shared.call_timeout);
         Some(asked.map_or(ours, |asked| asked.min(ours)))
     }
 
-    async fn answer(
+    async fn answer<B: RequestBody>(
         self,
-        request: Request<Incoming>,
+        request: Request<B>,
         peer: Option<PeerIdentity>,
         path: &str,
         infrastructure: bool,
@@ -153,7 +165,7 @@ impl<S: GrpcService> Pipeline<S> {
         // A tool that reflects holds its stream open between questions.
         let limits = Limits {
             message_bytes: self.shared.max_message_bytes,
-            read_within: Some(self.shared.body_read).filter(|_| path != REFLECTION),
+            read_within: Some(self.shared.body_read).filter(|_| !is_reflection(path)),
             each: self.shared.methods.get(path).is_some_and(|method| method.client_streaming),
         };
         let mut request = request.map(|body| Body::new(LimitedBody::new(body, limits, Arc::clone(&refused))));

@@ -8,7 +8,7 @@ use crate::{
 };
 
 const HEALTH: &str = "/grpc.health.v1.Health/";
-const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/";
+const REFLECTION: [&str; 2] = ["/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"];
 
 /// Method path prefixes and the services that may call them. The longest prefix that fits decides; without one the call is
 /// denied. Health and reflection are open to every authenticated peer.
@@ -76,7 +76,7 @@ impl PeerPolicy {
             (Some(Rule::Anyone), _) => true,
             (_, None) => false,
             (Some(Rule::Services(services)), Some(peer)) => services.iter().any(|name| peer.is_service(name)),
-            (None, Some(_)) => path.starts_with(HEALTH) || path.starts_with(REFLECTION),
+            (None, Some(_)) => path.starts_with(HEALTH) || REFLECTION.iter().any(|prefix| path.starts_with(prefix)),
         };
         if allowed {
             return Ok(());

@@ -20,6 +20,11 @@ pub use validity::Validity;
 
 use crate::{config::TlsConfig, metric_definitions as names, peer::SpiffeId, stop::Stop};
 
+/// HTTP/2 in the handshake.
+const HTTP_2: &[u8] = b"h2";
+/// HTTP/1.1 in the handshake.
+pub(crate) const HTTP_1: &[u8] = b"http/1.1";
+
 /// Whether a client must prove an identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
@@ -30,11 +35,22 @@ pub enum ClientAuth {
     Optional,
 }
 
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/2 alone, as gRPC needs it.
+    #[default]
+    Http2,
+    /// HTTP/2, and HTTP/1.1 for clients that know nothing else (HTTP/JSON, gRPC-Web).
+    Http2AndHttp1,
+}
+
 /// The server side: hands out the present rustls configuration.
 #[derive(Debug)]
 pub struct ServerTls {
     config: TlsConfig,
     client_auth: ClientAuth,
+    protocols: Protocols,
     published: watch::Sender<Arc<Published>>,
 }
 
@@ -74,9 +90,10 @@ struct ClientInner {
 
 impl ServerTls {
     /// Loads the material. Fails when it does not hold together: at start there is nothing older to keep.
-    pub fn load(config: &TlsConfig, client_auth: ClientAuth) -> Result<Arc<Self>, TlsError> {
-        let published = publishable(&Material::load(config)?, client_auth)?;
-        Ok(Arc::new(Self { config: config.clone(), client_auth, published: watch::Sender::new(Arc::new(published)) }))
+    pub fn load(config: &TlsConfig, client_auth: ClientAuth, protocols: Protocols) -> Result<Arc<Self>, TlsError> {
+        let published = publishable(&Material::load(config)?, client_auth, protocols)?;
+        let published = watch::Sender::new(Arc::new(published));
+        Ok(Arc::new(Self { config: config.clone(), client_auth, protocols, published }))
     }
 
     /// Reads the files again. `Ok(true)` when something new was published; on an error the old material stays.
@@ -85,7 +102,7 @@ impl ServerTls {
         if material.fingerprint() == self.published.borrow().fingerprint {
             return Ok(false);
         }
-        let published = publishable(&material, self.client_auth)?;
+        let published = publishable(&material, self.client_auth, self.protocols)?;
         tracing::info!(spiffe = %published.spiffe, "server certificate material reloaded");
         self.published.send_replace(Arc::new(published));
         Ok(true)
@@ -220,12 +237,12 @@ impl ClientTls {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_auth_cert(material.chain().to_vec(), material.key())
             .map_err(TlsError::Rejected)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![HTTP_2.to_vec()];
         Ok(Arc::new(config))
     }
 }
 
-fn publishable(material: &Material, client_auth: ClientAuth) -> Result<Published, TlsError> {
+fn publishable(material: &Material, client_auth: ClientAuth, protocols: Protocols) -> Result<Published, TlsError> {
     let mut verifier = WebPkiClientVerifier::builder_with_provider(material.roots(), material::provider())
         .with_crls(material.crls().iter().cloned())
         .enforce_revocation_expiration();
@@ -239,7 +256,10 @@ fn publishable(material: &Material, client_auth: ClientAuth) -> Result<Published
         .with_client_cert_verifier(Arc::clone(&verifier))
         .with_single_cert(material.chain().to_vec(), material.key())
         .map_err(TlsError::Rejected)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = match protocols {
+        Protocols::Http2 => vec![HTTP_2.to_vec()],
+        Protocols::Http2AndHttp1 => vec![HTTP_2.to_vec(), HTTP_1.to_vec()],
+    };
     // A resumed session would not be checked against a certificate list published since: each connection proves itself.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -177,7 +177,7 @@ impl LaneWorker {
                     _ => Ok(gas),
                 },
                 Some(gas) => answer::<Bytes>(answers.next()).map(|_| gas),
-                None => answer::<U64>(answers.next()).map(|gas| gas.to()).inspect(|gas| {
+                None => answer::<U64>(answers.next()).map(|gas| gas.to::<u64>()).inspect(|gas| {
                     // Others of the kind may need a little more: more non-zero bytes, a colder slot.
                     market.learn_gas(CallKind::of(transaction), gas + gas / 16);
                 }),

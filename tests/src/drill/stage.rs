@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use super::Killed;
 use super::ground::{Ground, VICTIM, wait_for};
@@ -60,6 +60,8 @@ pub(super) struct Subject {
 struct Held {
     connection: PgConnection,
     pid: i32,
+    /// Another connection sees who waits; within a transaction the server shows what it once showed.
+    pool: PgPool,
 }
 
 // === impl Stage ===
@@ -104,23 +106,23 @@ impl Held {
         let lock = format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE");
         sqlx::query(AssertSqlSafe(lock)).execute(&mut connection).await.context("a table to lock")?;
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
-        Ok(Self { connection, pid })
+        Ok(Self { connection, pid, pool: ground.pool.clone() })
     }
 
     /// Whether the service stands before this statement; `None`: before nothing yet.
-    async fn stands_before(&mut self, statement: &str) -> anyhow::Result<Option<bool>> {
+    async fn stands_before(&self, statement: &str) -> anyhow::Result<Option<bool>> {
         let waiting: Vec<String> = sqlx::query_scalar(
             "SELECT query FROM pg_stat_activity WHERE application_name = $1 AND $2 = ANY (pg_blocking_pids(pid))",
         )
         .bind(VICTIM)
         .bind(self.pid)
-        .fetch_all(&mut self.connection)
+        .fetch_all(&self.pool)
         .await?;
         Ok((!waiting.is_empty()).then(|| waiting.iter().any(|query| query.contains(statement))))
     }
 
     /// Waits until the service stands before this statement. `false`: it stands before another one, or before none for a while.
-    async fn catches(&mut self, statement: &str) -> anyhow::Result<bool> {
+    async fn catches(&self, statement: &str) -> anyhow::Result<bool> {
         let begun = Instant::now();
         let mut other: Option<Instant> = None;
         while begun.elapsed() < HELD && other.is_none_or(|since| since.elapsed() < TURN) {
@@ -190,7 +192,7 @@ impl Ground {
     async fn before(&self, table: &str, statement: &str, and: &str, subject: &Subject) -> anyhow::Result<Held> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            let mut held = Held::take(self, table).await?;
+            let held = Held::take(self, table).await?;
             self.armed.notify_one();
             if held.catches(statement).await? && self.is_so(and, subject).await? {
                 return Ok(held);
@@ -205,7 +207,7 @@ impl Ground {
         while begun.elapsed() < PATIENCE {
             self.silence_signer(true)?;
             self.holds(&attempt(kind, "SIGNING"), subject).await?;
-            let mut held = Held::take(self, "engine.attempts").await?;
+            let held = Held::take(self, "engine.attempts").await?;
             self.silence_signer(false)?;
             if held.catches("SET state = 'SIGNED'").await? {
                 return Ok(held);
@@ -220,7 +222,7 @@ impl Ground {
         while begun.elapsed() < PATIENCE {
             self.chain.mine_every(0).await?;
             self.holds(&attempt(kind, "SENT"), subject).await?;
-            let mut held = Held::take(self, "engine.attempts").await?;
+            let held = Held::take(self, "engine.attempts").await?;
             self.chain.mine_every(1).await?;
             if held.catches("SET state = 'MINED'").await? {
                 return Ok(held);

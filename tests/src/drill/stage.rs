@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use super::Killed;
 use super::ground::{Ground, VICTIM, wait_for};
@@ -60,6 +60,8 @@ pub(super) struct Subject {
 struct Held {
     connection: PgConnection,
     pid: i32,
+    /// Another connection sees who waits; within a transaction the server shows what it once showed.
+    pool: PgPool,
 }
 
 // === impl Stage ===
@@ -104,23 +106,23 @@ impl Held {
         let lock = format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE");
         sqlx::query(AssertSqlSafe(lock)).execute(&mut connection).await.context("a table to lock")?;
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
-        Ok(Self { connection, pid })
+        Ok(Self { connection, pid, pool: ground.pool.clone() })
     }
 
     /// Whether the service stands before this statement; `None`: before nothing yet.
-    async fn stands_before(&mut self, statement: &str) -> anyhow::Result<Option<bool>> {
+    async fn stands_before(&self, statement: &str) -> anyhow::Result<Option<bool>> {
         let waiting: Vec<String> = sqlx::query_scalar(
             "SELECT query FROM pg_stat_activity WHERE application_name = $1 AND $2 = ANY (pg_blocking_pids(pid))",
         )
         .bind(VICTIM)
         .bind(self.pid)
-        .fetch_all(&mut self.connection)
+        .fetch_all(&self.pool)
         .await?;
         Ok((!waiting.is_empty()).then(|| waiting.iter().any(|query| query.contains(statement))))
     }
 
     /// Waits until the service stands before this statement. `false`: it stands before another one, or before none for a while.
-    async fn catches(&mut self, statement: &str) -> anyhow::Result<bool> {
+    async fn catches(&self, statement: &str) -> anyhow::Result<bool> {
         let begun = Instant::now();
         let mut other: Option<Instant> = None;
         while begun.elapsed() < HELD && other.is_none_or(|since| since.elapsed() < TURN) {
@@ -144,17 +146,27 @@ impl Held {
 impl Ground {
     /// Kills the service at each stage in turn.
     pub(super) async fn kill_at(&mut self, stages: &[Stage], subject: &Subject) -> anyhow::Result<Vec<Killed>> {
-        let mut killed = Vec::new();
-        for stage in stages {
-            let kill = self.kill_at_one(stage, subject).await;
-            killed.push(kill.with_context(|| format!("a kill of {VICTIM}: {}", stage.name))?);
+        let (mut killed, mut ahead) = (Vec::new(), None);
+        for (number, stage) in stages.iter().enumerate() {
+            let next = stages.get(number + 1).map(|next| next.point);
+            let kill = self.kill_at_one(stage, (ahead, next), subject).await;
+            let (kill, held) = kill.with_context(|| format!("a kill of {VICTIM}: {}", stage.name))?;
+            killed.push(kill);
+            ahead = held;
         }
         Ok(killed)
     }
 
-    async fn kill_at_one(&mut self, stage: &Stage, subject: &Subject) -> anyhow::Result<Killed> {
+    /// With the lock that was taken ahead. Before the service is there again, what stops it at the next point is prepared: some points come
+    /// only once.
+    async fn kill_at_one(
+        &mut self,
+        stage: &Stage,
+        (ahead, next): (Option<Held>, Option<Point>),
+        subject: &Subject,
+    ) -> anyhow::Result<(Killed, Option<Held>)> {
         let begun = Instant::now();
-        let held = self.reach(stage.point, subject).await?;
+        let held = self.reach(stage.point, ahead, subject).await?;
         let reached_s = begun.elapsed().as_secs_f64();
         let paid: i64 = sqlx::query_scalar(subject.paid).bind(&subject.contract).fetch_one(&self.pool).await?;
         let at = Instant::now();
@@ -163,16 +175,23 @@ impl Ground {
             held.release().await?;
         }
         self.silence_signer(false)?;
-        self.chain.mine_every(1).await?;
+        let ahead = match next {
+            Some(Point::Before { table, .. }) => Some(Held::take(self, table).await?),
+            _ => None,
+        };
+        let halted = matches!(next, Some(Point::Sent { .. } | Point::Included { .. }));
+        self.chain.mine_every(u64::from(!halted)).await?;
         self.bring_back().await?;
         let recovery_s = at.elapsed().as_secs_f64();
-        Ok(Killed { stage: stage.name, paid: paid.unsigned_abs(), reached_s, recovery_s })
+        Ok((Killed { stage: stage.name, paid: paid.unsigned_abs(), reached_s, recovery_s }, ahead))
     }
 
     /// Brings the service to a point, where it stays until the lock is released and signer and chain go on.
-    async fn reach(&mut self, point: Point, subject: &Subject) -> anyhow::Result<Option<Held>> {
+    async fn reach(&mut self, point: Point, ahead: Option<Held>, subject: &Subject) -> anyhow::Result<Option<Held>> {
         match point {
-            Point::Before { table, statement, and } => self.before(table, statement, and, subject).await.map(Some),
+            Point::Before { table, statement, and } => {
+                self.before(table, (statement, and), ahead, subject).await.map(Some)
+            }
             Point::Signing { kind } => {
                 self.silence_signer(true)?;
                 self.holds(&attempt(kind, "SIGNING"), subject).await.map(|()| None)
@@ -187,10 +206,19 @@ impl Ground {
         }
     }
 
-    async fn before(&self, table: &str, statement: &str, and: &str, subject: &Subject) -> anyhow::Result<Held> {
+    async fn before(
+        &self,
+        table: &str,
+        (statement, and): (&str, &str),
+        mut ahead: Option<Held>,
+        subject: &Subject,
+    ) -> anyhow::Result<Held> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            let mut held = Held::take(self, table).await?;
+            let held = match ahead.take() {
+                Some(held) => held,
+                None => Held::take(self, table).await?,
+            };
             self.armed.notify_one();
             if held.catches(statement).await? && self.is_so(and, subject).await? {
                 return Ok(held);
@@ -205,7 +233,7 @@ impl Ground {
         while begun.elapsed() < PATIENCE {
             self.silence_signer(true)?;
             self.holds(&attempt(kind, "SIGNING"), subject).await?;
-            let mut held = Held::take(self, "engine.attempts").await?;
+            let held = Held::take(self, "engine.attempts").await?;
             self.silence_signer(false)?;
             if held.catches("SET state = 'SIGNED'").await? {
                 return Ok(held);
@@ -220,7 +248,7 @@ impl Ground {
         while begun.elapsed() < PATIENCE {
             self.chain.mine_every(0).await?;
             self.holds(&attempt(kind, "SENT"), subject).await?;
-            let mut held = Held::take(self, "engine.attempts").await?;
+            let held = Held::take(self, "engine.attempts").await?;
             self.chain.mine_every(1).await?;
             if held.catches("SET state = 'MINED'").await? {
                 return Ok(held);

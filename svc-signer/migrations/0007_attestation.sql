@@ -8,9 +8,10 @@ alter table signer.requests
     add column attested_until      bigint check (attested_until > 0);
 alter table signer.requests add constraint requests_attestation_whole check (
     num_nulls(attestation, attested_block, attested_block_hash, attested_ruleset, attested_verdict, attested_until) in (0, 6));
--- Whatever else goes wrong: what the attestor refused is not signed.
+-- Whatever else goes wrong: what the attestor refused is not signed. What a provider has broadcast by itself, after it was handed over under a pass, is
+-- written down whatever the attestor says since.
 alter table signer.requests add constraint requests_vetoed_is_not_signed check (
-    attested_verdict is distinct from 'VETO' or (status <> 'APPROVED' and signature is null and signed_tx is null));
+    attested_verdict is distinct from 'VETO' or (signature is null and signed_tx is null and (status <> 'APPROVED' or stage <> '')));
 comment on column signer.requests.attestation is
     'Hash over the payload and the attestor''s judgement of it. Null: the payload moves nothing, or attestation was off. Earlier ones stand in audit_leaves.';
 comment on column signer.requests.attested_block is 'Height at which it was judged.';

@@ -63,6 +63,9 @@ pub enum SignerError {
     /// The attestor gave no verdict. Nothing is decided.
     #[error("the compliance attestor gave no verdict: {0}")]
     AttestorUnavailable(String),
+    /// The attestor answers, and cannot judge this payload. Nothing is decided.
+    #[error("the compliance attestor could not judge the payload: {0}")]
+    AttestationUndecided(String),
     /// The nonce is held by another request.
     #[error("nonce {nonce} is held by another request")]
     WatermarkConflict {
@@ -128,6 +131,7 @@ impl SignerError {
             Self::AttestationRequired => Reason::AttestationRequired,
             Self::AttestationRefused { .. } => Reason::AttestationRefused,
             Self::AttestorUnavailable(_) => Reason::AttestorUnavailable,
+            Self::AttestationUndecided(_) => Reason::AttestationUndecided,
             Self::WatermarkConflict { .. } | Self::ReleaseRefused => Reason::WatermarkConflict,
             Self::RequestIdReused(_) => Reason::RequestIdReused,
             Self::IdempotencyKeyReused => Reason::IdempotencyKeyReused,

@@ -274,7 +274,10 @@ impl Signer {
         payload_hash: [u8; 32],
         refusal: SignerError,
     ) -> Result<StoredRequest, SignerError> {
-        if matches!(refusal, SignerError::Store(_) | SignerError::AttestorUnavailable(_)) {
+        if matches!(
+            refusal,
+            SignerError::Store(_) | SignerError::AttestorUnavailable(_) | SignerError::AttestationUndecided(_)
+        ) {
             return Err(refusal);
         }
         // Also without a grant: a refusal would read as if the request had never been accepted, and its nonce were free.

@@ -8,13 +8,18 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use alloy::primitives::{Address, B256};
+use alloy::{
+    network::Ethereum,
+    primitives::{Address, B256},
+    providers::{Provider as _, RootProvider},
+};
 use async_trait::async_trait;
 use dalp_attestation::{Attestation, Judgement, Verdict, wire};
 use dalp_proto::{
     attestation as proto,
     signer::{SignOutcome, SignRequest, SignStatus, StatusRequest, signer_service_server::SignerService as _},
 };
+use dalp_simulators::fault::Fault;
 use sqlx::Row as _;
 use support::{
     Bench, Holders, PEER, Setting, approved_transaction, call, create, from_peer, meta, order, reason, sign, until,
@@ -33,6 +38,8 @@ enum Manner {
     Brief,
     Veto,
     Undecided,
+    /// It cannot read what it is asked about.
+    Unreadable,
     Away,
     /// The first answer it ever gave, under the id that is asked for now.
     Replays,
@@ -98,6 +105,10 @@ impl Scripted {
         let mut answer = wire::attested(subject.request_id, &Attestation::of(&subject, judgement), why, &presumed);
         match manner {
             Manner::Undecided => answer.set_verdict(proto::Verdict::Undecided),
+            Manner::Unreadable => {
+                answer.set_verdict(proto::Verdict::Undecided);
+                answer.reason = "INVALID_FIELD".to_owned();
+            }
             Manner::Turned => answer.set_verdict(proto::Verdict::Pass),
             Manner::Replays => {
                 let first = self.first.lock().unwrap().clone().unwrap();
@@ -206,7 +217,8 @@ async fn an_answer_that_does_not_fit_is_none() {
     ] {
         attestor.becomes(manner);
         let refused = sign(&bench, &request).await.unwrap_err();
-        assert_eq!(reason(&refused), "ATTESTOR_UNAVAILABLE", "{manner:?}");
+        let expected = if manner == Manner::Undecided { "ATTESTATION_UNDECIDED" } else { "ATTESTOR_UNAVAILABLE" };
+        assert_eq!(reason(&refused), expected, "{manner:?}");
         assert_eq!(refused.code(), tonic::Code::Unavailable, "{manner:?}");
         assert_eq!(requests(&bench).await, 1, "{manner:?}: nothing was accepted or refused");
     }
@@ -219,8 +231,12 @@ async fn a_system_of_somebody_elses_vouches_for_nothing() {
     let attestor = Scripted::new(Manner::Presumes(Address::repeat_byte(0x66)));
     let bench = bench(ProviderKind::Local, &attestor).await;
     let key = create(&bench, "desk").await;
-    let refused = sign(&bench, &order(&key.address, call(0))).await.unwrap_err();
+    let request = order(&key.address, call(0));
+    let refused = sign(&bench, &request).await.unwrap_err();
     assert_eq!(meta(&refused, "attestor_reason"), "ADMINISTRATOR_UNKNOWN");
+    let stands = sign(&bench, &request).await.unwrap();
+    assert_eq!((stands.status(), stands.error.as_str()), (SignStatus::Denied, "ATTESTATION_REFUSED"));
+    assert_eq!(stands.attestation.unwrap().verdict, "VETO", "nothing of it reads as a pass");
     attestor.becomes(Manner::Presumes(key.address.parse().unwrap()));
     approved_transaction(&sign(&bench, &order(&key.address, call(0))).await.unwrap());
 }
@@ -231,10 +247,29 @@ async fn what_moves_nothing_needs_no_word() {
     let bench = bench(ProviderKind::Local, &attestor).await;
     let key = create(&bench, "desk").await;
     let mut cancel = call(0);
-    (cancel.target, cancel.data) = (key.address.clone(), String::new());
-    let outcome = sign(&bench, &order(&key.address, cancel)).await.unwrap();
+    (cancel.target, cancel.data, cancel.gas_limit) = (key.address.clone(), String::new(), 21_000);
+    let outcome = sign(&bench, &order(&key.address, cancel.clone())).await.unwrap();
     approved_transaction(&outcome);
     assert_eq!((attestor.asked(), outcome.attestation), (0, None));
+    (cancel.nonce, cancel.gas_limit) = (1, 9_000_000);
+    let refused = sign(&bench, &order(&key.address, cancel)).await.unwrap_err();
+    assert_eq!(reason(&refused), "ATTESTOR_UNAVAILABLE", "its fee may be a large one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_attestor_cannot_read_is_refused() {
+    let attestor = Scripted::new(Manner::Unreadable);
+    let bench = bench(ProviderKind::Local, &attestor).await;
+    let key = create(&bench, "desk").await;
+    let request = order(&key.address, call(0));
+    let refused = sign(&bench, &request).await.unwrap_err();
+    assert_eq!(
+        (reason(&refused).as_str(), meta(&refused, "attestor_reason").as_str()),
+        ("ATTESTATION_REFUSED", "INVALID_FIELD")
+    );
+    attestor.becomes(Manner::Pass);
+    let stands = sign(&bench, &request).await.unwrap();
+    assert_eq!((stands.status(), stands.attestation.unwrap().verdict.as_str()), (SignStatus::Denied, "VETO"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,6 +343,43 @@ async fn a_changed_attestation_is_asked_for_again() {
     assert_eq!(outcome.error, "ATTESTATION_REFUSED", "a longer life does not fit the hash");
     let forced = sqlx::query("update signer.requests set status = 'APPROVED', signature = $1").bind(vec![0_u8; 65]);
     assert!(forced.execute(&pool).await.is_err(), "and the database lets nobody approve what was vetoed");
+    let sent = sqlx::query("update signer.requests set status = 'APPROVED', stage = 'BROADCAST', tx_hash = $1");
+    assert_eq!(
+        sent.bind(vec![7_u8; 32]).execute(&pool).await.unwrap().rows_affected(),
+        1,
+        "but what a provider has broadcast can be written down"
+    );
+}
+
+/// The answer to an order was lost, and meanwhile the attestor thinks otherwise: what the provider has broadcast is found and told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custodial_broadcast_is_found_before_the_attestor_is_asked() {
+    let attestor = Scripted::new(Manner::Brief);
+    let word: Arc<dyn Attestor> = attestor.clone();
+    let anvil = dalp_chain::testing::Anvil::start([] as [&str; 0]);
+    let node = RootProvider::<Ethereum>::new_http(anvil.url.parse().unwrap());
+    let custodian = support::custodian::Custodian::start_before(ProviderKind::Dfns, Some(anvil.url.clone())).await;
+    let holders = Holders { token: None, custodian: Some(Arc::new(custodian)) };
+    let setting = Setting { attestor: Some(word), broadcast: true, settle_ms: 1, ..Setting::of(ProviderKind::Dfns) };
+    let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), holders).await;
+    let key = create(&bench, "desk").await;
+    let address: Address = key.address.parse().unwrap();
+    let _: serde_json::Value =
+        node.raw_request("anvil_setBalance".into(), (address, "0xde0b6b3a7640000")).await.unwrap();
+    bench.custodian().faults().inject(bench.custodian().broadcasts(), Fault::LoseAnswer, 1);
+    let mut pay = call(0);
+    (pay.value_wei, pay.data) = ("7".to_owned(), String::new());
+    let request = order(&key.address, pay);
+    let lost = sign(&bench, &request).await.unwrap();
+    assert_eq!((lost.status(), lost.error.as_str()), (SignStatus::Pending, "PROVIDER_UNAVAILABLE"), "{lost:?}");
+    let until_s = lost.attestation.unwrap().expires_at_s;
+    attestor.becomes(Manner::Veto);
+    until(async || OffsetDateTime::now_utc().unix_timestamp().unsigned_abs(), |now_s| *now_s > until_s).await;
+    let sent =
+        until(async || sign(&bench, &request).await.unwrap(), |outcome| outcome.status() != SignStatus::Pending).await;
+    assert_eq!(sent.status(), SignStatus::Approved, "{sent:?}");
+    let found = node.get_transaction_by_hash(sent.tx_hash.parse().unwrap()).await.unwrap();
+    assert!(found.is_some(), "{sent:?}");
 }
 
 /// A custodian released it after its attestation had expired: the signature does not leave before the attestor has spoken again.
@@ -354,4 +426,19 @@ fn a_configuration_names_a_judge_who_does_not_ask() {
         assert!(problems(asking).contains("may not judge"), "{asking}: {}", problems(asking));
     }
     assert!(!problems("svc-attestor").contains("may not judge"));
+}
+
+#[test]
+fn a_configuration_lets_the_judge_ask_for_nothing() {
+    use dalp_service::config::{Problems, Validate as _};
+    let mut config: svc_signer::config::SignerConfig = toml::from_str(include_str!("../config.example.toml")).unwrap();
+    let problems = |config: &svc_signer::config::SignerConfig| {
+        let mut problems = Problems::default();
+        config.validate(&mut problems);
+        format!("{problems:?}")
+    };
+    let refused = "it may not ask for what it judges";
+    assert!(!problems(&config).contains(refused));
+    config.grants[0].peer = config.attestor.as_ref().unwrap().peer.spiffe_id.to_string();
+    assert!(problems(&config).contains(refused), "{}", problems(&config));
 }

@@ -185,7 +185,9 @@ async fn what_they_do_not_allow_is_refused(taken: &Taken) {
     let elsewhere = Payload::EvmTransaction(EvmTransaction { chain_id: 1, ..tx });
     assert_eq!(taken.refused(holder, elsewhere).await, "CHAIN_NOT_SERVED");
     // What only uses a nonce up goes without the attestor.
-    let cancel = taken.sign(&taken.request(holder, taken.call(Some(holder), 0, vec![]))).await.expect("an outcome");
+    let Payload::EvmTransaction(tx) = taken.call(Some(holder), 0, vec![]) else { panic!("a transaction") };
+    let cancel = Payload::EvmTransaction(EvmTransaction { gas_limit: 21_000, ..tx });
+    let cancel = taken.sign(&taken.request(holder, cancel)).await.expect("an outcome");
     assert_eq!((cancel.status(), cancel.attestation), (SignStatus::Approved, None));
 }
 

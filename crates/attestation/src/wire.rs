@@ -56,8 +56,13 @@ pub enum Answer {
         /// Addresses it takes for keys of the tenant.
         presumed_keys: Vec<Address>,
     },
-    /// Not judged: why.
-    Undecided(String),
+    /// Not judged.
+    Undecided {
+        /// Why, as of the error catalogue.
+        reason: String,
+        /// The same for people.
+        detail: String,
+    },
 }
 
 /// Why an answer is not believed.
@@ -164,7 +169,9 @@ pub fn accept(
     let verdict = match message.verdict() {
         proto::Verdict::Pass => Verdict::Pass,
         proto::Verdict::Veto => Verdict::Veto,
-        proto::Verdict::Undecided => return Ok(Answer::Undecided(format!("{}: {}", message.reason, message.detail))),
+        proto::Verdict::Undecided => {
+            return Ok(Answer::Undecided { reason: message.reason.clone(), detail: message.detail.clone() });
+        }
         proto::Verdict::Unspecified => return Err(Unreadable("verdict").into()),
     };
     let judgement = Judgement {

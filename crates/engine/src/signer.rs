@@ -133,7 +133,7 @@ pub enum SignError {
     /// No answer. The request may have been taken all the same: ask again with the same id.
     #[error("signer unavailable: {0}")]
     Unavailable(String),
-    /// The signer is there, and the compliance attestor gave it no verdict: nobody's fault, however often it is asked.
+    /// The signer is there, and the compliance attestor is away: nobody's fault, however often it is asked.
     #[error("not judged: {0}")]
     Unjudged(String),
     /// The signer refuses this request for good; nothing was handed to a provider.

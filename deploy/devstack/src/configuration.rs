@@ -230,10 +230,11 @@ action = "allow"
     text
 }
 
-/// The attestor looks at the one node there is, so a refusal needs no second look.
+/// The attestor looks at the one node there is, so a refusal needs no second look; and whose latest block is as old as the last transaction.
 fn attestor(settings: &Settings) -> String {
     let mut text = settings.head("svc-attestor");
-    text += "[attest]\nsecond_look_blocks = 0\n\n[attest.rules]\nforeign_tokens = \"known_parties\"\n";
+    text +=
+        "[attest]\nsecond_look_blocks = 0\nhead_age_max_s = 0\n\n[attest.rules]\nforeign_tokens = \"known_parties\"\n";
     let _ = write!(text, "{}{}", chain(settings), settings.attestor);
     text
 }

@@ -55,6 +55,8 @@ pub enum Act {
     Trusts(Vec<Address>),
     /// Wraps what the attestor would have to see.
     Hides(&'static str),
+    /// A statement about the target; nothing is called.
+    States,
     /// Anything else.
     Other,
 }

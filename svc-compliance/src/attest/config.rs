@@ -32,6 +32,8 @@ pub struct AttestSection {
     pub validity_s: u64,
     /// Blocks after which a refusal is looked at a second time before it counts; 0: the first one counts.
     pub second_look_blocks: u64,
+    /// Age in seconds beyond which the latest block is too old to judge at; 0: any age will do.
+    pub head_age_max_s: u64,
     /// First block in which a contract of ours may have been created.
     pub from_block: u64,
     /// The rules.
@@ -40,7 +42,17 @@ pub struct AttestSection {
 
 impl Default for AttestSection {
     fn default() -> Self {
-        Self { validity_s: 60, second_look_blocks: 2, from_block: 0, rules: RuleSet::default() }
+        Self { validity_s: 60, second_look_blocks: 2, head_age_max_s: 300, from_block: 0, rules: RuleSet::default() }
+    }
+}
+
+// === impl AttestSection ===
+
+impl AttestSection {
+    /// Whether a latest block of this time is too old to judge at. One of the future, as on test chains, never is.
+    #[must_use]
+    pub fn is_stale(&self, timestamp_s: u64, now_s: u64) -> bool {
+        self.head_age_max_s != 0 && now_s.saturating_sub(timestamp_s) > self.head_age_max_s
     }
 }
 
@@ -66,5 +78,19 @@ impl Validate for AttestorConfig {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_stale_by_its_age_alone() {
+        let section = AttestSection { head_age_max_s: 300, ..AttestSection::default() };
+        assert!(section.is_stale(1_000, 1_301));
+        assert!(!section.is_stale(1_000, 1_300));
+        assert!(!section.is_stale(9_000_000, 1_000), "a chain whose time was moved on");
+        assert!(!AttestSection { head_age_max_s: 0, ..section }.is_stale(0, u64::MAX), "off");
     }
 }

@@ -10,10 +10,19 @@ use uuid::Uuid;
 /// Requests remembered; beyond it the oldest doubts are forgotten, which only makes a veto take longer.
 const REMEMBERED: usize = 65_536;
 
+/// One doubt.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// Height from which blocks are counted.
+    since: u64,
+    /// Highest that was looked at.
+    highest: u64,
+}
+
 /// Requests that looked refusable once.
 #[derive(Debug, Default)]
 pub struct Doubts {
-    first_seen: Mutex<HashMap<Uuid, u64>>,
+    first_seen: Mutex<HashMap<Uuid, Doubt>>,
 }
 
 impl Doubts {
@@ -24,12 +33,17 @@ impl Doubts {
         }
         let mut first_seen = self.first_seen.lock().unwrap_or_else(PoisonError::into_inner);
         if first_seen.len() >= REMEMBERED && !first_seen.contains_key(&request_id) {
-            let median = median(first_seen.values().copied());
-            first_seen.retain(|_, seen| *seen > median);
+            let median = median(first_seen.values().map(|doubt| doubt.since));
+            first_seen.retain(|_, doubt| doubt.since > median);
         }
-        // A reorganisation or a slower node may have made the chain shorter: then the doubt begins anew.
-        let first = first_seen.entry(request_id).and_modify(|seen| *seen = (*seen).min(height)).or_insert(height);
-        let confirmed = height.saturating_sub(*first) >= after_blocks;
+        let doubt = first_seen.entry(request_id).or_insert(Doubt { since: height, highest: height });
+        // A reorganisation or a slower node has made the chain shorter: the doubt begins anew, and where the chain was highest, for the blocks up to there
+        // have not been added since.
+        if height < doubt.highest {
+            doubt.since = doubt.highest;
+        }
+        doubt.highest = doubt.highest.max(height);
+        let confirmed = height.saturating_sub(doubt.since) >= after_blocks;
         if confirmed {
             first_seen.remove(&request_id);
         }
@@ -61,6 +75,15 @@ mod tests {
         assert!(doubts.confirms(id, 12, 2));
         assert!(!doubts.confirms(id, 13, 2), "decided is forgotten");
         assert!(doubts.confirms(id, 13, 0));
+    }
+
+    #[test]
+    fn a_node_that_lags_confirms_nothing() {
+        let (doubts, id) = (Doubts::default(), Uuid::from_u128(1));
+        for height in [10, 8, 10, 11, 9, 11, 12] {
+            assert!(!doubts.confirms(id, height, 2), "{height}");
+        }
+        assert!(doubts.confirms(id, 13, 2), "two blocks after the highest that was seen before it fell");
     }
 
     #[test]

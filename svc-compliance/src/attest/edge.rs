@@ -35,7 +35,9 @@ impl AttestationService for AttestationEdge {
         }
         let read: Vec<_> = asked.iter().map(wire::subject).collect();
         let subjects: Vec<_> = read.iter().flatten().cloned().collect();
-        let mut outcomes = judge.judge(&subjects).await.into_iter().zip(&subjects);
+        let judged = judge.judge(&subjects).await;
+        let judged = judged.map_err(|away| Refusal::new(Reason::ChainUnavailable, away.to_string()))?;
+        let mut outcomes = judged.into_iter().zip(&subjects);
         let attestations = asked.iter().zip(&read).map(|(asked, read)| match read {
             // One that cannot be read does not take the others with it.
             Err(error) => undecided(&asked.request_id, Reason::InvalidField.as_str(), &error.to_string()),

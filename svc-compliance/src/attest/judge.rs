@@ -5,7 +5,10 @@ use super::{
     config::AttestSection,
     directory::{Directory, NotAsked, preview},
     doubts::Doubts,
-    ruling::{CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, parties, rule, veto},
+    ruling::{
+        CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, admits, left_to_compliance, rule,
+        veto,
+    },
 };
 use crate::{
     decoder::{ContractDecoder, PREVIEW},
@@ -26,6 +29,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Payloads of one batch whose parties are looked up at once.
 const AT_ONCE: usize = 32;
+/// Parties of one payload that are looked up at once.
+const PARTIES_AT_ONCE: usize = 8;
 /// Movements of one call whose compliance is asked one by one; of longer lists the simulation alone says.
 const MOVEMENTS_MAX: usize = 256;
 
@@ -91,15 +96,17 @@ impl Judge {
         Self { chain, section, ruleset, directory, doubts: Doubts::default() }
     }
 
-    /// Judges each payload by itself, all at one block.
-    pub async fn judge(&self, subjects: &[(Subject, Content)]) -> Vec<Outcome> {
+    /// Judges each payload by itself, all at one block. Fails where there is no block to judge at: that is no payload's fault.
+    pub async fn judge(&self, subjects: &[(Subject, Content)]) -> Result<Vec<Outcome>, NotAsked> {
         let begun = Instant::now();
-        let outcomes = match self.chain.latest().await {
-            Ok(head) => self.judge_at(subjects, head).await,
-            Err(refusal) => subjects.iter().map(|_| Outcome::Undecided(refusal.to_string())).collect(),
-        };
+        let head = self.chain.latest().await.map_err(|refusal| NotAsked(refusal.to_string()))?;
+        if self.section.is_stale(head.timestamp_s, now_s()) {
+            let (height, time_s) = (head.number, head.timestamp_s);
+            return Err(NotAsked(format!("the latest block is too old: {height}, of Unix time {time_s}")));
+        }
+        let outcomes = self.judge_at(subjects, head).await;
         metric::judged_within(begun.elapsed().as_secs_f64());
-        outcomes
+        Ok(outcomes)
     }
 
     async fn judge_at(&self, subjects: &[(Subject, Content)], head: Head) -> Vec<Outcome> {
@@ -137,13 +144,12 @@ impl Judge {
         let judged = |verdict, veto, mut presumed_keys: Vec<Address>| {
             presumed_keys.sort_unstable();
             presumed_keys.dedup();
-            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let judgement = Judgement {
                 verdict,
                 block_number: head.number,
                 block_hash: head.hash,
                 ruleset: self.ruleset,
-                expires_at_s: now_s + self.section.validity_s,
+                expires_at_s: now_s() + self.section.validity_s,
             };
             Outcome::Judged { attestation: Attestation::of(subject, judgement), veto, presumed_keys }
         };
@@ -222,7 +228,7 @@ impl Judge {
     async fn about(&self, tenant: &str, contract: Address, head: Head) -> Result<Questions, Unfit> {
         let called = Called { sender: Address::ZERO, target: contract, value_wei: U256::ZERO, data: &Bytes::new() };
         let (mut questions, mut presumed) = (Questions::default(), Vec::new());
-        self.ruled(tenant, called, &Act::Other, head, &mut questions, &mut presumed).await?;
+        self.ruled(tenant, called, &Act::States, head, &mut questions, &mut presumed).await?;
         questions.presumed = presumed;
         Ok(questions)
     }
@@ -261,25 +267,36 @@ impl Judge {
         questions: &mut Questions,
         presumed: &mut Vec<Address>,
     ) -> Result<(), Unfit> {
-        let Called { target, value_wei, .. } = called;
+        let Called { target, value_wei, data, .. } = called;
+        let rules = &self.section.rules;
         let found = self.directory.find(tenant, target, head).await?;
         presumed.extend(found.presumes);
-        let mut others: Vec<(Address, Standing)> = Vec::new();
-        for account in parties(found.standing, act) {
-            let found = self.directory.find(tenant, account, head).await?;
-            presumed.extend(found.presumes);
-            others.push((account, found.standing));
-        }
         let case = Case {
             target,
             standing: found.standing,
             act,
-            parties: &others,
             has_value: !value_wei.is_zero(),
-            is_payee: self.section.rules.pays(tenant, target),
-            foreign_tokens: self.section.rules.foreign_tokens,
+            is_payee: rules.pays(tenant, target),
+            is_listed_function: rules.lists_function(target, data),
+            foreign_tokens: rules.foreign_tokens,
         };
-        let moved = rule(&case).map_err(Unfit::Vetoed)?;
+        let parties = rule(&case).map_err(Unfit::Vetoed)?;
+        let asks: Vec<_> = parties
+            .into_iter()
+            .map(|account| async move { (account, self.directory.find(tenant, account, head).await) })
+            .collect();
+        let mut parties = stream::iter(asks).buffered(PARTIES_AT_ONCE);
+        // The first stranger decides; nobody is looked up after it.
+        while let Some((account, party)) = parties.next().await {
+            let party = party?;
+            presumed.extend(party.presumes);
+            let standing = match party.standing {
+                Standing::Unknown if rules.pays(tenant, account) => Standing::Payee,
+                standing => standing,
+            };
+            admits(act, account, standing).map_err(Unfit::Vetoed)?;
+        }
+        let moved = left_to_compliance(found.standing, act);
         if moved.len() <= MOVEMENTS_MAX {
             questions.movements.extend(moved.into_iter().map(|moved| (target, moved)));
         }
@@ -316,6 +333,11 @@ fn refused(error: &CallError) -> Unfit {
         error if error.is_retryable() => Unfit::NotAsked(error.to_string()),
         error => Unfit::Vetoed(veto(Reason::SimulationReverted.as_str(), error.to_string())),
     }
+}
+
+/// Unix seconds by our own clock.
+pub(super) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn of(failure: &Failure) -> Veto {

@@ -18,7 +18,7 @@ pub mod ruling;
 
 use crate::metric_definitions;
 use config::AttestorConfig;
-use dalp_chain::Upstreams;
+use dalp_chain::{BlockNumberOrTag, Upstreams};
 use dalp_domain::{AppHandle, ChainReader};
 use dalp_proto::attestation::attestation_service_server::AttestationServiceServer;
 use dalp_service::{
@@ -82,7 +82,8 @@ async fn watch(config: AttestorConfig, app: AppHandle<Judge>, health: HealthHand
         }
         let healthy = match &upstreams {
             Some(upstreams) => {
-                tokio::time::timeout(PATIENCE, upstreams.block_number()).await.is_ok_and(|height| height.is_ok())
+                let head = tokio::time::timeout(PATIENCE, upstreams.block(BlockNumberOrTag::Latest)).await;
+                matches!(head, Ok(Ok(Some(head))) if !config.attest.is_stale(head.timestamp_s, judge::now_s()))
             }
             None => false,
         };

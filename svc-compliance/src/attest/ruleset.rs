@@ -1,10 +1,10 @@
 //! What an operator allows beside what the chain says, and the version of all of it.
 
-use alloy::primitives::{Address, B256, keccak256};
+use alloy::primitives::{Address, B256, FixedBytes, keccak256};
 use serde::{Deserialize, Serialize};
 
 /// Number of the rules that are code: it rises whenever [`super::ruling`] decides anything otherwise.
-const CODE: u32 = 1;
+const CODE: u32 = 2;
 
 /// The rules that are configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub struct RuleSet {
     pub foreign_tokens: ForeignTokens,
     /// Contracts that every tenant may call, such as payment tokens.
     pub contracts: Vec<Address>,
+    /// Functions of listed contracts that may be called beside those that move or approve tokens. What they do is not looked at.
+    pub functions: Vec<ListedFunctions>,
     /// What single tenants may do beyond that.
     pub tenants: Vec<TenantRules>,
 }
@@ -27,6 +29,16 @@ pub enum ForeignTokens {
     Listed,
     /// Transfer them to, or let them be taken by, the tenant's own contracts; transfer them to wallets in its identity registry.
     KnownParties,
+}
+
+/// Functions of one contract.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListedFunctions {
+    /// The contract.
+    pub contract: Address,
+    /// Their selectors.
+    pub selectors: Vec<FixedBytes<4>>,
 }
 
 /// What one tenant may do.
@@ -55,6 +67,13 @@ impl RuleSet {
         let mut canonical = self.clone();
         canonical.contracts.sort_unstable();
         canonical.contracts.dedup();
+        for functions in &mut canonical.functions {
+            functions.selectors.sort_unstable();
+            functions.selectors.dedup();
+        }
+        canonical
+            .functions
+            .sort_by(|one, other| (one.contract, &one.selectors).cmp(&(other.contract, &other.selectors)));
         for tenant in &mut canonical.tenants {
             for list in [&mut tenant.systems, &mut tenant.contracts, &mut tenant.native_payees] {
                 list.sort_unstable();
@@ -76,6 +95,16 @@ impl RuleSet {
     #[must_use]
     pub fn lists(&self, tenant: &str, contract: Address) -> bool {
         self.contracts.contains(&contract) || self.of(tenant).is_some_and(|rules| rules.contracts.contains(&contract))
+    }
+
+    /// Whether calldata calls a function that is listed for the contract.
+    #[must_use]
+    pub fn lists_function(&self, contract: Address, data: &[u8]) -> bool {
+        data.first_chunk::<4>().is_some_and(|selector| {
+            self.functions
+                .iter()
+                .any(|listed| listed.contract == contract && listed.selectors.contains(&FixedBytes::new(*selector)))
+        })
     }
 
     /// Whether the tenant may pay this account the chain's own currency.
@@ -101,6 +130,20 @@ mod tests {
         assert_eq!(one.version(), rules(vec![tenant("b", &[3]), tenant("a", &[2, 1, 1])]).version());
         assert_ne!(one.version(), rules(vec![tenant("a", &[1]), tenant("b", &[3])]).version());
         assert_ne!(one.version(), RuleSet { foreign_tokens: ForeignTokens::KnownParties, ..one.clone() }.version());
+    }
+
+    #[test]
+    fn a_function_is_listed_for_its_contract() {
+        let contract = Address::repeat_byte(1);
+        let functions = vec![ListedFunctions { contract, selectors: vec![FixedBytes::new([1, 2, 3, 4])] }];
+        let rules = RuleSet { functions, ..RuleSet::default() };
+        assert!(rules.lists_function(contract, &[1, 2, 3, 4, 5]));
+        for (other, data) in
+            [(contract, &[1, 2, 3, 5][..]), (contract, &[1, 2, 3][..]), (Address::repeat_byte(2), &[1, 2, 3, 4][..])]
+        {
+            assert!(!rules.lists_function(other, data), "{other} {data:?}");
+        }
+        assert_ne!(rules.version(), RuleSet::default().version());
     }
 
     #[test]

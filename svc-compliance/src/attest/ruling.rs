@@ -5,6 +5,7 @@ use super::{
     ruleset::ForeignTokens,
 };
 use alloy::primitives::Address;
+use std::collections::HashSet;
 
 /// Who somebody is to a tenant, as its contracts and the rules say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Standing {
     Listed,
     /// A wallet in its identity registry.
     Investor,
+    /// On its list of payees, and nothing else that matters.
+    Payee,
     /// Nobody the attestor knows.
     Unknown,
 }
@@ -38,17 +41,32 @@ pub const COUNTERPARTY_UNKNOWN: &str = "COUNTERPARTY_UNKNOWN";
 pub const CREATION_UNKNOWN: &str = "CREATION_UNKNOWN";
 /// The function wraps other calls.
 pub const FUNCTION_FORBIDDEN: &str = "FUNCTION_FORBIDDEN";
+/// The function of a listed contract is neither a token's nor listed.
+pub const FUNCTION_UNKNOWN: &str = "FUNCTION_UNKNOWN";
+/// More parties than one call may have.
+pub const TOO_MANY_PARTIES: &str = "TOO_MANY_PARTIES";
 /// The document is none that the attestor understands.
 pub const DOCUMENT_UNKNOWN: &str = "DOCUMENT_UNKNOWN";
 /// The chain's own currency goes to somebody who is on no list.
 pub const VALUE_FORBIDDEN: &str = "VALUE_FORBIDDEN";
 
 /// All of them.
-pub const REASONS: [&str; 6] =
-    [TARGET_UNKNOWN, COUNTERPARTY_UNKNOWN, CREATION_UNKNOWN, FUNCTION_FORBIDDEN, DOCUMENT_UNKNOWN, VALUE_FORBIDDEN];
+pub const REASONS: [&str; 8] = [
+    TARGET_UNKNOWN,
+    COUNTERPARTY_UNKNOWN,
+    CREATION_UNKNOWN,
+    FUNCTION_FORBIDDEN,
+    FUNCTION_UNKNOWN,
+    TOO_MANY_PARTIES,
+    DOCUMENT_UNKNOWN,
+    VALUE_FORBIDDEN,
+];
 
-/// A call, with who its parties are.
-#[derive(Debug, Clone)]
+/// Different parties of one call that are looked up.
+pub const PARTIES_MAX: usize = 256;
+
+/// A call, with who its target is.
+#[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
     /// Who is called.
     pub target: Address,
@@ -56,31 +74,20 @@ pub struct Case<'a> {
     pub standing: Standing,
     /// What the call does.
     pub act: &'a Act,
-    /// Who the others in [`parties`] are, in their order.
-    pub parties: &'a [(Address, Standing)],
     /// Whether it carries native value.
     pub has_value: bool,
     /// Whether the target may be paid native value.
     pub is_payee: bool,
+    /// Whether the rules list this function of the target.
+    pub is_listed_function: bool,
     /// What goes with foreign tokens.
     pub foreign_tokens: ForeignTokens,
 }
 
-/// Whose standing matters beside the target's. Receivers of the platform's own tokens are judged by the tokens themselves.
-#[must_use]
-pub fn parties(standing: Standing, act: &Act) -> Vec<Address> {
-    match act {
-        Act::Lets { spender } => vec![*spender],
-        // An entry that is taken away relies on nobody.
-        Act::Trusts(contracts) => contracts.iter().copied().filter(|contract| !contract.is_zero()).collect(),
-        Act::Moves(moved) if standing == Standing::Unknown => moved.iter().map(|moved| moved.to).collect(),
-        Act::Moves(_) | Act::Executes { .. } | Act::Pays | Act::Hides(_) | Act::Other => vec![],
-    }
-}
-
-/// Decides. The movements that are left to the token's own compliance are returned.
-pub fn rule(case: &Case<'_>) -> Result<Vec<Moved>, Veto> {
-    let Case { target, standing, act, parties, has_value, is_payee, foreign_tokens } = *case;
+/// What is decided before anybody but the target is looked up. Returns the parties that it depends on besides, each once: each of them must pass
+/// [`admits`]. Receivers of the platform's own tokens are judged by the tokens themselves.
+pub fn rule(case: &Case<'_>) -> Result<Vec<Address>, Veto> {
+    let Case { target, standing, act, has_value, is_payee, is_listed_function, foreign_tokens } = *case;
     if has_value && !is_payee {
         return Err(veto(VALUE_FORBIDDEN, format!("{target} may not be paid the chain's own currency")));
     }
@@ -90,30 +97,61 @@ pub fn rule(case: &Case<'_>) -> Result<Vec<Moved>, Veto> {
     if let Act::Hides(what) = act {
         return Err(veto(FUNCTION_FORBIDDEN, format!("{what} hides what would be called")));
     }
-    let stranger = |allowed: fn(Standing) -> bool| {
-        parties.iter().find(|(_, standing)| !allowed(*standing)).map(|(account, _)| {
-            veto(COUNTERPARTY_UNKNOWN, format!("{account} is no contract of the tenant's system and on no list"))
-        })
-    };
-    let is_contract = |standing: Standing| matches!(standing, Standing::Asset | Standing::Contract | Standing::Listed);
-    let is_party = |standing: Standing| standing != Standing::Unknown;
-    let foreign = |refusal: Option<Veto>| match (foreign_tokens, refusal) {
-        (ForeignTokens::Listed, _) => Err(unknown_target(target)),
-        (ForeignTokens::KnownParties, Some(veto)) => Err(veto),
-        (ForeignTokens::KnownParties, None) => Ok(vec![]),
-    };
     match (standing, act) {
-        (Standing::Unknown, Act::Lets { .. }) => foreign(stranger(is_contract)),
+        (Standing::Unknown, _) if foreign_tokens == ForeignTokens::Listed => Err(unknown_target(target)),
+        (Standing::Unknown, Act::Lets { spender }) => distinct([*spender]),
         (Standing::Unknown, Act::Moves(moved)) if moved.iter().all(|moved| moved.from.is_some()) => {
-            foreign(stranger(is_party))
+            distinct(moved.iter().map(|moved| moved.to))
         }
-        (Standing::Unknown | Standing::Investor, _) => Err(unknown_target(target)),
-        (Standing::Asset | Standing::Contract | Standing::Listed, Act::Lets { .. } | Act::Trusts(_)) => {
-            stranger(is_contract).map_or(Ok(vec![]), Err)
+        (Standing::Unknown | Standing::Investor | Standing::Payee, _) => Err(unknown_target(target)),
+        (Standing::Asset | Standing::Contract | Standing::Listed, Act::Lets { spender }) => distinct([*spender]),
+        // No rule of the platform's stands between a listed token and its receivers.
+        (Standing::Listed, Act::Moves(moved)) => distinct(moved.iter().map(|moved| moved.to)),
+        (Standing::Listed, Act::Other | Act::Trusts(_) | Act::Executes { .. } | Act::Pays) if !is_listed_function => {
+            Err(veto(FUNCTION_UNKNOWN, format!("the function of {target} is none of a token's and on no list")))
         }
-        (Standing::Asset, Act::Moves(moved)) => Ok(moved.clone()),
+        // An entry that is taken away relies on nobody.
+        (Standing::Asset | Standing::Contract | Standing::Listed, Act::Trusts(contracts)) => {
+            distinct(contracts.iter().copied().filter(|contract| !contract.is_zero()))
+        }
         (Standing::Asset | Standing::Contract | Standing::Listed, _) => Ok(vec![]),
     }
+}
+
+/// Whether a party may have the part that the act gives it.
+pub fn admits(act: &Act, account: Address, standing: Standing) -> Result<(), Veto> {
+    let is_admitted = match act {
+        Act::Moves(_) => standing != Standing::Unknown,
+        _ => matches!(standing, Standing::Asset | Standing::Contract | Standing::Listed),
+    };
+    if is_admitted {
+        return Ok(());
+    }
+    Err(veto(COUNTERPARTY_UNKNOWN, format!("{account} is no contract of the tenant's system and on no list")))
+}
+
+/// The movements that are left to the token's own compliance.
+#[must_use]
+pub fn left_to_compliance(standing: Standing, act: &Act) -> Vec<Moved> {
+    match (standing, act) {
+        (Standing::Asset, Act::Moves(moved)) => moved.clone(),
+        _ => vec![],
+    }
+}
+
+fn distinct(parties: impl IntoIterator<Item = Address>) -> Result<Vec<Address>, Veto> {
+    let mut seen = HashSet::new();
+    let mut distinct = Vec::new();
+    for party in parties {
+        if seen.insert(party) {
+            if distinct.len() == PARTIES_MAX {
+                let detail = format!("the call has more than {PARTIES_MAX} parties: split it");
+                return Err(veto(TOO_MANY_PARTIES, detail));
+            }
+            distinct.push(party);
+        }
+    }
+    Ok(distinct)
 }
 
 /// A refusal of the attestor's own.
@@ -129,29 +167,39 @@ fn unknown_target(target: Address) -> Veto {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attest::acts::act_of;
     use alloy::primitives::{Bytes, U256};
 
     const TARGET: Address = Address::repeat_byte(1);
     const OTHER: Address = Address::repeat_byte(2);
-    const ALL: [Standing; 5] =
-        [Standing::Asset, Standing::Contract, Standing::Listed, Standing::Investor, Standing::Unknown];
+    const ALL: [Standing; 6] =
+        [Standing::Asset, Standing::Contract, Standing::Listed, Standing::Investor, Standing::Payee, Standing::Unknown];
 
     fn moves(from: Option<Address>) -> Act {
         Act::Moves(vec![Moved { from, to: OTHER, amount: U256::from(1) }])
     }
 
-    fn decide(standing: Standing, act: &Act, other: Standing, foreign_tokens: ForeignTokens) -> Result<usize, String> {
-        let parties: Vec<_> = parties(standing, act).into_iter().map(|party| (party, other)).collect();
-        let case = Case {
+    fn case(standing: Standing, act: &Act, foreign_tokens: ForeignTokens) -> Case<'_> {
+        Case {
             target: TARGET,
             standing,
             act,
-            parties: &parties,
             has_value: false,
             is_payee: false,
+            is_listed_function: false,
             foreign_tokens,
-        };
-        rule(&case).map(|moved| moved.len()).map_err(|veto| veto.reason)
+        }
+    }
+
+    fn decide_case(case: &Case<'_>, other: Standing) -> Result<usize, String> {
+        rule(case)
+            .and_then(|parties| parties.into_iter().try_for_each(|party| admits(case.act, party, other)))
+            .map(|()| left_to_compliance(case.standing, case.act).len())
+            .map_err(|veto| veto.reason)
+    }
+
+    fn decide(standing: Standing, act: &Act, other: Standing, foreign_tokens: ForeignTokens) -> Result<usize, String> {
+        decide_case(&case(standing, act, foreign_tokens), other)
     }
 
     #[test]
@@ -164,7 +212,7 @@ mod tests {
             Act::Executes { target: OTHER, value_wei: U256::ZERO, data: Bytes::new() },
         ];
         for act in &acts {
-            for target in [Standing::Unknown, Standing::Investor] {
+            for target in [Standing::Unknown, Standing::Investor, Standing::Payee] {
                 for foreign in [ForeignTokens::Listed, ForeignTokens::KnownParties] {
                     assert_eq!(decide(target, act, Standing::Contract, foreign), Err(TARGET_UNKNOWN.into()), "{act:?}");
                 }
@@ -179,7 +227,8 @@ mod tests {
                 for party in ALL {
                     let known = matches!(party, Standing::Asset | Standing::Contract | Standing::Listed);
                     let expected = if known { Ok(0) } else { Err(COUNTERPARTY_UNKNOWN.into()) };
-                    assert_eq!(decide(target, &act, party, ForeignTokens::Listed), expected, "{act:?} {party:?}");
+                    let case = Case { is_listed_function: true, ..case(target, &act, ForeignTokens::Listed) };
+                    assert_eq!(decide_case(&case, party), expected, "{act:?} {party:?}");
                 }
             }
         }
@@ -189,7 +238,59 @@ mod tests {
     fn movements_of_assets_are_left_to_their_compliance() {
         assert_eq!(decide(Standing::Asset, &moves(Some(OTHER)), Standing::Unknown, ForeignTokens::Listed), Ok(1));
         assert_eq!(decide(Standing::Asset, &moves(None), Standing::Unknown, ForeignTokens::Listed), Ok(1));
-        assert_eq!(decide(Standing::Listed, &moves(Some(OTHER)), Standing::Unknown, ForeignTokens::Listed), Ok(0));
+    }
+
+    #[test]
+    fn a_listed_token_goes_to_known_parties_only() {
+        for act in [moves(Some(OTHER)), moves(None)] {
+            for party in ALL {
+                let known = party != Standing::Unknown;
+                let expected = if known { Ok(0) } else { Err(COUNTERPARTY_UNKNOWN.into()) };
+                for foreign in [ForeignTokens::Listed, ForeignTokens::KnownParties] {
+                    assert_eq!(decide(Standing::Listed, &act, party, foreign), expected, "{act:?} {party:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_listed_contract_only_listed_functions_are_called() {
+        let sent = act_of(OTHER, &[]);
+        let selectors: [[u8; 4]; 4] = [
+            [0xa2, 0x2c, 0xb4, 0x65], // setApprovalForAll
+            [0x8f, 0xcb, 0xaf, 0x2c], // permit, as one token has it
+            [0xe3, 0xee, 0x16, 0x0e], // transferWithAuthorization
+            [0xd7, 0x3d, 0xd6, 0x23], // increaseApproval
+        ];
+        let acts = selectors.map(|selector| act_of(OTHER, &[&selector[..], &[0; 288]].concat()));
+        for act in acts.iter().chain([&sent, &Act::Trusts(vec![OTHER])]) {
+            let strict = case(Standing::Listed, act, ForeignTokens::KnownParties);
+            assert_eq!(decide_case(&strict, Standing::Contract), Err(FUNCTION_UNKNOWN.into()), "{act:?}");
+            let listed = Case { is_listed_function: true, ..strict };
+            assert_eq!(decide_case(&listed, Standing::Contract), Ok(0), "{act:?}");
+        }
+        assert_eq!(decide(Standing::Listed, &Act::States, Standing::Unknown, ForeignTokens::Listed), Ok(0));
+    }
+
+    #[test]
+    fn parties_are_few_and_each_counts_once() {
+        let to = |number: usize| Address::left_padding_from(&(number as u64 + 1).to_be_bytes());
+        let of = |count: usize| {
+            let one = |number| Moved { from: Some(OTHER), to: to(number), amount: U256::from(1) };
+            Act::Moves((0..count).chain(0..count).map(one).collect())
+        };
+        let (most, more) = (of(PARTIES_MAX), of(PARTIES_MAX + 1));
+        let known = ForeignTokens::KnownParties;
+        for standing in [Standing::Listed, Standing::Unknown] {
+            assert_eq!(rule(&case(standing, &most, known)).map(|parties| parties.len()), Ok(PARTIES_MAX));
+            assert_eq!(decide(standing, &more, Standing::Contract, known), Err(TOO_MANY_PARTIES.into()));
+        }
+        assert_eq!(rule(&case(Standing::Asset, &more, known)), Ok(vec![]), "its compliance judges them");
+        assert_eq!(
+            rule(&case(Standing::Unknown, &more, ForeignTokens::Listed)).map_err(|veto| veto.reason),
+            Err(TARGET_UNKNOWN.into()),
+            "nobody is looked up for what is refused anyway"
+        );
     }
 
     #[test]
@@ -210,15 +311,7 @@ mod tests {
     #[test]
     fn value_goes_to_listed_payees_only() {
         for (standing, is_payee) in ALL.into_iter().flat_map(|standing| [(standing, true), (standing, false)]) {
-            let case = Case {
-                target: TARGET,
-                standing,
-                act: &Act::Pays,
-                parties: &[],
-                has_value: true,
-                is_payee,
-                foreign_tokens: ForeignTokens::KnownParties,
-            };
+            let case = Case { has_value: true, is_payee, ..case(standing, &Act::Pays, ForeignTokens::KnownParties) };
             assert_eq!(rule(&case).is_ok(), is_payee, "{standing:?}");
         }
     }

@@ -34,6 +34,12 @@ fn default_longest_validity_s() -> u64 {
 }
 
 impl AttestorConfig {
+    /// Whether this is the attestor's identity.
+    #[must_use]
+    pub fn is(&self, identity: &str) -> bool {
+        identity.parse::<SpiffeId>().is_ok_and(|identity| identity == self.peer.spiffe_id)
+    }
+
     /// Whether an identity is one of those that ask.
     fn asks(identity: &SpiffeId) -> bool {
         ASKING.contains(&identity.name())

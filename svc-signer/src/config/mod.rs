@@ -204,6 +204,9 @@ impl Validate for SignerConfig {
             if grant.peer.parse::<dalp_service::SpiffeId>().is_err() {
                 problems.push(format!("grants[{index}].peer"), "must be spiffe://<trust domain>/<service name>");
             }
+            if self.attestor.as_ref().is_some_and(|attestor| attestor.is(&grant.peer)) {
+                problems.push(format!("grants[{index}].peer"), "is the attestor: it may not ask for what it judges");
+            }
             if grant.kinds.is_empty() {
                 problems.push(format!("grants[{index}].kinds"), "grants nothing; name at least one payload kind");
             }

@@ -27,9 +27,12 @@ pub fn moves(payload: &Payload, signer: Address) -> bool {
     }
 }
 
-/// A zero-value transfer of a wallet to itself uses a nonce up and does nothing else, unless code was put where the wallet is: then it has no input.
+/// What a transfer costs by itself: with no more than that, no code runs, and gas cannot make the fee a large one.
+const TRANSFER_GAS: u64 = 21_000;
+
+/// A zero-value transfer of a wallet to itself, with gas for nothing more, uses a nonce up and does nothing else.
 fn cancels(tx: &UnsignedTransaction, signer: Address) -> bool {
-    is_cancel(tx, signer)
+    is_cancel(tx, signer) && tx.gas_limit() <= TRANSFER_GAS
 }
 
 #[cfg(test)]
@@ -91,6 +94,17 @@ mod tests {
         let legacy = TxLegacy { chain_id: Some(1), to: TxKind::Call(SIGNER), ..Default::default() };
         assert!(!moves(&Payload::Transaction(UnsignedTransaction::Legacy(legacy)), SIGNER));
         assert!(!moves(&document("FeedUpdate", &feed_update()), SIGNER));
+    }
+
+    #[test]
+    fn a_cancel_has_gas_for_nothing_more() {
+        let with = |gas_limit| {
+            let to = TxKind::Call(SIGNER);
+            Payload::Transaction(UnsignedTransaction::Eip1559(TxEip1559 { gas_limit, to, ..Default::default() }))
+        };
+        assert!(!moves(&with(21_000), SIGNER));
+        assert!(moves(&with(21_001), SIGNER));
+        assert!(moves(&with(30_000_000), SIGNER));
     }
 
     #[test]

@@ -158,6 +158,15 @@ impl UnsignedTransaction {
         }
     }
 
+    /// Most gas that it may use.
+    #[must_use]
+    pub const fn gas_limit(&self) -> u64 {
+        match self {
+            Self::Eip1559(tx) => tx.gas_limit,
+            Self::Legacy(tx) => tx.gas_limit,
+        }
+    }
+
     /// Value in wei.
     #[must_use]
     pub const fn value_wei(&self) -> U256 {

@@ -9,9 +9,9 @@ use std::{
     time::Instant,
 };
 
-use alloy::primitives::{Address, TxKind};
+use alloy::primitives::{Address, B256, TxKind};
 use dalp_attestation::{
-    Attestation, Subject, Verdict,
+    Attestation, Judgement, Subject, Verdict,
     wire::{self, Answer},
 };
 use dalp_proto::attestation as proto;
@@ -39,6 +39,10 @@ const LANES: usize = 4;
 const BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The error beside the status of a request that waits for the attestor.
 pub(super) const ATTESTOR_AWAY: &str = "ATTESTOR_UNAVAILABLE";
+/// The error beside the status of a request on which the attestor reaches no verdict, though it is there.
+pub(super) const UNDECIDED: &str = "ATTESTATION_UNDECIDED";
+/// What the attestor says of a payload that it cannot read. It will not read it another time either.
+const UNREADABLE: &str = "INVALID_FIELD";
 /// A system's administrator whom the attestor took for a key of the tenant is none.
 const ADMINISTRATOR_UNKNOWN: &str = "ADMINISTRATOR_UNKNOWN";
 
@@ -58,7 +62,9 @@ enum Told {
     Known,
     /// The attestor has judged it.
     Judged { attestation: Attestation, reason: String, detail: String, presumed_keys: Vec<Address> },
-    /// It has not.
+    /// It answers, and cannot judge this payload now.
+    Undecided(String),
+    /// It does not answer, or nothing that is believed.
     Away(String),
 }
 
@@ -162,9 +168,14 @@ async fn ask_for(attestor: &dyn Attestor, longest_s: u64, questions: Vec<&Questi
             count(attestation.judgement.verdict.as_str());
             Told::Judged { attestation, reason, detail, presumed_keys }
         }
-        Ok(Answer::Undecided(why)) => {
+        Ok(Answer::Undecided { reason, detail }) if reason == UNREADABLE => {
+            count(Verdict::Veto.as_str());
+            let attestation = refused_by_us(&question.subject, now_s, longest_s);
+            Told::Judged { attestation, reason, detail, presumed_keys: vec![] }
+        }
+        Ok(Answer::Undecided { reason, detail }) => {
             count("UNDECIDED");
-            Told::Away(why)
+            Told::Undecided(format!("{reason}: {detail}"))
         }
         Err(error) => {
             tracing::error!(request_id = %question.subject.request_id, %error, "the attestor's answer is not believed");
@@ -173,6 +184,23 @@ async fn ask_for(attestor: &dyn Attestor, longest_s: u64, questions: Vec<&Questi
         }
     };
     questions.iter().zip(&answers).map(believe).collect()
+}
+
+/// A veto over what the attestor cannot read, and so cannot bind: reached at no block, under no rules.
+fn refused_by_us(subject: &Subject, now_s: u64, longest_s: u64) -> Attestation {
+    let judgement = Judgement {
+        verdict: Verdict::Veto,
+        block_number: 0,
+        block_hash: B256::ZERO,
+        ruleset: B256::ZERO,
+        expires_at_s: now_s.saturating_add(longest_s),
+    };
+    Attestation::of(subject, judgement)
+}
+
+/// The attestor's pass turned into the veto that it is once a key it presumed is none of the tenant's.
+fn turned(subject: &Subject, passed: &Attestation) -> Attestation {
+    Attestation::of(subject, Judgement { verdict: Verdict::Veto, ..passed.judgement })
 }
 
 fn away(questions: &[&Question], error: &Away) -> Vec<Told> {
@@ -206,25 +234,28 @@ impl Signer {
 
     async fn judged(&self, asked: Option<Question>) -> Result<Option<Attestation>, SignerError> {
         let (Some(desk), Some(asked)) = (&self.desk, asked) else { return Err(SignerError::AttestationRequired) };
-        let tenant = asked.subject.tenant.clone();
+        let subject = asked.subject.clone();
         match desk.ask(asked).await? {
             Told::Known => Ok(None),
+            Told::Undecided(why) => Err(SignerError::AttestationUndecided(why)),
             Told::Away(why) => Err(SignerError::AttestorUnavailable(why)),
             Told::Judged { attestation, reason, detail, presumed_keys } => {
-                let refused = |reason, detail| SignerError::AttestationRefused {
+                let refused = |attestation, reason, detail| SignerError::AttestationRefused {
                     attestation: Box::new(attestation),
                     reason,
                     detail,
                 };
                 if attestation.judgement.verdict == Verdict::Veto {
-                    return Err(refused(reason, detail));
+                    return Err(refused(attestation, reason, detail));
                 }
                 for key in presumed_keys {
-                    match self.key(&tenant, key).await {
+                    match self.key(&subject.tenant, key).await {
                         Ok(_) => {}
                         Err(SignerError::KeyNotFound { .. }) => {
                             let detail = format!("{key} administers the system, and is no key of the tenant");
-                            return Err(refused(ADMINISTRATOR_UNKNOWN.to_owned(), detail));
+                            // What is stored of it must never read as a pass.
+                            let veto = turned(&subject, &attestation);
+                            return Err(refused(veto, ADMINISTRATOR_UNKNOWN.to_owned(), detail));
                         }
                         Err(error) => return Err(error),
                     }
@@ -252,6 +283,9 @@ impl Signer {
             Ok(None) => Err(SignerError::AttestationRequired),
             Err(SignerError::AttestorUnavailable(why)) => {
                 Ok(Cover::Lacks(outcome(&request, Status::Pending, why, ATTESTOR_AWAY)))
+            }
+            Err(SignerError::AttestationUndecided(why)) => {
+                Ok(Cover::Lacks(outcome(&request, Status::Pending, why, UNDECIDED)))
             }
             Err(error @ SignerError::AttestationRequired) => {
                 Ok(Cover::Lacks(outcome(&request, Status::Pending, error.to_string(), ATTESTOR_AWAY)))
@@ -308,4 +342,38 @@ fn now_s() -> u64 {
 
 fn count(outcome: &'static str) {
     metrics::counter!(names::ATTESTATIONS_TOTAL, "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject() -> Subject {
+        let claim = crate::core::payload::Claim {
+            identity: Address::repeat_byte(2),
+            topic: B256::repeat_byte(3),
+            data: alloy::primitives::Bytes::new(),
+        };
+        question(Uuid::from_u128(7), "bank", Address::repeat_byte(1), &Payload::Claim(claim), true).unwrap().subject
+    }
+
+    #[test]
+    fn a_refusal_of_ours_is_a_veto_over_the_same_subject() {
+        let passed = Attestation::of(
+            &subject(),
+            Judgement {
+                verdict: Verdict::Pass,
+                block_number: 5,
+                block_hash: B256::repeat_byte(4),
+                ruleset: B256::repeat_byte(5),
+                expires_at_s: 100,
+            },
+        );
+        assert!(passed.covers(&subject(), 50));
+        for veto in [turned(&subject(), &passed), refused_by_us(&subject(), 50, 60)] {
+            assert_eq!(veto.judgement.verdict, Verdict::Veto);
+            assert_eq!(veto, Attestation::of(&subject(), veto.judgement), "its hash is that of the veto");
+            assert!(!veto.covers(&subject(), 50));
+        }
+    }
 }

@@ -103,17 +103,16 @@ impl Signer {
 
     async fn look(&self, case: Case<'_>) -> Result<Look, SignerError> {
         let Case { custody, key, request, claim, late, .. } = case;
-        // Before it is handed over, or may be.
-        if !late
-            && claim.provider_id.is_none()
-            && let Cover::Lacks(outcome) = self.cover(request.clone(), case.payload).await?
-        {
-            return self.lacks_cover(&case, None, outcome).await;
+        let provider = key.provider.as_str();
+        // What it has of the request already is followed, whatever the attestor says by now: it may be on the chain.
+        let mut answered = case.there().await;
+        if matches!(answered, Ok(None)) && !late {
+            if let Cover::Lacks(outcome) = self.cover(request.clone(), case.payload).await? {
+                return self.lacks_cover(&case, None, outcome).await;
+            }
+            let order = order(key, request, case.payload, &claim.external_id);
+            answered = timed(provider, custody.submit(&order)).await.map(Some);
         }
-        let started = Instant::now();
-        let answered = case.ask().await;
-        metrics::histogram!(names::PROVIDER_SECONDS, "provider" => key.provider.as_str())
-            .record(started.elapsed().as_secs_f64());
         // What was true when it was handed over may not be true after a hold.
         if let Ok(Some(report)) = &answered
             && matches!(report.state, State::Signed(_))
@@ -200,6 +199,14 @@ impl Signer {
     }
 }
 
+/// Measures what is asked of a provider.
+async fn timed<T>(provider: &'static str, asked: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let answer = asked.await;
+    metrics::histogram!(names::PROVIDER_SECONDS, "provider" => provider).record(started.elapsed().as_secs_f64());
+    answer
+}
+
 fn order<'a>(key: &'a KeyRecord, request: &StoredRequest, payload: &'a Payload, external_id: &'a str) -> Order<'a> {
     Order {
         key: KeyHandle { name: &key.name, material: &key.material },
@@ -213,23 +220,22 @@ fn order<'a>(key: &'a KeyRecord, request: &StoredRequest, payload: &'a Payload, 
 // === impl Case ===
 
 impl Case<'_> {
-    /// Asks the custodian. `None`: past our deadline there is nothing at the custodian that would have to be given up.
-    async fn ask(&self) -> Result<Option<Report>, ProviderError> {
+    /// What the custodian has of the request. `None`: nothing, so that there is nothing to give up either.
+    async fn there(&self) -> Result<Option<Report>, ProviderError> {
         let order = order(self.key, self.request, self.payload, &self.claim.external_id);
-        let custody = self.custody;
+        let (custody, provider) = (self.custody, self.key.provider.as_str());
         match (self.claim.known(), self.late) {
-            (Known::Nothing, true) => Ok(None),
-            (Known::Nothing, false) => custody.submit(&order).await.map(Some),
+            (Known::Nothing, _) => Ok(None),
             // An orphan is taken back before anything new is made.
-            (Known::MaybeSent, late) => match custody.find(&order).await? {
-                Some(Report { id: Some(id), .. }) if late => custody.cancel(&order, &id).await.map(Some),
-                Some(report) => Ok(Some(report)),
-                None if late => Ok(None),
-                None => custody.submit(&order).await.map(Some),
+            (Known::MaybeSent, late) => match timed(provider, custody.find(&order)).await? {
+                Some(Report { id: Some(id), .. }) if late => {
+                    timed(provider, custody.cancel(&order, &id)).await.map(Some)
+                }
+                found => Ok(found),
             },
-            (Known::Id(id), false) => custody.look(&order, id).await.map(Some),
+            (Known::Id(id), false) => timed(provider, custody.look(&order, id)).await.map(Some),
             // Our own time-out ends nothing there: the custodian is asked to give the request up, and its answer counts.
-            (Known::Id(id), true) => custody.cancel(&order, id).await.map(Some),
+            (Known::Id(id), true) => timed(provider, custody.cancel(&order, id)).await.map(Some),
         }
     }
 

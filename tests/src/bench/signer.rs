@@ -299,7 +299,8 @@ log_filter = "warn"
 [attest]
 second_look_blocks = 0
 [attest.rules]
-contracts = ["{TARGET}"]
+contracts = ["{TARGET}", "0x1111111111111111111111111111111111111111"]
+functions = [{{ contract = "{TARGET}", selectors = ["0xa9059cbb"] }}]
 [chain]
 chain_id = {chain_id}
 finality = {{ depth = 0 }}

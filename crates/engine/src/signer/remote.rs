@@ -16,7 +16,9 @@ use dalp_proto::signer as wire;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-/// The signer's reason for a request that the compliance attestor gave no verdict on.
+/// The signer's reason for a request that the attestor, though it is there, reaches no verdict on. That may be the request's own fault, and never end.
+const UNDECIDED: &str = "ATTESTATION_UNDECIDED";
+/// The signer's reason for a request while the compliance attestor is away.
 const UNJUDGED: &str = "ATTESTOR_UNAVAILABLE";
 
 /// A connection to svc-signer. Cheap to clone; requests share one HTTP/2 connection.
@@ -140,7 +142,7 @@ fn to_wire(request: SignRequest) -> wire::SignRequest {
 fn decided(answer: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
     if let Some(waiting) = answer.as_ref().filter(|answer| {
         answer.status() == wire::SignStatus::Pending
-            && matches!(answer.error.as_str(), "PROVIDER_UNAVAILABLE" | "PROVIDER_FAILED" | UNJUDGED)
+            && matches!(answer.error.as_str(), "PROVIDER_UNAVAILABLE" | "PROVIDER_FAILED" | UNDECIDED | UNJUDGED)
     }) {
         let said = format!("{} {}: {}", waiting.error, waiting.provider, waiting.detail);
         return Err(if waiting.error == UNJUDGED { SignError::Unjudged(said) } else { SignError::Unavailable(said) });
@@ -251,7 +253,7 @@ mod tests {
     #[test]
     fn a_provider_that_is_away_is_no_approval_hold() {
         assert_eq!(decided(pending("")), Ok(SignOutcome::Pending { detail: "detail".to_owned() }));
-        for error in ["PROVIDER_UNAVAILABLE", "PROVIDER_FAILED"] {
+        for error in ["PROVIDER_UNAVAILABLE", "PROVIDER_FAILED", UNDECIDED] {
             assert!(matches!(decided(pending(error)), Err(SignError::Unavailable(_))), "{error}");
             assert!(outcome(pending(error)).is_ok(), "a lane with such a request can still be listed");
         }
@@ -259,6 +261,9 @@ mod tests {
         let details = tonic_types::ErrorDetails::with_error_info(UNJUDGED, "dalp", std::collections::HashMap::new());
         let refusal = Status::with_error_details(Code::Unavailable, "gone", details);
         assert_eq!(sign_error(refusal), SignError::Unjudged("gone".to_owned()));
+        let details = tonic_types::ErrorDetails::with_error_info(UNDECIDED, "dalp", std::collections::HashMap::new());
+        let undecided = sign_error(Status::with_error_details(Code::Unavailable, "no verdict", details));
+        assert!(matches!(undecided, SignError::Unavailable(_)), "it counts against the retry budget: {undecided:?}");
         let blocked = wire::SignOutcome { status: wire::SignStatus::Blocked.into(), ..pending("").unwrap_or_default() };
         assert!(matches!(decided(Some(blocked)), Ok(SignOutcome::Blocked { .. })));
     }

@@ -317,6 +317,8 @@ reasons! {
     AttestationRefused = "ATTESTATION_REFUSED", FailedPrecondition, FixInput, None;
     /// The compliance attestor gave no verdict.
     AttestorUnavailable = "ATTESTOR_UNAVAILABLE", Unavailable, RetrySameKey, Some(2000);
+    /// The compliance attestor could not judge this payload.
+    AttestationUndecided = "ATTESTATION_UNDECIDED", Unavailable, RetrySameKey, Some(2000);
     /// The nonce was signed before for another payload.
     WatermarkConflict = "WATERMARK_CONFLICT", Aborted, CallUs, None;
     /// The signing request id stands for another payload.

@@ -342,13 +342,15 @@ async fn what_was_taken_out_of_the_configuration_is_disabled_and_a_restart_chang
     world.replica(&without).await;
     until(async || reads(&mut clients, world.keys.reader.expose()).await.is_err()).await;
     assert_eq!(reason(reads(&mut clients, world.keys.reader.expose()).await), "API_KEY_DISABLED");
-    let why: Vec<String> = sqlx::query_scalar(
-        "SELECT action || ' ' || subject FROM engine.audit_leaves WHERE sequence > (SELECT max(sequence) - 3 FROM engine.audit_leaves) ORDER BY sequence",
+    let gone: Vec<String> = sqlx::query_scalar(
+        "SELECT action || ' ' || subject FROM engine.audit_leaves WHERE actor = 'configuration' AND body ? 'why' ORDER BY sequence",
     )
     .fetch_all(&database)
     .await
     .unwrap();
-    assert_eq!(why[0], "principal.disable reader");
+    let key = format!("api_key.disable {}", world.keys.reader.prefix());
+    assert_eq!(gone[..2], ["principal.disable reader".to_owned(), key], "and its grants: {gone:?}");
+    assert_eq!(gone.len(), 4);
     assert!(leaves().await > before);
 }
 

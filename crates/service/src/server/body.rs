@@ -157,8 +157,7 @@ where
             }
             Some(Err(Unwanted::Compressed)) => {
                 let why = "compressed messages are not taken; send them as they are";
-                return self
-                    .refuse(Refusal::new(Reason::InvalidField, why).field("message", "is flagged as compressed"));
+                return self.refuse(Refusal::new(Reason::NotImplemented, why).meta("grpc-accept-encoding", "identity"));
             }
         }
         Poll::Ready(Some(Ok(frame)))

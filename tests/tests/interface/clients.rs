@@ -111,7 +111,8 @@ pub(crate) fn python_by_reflection(gateway: &Gateway, operation: &str) {
     assert_eq!(answer["refused"], "INVALID_ARGUMENT");
 }
 
-/// The document as it is served, and every call of it but those that never end. No answer is a 5xx, and each is as it was described.
+/// The document as it is served, and every call of it but those that never end and those that take a stream, which the fuzzer cannot
+/// write. No answer is a 5xx, and each is as it was described. A connection may end, as HTTP/1.1 ends it after a head that is none.
 pub(crate) fn fuzzed(gateway: &Gateway) {
     let mut fuzzer = Command::new(python("schemathesis"));
     fuzzer.current_dir(&gateway.folder).env("HYPOTHESIS_STORAGE_DIRECTORY", gateway.folder.join("hypothesis"));
@@ -140,7 +141,7 @@ pub(crate) fn fuzzed(gateway: &Gateway) {
         "--checks",
         "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance",
     ]);
-    fuzzer.args(["--exclude-path-regex", ":watch$"]);
+    fuzzer.args(["--exclude-path-regex", "(:watch|:validateRecipients|/v1/airdrops)$", "--request-retries", "2"]);
     let said = succeeded(fuzzer.output().expect("schemathesis runs"));
     let told: String = said.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
     println!("{told}");

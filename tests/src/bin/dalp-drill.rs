@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use dalp_devstack::report::Report;
-use dalp_tests::drill::{Ground, coupon, push};
+use dalp_tests::drill::{Ground, Outcome, coupon, push};
 use dalp_tests::wallets::wallets;
 
 /// Figures that a good platform keeps at zero.
@@ -37,18 +37,10 @@ async fn main() -> anyhow::Result<()> {
     ground.verify(&recipients).await?;
     println!("{} wallets are verified", recipients.len());
     let pushed = push(&mut ground, "push", &recipients).await?;
+    tell(&mut report, &pushed);
+    report.write(&arguments.report)?;
     let holders: Vec<_> = recipients.into_iter().zip(1..).collect();
-    let paid = coupon(&mut ground, "coupon", &holders).await?;
-    for outcome in [pushed, paid] {
-        report.steps.extend(outcome.steps());
-        report.figures.extend(outcome.figures());
-    }
-    for step in &report.steps {
-        println!("{:<80} {}", step.name, step.got);
-    }
-    for figure in &report.figures {
-        println!("{:<40} {} {}", figure.name, figure.value.unwrap_or_default(), figure.unit);
-    }
+    tell(&mut report, &coupon(&mut ground, "coupon", &holders).await?);
     report.write(&arguments.report)?;
     println!("report: {}", arguments.report.display());
     let damage = report.figures.iter().filter(|figure| CORRECTNESS.iter().any(|end| figure.name.ends_with(end)));
@@ -58,4 +50,17 @@ async fn main() -> anyhow::Result<()> {
         .collect();
     anyhow::ensure!(damage.is_empty(), "{}", damage.join("; "));
     Ok(())
+}
+
+/// Prints what came of a drill, and keeps it for the report.
+fn tell(report: &mut Report, outcome: &Outcome) {
+    let (steps, figures) = (outcome.steps(), outcome.figures());
+    for step in steps {
+        println!("{:<80} {}", step.name, step.got);
+        report.steps.push(step);
+    }
+    for figure in &figures {
+        println!("{:<40} {} {}", figure.name, figure.value.unwrap_or_default(), figure.unit);
+    }
+    report.figures.extend(figures);
 }

@@ -5,12 +5,14 @@ use std::{
     convert::Infallible,
     future::Future,
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{Request, Response, request};
+use futures::FutureExt as _;
+use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
@@ -59,7 +61,15 @@ impl<S: GrpcService> Entrance<S> {
             None => self.pipeline.handle(Request::from_parts(head, body), self.peer, self.remote, open).await,
             Some(front) => {
                 let next = Next::new(Call { entrance: self, open });
-                front.answer(Request::from_parts(head, Body::new(body)), next).await
+                // A panic in one request must not take the connection, and with it the requests of others, along.
+                let answer =
+                    AssertUnwindSafe(async { front.answer(Request::from_parts(head, Body::new(body)), next).await });
+                answer.catch_unwind().await.unwrap_or_else(|_panic| {
+                    tracing::error!("the request panicked before the pipeline");
+                    let mut response = Response::new(Body::empty());
+                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                    response
+                })
             }
         }
     }

@@ -43,7 +43,7 @@ pub(crate) async fn only_on(
     let bytes =
         body.collect().await.map_err(|status| Refusal::from_status(&status).unwrap_or_else(refused))?.to_bytes();
     let named = asset_of(&descriptor, &bytes).ok_or_else(refused)?;
-    match assets.iter().any(|asset| *asset == named) {
+    match assets.contains(&named) {
         true => Ok(Request::from_parts(parts, Body::new(Full::new(bytes)))),
         false => Err(refused().meta("asset", named)),
     }

@@ -146,7 +146,7 @@ async fn make(
     let owner = owner.ok_or_else(|| {
         Refusal::new(Reason::NotFound, "the tenant has no such principal").meta("principal", principal)
     })?;
-    write.require_all_of(&*write.granted(&owner))?;
+    write.require_all_of(&write.granted(&owner))?;
     let key = ApiKey::generate().map_err(Refusal::internal)?;
     keys::create(write.commit, &tenant, principal, &key, scope, ends_at, &by).await?;
     let row = keys::find(write.commit, &tenant, key.prefix()).await?;

@@ -109,7 +109,7 @@ impl PrincipalService for Desk {
         let answer =
             self.write("dalp.principal.v1.PrincipalService/EnablePrincipal", &request, nothing, async |write| {
                 let (row, tenant) = own(write, &principal_id, true).await?;
-                write.require_all_of(&*write.granted(&row))?;
+                write.require_all_of(&write.granted(&row))?;
                 people::set_disabled(write.commit, &tenant, &principal_id, false).await.map_err(refusal)?;
                 write.leaf(&tenant, "principal.enable", &principal_id, json!({"reason": why})).await?;
                 Ok(EnablePrincipalResponse { principal: now(write, &principal_id).await? })
@@ -172,7 +172,7 @@ impl PrincipalService for Desk {
         let answer =
             self.write("dalp.principal.v1.PrincipalService/BindCredential", &request, nothing, async |write| {
                 let (row, tenant) = own(write, &principal_id, false).await?;
-                write.require_all_of(&*write.granted(&row))?;
+                write.require_all_of(&write.granted(&row))?;
                 let by = write.by.clone();
                 if !people::bind(write.commit, &tenant, &principal_id, &credential, &by).await? {
                     return Err(Refusal::new(Reason::AlreadyExists, "the credential belongs to another principal"));

@@ -14,7 +14,8 @@ fn each_once(outcome: &Outcome) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_stage_each_is_paid_exactly_once() {
-    let settings = "\n[airdrop]\nbatch_gas = 1500000\nbatches_at_once = 3\n\n[treasury]\nbatch_gas = 1500000\nbatches_at_once = 3\n";
+    let settings =
+        "\n[airdrop]\nbatch_gas = 700000\nbatches_at_once = 2\n\n[treasury]\nbatch_gas = 900000\nbatches_at_once = 2\n";
     let mut ground = Ground::start(settings).await.expect("the stack starts");
     let recipients = wallets("drill", RECIPIENTS);
     ground.verify(&recipients).await.expect("verified");

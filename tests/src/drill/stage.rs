@@ -154,6 +154,7 @@ impl Ground {
             killed.push(kill);
             ahead = held;
         }
+        self.chain.mine_every(1).await?;
         Ok(killed)
     }
 
@@ -179,8 +180,8 @@ impl Ground {
             Some(Point::Before { table, .. }) => Some(Held::take(self, table).await?),
             _ => None,
         };
-        let halted = matches!(next, Some(Point::Sent { .. } | Point::Included { .. }));
-        self.chain.mine_every(u64::from(!halted)).await?;
+        // Without blocks it gets no further than the batches that are under way.
+        self.chain.mine_every(0).await?;
         self.bring_back().await?;
         let recovery_s = at.elapsed().as_secs_f64();
         Ok((Killed { stage: stage.name, paid: paid.unsigned_abs(), reached_s, recovery_s }, ahead))
@@ -190,10 +191,12 @@ impl Ground {
     async fn reach(&mut self, point: Point, ahead: Option<Held>, subject: &Subject) -> anyhow::Result<Option<Held>> {
         match point {
             Point::Before { table, statement, and } => {
+                self.chain.mine_every(1).await?;
                 self.before(table, (statement, and), ahead, subject).await.map(Some)
             }
             Point::Signing { kind } => {
                 self.silence_signer(true)?;
+                self.chain.mine_every(1).await?;
                 self.holds(&attempt(kind, "SIGNING"), subject).await.map(|()| None)
             }
             Point::Sent { kind } => {
@@ -202,7 +205,10 @@ impl Ground {
             }
             Point::Signed { kind } => self.signed(kind, subject).await.map(Some),
             Point::Included { kind } => self.included(kind, subject).await.map(Some),
-            Point::Once { condition } => self.holds(condition, subject).await.map(|()| None),
+            Point::Once { condition } => {
+                self.chain.mine_every(1).await?;
+                self.holds(condition, subject).await.map(|()| None)
+            }
         }
     }
 
@@ -232,6 +238,7 @@ impl Ground {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             self.silence_signer(true)?;
+            self.chain.mine_every(1).await?;
             self.holds(&attempt(kind, "SIGNING"), subject).await?;
             let held = Held::take(self, "engine.attempts").await?;
             self.silence_signer(false)?;

@@ -22,8 +22,10 @@ class Gateway:
     """A channel to the gateway, and the contracts that it told about itself."""
 
     def __init__(self, address: str, authority: bytes, api_key: str) -> None:
-        self.channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(authority))
-        self.metadata = [("authorization", f"Bearer {api_key}")]
+        # The key goes with every call, that of reflection too.
+        caller = grpc.access_token_call_credentials(api_key)
+        secured = grpc.composite_channel_credentials(grpc.ssl_channel_credentials(authority), caller)
+        self.channel = grpc.secure_channel(address, secured)
         self.database = ProtoReflectionDescriptorDatabase(self.channel)
         self.pool = DescriptorPool(self.database)
 
@@ -36,7 +38,7 @@ class Gateway:
         prepared = form(
             f"/{service}/{method}", request_serializer=type(request).SerializeToString, response_deserializer=answer.FromString
         )
-        return prepared(request, metadata=self.metadata, timeout=60)
+        return prepared(request, timeout=60)
 
 
 def main() -> None:

@@ -87,8 +87,8 @@ pub(crate) async fn speaks(stack: &Stack, load: &Load, keys: &Keys) {
                 .contains("cannot be reached")
         );
         // A transfer that the rules refuse is waited for, and told.
-        let stranger = "0x00000000000000000000000000000000000000Aa";
-        let refused = [&transfer[..6], &["--to", stranger, "--amount", "1", "--wait"]].concat();
+        let stranger = alloy::primitives::Address::repeat_byte(0xaa).to_checksum(None);
+        let refused = [&transfer[..6], &["--to", &stranger, "--amount", "1", "--wait"]].concat();
         let output = shell.run(&refused);
         assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("ended FAILED"), "{}", text(&output.stderr));

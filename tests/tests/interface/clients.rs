@@ -75,12 +75,14 @@ fn succeeded(output: Output) -> String {
 }
 
 pub(crate) fn buf_by_reflection(gateway: &Gateway, operation: &str) {
+    // What there is to call is told to those who may call: reflection takes the credential of the call.
+    let by_reflection = ["--protocol", "grpc", "--reflect-header", "*"];
     let method = format!("{OPERATIONS}/GetOperation");
-    let said = succeeded(gateway.buf(&["--protocol", "grpc"], &method, &json!({"operationId": operation})));
+    let said = succeeded(gateway.buf(&by_reflection, &method, &json!({"operationId": operation})));
     let answer: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(answer["operation"]["operationId"], operation);
     assert_eq!(answer["operation"]["state"], "OPERATION_STATE_COMPLETED");
-    let refused = gateway.buf(&["--protocol", "grpc"], &method, &json!({"operationId": "no-uuid"}));
+    let refused = gateway.buf(&by_reflection, &method, &json!({"operationId": "no-uuid"}));
     // It ends with the gRPC code, shifted by three bits.
     assert_eq!(refused.status.code(), Some(3 << 3), "{refused:?}");
 }

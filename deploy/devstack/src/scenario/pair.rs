@@ -68,7 +68,8 @@ pub(super) async fn run(client: &Client, chains: [&ChainView; 2], parties: &Part
         .await;
     steps
         .run("open the exchange: the signer keeps the secret", "completed", async {
-            let order = exchange.order(*coin.borrow()).await?;
+            let made = *coin.borrow();
+            let order = exchange.order(made).await?;
             let opened = exchange.service().open_pair(keyed(order, "pair-open")).await?.into_inner();
             *pair.borrow_mut() = opened.pair.context("an exchange")?;
             exchange.finished(opened.operation).await

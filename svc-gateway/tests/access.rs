@@ -335,8 +335,8 @@ async fn what_was_taken_out_of_the_configuration_is_disabled_and_a_restart_chang
     let before = leaves().await;
     world.replica(&world.text).await;
     assert_eq!(leaves().await, before, "the same configuration leaves no trace");
-    let section = format!("[[principals]]\nid = \"reader\"");
-    let start = world.text.find(&section).unwrap();
+    let section = "[[principals]]\nid = \"reader\"";
+    let start = world.text.find(section).unwrap();
     let end = start + 4 + world.text[start + 4..].find("[[principals]]").unwrap();
     let without = [&world.text[..start], &world.text[end..]].concat();
     world.replica(&without).await;

@@ -1,7 +1,6 @@
 //! HTTP/JSON and gRPC-Web at the gateway: the same admission, the same metadata, the same refusals.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)]
 mod support;
 
 use std::time::Duration;

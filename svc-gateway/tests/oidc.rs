@@ -175,7 +175,7 @@ async fn only_a_token_that_holds_lets_its_subject_in() {
         with_header(json!({"alg": "ES256", "kid": "../../etc/passwd"})),
         with_header(json!({"alg": "ES256", "kid": "x", "jwk": stranger.published()})),
         with_header(json!({"alg": "ES256", "kid": "x", "jku": "http://evil.example/keys"})),
-        hmac("one", &key.pair.public_key_raw()),
+        hmac("one", key.pair.public_key_raw()),
         hmac("shared", b"secret"),
         format!("{rest}."),
         format!("{rest}.AAAA"),

@@ -343,12 +343,6 @@ async fn a_changed_attestation_is_asked_for_again() {
     assert_eq!(outcome.error, "ATTESTATION_REFUSED", "a longer life does not fit the hash");
     let forced = sqlx::query("update signer.requests set status = 'APPROVED', signature = $1").bind(vec![0_u8; 65]);
     assert!(forced.execute(&pool).await.is_err(), "and the database lets nobody approve what was vetoed");
-    let sent = sqlx::query("update signer.requests set status = 'APPROVED', stage = 'BROADCAST', tx_hash = $1");
-    assert_eq!(
-        sent.bind(vec![7_u8; 32]).execute(&pool).await.unwrap().rows_affected(),
-        1,
-        "but what a provider has broadcast can be written down"
-    );
 }
 
 /// The answer to an order was lost, and meanwhile the attestor thinks otherwise: what the provider has broadcast is found and told all the same.

@@ -20,7 +20,7 @@ impl Shell<'_> {
         let program = dalp_devstack::stack::binary("dalp").expect("dalp is built");
         let mut command = Command::new(program);
         command.env_clear().env("DALP_API_KEY", self.key).env("DALP_SERVER_NAME", "localhost");
-        command.env("DALP_GATEWAY", self.stack.settings().address("svc-gateway").to_string());
+        command.env("DALP_GATEWAY", self.stack.settings().address("svc-gateway"));
         command.env("DALP_CA", self.stack.folder().join("pki/ca.pem"));
         command.args(arguments).output().expect("it runs")
     }

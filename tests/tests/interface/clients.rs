@@ -144,7 +144,5 @@ pub(crate) fn fuzzed(gateway: &Gateway) {
         "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance",
     ]);
     fuzzer.args(["--exclude-path-regex", "(:watch|:validateRecipients|/v1/airdrops)$", "--request-retries", "2"]);
-    let said = succeeded(fuzzer.output().expect("schemathesis runs"));
-    let told: String = said.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
-    println!("{told}");
+    succeeded(fuzzer.output().expect("schemathesis runs"));
 }

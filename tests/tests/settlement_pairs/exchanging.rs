@@ -19,9 +19,12 @@ pub(crate) async fn what_cannot_be_opened_opens_nothing(world: &World) {
     let invalid =
         |names: &[&str]| ("INVALID_FIELD".to_owned(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     let near = order.reveal.as_ref().expect("a side").cutoff + GAP_S - 1;
-    assert_eq!(refused(&|order| order.carry.as_mut().unwrap().cutoff = near).await, invalid(&["carry.cutoff"]));
-    assert_eq!(refused(&|order| order.reveal.as_mut().unwrap().cutoff = 5).await, invalid(&["reveal.cutoff"]));
-    assert_eq!(refused(&|order| order.reveal.as_mut().unwrap().chain_id = 7).await, invalid(&["reveal.chain_id"]));
+    assert_eq!(refused(&|order| order.carry.as_mut().expect("a side").cutoff = near).await, invalid(&["carry.cutoff"]));
+    assert_eq!(refused(&|order| order.reveal.as_mut().expect("a side").cutoff = 5).await, invalid(&["reveal.cutoff"]));
+    assert_eq!(
+        refused(&|order| order.reveal.as_mut().expect("a side").chain_id = 7).await,
+        invalid(&["reveal.chain_id"])
+    );
     assert_eq!(refused(&|order| order.legs[0].amount = "0".to_owned()).await, invalid(&["legs[0].amount"]));
     assert_eq!(refused(&|order| order.legs[1].chain_id = FIRST).await, invalid(&["legs"]));
     assert_eq!(refused(&|order| order.reveal = None).await.1[0], "reveal");

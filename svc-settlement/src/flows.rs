@@ -239,7 +239,7 @@ impl Flow for ApproveFlow {
             let tried = cx.try_transact(&format!("approve/{attempt}"), || {
                 call(*chain_id, command.sender, *contract, &approveCall { terms: deed.on_chain() })
             })?;
-            let taken = |failure: &Failure| failure.reason == Reason::AllowanceInsufficient.as_str();
+            let taken = |failure: &Failure| failure.is_for(Reason::AllowanceInsufficient.as_str());
             match tried {
                 Ok(mined) => break mined,
                 Err(failure) if attempt < ATTEMPTS && !command.keep_allowances && taken(&failure) => attempt += 1,
@@ -384,11 +384,15 @@ mod tests {
 
     /// An approval where so many find their allowance taken.
     fn approve(order: &Value, mut taken: usize, reason: &str) -> (Vec<String>, Verdict) {
+        refused_so_often(order, &mut taken, &Failure::new(reason, "no"))
+    }
+
+    fn refused_so_often(order: &Value, taken: &mut usize, failure: &Failure) -> (Vec<String>, Verdict) {
         play("settlement.approve", order, |name| {
-            let refused = name.starts_with("approve") && taken > 0;
-            taken -= usize::from(refused);
+            let refused = name.starts_with("approve") && *taken > 0;
+            *taken -= usize::from(refused);
             match refused {
-                true => StepOutcome::Failed { failure: Failure::new(reason, "no") },
+                true => StepOutcome::Failed { failure: failure.clone() },
                 false => mined(SettlementLocked { id: deed().id() }),
             }
         })
@@ -418,6 +422,10 @@ mod tests {
         let kept = approval(&[(BOND, true, false, false)], true);
         assert_eq!(approve(&kept, 1, "ALLOWANCE_INSUFFICIENT").0, ["approve/1"], "allowances are left alone");
         assert_eq!(approve(&order, 1, "CUTOFF_PASSED").0, ["approve/1"], "any other refusal ends it");
+        let vetoed = |why| Failure::new("ATTESTATION_REFUSED", "no").with("attestor_reason", why);
+        let (names, _) = refused_so_often(&order, &mut 1, &vetoed("ALLOWANCE_INSUFFICIENT"));
+        assert_eq!(names, ["approve/1", "allow/2[0]", "approve/2"], "the attestor may be the first to see it");
+        assert_eq!(refused_so_often(&order, &mut 1, &vetoed("COMPLIANCE_REFUSED")).0, ["approve/1"]);
     }
 
     #[test]

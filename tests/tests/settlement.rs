@@ -24,6 +24,7 @@ async fn settlements_move_every_leg_or_none() {
     settling::a_bond_is_delivered_against_a_foreign_currency(&world).await;
     settling::two_currencies_are_exchanged_by_the_last_approval(&world).await;
     settling::five_parties_settle_seven_legs(&world).await;
+    settling::a_wallet_that_approves_many_at_once_has_allowances_for_all(&world).await;
     ending::who_revokes_has_everything_back(&world).await;
     ending::a_party_cancels_and_everybody_is_free(&world).await;
     failing::a_party_that_loses_its_kyc_moves_nothing(&world).await;

@@ -28,6 +28,9 @@ pub trait Flow: Send + Sync + 'static {
     fn run(cx: &mut Cx<'_, Self::Order>) -> Step<Self::Outcome>;
 }
 
+/// The signer's reason for what the compliance attestor has vetoed.
+const ATTESTATION_REFUSED: &str = "ATTESTATION_REFUSED";
+
 /// The result of a step, or the reason to stop here for now.
 pub type Step<T> = Result<T, Suspend>;
 
@@ -372,6 +375,13 @@ impl Failure {
     pub fn with(mut self, key: impl Into<String>, value: impl ToString) -> Self {
         self.metadata.insert(key.into(), value.to_string());
         self
+    }
+
+    /// Whether this is why: said by the chain itself, or by the compliance attestor, which looks a moment later and may be the first to see it.
+    #[must_use]
+    pub fn is_for(&self, reason: &str) -> bool {
+        let attestor = || self.metadata.get("attestor_reason").map(String::as_str);
+        self.reason == reason || self.reason == ATTESTATION_REFUSED && attestor() == Some(reason)
     }
 }
 

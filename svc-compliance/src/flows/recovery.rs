@@ -77,7 +77,7 @@ impl Flow for RecoverWalletFlow {
             match outcome {
                 Ok(mined) => assets.push(RecoveredAsset { asset: *asset, sent: Some(mined.into()) }),
                 // Somebody moved it between the look and the step: then there is nothing to do.
-                Err(failure) if failure.reason == Reason::NothingToRecover.as_str() => {
+                Err(failure) if failure.is_for(Reason::NothingToRecover.as_str()) => {
                     assets.push(RecoveredAsset { asset: *asset, sent: None });
                 }
                 Err(failure) => refused.push((index, *asset, failure)),

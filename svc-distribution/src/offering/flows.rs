@@ -265,7 +265,7 @@ impl Flow for BuyFlow {
             })?;
             match tried {
                 Ok(mined) => break mined,
-                Err(failure) if attempt < ATTEMPTS && failure.reason == Reason::AllowanceInsufficient.as_str() => {
+                Err(failure) if attempt < ATTEMPTS && failure.is_for(Reason::AllowanceInsufficient.as_str()) => {
                     attempt += 1;
                 }
                 Err(failure) => return cx.fail(failure),

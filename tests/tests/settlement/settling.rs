@@ -13,6 +13,9 @@ use dalp_tests::waiting::until;
 
 use crate::support::{Accepted, CASH, World, operation, refused};
 
+/// Three times as many as an approval has attempts.
+const MANY_AT_ONCE: usize = 12;
+
 pub(crate) async fn a_bond_is_delivered_against_a_foreign_currency(world: &World) {
     let [alice, bob, carol, ..] = world.parties();
     let terms = world.delivery("DvP").await;
@@ -127,6 +130,25 @@ pub(crate) async fn five_parties_settle_seven_legs(world: &World) {
     assert_eq!(world.holdings().await, World::moved(before, &terms));
     let parties = world.get(&id).await.status.expect("it stands").parties;
     assert!(parties.len() == 5 && parties.iter().all(|party| party.sends && party.approved && !party.voted));
+}
+
+/// Own assets and foreign currencies alike: each approval gives an allowance that suffices for all that are under way.
+pub(crate) async fn a_wallet_that_approves_many_at_once_has_allowances_for_all(world: &World) {
+    let [alice, bob, ..] = world.parties();
+    let mut wanted = world.holdings().await;
+    let mut ids = Vec::new();
+    for number in 0..MANY_AT_ONCE {
+        let terms = world.delivery(&format!("One of many, {number}")).await;
+        ids.push(world.create(&terms).await);
+        wanted = World::moved(wanted, &terms);
+    }
+    for party in [alice, bob] {
+        let approvals = futures::future::join_all(ids.iter().map(|id| world.approve(party, id))).await;
+        futures::future::join_all(approvals.into_iter().map(|accepted| world.done(accepted))).await;
+    }
+    let executions = futures::future::join_all(ids.iter().map(|id| world.execute(alice, id))).await;
+    futures::future::join_all(executions.into_iter().map(|accepted| world.done(accepted))).await;
+    assert_eq!(world.holdings().await, wanted);
 }
 
 /// A counterparty that only uses the contract.

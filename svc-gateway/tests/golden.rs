@@ -75,6 +75,8 @@ impl Decoder for Raw {
 async fn call(channel: &Channel, path: &str, key: Option<&str>, tenant: Option<&str>) -> Result<(), Status> {
     let mut request = Request::new(futures::stream::iter([Vec::new()]));
     let metadata = request.metadata_mut();
+    // A caller who may watch would hear nothing for ever.
+    metadata.insert("grpc-timeout", "10S".parse().unwrap());
     if let Some(key) = key {
         metadata.insert("authorization", format!("Bearer {key}").parse().unwrap());
     }

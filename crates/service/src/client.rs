@@ -33,6 +33,7 @@ use crate::{
     peer::SpiffeId,
     telemetry,
     tls::{ClientTls, Validity},
+    windows::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +60,8 @@ pub fn connect(peer: &PeerConfig, tls: &ClientTls) -> Channel {
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .http2_adaptive_window(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
             let (peer, tls) = (peer.clone(), tls.clone());
             async move {

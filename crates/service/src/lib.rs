@@ -39,6 +39,7 @@ pub mod server;
 pub mod stop;
 pub mod telemetry;
 pub mod tls;
+mod windows;
 
 pub use caller::{Caller, PrincipalId, TenantId};
 pub use errors::{Reason, Refusal};

@@ -174,3 +174,24 @@ async fn a_connection_too_many_waits_until_another_ends() {
     drop(first);
     second.await.unwrap().expect("there is room now");
 }
+
+/// Small messages that nobody has read yet must not be taken for a flood: the connection is everybody's.
+#[tokio::test]
+async fn a_thousand_small_requests_at_once_share_a_connection() {
+    const AT_ONCE: u32 = 1_000;
+    let (world, echo) = (World::new(), Echo::new());
+    let config = dalp_service::config::ServerConfig {
+        max_concurrent_streams: AT_ONCE,
+        ..server_config(&world.pki.files("svc-signer"))
+    };
+    let policy = PeerPolicy::deny_all().allow("/test.v1.Echo/", ["svc-compliance"]);
+    let running = start(Server::new("svc-signer", &config, policy), echo.service()).await;
+    let client = channel(running.address, "svc-signer", &client_tls(&world.pki, "svc-compliance"));
+    let asked = || call(client.clone(), WAIT, HealthCheckRequest { service: "small".to_owned() });
+    let calls: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(asked())).collect();
+    echo.entered.acquire_many(AT_ONCE).await.unwrap().forget();
+    echo.released.add_permits(AT_ONCE as usize);
+    for call in calls {
+        call.await.unwrap().expect("answered");
+    }
+}

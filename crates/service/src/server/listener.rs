@@ -34,6 +34,7 @@ use crate::{
     stop::Stop,
     telemetry,
     tls::{HTTP_1, ServerTls},
+    windows::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
 };
 
 /// A client that opens a connection and says nothing must not hold a socket.
@@ -218,7 +219,8 @@ impl Connection {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.max_concurrent_streams)
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -1,8 +1,8 @@
 //! Group commit: callers queue items, one task writes all that have gathered while the write before was under way.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
@@ -15,7 +15,7 @@ const QUEUE_MAX: usize = 4096;
 
 type Item<I, O> = (I, oneshot::Sender<Result<O, StoreError>>);
 
-/// A handle to a batching writer; the task ends with its last handle.
+/// A handle to a batching writer; the task ends with its last handle, and a panic ends only the write that met it.
 pub struct Batcher<I, O> {
     queue: mpsc::Sender<Item<I, O>>,
 }
@@ -36,7 +36,12 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             while items.recv_many(&mut gathered, BATCH_MAX).await > 0 {
                 metrics::histogram!(names::BATCH_SIZE, "writer" => name).record(gathered.len() as f64);
                 let (batch, waiting): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
-                let answers = write(batch).await;
+                // Unwind safe: nothing of a write outlives it.
+                let Ok(answers) = AssertUnwindSafe(async { write(batch).await }).catch_unwind().await else {
+                    tracing::error!(writer = name, "a write panicked");
+                    waiting.into_iter().for_each(|waiting| drop(waiting.send(Err(StoreError::Panicked))));
+                    continue;
+                };
                 debug_assert_eq!(answers.len(), waiting.len(), "one answer per item");
                 for (answer, waiting) in answers.into_iter().zip(waiting) {
                     // A caller that gave up finds the result by its request id.
@@ -77,5 +82,20 @@ pub async fn write_all<'b, I, O>(
             answers
         }
         Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_only_the_write_that_met_it() {
+        let writer = Batcher::spawn("numbers", |batch: Vec<u32>| async move {
+            assert!(!batch.contains(&2), "no answer to this one");
+            batch.into_iter().map(Ok).collect()
+        });
+        assert!(matches!(writer.submit(2).await, Err(StoreError::Panicked)));
+        assert!(matches!(writer.submit(3).await, Ok(3)));
     }
 }

@@ -34,6 +34,9 @@ pub enum StoreError {
     /// A row does not hold what the code wrote.
     #[error("a stored row is damaged: {0}")]
     Damaged(&'static str),
+    /// The writer met a defect of ours with the items of this write; what it has stored is found by request id.
+    #[error("writing panicked")]
+    Panicked,
     /// The writer ended; the process is stopping.
     #[error("the store is closing")]
     Closed,

@@ -162,7 +162,8 @@ async fn a_pass_plans_each_holder_once_and_the_next_those_who_are_left() {
     assert_eq!(store.plan_payments(CHAIN, &paying).await.unwrap(), None);
     assert_eq!(store.holders_at(CHAIN, &paying, &[1, 4]).await.unwrap(), [holder(2), holder(5)]);
     for batch in store.open_payments(CHAIN, &paying).await.unwrap() {
-        store.note_payments(CHAIN, &paying, batch.batch, Uuid::from_u128(9), true).await.unwrap();
+        store.note_payments(CHAIN, &paying, batch.batch, Uuid::from_u128(9)).await.unwrap();
+        store.settle_payments(CHAIN, &paying, batch.batch).await.unwrap();
     }
     assert!(store.open_payments(CHAIN, &paying).await.unwrap().is_empty());
     store.end_pass(CHAIN, &paying, None).await.unwrap();

@@ -174,8 +174,12 @@ impl Passes for Runs {
         Ok(self.engine.accept(admission).await?.operation)
     }
 
-    async fn note(&self, run: &StoredRun, batch: u32, id: Uuid, settled: bool) -> Result<(), StoreError> {
-        self.store.note_payments(self.chain.chain_id(), run, batch, id, settled).await
+    async fn note(&self, run: &StoredRun, batch: u32, id: Uuid) -> Result<(), StoreError> {
+        self.store.note_payments(self.chain.chain_id(), run, batch, id).await
+    }
+
+    async fn settle(&self, run: &StoredRun, batch: u32) -> Result<(), StoreError> {
+        self.store.settle_payments(self.chain.chain_id(), run, batch).await
     }
 
     async fn end(&self, run: &StoredRun, failure: Option<&Failure>) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use dalp_tests::drill::{Ground, Outcome, coupon, push};
 use dalp_tests::wallets::wallets;
 
 /// Figures that a good platform keeps at zero.
-const CORRECTNESS: [&str; 3] = [".lost", ".duplicated", ".deviating"];
+const CORRECTNESS: [&str; 4] = [".lost", ".duplicated", ".difference", ".deviating"];
 
 /// Drills the platform on this machine and writes a JSON report.
 #[derive(Debug, Parser)]

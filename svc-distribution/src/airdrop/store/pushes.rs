@@ -276,6 +276,127 @@ impl Store {
             .collect())
     }
 
+    /// Notes the operation of a batch.
+    pub async fn note_batch(
+        &self,
+        chain_id: u64,
+        push: &StoredPush,
+        batch: u32,
+        operation_id: Uuid,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE batches SET operation_id = $5 WHERE chain_id = $1 AND airdrop = $2 AND push = $3 AND batch = $4",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(push.airdrop))
+        .bind(place(push.push.into()))
+        .bind(place(batch.into()))
+        .bind(operation_id)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(during("note batch"))
+    }
+
+    /// Notes that the operation of a batch is final.
+    pub async fn settle_batch(&self, chain_id: u64, push: &StoredPush, batch: u32) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE batches SET settled = true WHERE chain_id = $1 AND airdrop = $2 AND push = $3 AND batch = $4",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(push.airdrop))
+        .bind(place(push.push.into()))
+        .bind(place(batch.into()))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(during("settle batch"))
+    }
+}
+
+async fn unpaid_rows(
+        &self,
+        chain_id: u64,
+        airdrop: Address,
+        (list_id, parts): (i64, Parts),
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredRow>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(during("read unpaid rows"))?;
+        unpaid_rows(&mut connection, chain_id, airdrop, (list_id, parts), from, limit).await
+    }
+
+    /// Plans the next batch of a push that runs. `None`: everybody stands in a batch, or it does not run any more.
+    pub async fn plan_batch(
+        &self,
+        chain_id: u64,
+        push: &StoredPush,
+        (list_id, parts): (i64, Parts),
+    ) -> Result<Option<OpenBatch>, StoreError> {
+        let mut commit = self.begin("plan batch").await?;
+        let head = sqlx::query(
+            "SELECT next_place, next_batch FROM pushes
+             WHERE chain_id = $1 AND airdrop = $2 AND push = $3 AND state = 'running' FOR NO KEY UPDATE",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(push.airdrop))
+        .bind(place(push.push.into()))
+        .fetch_optional(&mut *commit)
+        .await
+        .map_err(during("lock push"))?;
+        let Some(head) = head else { return Ok(None) };
+        let (from, batch): (i32, i32) = (head.get("next_place"), head.get("next_batch"));
+        let rows =
+            unpaid_rows(&mut commit, chain_id, push.airdrop, (list_id, parts), place_of(from), push.rows_per_batch)
+                .await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let places: Vec<u64> = rows.iter().map(|row| row.place).collect();
+        sqlx::query("INSERT INTO batches (chain_id, airdrop, push, batch, places) VALUES ($1, $2, $3, $4, $5)")
+            .bind(signed(chain_id))
+            .bind(hex_of(push.airdrop))
+            .bind(place(push.push.into()))
+            .bind(batch)
+            .bind(places.iter().copied().map(place).collect::<Vec<_>>())
+            .execute(&mut *commit)
+            .await
+            .map_err(during("plan batch"))?;
+        sqlx::query(
+            "UPDATE pushes SET next_place = $4, next_batch = $5 WHERE chain_id = $1 AND airdrop = $2 AND push = $3",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(push.airdrop))
+        .bind(place(push.push.into()))
+        .bind(place(last.place + 1))
+        .bind(batch + 1)
+        .execute(&mut *commit)
+        .await
+        .map_err(during("plan batch"))?;
+        commit.commit().await.map_err(during("plan batch"))?;
+        Ok(Some(OpenBatch { batch: u32::try_from(batch).unwrap_or(0), places, operation_id: None }))
+    }
+
+    /// Batches of a push that are not settled, in order.
+    pub async fn open_batches(&self, chain_id: u64, push: &StoredPush) -> Result<Vec<OpenBatch>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT batch, places, operation_id FROM batches
+             WHERE chain_id = $1 AND airdrop = $2 AND push = $3 AND NOT settled ORDER BY batch",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(push.airdrop))
+        .bind(place(push.push.into()))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("read batches"))?;
+        Ok(rows
+            .iter()
+            .map(|row| OpenBatch {
+                batch: u32::try_from(row.get::<i32, _>("batch")).unwrap_or(0),
+                places: row.get::<Vec<i32>, _>("places").into_iter().map(place_of).collect(),
+                operation_id: row.get("operation_id"),
+            })
+            .collect())
+    }
+
     /// Notes the operation of a batch, or that it is final.
     pub async fn note_batch(
         &self,

@@ -321,17 +321,16 @@ impl Store {
         Ok(batches.collect())
     }
 
-    /// Notes the operation of a batch, or that it is final.
+    /// Notes the operation of a batch.
     pub async fn note_payments(
         &self,
         chain_id: u64,
         run: &StoredRun,
         batch: u32,
         operation_id: Uuid,
-        settled: bool,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE treasury_batches SET operation_id = $6, settled = $7
+            "UPDATE treasury_batches SET operation_id = $6
              WHERE chain_id = $1 AND treasury = $2 AND run = $3 AND pass = $4 AND batch = $5",
         )
         .bind(signed(chain_id))
@@ -340,11 +339,27 @@ impl Store {
         .bind(place(run.pass))
         .bind(place(batch))
         .bind(operation_id)
-        .bind(settled)
         .execute(&self.pool)
         .await
         .map(drop)
         .map_err(during("note batch"))
+    }
+
+    /// Notes that the operation of a batch is final.
+    pub async fn settle_payments(&self, chain_id: u64, run: &StoredRun, batch: u32) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE treasury_batches SET settled = true
+             WHERE chain_id = $1 AND treasury = $2 AND run = $3 AND pass = $4 AND batch = $5",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(run.treasury))
+        .bind(place(run.run))
+        .bind(place(run.pass))
+        .bind(place(batch))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(during("settle batch"))
     }
 
     /// Who approved the list of a run, in order.

@@ -98,7 +98,13 @@ impl Outcome {
             number("paid", self.paid, all, "have on chain what they are due, to the unit"),
             number("duplicated", self.duplicated, Some(0.0), "have more on chain than they are due"),
             number("lost", self.lost, Some(0.0), "have less on chain than they are due"),
-            of("left", "base units", vec![whole(self.left.into())], None, "in the paying contract on chain; a coupon's rounding"),
+            of(
+                "left",
+                "base units",
+                vec![whole(self.left.into())],
+                None,
+                "in the paying contract on chain; a coupon's rounding",
+            ),
             of(
                 "difference",
                 "base units",

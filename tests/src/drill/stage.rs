@@ -245,7 +245,8 @@ impl Ground {
             Point::Paid { quarters } => {
                 self.chain.mine_every(1).await?;
                 wait_for("so many are paid", subject.patience(), async || {
-                    let paid: i64 = sqlx::query_scalar(subject.paid).bind(&subject.contract).fetch_one(&self.pool).await?;
+                    let paid: i64 =
+                        sqlx::query_scalar(subject.paid).bind(&subject.contract).fetch_one(&self.pool).await?;
                     Ok(subject.are_quarters(paid.unsigned_abs(), quarters))
                 })
                 .await?;
@@ -264,7 +265,10 @@ impl Ground {
         match point {
             Point::Before { and, .. } => ensure!(self.is_so(and, subject).await?, "it was further already: not {and}"),
             Point::Signing { kind } | Point::Signed { kind } => {
-                ensure!(self.is_so(&attempt(kind, "SIGNING"), subject).await?, "nothing of {kind} waited for a signature");
+                ensure!(
+                    self.is_so(&attempt(kind, "SIGNING"), subject).await?,
+                    "nothing of {kind} waited for a signature"
+                );
             }
             Point::Sent { kind } => {
                 let in_blocks = self.with_receipt(hashes.to_vec()).await?;

@@ -264,7 +264,8 @@ impl Locked {
             Err(NotStarted::Ever(failure)) => (DueState::Stopped, None, Some(serde_json::json!(failure))),
         };
         sqlx::query(
-            "UPDATE treasury_due SET state = $5, run = $6, failure = $7, tried_at = clock_timestamp(), open_operation = $8,
+            "UPDATE treasury_due SET state = $5, run = $6, failure = $7, tried_at = clock_timestamp(),
+                    open_operation = CASE WHEN $5 = 'started' THEN open_operation ELSE $8 END,
                     tries = CASE WHEN $8 IS NOT NULL THEN tries WHEN $5 = 'waiting' THEN tries + 1 ELSE 0 END
              WHERE chain_id = $1 AND treasury = $2 AND schedule = $3 AND period = $4",
         )

@@ -250,11 +250,14 @@ impl Ground {
                     Ok(subject.are_quarters(paid.unsigned_abs(), quarters))
                 })
                 .await?;
+                // Nothing further is paid until it is killed, however long that takes.
+                self.chain.mine_every(0).await?;
                 Ok(Reached::default())
             }
             Point::Once { condition } => {
                 self.chain.mine_every(1).await?;
                 self.holds(condition, subject).await?;
+                self.chain.mine_every(0).await?;
                 Ok(Reached::default())
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{
     acts::{self, Act, Moved},
-    config::AttestSection,
+    config::JudgedChain,
     directory::{Directory, NotAsked, preview},
     doubts::Doubts,
     ruling::{
@@ -19,7 +19,7 @@ use alloy::{
     sol_types::SolStruct as _,
 };
 use dalp_attestation::{Attestation, Judgement, Subject, Verdict, wire::Content};
-use dalp_chain::{CallError, NodeErrorKind, TransactionRequest};
+use dalp_chain::{CallError, NodeErrorKind, TransactionRequest, Upstreams};
 use dalp_contracts::bindings::IssuerSignedScalarFeed::FeedUpdate;
 use dalp_domain::{ChainReader, Head};
 use dalp_engine::{Decoder as _, Failure};
@@ -46,8 +46,15 @@ pub enum Outcome {
         /// Addresses it takes for keys of the tenant.
         presumed_keys: Vec<Address>,
     },
-    /// None: why. Worth asking again.
-    Undecided(String),
+    /// None, about this payload: why. Worth asking again.
+    Undecided {
+        /// Why it would be a veto, if nothing changes; else nothing.
+        reason: String,
+        /// For people.
+        why: String,
+    },
+    /// None, about any payload of its chain: why.
+    Away(String),
 }
 
 /// Why a payload does not pass, so far.
@@ -75,10 +82,12 @@ struct Called<'a> {
     data: &'a Bytes,
 }
 
-/// The judge.
+/// The judge of one chain.
 pub struct Judge {
     chain: ChainReader,
-    section: AttestSection,
+    judged: JudgedChain,
+    validity_s: u64,
+    /// Version of the rules that it judges by, among others.
     ruleset: B256,
     directory: Directory,
     doubts: Doubts,
@@ -87,30 +96,35 @@ pub struct Judge {
 // === impl Judge ===
 
 impl Judge {
-    /// A judge over these nodes and rules.
+    /// A judge over these nodes and rules; its verdicts may be used for so many seconds.
     #[must_use]
-    pub fn new(chain: ChainReader, section: AttestSection) -> Self {
-        let ruleset = section.rules.version();
-        let directory = Directory::new(chain.clone(), section.clone());
-        tracing::info!(%ruleset, "attestation rules");
-        Self { chain, section, ruleset, directory, doubts: Doubts::default() }
+    pub fn new(chain: ChainReader, judged: JudgedChain, validity_s: u64, ruleset: B256) -> Self {
+        let directory = Directory::new(chain.clone(), judged.clone());
+        Self { chain, judged, validity_s, ruleset, directory, doubts: Doubts::default() }
     }
 
-    /// Judges each payload by itself, all at one block. Fails where there is no block to judge at: that is no payload's fault.
-    pub async fn judge(&self, subjects: &[(Subject, Content)]) -> Result<Vec<Outcome>, NotAsked> {
+    /// Its nodes.
+    #[must_use]
+    pub fn upstreams(&self) -> &Upstreams {
+        self.chain.upstreams()
+    }
+
+    /// Judges each payload by itself, all at one block. Fails where there is no block to judge at: that is no payload's fault. Each is of this chain, or of
+    /// none.
+    pub async fn judge(&self, subjects: &[&(Subject, Content)]) -> Result<Vec<Outcome>, NotAsked> {
         let begun = Instant::now();
         let head = self.chain.latest().await.map_err(|refusal| NotAsked(refusal.to_string()))?;
-        if self.section.is_stale(head.timestamp_s, now_s()) {
+        if self.judged.is_stale(head.timestamp_s, now_s()) {
             let (height, time_s) = (head.number, head.timestamp_s);
             return Err(NotAsked(format!("the latest block is too old: {height}, of Unix time {time_s}")));
         }
         let outcomes = self.judge_at(subjects, head).await;
-        metric::judged_within(begun.elapsed().as_secs_f64());
+        metric::judged_within(self.chain.chain_id(), begun.elapsed().as_secs_f64());
         Ok(outcomes)
     }
 
-    async fn judge_at(&self, subjects: &[(Subject, Content)], head: Head) -> Vec<Outcome> {
-        let asks: Vec<_> = subjects.iter().map(|(subject, content)| self.questions(subject, content, head)).collect();
+    async fn judge_at(&self, subjects: &[&(Subject, Content)], head: Head) -> Vec<Outcome> {
+        let asks: Vec<_> = subjects.iter().map(|asked| self.questions(&asked.0, &asked.1, head)).collect();
         let ruled: Vec<Result<Questions, Unfit>> = stream::iter(asks).buffered(AT_ONCE).collect().await;
         let mut requests = Vec::new();
         for questions in ruled.iter().flatten() {
@@ -124,7 +138,7 @@ impl Judge {
         };
         let mut answers = answers.map(Vec::into_iter);
         let mut outcomes = Vec::with_capacity(subjects.len());
-        for ((subject, _), ruled) in subjects.iter().zip(ruled) {
+        for (&(subject, _), ruled) in subjects.iter().copied().zip(ruled) {
             let decided = match (ruled, &mut answers) {
                 (Err(unfit), _) => Err(unfit),
                 (Ok(_), Err(away)) => Err(Unfit::NotAsked(away.clone())),
@@ -149,41 +163,31 @@ impl Judge {
                 block_number: head.number,
                 block_hash: head.hash,
                 ruleset: self.ruleset,
-                expires_at_s: now_s() + self.section.validity_s,
+                expires_at_s: now_s() + self.validity_s,
             };
             Outcome::Judged { attestation: Attestation::of(subject, judgement), veto, presumed_keys }
         };
         match decided {
             Ok(presumed) => {
                 self.doubts.settle(subject.request_id);
-                metric::judged("pass", "");
                 judged(Verdict::Pass, None, presumed)
             }
             Err(Unfit::Vetoed(veto))
-                if self.doubts.confirms(subject.request_id, head.number, self.section.second_look_blocks) =>
+                if self.doubts.confirms(subject.request_id, head.number, self.judged.second_look_blocks) =>
             {
-                tracing::warn!(request_id = %subject.request_id, tenant = subject.tenant, sender = %subject.sender, reason = veto.reason, detail = veto.detail, "vetoed");
-                metric::judged("veto", &veto.reason);
                 judged(Verdict::Veto, Some(veto), vec![])
             }
-            Err(Unfit::Vetoed(veto)) => {
-                metric::judged("undecided", &veto.reason);
-                Outcome::Undecided(format!("to be looked at again: {}: {}", veto.reason, veto.detail))
+            Err(Unfit::Vetoed(Veto { reason, detail })) => {
+                let why = format!("to be looked at again: {reason}: {detail}");
+                Outcome::Undecided { reason, why }
             }
-            Err(Unfit::NotAsked(why)) => {
-                metric::judged("undecided", "");
-                Outcome::Undecided(why)
-            }
+            Err(Unfit::NotAsked(why)) => Outcome::Undecided { reason: String::new(), why },
         }
     }
 
     /// What the rules say, and what they leave to the chain.
     async fn questions(&self, subject: &Subject, content: &Content, head: Head) -> Result<Questions, Unfit> {
         let tenant = subject.tenant.as_str();
-        if subject.chain_id != self.chain.chain_id() && !matches!(content, Content::Claim { .. }) {
-            let detail = format!("the attestor judges payloads of chain {}", self.chain.chain_id());
-            return Err(Unfit::Vetoed(veto(Reason::ChainNotServed.as_str(), detail)));
-        }
         match content {
             Content::Call { target: None, value_wei, data } => {
                 self.creation(tenant, subject.sender, *value_wei, data, head).await
@@ -268,7 +272,7 @@ impl Judge {
         presumed: &mut Vec<Address>,
     ) -> Result<(), Unfit> {
         let Called { target, value_wei, data, .. } = called;
-        let rules = &self.section.rules;
+        let rules = &self.judged.rules;
         let found = self.directory.find(tenant, target, head).await?;
         presumed.extend(found.presumes);
         let case = Case {

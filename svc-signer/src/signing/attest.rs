@@ -1,9 +1,9 @@
 //! The attestor's word on what a payload does: asked for each new request that moves something, and again before a key is used when that was too long ago.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -33,8 +33,10 @@ use crate::{
     },
 };
 
-/// Batches under way at once: while one waits for the chain, the next gathers.
+/// Batches of a chain under way at once: while one waits for the chain, the next gathers.
 const LANES: usize = 4;
+/// Chains with lanes of their own. Callers name chains, so there is an end to it; those beyond share lanes.
+const CHAINS_MAX: usize = 32;
 /// Bytes of one request to the attestor; its listener takes 4 MiB.
 const BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The error beside the status of a request that waits for the attestor.
@@ -68,8 +70,17 @@ enum Told {
     Away(String),
 }
 
-/// Asks the attestor for several requests at once.
+/// Asks the attestor for several requests at once, for those of each chain apart: one that stands still holds no other up.
 pub(super) struct Desk {
+    /// Makes lanes.
+    open: Box<dyn Fn() -> Arc<Lanes> + Send + Sync>,
+    chains: Mutex<HashMap<u64, Arc<Lanes>>>,
+    /// Of chains beyond [`CHAINS_MAX`].
+    shared: Arc<Lanes>,
+}
+
+/// Batches under way.
+struct Lanes {
     lanes: Vec<Batcher<Question, Told>>,
     next: AtomicUsize,
 }
@@ -87,17 +98,40 @@ pub(super) enum Cover {
 impl Desk {
     /// Needs a runtime.
     pub(super) fn new(attestor: Arc<dyn Attestor>, store: &Store, longest_s: u64) -> Self {
-        let lane = || {
+        let store = store.clone();
+        let lane = move || {
             let (attestor, store) = (Arc::clone(&attestor), store.clone());
             Batcher::spawn("attestations", move |batch| {
                 let (attestor, store) = (Arc::clone(&attestor), store.clone());
                 async move { ask(attestor.as_ref(), &store, longest_s, batch).await }
             })
         };
-        Self { lanes: (0..LANES).map(|_| lane()).collect(), next: AtomicUsize::new(0) }
+        let open = move || {
+            let lanes = (0..LANES).map(|_| lane()).collect();
+            Arc::new(Lanes { lanes, next: AtomicUsize::new(0) })
+        };
+        Self { shared: open(), open: Box::new(open), chains: Mutex::default() }
     }
 
     async fn ask(&self, question: Question) -> Result<Told, StoreError> {
+        self.lanes_of(question.subject.chain_id).submit(question).await
+    }
+
+    fn lanes_of(&self, chain_id: u64) -> Arc<Lanes> {
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = chains.len();
+        match chains.get(&chain_id) {
+            Some(lanes) => Arc::clone(lanes),
+            None if known < CHAINS_MAX => Arc::clone(chains.entry(chain_id).or_insert_with(|| (self.open)())),
+            None => Arc::clone(&self.shared),
+        }
+    }
+}
+
+// === impl Lanes ===
+
+impl Lanes {
+    async fn submit(&self, question: Question) -> Result<Told, StoreError> {
         let lane = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
         self.lanes[lane].submit(question).await
     }
@@ -130,14 +164,19 @@ async fn ask(
     batch.iter().map(answer).map(Ok).collect()
 }
 
-/// Requests that each fit into one message; what is alone larger goes alone.
+/// Requests that each fit into one message, of one chain; what is alone larger goes alone.
 fn chunks<'q>(questions: &[&'q Question]) -> Vec<Vec<&'q Question>> {
     let mut chunks: Vec<Vec<&Question>> = Vec::new();
     let mut bytes = 0;
     for question in questions {
         let size = prost::Message::encoded_len(&question.message);
+        let fits = |chunk: &Vec<&Question>| {
+            bytes + size <= BYTES_MAX
+                && chunk.len() < wire::SUBJECTS_MAX
+                && chunk.last().is_some_and(|other| other.subject.chain_id == question.subject.chain_id)
+        };
         match chunks.last_mut() {
-            Some(chunk) if bytes + size <= BYTES_MAX && chunk.len() < wire::SUBJECTS_MAX => chunk.push(question),
+            Some(chunk) if fits(chunk) => chunk.push(question),
             _ => {
                 chunks.push(vec![question]);
                 bytes = 0;
@@ -167,6 +206,10 @@ async fn ask_for(attestor: &dyn Attestor, longest_s: u64, questions: Vec<&Questi
         Ok(Answer::Judged { attestation, reason, detail, presumed_keys }) => {
             count(attestation.judgement.verdict.as_str());
             Told::Judged { attestation, reason, detail, presumed_keys }
+        }
+        Ok(Answer::Away { detail }) => {
+            count("AWAY");
+            Told::Away(detail)
         }
         Ok(Answer::Undecided { reason, detail }) if reason == UNREADABLE => {
             count(Verdict::Veto.as_str());

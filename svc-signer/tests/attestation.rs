@@ -233,7 +233,7 @@ async fn a_system_of_somebody_elses_vouches_for_nothing() {
     let key = create(&bench, "desk").await;
     let request = order(&key.address, call(0));
     let refused = sign(&bench, &request).await.unwrap_err();
-    assert_eq!(meta(&refused, "attestor_reason"), "ADMINISTRATOR_UNKNOWN");
+    assert_eq!(meta(&refused, "attestor_reason"), "KEY_UNKNOWN");
     let stands = sign(&bench, &request).await.unwrap();
     assert_eq!((stands.status(), stands.error.as_str()), (SignStatus::Denied, "ATTESTATION_REFUSED"));
     assert_eq!(stands.attestation.unwrap().verdict, "VETO", "nothing of it reads as a pass");

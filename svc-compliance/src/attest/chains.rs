@@ -256,7 +256,11 @@ mod tests {
             let (block_hash, ruleset) = (B256::ZERO, B256::ZERO);
             let judgement = Judgement { verdict, block_number: 1, block_hash, ruleset, expires_at_s: 9 };
             let veto = (verdict == Verdict::Veto).then(|| veto("TARGET_UNKNOWN", String::new()));
-            Outcome::Judged { attestation: Attestation::of(&subject(Kind::Claim, 0), judgement), veto, presumed_keys: vec![] }
+            Outcome::Judged {
+                attestation: Attestation::of(&subject(Kind::Claim, 0), judgement),
+                veto,
+                presumed_keys: vec![],
+            }
         };
         let undecided = || Outcome::Undecided { reason: "TARGET_UNKNOWN".to_owned(), why: String::new() };
         let rising = [judged(Verdict::Veto), undecided(), Outcome::Away(String::new()), judged(Verdict::Pass)];

@@ -1,14 +1,15 @@
 //! Judges payloads at the latest block: who is who, what the rules say, what the chain makes of it. One request to a node simulates all of a batch.
 
 use super::{
-    acts::{self, Act, Moved},
+    acts::{self, Act, Moved, Promised},
     config::JudgedChain,
     directory::{Directory, NotAsked, preview},
     doubts::Doubts,
     ruling::{
-        CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, admits, left_to_compliance, rule,
-        veto,
+        CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, admits, admits_promised,
+        left_to_compliance, rule, veto,
     },
+    shown::{self, Shown},
 };
 use crate::{
     decoder::{ContractDecoder, PREVIEW},
@@ -25,7 +26,10 @@ use dalp_domain::{ChainReader, Head};
 use dalp_engine::{Decoder as _, Failure};
 use dalp_service::Reason;
 use futures::{StreamExt as _, stream};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Payloads of one batch whose parties are looked up at once.
 const AT_ONCE: usize = 32;
@@ -68,6 +72,8 @@ enum Unfit {
 struct Questions {
     /// The call itself; documents and claims are none.
     call: Option<TransactionRequest>,
+    /// The state of the settlement whose secret the call shows.
+    shown: Option<TransactionRequest>,
     /// Movements with their tokens.
     movements: Vec<(Address, Moved)>,
     presumed: Vec<Address>,
@@ -81,6 +87,9 @@ struct Called<'a> {
     value_wei: U256,
     data: &'a Bytes,
 }
+
+/// What a node said to a request; `None`: nothing.
+type Answer = Option<Result<Bytes, CallError>>;
 
 /// The judge of one chain.
 pub struct Judge {
@@ -129,6 +138,7 @@ impl Judge {
         let mut requests = Vec::new();
         for questions in ruled.iter().flatten() {
             requests.extend(questions.call.clone());
+            requests.extend(questions.shown.clone());
             requests.extend(questions.movements.iter().map(|(token, moved)| preview(*token, moved)));
         }
         let answers = if requests.is_empty() {
@@ -138,18 +148,18 @@ impl Judge {
         };
         let mut answers = answers.map(Vec::into_iter);
         let mut outcomes = Vec::with_capacity(subjects.len());
-        for (&(subject, _), ruled) in subjects.iter().copied().zip(ruled) {
+        for (asked, ruled) in subjects.iter().zip(ruled) {
             let decided = match (ruled, &mut answers) {
                 (Err(unfit), _) => Err(unfit),
                 (Ok(_), Err(away)) => Err(Unfit::NotAsked(away.clone())),
                 (Ok(questions), Ok(answers)) => {
-                    let (calls, movements) = (usize::from(questions.call.is_some()), questions.movements.len());
-                    let call: Vec<_> = answers.by_ref().take(calls).collect();
-                    let previews: Vec<_> = answers.by_ref().take(movements).collect();
-                    answered(&call, &previews, calls, movements).map(|()| questions.presumed)
+                    let (call, shown) =
+                        (questions.call.map(|_| answers.next()), questions.shown.map(|_| answers.next()));
+                    let previews: Vec<_> = questions.movements.iter().map(|_| answers.next()).collect();
+                    answered(call, shown, previews).map(|()| questions.presumed)
                 }
             };
-            outcomes.push(self.outcome(subject, decided, head));
+            outcomes.push(self.outcome(&asked.0, decided, head));
         }
         outcomes
     }
@@ -240,7 +250,8 @@ impl Judge {
     async fn call(&self, tenant: &str, called: Called<'_>, head: Head) -> Result<Questions, Unfit> {
         let Called { sender, target, value_wei, data } = called;
         let request = TransactionRequest::default().from(sender).to(target).value(value_wei).input(data.clone().into());
-        let mut questions = Questions { call: Some(request), ..Questions::default() };
+        let shown = shown::asked(target, data);
+        let mut questions = Questions { call: Some(request), shown, ..Questions::default() };
         if value_wei.is_zero() && self.directory.deploys(tenant, sender, target, data, head).await? {
             return Ok(questions);
         }
@@ -300,33 +311,76 @@ impl Judge {
             };
             admits(act, account, standing).map_err(Unfit::Vetoed)?;
         }
+        if let Act::Promises(promised) = act {
+            self.promised(tenant, promised, head, presumed).await?;
+        }
         let moved = left_to_compliance(found.standing, act);
         if moved.len() <= MOVEMENTS_MAX {
             questions.movements.extend(moved.into_iter().map(|moved| (target, moved)));
         }
         Ok(())
     }
+
+    /// What a settlement takes away later. An asset's own compliance judges its movements then; of any other token nobody is asked again, so its receivers
+    /// are looked at as if it moved now.
+    async fn promised(
+        &self,
+        tenant: &str,
+        promised: &[Promised],
+        head: Head,
+        presumed: &mut Vec<Address>,
+    ) -> Result<(), Unfit> {
+        let rules = &self.judged.rules;
+        let mut by_asset: BTreeMap<Address, Vec<Moved>> = BTreeMap::new();
+        for Promised { asset, moved } in promised {
+            by_asset.entry(*asset).or_default().push(*moved);
+        }
+        for (target, moved) in by_asset {
+            let found = self.directory.find(tenant, target, head).await?;
+            if found.standing == Standing::Asset {
+                continue;
+            }
+            let act = Act::Moves(moved);
+            let case = Case {
+                target,
+                standing: found.standing,
+                act: &act,
+                has_value: false,
+                is_payee: false,
+                is_listed_function: false,
+                foreign_tokens: rules.foreign_tokens,
+            };
+            for account in rule(&case).map_err(Unfit::Vetoed)? {
+                let party = self.directory.find(tenant, account, head).await?;
+                presumed.extend(party.presumes);
+                if !rules.pays(tenant, account) {
+                    presumed.extend(admits_promised(account, party.standing));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the chain has answered: the call goes through, and every movement may be made.
-fn answered(
-    call: &[Result<Bytes, CallError>],
-    previews: &[Result<Bytes, CallError>],
-    calls: usize,
-    movements: usize,
-) -> Result<(), Unfit> {
-    if (call.len(), previews.len()) != (calls, movements) {
-        return Err(Unfit::NotAsked("a node left answers out".to_owned()));
-    }
+fn answered(call: Option<Answer>, shown: Option<Answer>, previews: Vec<Answer>) -> Result<(), Unfit> {
+    let there = |answer: Answer| answer.ok_or_else(|| Unfit::NotAsked("a node left answers out".to_owned()));
     // Compliance first: its reason says more than that the whole call would fail.
     for answer in previews {
-        let answer = answer.as_ref().map_err(refused)?;
-        ContractDecoder.judge(PREVIEW, answer).map_err(|failure| Unfit::Vetoed(of(&failure)))?;
+        let answer = there(answer)?.map_err(|error| refused(&error))?;
+        ContractDecoder.judge(PREVIEW, &answer).map_err(|failure| Unfit::Vetoed(of(&failure)))?;
     }
-    for answer in call {
-        answer.as_ref().map_err(refused)?;
+    let call = call.map(there).transpose()?;
+    match (call, shown.map(there).transpose()?) {
+        (Some(call), Some(state)) => match shown::judged(call, state) {
+            Shown::Opens => Ok(()),
+            Shown::NotTold => Err(Unfit::NotAsked("a node hides why a call fails".to_owned())),
+            Shown::Breached(veto) => Err(Unfit::Vetoed(veto)),
+            Shown::Fails(error) => Err(refused(&error)),
+        },
+        (Some(call), None) => call.map(|_| ()).map_err(|error| refused(&error)),
+        (None, _) => Ok(()),
     }
-    Ok(())
 }
 
 fn refused(error: &CallError) -> Unfit {

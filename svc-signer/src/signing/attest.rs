@@ -9,9 +9,10 @@ use std::{
     time::Instant,
 };
 
-use alloy::primitives::{Address, B256, TxKind};
+use alloy::primitives::{Address, B256, TxKind, hex};
 use dalp_attestation::{
     Attestation, Judgement, Subject, Verdict,
+    sealed::sealed,
     wire::{self, Answer},
 };
 use dalp_proto::attestation as proto;
@@ -45,8 +46,8 @@ pub(super) const ATTESTOR_AWAY: &str = "ATTESTOR_UNAVAILABLE";
 pub(super) const UNDECIDED: &str = "ATTESTATION_UNDECIDED";
 /// What the attestor says of a payload that it cannot read. It will not read it another time either.
 const UNREADABLE: &str = "INVALID_FIELD";
-/// A system's administrator whom the attestor took for a key of the tenant is none.
-const ADMINISTRATOR_UNKNOWN: &str = "ADMINISTRATOR_UNKNOWN";
+/// Somebody whom the attestor took for a key of the tenant is none: the administrator of the system that vouches, or who gains by a settlement.
+const KEY_UNKNOWN: &str = "KEY_UNKNOWN";
 
 /// A payload to ask about.
 #[derive(Debug, Clone)]
@@ -295,10 +296,12 @@ impl Signer {
                     match self.key(&subject.tenant, key).await {
                         Ok(_) => {}
                         Err(SignerError::KeyNotFound { .. }) => {
-                            let detail = format!("{key} administers the system, and is no key of the tenant");
+                            let detail = format!(
+                                "{key} administers the system or gains a foreign token, and is no key of the tenant"
+                            );
                             // What is stored of it must never read as a pass.
                             let veto = turned(&subject, &attestation);
-                            return Err(refused(veto, ADMINISTRATOR_UNKNOWN.to_owned(), detail));
+                            return Err(refused(veto, KEY_UNKNOWN.to_owned(), detail));
                         }
                         Err(error) => return Err(error),
                     }
@@ -352,7 +355,8 @@ fn question(request_id: Uuid, tenant: &str, signer: Address, payload: &Payload, 
                 TxKind::Create => String::new(),
             },
             value_wei: tx.value_wei().to_string(),
-            data: tx.data().to_string(),
+            // The attestor, and whoever runs its nodes, learns a secret from the chain like everybody else.
+            data: sealed(tx.data()).map_or_else(|| tx.data().to_string(), hex::encode_prefixed),
         }),
         Payload::Document(document) => {
             proto::subject::Content::Document(proto::Document { document_json: serde_json::to_string(document).ok()? })
@@ -398,6 +402,40 @@ mod tests {
             data: alloy::primitives::Bytes::new(),
         };
         question(Uuid::from_u128(7), "bank", Address::repeat_byte(1), &Payload::Claim(claim), true).unwrap().subject
+    }
+
+    #[test]
+    fn the_attestor_is_asked_without_the_secret() {
+        use crate::core::{
+            payload::UnsignedTransaction,
+            reveal::{Leg, Terms, revealCall},
+        };
+        use alloy::{
+            consensus::TxEip1559,
+            primitives::{U256, aliases::U40, keccak256},
+            sol_types::SolCall as _,
+        };
+        let secret = B256::repeat_byte(0xab);
+        let leg = Leg { asset: Address::ZERO, from: Address::ZERO, to: Address::ZERO, amount: U256::ONE, chainId: 2 };
+        let terms = Terms {
+            salt: B256::ZERO,
+            name: "Pair".to_owned(),
+            cutoff: U40::from(9),
+            autoExecute: false,
+            hashKind: 1,
+            hashlock: keccak256(secret),
+            legs: vec![leg],
+        };
+        let asked = |secret| {
+            let input = revealCall { terms: terms.clone(), secret }.abi_encode().into();
+            let to = TxKind::Call(Address::repeat_byte(2));
+            let tx = TxEip1559 { chain_id: 1, to, input, ..Default::default() };
+            let payload = Payload::Transaction(UnsignedTransaction::Eip1559(tx));
+            question(Uuid::from_u128(7), "bank", Address::repeat_byte(1), &payload, true).unwrap()
+        };
+        let shown = asked(secret);
+        assert!(!format!("{:?}", shown.message).contains("abab"));
+        assert_eq!(shown.subject, asked(B256::ZERO).subject, "what is attested is the call without it");
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) async fn a_settlement_gives_foreign_tokens_to_nobody_unknown(taken: &
     let approval = async |asset: Address, receivers: &[Address]| {
         let leg = |to: &Address| Leg { asset, from: holder, to: *to, amount: U256::from(AMOUNT), chainId: 0 };
         let terms = Terms {
-            salt: B256::random(),
+            salt: B256::left_padding_from(uuid::Uuid::new_v4().as_bytes()),
             name: "Taken over".to_owned(),
             cutoff: U40::from(CUTOFF_S),
             autoExecute: true,

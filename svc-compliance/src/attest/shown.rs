@@ -92,16 +92,18 @@ mod tests {
 
     #[test]
     fn only_the_secret_may_be_missing() {
-        let state = |number: u8| Ok(Bytes::from(B256::with_last_byte(number).to_vec()));
-        let reverts = |data: Vec<u8>| Err(CallError::Revert(data.into()));
+        let state = |number: u8| Bytes::from(B256::with_last_byte(number).to_vec());
+        let reverts = |data: Vec<u8>| CallError::Revert(data.into());
         let mismatch = || reverts(SecretMismatch {}.abi_encode());
-        for open in [mismatch(), Ok(Bytes::new())] {
-            assert_eq!(judged(open, state(2)), Shown::Opens);
-        }
-        assert!(matches!(judged(mismatch(), state(BREACHED)), Shown::Breached(veto) if veto.reason == "LEG_BREACHED"));
-        assert!(matches!(judged(reverts(NotLocked {}.abi_encode()), state(1)), Shown::Fails(_)));
-        assert!(matches!(judged(mismatch(), reverts(vec![1, 2, 3, 4])), Shown::Fails(_)));
-        assert_eq!(judged(reverts(vec![]), state(2)), Shown::NotTold);
-        assert_eq!(judged(mismatch(), Ok(Bytes::from(vec![1]))), Shown::NotTold);
+        assert_eq!(judged(Err(mismatch()), Ok(state(2))), Shown::Opens);
+        assert_eq!(judged(Ok(Bytes::new()), Ok(state(2))), Shown::Opens);
+        let breached = judged(Err(mismatch()), Ok(state(BREACHED)));
+        assert!(matches!(breached, Shown::Breached(veto) if veto.reason == "LEG_BREACHED"));
+        let not_locked = reverts(NotLocked {}.abi_encode());
+        assert_eq!(judged(Err(not_locked.clone()), Ok(state(1))), Shown::Fails(not_locked));
+        let other = reverts(vec![1, 2, 3, 4]);
+        assert_eq!(judged(Err(mismatch()), Err(other.clone())), Shown::Fails(other));
+        assert_eq!(judged(Err(reverts(vec![])), Ok(state(2))), Shown::NotTold);
+        assert_eq!(judged(Err(mismatch()), Ok(Bytes::from(vec![1]))), Shown::NotTold);
     }
 }

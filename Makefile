@@ -29,8 +29,8 @@ build: setup ## build every service
 demo: build ## issue a bond and transfer it, end to end, and write target/demo/report.json
 	@cargo run --quiet -p dalp-devstack -- demo --report target/demo/report.json
 
-up: build ## start the stack, print commands to try, keep it running until Ctrl-C or `make down`
-	@cargo run --quiet -p dalp-devstack -- up
+up: build ## start the stack, print commands to try, keep it running until Ctrl-C or `make down` (CHAINS=2: with a second chain)
+	@cargo run --quiet -p dalp-devstack -- up $(if $(filter 2,$(CHAINS)),--second-chain)
 
 down: ## end a stack that `make up` started
 	@cargo run --quiet -p dalp-devstack -- down

@@ -1,20 +1,23 @@
 //! The metrics of this crate.
 
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 /// Movements that compliance refused, by `module` and `reason`.
 pub const REFUSALS: &str = "dalp_compliance_refusals_total";
 
-/// Payloads that the attestor judged, by `verdict` (pass, veto, undecided) and `reason`.
+/// Payloads that the attestor judged, by `chain` (none: of no chain that it serves), `verdict` (pass, veto, undecided, away) and `reason`.
 pub const VERDICTS: &str = "dalp_attestor_verdicts_total";
-/// Time of one judgement of several payloads.
+/// Time of one judgement of several payloads of one chain, by `chain`.
 pub const JUDGE_SECONDS: &str = "dalp_attestor_judge_seconds";
+/// Whether the attestor can judge payloads of a chain, by `chain`: a node answers, and its latest block is young enough.
+pub const CHAIN_READY: &str = "dalp_attestor_chain_ready";
 
 /// Describes them to the exporter.
 pub fn describe() {
     describe_counter!(REFUSALS, "Movements that compliance refused, by module and reason.");
-    describe_counter!(VERDICTS, "Payloads that the attestor judged, by verdict and reason.");
-    describe_histogram!(JUDGE_SECONDS, Unit::Seconds, "Time of one judgement of several payloads.");
+    describe_counter!(VERDICTS, "Payloads that the attestor judged, by chain, verdict and reason.");
+    describe_histogram!(JUDGE_SECONDS, Unit::Seconds, "Time of one judgement of several payloads of one chain.");
+    describe_gauge!(CHAIN_READY, "Whether the attestor can judge payloads of a chain.");
 }
 
 /// A movement was refused.
@@ -23,18 +26,24 @@ pub(crate) fn refused(module: &'static str, reason: &str) {
 }
 
 /// A payload was judged.
-pub(crate) fn judged(verdict: &'static str, reason: &str) {
+pub(crate) fn judged(chain: &str, verdict: &'static str, reason: &str) {
     let reason = crate::attest::ruling::REASONS
         .iter()
         .copied()
         .find(|known| *known == reason)
         .or_else(|| reason.parse::<dalp_service::Reason>().ok().map(dalp_service::Reason::as_str));
-    counter!(VERDICTS, "verdict" => verdict, "reason" => reason.unwrap_or("none")).increment(1);
+    let reason = reason.unwrap_or("none");
+    counter!(VERDICTS, "chain" => chain.to_owned(), "verdict" => verdict, "reason" => reason).increment(1);
 }
 
-/// Several payloads were judged together.
-pub(crate) fn judged_within(seconds: f64) {
-    histogram!(JUDGE_SECONDS).record(seconds);
+/// Several payloads of a chain were judged together.
+pub(crate) fn judged_within(chain_id: u64, seconds: f64) {
+    histogram!(JUDGE_SECONDS, "chain" => chain_id.to_string()).record(seconds);
+}
+
+/// A chain was looked at.
+pub(crate) fn chain_ready(chain_id: u64, ready: bool) {
+    gauge!(CHAIN_READY, "chain" => chain_id.to_string()).set(f64::from(u8::from(ready)));
 }
 
 /// Codes of foreign rules are not ours to count one by one.

@@ -68,6 +68,10 @@ impl FollowerSink for Sink {
             named if named.is_empty() => Known::new(),
             named => self.store.known_treasuries(self.chain_id, &named).await?,
         };
+        let assets = match logs().filter_map(treasuries::recovered_asset).collect::<BTreeSet<_>>() {
+            named if named.is_empty() => BTreeSet::new(),
+            named => self.store.serviced_assets(self.chain_id, &named).await?,
+        };
         for change in &batch.changes {
             match change {
                 // Retractions come in a batch of their own, and the cursor is the last block that stays.
@@ -78,6 +82,7 @@ impl FollowerSink for Sink {
                         airdrops::read(&airdrops, &mut index.airdrops, log);
                         offerings::read(&offerings, &mut index.offerings, log);
                         treasuries::read(&treasuries, &mut index.treasuries, log);
+                        treasuries::read_recovery(&assets, &mut index.treasuries, log);
                     }
                 }
             }

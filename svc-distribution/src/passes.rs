@@ -75,8 +75,10 @@ pub trait Passes: Clone + Send + Sync + 'static {
     async fn plan(&self, pass: &Self::Pass) -> Result<Option<OpenBatch>, StoreError>;
     /// Has a batch accepted under its key.
     async fn hand_over(&self, pass: &Self::Pass, batch: &OpenBatch) -> Result<OperationView, PassError>;
-    /// Notes the operation of a batch, or that it is final.
-    async fn note(&self, pass: &Self::Pass, batch: u32, operation_id: Uuid, settled: bool) -> Result<(), StoreError>;
+    /// Notes the operation of a batch.
+    async fn note(&self, pass: &Self::Pass, batch: u32, operation_id: Uuid) -> Result<(), StoreError>;
+    /// Notes that the operation of a batch is final.
+    async fn settle(&self, pass: &Self::Pass, batch: u32) -> Result<(), StoreError>;
     /// Ends it.
     async fn end(&self, pass: &Self::Pass, failure: Option<&Failure>) -> Result<(), StoreError>;
     /// Measures how many go on.
@@ -183,7 +185,7 @@ impl<P: Passes> Driver<P> {
                 Some(id) => match ended(&self.engine, self.passes.tenant(pass), id).await? {
                     None => {}
                     Some(ended) => {
-                        self.passes.note(pass, batch.batch, id, true).await?;
+                        self.passes.settle(pass, batch.batch).await?;
                         if let Err(failure) = ended {
                             return self.fail(pass, &failure).await;
                         }
@@ -214,7 +216,7 @@ impl<P: Passes> Driver<P> {
             return Ok(());
         }
         let operation = self.passes.hand_over(pass, batch).await?;
-        Ok(self.passes.note(pass, batch.batch, operation.operation_id.0, false).await?)
+        Ok(self.passes.note(pass, batch.batch, operation.operation_id.0).await?)
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::migrate::Migrator;
 use std::ops::Deref;
 
 /// The schema of this service.
-pub const SCHEMA: Schema = Schema { service: NAME, name: "distribution", index_version: 1 };
+pub const SCHEMA: Schema = Schema { service: NAME, name: "distribution", index_version: 2 };
 /// What brings it up to date.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

@@ -141,9 +141,9 @@ async fn batches_take_each_row_once_and_stay_within_a_tree() {
     }
     assert_eq!(batches, [vec![0, 2, 3], vec![4, 5, 6], vec![7]]);
     let open = store.open_batches(CHAIN, &running[0]).await.unwrap();
-    store.note_batch(CHAIN, &running[0], open[1].batch, Uuid::from_u128(9), false).await.unwrap();
+    store.note_batch(CHAIN, &running[0], open[1].batch, Uuid::from_u128(9)).await.unwrap();
     assert_eq!(store.counts(CHAIN, AIRDROP).await.unwrap().sent, 3);
-    store.note_batch(CHAIN, &running[0], open[1].batch, Uuid::from_u128(9), true).await.unwrap();
+    store.settle_batch(CHAIN, &running[0], open[1].batch).await.unwrap();
     assert_eq!(store.open_batches(CHAIN, &running[0]).await.unwrap().len(), 2);
     let failure = dalp_engine::Failure::new("AIRDROP_NOT_OPEN", "closed");
     store.end_push(CHAIN, &running[0], Some(&failure)).await.unwrap();

@@ -2,111 +2,33 @@
 //! planned once; outcomes that a reorg takes back.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use alloy::primitives::{Address, B256, U256};
+mod treasuries;
+
+use alloy::primitives::{B256, U256};
 use dalp_chain::BlockRef;
-use dalp_domain::store::Tables;
-use dalp_engine::testing::TestPostgres;
 use std::time::Duration;
 use svc_distribution::{
-    index::{IndexBatch, Place},
-    store::{MIGRATIONS, SCHEMA, Store},
+    index::IndexBatch,
+    store::Store,
     treasury::{
         calendar::Calendar,
         daycount::{DayCount, YearFraction},
-        entitlement::{Fraction, Holding, entitle},
-        flows::{CalendarOrder, CreateOrder},
-        readers::RecordBlock,
+        flows::CalendarOrder,
         store::{
             due::{Decision, DueState, NewDue, NotStarted},
-            index::{Payment, Told, TreasuryEvents},
+            index::{Payment, TreasuryEvents},
             outcomes::Outcome,
-            passes::{Begun, NewPass},
-            runs::{NewRun, RunState, StoredRun},
+            passes::Begun,
+            runs::RunState,
             schedules::{ScheduleKind, put_calendar},
-            treasuries::put_treasury,
         },
-        terms::{CreateTreasury, Maturity, Payout, ScheduleCalendar, Terms, Units},
+        terms::{Payout, ScheduleCalendar},
     },
 };
+use treasuries::{
+    CHAIN, EURO, TENANT, TREASURY, again, at, holder, index, new_run, order, pass, payment, skipped, store,
+};
 use uuid::Uuid;
-
-const CHAIN: u64 = 31_337;
-const TENANT: &str = "acme";
-const TREASURY: Address = Address::repeat_byte(0x0f);
-const EURO: Address = Address::repeat_byte(0xe1);
-
-fn holder(n: u8) -> Address {
-    Address::repeat_byte(n)
-}
-
-fn order() -> CreateOrder {
-    let maturity = Maturity { at: 9_000, redemption_price: "1000.5".parse().unwrap() };
-    let terms = Terms { asset: holder(0xa5), currency: EURO, sweep_to: holder(0xbb), maturity: Some(maturity) };
-    CreateOrder {
-        chain_id: CHAIN,
-        factory: holder(0xfa),
-        treasury: TREASURY,
-        salt: B256::ZERO,
-        units: Units { asset_decimals: 0, currency_decimals: 2, redemption_ratio: U256::MAX },
-        command: CreateTreasury { sender: holder(0xcc), terms },
-    }
-}
-
-async fn store() -> (TestPostgres, Store) {
-    let postgres = TestPostgres::start();
-    let tables = Tables::lazy(SCHEMA, &postgres.url(), 5).unwrap();
-    tables.migrate(&MIGRATIONS).await.unwrap();
-    assert!(tables.lease_indexer(CHAIN, "one", Duration::from_secs(60)).await.unwrap());
-    let store = Store::from(tables);
-    let mut connection = store.pool.acquire().await.unwrap();
-    put_treasury(&mut connection, TENANT, Uuid::from_u128(7), &order()).await.unwrap();
-    (postgres, store)
-}
-
-/// Five holders of 1, 2, ... units at 10/3 a unit: 3, 6, 10, 13, 16 and 2 of rounding.
-fn new_run(payout: Payout) -> NewRun {
-    let fraction = Fraction { numerator: U256::from(10), denominator: U256::from(3) };
-    let holdings: Vec<_> = (1..=5).map(|n| Holding { holder: holder(n), units: U256::from(n) }).collect();
-    NewRun {
-        tenant: TENANT.into(),
-        treasury: TREASURY,
-        payout,
-        currency: EURO,
-        record_date: 500,
-        record: RecordBlock { number: 50, hash: B256::repeat_byte(5), timestamp_s: 499 },
-        fraction,
-        list: entitle(fraction, &holdings).unwrap(),
-        principal: "ops".into(),
-    }
-}
-
-fn pass(rows_per_batch: u32) -> NewPass {
-    NewPass { principal: "chief".into(), sender: holder(0xcc), rows_per_batch, alone: true }
-}
-
-fn payment(log_index: u64, payout_id: Option<u64>, n: u8, amount: u64, units: Option<u64>) -> Payment {
-    let told = Told::Paid { to: holder(n), amount: U256::from(amount), units: units.map(U256::from) };
-    Payment { at: at(60, log_index), treasury: TREASURY, payout_id, holder: holder(n), told }
-}
-
-fn skipped(log_index: u64, payout_id: Option<u64>, n: u8) -> Payment {
-    let told = Told::Skipped { reason: "HOLDER_FROZEN".into() };
-    Payment { at: at(60, log_index), treasury: TREASURY, payout_id, holder: holder(n), told }
-}
-
-fn at(block: u64, log_index: u64) -> Place {
-    Place { block, log_index, tx_hash: B256::with_last_byte(block as u8) }
-}
-
-async fn index(store: &Store, payments: Vec<Payment>) {
-    let treasuries = TreasuryEvents { created: vec![(TREASURY, 60)], payments };
-    let blocks = vec![BlockRef { number: 60, hash: B256::with_last_byte(60) }];
-    store.commit_index(CHAIN, "one", &IndexBatch { blocks, treasuries, ..Default::default() }).await.unwrap();
-}
-
-async fn again(store: &Store, run: &StoredRun) -> StoredRun {
-    store.run(CHAIN, TREASURY, run.run).await.unwrap().unwrap()
-}
 
 #[tokio::test]
 async fn a_treasury_reads_back_as_it_was_written() {
@@ -160,9 +82,10 @@ async fn a_pass_plans_each_holder_once_and_the_next_those_who_are_left() {
     let last = store.plan_payments(CHAIN, &paying).await.unwrap().unwrap();
     assert_eq!((last.batch, last.places), (2, vec![4]));
     assert_eq!(store.plan_payments(CHAIN, &paying).await.unwrap(), None);
-    assert_eq!(store.holders_at(CHAIN, &paying, &[1, 4]).await.unwrap(), [holder(2), holder(5)]);
+    assert_eq!(store.holders_of_batch(CHAIN, &paying, 1).await.unwrap(), [holder(3), holder(4)]);
     for batch in store.open_payments(CHAIN, &paying).await.unwrap() {
-        store.note_payments(CHAIN, &paying, batch.batch, Uuid::from_u128(9), true).await.unwrap();
+        store.note_payments(CHAIN, &paying, batch.batch, Uuid::from_u128(9)).await.unwrap();
+        store.settle_payments(CHAIN, &paying, batch.batch).await.unwrap();
     }
     assert!(store.open_payments(CHAIN, &paying).await.unwrap().is_empty());
     store.end_pass(CHAIN, &paying, None).await.unwrap();
@@ -217,7 +140,7 @@ async fn a_redemption_is_paid_in_parts_and_only_what_is_not_free_is_left() {
     let paying = again(&store, &run).await;
     let counts = store.run_counts(CHAIN, &paying).await.unwrap();
     assert_eq!((counts.paid, counts.skipped, counts.open, counts.deviating), (1, 1, 3, 0));
-    assert_eq!((counts.paid_amount, counts.split_rounding), (U256::from(19), U256::from(1)));
+    assert_eq!((counts.paid_amount, counts.split_rounding), (U256::from(19), 1));
     // 3 + 6 + 13 of those who got nothing, and 6 for the two units that the fifth has left.
     assert_eq!(counts.unpaid_amount, U256::from(28));
     let left: Vec<u32> =
@@ -237,7 +160,7 @@ fn due(period: u32, due_at: u64) -> NewDue {
 
 async fn automate(store: &Store, periods: &[NewDue]) {
     let decision = Decision { principal: "chief".into(), any_wallet: true, sender: holder(0xcc), alert_s: 50 };
-    store.automate_coupons(CHAIN, (TENANT, TREASURY), &decision, periods).await.unwrap();
+    store.automate(CHAIN, (TENANT, TREASURY), ScheduleKind::Coupons, &decision, periods).await.unwrap();
 }
 
 #[tokio::test]
@@ -261,7 +184,7 @@ async fn a_due_payment_is_worked_on_by_one_replica_and_started_once() {
     let states = |all: Vec<svc_distribution::treasury::store::due::StoredDue>| {
         all.into_iter().map(|one| (one.state, one.run, one.failure.is_some())).collect::<Vec<_>>()
     };
-    let now = states(store.due_payments(CHAIN, TREASURY).await.unwrap());
+    let now = states(store.due_payments(CHAIN, TREASURY, None, 99).await.unwrap());
     let waiting = (DueState::Waiting, None, false);
     assert_eq!(now, [(DueState::Started, Some(4), false), (DueState::Waiting, None, true), waiting]);
 
@@ -278,10 +201,10 @@ async fn a_due_payment_is_worked_on_by_one_replica_and_started_once() {
     assert_eq!(tokio::time::timeout(Duration::from_secs(20), again).await.unwrap(), 2);
 
     store.stop_schedule(CHAIN, TREASURY, 1).await.unwrap();
-    let stopped = states(store.due_payments(CHAIN, TREASURY).await.unwrap());
+    let stopped = states(store.due_payments(CHAIN, TREASURY, None, 99).await.unwrap());
     assert_eq!((stopped[0].0, stopped[1].0, stopped[2].0), (DueState::Started, DueState::Stopped, DueState::Stopped));
     automate(&store, &[due(0, 100), due(1, 200), due(2, 900)]).await;
-    let again = states(store.due_payments(CHAIN, TREASURY).await.unwrap());
+    let again = states(store.due_payments(CHAIN, TREASURY, None, 99).await.unwrap());
     assert_eq!((again[0].0, again[1].0), (DueState::Started, DueState::Waiting), "what was started stays so");
 }
 
@@ -342,7 +265,7 @@ async fn a_calendar_pays_only_once_its_operation_is_completed() {
     store.settle_calendar(CHAIN, &open[0], Some(&failure)).await.unwrap();
     store.settle_calendar(CHAIN, &open[1], None).await.unwrap();
     assert!(store.unconfirmed_calendars(CHAIN, 9).await.unwrap().is_empty());
-    let rows = store.due_payments(CHAIN, TREASURY).await.unwrap();
+    let rows = store.due_payments(CHAIN, TREASURY, None, 99).await.unwrap();
     let told: Vec<_> = rows.iter().map(|one| (one.schedule, one.state, one.failure.as_ref())).collect();
     assert_eq!(told, [(1, DueState::Stopped, Some(&failure)), (2, DueState::Waiting, None)]);
     assert_eq!(store.payments_ahead(CHAIN, 60, None, 9).await.unwrap().len(), 1);
@@ -358,7 +281,7 @@ fn short() -> dalp_engine::Failure {
 }
 
 async fn started(store: &Store, period: u32) -> (DueState, Option<u32>, bool) {
-    let rows = store.due_payments(CHAIN, TREASURY).await.unwrap();
+    let rows = store.due_payments(CHAIN, TREASURY, None, 99).await.unwrap();
     let row = rows.into_iter().find(|one| one.due.period == period).unwrap();
     (row.state, row.run, row.failure.is_some())
 }
@@ -491,8 +414,10 @@ async fn a_treasury_that_tells_of_a_payment_twice_does_not_stop_the_index() {
         vec![payment(1, Some(0), 1, 3, None), payment(2, Some(0), 1, 4, None), payment(3, Some(0), 2, 6, None)];
     index(&store, payments).await;
     let later = Payment { at: at(61, 0), ..payment(0, Some(0), 2, 9, None) };
-    let treasuries =
-        TreasuryEvents { created: vec![], payments: vec![later, Payment { at: at(61, 1), ..skipped(0, Some(0), 3) }] };
+    let treasuries = TreasuryEvents {
+        payments: vec![later, Payment { at: at(61, 1), ..skipped(0, Some(0), 3) }],
+        ..Default::default()
+    };
     let blocks = vec![BlockRef { number: 61, hash: B256::with_last_byte(61) }];
     store.commit_index(CHAIN, "one", &IndexBatch { blocks, treasuries, ..Default::default() }).await.unwrap();
     let counts = store.run_counts(CHAIN, &run).await.unwrap();

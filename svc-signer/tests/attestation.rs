@@ -38,6 +38,8 @@ enum Manner {
     Brief,
     Veto,
     Undecided,
+    /// It is there, and cannot judge anything of this chain.
+    ChainAway,
     /// It cannot read what it is asked about.
     Unreadable,
     Away,
@@ -105,6 +107,10 @@ impl Scripted {
         let mut answer = wire::attested(subject.request_id, &Attestation::of(&subject, judgement), why, &presumed);
         match manner {
             Manner::Undecided => answer.set_verdict(proto::Verdict::Undecided),
+            Manner::ChainAway => {
+                answer.set_verdict(proto::Verdict::Undecided);
+                answer.reason = wire::AWAY.to_owned();
+            }
             Manner::Unreadable => {
                 answer.set_verdict(proto::Verdict::Undecided);
                 answer.reason = "INVALID_FIELD".to_owned();
@@ -206,6 +212,7 @@ async fn an_answer_that_does_not_fit_is_none() {
     let request = order(&key.address, call(1));
     for manner in [
         Manner::Away,
+        Manner::ChainAway,
         Manner::Undecided,
         Manner::TooFew,
         Manner::Replays,
@@ -233,7 +240,7 @@ async fn a_system_of_somebody_elses_vouches_for_nothing() {
     let key = create(&bench, "desk").await;
     let request = order(&key.address, call(0));
     let refused = sign(&bench, &request).await.unwrap_err();
-    assert_eq!(meta(&refused, "attestor_reason"), "ADMINISTRATOR_UNKNOWN");
+    assert_eq!(meta(&refused, "attestor_reason"), "KEY_UNKNOWN");
     let stands = sign(&bench, &request).await.unwrap();
     assert_eq!((stands.status(), stands.error.as_str()), (SignStatus::Denied, "ATTESTATION_REFUSED"));
     assert_eq!(stands.attestation.unwrap().verdict, "VETO", "nothing of it reads as a pass");

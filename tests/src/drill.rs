@@ -1,12 +1,15 @@
 //! Kill drills: a service is killed at stages that are waited for, never guessed, and what came of its work is counted on the chain.
 //!
-//! In reading order: `ground` is the stack that is drilled, `stage` says where a kill falls and brings the service there, `push` and
+//! In reading order: `ground` is the stack that is drilled, `stage` says where a kill falls and brings the service there, `progress` tells how far it is, `push` and
 //! `coupon` pay a list of any length and kill svc-distribution at every stage of it.
 
 mod coupon;
 mod ground;
+mod progress;
 mod push;
 mod stage;
+
+use std::time::Instant;
 
 use dalp_devstack::report::{Figure, StepRow};
 
@@ -41,7 +44,11 @@ pub struct Outcome {
     pub duplicated: usize,
     /// Those who have less.
     pub lost: usize,
-    /// What the platform's own record tells otherwise.
+    /// Base units that the paying contract still has on chain.
+    pub left: u64,
+    /// What it had to pay out, less what recipients have and what is left, all on chain.
+    pub difference: i128,
+    /// What the platform's own record tells otherwise, or the contract's balance.
     pub deviations: Vec<String>,
     /// From the first request to the last payment.
     pub took_s: f64,
@@ -52,6 +59,13 @@ pub struct Outcome {
 // === impl Outcome ===
 
 impl Outcome {
+    /// Of a list that was paid from then on; nobody is counted yet.
+    fn of(name: &'static str, recipients: usize, begun: Instant, kills: Vec<Killed>) -> Self {
+        let (paid, duplicated, lost, left, difference) = (0, 0, 0, 0, 0);
+        let took_s = begun.elapsed().as_secs_f64();
+        Self { name, recipients, paid, duplicated, lost, left, difference, deviations: Vec::new(), took_s, kills }
+    }
+
     /// A row for each kill.
     pub fn steps(&self) -> impl Iterator<Item = StepRow> {
         self.kills.iter().map(|kill| StepRow {
@@ -84,6 +98,20 @@ impl Outcome {
             number("paid", self.paid, all, "have on chain what they are due, to the unit"),
             number("duplicated", self.duplicated, Some(0.0), "have more on chain than they are due"),
             number("lost", self.lost, Some(0.0), "have less on chain than they are due"),
+            of(
+                "left",
+                "base units",
+                vec![whole(self.left.into())],
+                None,
+                "in the paying contract on chain; a coupon's rounding",
+            ),
+            of(
+                "difference",
+                "base units",
+                vec![whole(self.difference)],
+                Some(0.0),
+                "what the contract had, less what recipients have, less what it has left, all on chain",
+            ),
             number("deviating", self.deviations.len(), Some(0.0), &format!("sums of the record that differ: {told}")),
             number("kills", self.kills.len(), None, "SIGKILL of svc-distribution, each at another stage"),
             of(
@@ -100,5 +128,10 @@ impl Outcome {
 
 #[allow(clippy::cast_precision_loss)] // far below 2^52
 fn count(value: usize) -> f64 {
+    value as f64
+}
+
+#[allow(clippy::cast_precision_loss)] // only zero has to be exact
+fn whole(value: i128) -> f64 {
     value as f64
 }

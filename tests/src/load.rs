@@ -1,5 +1,7 @@
 //! Load on a running stack: a bond whose holders transfer to one receiver, a lane per holder.
 
+use std::time::{Duration, Instant};
+
 use alloy::primitives::{Address, U256};
 use anyhow::{Context, ensure};
 use dalp_devstack::client::{Client, keyed};
@@ -20,10 +22,17 @@ use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::Status;
 
+use crate::waiting::{is_to_repeat, repeated};
+
 /// Base units each holder starts with.
 pub const START: u64 = 1_000_000_000;
 /// Wallets that are verified together.
 const VERIFIED_AT_ONCE: usize = 80;
+
+/// How long a step of verifying may take, when so many wallets are verified: on a busy machine each of them waits for the others.
+const STEP_WITHIN: Duration = Duration::from_secs(120);
+const LONGER_FOR_EACH: Duration = Duration::from_millis(60);
+const REPEAT_AFTER: Duration = Duration::from_millis(100);
 
 /// A bond under load.
 #[derive(Debug, Clone)]
@@ -37,6 +46,20 @@ pub struct Load {
     pub holders: Vec<Wallet>,
     /// Receives every transfer.
     pub receiver: Wallet,
+}
+
+/// What a wallet needs to be verified.
+#[derive(Clone, Copy)]
+struct Steps<'a> {
+    client: &'a Client,
+    issuer: &'a Wallet,
+    patience: Duration,
+}
+
+/// How long a step may take when so many wallets are verified.
+#[must_use]
+pub fn patience_for(wallets: usize) -> Duration {
+    STEP_WITHIN + LONGER_FOR_EACH * u32::try_from(wallets).unwrap_or(u32::MAX)
 }
 
 // === impl Load ===
@@ -76,11 +99,30 @@ impl Load {
     /// # Errors
     /// When any step does not complete.
     pub async fn verify(&self, wallets: &[Wallet]) -> anyhow::Result<()> {
-        let verified = stream::iter(wallets).map(|wallet| async move {
-            register_identities(&self.client, &self.issuer, &[wallet]).await?;
-            attest(&self.client, &self.issuer, &[wallet]).await
+        self.verify_telling(wallets, patience_for(wallets.len()), || ()).await
+    }
+
+    /// The same, with so much patience for each step, and told of each wallet that is verified.
+    ///
+    /// # Errors
+    /// When any step does not complete.
+    pub async fn verify_telling(
+        &self,
+        wallets: &[Wallet],
+        patience: Duration,
+        verified: impl Fn(),
+    ) -> anyhow::Result<()> {
+        let steps = Steps { client: &self.client, issuer: &self.issuer, patience };
+        let each = stream::iter(wallets).map(|wallet| {
+            let verified = &verified;
+            async move {
+                steps.register_identity(wallet).await?;
+                steps.attest(wallet).await?;
+                verified();
+                anyhow::Ok(())
+            }
         });
-        verified.buffer_unordered(VERIFIED_AT_ONCE).try_collect().await
+        each.buffer_unordered(VERIFIED_AT_ONCE).try_collect().await
     }
 
     /// Verifies wallets, also such whose keys the platform does not hold, and mints to each.
@@ -151,7 +193,8 @@ async fn identify(client: &Client, issuer: &Wallet, first: &[&Wallet]) -> anyhow
         signature: "(uint64 expiresAt)".to_owned(),
     };
     completed(client, identities().register_topic(keyed(topic, "load-topic")).await?.into_inner().operation).await?;
-    register_identities(client, issuer, first).await?;
+    let steps = Steps { client, issuer, patience: patience_for(first.len()) };
+    try_join_all(first.iter().map(|wallet| steps.register_identity(wallet))).await?;
     let trust = AddTrustedIssuerRequest {
         sender: issuer.text.clone(),
         issuer: issuer.text.clone(),
@@ -159,38 +202,55 @@ async fn identify(client: &Client, issuer: &Wallet, first: &[&Wallet]) -> anyhow
     };
     completed(client, identities().add_trusted_issuer(keyed(trust, "load-trust")).await?.into_inner().operation)
         .await?;
-    attest(client, issuer, first).await
+    try_join_all(first.iter().map(|wallet| steps.attest(wallet))).await.map(drop)
 }
 
-async fn register_identities(client: &Client, issuer: &Wallet, wallets: &[&Wallet]) -> anyhow::Result<()> {
-    try_join_all(wallets.iter().map(|wallet| async {
+// === impl Steps ===
+
+impl Steps<'_> {
+    async fn register_identity(&self, wallet: &Wallet) -> anyhow::Result<()> {
         let request =
-            RegisterIdentityRequest { sender: issuer.text.clone(), wallet: wallet.text.clone(), country: 756 };
+            RegisterIdentityRequest { sender: self.issuer.text.clone(), wallet: wallet.text.clone(), country: 756 };
         let key = format!("load-identity-{}", wallet.text);
-        let accepted =
-            IdentityServiceClient::new(client.gateway()).register_identity(keyed(request, &key)).await?.into_inner();
-        completed(client, accepted.operation).await
-    }))
-    .await?;
-    Ok(())
-}
+        let answered = repeated(self.patience, || {
+            let mut identities = IdentityServiceClient::new(self.client.gateway());
+            let request = keyed(request.clone(), &key);
+            async move { identities.register_identity(request).await }
+        });
+        self.completed(answered.await?.into_inner().operation).await
+    }
 
-async fn attest(client: &Client, issuer: &Wallet, wallets: &[&Wallet]) -> anyhow::Result<()> {
-    try_join_all(wallets.iter().map(|wallet| async {
+    async fn attest(&self, wallet: &Wallet) -> anyhow::Result<()> {
         let request = IssueClaimRequest {
-            issuer: issuer.text.clone(),
+            issuer: self.issuer.text.clone(),
             subject: wallet.text.clone(),
             topic: "kyc".to_owned(),
             data: "0x".to_owned(),
             expires_at: 0,
         };
         let key = format!("load-claim-{}", wallet.text);
-        let accepted =
-            IdentityServiceClient::new(client.gateway()).issue_claim(keyed(request, &key)).await?.into_inner();
-        completed(client, accepted.operation).await
-    }))
-    .await?;
-    Ok(())
+        let answered = repeated(self.patience, || {
+            let mut identities = IdentityServiceClient::new(self.client.gateway());
+            let request = keyed(request.clone(), &key);
+            async move { identities.issue_claim(request).await }
+        });
+        self.completed(answered.await?.into_inner().operation).await
+    }
+
+    /// Waits for an operation; that a wait is refused for a moment does not end it.
+    async fn completed(&self, accepted: Option<Operation>) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let left = self.patience.saturating_sub(begun.elapsed());
+            match self.client.finished_within(accepted.clone(), left).await {
+                Err(error) if error.downcast_ref().is_some_and(is_to_repeat) && !left.is_zero() => {
+                    tokio::time::sleep(REPEAT_AFTER).await;
+                }
+                Err(error) => return Err(error),
+                Ok(operation) => return ensure_completed(operation).map(drop),
+            }
+        }
+    }
 }
 
 async fn issue(client: &Client, issuer: &Wallet) -> anyhow::Result<Address> {
@@ -223,7 +283,10 @@ async fn issue(client: &Client, issuer: &Wallet) -> anyhow::Result<Address> {
 }
 
 async fn completed(client: &Client, accepted: Option<Operation>) -> anyhow::Result<Operation> {
-    let operation = client.finished(accepted).await?;
+    ensure_completed(client.finished(accepted).await?)
+}
+
+fn ensure_completed(operation: Operation) -> anyhow::Result<Operation> {
     ensure!(operation.state() == OperationState::Completed, "{} did not complete: {operation:?}", operation.kind);
     Ok(operation)
 }

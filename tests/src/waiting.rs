@@ -28,17 +28,22 @@ pub async fn until<T: Debug>(what: &str, mut ask: impl AsyncFnMut() -> T, wanted
 /// Repeats a call until a service that was killed meanwhile answers it.
 ///
 /// # Errors
-/// As the platform refuses it.
-pub async fn repeated<T, F>(mut call: impl FnMut() -> F) -> Result<T, Status>
+/// As the platform refuses it, or when nobody answers in time.
+pub async fn repeated<T, F>(within: Duration, mut call: impl FnMut() -> F) -> Result<T, Status>
 where
     F: Future<Output = Result<T, Status>>,
 {
-    loop {
-        match call().await {
-            Err(status) if is_to_repeat(&status) => tokio::time::sleep(REPEAT_AFTER).await,
-            answered => return answered,
+    let begun = Instant::now();
+    let mut last = None;
+    while let Some(left) = within.checked_sub(begun.elapsed()) {
+        match tokio::time::timeout(left, call()).await {
+            Ok(Err(status)) if is_to_repeat(&status) => last = Some(status),
+            Ok(answered) => return answered,
+            Err(_) => break,
         }
+        tokio::time::sleep(REPEAT_AFTER).await;
     }
+    Err(Status::deadline_exceeded(format!("not answered within {within:?}, at last: {last:?}")))
 }
 
 /// Whether a call may have failed because a service was away.
@@ -46,4 +51,20 @@ where
 pub fn is_to_repeat(status: &Status) -> bool {
     use Code::{Aborted, Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable, Unknown};
     matches!(status.code(), Unavailable | Aborted | Cancelled | DeadlineExceeded | ResourceExhausted | Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_is_never_answered_is_given_up() {
+        let away = repeated(Duration::from_millis(100), async || Err::<(), _>(Status::unavailable("away"))).await;
+        assert_eq!(away.unwrap_err().code(), Code::DeadlineExceeded);
+        let silent = repeated(Duration::from_millis(100), || std::future::pending::<Result<(), Status>>()).await;
+        assert_eq!(silent.unwrap_err().code(), Code::DeadlineExceeded);
+        let refused = repeated(Duration::from_secs(9), async || Err::<(), _>(Status::not_found("no"))).await;
+        assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    }
 }

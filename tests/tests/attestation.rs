@@ -1,6 +1,11 @@
 //! A domain service that was taken over, with its certificate and its place in the mesh: what it can have signed past the platform's own code.
 #![allow(clippy::expect_used, clippy::panic)] // a test that cannot go on stops where it stands
 
+#[path = "attestation/chains.rs"]
+mod chains;
+#[path = "attestation/settling.rs"]
+mod settling;
+
 use alloy::{
     primitives::{Address, B256, Bytes, U256, hex},
     sol_types::{SolCall as _, SolConstructor as _, SolValue as _},
@@ -32,6 +37,7 @@ const FAR_NONCE: u64 = 1_000;
 
 struct Taken {
     stack: Stack,
+    chain: ChainView,
     load: Load,
     signer: SignerServiceClient<Channel>,
     nonce: std::sync::atomic::AtomicU64,
@@ -39,13 +45,14 @@ struct Taken {
 
 impl Taken {
     async fn over() -> Self {
-        let mut stack = Stack::start(&Options::default()).await.expect("the stack starts");
+        let mut stack =
+            Stack::start(&Options { second_chain: true, ..Options::default() }).await.expect("the stack starts");
         let client = stack.client().expect("a client");
         let chain = ChainView::new(stack.chain_url()).expect("a chain");
         let load = Load::prepare(&client, &chain, 2, "local").await.expect("a bond");
         let stolen = stack.pki().files("svc-compliance");
         let signer = SignerServiceClient::new(stack.channel_to("svc-signer", Some(&stolen)).expect("a channel"));
-        Self { stack, load, signer, nonce: FAR_NONCE.into() }
+        Self { stack, chain, load, signer, nonce: FAR_NONCE.into() }
     }
 
     fn request(&self, signer: Address, payload: Payload) -> SignRequest {
@@ -101,6 +108,9 @@ async fn a_service_that_was_taken_over_moves_nothing_past_the_attestor() {
     what_the_rules_allow_is_signed(&taken).await;
     what_they_do_not_allow_is_refused(&taken).await;
     statements_are_judged_too(&taken).await;
+    settling::a_settlement_gives_foreign_tokens_to_nobody_unknown(&taken).await;
+    chains::each_chain_is_judged_by_itself(&taken).await;
+    chains::a_chain_that_stands_still_holds_no_other_up(&taken).await;
     nobody_else_is_the_attestor(&mut taken).await;
 }
 
@@ -180,10 +190,6 @@ async fn what_they_do_not_allow_is_refused(taken: &Taken) {
     let system = system_of(taken).await;
     let book = System::setCall { name: dalp_contracts::roles::names::ADDON_FACTORY, account: STRANGER }.abi_encode();
     assert_eq!(taken.refused(issuer, taken.call(Some(system), 0, book)).await, "COUNTERPARTY_UNKNOWN");
-    // A chain that the attestor does not look at.
-    let Payload::EvmTransaction(tx) = taken.transfer(taken.load.receiver.address) else { panic!("a transaction") };
-    let elsewhere = Payload::EvmTransaction(EvmTransaction { chain_id: 1, ..tx });
-    assert_eq!(taken.refused(holder, elsewhere).await, "CHAIN_NOT_SERVED");
     // What only uses a nonce up goes without the attestor.
     let Payload::EvmTransaction(tx) = taken.call(Some(holder), 0, vec![]) else { panic!("a transaction") };
     let cancel = Payload::EvmTransaction(EvmTransaction { gas_limit: 21_000, ..tx });

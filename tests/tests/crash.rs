@@ -17,6 +17,8 @@ use rand::{Rng as _, SeedableRng as _};
 
 const KILLS: usize = 54;
 const LANES: usize = 4;
+/// How long a request is repeated until it is answered.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backlog_jams_after_kill() {
@@ -68,7 +70,7 @@ async fn keep_sending(
     let mut accepted = Vec::new();
     while !stop.load(Ordering::SeqCst) {
         let key = format!("crash-{lane}-{}", accepted.len());
-        let sent = repeated(|| load.transfer(lane, &key)).await;
+        let sent = repeated(PATIENCE, || load.transfer(lane, &key)).await;
         let operation = sent.expect("a good request was refused");
         accepted.push(operation);
         accepted_so_far.fetch_add(1, Ordering::SeqCst);

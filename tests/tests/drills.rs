@@ -9,6 +9,7 @@ const RECIPIENTS: usize = 300;
 
 fn each_once(outcome: &Outcome) {
     assert_eq!((outcome.paid, outcome.duplicated, outcome.lost), (RECIPIENTS, 0, 0), "{outcome:?}");
+    assert_eq!(outcome.difference, 0, "{outcome:?}");
     assert!(outcome.deviations.is_empty(), "{outcome:?}");
 }
 

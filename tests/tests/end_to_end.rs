@@ -23,10 +23,12 @@ use dalp_tests::load::Load;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bank_issues_a_bond_and_transfers_it() {
-    let stack = Stack::start(&Options::default()).await.expect("the stack starts");
+    let options = Options { second_chain: true, ..Options::default() };
+    let stack = Stack::start(&options).await.expect("the stack starts");
     let client = stack.client().expect("a client");
     let chain = ChainView::new(stack.chain_url()).expect("a chain");
-    let rows = scenario::run(&client, &chain, None).await;
+    let second = ChainView::new(stack.second_chain_url().expect("a second chain")).expect("a chain");
+    let rows = scenario::run(&client, &chain, &second).await;
     let wrong: Vec<_> = rows.iter().filter(|row| !row.ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(rows.len() >= 39, "the scenario has all its steps");

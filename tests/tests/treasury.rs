@@ -4,6 +4,8 @@
 mod coupons;
 #[path = "treasury/dividends.rs"]
 mod dividends;
+#[path = "treasury/maturity.rs"]
+mod maturity;
 #[path = "treasury/redemption.rs"]
 mod redemption;
 #[path = "treasury/refusing.rs"]
@@ -24,6 +26,7 @@ async fn a_treasury_pays_what_is_due_and_not_a_unit_more() {
     refusing::terms_that_nobody_could_keep_start_nothing(&world).await;
     dividends::a_dividend_counts_frozen_and_held_balances(&world).await;
     schedules::payments_by_the_calendar_start_by_themselves(&world).await;
+    maturity::a_redemption_opens_by_itself_and_follows_a_wallet_that_was_lost(&world).await;
     let bond = coupons::four_quarterly_coupons(&world).await;
     tenants::another_tenant_sees_nothing_of_a_treasury(&world, &bond).await;
     tenants::runs_come_in_pages_newest_first(&world, &bond).await;

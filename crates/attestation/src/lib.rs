@@ -2,10 +2,12 @@
 //!
 //! - [`Subject`]: the payload in the terms that a judgement is bound to.
 //! - [`Judgement`], [`attestation_hash`]: the verdict, and what binds it to its subject.
+//! - [`sealed`]: calls that show a secret, without it.
 //! - [`wire`]: messages to these types and back; [`wire::accept`] is what the signer asks before it believes an answer.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod sealed;
 pub mod wire;
 
 use alloy::{

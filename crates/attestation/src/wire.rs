@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 /// Most subjects of one request.
 pub const SUBJECTS_MAX: usize = 256;
+/// Why nothing is said about any payload of a chain: it cannot be judged at now. As of the error catalogue.
+pub const AWAY: &str = "ATTESTOR_UNAVAILABLE";
 
 /// What is to be judged, in full.
 #[derive(Debug, Clone)]
@@ -56,7 +58,12 @@ pub enum Answer {
         /// Addresses it takes for keys of the tenant.
         presumed_keys: Vec<Address>,
     },
-    /// Not judged.
+    /// Nothing of its chain is judged now, whatever it is.
+    Away {
+        /// Why, for people.
+        detail: String,
+    },
+    /// Not judged, though others of its chain may be.
     Undecided {
         /// Why, as of the error catalogue.
         reason: String,
@@ -169,6 +176,9 @@ pub fn accept(
     let verdict = match message.verdict() {
         proto::Verdict::Pass => Verdict::Pass,
         proto::Verdict::Veto => Verdict::Veto,
+        proto::Verdict::Undecided if message.reason == AWAY => {
+            return Ok(Answer::Away { detail: message.detail.clone() });
+        }
         proto::Verdict::Undecided => {
             return Ok(Answer::Undecided { reason: message.reason.clone(), detail: message.detail.clone() });
         }
@@ -244,6 +254,18 @@ mod tests {
         let (subject, message) = answered(100);
         let Ok(Answer::Judged { attestation, .. }) = accept(&subject, &message, 50, 60) else { panic!("believed") };
         assert!(attestation.covers(&subject, 50));
+    }
+
+    #[test]
+    fn a_chain_that_is_away_is_told_from_a_payload_that_cannot_be_judged() {
+        let (subject, mut message) = answered(100);
+        message.set_verdict(proto::Verdict::Undecided);
+        message.reason = "CHAIN_UNAVAILABLE".to_owned();
+        assert!(matches!(accept(&subject, &message, 50, 60), Ok(Answer::Undecided { .. })));
+        message.reason = AWAY.to_owned();
+        assert!(matches!(accept(&subject, &message, 50, 60), Ok(Answer::Away { .. })));
+        message.set_verdict(proto::Verdict::Pass);
+        assert!(matches!(accept(&subject, &message, 50, 60), Ok(Answer::Judged { .. })), "a reason decides nothing");
     }
 
     #[test]

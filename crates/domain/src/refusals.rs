@@ -4,7 +4,7 @@ use dalp_contracts::{
     Refusal as ContractRefusal,
     reasons::{Meaning, meaning_of},
 };
-use dalp_engine::Failure;
+use dalp_engine::{AdmitError, Failure};
 use dalp_service::{Reason, Refusal};
 
 /// The reason of the error catalogue that an error of the contracts is answered with.
@@ -41,6 +41,27 @@ pub fn engine_store(error: dalp_engine::StoreError) -> Refusal {
         Refusal::new(Reason::DatabaseUnavailable, "the database did not answer").source(error)
     } else {
         Refusal::internal(error)
+    }
+}
+
+/// What an operation that was not accepted is to whoever asked for it.
+#[must_use]
+pub fn not_accepted(error: AdmitError) -> Refusal {
+    match error {
+        AdmitError::KeyReused { stored_hash, given_hash } => {
+            Refusal::new(Reason::IdempotencyKeyReused, "the idempotency key stands for another payload")
+                .meta("stored_hash", stored_hash)
+                .meta("given_hash", given_hash)
+        }
+        AdmitError::LaneOfOtherTenant(_) => {
+            Refusal::new(Reason::WalletNotOwned, "the sender belongs to another tenant")
+        }
+        AdmitError::QuotaExceeded { quota } => {
+            Refusal::new(Reason::TenantQuotaExceeded, "the tenant has as many unfinished operations as it may")
+                .meta("quota", quota)
+        }
+        AdmitError::Database(error) => engine_store(error),
+        error => Refusal::internal(error),
     }
 }
 

@@ -1,9 +1,13 @@
 //! From a request to an accepted operation: caller, idempotency key, right over the sending wallet, acceptance in one commit.
 
-use crate::{handle::AppHandle, refusals::engine_store, rights::Rights};
+use crate::{
+    handle::AppHandle,
+    refusals::{engine_store, not_accepted},
+    rights::Rights,
+};
 use alloy::primitives::Address;
 use dalp_engine::{AcceptHook, Admission, AdmitError, Engine, Flow, OperationView, StoreError, TenantId};
-use dalp_service::{Caller, Reason, Refusal, caller};
+use dalp_service::{Caller, Refusal, caller};
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Request, Response};
 
@@ -129,22 +133,11 @@ impl<'a, A: Desk> Write<'a, A> {
     }
 
     fn refused(&self, error: AdmitError) -> Refusal {
-        match error {
-            AdmitError::KeyReused { stored_hash, given_hash } => {
-                Refusal::new(Reason::IdempotencyKeyReused, "the idempotency key stands for another payload")
-                    .meta("stored_hash", stored_hash)
-                    .meta("given_hash", given_hash)
-            }
-            AdmitError::LaneOfOtherTenant(_) => {
-                Refusal::new(Reason::WalletNotOwned, "the sender belongs to another tenant")
-            }
-            AdmitError::QuotaExceeded { quota } => {
-                Refusal::new(Reason::TenantQuotaExceeded, "the tenant has as many unfinished operations as it may")
-                    .meta("quota", quota)
-            }
-            AdmitError::Database(error) => self.app.taken(&error).unwrap_or_else(|| engine_store(error)),
-            error => Refusal::internal(error),
-        }
+        let taken = match &error {
+            AdmitError::Database(error) => self.app.taken(error),
+            _ => None,
+        };
+        taken.unwrap_or_else(|| not_accepted(error))
     }
 }
 

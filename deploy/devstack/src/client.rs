@@ -62,12 +62,20 @@ impl Client {
     /// # Errors
     /// When a call fails or the operation is not final in time.
     pub async fn finished(&self, accepted: Option<Operation>) -> anyhow::Result<Operation> {
+        self.finished_within(accepted, FINAL_WITHIN).await
+    }
+
+    /// Waits so long until an accepted operation is final.
+    ///
+    /// # Errors
+    /// When a call fails or the operation is not final in time.
+    pub async fn finished_within(&self, accepted: Option<Operation>, within: Duration) -> anyhow::Result<Operation> {
         let mut operation = accepted.context("the answer carries no operation")?;
         let mut operations = OperationServiceClient::new(self.gateway());
-        let deadline = tokio::time::Instant::now() + FINAL_WITHIN;
+        let deadline = tokio::time::Instant::now() + within;
         while operation.state() == OperationState::Running {
             if tokio::time::Instant::now() > deadline {
-                bail!("operation {} is not final after {FINAL_WITHIN:?}: {operation:?}", operation.operation_id);
+                bail!("operation {} is not final after {within:?}: {operation:?}", operation.operation_id);
             }
             operation = operations
                 .wait_operation(WaitOperationRequest { operation_id: operation.operation_id.clone(), timeout: None })

@@ -81,6 +81,9 @@ pub fn text(stack: &Stack) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "the stack is running; logs and configuration: {}", stack.folder().display());
     let _ = writeln!(text, "chain: {}", stack.chain_url());
+    if let Some(second) = stack.second_chain_url() {
+        let _ = writeln!(text, "second chain, id {}: {second}", stack::SECOND_CHAIN_ID);
+    }
     // A stack that was built without the command line still says the rest.
     let own = dalp(stack).unwrap_or_default();
     for (tool, lines) in [("dalp", own), ("buf curl", buf_curl(stack)), ("grpcurl", grpcurl(stack))] {

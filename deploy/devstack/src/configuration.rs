@@ -189,7 +189,7 @@ environment = "development"
 provider = "local"
 allow_mixed = true     # the stack shows both providers side by side
 digest_key = "file:{digest_key}"
-attestation = "{attestation}"
+attestation = "required"
 
 [attestor]
 timeout_ms = 10000
@@ -208,8 +208,6 @@ environment = {{ SOFTHSM2_CONF = "{softhsm}" }}
 name = "development-allows"
 action = "allow"
 "#,
-        // An attestor serves one chain.
-        attestation = if settings.second_chain_url.is_some() { "off" } else { "required" },
         attestor = settings.address("svc-attestor"),
         attestor_identity = Settings::spiffe("svc-attestor"),
         client_tls = settings.tls("attestor.client_tls", "svc-signer"),
@@ -230,13 +228,36 @@ action = "allow"
     text
 }
 
-/// The attestor looks at the one node there is, so a refusal needs no second look; and whose latest block is as old as the last transaction.
+/// The attestor looks at the one node that each chain has, so a refusal needs no second look; and whose latest block is as old as the last transaction.
 fn attestor(settings: &Settings) -> String {
     let mut text = settings.head("svc-attestor");
-    text +=
-        "[attest]\nsecond_look_blocks = 0\nhead_age_max_s = 0\n\n[attest.rules]\nforeign_tokens = \"known_parties\"\n";
-    let _ = write!(text, "{}{}", chain(settings), settings.attestor);
-    text
+    let first = Some(("first", settings.chain_id, &settings.chain_url));
+    let second = settings.second_chain_url.as_ref().map(|url| ("second", crate::stack::SECOND_CHAIN_ID, url));
+    for (name, id, url) in first.into_iter().chain(second) {
+        let _ = write!(
+            text,
+            r#"[chains.{name}]
+second_look_blocks = 0
+head_age_max_s = 0
+
+[chains.{name}.rules]
+foreign_tokens = "known_parties"
+
+[chains.{name}.chain]
+chain_id = {id}
+finality = {{ depth = {depth} }}
+block_time_hint_ms = 200
+request_timeout_ms = 4000
+
+[[chains.{name}.chain.upstreams]]
+name = "anvil"
+url = "{url}"
+
+"#,
+            depth = settings.finality_depth,
+        );
+    }
+    text + &settings.attestor
 }
 
 fn chain(settings: &Settings) -> String {

@@ -18,11 +18,11 @@ pub fn run(path: &Path) -> anyhow::Result<bool> {
 }
 
 async fn scenario(path: &Path) -> anyhow::Result<bool> {
-    say("starting PostgreSQL, SoftHSM, the development chain and seven processes ...");
-    let stack = Stack::start(&Options::default()).await?;
+    say("starting PostgreSQL, SoftHSM, two development chains and seven processes ...");
+    let stack = Stack::start(&Options { second_chain: true, ..Options::default() }).await?;
     let mut report = Report::begin("demo");
-    let second = stack.second_chain_url().map(ChainView::new).transpose()?;
-    report.steps = scenario::run(&stack.client()?, &ChainView::new(stack.chain_url())?, second.as_ref()).await;
+    let second = ChainView::new(stack.second_chain_url().context("a second chain was asked for")?)?;
+    report.steps = scenario::run(&stack.client()?, &ChainView::new(stack.chain_url())?, &second).await;
     say(&table(&report.steps).to_string());
     let ok = report.steps.iter().all(|step| step.ok);
     report.write(path)?;

@@ -26,7 +26,11 @@ enum Command {
         report: PathBuf,
     },
     /// Starts the stack, prints commands to try, and keeps it running until Ctrl-C or `down`.
-    Up,
+    Up {
+        /// With a second chain, for settlements across chains.
+        #[arg(long)]
+        second_chain: bool,
+    },
     /// Ends a stack that `up` started.
     Down,
 }
@@ -34,7 +38,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { report } => demo::run(&report),
-        Command::Up => up::run().map(|()| true),
+        Command::Up { second_chain } => up::run(second_chain).map(|()| true),
         Command::Down => up::down().map(|()| true),
     };
     match result {

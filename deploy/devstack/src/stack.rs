@@ -39,7 +39,7 @@ pub struct Options {
     pub gateway: String,
     /// Appended to svc-distribution's configuration: how airdrops are pushed.
     pub distribution: String,
-    /// Appended to the attestor's configuration: rules of tenants.
+    /// Appended to the attestor's configuration: rules of tenants, on the chains `first` and `second`.
     pub attestor: String,
     /// JSON-RPC address of a chain that stands already, of the development chain's id. Absent: the stack starts a development chain.
     pub chain_url: Option<String>,

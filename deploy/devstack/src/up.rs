@@ -14,11 +14,11 @@ use crate::stack::{Options, Stack};
 /// How long `down` waits for the stack to end.
 const DOWN_WITHIN: Duration = Duration::from_secs(60);
 
-/// Starts the stack, prints what to try, and keeps it running until Ctrl-C or [`down`].
+/// Starts the stack, prints what to try, and keeps it running until Ctrl-C or [`down`]; with a second chain if that is wanted.
 ///
 /// # Errors
 /// When another stack of `up` runs already, or this one does not start.
-pub fn run() -> anyhow::Result<()> {
+pub fn run(second_chain: bool) -> anyhow::Result<()> {
     let mut lock = lock_file()?;
     if is_held(&lock)? {
         bail!("a stack is running already: end it with `make down`");
@@ -27,7 +27,7 @@ pub fn run() -> anyhow::Result<()> {
     write!(lock, "{}", std::process::id())?;
     let ended = until_signal(async {
         say("starting PostgreSQL, SoftHSM, the development chain and seven processes ...");
-        let stack = Stack::start(&Options::default()).await?;
+        let stack = Stack::start(&Options { second_chain, ..Options::default() }).await?;
         say(&commands::text(&stack));
         std::future::pending::<anyhow::Result<()>>().await
     });

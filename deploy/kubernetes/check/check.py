@@ -197,9 +197,25 @@ def configurations_fit_the_objects(docs, overlay):
     judge = tomllib.loads(configuration(docs, "svc-attestor"))
     if judge.keys() & {"database", "signer", "client_tls"}:
         yield "svc-attestor: has what it needs not"
-    nodes = {node["url"] for service in DOMAIN for node in tomllib.loads(configuration(docs, service))["chain"]["upstreams"]}
-    if nodes & {node["url"] for node in judge["chain"]["upstreams"]}:
+    nodes, ids = set(), set()
+    for service in DOMAIN:
+        config = tomllib.loads(configuration(docs, service))
+        for chain, key in [(config["chain"], "CHAIN"), *((further, "") for further in config.get("further_chains", []))]:
+            nodes |= {node["url"] for node in chain["upstreams"]}
+            ids.add((service, int(setting(docs, f"DALP_{service.removeprefix('svc-').upper()}__{key}__CHAIN_ID", chain["chain_id"]))))
+    judged = judge["chains"]
+    if nodes & {node["url"] for one in judged.values() for node in one["chain"]["upstreams"]}:
         yield "svc-attestor: sees the chain through the nodes of those it judges"
+    known = {int(setting(docs, f"DALP_ATTESTOR__CHAINS__{name.upper()}__CHAIN__CHAIN_ID", one["chain"]["chain_id"])) for name, one in judged.items()}
+    for service, chain in sorted(ids):
+        if chain not in known:
+            yield f"svc-attestor: judges nothing on chain {chain}, on which {service} works"
+
+
+def setting(docs, variable, otherwise):
+    """What a variable of the ConfigMap `settings` says, which goes before the file."""
+    found = [data["data"][variable] for name, data in of(docs, "ConfigMap").items() if name.startswith("settings") and variable in data.get("data", {})]
+    return found[0] if found else otherwise
 
 
 def matches(selector, labels):

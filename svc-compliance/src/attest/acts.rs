@@ -4,7 +4,9 @@ use alloy::{
     primitives::{Address, Bytes, U256},
     sol_types::SolCall as _,
 };
-use dalp_contracts::bindings::{AssetToken, AssetTokenGovernance, IdentityControl, System, TokenCompliance};
+use dalp_contracts::bindings::{
+    AssetToken, AssetTokenGovernance, IdentityControl, Settlement, System, TokenCompliance,
+};
 
 #[allow(missing_docs, unreachable_pub)] // its members are the functions of the comment
 mod others {
@@ -30,6 +32,15 @@ pub struct Moved {
     pub amount: U256,
 }
 
+/// What somebody gives away once a settlement is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promised {
+    /// The token.
+    pub asset: Address,
+    /// How it moves then.
+    pub moved: Moved,
+}
+
 /// What a call does beside being a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
@@ -42,6 +53,8 @@ pub enum Act {
         /// Who may.
         spender: Address,
     },
+    /// Locks what moves later, by whoever settles: nobody is asked about the receivers again.
+    Promises(Vec<Promised>),
     /// Makes the target call somebody else.
     Executes {
         /// Whom.
@@ -98,6 +111,15 @@ fn read(sender: Address, selector: [u8; 4], data: &[u8]) -> Option<Act> {
         AssetToken::approveCall::SELECTOR => {
             Act::Lets { spender: AssetToken::approveCall::abi_decode(data).ok()?.spender }
         }
+        Settlement::approveCall::SELECTOR => {
+            let legs = Settlement::approveCall::abi_decode(data).ok()?.terms.legs;
+            let own = legs.into_iter().filter(|leg| leg.chainId == 0 && leg.from == sender);
+            let promised = own.map(|leg| Promised {
+                asset: leg.asset,
+                moved: Moved { from: Some(leg.from), to: leg.to, amount: leg.amount },
+            });
+            Act::Promises(promised.collect())
+        }
         IOthers::increaseAllowanceCall::SELECTOR => {
             Act::Lets { spender: IOthers::increaseAllowanceCall::abi_decode(data).ok()?.spender }
         }
@@ -146,6 +168,25 @@ mod tests {
         assert_eq!(act_of(SENDER, &batch.abi_encode()), from_sender);
         let made = Act::Moves(vec![Moved { from: None, to: OTHER, amount }]);
         assert_eq!(act_of(SENDER, &AssetToken::mintCall { to: OTHER, amount }.abi_encode()), made);
+    }
+
+    #[test]
+    fn an_approval_of_a_settlement_promises_what_its_sender_gives_on_this_chain() {
+        let asset = Address::repeat_byte(3);
+        let leg = |from, to, chain_id| Settlement::Leg { asset, from, to, amount: U256::from(5), chainId: chain_id };
+        let terms = Settlement::Terms {
+            salt: alloy::primitives::B256::ZERO,
+            name: String::new(),
+            cutoff: alloy::primitives::aliases::U40::from(9),
+            autoExecute: true,
+            hashKind: 0,
+            hashlock: alloy::primitives::B256::ZERO,
+            legs: vec![leg(SENDER, OTHER, 0), leg(OTHER, SENDER, 0), leg(SENDER, OTHER, 7)],
+        };
+        let moved = Moved { from: Some(SENDER), to: OTHER, amount: U256::from(5) };
+        let call = Settlement::approveCall { terms }.abi_encode();
+        assert_eq!(act_of(SENDER, &call), Act::Promises(vec![Promised { asset, moved }]));
+        assert_eq!(act_of(Address::repeat_byte(9), &call), Act::Promises(vec![]), "who gives nothing");
     }
 
     #[test]

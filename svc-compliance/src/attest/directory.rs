@@ -1,10 +1,10 @@
-//! Who is who to a tenant, read from the chain: its systems, their address books and factories. No table that a service writes is asked.
+//! Who is who to a tenant on one chain, read from that chain: its systems, their address books and factories. No table that a service writes is asked.
 //!
 //! A system is the tenant's when an operator pinned it, or when it stands where the deterministic deployer puts the system of this tenant and of the
 //! administrator that it names: then it has our code and was configured by that administrator alone. Whether the administrator is a key of the tenant
 //! only the signer knows, so the verdict says that it presumes it.
 
-use super::{config::AttestSection, ruling::Standing};
+use super::{config::JudgedChain, ruling::Standing};
 use alloy::{
     primitives::{Address, B256, Bytes, address, keccak256},
     sol_types::{Eip712Domain, SolCall, SolConstructor as _, SolEvent as _, eip712_domain},
@@ -92,7 +92,7 @@ struct Aged<V> {
 /// Who is who.
 pub struct Directory {
     chain: ChainReader,
-    section: AttestSection,
+    judged: JudgedChain,
     systems: Mutex<HashMap<String, Aged<Arc<Vec<Known>>>>>,
     standings: Mutex<HashMap<(String, Address), Aged<Found>>>,
 }
@@ -102,13 +102,13 @@ pub struct Directory {
 impl Directory {
     /// A directory read through these nodes.
     #[must_use]
-    pub fn new(chain: ChainReader, section: AttestSection) -> Self {
-        Self { chain, section, systems: Mutex::default(), standings: Mutex::default() }
+    pub fn new(chain: ChainReader, judged: JudgedChain) -> Self {
+        Self { chain, judged, systems: Mutex::default(), standings: Mutex::default() }
     }
 
     /// Who an account is to a tenant.
     pub async fn find(&self, tenant: &str, account: Address, head: Head) -> Result<Found, NotAsked> {
-        if self.section.rules.lists(tenant, account) {
+        if self.judged.rules.lists(tenant, account) {
             return Ok(Found { standing: Standing::Listed, presumes: None });
         }
         let id = (tenant.to_owned(), account);
@@ -264,7 +264,7 @@ impl Directory {
         if let Some(known) = remembered(&self.systems, &tenant.to_owned(), at_most) {
             return Ok(known);
         }
-        let pinned = self.section.rules.of(tenant).map(|rules| rules.systems.clone()).unwrap_or_default();
+        let pinned = self.judged.rules.of(tenant).map(|rules| rules.systems.clone()).unwrap_or_default();
         let places: Vec<(Address, Option<Address>)> = if pinned.is_empty() {
             self.look_for_systems(tenant, head).await?
         } else {
@@ -331,7 +331,7 @@ impl Directory {
     }
 
     fn since(&self, head: Head) -> dalp_chain::Filter {
-        dalp_chain::Filter::new().from_block(self.section.from_block).to_block(head.number)
+        dalp_chain::Filter::new().from_block(self.judged.from_block).to_block(head.number)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Judges payloads at the latest block: who is who, what the rules say, what the chain makes of it. One request to a node simulates all of a batch.
 
 use super::{
-    acts::{self, Act, Moved},
-    config::AttestSection,
+    acts::{self, Act, Moved, Promised},
+    config::JudgedChain,
     directory::{Directory, NotAsked, preview},
     doubts::Doubts,
     ruling::{
-        CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, admits, left_to_compliance, rule,
-        veto,
+        CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, admits, admits_promised,
+        left_to_compliance, rule, veto,
     },
+    shown::{self, Shown},
 };
 use crate::{
     decoder::{ContractDecoder, PREVIEW},
@@ -19,13 +20,16 @@ use alloy::{
     sol_types::SolStruct as _,
 };
 use dalp_attestation::{Attestation, Judgement, Subject, Verdict, wire::Content};
-use dalp_chain::{CallError, NodeErrorKind, TransactionRequest};
+use dalp_chain::{CallError, NodeErrorKind, TransactionRequest, Upstreams};
 use dalp_contracts::bindings::IssuerSignedScalarFeed::FeedUpdate;
 use dalp_domain::{ChainReader, Head};
 use dalp_engine::{Decoder as _, Failure};
 use dalp_service::Reason;
 use futures::{StreamExt as _, stream};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Payloads of one batch whose parties are looked up at once.
 const AT_ONCE: usize = 32;
@@ -46,8 +50,15 @@ pub enum Outcome {
         /// Addresses it takes for keys of the tenant.
         presumed_keys: Vec<Address>,
     },
-    /// None: why. Worth asking again.
-    Undecided(String),
+    /// None, about this payload: why. Worth asking again.
+    Undecided {
+        /// Why it would be a veto, if nothing changes; else nothing.
+        reason: String,
+        /// For people.
+        why: String,
+    },
+    /// None, about any payload of its chain: why.
+    Away(String),
 }
 
 /// Why a payload does not pass, so far.
@@ -61,6 +72,8 @@ enum Unfit {
 struct Questions {
     /// The call itself; documents and claims are none.
     call: Option<TransactionRequest>,
+    /// The state of the settlement whose secret the call shows.
+    shown: Option<TransactionRequest>,
     /// Movements with their tokens.
     movements: Vec<(Address, Moved)>,
     presumed: Vec<Address>,
@@ -75,10 +88,15 @@ struct Called<'a> {
     data: &'a Bytes,
 }
 
-/// The judge.
+/// What a node said to a request; `None`: nothing.
+type Answer = Option<Result<Bytes, CallError>>;
+
+/// The judge of one chain.
 pub struct Judge {
     chain: ChainReader,
-    section: AttestSection,
+    judged: JudgedChain,
+    validity_s: u64,
+    /// Version of the rules that it judges by, among others.
     ruleset: B256,
     directory: Directory,
     doubts: Doubts,
@@ -87,34 +105,40 @@ pub struct Judge {
 // === impl Judge ===
 
 impl Judge {
-    /// A judge over these nodes and rules.
+    /// A judge over these nodes and rules; its verdicts may be used for so many seconds.
     #[must_use]
-    pub fn new(chain: ChainReader, section: AttestSection) -> Self {
-        let ruleset = section.rules.version();
-        let directory = Directory::new(chain.clone(), section.clone());
-        tracing::info!(%ruleset, "attestation rules");
-        Self { chain, section, ruleset, directory, doubts: Doubts::default() }
+    pub fn new(chain: ChainReader, judged: JudgedChain, validity_s: u64, ruleset: B256) -> Self {
+        let directory = Directory::new(chain.clone(), judged.clone());
+        Self { chain, judged, validity_s, ruleset, directory, doubts: Doubts::default() }
     }
 
-    /// Judges each payload by itself, all at one block. Fails where there is no block to judge at: that is no payload's fault.
-    pub async fn judge(&self, subjects: &[(Subject, Content)]) -> Result<Vec<Outcome>, NotAsked> {
+    /// Its nodes.
+    #[must_use]
+    pub fn upstreams(&self) -> &Upstreams {
+        self.chain.upstreams()
+    }
+
+    /// Judges each payload by itself, all at one block. Fails where there is no block to judge at: that is no payload's fault. Each is of this chain, or of
+    /// none.
+    pub async fn judge(&self, subjects: &[&(Subject, Content)]) -> Result<Vec<Outcome>, NotAsked> {
         let begun = Instant::now();
         let head = self.chain.latest().await.map_err(|refusal| NotAsked(refusal.to_string()))?;
-        if self.section.is_stale(head.timestamp_s, now_s()) {
+        if self.judged.is_stale(head.timestamp_s, now_s()) {
             let (height, time_s) = (head.number, head.timestamp_s);
             return Err(NotAsked(format!("the latest block is too old: {height}, of Unix time {time_s}")));
         }
         let outcomes = self.judge_at(subjects, head).await;
-        metric::judged_within(begun.elapsed().as_secs_f64());
+        metric::judged_within(self.chain.chain_id(), begun.elapsed().as_secs_f64());
         Ok(outcomes)
     }
 
-    async fn judge_at(&self, subjects: &[(Subject, Content)], head: Head) -> Vec<Outcome> {
-        let asks: Vec<_> = subjects.iter().map(|(subject, content)| self.questions(subject, content, head)).collect();
+    async fn judge_at(&self, subjects: &[&(Subject, Content)], head: Head) -> Vec<Outcome> {
+        let asks: Vec<_> = subjects.iter().map(|asked| self.questions(&asked.0, &asked.1, head)).collect();
         let ruled: Vec<Result<Questions, Unfit>> = stream::iter(asks).buffered(AT_ONCE).collect().await;
         let mut requests = Vec::new();
         for questions in ruled.iter().flatten() {
             requests.extend(questions.call.clone());
+            requests.extend(questions.shown.clone());
             requests.extend(questions.movements.iter().map(|(token, moved)| preview(*token, moved)));
         }
         let answers = if requests.is_empty() {
@@ -124,18 +148,18 @@ impl Judge {
         };
         let mut answers = answers.map(Vec::into_iter);
         let mut outcomes = Vec::with_capacity(subjects.len());
-        for ((subject, _), ruled) in subjects.iter().zip(ruled) {
+        for (asked, ruled) in subjects.iter().zip(ruled) {
             let decided = match (ruled, &mut answers) {
                 (Err(unfit), _) => Err(unfit),
                 (Ok(_), Err(away)) => Err(Unfit::NotAsked(away.clone())),
                 (Ok(questions), Ok(answers)) => {
-                    let (calls, movements) = (usize::from(questions.call.is_some()), questions.movements.len());
-                    let call: Vec<_> = answers.by_ref().take(calls).collect();
-                    let previews: Vec<_> = answers.by_ref().take(movements).collect();
-                    answered(&call, &previews, calls, movements).map(|()| questions.presumed)
+                    let (call, shown) =
+                        (questions.call.map(|_| answers.next()), questions.shown.map(|_| answers.next()));
+                    let previews: Vec<_> = questions.movements.iter().map(|_| answers.next()).collect();
+                    answered(call, shown, previews).map(|()| questions.presumed)
                 }
             };
-            outcomes.push(self.outcome(subject, decided, head));
+            outcomes.push(self.outcome(&asked.0, decided, head));
         }
         outcomes
     }
@@ -149,41 +173,31 @@ impl Judge {
                 block_number: head.number,
                 block_hash: head.hash,
                 ruleset: self.ruleset,
-                expires_at_s: now_s() + self.section.validity_s,
+                expires_at_s: now_s() + self.validity_s,
             };
             Outcome::Judged { attestation: Attestation::of(subject, judgement), veto, presumed_keys }
         };
         match decided {
             Ok(presumed) => {
                 self.doubts.settle(subject.request_id);
-                metric::judged("pass", "");
                 judged(Verdict::Pass, None, presumed)
             }
             Err(Unfit::Vetoed(veto))
-                if self.doubts.confirms(subject.request_id, head.number, self.section.second_look_blocks) =>
+                if self.doubts.confirms(subject.request_id, head.number, self.judged.second_look_blocks) =>
             {
-                tracing::warn!(request_id = %subject.request_id, tenant = subject.tenant, sender = %subject.sender, reason = veto.reason, detail = veto.detail, "vetoed");
-                metric::judged("veto", &veto.reason);
                 judged(Verdict::Veto, Some(veto), vec![])
             }
-            Err(Unfit::Vetoed(veto)) => {
-                metric::judged("undecided", &veto.reason);
-                Outcome::Undecided(format!("to be looked at again: {}: {}", veto.reason, veto.detail))
+            Err(Unfit::Vetoed(Veto { reason, detail })) => {
+                let why = format!("to be looked at again: {reason}: {detail}");
+                Outcome::Undecided { reason, why }
             }
-            Err(Unfit::NotAsked(why)) => {
-                metric::judged("undecided", "");
-                Outcome::Undecided(why)
-            }
+            Err(Unfit::NotAsked(why)) => Outcome::Undecided { reason: String::new(), why },
         }
     }
 
     /// What the rules say, and what they leave to the chain.
     async fn questions(&self, subject: &Subject, content: &Content, head: Head) -> Result<Questions, Unfit> {
         let tenant = subject.tenant.as_str();
-        if subject.chain_id != self.chain.chain_id() && !matches!(content, Content::Claim { .. }) {
-            let detail = format!("the attestor judges payloads of chain {}", self.chain.chain_id());
-            return Err(Unfit::Vetoed(veto(Reason::ChainNotServed.as_str(), detail)));
-        }
         match content {
             Content::Call { target: None, value_wei, data } => {
                 self.creation(tenant, subject.sender, *value_wei, data, head).await
@@ -236,7 +250,8 @@ impl Judge {
     async fn call(&self, tenant: &str, called: Called<'_>, head: Head) -> Result<Questions, Unfit> {
         let Called { sender, target, value_wei, data } = called;
         let request = TransactionRequest::default().from(sender).to(target).value(value_wei).input(data.clone().into());
-        let mut questions = Questions { call: Some(request), ..Questions::default() };
+        let shown = shown::asked(target, data);
+        let mut questions = Questions { call: Some(request), shown, ..Questions::default() };
         if value_wei.is_zero() && self.directory.deploys(tenant, sender, target, data, head).await? {
             return Ok(questions);
         }
@@ -268,7 +283,7 @@ impl Judge {
         presumed: &mut Vec<Address>,
     ) -> Result<(), Unfit> {
         let Called { target, value_wei, data, .. } = called;
-        let rules = &self.section.rules;
+        let rules = &self.judged.rules;
         let found = self.directory.find(tenant, target, head).await?;
         presumed.extend(found.presumes);
         let case = Case {
@@ -296,33 +311,76 @@ impl Judge {
             };
             admits(act, account, standing).map_err(Unfit::Vetoed)?;
         }
+        if let Act::Promises(promised) = act {
+            self.promised(tenant, promised, head, presumed).await?;
+        }
         let moved = left_to_compliance(found.standing, act);
         if moved.len() <= MOVEMENTS_MAX {
             questions.movements.extend(moved.into_iter().map(|moved| (target, moved)));
         }
         Ok(())
     }
+
+    /// What a settlement takes away later. An asset's own compliance judges its movements then; of any other token nobody is asked again, so its receivers
+    /// are looked at as if it moved now.
+    async fn promised(
+        &self,
+        tenant: &str,
+        promised: &[Promised],
+        head: Head,
+        presumed: &mut Vec<Address>,
+    ) -> Result<(), Unfit> {
+        let rules = &self.judged.rules;
+        let mut by_asset: BTreeMap<Address, Vec<Moved>> = BTreeMap::new();
+        for Promised { asset, moved } in promised {
+            by_asset.entry(*asset).or_default().push(*moved);
+        }
+        for (target, moved) in by_asset {
+            let found = self.directory.find(tenant, target, head).await?;
+            if found.standing == Standing::Asset {
+                continue;
+            }
+            let act = Act::Moves(moved);
+            let case = Case {
+                target,
+                standing: found.standing,
+                act: &act,
+                has_value: false,
+                is_payee: false,
+                is_listed_function: false,
+                foreign_tokens: rules.foreign_tokens,
+            };
+            for account in rule(&case).map_err(Unfit::Vetoed)? {
+                let party = self.directory.find(tenant, account, head).await?;
+                presumed.extend(party.presumes);
+                if !rules.pays(tenant, account) {
+                    presumed.extend(admits_promised(account, party.standing));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the chain has answered: the call goes through, and every movement may be made.
-fn answered(
-    call: &[Result<Bytes, CallError>],
-    previews: &[Result<Bytes, CallError>],
-    calls: usize,
-    movements: usize,
-) -> Result<(), Unfit> {
-    if (call.len(), previews.len()) != (calls, movements) {
-        return Err(Unfit::NotAsked("a node left answers out".to_owned()));
-    }
+fn answered(call: Option<Answer>, shown: Option<Answer>, previews: Vec<Answer>) -> Result<(), Unfit> {
+    let there = |answer: Answer| answer.ok_or_else(|| Unfit::NotAsked("a node left answers out".to_owned()));
     // Compliance first: its reason says more than that the whole call would fail.
     for answer in previews {
-        let answer = answer.as_ref().map_err(refused)?;
-        ContractDecoder.judge(PREVIEW, answer).map_err(|failure| Unfit::Vetoed(of(&failure)))?;
+        let answer = there(answer)?.map_err(|error| refused(&error))?;
+        ContractDecoder.judge(PREVIEW, &answer).map_err(|failure| Unfit::Vetoed(of(&failure)))?;
     }
-    for answer in call {
-        answer.as_ref().map_err(refused)?;
+    let call = call.map(there).transpose()?;
+    match (call, shown.map(there).transpose()?) {
+        (Some(call), Some(state)) => match shown::judged(call, state) {
+            Shown::Opens => Ok(()),
+            Shown::NotTold => Err(Unfit::NotAsked("a node hides why a call fails".to_owned())),
+            Shown::Breached(veto) => Err(Unfit::Vetoed(veto)),
+            Shown::Fails(error) => Err(refused(&error)),
+        },
+        (Some(call), None) => call.map(|_| ()).map_err(|error| refused(&error)),
+        (None, _) => Ok(()),
     }
-    Ok(())
 }
 
 fn refused(error: &CallError) -> Unfit {

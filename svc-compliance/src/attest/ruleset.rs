@@ -1,12 +1,13 @@
-//! What an operator allows beside what the chain says, and the version of all of it.
+//! What an operator allows beside what a chain says, and the version of all of it.
 
 use alloy::primitives::{Address, B256, FixedBytes, keccak256};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Number of the rules that are code: it rises whenever [`super::ruling`] decides anything otherwise.
-const CODE: u32 = 2;
+const CODE: u32 = 3;
 
-/// The rules that are configuration.
+/// The rules of one chain that are configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleSet {
@@ -58,12 +59,18 @@ pub struct TenantRules {
     pub native_payees: Vec<Address>,
 }
 
+/// The hash of the canonical form of all chains' rules, by chain id: equal for files that say the same in another order.
+#[must_use]
+pub fn version<'a>(chains: impl IntoIterator<Item = (u64, &'a RuleSet)>) -> B256 {
+    let chains: BTreeMap<u64, RuleSet> = chains.into_iter().map(|(id, rules)| (id, rules.canonical())).collect();
+    let text = serde_json::to_vec(&(CODE, chains)).expect("rules are plain data");
+    keccak256([b"dalp.attestation.ruleset.v2\0".as_slice(), &text].concat())
+}
+
 // === impl RuleSet ===
 
 impl RuleSet {
-    /// The hash of the canonical form: equal for files that say the same in another order.
-    #[must_use]
-    pub fn version(&self) -> B256 {
+    fn canonical(&self) -> Self {
         let mut canonical = self.clone();
         canonical.contracts.sort_unstable();
         canonical.contracts.dedup();
@@ -81,8 +88,7 @@ impl RuleSet {
             }
         }
         canonical.tenants.sort_by(|one, other| one.id.cmp(&other.id));
-        let text = serde_json::to_vec(&(CODE, canonical)).expect("rules are plain data");
-        keccak256([b"dalp.attestation.ruleset.v1\0".as_slice(), &text].concat())
+        canonical
     }
 
     /// The rules of one tenant, if it has some.
@@ -126,10 +132,16 @@ mod tests {
     #[test]
     fn the_version_is_that_of_what_the_rules_say() {
         let rules = |tenants| RuleSet { tenants, ..RuleSet::default() };
+        let of = |rules: &RuleSet| version([(1, rules)]);
         let one = rules(vec![tenant("a", &[1, 2]), tenant("b", &[3])]);
-        assert_eq!(one.version(), rules(vec![tenant("b", &[3]), tenant("a", &[2, 1, 1])]).version());
-        assert_ne!(one.version(), rules(vec![tenant("a", &[1]), tenant("b", &[3])]).version());
-        assert_ne!(one.version(), RuleSet { foreign_tokens: ForeignTokens::KnownParties, ..one.clone() }.version());
+        assert_eq!(of(&one), of(&rules(vec![tenant("b", &[3]), tenant("a", &[2, 1, 1])])));
+        assert_ne!(of(&one), of(&rules(vec![tenant("a", &[1]), tenant("b", &[3])])));
+        assert_ne!(of(&one), of(&RuleSet { foreign_tokens: ForeignTokens::KnownParties, ..one.clone() }));
+        let (other, none) = (rules(vec![tenant("a", &[9])]), RuleSet::default());
+        assert_eq!(version([(1, &one), (2, &other)]), version([(2, &other), (1, &one)]));
+        let distinct = [vec![(1, &one)], vec![(2, &one)], vec![(1, &one), (2, &none)], vec![(1, &none), (2, &one)]];
+        let distinct: std::collections::HashSet<B256> = distinct.into_iter().map(version).collect();
+        assert_eq!(distinct.len(), 4, "which chains are judged, and by which rules, is part of it");
     }
 
     #[test]
@@ -143,7 +155,7 @@ mod tests {
         {
             assert!(!rules.lists_function(other, data), "{other} {data:?}");
         }
-        assert_ne!(rules.version(), RuleSet::default().version());
+        assert_ne!(version([(1, &rules)]), version([(1, &RuleSet::default())]));
     }
 
     #[test]

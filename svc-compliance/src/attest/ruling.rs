@@ -107,7 +107,9 @@ pub fn rule(case: &Case<'_>) -> Result<Vec<Address>, Veto> {
         (Standing::Asset | Standing::Contract | Standing::Listed, Act::Lets { spender }) => distinct([*spender]),
         // No rule of the platform's stands between a listed token and its receivers.
         (Standing::Listed, Act::Moves(moved)) => distinct(moved.iter().map(|moved| moved.to)),
-        (Standing::Listed, Act::Other | Act::Trusts(_) | Act::Executes { .. } | Act::Pays) if !is_listed_function => {
+        (Standing::Listed, Act::Other | Act::Promises(_) | Act::Trusts(_) | Act::Executes { .. } | Act::Pays)
+            if !is_listed_function =>
+        {
             Err(veto(FUNCTION_UNKNOWN, format!("the function of {target} is none of a token's and on no list")))
         }
         // An entry that is taken away relies on nobody.
@@ -128,6 +130,11 @@ pub fn admits(act: &Act, account: Address, standing: Standing) -> Result<(), Vet
         return Ok(());
     }
     Err(veto(COUNTERPARTY_UNKNOWN, format!("{account} is no contract of the tenant's system and on no list")))
+}
+
+/// What a party's part rests on, where what moves was promised: a wallet that nobody knows may be another one of the tenant's, which the signer can tell.
+pub fn admits_promised(account: Address, standing: Standing) -> Option<Address> {
+    (standing == Standing::Unknown).then_some(account)
 }
 
 /// The movements that are left to the token's own compliance.
@@ -206,6 +213,7 @@ mod tests {
     fn nothing_reaches_a_stranger() {
         let acts = [
             Act::Other,
+            Act::Promises(vec![]),
             Act::Pays,
             Act::Trusts(vec![OTHER]),
             moves(None),

@@ -105,8 +105,12 @@ impl Passes for Pushes {
         Ok(self.engine.accept(admission).await?.operation)
     }
 
-    async fn note(&self, (push, _): &Self::Pass, batch: u32, id: Uuid, settled: bool) -> Result<(), StoreError> {
-        self.store.note_batch(self.chain_id, push, batch, id, settled).await
+    async fn note(&self, (push, _): &Self::Pass, batch: u32, id: Uuid) -> Result<(), StoreError> {
+        self.store.note_batch(self.chain_id, push, batch, id).await
+    }
+
+    async fn settle(&self, (push, _): &Self::Pass, batch: u32) -> Result<(), StoreError> {
+        self.store.settle_batch(self.chain_id, push, batch).await
     }
 
     async fn end(&self, (push, _): &Self::Pass, failure: Option<&Failure>) -> Result<(), StoreError> {

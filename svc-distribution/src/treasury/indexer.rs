@@ -1,6 +1,6 @@
-//! What the chain tells of treasuries: who was paid, who was skipped and why.
+//! What the chain tells of treasuries: who was paid, who was skipped and why, and of their assets: which wallets were recovered.
 
-use super::store::index::{Payment, Told, TreasuryEvents};
+use super::store::index::{Payment, Recovery, Told, TreasuryEvents};
 use crate::indexer::{Known, place_of};
 use alloy::{
     primitives::{Address, B256, U256},
@@ -10,10 +10,12 @@ use dalp_chain::Log;
 use dalp_contracts::{
     bindings::{
         AddonFactory::ServicingCreated,
+        AssetTokenCustody::RecoverySuccess,
         Servicing::{Paid, PaymentSkipped, Redeemed, RedemptionSkipped},
     },
     revert::reason_text,
 };
+use std::collections::BTreeSet;
 
 /// The events of treasuries.
 pub(crate) const TOPICS: &[B256] = &[
@@ -22,7 +24,26 @@ pub(crate) const TOPICS: &[B256] = &[
     PaymentSkipped::SIGNATURE_HASH,
     Redeemed::SIGNATURE_HASH,
     RedemptionSkipped::SIGNATURE_HASH,
+    RecoverySuccess::SIGNATURE_HASH,
 ];
+
+/// The asset whose tokens were recovered.
+pub(crate) fn recovered_asset(log: &Log) -> Option<Address> {
+    (log.topic0() == Some(&RecoverySuccess::SIGNATURE_HASH)).then(|| log.address())
+}
+
+/// Notes what an asset of a treasury says of a recovery.
+pub(crate) fn read_recovery(assets: &BTreeSet<Address>, index: &mut TreasuryEvents, log: &Log) {
+    let (Some(asset), Some(at)) = (recovered_asset(log).filter(|asset| assets.contains(asset)), place_of(log)) else {
+        return;
+    };
+    if let Ok(event) = RecoverySuccess::decode_log(&log.inner)
+        && event._lostWallet != event._newWallet
+    {
+        let (lost_wallet, new_wallet) = (event._lostWallet, event._newWallet);
+        index.recoveries.push(Recovery { at, asset, lost_wallet, new_wallet });
+    }
+}
 
 /// The treasury that an event is about.
 pub(crate) fn treasury_of(log: &Log) -> Option<Address> {

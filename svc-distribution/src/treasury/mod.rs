@@ -4,7 +4,7 @@
 //! - [`entitlement`]: what each holder is due; [`daycount`] and [`calendar`]: fractions of a year, and when they are due; [`cap_table`]: balances out of movements; all pure.
 //! - [`terms`]: what callers ask for, checked and typed. [`flows`]: what happens on chain, as pure decisions.
 //! - [`readers`]: the chain as typed reads. [`prepare`]: the list of a run.
-//! - [`start`]: what is asked before a list is paid. [`schedule`]: payments that are due, started by themselves.
+//! - [`start`]: what is asked before a list is paid. [`schedule`]: payments that are due, started by themselves; [`maturity`]: a redemption opened before it is.
 //! - [`payer`]: hands the batches of running payouts over.
 //! - [`store`]: our tables. [`indexer`]: what the chain tells of payouts, kept.
 //! - `edge`: the gRPC service.
@@ -16,6 +16,7 @@ pub(crate) mod edge;
 pub mod entitlement;
 pub mod flows;
 pub mod indexer;
+pub mod maturity;
 pub mod payer;
 pub mod prepare;
 pub mod readers;

@@ -164,7 +164,7 @@ impl Passes for Runs {
 
     async fn hand_over(&self, run: &StoredRun, batch: &OpenBatch) -> Result<OperationView, PassError> {
         let chain_id = self.chain.chain_id();
-        let holders = self.store.holders_at(chain_id, run, &batch.places).await?;
+        let holders = self.store.holders_of_batch(chain_id, run, batch.batch).await?;
         let command = PassOf { sender: run.sender, treasury: run.treasury, run: run.run, pass: run.pass };
         let data = pay_call(run, holders)
             .ok_or_else(|| StoreError::Malformed { what: "number of a payout", value: String::new() })?;
@@ -174,8 +174,12 @@ impl Passes for Runs {
         Ok(self.engine.accept(admission).await?.operation)
     }
 
-    async fn note(&self, run: &StoredRun, batch: u32, id: Uuid, settled: bool) -> Result<(), StoreError> {
-        self.store.note_payments(self.chain.chain_id(), run, batch, id, settled).await
+    async fn note(&self, run: &StoredRun, batch: u32, id: Uuid) -> Result<(), StoreError> {
+        self.store.note_payments(self.chain.chain_id(), run, batch, id).await
+    }
+
+    async fn settle(&self, run: &StoredRun, batch: u32) -> Result<(), StoreError> {
+        self.store.settle_payments(self.chain.chain_id(), run, batch).await
     }
 
     async fn end(&self, run: &StoredRun, failure: Option<&Failure>) -> Result<(), StoreError> {

@@ -5,11 +5,14 @@
 
 use super::{
     calendar::due_for,
+    entitlement::Fraction,
+    maturity::{self, Redemption},
     prepare,
     start::{self, Approval, standing},
     store::{
         due::{NotStarted, StoredDue},
         runs::RunState,
+        schedules::ScheduleKind,
         treasuries::StoredTreasury,
     },
     terms::{Payout, SCHEDULED, period_of},
@@ -85,16 +88,22 @@ async fn look(app: &App) -> Result<(), Refusal> {
                 metric::scheduled_run();
                 tracing::info!(treasury = %due.treasury, schedule = due.schedule, period = due.due.period, run, "a payment that was due is started");
             }
-            Err(refusal) => tracing::warn!(
+            Err(NotStarted::Opening(operation_id)) => tracing::info!(
+                treasury = %due.treasury,
+                schedule = due.schedule,
+                %operation_id,
+                "a redemption that is due is being opened"
+            ),
+            Err(NotStarted::Yet(failure) | NotStarted::Ever(failure)) => tracing::warn!(
                 treasury = %due.treasury,
                 schedule = due.schedule,
                 period = due.due.period,
-                reason = %refusal.reason(),
-                message = %refusal,
+                reason = %failure.reason,
+                message = %failure.message,
                 "a payment that is due cannot be started"
             ),
         }
-        locked.settle(outcome.map_err(|refusal| not_started(&refusal))).await?;
+        locked.settle(outcome).await?;
     }
     Ok(())
 }
@@ -117,19 +126,31 @@ async fn confirm(app: &App) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Prepares and starts the run of a payment that is due. Repeating it finds both.
-async fn begin(app: &App, due: &StoredDue) -> Result<u32, Refusal> {
+/// Prepares and starts the run of a payment that is due; a redemption is opened first. Repeating it finds all of it.
+async fn begin(app: &App, due: &StoredDue) -> Result<u32, NotStarted> {
+    let refused = |refusal: Refusal| not_started(&refusal);
     // The right over the wallet may have gone since the decision.
-    app.rights.require_wallet(&decider(due)?, due.decision.sender).await?;
-    let treasury = treasury_of(app, due).await?;
-    let payout = payout_of(app, due, &treasury).await?;
-    let run = prepare::prepare(app, &due.tenant, &due.decision.principal, &treasury, &payout).await?;
+    app.rights.require_wallet(&decider(due).map_err(refused)?, due.decision.sender).await.map_err(refused)?;
+    let treasury = treasury_of(app, due).await.map_err(refused)?;
+    if due.kind == ScheduleKind::Maturity {
+        match maturity::redemption(app, due, &treasury).await? {
+            Redemption::Begun(run) => return Ok(run),
+            Redemption::Opening(operation_id) => return Err(NotStarted::Opening(operation_id)),
+            Redemption::Open => {}
+        }
+    }
+    pay(app, due, &treasury).await.map_err(refused)
+}
+
+async fn pay(app: &App, due: &StoredDue, treasury: &StoredTreasury) -> Result<u32, Refusal> {
+    let payout = payout_of(app, due, treasury).await?;
+    let run = prepare::prepare(app, &due.tenant, &due.decision.principal, treasury, &payout).await?;
     // Somebody was faster, by hand: what is paused or done is theirs.
     if matches!(run.state, RunState::Paying | RunState::Paused | RunState::Done) {
         return Ok(run.run);
     }
     let approval = Approval { principal: &due.decision.principal, sender: due.decision.sender, alone: true };
-    match start::start(app, &treasury, &run, approval).await {
+    match start::start(app, treasury, &run, approval).await {
         Ok(()) => Ok(run.run),
         // Holders pulled all of it, so it was reserved.
         Err(refusal) if refusal.reason() == Reason::PeriodAlreadyPaid => {
@@ -154,8 +175,10 @@ async fn treasury_of(app: &App, due: &StoredDue) -> Result<StoredTreasury, Refus
 
 /// What a payment pays; of a calendar the sum is known once the supply at the record date is.
 async fn payout_of(app: &App, due: &StoredDue, treasury: &StoredTreasury) -> Result<Payout, Refusal> {
-    let (Some(year), Some(ratio)) = (due.due.year, due.annual_ratio) else {
-        return Ok(Payout::Coupon { period: due.due.period });
+    let (year, ratio) = match (due.kind, due.due.year, due.annual_ratio) {
+        (ScheduleKind::Maturity, ..) => return Ok(Payout::Redemption),
+        (ScheduleKind::Calendar, Some(year), Some(ratio)) => (year, ratio),
+        (ScheduleKind::Coupons | ScheduleKind::Calendar, ..) => return Ok(Payout::Coupon { period: due.due.period }),
     };
     let supply = supplyAtCall { date: U256::from(due.due.record_date) };
     let supply = app.chain.read(treasury.terms.asset, supply).await?;
@@ -239,6 +262,7 @@ fn readable(due: &StoredDue, cover: Result<Cover, Refusal>) -> Option<Cover> {
 struct Cover {
     supply: U256,
     plan: Option<CouponPlan>,
+    redemption: Fraction,
     free: U256,
 }
 
@@ -249,14 +273,16 @@ impl Cover {
         let treasury = treasury_of(app, due).await?;
         let standing = standing(app, &treasury).await?;
         let supply = app.chain.read_at(treasury.terms.asset, totalSupplyCall {}, standing.at.id()).await?;
-        Ok(Self { supply, plan: standing.plan, free: standing.balance.saturating_sub(standing.owed) })
+        let redemption = treasury.units.redemption();
+        Ok(Self { supply, plan: standing.plan, redemption, free: standing.balance.saturating_sub(standing.owed) })
     }
 
     /// What a payment would need for the supply of today.
     fn needed(&self, due: &StoredDue) -> U256 {
-        let needed = match (due.due.year, due.annual_ratio) {
-            (Some(year), Some(ratio)) => due_for(self.supply, ratio, year),
-            _ => {
+        let needed = match (due.kind, due.due.year, due.annual_ratio) {
+            (ScheduleKind::Maturity, ..) => self.redemption.due(self.supply),
+            (ScheduleKind::Calendar, Some(year), Some(ratio)) => due_for(self.supply, ratio, year),
+            (ScheduleKind::Coupons | ScheduleKind::Calendar, ..) => {
                 let period = self.plan.as_ref().and_then(|plan| period_of(plan, due.due.period));
                 period.map_or(Ok(0), |period| period.fraction.due(self.supply))
             }
@@ -290,6 +316,7 @@ mod tests {
             tenant: "acme".into(),
             treasury: Address::repeat_byte(2),
             schedule: 1,
+            kind: ScheduleKind::Coupons,
             due: NewDue { period: 0, record_date: 90, due_at: 100, year: None },
             annual_ratio: None,
             decision: Decision { principal: "alice".into(), any_wallet, sender, alert_s: 0 },
@@ -297,6 +324,8 @@ mod tests {
             run: None,
             failure: None,
             alerted: false,
+            open_operation: None,
+            tries: 0,
         }
     }
 

@@ -43,6 +43,7 @@ pub async fn start(
             return Err(Refusal::new(Reason::FailedPrecondition, "the run goes on with the wallet that it began with")
                 .meta("sender", run.sender.to_checksum(None)));
         }
+        RunState::Discarded => return Err(given_up(run)),
         RunState::Paying => {}
         RunState::Paused => app.store.turn_run(chain_id, run, RunState::Paused, RunState::Paying).await?,
         RunState::Prepared | RunState::Stopped | RunState::Done => {
@@ -54,12 +55,17 @@ pub async fn start(
             match app.store.begin_pass(chain_id, run, &pass).await? {
                 Begun::Yes => {}
                 Begun::HeldBack => return refused("another run of the treasury is about to reserve money"),
+                Begun::Discarded => return Err(given_up(run)),
                 Begun::Replaced => return refused("a later redemption run has taken the place of this one"),
             }
         }
     }
     app.payer.wake();
     Ok(())
+}
+
+fn given_up(run: &StoredRun) -> Refusal {
+    Refusal::new(Reason::FailedPrecondition, "the run was given up; prepare another").meta("run", run.run)
 }
 
 /// Holders of a batch, measured on the first ones that are not paid. Refuses a run that the treasury could not pay in full: nothing moves.
@@ -82,7 +88,7 @@ async fn payable(app: &App, treasury: &StoredTreasury, run: &StoredRun, sender: 
             Refusal::new(Reason::NotMatured, "governance has not opened the redemption").meta("maturity", maturity)
         );
     }
-    let holders: Vec<Address> = sample.iter().map(|one| one.holder).collect();
+    let holders: Vec<Address> = sample.iter().flat_map(|one| [Some(one.holder), one.recovered_to]).flatten().collect();
     let data = pay_call(run, holders).ok_or_else(|| Refusal::internal("a reserved payout without its number"))?;
     readers::try_as(&app.chain, sender, run.treasury, data.clone()).await?;
     let gas = app
@@ -93,7 +99,8 @@ async fn payable(app: &App, treasury: &StoredTreasury, run: &StoredRun, sender: 
     Ok(rows_per_batch(gas, sample.len(), app.limits.payment_batch_gas, LEAST_ROW_GAS))
 }
 
-async fn is_reserved(app: &App, treasury: &StoredTreasury, run: &StoredRun) -> Result<bool, Refusal> {
+/// Whether the contract has reserved the money of a run; a redemption's is not reserved by run.
+pub async fn is_reserved(app: &App, treasury: &StoredTreasury, run: &StoredRun) -> Result<bool, Refusal> {
     match run.payout {
         Payout::Coupon { period } => Ok(period < standing(app, treasury).await?.opened),
         _ => Ok(run.payout_id.is_some()),

@@ -1,17 +1,18 @@
 //! The attestor's word on what a payload does: asked for each new request that moves something, and again before a key is used when that was too long ago.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
-use alloy::primitives::{Address, B256, TxKind};
+use alloy::primitives::{Address, B256, TxKind, hex};
 use dalp_attestation::{
     Attestation, Judgement, Subject, Verdict,
+    sealed::sealed,
     wire::{self, Answer},
 };
 use dalp_proto::attestation as proto;
@@ -33,8 +34,10 @@ use crate::{
     },
 };
 
-/// Batches under way at once: while one waits for the chain, the next gathers.
+/// Batches of a chain under way at once: while one waits for the chain, the next gathers.
 const LANES: usize = 4;
+/// Chains with lanes of their own. Callers name chains, so there is an end to it; those beyond share lanes.
+const CHAINS_MAX: usize = 32;
 /// Bytes of one request to the attestor; its listener takes 4 MiB.
 const BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The error beside the status of a request that waits for the attestor.
@@ -43,8 +46,8 @@ pub(super) const ATTESTOR_AWAY: &str = "ATTESTOR_UNAVAILABLE";
 pub(super) const UNDECIDED: &str = "ATTESTATION_UNDECIDED";
 /// What the attestor says of a payload that it cannot read. It will not read it another time either.
 const UNREADABLE: &str = "INVALID_FIELD";
-/// A system's administrator whom the attestor took for a key of the tenant is none.
-const ADMINISTRATOR_UNKNOWN: &str = "ADMINISTRATOR_UNKNOWN";
+/// Somebody whom the attestor took for a key of the tenant is none: the administrator of the system that vouches, or who gains by a settlement.
+const KEY_UNKNOWN: &str = "KEY_UNKNOWN";
 
 /// A payload to ask about.
 #[derive(Debug, Clone)]
@@ -68,8 +71,17 @@ enum Told {
     Away(String),
 }
 
-/// Asks the attestor for several requests at once.
+/// Asks the attestor for several requests at once, for those of each chain apart: one that stands still holds no other up.
 pub(super) struct Desk {
+    /// Makes lanes.
+    open: Box<dyn Fn() -> Arc<Lanes> + Send + Sync>,
+    chains: Mutex<HashMap<u64, Arc<Lanes>>>,
+    /// Of chains beyond [`CHAINS_MAX`].
+    shared: Arc<Lanes>,
+}
+
+/// Batches under way.
+struct Lanes {
     lanes: Vec<Batcher<Question, Told>>,
     next: AtomicUsize,
 }
@@ -87,17 +99,40 @@ pub(super) enum Cover {
 impl Desk {
     /// Needs a runtime.
     pub(super) fn new(attestor: Arc<dyn Attestor>, store: &Store, longest_s: u64) -> Self {
-        let lane = || {
+        let store = store.clone();
+        let lane = move || {
             let (attestor, store) = (Arc::clone(&attestor), store.clone());
             Batcher::spawn("attestations", move |batch| {
                 let (attestor, store) = (Arc::clone(&attestor), store.clone());
                 async move { ask(attestor.as_ref(), &store, longest_s, batch).await }
             })
         };
-        Self { lanes: (0..LANES).map(|_| lane()).collect(), next: AtomicUsize::new(0) }
+        let open = move || {
+            let lanes = (0..LANES).map(|_| lane()).collect();
+            Arc::new(Lanes { lanes, next: AtomicUsize::new(0) })
+        };
+        Self { shared: open(), open: Box::new(open), chains: Mutex::default() }
     }
 
     async fn ask(&self, question: Question) -> Result<Told, StoreError> {
+        self.lanes_of(question.subject.chain_id).submit(question).await
+    }
+
+    fn lanes_of(&self, chain_id: u64) -> Arc<Lanes> {
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = chains.len();
+        match chains.get(&chain_id) {
+            Some(lanes) => Arc::clone(lanes),
+            None if known < CHAINS_MAX => Arc::clone(chains.entry(chain_id).or_insert_with(|| (self.open)())),
+            None => Arc::clone(&self.shared),
+        }
+    }
+}
+
+// === impl Lanes ===
+
+impl Lanes {
+    async fn submit(&self, question: Question) -> Result<Told, StoreError> {
         let lane = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
         self.lanes[lane].submit(question).await
     }
@@ -130,14 +165,19 @@ async fn ask(
     batch.iter().map(answer).map(Ok).collect()
 }
 
-/// Requests that each fit into one message; what is alone larger goes alone.
+/// Requests that each fit into one message, of one chain; what is alone larger goes alone.
 fn chunks<'q>(questions: &[&'q Question]) -> Vec<Vec<&'q Question>> {
     let mut chunks: Vec<Vec<&Question>> = Vec::new();
     let mut bytes = 0;
     for question in questions {
         let size = prost::Message::encoded_len(&question.message);
+        let fits = |chunk: &Vec<&Question>| {
+            bytes + size <= BYTES_MAX
+                && chunk.len() < wire::SUBJECTS_MAX
+                && chunk.last().is_some_and(|other| other.subject.chain_id == question.subject.chain_id)
+        };
         match chunks.last_mut() {
-            Some(chunk) if bytes + size <= BYTES_MAX && chunk.len() < wire::SUBJECTS_MAX => chunk.push(question),
+            Some(chunk) if fits(chunk) => chunk.push(question),
             _ => {
                 chunks.push(vec![question]);
                 bytes = 0;
@@ -167,6 +207,10 @@ async fn ask_for(attestor: &dyn Attestor, longest_s: u64, questions: Vec<&Questi
         Ok(Answer::Judged { attestation, reason, detail, presumed_keys }) => {
             count(attestation.judgement.verdict.as_str());
             Told::Judged { attestation, reason, detail, presumed_keys }
+        }
+        Ok(Answer::Away { detail }) => {
+            count("AWAY");
+            Told::Away(detail)
         }
         Ok(Answer::Undecided { reason, detail }) if reason == UNREADABLE => {
             count(Verdict::Veto.as_str());
@@ -252,10 +296,12 @@ impl Signer {
                     match self.key(&subject.tenant, key).await {
                         Ok(_) => {}
                         Err(SignerError::KeyNotFound { .. }) => {
-                            let detail = format!("{key} administers the system, and is no key of the tenant");
+                            let detail = format!(
+                                "{key} administers the system or gains a foreign token, and is no key of the tenant"
+                            );
                             // What is stored of it must never read as a pass.
                             let veto = turned(&subject, &attestation);
-                            return Err(refused(veto, ADMINISTRATOR_UNKNOWN.to_owned(), detail));
+                            return Err(refused(veto, KEY_UNKNOWN.to_owned(), detail));
                         }
                         Err(error) => return Err(error),
                     }
@@ -309,7 +355,8 @@ fn question(request_id: Uuid, tenant: &str, signer: Address, payload: &Payload, 
                 TxKind::Create => String::new(),
             },
             value_wei: tx.value_wei().to_string(),
-            data: tx.data().to_string(),
+            // The attestor, and whoever runs its nodes, learns a secret from the chain like everybody else.
+            data: sealed(tx.data()).map_or_else(|| tx.data().to_string(), hex::encode_prefixed),
         }),
         Payload::Document(document) => {
             proto::subject::Content::Document(proto::Document { document_json: serde_json::to_string(document).ok()? })
@@ -355,6 +402,40 @@ mod tests {
             data: alloy::primitives::Bytes::new(),
         };
         question(Uuid::from_u128(7), "bank", Address::repeat_byte(1), &Payload::Claim(claim), true).unwrap().subject
+    }
+
+    #[test]
+    fn the_attestor_is_asked_without_the_secret() {
+        use crate::core::{
+            payload::UnsignedTransaction,
+            reveal::{Leg, Terms, revealCall},
+        };
+        use alloy::{
+            consensus::TxEip1559,
+            primitives::{U256, aliases::U40, keccak256},
+            sol_types::SolCall as _,
+        };
+        let secret = B256::repeat_byte(0xab);
+        let leg = Leg { asset: Address::ZERO, from: Address::ZERO, to: Address::ZERO, amount: U256::ONE, chainId: 2 };
+        let terms = Terms {
+            salt: B256::ZERO,
+            name: "Pair".to_owned(),
+            cutoff: U40::from(9),
+            autoExecute: false,
+            hashKind: 1,
+            hashlock: keccak256(secret),
+            legs: vec![leg],
+        };
+        let asked = |secret| {
+            let input = revealCall { terms: terms.clone(), secret }.abi_encode().into();
+            let to = TxKind::Call(Address::repeat_byte(2));
+            let tx = TxEip1559 { chain_id: 1, to, input, ..Default::default() };
+            let payload = Payload::Transaction(UnsignedTransaction::Eip1559(tx));
+            question(Uuid::from_u128(7), "bank", Address::repeat_byte(1), &payload, true).unwrap()
+        };
+        let shown = asked(secret);
+        assert!(!format!("{:?}", shown.message).contains("abab"));
+        assert_eq!(shown.subject, asked(B256::ZERO).subject, "what is attested is the call without it");
     }
 
     #[test]

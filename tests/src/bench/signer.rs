@@ -296,15 +296,15 @@ key = "{key}"
 trust_anchors = "{anchors}"
 [telemetry]
 log_filter = "warn"
-[attest]
+[chains.bench]
 second_look_blocks = 0
-[attest.rules]
+[chains.bench.rules]
 contracts = ["{TARGET}", "0x1111111111111111111111111111111111111111"]
 functions = [{{ contract = "{TARGET}", selectors = ["0xa9059cbb"] }}]
-[chain]
+[chains.bench.chain]
 chain_id = {chain_id}
 finality = {{ depth = 0 }}
-[[chain.upstreams]]
+[[chains.bench.chain.upstreams]]
 name = "anvil"
 url = "{url}"
 "#,

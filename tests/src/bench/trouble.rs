@@ -29,6 +29,8 @@ const REQUESTS: usize = 2_000;
 const IN_FLIGHT: usize = 256;
 /// After this long an operation counts as stuck.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
+/// How long a request is repeated until it is answered.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// `kill9.*`.
@@ -125,7 +127,7 @@ async fn offer(load: Arc<Load>, label: String, so_far: Arc<AtomicUsize>) -> Vec<
     let answered = stream::iter(0..REQUESTS).map(|number| {
         let (load, so_far, key) = (load.clone(), so_far.clone(), format!("{label}-{number}"));
         async move {
-            let operation = repeated(|| load.transfer(number % LANES, &key)).await.ok()?;
+            let operation = repeated(ANSWERED_WITHIN, || load.transfer(number % LANES, &key)).await.ok()?;
             so_far.fetch_add(1, Ordering::SeqCst);
             operation.operation_id.parse::<Uuid>().ok()
         }

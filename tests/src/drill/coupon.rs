@@ -19,8 +19,9 @@ use crate::offerings::{Cash, Offerings};
 use crate::treasuries::Treasuries;
 use crate::waiting::repeated;
 
-/// How long the last payments may take after the last kill.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long the last payments may take after the last kill, and how much longer for each holder; a request is repeated as long.
+const PATIENCE: Duration = Duration::from_secs(300);
+const LONGER_FOR_EACH: Duration = Duration::from_millis(100);
 const OPEN: &str = "treasury.open";
 const BATCH: &str = "treasury.pay_batch";
 const PAID: &str = "SELECT count(*) FROM distribution.treasury_payments WHERE treasury = $1 AND kind = 'paid'";
@@ -33,77 +34,92 @@ const CASH: u64 = 1_000_000_000_000;
 const PERIOD_S: u32 = 100_000;
 
 /// Until there is a list.
-const LIST: [Stage; 1] =
-    [Stage::before("the list is computed, not kept", "distribution.entitlements", "INSERT INTO entitlements")];
+const LIST: [Stage; 1] = [Stage::before(
+    "the list is computed, not kept",
+    ("distribution.entitlements", "INSERT INTO entitlements"),
+    "NOT EXISTS (SELECT 1 FROM distribution.treasury_runs WHERE treasury = $1)",
+)];
 
 /// From the approval of the list to the end of the run.
 const PAYMENT: [Stage; 21] = [
-    Stage::before("approved, nothing is stored", "distribution.treasury_passes", "INSERT INTO treasury_passes"),
-    Stage::before_while(
+    Stage::before(
+        "approved, nothing is stored",
+        ("distribution.treasury_passes", "INSERT INTO treasury_passes"),
+        "EXISTS (SELECT 1 FROM distribution.treasury_runs WHERE treasury = $1 AND state = 'prepared')",
+    ),
+    Stage::before(
         "begun, the reservation is not accepted",
         ("engine.idempotency", "INSERT INTO engine.idempotency"),
-        "EXISTS (SELECT 1 FROM distribution.treasury_runs WHERE treasury = $1 AND state = 'paying' AND open_operation IS NULL AND NOT reserved)",
+        "EXISTS (SELECT 1 FROM distribution.treasury_runs r WHERE r.treasury = $1 AND r.state = 'paying' AND r.open_operation IS NULL AND NOT r.reserved
+                 AND NOT EXISTS (SELECT 1 FROM engine.idempotency i WHERE i.key = format('open-%s-%s-%s', r.treasury, r.run, r.pass)))",
     ),
     Stage::before(
         "the reservation is accepted, its operation is not noted",
-        "distribution.treasury_runs",
-        "UPDATE treasury_runs SET open_operation",
+        ("distribution.treasury_runs", "UPDATE treasury_runs SET open_operation"),
+        "EXISTS (SELECT 1 FROM distribution.treasury_runs r
+                   JOIN engine.idempotency i ON i.key = format('open-%s-%s-%s', r.treasury, r.run, r.pass)
+                 WHERE r.treasury = $1 AND r.open_operation IS NULL AND NOT r.reserved)",
     ),
     Stage::at("the reservation is sent, in no block", Point::Sent { kind: OPEN }),
     Stage::before(
         "the money is reserved, that is not noted",
-        "distribution.treasury_runs",
-        "UPDATE treasury_runs SET reserved",
+        ("distribution.treasury_runs", "UPDATE treasury_runs SET reserved"),
+        "EXISTS (SELECT 1 FROM distribution.treasury_runs r JOIN engine.operations o ON o.operation_id = r.open_operation
+                 WHERE r.treasury = $1 AND NOT r.reserved AND o.state = 'COMPLETED')",
     ),
-    Stage::before("reserved, no batch is planned", "distribution.treasury_batches", "INSERT INTO treasury_batches"),
-    Stage::before_while(
+    Stage::before(
+        "reserved, no batch is planned",
+        ("distribution.treasury_batches", "INSERT INTO treasury_batches"),
+        "EXISTS (SELECT 1 FROM distribution.treasury_runs WHERE treasury = $1 AND state = 'paying' AND reserved)
+         AND NOT EXISTS (SELECT 1 FROM distribution.treasury_batches WHERE treasury = $1)",
+    ),
+    Stage::before(
         "a batch is planned, not accepted",
         ("engine.idempotency", "INSERT INTO engine.idempotency"),
-        "EXISTS (SELECT 1 FROM distribution.treasury_batches WHERE treasury = $1 AND operation_id IS NULL)",
+        "EXISTS (SELECT 1 FROM distribution.treasury_batches b WHERE b.treasury = $1 AND b.operation_id IS NULL
+                 AND NOT EXISTS (SELECT 1 FROM engine.idempotency i
+                                 WHERE i.key = format('pay-%s-%s-%s-%s', b.treasury, b.run, b.pass, b.batch)))",
     ),
-    Stage::before_while(
+    Stage::before(
         "a batch is accepted, its operation is not noted",
-        ("distribution.treasury_batches", "UPDATE treasury_batches"),
+        ("distribution.treasury_batches", "UPDATE treasury_batches SET operation_id"),
         "EXISTS (SELECT 1 FROM distribution.treasury_batches b
                    JOIN engine.idempotency i ON i.key = format('pay-%s-%s-%s-%s', b.treasury, b.run, b.pass, b.batch)
                  WHERE b.treasury = $1 AND b.operation_id IS NULL)",
     ),
-    Stage::before("a batch has no nonce yet", "engine.nonces", "INSERT INTO engine.nonces"),
+    Stage::before(
+        "a batch has no nonce yet",
+        ("engine.nonces", "INSERT INTO engine.nonces"),
+        "EXISTS (SELECT 1 FROM engine.transactions t JOIN engine.operations o USING (tenant, operation_id)
+                 WHERE o.kind = 'treasury.pay_batch' AND o.state = 'RUNNING' AND t.nonce IS NULL)",
+    ),
     Stage::at("a batch waits for its signature", Point::Signing { kind: BATCH }),
     Stage::at("a batch is signed, the signature is not stored", Point::Signed { kind: BATCH }),
     Stage::at("a batch is sent, in no block", Point::Sent { kind: BATCH }),
     Stage::at("a batch is in a block, which is not noted", Point::Included { kind: BATCH }),
     Stage::before(
         "a batch is in a block, which is not indexed",
-        "distribution.treasury_payments",
-        "INSERT INTO treasury_payments",
+        ("distribution.treasury_payments", "INSERT INTO treasury_payments"),
+        "(SELECT count(*) FROM distribution.treasury_payments WHERE treasury = $1 AND kind = 'paid') < $2",
     ),
-    Stage::before_while(
+    Stage::before(
         "a batch is final, not settled",
-        ("distribution.treasury_batches", "UPDATE treasury_batches"),
+        ("distribution.treasury_batches", "UPDATE treasury_batches SET settled"),
         "EXISTS (SELECT 1 FROM distribution.treasury_batches b JOIN engine.operations o USING (operation_id)
                  WHERE b.treasury = $1 AND NOT b.settled AND o.state = 'COMPLETED')",
     ),
-    Stage::once(
-        "a quarter is paid",
-        "(SELECT count(*) FROM distribution.treasury_payments WHERE treasury = $1 AND kind = 'paid') * 4 >= $2",
-    ),
-    Stage::once(
-        "half is paid",
-        "(SELECT count(*) FROM distribution.treasury_payments WHERE treasury = $1 AND kind = 'paid') * 2 >= $2",
-    ),
-    Stage::once(
-        "three quarters are paid",
-        "(SELECT count(*) FROM distribution.treasury_payments WHERE treasury = $1 AND kind = 'paid') * 4 >= $2 * 3",
-    ),
+    Stage::at("a quarter is paid", Point::Paid { quarters: 1 }),
+    Stage::at("half is paid", Point::Paid { quarters: 2 }),
+    Stage::at("three quarters are paid", Point::Paid { quarters: 3 }),
     Stage::once(
         "everybody stands in a batch",
         "EXISTS (SELECT 1 FROM distribution.treasury_runs WHERE treasury = $1 AND state = 'paying' AND next_place >= $2)",
     ),
-    Stage::before_while(
+    Stage::before(
         "all batches are settled, the run is not ended",
         ("distribution.treasury_runs", "UPDATE treasury_runs SET state"),
-        "NOT EXISTS (SELECT 1 FROM distribution.treasury_batches WHERE treasury = $1 AND NOT settled)",
+        "EXISTS (SELECT 1 FROM distribution.treasury_runs WHERE treasury = $1 AND state = 'paying' AND next_place >= $2)
+         AND NOT EXISTS (SELECT 1 FROM distribution.treasury_batches WHERE treasury = $1 AND NOT settled)",
     ),
     Stage::once(
         "it is done",
@@ -118,6 +134,7 @@ const PAYMENT: [Stage; 21] = [
 pub async fn coupon(ground: &mut Ground, name: &'static str, holders: &[(Wallet, u64)]) -> anyhow::Result<Outcome> {
     let due: Vec<(Wallet, u64)> =
         holders.iter().map(|(wallet, bonds)| (wallet.clone(), bonds * CENTS_OF_100 / 100)).collect();
+    ground.progress.begin(name, LIST.len() + PAYMENT.len());
     let (treasury, euro) = scheduled(ground).await?;
     let begun = Instant::now();
     let subject = Subject { contract: treasury.to_lowercase(), recipients: holders.len(), paid: PAID };
@@ -126,23 +143,19 @@ pub async fn coupon(ground: &mut Ground, name: &'static str, holders: &[(Wallet,
     ensure!(run.holders as usize == holders.len() && run.total == reserved.to_string(), "another list: {run:?}");
     treasuries(ground).fund(&treasury, reserved).await?;
     kills.extend(pay(ground, &run, &subject).await?);
-    let mut outcome = Outcome {
-        name,
-        recipients: holders.len(),
-        paid: 0,
-        duplicated: 0,
-        lost: 0,
-        deviations: Vec::new(),
-        took_s: begun.elapsed().as_secs_f64(),
-        kills,
-    };
-    ground.count(&mut outcome, euro.address, &due).await?;
-    outcome.deviations = deviations(ground, &run, due.iter().map(|(_, cents)| cents).sum()).await?;
+    let mut outcome = Outcome::of(name, holders.len(), begun, kills);
+    ground.progress.tell("balances are counted on chain");
+    ground.count(&mut outcome, euro.address, (treasury.parse()?, reserved), &due).await?;
+    outcome.deviations.extend(deviations(ground, &run, due.iter().map(|(_, cents)| cents).sum()).await?);
     Ok(outcome)
 }
 
 fn treasuries(ground: &Ground) -> Treasuries<'_> {
     Treasuries { client: &ground.client, load: &ground.load }
+}
+
+fn patience(subject: &Subject) -> Duration {
+    PATIENCE + LONGER_FOR_EACH * u32::try_from(subject.recipients).unwrap_or(u32::MAX)
 }
 
 /// A treasury whose only coupon has ended.
@@ -180,9 +193,10 @@ async fn scheduled(ground: &Ground) -> anyhow::Result<(String, Cash)> {
 /// Has the list made under kills.
 async fn list(ground: &mut Ground, treasury: &str, subject: &Subject) -> anyhow::Result<(Run, Vec<Killed>)> {
     let (client, load, of) = (ground.client.clone(), ground.load.clone(), treasury.to_owned());
+    let patience = patience(subject);
     let prepare = async move {
         let treasuries = Treasuries { client: &client, load: &load };
-        repeated(|| treasuries.prepare(&of, Payout::Coupon(CouponPayout { period: 0 }))).await
+        repeated(patience, || treasuries.prepare(&of, Payout::Coupon(CouponPayout { period: 0 }))).await
     };
     let (answer, kills) = ground.under_kills(&LIST, subject, prepare).await.context("the list of the run")?;
     Ok((answer.run.context("the answer carries no run")?, kills))
@@ -191,12 +205,13 @@ async fn list(ground: &mut Ground, treasury: &str, subject: &Subject) -> anyhow:
 /// Has it paid under kills, until everybody is.
 async fn pay(ground: &mut Ground, run: &Run, subject: &Subject) -> anyhow::Result<Vec<Killed>> {
     let (client, load, approved) = (ground.client.clone(), ground.load.clone(), run.clone());
+    let patience = patience(subject);
     let start = async move {
         let treasuries = Treasuries { client: &client, load: &load };
-        repeated(|| treasuries.start(&approved)).await
+        repeated(patience, || treasuries.start(&approved)).await
     };
     let (_, kills) = ground.under_kills(&PAYMENT, subject, start).await.context("the run")?;
-    wait_for("everybody is paid", PATIENCE, async || {
+    wait_for("everybody is paid", patience, async || {
         let asked = GetRunRequest { treasury: run.treasury.clone(), run: run.run };
         let answer = treasuries(ground).service().get_run(asked).await?.into_inner();
         let now = answer.run.and_then(|run| run.progress).context("the answer carries no progress")?;
@@ -226,4 +241,16 @@ async fn deviations(ground: &Ground, run: &Run, paid: u64) -> anyhow::Result<Vec
         .filter(|(_, told, due)| told != due)
         .map(|(what, told, due)| format!("{what} {told}, not {due}"))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drill::stage::tests::each_is_a_point_of_its_own;
+
+    #[test]
+    fn no_two_stages_are_one() {
+        each_is_a_point_of_its_own(&LIST);
+        each_is_a_point_of_its_own(&PAYMENT);
+    }
 }

@@ -15,9 +15,10 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 use tonic::Status;
 
+use super::progress::{Counter, Progress};
 use super::stage::{Stage, Subject};
 use super::{Killed, Outcome};
-use crate::load::Load;
+use crate::load::{Load, patience_for};
 
 /// Who is killed.
 pub(super) const VICTIM: &str = "svc-distribution";
@@ -26,6 +27,8 @@ const READS_AT_ONCE: usize = 64;
 /// Connections that wallets are verified through: with 80 calls of each, a tenant stays below the calls it may have under way.
 const CONNECTIONS: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a service may take to serve again, on a machine that is busy with other things.
+const SERVES_WITHIN: Duration = Duration::from_secs(300);
 
 /// A running stack with a bond.
 pub struct Ground {
@@ -41,6 +44,8 @@ pub struct Ground {
     pub(super) pool: PgPool,
     /// Told when the first lock is held: what is killed must not be faster.
     pub(super) armed: Arc<Notify>,
+    /// Tells how far it is.
+    pub(super) progress: Progress,
 }
 
 // === impl Ground ===
@@ -57,7 +62,7 @@ impl Ground {
         let chain = ChainView::new(stack.chain_url())?;
         let load = Load::prepare(&client, &chain, 0, "local").await?;
         let pool = PgPool::connect(&stack.settings().database_url).await.context("the stack's database")?;
-        Ok(Self { stack, client, chain, load, pool, armed: Arc::default() })
+        Ok(Self { stack, client, chain, load, pool, armed: Arc::default(), progress: Progress::default() })
     }
 
     /// Verifies wallets.
@@ -86,7 +91,14 @@ impl Ground {
     pub(super) async fn bring_back(&mut self) -> anyhow::Result<()> {
         let service = self.stack.service(VICTIM).context("a service of the stack")?;
         tokio::task::block_in_place(|| service.restart())?;
-        self.stack.wait_until_serving().await
+        let begun = Instant::now();
+        loop {
+            match self.stack.wait_until_serving().await {
+                Err(error) if begun.elapsed() > SERVES_WITHIN => return Err(error),
+                Err(_) => {}
+                Ok(()) => return Ok(()),
+            }
+        }
     }
 
     /// Lets the signer answer nothing, or go on.
@@ -123,11 +135,12 @@ impl Ground {
         Ok((answer, kills))
     }
 
-    /// Counts on chain who has what they are due.
+    /// Counts on chain who has what they are due, and what is left in the contract that had so much to pay out.
     pub(super) async fn count(
         &self,
         outcome: &mut Outcome,
         token: Address,
+        (contract, had): (Address, u64),
         due: &[(Wallet, u64)],
     ) -> anyhow::Result<()> {
         let balances: Vec<(u64, u64)> = stream::iter(due)
@@ -139,15 +152,28 @@ impl Ground {
         outcome.paid = counted(&|(has, due)| has == due);
         outcome.duplicated = counted(&|(has, due)| has > due);
         outcome.lost = counted(&|(has, due)| has < due);
+        let left: u64 = self.chain.balance(token, contract).await?.to();
+        let received: u64 = balances.iter().map(|(has, _)| has).sum();
+        let owed: u64 = due.iter().map(|(_, due)| due).sum();
+        outcome.left = left;
+        outcome.difference = i128::from(had) - i128::from(received) - i128::from(left);
+        if left != had - owed {
+            outcome.deviations.push(format!("the contract holds {left} on chain, not {}", had - owed));
+        }
         Ok(())
     }
 }
 
-/// Verifies wallets through several connections, as a server takes only so many unread requests of one.
+/// Verifies wallets through several connections, as a server takes only so many unread requests of one. The more there are, the longer each
+/// may take.
 pub(crate) async fn verify(stack: &Stack, load: &Load, wallets: &[Wallet]) -> anyhow::Result<()> {
-    let parts = wallets.chunks(wallets.len().div_ceil(CONNECTIONS).max(1)).map(|part| async move {
-        let client = stack.client()?;
-        load.through(&client).verify(part).await
+    let counter = Counter::of("wallets are verified", wallets.len());
+    let parts = wallets.chunks(wallets.len().div_ceil(CONNECTIONS).max(1)).map(|part| {
+        let counter = &counter;
+        async move {
+            let client = stack.client()?;
+            load.through(&client).verify_telling(part, patience_for(wallets.len()), || counter.one()).await
+        }
     });
     try_join_all(parts).await.map(drop)
 }

@@ -1,18 +1,25 @@
 //! Stages: where a service is killed, and how it is brought there.
 //!
 //! Most of what a kill may interrupt lies between two statements that follow each other within a millisecond. So the drill takes a lock that the
-//! statement needs, waits until the service stands before it, and kills it there. Nothing is guessed: a stage that is not reached fails the drill.
+//! statement needs, waits until the service stands before it, and kills it there. Nothing is guessed: a stage that is not reached fails the drill,
+//! and so does one that was left before the kill, as the chain and the records tell once the service is dead.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use alloy::primitives::B256;
+use anyhow::{Context as _, bail, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use super::Killed;
 use super::ground::{Ground, VICTIM, wait_for};
 
-/// How long a stage is waited for.
+/// How long a stage is waited for, and how much longer for each recipient.
 const PATIENCE: Duration = Duration::from_secs(120);
+const LONGER_FOR_EACH: Duration = Duration::from_millis(30);
+/// How long a transaction is waited for while no block is made, before the chain makes some again.
+const WITHOUT_BLOCKS: Duration = Duration::from_secs(15);
+/// How long blocks are made then.
+const WITH_BLOCKS: Duration = Duration::from_secs(3);
 /// How long a lock is held for the service to come.
 const HELD: Duration = Duration::from_secs(3);
 /// How long it is held while the service stands before another statement.
@@ -20,7 +27,7 @@ const TURN: Duration = Duration::from_millis(60);
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 
 /// Where the service is killed. Conditions are SQL of the contract (`$1`) and the number of recipients (`$2`).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Point {
     /// It stands before a statement that writes to a table, while a condition holds.
     Before { table: &'static str, statement: &'static str, and: &'static str },
@@ -32,6 +39,8 @@ pub(super) enum Point {
     Sent { kind: &'static str },
     /// A block has it, and the service stands before it notes that.
     Included { kind: &'static str },
+    /// So many quarters of the recipients are paid, as the index knows, and not one quarter more.
+    Paid { quarters: u32 },
     /// A condition holds.
     Once { condition: &'static str },
 }
@@ -56,6 +65,15 @@ pub(super) struct Subject {
     pub(super) paid: &'static str,
 }
 
+/// How the service was brought to a point.
+#[derive(Default)]
+struct Reached {
+    /// The lock that it stands before.
+    held: Option<Held>,
+    /// Transactions that this point is about.
+    hashes: Vec<B256>,
+}
+
 /// A lock on a table, until dropped.
 struct Held {
     connection: PgConnection,
@@ -67,11 +85,7 @@ struct Held {
 // === impl Stage ===
 
 impl Stage {
-    pub(super) const fn before(name: &'static str, table: &'static str, statement: &'static str) -> Self {
-        Self { name, point: Point::Before { table, statement, and: "true" } }
-    }
-
-    pub(super) const fn before_while(
+    pub(super) const fn before(
         name: &'static str,
         (table, statement): (&'static str, &'static str),
         and: &'static str,
@@ -85,6 +99,27 @@ impl Stage {
 
     pub(super) const fn at(name: &'static str, point: Point) -> Self {
         Self { name, point }
+    }
+}
+
+// === impl Subject ===
+
+impl Subject {
+    fn patience(&self) -> Duration {
+        PATIENCE + LONGER_FOR_EACH * u32::try_from(self.recipients).unwrap_or(u32::MAX)
+    }
+
+    /// Whether so many recipients are that many quarters of all, or more.
+    fn are_quarters(&self, paid: u64, quarters: u32) -> bool {
+        paid * 4 >= self.recipients as u64 * u64::from(quarters)
+    }
+}
+
+// === impl Reached ===
+
+impl From<Held> for Reached {
+    fn from(held: Held) -> Self {
+        Self { held: Some(held), hashes: Vec::new() }
     }
 }
 
@@ -151,6 +186,7 @@ impl Ground {
             let next = stages.get(number + 1).map(|next| next.point);
             let kill = self.kill_at_one(stage, (ahead, next), subject).await;
             let (kill, held) = kill.with_context(|| format!("a kill of {VICTIM}: {}", stage.name))?;
+            self.progress.killed(&kill, subject.recipients);
             killed.push(kill);
             ahead = held;
         }
@@ -167,11 +203,14 @@ impl Ground {
         subject: &Subject,
     ) -> anyhow::Result<(Killed, Option<Held>)> {
         let begun = Instant::now();
-        let held = self.reach(stage.point, ahead, subject).await?;
+        let Reached { held, hashes } = self.reach(stage.point, ahead, subject).await?;
         let reached_s = begun.elapsed().as_secs_f64();
-        let paid: i64 = sqlx::query_scalar(subject.paid).bind(&subject.contract).fetch_one(&self.pool).await?;
         let at = Instant::now();
         self.kill().await?;
+        // Nothing changes the records any more, and only what was sent can still come into a block.
+        let paid: i64 = sqlx::query_scalar(subject.paid).bind(&subject.contract).fetch_one(&self.pool).await?;
+        let paid = paid.unsigned_abs();
+        self.was_there(stage.point, &hashes, paid, subject).await?;
         if let Some(held) = held {
             held.release().await?;
         }
@@ -184,32 +223,73 @@ impl Ground {
         self.chain.mine_every(0).await?;
         self.bring_back().await?;
         let recovery_s = at.elapsed().as_secs_f64();
-        Ok((Killed { stage: stage.name, paid: paid.unsigned_abs(), reached_s, recovery_s }, ahead))
+        Ok((Killed { stage: stage.name, paid, reached_s, recovery_s }, ahead))
     }
 
     /// Brings the service to a point, where it stays until the lock is released and signer and chain go on.
-    async fn reach(&mut self, point: Point, ahead: Option<Held>, subject: &Subject) -> anyhow::Result<Option<Held>> {
+    async fn reach(&mut self, point: Point, ahead: Option<Held>, subject: &Subject) -> anyhow::Result<Reached> {
         match point {
             Point::Before { table, statement, and } => {
                 self.chain.mine_every(1).await?;
-                self.before(table, (statement, and), ahead, subject).await.map(Some)
+                Ok(self.before(table, (statement, and), ahead, subject).await?.into())
             }
             Point::Signing { kind } => {
                 self.silence_signer(true)?;
                 self.chain.mine_every(1).await?;
-                self.holds(&attempt(kind, "SIGNING"), subject).await.map(|()| None)
+                self.holds(&attempt(kind, "SIGNING"), subject).await?;
+                Ok(Reached::default())
             }
-            Point::Sent { kind } => {
+            Point::Sent { kind } => Ok(Reached { held: None, hashes: self.sent(kind, subject).await? }),
+            Point::Signed { kind } => Ok(self.signed(kind, subject).await?.into()),
+            Point::Included { kind } => self.included(kind, subject).await,
+            Point::Paid { quarters } => {
+                self.chain.mine_every(1).await?;
+                wait_for("so many are paid", subject.patience(), async || {
+                    let paid: i64 =
+                        sqlx::query_scalar(subject.paid).bind(&subject.contract).fetch_one(&self.pool).await?;
+                    Ok(subject.are_quarters(paid.unsigned_abs(), quarters))
+                })
+                .await?;
+                // Nothing further is paid until it is killed, however long that takes.
                 self.chain.mine_every(0).await?;
-                self.holds(&attempt(kind, "SENT"), subject).await.map(|()| None)
+                Ok(Reached::default())
             }
-            Point::Signed { kind } => self.signed(kind, subject).await.map(Some),
-            Point::Included { kind } => self.included(kind, subject).await.map(Some),
             Point::Once { condition } => {
                 self.chain.mine_every(1).await?;
-                self.holds(condition, subject).await.map(|()| None)
+                self.holds(condition, subject).await?;
+                self.chain.mine_every(0).await?;
+                Ok(Reached::default())
             }
         }
+    }
+
+    /// Refuses a kill that fell elsewhere, as chain and records have it now that the service is dead.
+    async fn was_there(&self, point: Point, hashes: &[B256], paid: u64, subject: &Subject) -> anyhow::Result<()> {
+        match point {
+            Point::Before { and, .. } => ensure!(self.is_so(and, subject).await?, "it was further already: not {and}"),
+            Point::Signing { kind } | Point::Signed { kind } => {
+                ensure!(
+                    self.is_so(&attempt(kind, "SIGNING"), subject).await?,
+                    "nothing of {kind} waited for a signature"
+                );
+            }
+            Point::Sent { kind } => {
+                let in_blocks = self.with_receipt(hashes.to_vec()).await?;
+                ensure!(in_blocks.len() < hashes.len(), "blocks have all that was sent of {kind}: {in_blocks:?}");
+            }
+            Point::Included { kind } => {
+                let unnoted = self.with_receipt(self.hashes_of(kind).await?).await?;
+                ensure!(!unnoted.is_empty(), "no block had what is not noted of {kind}");
+            }
+            Point::Paid { quarters } => {
+                let so = subject.are_quarters(paid, quarters) && !subject.are_quarters(paid, quarters + 1);
+                ensure!(so, "{paid} of {} were paid, which is not {quarters} quarters", subject.recipients);
+            }
+            Point::Once { condition } => {
+                ensure!(self.is_so(condition, subject).await?, "it was further already: not {condition}");
+            }
+        }
+        Ok(())
     }
 
     async fn before(
@@ -220,7 +300,7 @@ impl Ground {
         subject: &Subject,
     ) -> anyhow::Result<Held> {
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < subject.patience() {
             let held = match ahead.take() {
                 Some(held) => held,
                 None => Held::take(self, table).await?,
@@ -234,9 +314,54 @@ impl Ground {
         bail!("it never stands before {statement} while {and}")
     }
 
+    /// Transactions that were sent, while no block is made. What was sent may be in a block that is not noted: the node is asked.
+    async fn sent(&self, kind: &str, subject: &Subject) -> anyhow::Result<Vec<B256>> {
+        let begun = Instant::now();
+        while begun.elapsed() < subject.patience() {
+            self.chain.mine_every(0).await?;
+            let stopped = Instant::now();
+            while stopped.elapsed() < WITHOUT_BLOCKS {
+                let all = self.hashes_of(kind).await?;
+                let in_blocks = self.with_receipt(all.clone()).await?;
+                let sent: Vec<B256> = all.into_iter().filter(|hash| !in_blocks.contains(hash)).collect();
+                if !sent.is_empty() {
+                    return Ok(sent);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            // Whatever it waits for needs blocks.
+            self.chain.mine_every(1).await?;
+            tokio::time::sleep(WITH_BLOCKS).await;
+        }
+        bail!("nothing of {kind} is sent and in no block")
+    }
+
+    /// Transactions of a kind of operation that were sent, and of which no block is noted.
+    async fn hashes_of(&self, kind: &str) -> anyhow::Result<Vec<B256>> {
+        let hashes: Vec<Vec<u8>> = sqlx::query_scalar(
+            "SELECT a.tx_hash FROM engine.attempts a JOIN engine.transactions t USING (tenant, transaction_id)
+             JOIN engine.operations o USING (tenant, operation_id) WHERE o.kind = $1 AND a.state = 'SENT' AND a.tx_hash IS NOT NULL",
+        )
+        .bind(kind)
+        .fetch_all(&self.pool)
+        .await?;
+        hashes.iter().map(|hash| B256::try_from(hash.as_slice()).context("a hash of another length")).collect()
+    }
+
+    /// Those of some transactions that a block has.
+    async fn with_receipt(&self, hashes: Vec<B256>) -> anyhow::Result<Vec<B256>> {
+        let mut found = Vec::new();
+        for hash in hashes {
+            if self.chain.block_of(hash).await?.is_some() {
+                found.push(hash);
+            }
+        }
+        Ok(found)
+    }
+
     async fn signed(&mut self, kind: &str, subject: &Subject) -> anyhow::Result<Held> {
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < subject.patience() {
             self.silence_signer(true)?;
             self.chain.mine_every(1).await?;
             self.holds(&attempt(kind, "SIGNING"), subject).await?;
@@ -250,15 +375,14 @@ impl Ground {
         bail!("it never stores a signature")
     }
 
-    async fn included(&mut self, kind: &str, subject: &Subject) -> anyhow::Result<Held> {
+    async fn included(&mut self, kind: &str, subject: &Subject) -> anyhow::Result<Reached> {
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            self.chain.mine_every(0).await?;
-            self.holds(&attempt(kind, "SENT"), subject).await?;
+        while begun.elapsed() < subject.patience() {
+            let hashes = self.sent(kind, subject).await?;
             let held = Held::take(self, "engine.attempts").await?;
             self.chain.mine_every(1).await?;
-            if held.catches("SET state = 'MINED'").await? {
-                return Ok(held);
+            if held.catches("SET state = 'MINED'").await? && !self.with_receipt(hashes.clone()).await?.is_empty() {
+                return Ok(Reached { held: Some(held), hashes });
             }
             held.release().await?;
         }
@@ -266,7 +390,7 @@ impl Ground {
     }
 
     async fn holds(&self, condition: &str, subject: &Subject) -> anyhow::Result<()> {
-        wait_for(condition, PATIENCE, async || self.is_so(condition, subject).await).await
+        wait_for(condition, subject.patience(), async || self.is_so(condition, subject).await).await
     }
 
     async fn is_so(&self, condition: &str, subject: &Subject) -> anyhow::Result<bool> {
@@ -277,5 +401,28 @@ impl Ground {
             .fetch_one(&self.pool)
             .await?;
         Ok(so)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Two stages at one point would be one kill told twice.
+    pub(in crate::drill) fn each_is_a_point_of_its_own(stages: &[Stage]) {
+        for (number, stage) in stages.iter().enumerate() {
+            let same = stages[..number].iter().find(|other| other.point == stage.point || other.name == stage.name);
+            assert!(same.is_none(), "{} is {:?}", stage.name, same);
+            if let Point::Before { statement, and, .. } = stage.point {
+                assert_ne!(and, "true", "{}: what holds before {statement}?", stage.name);
+            }
+        }
+    }
+
+    #[test]
+    fn quarters_are_counted_exactly() {
+        let subject = Subject { contract: String::new(), recipients: 301, paid: "" };
+        assert!(!subject.are_quarters(75, 1) && subject.are_quarters(76, 1));
+        assert!(!subject.are_quarters(300, 4) && subject.are_quarters(301, 4));
     }
 }

@@ -52,6 +52,7 @@ pub(crate) async fn a_bad_list_is_refused_with_its_lines_and_starts_nothing(worl
         (format!("{one},1\n"), None, "line 1"),
         (format!("{one},1\n{}", &two[..20]), None, "line 2"),
         (format!("{one},1\n\n{two},1\n"), Some(3), "line 3"),
+        (String::new(), Some(3), "line 1"),
     ] {
         let refused = world.airdrops().upload(&wanted(list, announced), &key()).await;
         told_as(&refused.expect_err("refused"), "CUT_OFF", line);

@@ -16,9 +16,18 @@ fn day(time_s: u64) -> jiff::civil::Date {
     time.to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 
-async fn due(world: &World, treasury: &str) -> Vec<DuePayment> {
-    let asked = ListDuePaymentsRequest { treasury: treasury.to_owned() };
-    world.service().list_due_payments(asked).await.expect("known").into_inner().payments
+/// What is due, page by page.
+pub(crate) async fn due(world: &World, treasury: &str) -> Vec<DuePayment> {
+    let (mut found, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let asked = ListDuePaymentsRequest { treasury: treasury.to_owned(), page_size: 2, page_token };
+        let page = world.service().list_due_payments(asked).await.expect("known").into_inner();
+        found.extend(page.payments);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return found;
+        }
+    }
 }
 
 pub(crate) async fn payments_by_the_calendar_start_by_themselves(world: &World) {

@@ -2,9 +2,9 @@
 
 use dalp_proto::distribution::treasury_service_client::TreasuryServiceClient;
 use dalp_proto::distribution::{
-    AutomateCouponsRequest, ExportFormat, ExportRunRequest, GetRunEvidenceRequest, GetRunRequest, GetTreasuryRequest,
-    ListDuePaymentsRequest, ListEntitlementsRequest, ListRunsRequest, ListTreasuriesRequest, PauseRunRequest,
-    PrepareRunRequest, StartRunRequest, StopScheduleRequest,
+    AutomateCouponsRequest, AutomateRedemptionRequest, DiscardRunRequest, ExportFormat, ExportRunRequest,
+    GetRunEvidenceRequest, GetRunRequest, GetTreasuryRequest, ListDuePaymentsRequest, ListEntitlementsRequest,
+    ListRunsRequest, ListTreasuriesRequest, PauseRunRequest, PrepareRunRequest, StartRunRequest, StopScheduleRequest,
 };
 
 use crate::coupons::Bond;
@@ -31,12 +31,14 @@ pub(crate) async fn another_tenant_sees_nothing_of_a_treasury(world: &World, bon
         list_entitlements(ListEntitlementsRequest { treasury: treasury.clone(), run, ..ListEntitlementsRequest::default() });
         get_run_evidence(GetRunEvidenceRequest { treasury: treasury.clone(), run });
         export_run(ExportRunRequest { treasury: treasury.clone(), run, format: ExportFormat::Csv.into() });
-        list_due_payments(ListDuePaymentsRequest { treasury: treasury.clone() });
+        list_due_payments(ListDuePaymentsRequest { treasury: treasury.clone(), ..Default::default() });
         stop_schedule(StopScheduleRequest { treasury: treasury.clone(), schedule: 1 });
         automate_coupons(AutomateCouponsRequest { sender: sender.clone(), treasury: treasury.clone(), alert_s: 0 });
+        automate_redemption(AutomateRedemptionRequest { sender: sender.clone(), treasury: treasury.clone(), alert_s: 0 });
         prepare_run(PrepareRunRequest { treasury: treasury.clone(), payout: Some(coupon(0)) });
         start_run(StartRunRequest { sender: sender.clone(), treasury: treasury.clone(), run, root: root.clone() });
         pause_run(PauseRunRequest { treasury: treasury.clone(), run });
+        discard_run(DiscardRunRequest { treasury: treasury.clone(), run, reason: "theirs".to_owned() });
     }
 }
 

@@ -247,6 +247,10 @@ reasons! {
     FeatureNotAttached = "FEATURE_NOT_ATTACHED", FailedPrecondition, FixInput, None;
     /// The asset has not matured.
     NotMatured = "NOT_MATURED", FailedPrecondition, FixInput, None;
+    /// The run is being paid, or paused.
+    RunUnderWay = "RUN_UNDER_WAY", FailedPrecondition, FixInput, None;
+    /// Money is reserved or was paid for the run.
+    RunMoneyMoved = "RUN_MONEY_MOVED", FailedPrecondition, FixInput, None;
     /// The wallet was lost and recovered from.
     WalletRecovered = "WALLET_RECOVERED", FailedPrecondition, FixInput, None;
     /// The new wallet holds no management key of the identity.

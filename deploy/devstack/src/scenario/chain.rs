@@ -100,6 +100,14 @@ impl ChainView {
         Ok(block.context("the chain has no block")?.header.timestamp)
     }
 
+    /// The block that has a transaction; `None`: none has it.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn block_of(&self, tx_hash: B256) -> anyhow::Result<Option<u64>> {
+        Ok(self.provider.get_transaction_receipt(tx_hash).await?.and_then(|receipt| receipt.block_number))
+    }
+
     /// The number of transactions an address has sent, at the latest block.
     ///
     /// # Errors

@@ -21,15 +21,13 @@ pub(crate) use steps::say;
 use crate::client::Client;
 use crate::report::StepRow;
 
-/// Runs the whole scenario and returns its rows; with a second chain also an exchange across both. A row that differs from what was expected has `ok == false`.
-pub async fn run(client: &Client, chain: &ChainView, second: Option<&ChainView>) -> Vec<StepRow> {
+/// Runs the whole scenario and returns its rows; its last part is an exchange with the second chain. A row that differs from what was expected has `ok == false`.
+pub async fn run(client: &Client, chain: &ChainView, second: &ChainView) -> Vec<StepRow> {
     let mut steps = Steps::default();
     match parties::create(client, chain, &mut steps).await {
         Ok(parties) => {
             let cash = bond::run(client, chain, &parties, &mut steps).await;
-            if let Some(second) = second {
-                pair::run(client, [chain, second], &parties, &cash, &mut steps).await;
-            }
+            pair::run(client, [chain, second], &parties, &cash, &mut steps).await;
         }
         Err(error) => {
             steps.run("set-up", "completed", async { Err(error) }).await;

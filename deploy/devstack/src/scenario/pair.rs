@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 use dalp_proto::operation::Operation;
 use dalp_proto::settlement::settlement_service_client::SettlementServiceClient;
 use dalp_proto::settlement::{
-    ApproveRequest, GetPairRequest, HashKind, OpenPairRequest, Pair, PairSide, PairState, SettlementLeg,
+    ApproveRequest, GetPairEvidenceRequest, GetPairRequest, HashKind, OpenPairRequest, Pair, PairSide, PairState,
+    SettlementLeg,
 };
 use dalp_proto::system::BootstrapRequest;
 use dalp_proto::system::system_service_client::SystemServiceClient;
@@ -148,6 +149,19 @@ impl Exchange<'_> {
         self.finished(accepted.operation).await
     }
 
+    /// What the platform sent by itself to show the secret and to carry it, by the exchange's evidence.
+    async fn moved(&self, pair: &Pair) -> anyhow::Result<Outcome> {
+        let asked = GetPairEvidenceRequest { pair_id: pair.pair_id.clone() };
+        let actions = self.service().get_pair_evidence(asked).await?.into_inner().actions;
+        let sent = actions.into_iter().filter(|action| action.action != "open").filter_map(|action| action.operation);
+        let sent: Vec<_> = sent.flat_map(|operation| operation.transactions).collect();
+        Ok(Outcome {
+            tx_hash: sent.last().map(|transaction| transaction.tx_hash.clone()),
+            gas_used: Some(sent.iter().filter_map(|transaction| transaction.gas_used).sum()),
+            ..Outcome::said("Settled")
+        })
+    }
+
     async fn settled(&self, pair: &Pair) -> anyhow::Result<Outcome> {
         let mut looks = tokio::time::interval(Duration::from_millis(200));
         let begun = tokio::time::Instant::now();
@@ -156,7 +170,7 @@ impl Exchange<'_> {
             let asked = GetPairRequest { pair_id: pair.pair_id.clone() };
             let now = self.service().get_pair(asked).await?.into_inner().pair.context("an exchange")?;
             if now.state() == PairState::Settled {
-                return Ok(Outcome::said("Settled"));
+                return self.moved(pair).await;
             }
             if begun.elapsed() > PATIENCE {
                 bail!("it is {:?} after {PATIENCE:?}", now.state());

@@ -158,7 +158,7 @@ async fn hashed(list: Recipients) -> Result<(Recipients, B256), Refusal> {
 }
 
 async fn header<M: Part>(stream: &mut Streaming<M>) -> Result<M::Header, Refusal> {
-    match stream.message().await.map_err(broken)?.and_then(M::piece) {
+    match stream.message().await.map_err(|status| broken(status, 1))?.and_then(M::piece) {
         Some(Piece::Header(header)) => Ok(header),
         _ => Err(fields::violation("header", "is missing: it is the first message").into()),
     }
@@ -170,7 +170,7 @@ async fn receive<M: Part>(
     leave_out: bool,
 ) -> Result<Recipients, Refusal> {
     let announced = loop {
-        match stream.message().await.map_err(broken)?.map(M::piece) {
+        match stream.message().await.map_err(|status| broken(status, reader.reached()))?.map(M::piece) {
             Some(Some(Piece::List(bytes))) => reader.push(&bytes).map_err(refused)?,
             Some(Some(Piece::End(recipients))) => break Announced(Some(recipients)),
             Some(Some(Piece::Header(_))) => {
@@ -183,12 +183,14 @@ async fn receive<M: Part>(
     reader.finish(announced, leave_out).map_err(refused)
 }
 
-/// A stream that broke off is a list that was cut off, unless our own server said why.
-fn broken(status: tonic::Status) -> Refusal {
+/// A stream that broke off is a list that was cut off at a line, unless our own server said why.
+fn broken(status: tonic::Status, line: u32) -> Refusal {
     Refusal::from_status(&status).unwrap_or_else(|| {
         metric::list_refused("CUT_OFF");
-        Refusal::new(Reason::RecipientListInvalid, "the stream broke off before the end of the list")
+        let text = "the stream broke off before the end of the list";
+        Refusal::new(Reason::RecipientListInvalid, text)
             .meta("problem", "CUT_OFF")
+            .field(format!("line {line}"), format!("CUT_OFF: {text}"))
             .source(status)
     })
 }
@@ -230,4 +232,19 @@ macro_rules! pieces {
 pieces! {
     ValidateRecipientsRequest, validate_recipients_request, ListHeader;
     CreateAirdropRequest, create_airdrop_request, AirdropHeader;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_breaks_off_names_its_line() {
+        let details = Refusal::details(&broken(tonic::Status::cancelled("gone"), 7).into()).unwrap();
+        assert_eq!(
+            (details.reason.as_str(), details.metadata["problem"].as_str()),
+            ("RECIPIENT_LIST_INVALID", "CUT_OFF")
+        );
+        assert_eq!(details.violations[0].0, "line 7");
+    }
 }

@@ -95,9 +95,16 @@ impl ListReader {
             self.end_line()?;
         }
         if announced.0 != Some(u64::from(self.read)) {
-            return Err(ListError::CutOff { declared: announced, read: self.read, line: self.line });
+            return Err(ListError::CutOff { declared: announced, read: self.read, line: self.reached() });
         }
         self.list.settle(leave_out)
+    }
+
+    /// The last line of which something arrived; the first, when nothing did.
+    #[must_use]
+    pub fn reached(&self) -> u32 {
+        let begun = !self.partial.is_empty() || self.overlong;
+        (self.line + u32::from(begun)).max(1)
     }
 
     fn keep(&mut self, bytes: &[u8]) {

@@ -84,7 +84,7 @@ pub enum ListError {
         declared: Announced,
         /// Recipients that arrived.
         read: u32,
-        /// The last line of which something arrived.
+        /// The last line of which something arrived; the first, when nothing did.
         line: u32,
     },
     /// Nobody to pay.

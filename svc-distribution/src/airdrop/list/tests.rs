@@ -78,6 +78,13 @@ fn a_list_that_was_cut_off_is_not_taken() {
         let error = read(&text, announced).unwrap_err();
         assert_eq!(error, ListError::CutOff { declared: Announced(Some(announced)), read: 2, line: 2 });
     }
+    let nothing = read("", 3).unwrap_err();
+    assert_eq!(nothing, ListError::CutOff { declared: Announced(Some(3)), read: 0, line: 1 }, "lines begin at one");
+    let mut reader = ListReader::new(Format::Csv, 2);
+    reader.push(text.as_bytes()).unwrap();
+    assert_eq!(reader.reached(), 2);
+    reader.push(b"0x").unwrap();
+    assert_eq!(reader.reached(), 3, "a line that has begun");
     let mut reader = ListReader::new(Format::Csv, 2);
     reader.push(text.as_bytes()).unwrap();
     let error = reader.finish(Announced(None), true).unwrap_err();

@@ -276,28 +276,41 @@ impl Store {
             .collect())
     }
 
-    /// Notes the operation of a batch, or that it is final.
+    /// Notes the operation of a batch.
     pub async fn note_batch(
         &self,
         chain_id: u64,
         push: &StoredPush,
         batch: u32,
         operation_id: Uuid,
-        settled: bool,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE batches SET operation_id = $5, settled = $6 WHERE chain_id = $1 AND airdrop = $2 AND push = $3 AND batch = $4",
+            "UPDATE batches SET operation_id = $5 WHERE chain_id = $1 AND airdrop = $2 AND push = $3 AND batch = $4",
         )
         .bind(signed(chain_id))
         .bind(hex_of(push.airdrop))
         .bind(place(push.push.into()))
         .bind(place(batch.into()))
         .bind(operation_id)
-        .bind(settled)
         .execute(&self.pool)
         .await
         .map(drop)
         .map_err(during("note batch"))
+    }
+
+    /// Notes that the operation of a batch is final.
+    pub async fn settle_batch(&self, chain_id: u64, push: &StoredPush, batch: u32) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE batches SET settled = true WHERE chain_id = $1 AND airdrop = $2 AND push = $3 AND batch = $4",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(push.airdrop))
+        .bind(place(push.push.into()))
+        .bind(place(batch.into()))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(during("settle batch"))
     }
 }
 

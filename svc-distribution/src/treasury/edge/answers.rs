@@ -10,6 +10,7 @@ use crate::{
             outcomes::{Counts, Outcome, StoredEntitlement},
             passes::StoredPass,
             runs::{RunState, StoredRun},
+            schedules::ScheduleKind,
             treasuries::StoredTreasury,
         },
         terms::Payout,
@@ -82,6 +83,7 @@ fn state(state: RunState) -> proto::RunState {
         RunState::Paused => proto::RunState::Paused,
         RunState::Stopped => proto::RunState::Stopped,
         RunState::Done => proto::RunState::Done,
+        RunState::Discarded => proto::RunState::Discarded,
     }
 }
 
@@ -123,15 +125,20 @@ pub(super) fn run(stored: &StoredRun, counts: &Counts) -> proto::Run {
         root: stored.root.to_string(),
         payout_id: stored.payout_id,
         progress: Some(progress),
+        discard: stored.discard.as_ref().map(|discard| proto::RunDiscard {
+            principal: discard.principal.clone(),
+            reason: discard.reason.clone(),
+            at: discard.at,
+        }),
     }
 }
 
 /// That the sums of a run agree.
 pub(super) fn reconciliation(stored: &StoredRun, counts: &Counts) -> proto::Reconciliation {
-    let rounding = U256::from(stored.rounding) + counts.split_rounding;
-    let accounted = counts.paid_amount + counts.unpaid_amount + rounding;
-    // Both are far below 2^255: the total is below 2^128, and what was paid was there.
-    let difference = I256::from_raw(U256::from(stored.total)) - I256::from_raw(accounted);
+    // All are far below 2^127: the total is below 2^128, and rounding leaves less than a unit for each holder.
+    let rounding = i128::try_from(stored.rounding).unwrap_or(i128::MAX).saturating_add(counts.split_rounding);
+    let accounted = I256::from_raw(counts.paid_amount + counts.unpaid_amount).saturating_add(widened(rounding));
+    let difference = I256::from_raw(U256::from(stored.total)).saturating_sub(accounted);
     proto::Reconciliation {
         total: stored.total.to_string(),
         paid: counts.paid_amount.to_string(),
@@ -140,6 +147,11 @@ pub(super) fn reconciliation(stored: &StoredRun, counts: &Counts) -> proto::Reco
         difference: difference.to_string(),
         deviating: counts.deviating,
     }
+}
+
+fn widened(value: i128) -> I256 {
+    let size = I256::from_raw(U256::from(value.unsigned_abs()));
+    if value < 0 { size.saturating_neg() } else { size }
 }
 
 /// The name of an outcome, for files.
@@ -183,6 +195,11 @@ pub(super) fn due(stored: StoredDue) -> proto::DuePayment {
     let (error_reason, error_message) =
         stored.failure.map(|failure| (failure.reason, failure.message)).unwrap_or_default();
     let year = stored.due.year;
+    let kind = match stored.kind {
+        ScheduleKind::Coupons => proto::PayoutKind::Coupon,
+        ScheduleKind::Calendar => proto::PayoutKind::Dividend,
+        ScheduleKind::Maturity => proto::PayoutKind::Redemption,
+    };
     proto::DuePayment {
         schedule: stored.schedule,
         period: stored.due.period,
@@ -195,6 +212,8 @@ pub(super) fn due(stored: StoredDue) -> proto::DuePayment {
         short: stored.alerted && stored.state == DueState::Waiting,
         error_reason,
         error_message,
+        kind: kind.into(),
+        open_operation_id: stored.open_operation.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 

@@ -7,7 +7,10 @@ use crate::{
     readers::currency_decimals,
     treasury::{
         prepare, start,
-        store::runs::{RunState, StoredRun},
+        store::{
+            discards::Discarded,
+            runs::{RunState, StoredRun},
+        },
         terms::Payout,
     },
 };
@@ -18,6 +21,9 @@ use dalp_service::{
     Caller, Reason, Refusal,
     fields::{self, Violations},
 };
+
+/// Characters of the reason for giving a run up.
+const MAX_REASON_CHARS: usize = 500;
 
 /// Makes the list of a payout.
 pub(super) async fn prepare(
@@ -70,6 +76,30 @@ pub(super) async fn pause(
     }
     app.store.turn_run(app.chain.chain_id(), &run, RunState::Paying, RunState::Paused).await?;
     Ok(proto::PauseRunResponse { run: Some(again(app, &run).await?) })
+}
+
+/// Gives a run up before money moves for it.
+pub(super) async fn discard(
+    app: &App,
+    caller: &Caller,
+    request: &proto::DiscardRunRequest,
+) -> Result<proto::DiscardRunResponse, Refusal> {
+    let reason = fields::bounded_string("reason", &request.reason, 1, MAX_REASON_CHARS)?;
+    let (treasury, run) = run_of(app, caller.tenant.as_str(), &request.treasury, request.run).await?;
+    let moved =
+        || Refusal::new(Reason::RunMoneyMoved, "money is reserved or was paid for the run").meta("run", run.run);
+    // Another run may have opened its coupon with its own.
+    if run.state != RunState::Discarded && start::is_reserved(app, &treasury, &run).await? {
+        return Err(moved());
+    }
+    let asked = app.store.discard_run(app.chain.chain_id(), &run, (caller.principal.as_str(), &reason)).await?;
+    match asked {
+        Discarded::Yes => Ok(proto::DiscardRunResponse { run: Some(again(app, &run).await?) }),
+        Discarded::Moved => Err(moved()),
+        Discarded::UnderWay => Err(Refusal::new(Reason::RunUnderWay, "the run is being paid, or paused")
+            .meta("run", run.run)
+            .meta("state", run.state.name())),
+    }
 }
 
 /// A run as it is now.

@@ -10,16 +10,22 @@ use crate::{
         readers,
         start::standing,
         store::{
-            due::{Decision, NewDue},
+            due::{Decision, DuePlace, NewDue},
             schedules::{ScheduleKind, put_calendar},
             treasuries::StoredTreasury,
         },
         terms::{ScheduleCalendar, period_of, periods_of},
     },
 };
-use alloy::{primitives::aliases::U48, sol_types::SolCall as _};
+use alloy::{
+    primitives::{Address, aliases::U48},
+    sol_types::SolCall as _,
+};
 use dalp_contracts::bindings::AssetTokenGovernance::addRecordDateCall;
-use dalp_domain::Admitted;
+use dalp_domain::{
+    Admitted,
+    pages::{bad_page_token, page_size},
+};
 use dalp_engine::AcceptHook;
 use dalp_proto::distribution as proto;
 use dalp_service::{
@@ -32,23 +38,71 @@ use tonic::Request;
 /// The most coupon periods that start by themselves: a century of months.
 const MAX_AUTOMATED: u32 = 1_200;
 
+/// Payments of schedules that an answer beside the list of them carries.
+const FIRST: u32 = 500;
+
+/// Who decides with which wallet, checked.
+async fn decided(
+    app: &App,
+    caller: &Caller,
+    (treasury, kind): (&StoredTreasury, ScheduleKind),
+    sender: Address,
+    alert_s: u32,
+) -> Result<Decision, Refusal> {
+    app.rights.require_wallet(caller, sender).await?;
+    let before = app.store.schedules(app.chain.chain_id(), treasury.treasury).await?;
+    if let Some(before) = before.iter().find(|one| one.kind == kind) {
+        require_current(&app.rights, caller, before.sender).await?;
+    }
+    Ok(Decision {
+        principal: caller.principal.as_str().to_owned(),
+        any_wallet: caller.has_role(ANY_WALLET),
+        sender,
+        alert_s: alert_s.into(),
+    })
+}
+
+/// Sender and alert of a request.
+fn checked(sender: &str, alert_s: u32) -> Result<Address, Refusal> {
+    let mut bad = Violations::new();
+    let sender = bad.check(fields::nonzero_address("sender", sender)).unwrap_or_default();
+    bad.check(fields::in_range("alert_s", alert_s, 0, MAX_ALERT_S));
+    bad.finish()?;
+    Ok(sender)
+}
+
+/// Lets the redemption of a treasury open and be paid by itself.
+pub(super) async fn automate_redemption(
+    app: &App,
+    caller: &Caller,
+    request: &proto::AutomateRedemptionRequest,
+) -> Result<proto::AutomateRedemptionResponse, Refusal> {
+    let sender = checked(&request.sender, request.alert_s)?;
+    let tenant = caller.tenant.as_str();
+    let treasury = treasury_of(app, tenant, address("treasury", &request.treasury)?).await?;
+    let kind = ScheduleKind::Maturity;
+    let decision = decided(app, caller, (&treasury, kind), sender, request.alert_s).await?;
+    standing(app, &treasury).await?;
+    let maturity = treasury
+        .terms
+        .maturity
+        .ok_or_else(|| Refusal::new(Reason::FailedPrecondition, "the treasury has no maturity"))?;
+    let payment = NewDue { period: 0, record_date: maturity.at, due_at: maturity.at, year: None };
+    app.store.automate(app.chain.chain_id(), (tenant, treasury.treasury), kind, &decision, &[payment]).await?;
+    Ok(proto::AutomateRedemptionResponse { payments: first(app, &treasury).await? })
+}
+
 /// Lets the coupons of a treasury start by themselves.
 pub(super) async fn automate(
     app: &App,
     caller: &Caller,
     request: &proto::AutomateCouponsRequest,
 ) -> Result<proto::AutomateCouponsResponse, Refusal> {
-    let mut bad = Violations::new();
-    let sender = bad.check(fields::nonzero_address("sender", &request.sender)).unwrap_or_default();
-    bad.check(fields::in_range("alert_s", request.alert_s, 0, MAX_ALERT_S));
-    bad.finish()?;
+    let sender = checked(&request.sender, request.alert_s)?;
     let tenant = caller.tenant.as_str();
     let treasury = treasury_of(app, tenant, address("treasury", &request.treasury)?).await?;
-    app.rights.require_wallet(caller, sender).await?;
-    let before = app.store.schedules(app.chain.chain_id(), treasury.treasury).await?;
-    if let Some(before) = before.iter().find(|one| one.kind == ScheduleKind::Coupons) {
-        require_current(&app.rights, caller, before.sender).await?;
-    }
+    let kind = ScheduleKind::Coupons;
+    let decision = decided(app, caller, (&treasury, kind), sender, request.alert_s).await?;
     let plan = standing(app, &treasury).await?.plan;
     let plan = plan.ok_or_else(|| Refusal::new(Reason::FailedPrecondition, "the treasury has no coupons"))?;
     if periods_of(&plan) > MAX_AUTOMATED {
@@ -60,14 +114,8 @@ pub(super) async fn automate(
         Some(NewDue { period: number, record_date: period.record_date, due_at: period.ends_at, year: None })
     });
     let periods: Vec<NewDue> = periods.collect();
-    let decision = Decision {
-        principal: caller.principal.as_str().to_owned(),
-        any_wallet: caller.has_role(ANY_WALLET),
-        sender,
-        alert_s: request.alert_s.into(),
-    };
-    app.store.automate_coupons(app.chain.chain_id(), (tenant, treasury.treasury), &decision, &periods).await?;
-    Ok(proto::AutomateCouponsResponse { payments: due(app, &treasury).await? })
+    app.store.automate(app.chain.chain_id(), (tenant, treasury.treasury), kind, &decision, &periods).await?;
+    Ok(proto::AutomateCouponsResponse { payments: first(app, &treasury).await? })
 }
 
 /// Accepts a calendar.
@@ -160,20 +208,54 @@ pub(super) async fn stop(
     })?;
     require_current(&app.rights, caller, schedule.sender).await?;
     app.store.stop_schedule(app.chain.chain_id(), treasury.treasury, request.schedule).await?;
-    Ok(proto::StopScheduleResponse { payments: due(app, &treasury).await? })
+    Ok(proto::StopScheduleResponse { payments: first(app, &treasury).await? })
 }
 
-/// What is due of a treasury.
+/// A page of what is due of a treasury.
 pub(super) async fn list(
     app: &App,
     tenant: &str,
     request: &proto::ListDuePaymentsRequest,
 ) -> Result<proto::ListDuePaymentsResponse, Refusal> {
+    let limit = page_size(request.page_size)?;
+    let after = match request.page_token.as_str() {
+        "" => None,
+        token => Some(place_of(token).ok_or_else(bad_page_token)?),
+    };
     let treasury = treasury_of(app, tenant, address("treasury", &request.treasury)?).await?;
-    Ok(proto::ListDuePaymentsResponse { payments: due(app, &treasury).await? })
+    let mut page = app.store.due_payments(app.chain.chain_id(), treasury.treasury, after, limit + 1).await?;
+    let more = page.len() > limit as usize;
+    page.truncate(limit as usize);
+    let next_page_token = page.last().filter(|_| more).map(|last| token_of(last.place())).unwrap_or_default();
+    Ok(proto::ListDuePaymentsResponse { payments: page.into_iter().map(answers::due).collect(), next_page_token })
 }
 
-async fn due(app: &App, treasury: &StoredTreasury) -> Result<Vec<proto::DuePayment>, Refusal> {
-    let found = app.store.due_payments(app.chain.chain_id(), treasury.treasury).await?;
+async fn first(app: &App, treasury: &StoredTreasury) -> Result<Vec<proto::DuePayment>, Refusal> {
+    let found = app.store.due_payments(app.chain.chain_id(), treasury.treasury, None, FIRST).await?;
     Ok(found.into_iter().map(answers::due).collect())
+}
+
+fn token_of(DuePlace { due_at, schedule, period }: DuePlace) -> String {
+    format!("{due_at}-{schedule}-{period}")
+}
+
+fn place_of(token: &str) -> Option<DuePlace> {
+    let mut parts = token.split('-');
+    let due_at = parts.next()?.parse::<u64>().ok().filter(|at| i64::try_from(*at).is_ok())?;
+    let place = DuePlace { due_at, schedule: parts.next()?.parse().ok()?, period: parts.next()?.parse().ok()? };
+    parts.next().is_none().then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_token_is_a_place_and_nothing_else() {
+        let place = DuePlace { due_at: 1_800_000_000, schedule: 2, period: 31 };
+        assert_eq!(place_of(&token_of(place)), Some(place));
+        for token in ["1", "1-2", "1-2-3-4", "x-2-3", "-1-2-3", "18446744073709551615-1-1"] {
+            assert_eq!(place_of(token), None, "{token}");
+        }
+    }
 }

@@ -111,6 +111,22 @@ impl TreasuryService for TreasuryEdge {
         Ok(Response::new(runs::pause(self.app.get()?, &caller, request.get_ref()).await?))
     }
 
+    async fn discard_run(
+        &self,
+        request: Request<proto::DiscardRunRequest>,
+    ) -> Result<Response<proto::DiscardRunResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(runs::discard(self.app.get()?, &caller, request.get_ref()).await?))
+    }
+
+    async fn automate_redemption(
+        &self,
+        request: Request<proto::AutomateRedemptionRequest>,
+    ) -> Result<Response<proto::AutomateRedemptionResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(schedules::automate_redemption(self.app.get()?, &caller, request.get_ref()).await?))
+    }
+
     async fn automate_coupons(
         &self,
         request: Request<proto::AutomateCouponsRequest>,

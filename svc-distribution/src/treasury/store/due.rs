@@ -1,16 +1,19 @@
 //! What is due of schedules: one row for each payment, which one replica locks.
 
-use super::{amount_of, place, place_of};
+use super::{amount_of, place, place_of, schedules::ScheduleKind};
 use crate::{store::Store, treasury::daycount::YearFraction};
 use alloy::primitives::{Address, U256};
 use dalp_domain::store::{StoreError, address_of, during, hex_of, signed, unsigned};
 use dalp_engine::Failure;
 use sqlx::{Postgres, Row as _, Transaction, postgres::PgRow};
+use uuid::Uuid;
 
 /// Seconds until a payment that could not be started is tried again; after each further try twice as long.
 const AGAIN_AFTER_S: f64 = 10.0;
 /// The most seconds until it is.
 const AGAIN_AFTER_AT_MOST_S: f64 = 600.0;
+/// Seconds until a payment that waits for an operation is looked at again.
+const LOOK_AFTER_S: f64 = 1.0;
 
 /// Where a payment of a schedule stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct StoredDue {
     pub treasury: Address,
     /// Number of its schedule.
     pub schedule: u32,
+    /// What its schedule pays.
+    pub kind: ScheduleKind,
     /// What it is.
     pub due: NewDue,
     /// Of a calendar: base units of the currency for 1e18 base units of the asset and a year.
@@ -59,6 +64,21 @@ pub struct StoredDue {
     pub failure: Option<Failure>,
     /// Whether an alert was raised.
     pub alerted: bool,
+    /// Of a redemption: the operation that opens it.
+    pub open_operation: Option<Uuid>,
+    /// How often it could not be started since it last was.
+    pub tries: u32,
+}
+
+/// A place in the order in which payments are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DuePlace {
+    /// Unix seconds.
+    pub due_at: u64,
+    /// Number of the schedule.
+    pub schedule: u32,
+    /// Number of the payment.
+    pub period: u32,
 }
 
 /// A decision that payments start by themselves.
@@ -77,6 +97,8 @@ pub struct Decision {
 /// Why a payment was not started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotStarted {
+    /// It waits for an operation that opens the redemption.
+    Opening(Uuid),
     /// It is tried again.
     Yet(Failure),
     /// There is nothing to pay, however often it is tried.
@@ -107,11 +129,21 @@ impl DueState {
     }
 }
 
+// === impl StoredDue ===
+
+impl StoredDue {
+    /// Its place in the order.
+    #[must_use]
+    pub const fn place(&self) -> DuePlace {
+        DuePlace { due_at: self.due.due_at, schedule: self.schedule, period: self.due.period }
+    }
+}
+
 /// Payments of schedules that meet a condition.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT d.*, s.tenant_id, s.principal, s.sender, s.any_wallet, s.alert_s, s.annual_ratio::text AS ratio_text
+            "SELECT d.*, s.tenant_id, s.kind, s.principal, s.sender, s.any_wallet, s.alert_s, s.annual_ratio::text AS ratio_text
              FROM treasury_due d JOIN treasury_schedules s USING (chain_id, treasury, schedule) WHERE ",
             $rest
         )
@@ -119,14 +151,27 @@ macro_rules! select {
 }
 
 impl Store {
-    /// Payments of a treasury's schedules, in the order in which they are due.
-    pub async fn due_payments(&self, chain_id: u64, treasury: Address) -> Result<Vec<StoredDue>, StoreError> {
-        let rows = sqlx::query(select!("d.chain_id = $1 AND d.treasury = $2 ORDER BY d.due_at, d.schedule, d.period"))
-            .bind(signed(chain_id))
-            .bind(hex_of(treasury))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("read due payments"))?;
+    /// Payments of a treasury's schedules in the order in which they are due, after a place in it.
+    pub async fn due_payments(
+        &self,
+        chain_id: u64,
+        treasury: Address,
+        after: Option<DuePlace>,
+        limit: u32,
+    ) -> Result<Vec<StoredDue>, StoreError> {
+        let rows = sqlx::query(select!(
+            "d.chain_id = $1 AND d.treasury = $2 AND ($3::bigint IS NULL OR (d.due_at, d.schedule, d.period) > ($3, $4, $5))
+             ORDER BY d.due_at, d.schedule, d.period LIMIT $6"
+        ))
+        .bind(signed(chain_id))
+        .bind(hex_of(treasury))
+        .bind(after.map(|after| signed(after.due_at)))
+        .bind(after.map_or(0, |after| place(after.schedule)))
+        .bind(after.map_or(0, |after| i64::from(after.period)))
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("read due payments"))?;
         rows.iter().map(due_of).collect()
     }
 
@@ -177,6 +222,7 @@ impl Store {
         let row = sqlx::query(select!(
             "d.chain_id = $1 AND d.state = 'waiting' AND s.confirmed AND d.due_at < $2
              AND (d.tried_at IS NULL
+                  OR d.open_operation IS NOT NULL AND d.tried_at < clock_timestamp() - make_interval(secs => $6)
                   OR d.tried_at < clock_timestamp() - make_interval(secs => least($3 * power(2, least(d.tries, 20) - 1), $4)))
              AND d.treasury <> ALL($5)
              AND NOT EXISTS (SELECT 1 FROM treasury_runs r WHERE r.chain_id = d.chain_id AND r.treasury = d.treasury
@@ -188,6 +234,7 @@ impl Store {
         .bind(AGAIN_AFTER_S)
         .bind(AGAIN_AFTER_AT_MOST_S)
         .bind(without.iter().copied().map(hex_of).collect::<Vec<_>>())
+        .bind(LOOK_AFTER_S)
         .fetch_optional(&mut *commit)
         .await
         .map_err(during("lock due payment"))?;
@@ -202,18 +249,24 @@ impl Locked {
     /// Notes the run that was started, or why none was, and lets the payment go. A run that stopped meanwhile before its money was
     /// reserved counts as not started.
     pub async fn settle(mut self, outcome: Result<u32, NotStarted>) -> Result<(), StoreError> {
+        let mut opening = None;
         let (state, run, failure) = match outcome {
-            // Whoever ends the pass of the run waits for this commit, or it is seen here that it ended.
+            // Whoever ends the pass of the run, or gives the run up, waits for this commit, or it is seen here.
             Ok(run) => match self.stopped_unreserved(run).await? {
                 Some(failure) => (DueState::Waiting, None, failure),
                 None => (DueState::Started, Some(place(run)), None),
             },
+            Err(NotStarted::Opening(operation_id)) => {
+                opening = Some(operation_id);
+                (DueState::Waiting, None, None)
+            }
             Err(NotStarted::Yet(failure)) => (DueState::Waiting, None, Some(serde_json::json!(failure))),
             Err(NotStarted::Ever(failure)) => (DueState::Stopped, None, Some(serde_json::json!(failure))),
         };
         sqlx::query(
             "UPDATE treasury_due SET state = $5, run = $6, failure = $7, tried_at = clock_timestamp(),
-                    tries = CASE WHEN $5 = 'waiting' THEN tries + 1 ELSE 0 END
+                    open_operation = CASE WHEN $5 = 'started' THEN open_operation ELSE $8 END,
+                    tries = CASE WHEN $8 IS NOT NULL THEN tries WHEN $5 = 'waiting' THEN tries + 1 ELSE 0 END
              WHERE chain_id = $1 AND treasury = $2 AND schedule = $3 AND period = $4",
         )
         .bind(signed(self.chain_id))
@@ -223,16 +276,17 @@ impl Locked {
         .bind(state.name())
         .bind(run)
         .bind(failure)
+        .bind(opening)
         .execute(&mut *self.commit)
         .await
         .map_err(during("settle due payment"))?;
         self.commit.commit().await.map_err(during("settle due payment"))
     }
 
-    /// Why a run stopped, if it did before its money was reserved.
+    /// Why a run stopped, if it did before its money was reserved or was given up.
     async fn stopped_unreserved(&mut self, run: u32) -> Result<Option<Option<serde_json::Value>>, StoreError> {
         let row = sqlx::query(
-            "SELECT failure, state = 'stopped' AND NOT reserved AS failed FROM treasury_runs
+            "SELECT failure, state = 'discarded' OR (state = 'stopped' AND NOT reserved) AS failed FROM treasury_runs
              WHERE chain_id = $1 AND treasury = $2 AND run = $3 FOR SHARE",
         )
         .bind(signed(self.chain_id))
@@ -256,6 +310,7 @@ fn due_of(row: &PgRow) -> Result<StoredDue, StoreError> {
         tenant: row.get("tenant_id"),
         treasury: address_of(row.get("treasury"))?,
         schedule: place_of(row.get("schedule")),
+        kind: ScheduleKind::named(row.get("kind"))?,
         due: NewDue {
             period: u32::try_from(row.get::<i64, _>("period")).unwrap_or(u32::MAX),
             record_date: unsigned(row.get("record_date")),
@@ -275,5 +330,7 @@ fn due_of(row: &PgRow) -> Result<StoredDue, StoreError> {
             .get::<Option<serde_json::Value>, _>("failure")
             .and_then(|failure| serde_json::from_value(failure).ok()),
         alerted: row.get("alerted"),
+        open_operation: row.get("open_operation"),
+        tries: place_of(row.get("tries")),
     })
 }

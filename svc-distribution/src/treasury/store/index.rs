@@ -40,6 +40,19 @@ pub enum Told {
     },
 }
 
+/// Tokens of an asset that went from a lost wallet to a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// Where it was told.
+    pub at: Place,
+    /// Which asset.
+    pub asset: Address,
+    /// From which wallet.
+    pub lost_wallet: Address,
+    /// To which.
+    pub new_wallet: Address,
+}
+
 /// What a batch of blocks tells of treasuries.
 #[derive(Debug, Default)]
 pub struct TreasuryEvents {
@@ -47,6 +60,8 @@ pub struct TreasuryEvents {
     pub created: Vec<(Address, u64)>,
     /// Payments.
     pub payments: Vec<Payment>,
+    /// Recoveries of the assets of treasuries.
+    pub recoveries: Vec<Recovery>,
 }
 
 // === impl Told ===
@@ -79,12 +94,31 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Those of some addresses that are assets of treasuries of ours.
+    pub async fn serviced_assets(
+        &self,
+        chain_id: u64,
+        addresses: &BTreeSet<Address>,
+    ) -> Result<BTreeSet<Address>, StoreError> {
+        let assets: Vec<String> =
+            sqlx::query_scalar("SELECT DISTINCT asset FROM treasuries WHERE chain_id = $1 AND asset = ANY($2)")
+                .bind(signed(chain_id))
+                .bind(addresses.iter().copied().map(hex_of).collect::<Vec<_>>())
+                .fetch_all(&self.pool)
+                .await
+                .map_err(during("find assets"))?;
+        assets.into_iter().map(address_of).collect()
+    }
+}
+
 // === impl TreasuryEvents ===
 
 impl TreasuryEvents {
     /// What takes back everything above a block: the chain and the block are its parameters.
     pub(crate) const RETRACT: &[&str] = &[
         "DELETE FROM treasury_payments WHERE chain_id = $1 AND block_number > $2",
+        "DELETE FROM asset_recoveries WHERE chain_id = $1 AND block_number > $2",
         "UPDATE treasuries SET created_block = NULL WHERE chain_id = $1 AND created_block > $2",
     ];
 
@@ -99,8 +133,29 @@ impl TreasuryEvents {
                 .await
                 .map_err(during("index treasury"))?;
         }
+        put_recoveries(commit, chain_id, &self.recoveries).await?;
         put_payments(commit, chain_id, &self.payments).await
     }
+}
+
+async fn put_recoveries(commit: &mut PgConnection, chain_id: u64, recoveries: &[Recovery]) -> Result<(), StoreError> {
+    for one in recoveries {
+        sqlx::query(
+            "INSERT INTO asset_recoveries (chain_id, block_number, log_index, asset, lost_wallet, new_wallet, tx_hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        )
+        .bind(signed(chain_id))
+        .bind(signed(one.at.block))
+        .bind(signed(one.at.log_index))
+        .bind(hex_of(one.asset))
+        .bind(hex_of(one.lost_wallet))
+        .bind(hex_of(one.new_wallet))
+        .bind(one.at.tx_hash.to_string())
+        .execute(&mut *commit)
+        .await
+        .map_err(during("index recovery"))?;
+    }
+    Ok(())
 }
 
 async fn put_payments(commit: &mut PgConnection, chain_id: u64, payments: &[Payment]) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! The tables of treasuries. No sqlx type passes beyond this module.
 
+pub mod discards;
 pub mod due;
 pub mod index;
 pub mod outcomes;

@@ -58,8 +58,9 @@ pub struct Counts {
     pub paid_amount: U256,
     /// Base units of the currency still due.
     pub unpaid_amount: U256,
-    /// Base units that redeeming in parts rounded off, beside the rounding of the list.
-    pub split_rounding: U256,
+    /// Base units that redeeming in parts rounded off, beside the rounding of the list; less than none where entitlements that ended in
+    /// one wallet were redeemed together.
+    pub split_rounding: i128,
     /// Holders who received something else than the list says.
     pub deviating: u32,
 }
@@ -81,12 +82,13 @@ impl Outcome {
     }
 }
 
-/// Entitlements of a run, from a place on, with what became of them. Parameters: chain, treasury, run, place.
+/// Entitlements of a run, from a place on, with what became of them. What was redeemed in the wallet that tokens were recovered to counts for
+/// whoever held them. Parameters: chain, treasury, run, place.
 macro_rules! outcomes {
     () => {
-        "SELECT e.place, e.holder, e.units, e.amount, coalesce(told.paid_amount, 0) AS paid_amount, coalesce(told.payments, 0) AS payments,
+        "SELECT e.place, e.holder, e.units, e.amount, told.paid_amount, told.payments, coalesce(m.members, 1) AS members,
                 last.paid_to, last.block_number, last.tx_hash,
-                CASE WHEN r.kind = 'redemption' THEN div(greatest(e.units - coalesce(told.units, 0), 0) * r.numerator, r.denominator)
+                CASE WHEN r.kind = 'redemption' THEN div(greatest(e.units - told.units, 0) * r.numerator, r.denominator)
                      WHEN told.payments > 0 THEN 0 ELSE e.amount END AS unpaid_amount,
                 CASE WHEN r.kind = 'redemption' AND told.units >= e.units THEN 'paid'
                      WHEN r.kind <> 'redemption' AND told.payments > 0 THEN 'paid'
@@ -94,14 +96,18 @@ macro_rules! outcomes {
                      ELSE 'skipped' END AS outcome,
                 CASE WHEN r.kind = 'redemption' AND last.kind IS DISTINCT FROM 'skipped' THEN 'NOT_FREE' ELSE last.reason END AS reason
          FROM entitlements e JOIN treasury_runs r USING (chain_id, treasury, run)
+         LEFT JOIN recovered_entitlements($1, $2, $3) m ON m.place = e.place
          LEFT JOIN LATERAL (
-             SELECT sum(p.amount) AS paid_amount, sum(p.units) AS units, count(*) AS payments FROM treasury_payments p
+             SELECT sum(p.amount) AS amount, sum(p.units) AS units, count(*) AS payments FROM treasury_payments p
              WHERE p.chain_id = e.chain_id AND p.treasury = e.treasury AND p.holder = e.holder AND p.kind = 'paid'
                AND CASE WHEN r.kind = 'redemption' THEN p.payout_id IS NULL AND p.block_number > r.record_block
-                        ELSE p.payout_id = r.payout_id END) told ON true
+                        ELSE p.payout_id = r.payout_id END) own ON true
+         CROSS JOIN LATERAL (
+             SELECT coalesce(m.amount, own.amount, 0) AS paid_amount, coalesce(m.units, own.units, 0) AS units,
+                    coalesce(m.payments, own.payments, 0) AS payments) told
          LEFT JOIN LATERAL (
              SELECT p.kind, p.reason, p.paid_to, p.block_number, p.tx_hash FROM treasury_payments p
-             WHERE p.chain_id = e.chain_id AND p.treasury = e.treasury AND p.holder = e.holder
+             WHERE p.chain_id = e.chain_id AND p.treasury = e.treasury AND p.holder = ANY (ARRAY[e.holder, m.wallet])
                AND CASE WHEN r.kind = 'redemption' THEN p.payout_id IS NULL AND p.block_number > r.record_block
                         ELSE p.payout_id = r.payout_id END
              ORDER BY p.block_number DESC, p.log_index DESC LIMIT 1) last ON true
@@ -116,8 +122,8 @@ impl Store {
             "SELECT count(*) FILTER (WHERE outcome = 'paid') AS paid, count(*) FILTER (WHERE outcome = 'skipped') AS skipped,
                     count(*) FILTER (WHERE outcome = 'open') AS open, coalesce(sum(paid_amount), 0)::text AS paid_amount,
                     coalesce(sum(unpaid_amount), 0)::text AS unpaid_amount,
-                    coalesce(sum(split) FILTER (WHERE split BETWEEN 0 AND CASE WHEN redeemed THEN payments ELSE 0 END), 0)::text AS split_rounding,
-                    count(*) FILTER (WHERE split NOT BETWEEN 0 AND CASE WHEN redeemed THEN payments ELSE 0 END) AS deviating,
+                    coalesce(sum(split) FILTER (WHERE split BETWEEN 1 - members AND CASE WHEN redeemed THEN payments ELSE 0 END), 0)::text AS split_rounding,
+                    count(*) FILTER (WHERE split NOT BETWEEN 1 - members AND CASE WHEN redeemed THEN payments ELSE 0 END) AS deviating,
                     (SELECT coalesce(sum(cardinality(places)), 0)::bigint FROM treasury_batches
                      WHERE chain_id = $1 AND treasury = $2 AND run = $3 AND pass = $5 AND operation_id IS NOT NULL) AS sent
              FROM (SELECT o.*, amount - paid_amount - unpaid_amount AS split, $6::boolean AS redeemed FROM (",
@@ -141,7 +147,7 @@ impl Store {
             open: count("open"),
             paid_amount: amount_of(row.get("paid_amount"))?,
             unpaid_amount: amount_of(row.get("unpaid_amount"))?,
-            split_rounding: amount_of(row.get("split_rounding"))?,
+            split_rounding: signed_of(row.get("split_rounding"))?,
             deviating: count("deviating"),
         })
     }
@@ -227,6 +233,10 @@ impl Store {
             })
             .collect()
     }
+}
+
+fn signed_of(text: String) -> Result<i128, StoreError> {
+    text.parse().map_err(|_| StoreError::Malformed { what: "rounding", value: text })
 }
 
 fn entitlement_of(row: &PgRow) -> Result<StoredEntitlement, StoreError> {

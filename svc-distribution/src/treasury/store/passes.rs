@@ -9,6 +9,7 @@ use alloy::primitives::{Address, B256};
 use dalp_domain::store::{StoreError, address_of, during, hash_of, hex_of, signed, unsigned};
 use dalp_engine::Failure;
 use sqlx::{PgConnection, Row as _};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// A pass to begin.
@@ -33,6 +34,8 @@ pub enum Begun {
     HeldBack,
     /// A later redemption has taken the place of this one.
     Replaced,
+    /// It was given up.
+    Discarded,
 }
 
 /// An approval of a list.
@@ -57,14 +60,16 @@ pub struct Unpaid {
     pub place: u32,
     /// Who.
     pub holder: Address,
+    /// Of a redemption: the wallet that the tokens were recovered to.
+    pub recovered_to: Option<Address>,
 }
 
 /// Whether an entitlement `e` of a run `r` is not paid, as far as the chain was indexed: a payout pays once, a redemption whenever
-/// something is left.
+/// something is left; `m`: what was redeemed after tokens were recovered.
 macro_rules! unpaid {
     () => {
         "CASE WHEN r.kind = 'redemption'
-              THEN e.units > coalesce((SELECT sum(p.units) FROM treasury_payments p WHERE p.chain_id = e.chain_id AND p.treasury = e.treasury
+              THEN e.units > coalesce(m.units, (SELECT sum(p.units) FROM treasury_payments p WHERE p.chain_id = e.chain_id AND p.treasury = e.treasury
                        AND p.holder = e.holder AND p.payout_id IS NULL AND p.kind = 'paid' AND p.block_number > r.record_block), 0)
               ELSE NOT EXISTS (SELECT 1 FROM treasury_payments p WHERE p.chain_id = e.chain_id AND p.treasury = e.treasury
                        AND p.holder = e.holder AND p.payout_id = r.payout_id AND p.kind = 'paid') END"
@@ -84,7 +89,7 @@ impl Store {
             .map_err(during("lock treasury"))?;
         let others = sqlx::query(
             "SELECT coalesce(bool_or(state = 'paying' AND NOT reserved), false) AS reserving,
-                    coalesce(bool_or(kind = 'redemption' AND state <> 'done'), false) AS redeeming
+                    coalesce(bool_or(kind = 'redemption' AND state NOT IN ('done', 'discarded')), false) AS redeeming
              FROM treasury_runs WHERE chain_id = $1 AND treasury = $2 AND run <> $3",
         )
         .bind(signed(chain_id))
@@ -113,7 +118,16 @@ impl Store {
         .await
         .map_err(during("begin pass"))?;
         if begun.rows_affected() == 0 {
-            return Ok(Begun::Yes);
+            let discarded: bool = sqlx::query_scalar(
+                "SELECT state = 'discarded' FROM treasury_runs WHERE chain_id = $1 AND treasury = $2 AND run = $3",
+            )
+            .bind(signed(chain_id))
+            .bind(hex_of(run.treasury))
+            .bind(place(run.run))
+            .fetch_one(&mut *commit)
+            .await
+            .map_err(during("begin pass"))?;
+            return Ok(if discarded { Begun::Discarded } else { Begun::Yes });
         }
         sqlx::query(
             "INSERT INTO treasury_passes (chain_id, treasury, run, pass, principal, sender, root) VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -238,16 +252,28 @@ impl Store {
         unpaid_holders(&mut connection, chain_id, run, from, limit).await
     }
 
-    /// Holders at places of a list, in their order.
-    pub async fn holders_at(&self, chain_id: u64, run: &StoredRun, places: &[u64]) -> Result<Vec<Address>, StoreError> {
-        let places: Vec<i32> = places.iter().map(|one| i32::try_from(*one).unwrap_or(i32::MAX)).collect();
+    /// Who is paid by a batch, always the same: the holders at its places in their order, then wallets that tokens of theirs were recovered to.
+    pub async fn holders_of_batch(
+        &self,
+        chain_id: u64,
+        run: &StoredRun,
+        batch: u32,
+    ) -> Result<Vec<Address>, StoreError> {
         let holders: Vec<String> = sqlx::query_scalar(
-            "SELECT holder FROM entitlements WHERE chain_id = $1 AND treasury = $2 AND run = $3 AND place = ANY($4) ORDER BY place",
+            "WITH b AS (SELECT places, also FROM treasury_batches
+                        WHERE chain_id = $1 AND treasury = $2 AND run = $3 AND pass = $4 AND batch = $5)
+             SELECT holder FROM (
+                 SELECT e.place, e.holder FROM b, entitlements e
+                 WHERE e.chain_id = $1 AND e.treasury = $2 AND e.run = $3 AND e.place = ANY(b.places)
+                 UNION ALL
+                 SELECT NULL, w.wallet FROM b, unnest(b.also) AS w(wallet)
+             ) paid ORDER BY place NULLS LAST, holder",
         )
         .bind(signed(chain_id))
         .bind(hex_of(run.treasury))
         .bind(place(run.run))
-        .bind(places)
+        .bind(place(run.pass))
+        .bind(place(batch))
         .fetch_all(&self.pool)
         .await
         .map_err(during("read holders"))?;
@@ -273,7 +299,7 @@ impl Store {
         let rows = unpaid_holders(&mut commit, chain_id, run, place_of(from), run.rows_per_batch).await?;
         let Some(last) = rows.last() else { return Ok(None) };
         sqlx::query(
-            "INSERT INTO treasury_batches (chain_id, treasury, run, pass, batch, places) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO treasury_batches (chain_id, treasury, run, pass, batch, places, also) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(signed(chain_id))
         .bind(hex_of(run.treasury))
@@ -281,6 +307,7 @@ impl Store {
         .bind(place(run.pass))
         .bind(batch)
         .bind(rows.iter().map(|row| place(row.place)).collect::<Vec<_>>())
+        .bind(rows.iter().filter_map(|row| row.recovered_to).map(hex_of).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>())
         .execute(&mut *commit)
         .await
         .map_err(during("plan batch"))?;
@@ -321,17 +348,16 @@ impl Store {
         Ok(batches.collect())
     }
 
-    /// Notes the operation of a batch, or that it is final.
+    /// Notes the operation of a batch.
     pub async fn note_payments(
         &self,
         chain_id: u64,
         run: &StoredRun,
         batch: u32,
         operation_id: Uuid,
-        settled: bool,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE treasury_batches SET operation_id = $6, settled = $7
+            "UPDATE treasury_batches SET operation_id = $6
              WHERE chain_id = $1 AND treasury = $2 AND run = $3 AND pass = $4 AND batch = $5",
         )
         .bind(signed(chain_id))
@@ -340,11 +366,27 @@ impl Store {
         .bind(place(run.pass))
         .bind(place(batch))
         .bind(operation_id)
-        .bind(settled)
         .execute(&self.pool)
         .await
         .map(drop)
         .map_err(during("note batch"))
+    }
+
+    /// Notes that the operation of a batch is final.
+    pub async fn settle_payments(&self, chain_id: u64, run: &StoredRun, batch: u32) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE treasury_batches SET settled = true
+             WHERE chain_id = $1 AND treasury = $2 AND run = $3 AND pass = $4 AND batch = $5",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(run.treasury))
+        .bind(place(run.run))
+        .bind(place(run.pass))
+        .bind(place(batch))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(during("settle batch"))
     }
 
     /// Who approved the list of a run, in order.
@@ -381,7 +423,8 @@ async fn unpaid_holders(
     limit: u32,
 ) -> Result<Vec<Unpaid>, StoreError> {
     let rows = sqlx::query(concat!(
-        "SELECT e.place, e.holder FROM entitlements e JOIN treasury_runs r USING (chain_id, treasury, run)
+        "SELECT e.place, e.holder, m.wallet FROM entitlements e JOIN treasury_runs r USING (chain_id, treasury, run)
+         LEFT JOIN recovered_entitlements($1, $2, $3) m ON m.place = e.place
          WHERE e.chain_id = $1 AND e.treasury = $2 AND e.run = $3 AND e.place >= $4 AND ",
         unpaid!(),
         " ORDER BY e.place LIMIT $5"
@@ -395,6 +438,12 @@ async fn unpaid_holders(
     .await
     .map_err(during("read unpaid holders"))?;
     rows.iter()
-        .map(|row| Ok(Unpaid { place: place_of(row.get("place")), holder: address_of(row.get("holder"))? }))
+        .map(|row| {
+            Ok(Unpaid {
+                place: place_of(row.get("place")),
+                holder: address_of(row.get("holder"))?,
+                recovered_to: row.get::<Option<String>, _>("wallet").map(address_of).transpose()?,
+            })
+        })
         .collect()
 }

@@ -28,6 +28,8 @@ pub enum RunState {
     Stopped,
     /// Everybody was tried.
     Done,
+    /// Given up before money moved for it.
+    Discarded,
 }
 
 /// A run as it is stored.
@@ -79,6 +81,19 @@ pub struct StoredRun {
     pub sender: Address,
     /// Why it stopped.
     pub failure: Option<Failure>,
+    /// Who gave it up, if somebody did.
+    pub discard: Option<Discard>,
+}
+
+/// A decision to give a run up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discard {
+    /// Who decided.
+    pub principal: String,
+    /// Why.
+    pub reason: String,
+    /// When, Unix seconds.
+    pub at: u64,
 }
 
 /// A run to keep.
@@ -107,7 +122,7 @@ pub struct NewRun {
 // === impl RunState ===
 
 impl RunState {
-    const ALL: [Self; 5] = [Self::Prepared, Self::Paying, Self::Paused, Self::Stopped, Self::Done];
+    const ALL: [Self; 6] = [Self::Prepared, Self::Paying, Self::Paused, Self::Stopped, Self::Done, Self::Discarded];
 
     /// The name under which it is stored.
     #[must_use]
@@ -118,6 +133,7 @@ impl RunState {
             Self::Paused => "paused",
             Self::Stopped => "stopped",
             Self::Done => "done",
+            Self::Discarded => "discarded",
         }
     }
 }
@@ -127,7 +143,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT r.*, r.supply::text AS supply_text, r.numerator::text AS numerator_text, r.denominator::text AS denominator_text,
-                    r.total::text AS total_text, r.rounding::text AS rounding_text, p.principal, p.sender
+                    r.total::text AS total_text, r.rounding::text AS rounding_text, p.principal, p.sender,
+                    extract(epoch FROM r.discarded_at)::bigint AS discarded_at_s
              FROM treasury_runs r LEFT JOIN treasury_passes p USING (chain_id, treasury, run, pass) WHERE ",
             $rest
         )
@@ -156,7 +173,21 @@ impl Store {
             .ok_or(StoreError::Malformed { what: "run", value: number.to_string() })
     }
 
-    /// The run of a payout, if it has one; of redemptions the one that is not done.
+    /// The newest redemption of a treasury that was begun, and not stopped: who made it is done with it, or pays it.
+    pub async fn begun_redemption(&self, chain_id: u64, treasury: Address) -> Result<Option<u32>, StoreError> {
+        let run: Option<i32> = sqlx::query_scalar(
+            "SELECT max(run) FROM treasury_runs
+             WHERE chain_id = $1 AND treasury = $2 AND kind = 'redemption' AND state IN ('paying', 'paused', 'done')",
+        )
+        .bind(signed(chain_id))
+        .bind(hex_of(treasury))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(during("read redemption"))?;
+        Ok(run.map(place_of))
+    }
+
+    /// The run of a payout, if it has one that was not given up; of redemptions the one that is not done.
     pub async fn run_of_payout(
         &self,
         chain_id: u64,
@@ -220,7 +251,7 @@ async fn run_of_payout(
     let (period, reference) = names_of(payout);
     sqlx::query(select!(
         "r.chain_id = $1 AND r.treasury = $2 AND r.kind = $3 AND r.period IS NOT DISTINCT FROM $4
-         AND r.reference IS NOT DISTINCT FROM $5 AND (r.kind <> 'redemption' OR r.state <> 'done')"
+         AND r.reference IS NOT DISTINCT FROM $5 AND r.state <> 'discarded' AND (r.kind <> 'redemption' OR r.state <> 'done')"
     ))
     .bind(signed(chain_id))
     .bind(hex_of(treasury))
@@ -335,5 +366,10 @@ fn run_of(row: &PgRow) -> Result<StoredRun, StoreError> {
         failure: row
             .get::<Option<serde_json::Value>, _>("failure")
             .and_then(|failure| serde_json::from_value(failure).ok()),
+        discard: row.get::<Option<String>, _>("discarded_by").map(|principal| Discard {
+            principal,
+            reason: row.get::<Option<String>, _>("discard_reason").unwrap_or_default(),
+            at: row.get::<Option<i64>, _>("discarded_at_s").map_or(0, unsigned),
+        }),
     })
 }

@@ -21,6 +21,8 @@ pub enum ScheduleKind {
     Coupons,
     /// Dividends by a calendar.
     Calendar,
+    /// The redemption at maturity.
+    Maturity,
 }
 
 /// A schedule.
@@ -47,6 +49,28 @@ pub struct Unconfirmed {
     pub schedule: u32,
     /// The operation that announces its dates.
     pub operation_id: Uuid,
+}
+
+// === impl ScheduleKind ===
+
+impl ScheduleKind {
+    const ALL: [Self; 3] = [Self::Coupons, Self::Calendar, Self::Maturity];
+
+    /// The name under which it is stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Coupons => "coupons",
+            Self::Calendar => "calendar",
+            Self::Maturity => "maturity",
+        }
+    }
+
+    /// The kind that is stored under a name.
+    pub(super) fn named(name: String) -> Result<Self, StoreError> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or(StoreError::Malformed { what: "kind of a schedule", value: name })
+    }
 }
 
 /// Writes a calendar with its payments in the commit that accepts it.
@@ -114,16 +138,17 @@ async fn put_due(
 }
 
 impl Store {
-    /// Lets the coupons of a treasury start by themselves, on somebody's decision. Asked again, the decision is the new one, and what was
-    /// stopped waits again.
-    pub async fn automate_coupons(
+    /// Lets the coupons of a treasury, or its redemption, start by themselves, on somebody's decision. Asked again, the decision is the new
+    /// one, and what was stopped waits again.
+    pub async fn automate(
         &self,
         chain_id: u64,
         (tenant, treasury): (&str, Address),
+        kind: ScheduleKind,
         decision: &Decision,
         periods: &[NewDue],
     ) -> Result<(), StoreError> {
-        let mut commit = self.begin("automate coupons").await?;
+        let mut commit = self.begin("automate payments").await?;
         sqlx::query("SELECT 1 FROM treasuries WHERE chain_id = $1 AND treasury = $2 FOR NO KEY UPDATE")
             .bind(signed(chain_id))
             .bind(hex_of(treasury))
@@ -132,9 +157,9 @@ impl Store {
             .map_err(during("lock treasury"))?;
         let schedule: i32 = sqlx::query_scalar(
             "INSERT INTO treasury_schedules (tenant_id, chain_id, treasury, schedule, kind, principal, sender, alert_s, confirmed, any_wallet)
-             SELECT $1, $2, $3, coalesce(max(schedule), 0) + 1, 'coupons', $4, $5, $6, true, $7 FROM treasury_schedules
+             SELECT $1, $2, $3, coalesce(max(schedule), 0) + 1, $8, $4, $5, $6, true, $7 FROM treasury_schedules
              WHERE chain_id = $2 AND treasury = $3
-             ON CONFLICT (chain_id, treasury) WHERE kind = 'coupons'
+             ON CONFLICT (chain_id, treasury, kind) WHERE kind <> 'calendar'
              DO UPDATE SET principal = excluded.principal, sender = excluded.sender, alert_s = excluded.alert_s,
                            any_wallet = excluded.any_wallet RETURNING schedule",
         )
@@ -145,10 +170,11 @@ impl Store {
         .bind(hex_of(decision.sender))
         .bind(signed(decision.alert_s))
         .bind(decision.any_wallet)
+        .bind(kind.name())
         .fetch_one(&mut *commit)
         .await
-        .map_err(during("automate coupons"))?;
-        put_due(&mut commit, chain_id, treasury, schedule, periods).await.map_err(during("automate coupons"))?;
+        .map_err(during("automate payments"))?;
+        put_due(&mut commit, chain_id, treasury, schedule, periods).await.map_err(during("automate payments"))?;
         sqlx::query(
             "UPDATE treasury_due SET state = 'waiting', tries = 0, tried_at = NULL
              WHERE chain_id = $1 AND treasury = $2 AND schedule = $3 AND state = 'stopped'",
@@ -158,8 +184,8 @@ impl Store {
         .bind(schedule)
         .execute(&mut *commit)
         .await
-        .map_err(during("automate coupons"))?;
-        commit.commit().await.map_err(during("automate coupons"))
+        .map_err(during("automate payments"))?;
+        commit.commit().await.map_err(during("automate payments"))
     }
 
     /// Lets nothing further of a schedule start by itself.
@@ -179,7 +205,7 @@ impl Store {
     /// Schedules of a treasury, in their order.
     pub async fn schedules(&self, chain_id: u64, treasury: Address) -> Result<Vec<StoredSchedule>, StoreError> {
         let rows = sqlx::query(
-            "SELECT schedule, kind = 'coupons' AS of_coupons, principal, sender FROM treasury_schedules
+            "SELECT schedule, kind, principal, sender FROM treasury_schedules
              WHERE chain_id = $1 AND treasury = $2 ORDER BY schedule",
         )
         .bind(signed(chain_id))
@@ -191,7 +217,7 @@ impl Store {
             .map(|row| {
                 Ok(StoredSchedule {
                     schedule: place_of(row.get("schedule")),
-                    kind: if row.get("of_coupons") { ScheduleKind::Coupons } else { ScheduleKind::Calendar },
+                    kind: ScheduleKind::named(row.get("kind"))?,
                     principal: row.get("principal"),
                     sender: address_of(row.get("sender"))?,
                 })

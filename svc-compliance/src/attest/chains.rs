@@ -1,7 +1,7 @@
 //! Every chain that is judged, and which of them a payload belongs to. What one chain is asked waits for no other.
 
 use super::{
-    config::AttestorConfig,
+    config::{AttestorConfig, JudgedChain},
     judge::{Judge, Outcome, now_s},
     ruleset,
     ruling::{Veto, veto},
@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-/// How long a chain may take to tell its latest block.
+/// How long a chain may take to tell its latest block, and to judge what others judge as well.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The chain of payloads of no chain that is judged, in metrics.
 const NONE: &str = "none";
@@ -61,7 +61,7 @@ pub struct Seen {
 enum Place {
     /// On this chain.
     One(u64),
-    /// Wherever it may count: what a claim's issuer signs names no chain.
+    /// Wherever it may count, see [`Chains::claims_of`]: what a claim's issuer signs names no chain.
     Any,
     /// Nowhere.
     Nowhere,
@@ -75,7 +75,7 @@ impl Chains {
     pub fn new(config: AttestorConfig) -> Self {
         let rules = config.chains.values().map(|judged| (judged.chain.chain_id, &judged.rules));
         let ruleset = ruleset::version(rules);
-        let served = |(name, judged): (&String, &super::config::JudgedChain)| {
+        let served = |(name, judged): (&String, &JudgedChain)| {
             let served = Served { name: name.clone(), judge: OnceLock::new(), told: AtomicBool::new(false) };
             (judged.chain.chain_id, served)
         };
@@ -118,13 +118,20 @@ impl Chains {
         for (index, (subject, _)) in subjects.iter().enumerate() {
             match place(&self.chains, subject) {
                 Place::One(chain_id) => open.entry(chain_id).or_default().push(index),
-                Place::Any => self.chains.keys().for_each(|id| open.entry(*id).or_default().push(index)),
+                Place::Any => {
+                    self.claims_of(&subject.tenant).for_each(|id| open.entry(id).or_default().push(index));
+                }
                 Place::Nowhere => {}
             }
         }
+        // Claims share a question with those of other chains, which a chain that does not answer must not hold up.
+        let patience = if open.len() > 1 { PATIENCE } else { Duration::MAX };
         let asked = open.into_iter().map(|(chain_id, indices)| async move {
             let asked: Vec<_> = indices.iter().map(|index| &subjects[*index]).collect();
-            (chain_id, self.judge_on(chain_id, &asked).await, indices)
+            let away =
+                || indices.iter().map(|_| Outcome::Away(format!("chain {chain_id}: no answer in time"))).collect();
+            let outcomes = tokio::time::timeout(patience, self.judge_on(chain_id, &asked)).await;
+            (chain_id, outcomes.unwrap_or_else(|_| away()), indices)
         });
         let mut asked: FuturesUnordered<_> = asked.collect();
         while let Some((chain_id, outcomes, indices)) = asked.next().await {
@@ -134,9 +141,9 @@ impl Chains {
                     *best = Some((chain_id, outcome));
                 }
             }
-            // What passes on one chain need not wait for the others.
+            // What passes on one chain need not wait for the others, unless that rests on a key which may be nobody's of the tenant.
             let decided = |(place, found): (&(Subject, Content), &Option<(u64, Outcome)>)| match found {
-                Some((_, outcome)) => is_pass(outcome) || place.0.kind != Kind::Claim,
+                Some((_, outcome)) => standing_of(outcome) == MOST || place.0.kind != Kind::Claim,
                 None => self::place(&self.chains, &place.0) == Place::Nowhere,
             };
             if subjects.iter().zip(&found).all(decided) {
@@ -152,6 +159,15 @@ impl Chains {
             outcome
         });
         outcomes.collect()
+    }
+
+    /// Where claims of a tenant are judged: where its systems are pinned, and wherever it may have some only if they are pinned nowhere. What anybody may
+    /// put on a chain that is not pinned says nothing against what is.
+    fn claims_of(&self, tenant: &str) -> impl Iterator<Item = u64> {
+        let pinned = |judged: &JudgedChain| judged.rules.of(tenant).is_some_and(|rules| !rules.systems.is_empty());
+        let (ours, others): (Vec<_>, Vec<_>) = self.config.chains.values().partition(|judged| pinned(judged));
+        let asked = if ours.is_empty() { others } else { ours };
+        asked.into_iter().map(|judged| judged.chain.chain_id)
     }
 
     async fn judge_on(&self, chain_id: u64, asked: &[&(Subject, Content)]) -> Vec<Outcome> {
@@ -192,19 +208,29 @@ fn place<V>(chains: &BTreeMap<u64, V>, subject: &Subject) -> Place {
     }
 }
 
-/// Whether an outcome of another chain counts before the one that is held: a pass anywhere is one, and a veto is none while a chain has not said its word.
+/// Whether an outcome of another chain counts before the one that is held.
 fn says_more(other: &Outcome, held: &Outcome) -> bool {
-    let rank = |outcome: &Outcome| match outcome {
-        outcome if is_pass(outcome) => 3,
+    standing_of(other) > standing_of(held)
+}
+
+/// The most that an outcome can count.
+const MOST: u8 = 4;
+
+/// How much an outcome counts beside those of other chains: a pass anywhere is one, most of all if it rests on nobody whom the signer has yet to find among
+/// the tenant's keys, and a veto is none while a chain has not said its word.
+fn standing_of(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Judged { attestation, presumed_keys, .. } if attestation.judgement.verdict == Verdict::Pass => {
+            if presumed_keys.is_empty() {
+                MOST
+            } else {
+                3
+            }
+        }
         Outcome::Away(_) => 2,
         Outcome::Undecided { .. } => 1,
         Outcome::Judged { .. } => 0,
-    };
-    rank(other) > rank(held)
-}
-
-fn is_pass(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Judged { attestation, .. } if attestation.judgement.verdict == Verdict::Pass)
+    }
 }
 
 /// Counts an outcome, and says of a veto what it was.
@@ -263,7 +289,14 @@ mod tests {
             }
         };
         let undecided = || Outcome::Undecided { reason: "TARGET_UNKNOWN".to_owned(), why: String::new() };
-        let rising = [judged(Verdict::Veto), undecided(), Outcome::Away(String::new()), judged(Verdict::Pass)];
+        let presuming = match judged(Verdict::Pass) {
+            Outcome::Judged { attestation, veto, .. } => {
+                Outcome::Judged { attestation, veto, presumed_keys: vec![Address::ZERO] }
+            }
+            other => other,
+        };
+        let away = Outcome::Away(String::new());
+        let rising = [judged(Verdict::Veto), undecided(), away, presuming, judged(Verdict::Pass)];
         for (index, held) in rising.iter().enumerate() {
             for (other_index, other) in rising.iter().enumerate() {
                 assert_eq!(says_more(other, held), other_index > index, "{other:?} beside {held:?}");

@@ -43,11 +43,8 @@ impl Doubts {
             doubt.since = doubt.highest;
         }
         doubt.highest = doubt.highest.max(height);
-        let confirmed = height.saturating_sub(doubt.since) >= after_blocks;
-        if confirmed {
-            first_seen.remove(&request_id);
-        }
-        confirmed
+        // Remembered all the same: of a payload that several chains are asked about, each must say so again until the last one does.
+        height.saturating_sub(doubt.since) >= after_blocks
     }
 
     /// It passed after all.
@@ -73,8 +70,8 @@ mod tests {
         assert!(!doubts.confirms(id, 11, 2));
         assert!(!doubts.confirms(Uuid::from_u128(2), 12, 2), "each request has its own doubt");
         assert!(doubts.confirms(id, 12, 2));
-        assert!(!doubts.confirms(id, 13, 2), "decided is forgotten");
-        assert!(doubts.confirms(id, 13, 0));
+        assert!(doubts.confirms(id, 13, 2), "what is decided stays so until it passes");
+        assert!(doubts.confirms(id, 10, 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     doubts::Doubts,
     ruling::{
         CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, admits, admits_promised,
-        left_to_compliance, rule, veto,
+        left_to_compliance, rule, unknown_target, veto,
     },
     shown::{self, Shown},
 };
@@ -337,8 +337,13 @@ impl Judge {
         }
         for (target, moved) in by_asset {
             let found = self.directory.find(tenant, target, head).await?;
-            if found.standing == Standing::Asset {
-                continue;
+            // Whoever made the token one of the tenant's must be one of the tenant's.
+            presumed.extend(found.presumes);
+            match found.standing {
+                Standing::Asset => continue,
+                // A contract of the system that is no asset has no compliance that would judge its receivers, and no list that names it a token.
+                Standing::Contract => return Err(Unfit::Vetoed(unknown_target(target))),
+                _ => {}
             }
             let act = Act::Moves(moved);
             let case = Case {

@@ -167,7 +167,7 @@ pub fn veto(reason: &str, detail: String) -> Veto {
     Veto { reason: reason.to_owned(), detail }
 }
 
-fn unknown_target(target: Address) -> Veto {
+pub fn unknown_target(target: Address) -> Veto {
     veto(TARGET_UNKNOWN, format!("{target} is no contract of the tenant's system and on no list"))
 }
 

@@ -7,8 +7,9 @@ DROP INDEX treasury_schedules_one_of_coupons;
 CREATE UNIQUE INDEX treasury_schedules_one_of_a_kind ON treasury_schedules (chain_id, treasury, kind) WHERE kind <> 'calendar';
 COMMENT ON TABLE treasury_schedules IS 'Payments that start by themselves, and on whose decision: the coupons of a treasury, its redemption, or dividends by a calendar.';
 
-ALTER TABLE treasury_due ADD COLUMN open_operation uuid;
+ALTER TABLE treasury_due ADD COLUMN open_operation uuid, ADD COLUMN openings_failed integer NOT NULL DEFAULT 0;
 COMMENT ON COLUMN treasury_due.open_operation IS 'Of a redemption: the operation that opens it, until it is known to have failed.';
+COMMENT ON COLUMN treasury_due.openings_failed IS 'How many operations to open it are known to have failed: the next one stands under another key.';
 
 -- A run that is given up stays, and makes room for another.
 ALTER TABLE treasury_runs DROP CONSTRAINT treasury_runs_state_check;
@@ -44,8 +45,23 @@ CREATE TABLE asset_recoveries (
 );
 CREATE INDEX asset_recoveries_of ON asset_recoveries (chain_id, asset, block_number);
 COMMENT ON TABLE asset_recoveries IS 'Tokens of assets with treasuries that went from a lost wallet to a new one. What is left to redeem for the lost one follows. A reorg deletes the rows of its blocks.';
--- Recoveries of earlier blocks were not kept: the index reads the chain once more. What it has already stays as it is.
+-- Recoveries of earlier blocks were not kept: the chain is read again from its beginning, and whoever indexes now is stopped. What was read of it goes
+-- with the blocks: a reorg would find neither without the other. A replica of an earlier release, which would leave recoveries out, names version 1 and so
+-- cannot take the lease again.
+DELETE FROM payouts;
+DELETE FROM withdrawals;
+UPDATE airdrops SET created_block = NULL;
+DELETE FROM offering_turns;
+DELETE FROM purchases;
+DELETE FROM deliveries;
+DELETE FROM refunds;
+DELETE FROM offering_withdrawals;
+UPDATE offerings SET created_block = NULL;
+DELETE FROM treasury_payments;
+UPDATE treasuries SET created_block = NULL;
 DELETE FROM indexed_blocks;
+UPDATE indexer_leases SET owner = 'migration', until = '-infinity', version = 2;
+ALTER TABLE indexer_leases ADD CONSTRAINT indexer_leases_version CHECK (version >= 2);
 
 -- What became of the entitlements of a redemption whose tokens, or tokens of others, were recovered to other wallets since its record block; none of
 -- others. Entitlements that ended in one wallet are redeemed together: they are paid in the order of their places.
@@ -81,9 +97,10 @@ AS $$
     )
     SELECT l.place, l.wallet, l.members,
            greatest(least(coalesce(t.units, 0) - l.units_before, l.units), 0),
+           -- Redeeming in parts rounds each down, so those before may not have had all that they were due.
            CASE WHEN coalesce(t.units, 0) <= l.units_before THEN 0
-                WHEN t.units > l.units_before + l.units AND NOT l.is_last THEN l.amount
-                ELSE t.amount - l.amount_before END,
+                WHEN t.units > l.units_before + l.units AND NOT l.is_last THEN greatest(least(l.amount, t.amount - l.amount_before), 0)
+                ELSE greatest(t.amount - l.amount_before, 0) END,
            CASE WHEN coalesce(t.units, 0) <= l.units_before THEN 0 ELSE t.payments END
     FROM listed l LEFT JOIN told t ON t.wallet = l.wallet
 $$;

@@ -181,6 +181,21 @@ async fn a_recovery_changes_nothing_about_coupons() {
     assert!(store.unpaid_holders(CHAIN, &run, 0, 9).await.unwrap().iter().all(|one| one.recovered_to.is_none()));
 }
 
+#[tokio::test]
+async fn a_run_that_was_given_up_is_not_told_as_paid() {
+    let (postgres, store) = store().await;
+    audited(&postgres).await;
+    let run = prepared(&store, Payout::Coupon { period: 0 }).await;
+    assert_eq!(store.discard_run(CHAIN, &run, WHY).await.unwrap(), Discarded::Yes);
+    let instead = prepared(&store, Payout::Coupon { period: 0 }).await;
+    index(&store, vec![Payment { at: at(60, 2), ..payment(2, Some(0), 2, 6, None) }]).await;
+    for (run, paid) in [(run, 0), (instead, 1)] {
+        let run = again(&store, &run).await;
+        assert_eq!(store.run_counts(CHAIN, &run).await.unwrap().paid, paid);
+        assert_eq!(store.run_transactions(CHAIN, &run, 9).await.unwrap().len() as u64, paid);
+    }
+}
+
 async fn automate(store: &Store) {
     let decision = Decision { principal: "chief".into(), any_wallet: true, sender: holder(0xcc), alert_s: 50 };
     let payment = NewDue { period: 0, record_date: 9_000, due_at: 9_000, year: None };
@@ -210,8 +225,24 @@ async fn a_redemption_that_is_opened_is_looked_at_again_soon_and_its_operation_i
     let opened = past(1.5).await.unwrap();
     assert_eq!((opened.due.open_operation, opened.due.tries), (Some(operation), 0), "the same key finds it");
     opened.settle(Err(NotStarted::Yet(Failure::new("TREASURY_UNDERFUNDED", "short")))).await.unwrap();
-    let failed = past(15.0).await.unwrap();
-    assert_eq!((failed.due.open_operation, failed.due.tries), (None, 1), "the next one stands under another key");
+    assert!(past(1.5).await.is_none(), "it is tried again after a while");
+    let short = past(15.0).await.unwrap();
+    assert_eq!(
+        (short.due.open_operation, short.due.openings_failed),
+        (Some(operation), 0),
+        "it may still be under way"
+    );
+    short.settle(Err(NotStarted::NotOpened(Failure::new("ROLE_MISSING", "no")))).await.unwrap();
+    let failed = past(30.0).await.unwrap();
+    assert_eq!(
+        (failed.due.open_operation, failed.due.openings_failed),
+        (None, 1),
+        "the next one stands under another key"
+    );
+    failed.settle(Err(NotStarted::Opening(Uuid::from_u128(6)))).await.unwrap();
+    automate(&store).await;
+    let failed = past(30.0).await.unwrap();
+    assert_eq!(failed.due.openings_failed, 1, "a new decision does not find the old failure");
 
     assert_eq!(store.begun_redemption(CHAIN, TREASURY).await.unwrap(), None);
     let run = prepared(&store, Payout::Redemption).await;

@@ -45,7 +45,7 @@ pub async fn redemption(app: &App, due: &StoredDue, treasury: &StoredTreasury) -
             Ok(None) => return Ok(Redemption::Opening(id)),
             // Somebody else may have opened it meanwhile.
             Ok(Some(Err(failure))) if !is_open(app, treasury).await.map_err(yet)? => {
-                return Err(NotStarted::Yet(failure));
+                return Err(NotStarted::NotOpened(failure));
             }
             Ok(Some(_)) => {}
             Err(error) => {
@@ -69,7 +69,8 @@ async fn open(app: &App, due: &StoredDue) -> Result<Uuid, Refusal> {
     let command = Handle { sender: due.decision.sender, treasury: due.treasury };
     readers::try_as(&app.chain, command.sender, command.treasury, matureCall {}.abi_encode().into()).await?;
     let order = On { chain_id: app.chain.chain_id(), command };
-    let key = format!("mature-{:#x}-{}-{}", due.treasury, due.schedule, due.tries);
+    // By the sender too: a new decision may come before this operation was noted.
+    let key = format!("mature-{:#x}-{}-{}-{:#x}", due.treasury, due.schedule, due.openings_failed, command.sender);
     let admission =
         Admission::<MatureFlow>::new(TenantId::new(&due.tenant), &due.decision.principal, METHOD, key, order);
     Ok(app.engine.accept(admission).await.map_err(not_accepted)?.operation.operation_id.0)

@@ -94,14 +94,16 @@ async fn look(app: &App) -> Result<(), Refusal> {
                 %operation_id,
                 "a redemption that is due is being opened"
             ),
-            Err(NotStarted::Yet(failure) | NotStarted::Ever(failure)) => tracing::warn!(
-                treasury = %due.treasury,
-                schedule = due.schedule,
-                period = due.due.period,
-                reason = %failure.reason,
-                message = %failure.message,
-                "a payment that is due cannot be started"
-            ),
+            Err(NotStarted::NotOpened(failure) | NotStarted::Yet(failure) | NotStarted::Ever(failure)) => {
+                tracing::warn!(
+                    treasury = %due.treasury,
+                    schedule = due.schedule,
+                    period = due.due.period,
+                    reason = %failure.reason,
+                    message = %failure.message,
+                    "a payment that is due cannot be started"
+                )
+            }
         }
         locked.settle(outcome).await?;
     }
@@ -325,6 +327,7 @@ mod tests {
             failure: None,
             alerted: false,
             open_operation: None,
+            openings_failed: 0,
             tries: 0,
         }
     }

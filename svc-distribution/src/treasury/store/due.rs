@@ -66,6 +66,8 @@ pub struct StoredDue {
     pub alerted: bool,
     /// Of a redemption: the operation that opens it.
     pub open_operation: Option<Uuid>,
+    /// How many operations to open it have failed.
+    pub openings_failed: i32,
     /// How often it could not be started since it last was.
     pub tries: u32,
 }
@@ -99,6 +101,8 @@ pub struct Decision {
 pub enum NotStarted {
     /// It waits for an operation that opens the redemption.
     Opening(Uuid),
+    /// The operation that was to open it has failed. Another one is tried.
+    NotOpened(Failure),
     /// It is tried again.
     Yet(Failure),
     /// There is nothing to pay, however often it is tried.
@@ -222,7 +226,7 @@ impl Store {
         let row = sqlx::query(select!(
             "d.chain_id = $1 AND d.state = 'waiting' AND s.confirmed AND d.due_at < $2
              AND (d.tried_at IS NULL
-                  OR d.open_operation IS NOT NULL AND d.tried_at < clock_timestamp() - make_interval(secs => $6)
+                  OR d.open_operation IS NOT NULL AND d.failure IS NULL AND d.tried_at < clock_timestamp() - make_interval(secs => $6)
                   OR d.tried_at < clock_timestamp() - make_interval(secs => least($3 * power(2, least(d.tries, 20) - 1), $4)))
              AND d.treasury <> ALL($5)
              AND NOT EXISTS (SELECT 1 FROM treasury_runs r WHERE r.chain_id = d.chain_id AND r.treasury = d.treasury
@@ -249,7 +253,7 @@ impl Locked {
     /// Notes the run that was started, or why none was, and lets the payment go. A run that stopped meanwhile before its money was
     /// reserved counts as not started.
     pub async fn settle(mut self, outcome: Result<u32, NotStarted>) -> Result<(), StoreError> {
-        let mut opening = None;
+        let (mut opening, mut openings_failed) = (None, 0_i32);
         let (state, run, failure) = match outcome {
             // Whoever ends the pass of the run, or gives the run up, waits for this commit, or it is seen here.
             Ok(run) => match self.stopped_unreserved(run).await? {
@@ -260,12 +264,16 @@ impl Locked {
                 opening = Some(operation_id);
                 (DueState::Waiting, None, None)
             }
+            Err(NotStarted::NotOpened(failure)) => {
+                openings_failed = 1;
+                (DueState::Waiting, None, Some(serde_json::json!(failure)))
+            }
             Err(NotStarted::Yet(failure)) => (DueState::Waiting, None, Some(serde_json::json!(failure))),
             Err(NotStarted::Ever(failure)) => (DueState::Stopped, None, Some(serde_json::json!(failure))),
         };
         sqlx::query(
             "UPDATE treasury_due SET state = $5, run = $6, failure = $7, tried_at = clock_timestamp(),
-                    open_operation = CASE WHEN $5 = 'started' THEN open_operation ELSE $8 END,
+                    open_operation = CASE WHEN $9 > 0 THEN NULL ELSE coalesce($8, open_operation) END, openings_failed = openings_failed + $9,
                     tries = CASE WHEN $8 IS NOT NULL THEN tries WHEN $5 = 'waiting' THEN tries + 1 ELSE 0 END
              WHERE chain_id = $1 AND treasury = $2 AND schedule = $3 AND period = $4",
         )
@@ -277,6 +285,7 @@ impl Locked {
         .bind(run)
         .bind(failure)
         .bind(opening)
+        .bind(openings_failed)
         .execute(&mut *self.commit)
         .await
         .map_err(during("settle due payment"))?;
@@ -331,6 +340,7 @@ fn due_of(row: &PgRow) -> Result<StoredDue, StoreError> {
             .and_then(|failure| serde_json::from_value(failure).ok()),
         alerted: row.get("alerted"),
         open_operation: row.get("open_operation"),
+        openings_failed: row.get("openings_failed"),
         tries: place_of(row.get("tries")),
     })
 }

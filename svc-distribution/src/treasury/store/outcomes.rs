@@ -96,11 +96,11 @@ macro_rules! outcomes {
                      ELSE 'skipped' END AS outcome,
                 CASE WHEN r.kind = 'redemption' AND last.kind IS DISTINCT FROM 'skipped' THEN 'NOT_FREE' ELSE last.reason END AS reason
          FROM entitlements e JOIN treasury_runs r USING (chain_id, treasury, run)
-         LEFT JOIN recovered_entitlements($1, $2, $3) m ON m.place = e.place
+         LEFT JOIN recovered_entitlements($1, $2, $3) m ON m.place = e.place AND r.state <> 'discarded'
          LEFT JOIN LATERAL (
              SELECT sum(p.amount) AS amount, sum(p.units) AS units, count(*) AS payments FROM treasury_payments p
              WHERE p.chain_id = e.chain_id AND p.treasury = e.treasury AND p.holder = e.holder AND p.kind = 'paid'
-               AND CASE WHEN r.kind = 'redemption' THEN p.payout_id IS NULL AND p.block_number > r.record_block
+               AND r.state <> 'discarded' AND CASE WHEN r.kind = 'redemption' THEN p.payout_id IS NULL AND p.block_number > r.record_block
                         ELSE p.payout_id = r.payout_id END) own ON true
          CROSS JOIN LATERAL (
              SELECT coalesce(m.amount, own.amount, 0) AS paid_amount, coalesce(m.units, own.units, 0) AS units,
@@ -108,7 +108,7 @@ macro_rules! outcomes {
          LEFT JOIN LATERAL (
              SELECT p.kind, p.reason, p.paid_to, p.block_number, p.tx_hash FROM treasury_payments p
              WHERE p.chain_id = e.chain_id AND p.treasury = e.treasury AND p.holder = ANY (ARRAY[e.holder, m.wallet])
-               AND CASE WHEN r.kind = 'redemption' THEN p.payout_id IS NULL AND p.block_number > r.record_block
+               AND r.state <> 'discarded' AND CASE WHEN r.kind = 'redemption' THEN p.payout_id IS NULL AND p.block_number > r.record_block
                         ELSE p.payout_id = r.payout_id END
              ORDER BY p.block_number DESC, p.log_index DESC LIMIT 1) last ON true
          WHERE e.chain_id = $1 AND e.treasury = $2 AND e.run = $3 AND e.place >= $4"
@@ -210,7 +210,7 @@ impl Store {
                     coalesce(sum(p.amount) FILTER (WHERE p.kind = 'paid'), 0)::text AS amount
              FROM treasury_payments p JOIN treasury_runs r USING (chain_id, treasury)
              WHERE p.chain_id = $1 AND p.treasury = $2 AND r.run = $3
-               AND CASE WHEN r.kind = 'redemption' THEN p.payout_id IS NULL AND p.block_number > r.record_block
+               AND r.state <> 'discarded' AND CASE WHEN r.kind = 'redemption' THEN p.payout_id IS NULL AND p.block_number > r.record_block
                         ELSE p.payout_id = r.payout_id END
              GROUP BY p.block_number, p.tx_hash ORDER BY p.block_number, min(p.log_index) LIMIT $4",
         )

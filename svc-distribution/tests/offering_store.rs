@@ -163,7 +163,7 @@ async fn buyers_and_what_came_in_are_taken_back_with_their_blocks() {
     };
     store.commit_index(CHAIN, "one", &block(2, second)).await.unwrap();
     let paid_to = BOB;
-    let third = OfferingEvents {
+    let third = || OfferingEvents {
         turns: vec![turn(3, 0, TurnKind::Refunding)],
         refunds: vec![refund((3, 1), ALICE, EURO, 40), refund((3, 2), ALICE, FRANC, 44)],
         deliveries: vec![Delivery { at: at(3, 3), offering: SALE, buyer: BOB, paid_to, tokens: U256::from(2) }],
@@ -173,7 +173,10 @@ async fn buyers_and_what_came_in_are_taken_back_with_their_blocks() {
         ],
         ..Default::default()
     };
-    store.commit_index(CHAIN, "one", &block(3, third)).await.unwrap();
+    store.commit_index(CHAIN, "one", &block(3, third())).await.unwrap();
+    // As a migration has the chain read once more: what is kept already stays as it is.
+    sqlx::query("DELETE FROM indexed_blocks").execute(&store.pool).await.unwrap();
+    store.commit_index(CHAIN, "one", &block(3, third())).await.unwrap();
 
     assert_eq!(store.turns(CHAIN, SALE).await.unwrap(), Turns { phase: Phase::Refunding, paused: false });
     let sums = store.sums(CHAIN, SALE).await.unwrap();

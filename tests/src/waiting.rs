@@ -62,7 +62,7 @@ mod tests {
     async fn a_call_that_is_never_answered_is_given_up() {
         let away = repeated(Duration::from_millis(100), async || Err::<(), _>(Status::unavailable("away"))).await;
         assert_eq!(away.unwrap_err().code(), Code::DeadlineExceeded);
-        let silent = repeated(Duration::from_millis(100), || std::future::pending::<Result<(), Status>>()).await;
+        let silent = repeated(Duration::from_millis(100), std::future::pending::<Result<(), Status>>).await;
         assert_eq!(silent.unwrap_err().code(), Code::DeadlineExceeded);
         let refused = repeated(Duration::from_secs(9), async || Err::<(), _>(Status::not_found("no"))).await;
         assert_eq!(refused.unwrap_err().code(), Code::NotFound);

@@ -154,7 +154,7 @@ async fn put_withdrawals(
     for one in withdrawals {
         sqlx::query(
             "INSERT INTO withdrawals (chain_id, block_number, log_index, airdrop, currency, amount, tx_hash)
-             VALUES ($1, $2, $3, $4, $5, $6::numeric, $7)",
+             VALUES ($1, $2, $3, $4, $5, $6::numeric, $7) ON CONFLICT DO NOTHING",
         )
         .bind(signed(chain_id))
         .bind(signed(one.at.block))

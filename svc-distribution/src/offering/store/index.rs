@@ -319,7 +319,8 @@ async fn put_withdrawals(commit: &mut PgConnection, chain_id: u64, proceeds: &[P
         "INSERT INTO offering_withdrawals (chain_id, block_number, log_index, tx_hash, offering, currency, paid_to, amount)
          SELECT $1, block_number, log_index, tx_hash, offering, currency, paid_to, amount::numeric
          FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-           AS w(block_number, log_index, tx_hash, offering, currency, paid_to, amount)",
+           AS w(block_number, log_index, tx_hash, offering, currency, paid_to, amount)
+         ON CONFLICT DO NOTHING",
     )
     .bind(signed(chain_id))
     .bind(columns.blocks())

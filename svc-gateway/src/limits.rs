@@ -13,9 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::config::{LimitsConfig, RateConfig};
 use dalp_proto::RateClass;
 use dalp_service::TenantId;
-use crate::config::{LimitsConfig, RateConfig};
 
 /// How long to wait before a call would be admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +172,12 @@ impl Bucket {
     fn changed_to(mut self, rate: RateConfig, now: Instant) -> Self {
         self.fill(now);
         let burst = f64::from(rate.burst);
-        Self { per_second: f64::from(rate.per_second), burst, tokens: self.tokens.min(burst), filled_at: self.filled_at }
+        Self {
+            per_second: f64::from(rate.per_second),
+            burst,
+            tokens: self.tokens.min(burst),
+            filled_at: self.filled_at,
+        }
     }
 
     fn take(&mut self, now: Instant) -> Result<(), Exhausted> {

@@ -374,7 +374,11 @@ async fn without_its_database_who_was_let_in_reads_for_a_while_and_nobody_else()
         "not known before"
     );
     let forged = format!("dalp_{}_{}", world.keys.operator.prefix(), "0".repeat(64));
-    assert_eq!(reason(reads(&mut clients, &forged).await), "DATABASE_UNAVAILABLE", "no word on which prefixes there are");
+    assert_eq!(
+        reason(reads(&mut clients, &forged).await),
+        "DATABASE_UNAVAILABLE",
+        "no word on which prefixes there are"
+    );
     let unknown = svc_gateway::api_key::ApiKey::generate().unwrap();
     let begun = Instant::now();
     assert_eq!(reason(reads(&mut clients, unknown.expose()).await), "DATABASE_UNAVAILABLE", "nobody can know");

@@ -235,7 +235,8 @@ impl Directory {
                 let mut principals = self.changed_principals.write().unwrap_or_else(PoisonError::into_inner);
                 if principals.len() >= PRINCIPALS_KEPT {
                     // An entry that is older than both is neither fresh nor good for grace.
-                    let oldest = Duration::from_millis(self.config.cache_ttl_ms.max(self.config.grace_ms)) + READ_WITHIN;
+                    let oldest =
+                        Duration::from_millis(self.config.cache_ttl_ms.max(self.config.grace_ms)) + READ_WITHIN;
                     principals.retain(|_, changed| changed.elapsed() <= oldest);
                 }
                 principals.insert((tenant, principal), now);
@@ -420,7 +421,7 @@ mod tests {
         key
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_known_to_have_changed_has_no_grace() {
         let directory = without_a_database();
         // Older than the beginning of the directory is what a change of everything would be.
@@ -440,7 +441,7 @@ mod tests {
         assert_eq!(directory.find(&keys[2]).await.unwrap_err().reason(), Reason::DatabaseUnavailable);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn strangers_say_nothing_about_the_database() {
         let directory = Arc::new(without_a_database());
         *directory.changed_all.write().unwrap() = Instant::now() - Duration::from_secs(60);

@@ -41,10 +41,11 @@ impl Store {
     /// Makes the tables say what `config` says, if that is newer. Replicas that start together do it one after the other.
     pub async fn apply(&self, config: &GatewayConfig) -> Result<Applied, StoreError> {
         let mut commit = self.begin("apply configuration").await?;
-        let row = sqlx::query("SELECT generation, digest FROM gateway.configurations WHERE name = 'gateway' FOR UPDATE")
-            .fetch_one(&mut *commit)
-            .await
-            .map_err(during("lock configuration"))?;
+        let row =
+            sqlx::query("SELECT generation, digest FROM gateway.configurations WHERE name = 'gateway' FOR UPDATE")
+                .fetch_one(&mut *commit)
+                .await
+                .map_err(during("lock configuration"))?;
         let applied = u64::try_from(row.get::<i64, _>("generation")).unwrap_or(0);
         let digest = digest_of(config);
         match row.get::<Option<Vec<u8>>, _>("digest") {
@@ -52,12 +53,14 @@ impl Store {
             Some(_) if config.generation <= applied => return Ok(Applied::Older { applied }),
             _ => {}
         }
-        sqlx::query("UPDATE gateway.configurations SET applied_at = now(), generation = $1, digest = $2 WHERE name = 'gateway'")
-            .bind(i64::try_from(config.generation).unwrap_or(i64::MAX))
-            .bind(digest)
-            .execute(&mut *commit)
-            .await
-            .map_err(during("note configuration"))?;
+        sqlx::query(
+            "UPDATE gateway.configurations SET applied_at = now(), generation = $1, digest = $2 WHERE name = 'gateway'",
+        )
+        .bind(i64::try_from(config.generation).unwrap_or(i64::MAX))
+        .bind(digest)
+        .execute(&mut *commit)
+        .await
+        .map_err(during("note configuration"))?;
         sqlx::query("SELECT set_config('dalp.configuration', 'on', true)")
             .execute(&mut *commit)
             .await
@@ -88,7 +91,13 @@ fn digest_of(config: &GatewayConfig) -> Vec<u8> {
         json!([role.name, permissions])
     });
     let tenants = config.tenants.iter().map(|tenant| {
-        json!([tenant.id.as_str(), tenant.name, tenant.cell.as_ref().unwrap_or(&config.cell), tenant.chain_ids, tenant.limits])
+        json!([
+            tenant.id.as_str(),
+            tenant.name,
+            tenant.cell.as_ref().unwrap_or(&config.cell),
+            tenant.chain_ids,
+            tenant.limits
+        ])
     });
     let principals = config.principals.iter().map(|one| {
         json!([
@@ -229,7 +238,11 @@ impl<'s> Seed<'s> {
             .await?;
             match before.map(|row| (row.get::<bool, _>("managed"), row.get::<bool, _>("disabled"))) {
                 Some((false, true)) => {
-                    tracing::error!(tenant, principal = id, "was disabled by an RPC: the configuration does not take it over");
+                    tracing::error!(
+                        tenant,
+                        principal = id,
+                        "was disabled by an RPC: the configuration does not take it over"
+                    );
                     self.left.insert((tenant, id));
                     continue;
                 }
@@ -270,14 +283,28 @@ impl<'s> Seed<'s> {
     /// A principal that RPCs made becomes the configuration's: its keys, grants and bindings were for another one of that name.
     async fn end_what_rpcs_gave(&mut self, tenant: &str, id: &str) -> Result<(), sqlx::Error> {
         for (action, query) in [
-            ("api_key.disable", "UPDATE gateway.api_keys SET disabled_at = now() WHERE tenant_id = $1 AND principal_id = $2 AND NOT managed AND disabled_at IS NULL RETURNING prefix"),
-            ("principal.revoke", "DELETE FROM gateway.grants WHERE tenant_id = $1 AND principal_id = $2 AND NOT managed RETURNING principal_id || ' ' || role"),
-            ("principal.unbind", "DELETE FROM gateway.certificates WHERE tenant_id = $1 AND principal_id = $2 AND NOT managed RETURNING principal_id || ' ' || spiffe_id"),
-            ("principal.unbind", "DELETE FROM gateway.oidc_identities WHERE tenant_id = $1 AND principal_id = $2 AND NOT managed RETURNING principal_id || ' ' || issuer || ' ' || subject"),
+            (
+                "api_key.disable",
+                "UPDATE gateway.api_keys SET disabled_at = now() WHERE tenant_id = $1 AND principal_id = $2 AND NOT managed AND disabled_at IS NULL RETURNING prefix",
+            ),
+            (
+                "principal.revoke",
+                "DELETE FROM gateway.grants WHERE tenant_id = $1 AND principal_id = $2 AND NOT managed RETURNING principal_id || ' ' || role",
+            ),
+            (
+                "principal.unbind",
+                "DELETE FROM gateway.certificates WHERE tenant_id = $1 AND principal_id = $2 AND NOT managed RETURNING principal_id || ' ' || spiffe_id",
+            ),
+            (
+                "principal.unbind",
+                "DELETE FROM gateway.oidc_identities WHERE tenant_id = $1 AND principal_id = $2 AND NOT managed RETURNING principal_id || ' ' || issuer || ' ' || subject",
+            ),
         ] {
-            let ended: Vec<String> = sqlx::query_scalar(query).bind(tenant).bind(id).fetch_all(&mut *self.commit).await?;
+            let ended: Vec<String> =
+                sqlx::query_scalar(query).bind(tenant).bind(id).fetch_all(&mut *self.commit).await?;
             for subject in ended {
-                self.leaf(tenant, action, &subject, json!({"why": "the configuration takes the principal over"})).await?;
+                self.leaf(tenant, action, &subject, json!({"why": "the configuration takes the principal over"}))
+                    .await?;
             }
         }
         Ok(())

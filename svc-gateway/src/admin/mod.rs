@@ -69,7 +69,12 @@ struct Write<'w> {
 // === impl Desk ===
 
 impl Desk {
-    pub(crate) fn new(directory: Arc<Directory>, cell: String, issuers: Arc<[Binding]>, trust_domain: Arc<str>) -> Self {
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        cell: String,
+        issuers: Arc<[Binding]>,
+        trust_domain: Arc<str>,
+    ) -> Self {
         Self { directory, cell, issuers, trust_domain }
     }
 

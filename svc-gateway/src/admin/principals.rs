@@ -242,12 +242,17 @@ impl Desk {
                     true => Ok(()),
                     false => Err(invalid_field(
                         "credential.spiffe_id",
-                        format!("must begin with spiffe://{}/{space}; the gateway's configuration binds others", self.trust_domain),
+                        format!(
+                            "must begin with spiffe://{}/{space}; the gateway's configuration binds others",
+                            self.trust_domain
+                        ),
                     )),
                 }
             }
             CredentialKey::Oidc { issuer, .. } => {
-                let own = |one: &Binding| one.issuer == *issuer && one.tenant.as_ref().is_some_and(|own| own.as_str() == tenant);
+                let own = |one: &Binding| {
+                    one.issuer == *issuer && one.tenant.as_ref().is_some_and(|own| own.as_str() == tenant)
+                };
                 match self.issuers.iter().any(own) {
                     true => Ok(()),
                     false => Err(invalid_field(

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     config::{GatewayConfig, OWN_SERVICES, Reflection, Scope},
     limits::{Limits, Place},
-    principals::{Authenticated, Authenticator, Principal},
+    principals::{Authenticated, Authenticator, Principal, Shown},
 };
 
 /// What there is to call, asked by tools. Not one of our contracts, so its rules stand here.
@@ -45,6 +45,8 @@ pub enum Route {
 pub struct Admitted {
     /// Who calls.
     pub principal: Arc<Principal>,
+    /// What it has shown to be let in.
+    pub shown: Shown,
     /// What is called.
     pub method: Method,
     /// Where it goes.
@@ -132,7 +134,7 @@ impl Gate {
         wall: OffsetDateTime,
     ) -> Result<Admitted, Denied> {
         let authorization = exactly_one(headers, http::header::AUTHORIZATION.as_str())?;
-        let Authenticated { principal, only_reads } =
+        let Authenticated { principal, shown, only_reads } =
             self.authenticator.authenticate(peer, authorization, wall).await?;
         let (method, route) = self.route(path)?;
         same_tenant(headers, &principal)?;
@@ -141,11 +143,25 @@ impl Gate {
             IdempotencyClass::Keyed => Some(idempotency_key(headers)?.unwrap_or_else(|| Uuid::now_v7().to_string())),
             _ => None,
         };
-        match self.may(&principal, method, only_reads, now) {
+        let decided = may(&principal, method, only_reads)
+            .and_then(|only_assets| Ok((self.place(&principal, method, now)?, only_assets)));
+        match decided {
             Ok((place, only_assets)) => {
-                Ok(Admitted { principal, method: method.clone(), route, idempotency_key, only_assets, place })
+                Ok(Admitted { principal, shown, method: method.clone(), route, idempotency_key, only_assets, place })
             }
             Err(refusal) => Err(Denied { refusal, idempotency_key }),
+        }
+    }
+
+    /// Decides once more about a call that was admitted, on `asset` if it names one: by what is known of its credential now.
+    pub async fn still(&self, shown: &Shown, method: &Method, asset: Option<&str>) -> RefusalResult<()> {
+        let Authenticated { principal, only_reads, .. } =
+            self.authenticator.again(shown, OffsetDateTime::now_utc()).await?;
+        match may(&principal, method, only_reads)? {
+            Some(assets) if !asset.is_some_and(|asset| assets.iter().any(|own| own == asset)) => {
+                Err(lacks(&principal, method))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -169,37 +185,7 @@ impl Gate {
         Ok((method, *route))
     }
 
-    fn may(
-        &self,
-        principal: &Principal,
-        method: &Method,
-        only_reads: bool,
-        now: Instant,
-    ) -> RefusalResult<(Place, Option<Vec<String>>)> {
-        let mut only_assets = None;
-        if method.path != REFLECTION && !principal.granted.allows(&method.permission) {
-            only_assets =
-                Some(principal.granted.assets_with(&method.permission).map(str::to_owned).collect::<Vec<_>>());
-        }
-        if only_assets.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Refusal::new(
-                Reason::PermissionDenied,
-                format!("this call needs the permission {}", method.permission),
-            )
-            .meta("permission", &method.permission)
-            .meta("principal", &principal.id));
-        }
-        if principal.scope == Scope::Read && method.idempotency != IdempotencyClass::Read {
-            return Err(
-                Refusal::new(Reason::ReadOnlyKey, "the API key may only read").meta("permission", &method.permission)
-            );
-        }
-        if only_reads && method.idempotency != IdempotencyClass::Read {
-            return Err(Refusal::new(
-                Reason::DatabaseUnavailable,
-                "the database that knows who may call does not answer; until then only reads are let in",
-            ));
-        }
+    fn place(&self, principal: &Principal, method: &Method, now: Instant) -> RefusalResult<Place> {
         let (tenant, limits) = (&principal.tenant, principal.limits.as_ref());
         let place = self.limits.enter(tenant, limits, method.rate).ok_or_else(|| {
             Refusal::new(Reason::Overloaded, "the tenant has as many calls of this kind under way as it may")
@@ -211,8 +197,37 @@ impl Gate {
                 .meta("rate_class", method.rate.as_str_name())
                 .retry_after(exhausted.retry_after)
         })?;
-        Ok((place, only_assets))
+        Ok(place)
     }
+}
+
+/// Whether a principal may call a method; if only on single assets, on which.
+fn may(principal: &Principal, method: &Method, only_reads: bool) -> RefusalResult<Option<Vec<String>>> {
+    let mut only_assets = None;
+    if method.path != REFLECTION && !principal.granted.allows(&method.permission) {
+        only_assets = Some(principal.granted.assets_with(&method.permission).map(str::to_owned).collect::<Vec<_>>());
+    }
+    if only_assets.as_ref().is_some_and(Vec::is_empty) {
+        return Err(lacks(principal, method));
+    }
+    if principal.scope == Scope::Read && method.idempotency != IdempotencyClass::Read {
+        return Err(
+            Refusal::new(Reason::ReadOnlyKey, "the API key may only read").meta("permission", &method.permission)
+        );
+    }
+    if only_reads && method.idempotency != IdempotencyClass::Read {
+        return Err(Refusal::new(
+            Reason::DatabaseUnavailable,
+            "the database that knows who may call does not answer; until then only reads are let in",
+        ));
+    }
+    Ok(only_assets)
+}
+
+fn lacks(principal: &Principal, method: &Method) -> Refusal {
+    Refusal::new(Reason::PermissionDenied, format!("this call needs the permission {}", method.permission))
+        .meta("permission", &method.permission)
+        .meta("principal", &principal.id)
 }
 
 /// Messages pass as they are, and nobody here or behind unpacks them: what a small message could unpack to is nobody's problem.

@@ -37,7 +37,7 @@ pub struct ClosedBody {
 // === impl CutOff ===
 
 impl CutOff {
-    fn set(&self, refusal: Refusal) {
+    pub(crate) fn set(&self, refusal: Refusal) {
         // Only the first reason counts.
         let _ = self.refusal.set(refusal);
         self.happened.notify_one();

@@ -68,6 +68,9 @@ pub struct GatewayConfig {
     /// The cell of this gateway: it serves the tenants of that.
     #[serde(default = "default_cell")]
     pub cell: String,
+    /// Which of several configurations is the newest: what [tenants](Self::tenants), roles and principals say counts when nothing newer was applied.
+    #[serde(default)]
+    pub generation: u64,
     /// Who may ask what there is to call.
     #[serde(default)]
     pub reflection: Reflection,

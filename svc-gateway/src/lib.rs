@@ -34,7 +34,6 @@ pub mod access;
 mod admin;
 pub mod admission;
 pub mod api_key;
-mod asset_rights;
 pub mod body;
 pub mod config;
 mod doctor;
@@ -47,12 +46,16 @@ pub mod operator;
 pub mod permissions;
 pub mod principals;
 pub mod proxy;
+mod reading;
 mod requests;
 pub mod rest;
+mod right;
 pub mod transactions;
 pub mod upstreams;
 
 pub use config::GatewayConfig;
+
+use access::seed::Applied;
 
 /// The name of this service in certificates, logs and metrics.
 pub const NAME: &str = "svc-gateway";
@@ -129,6 +132,7 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     metric_definitions::describe();
     client_tls.watch(stop);
 
+    let trust_domain: Arc<str> = server.spiffe().trust_domain().into();
     let (addr, metrics_addr, health) = (server.bound_addr(), server.metrics_addr(), server.health());
     let interval = Duration::from_millis(config.health_interval_ms);
     health.set("database", false).await;
@@ -154,8 +158,9 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let store = access::Store::from(Tables::over(access::store::SCHEMA, pool));
     let directory = Arc::new(access::Directory::new(store, granting, config.access));
     let issuers = oidc::Issuers::new(&config.oidc)?;
-    let names = config.oidc.iter().map(|issuer| issuer.issuer.clone()).collect();
-    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), names);
+    let binding = |one: &oidc::OidcConfig| admin::Binding { issuer: one.issuer.clone(), tenant: one.tenant.clone() };
+    let bindings = config.oidc.iter().map(binding).collect();
+    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain);
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
         .add_service(EventServiceServer::new(events))
@@ -205,7 +210,16 @@ async fn keep_access(
 
 async fn bring_up(store: &access::Store, config: &GatewayConfig) -> Result<(), access::store::StoreError> {
     store.bring_up().await?;
-    store.apply(config).await
+    match store.apply(config).await? {
+        Applied::Now => tracing::info!(generation = config.generation, "the configuration was applied"),
+        Applied::Before => {}
+        Applied::Older { applied } => tracing::error!(
+            generation = config.generation,
+            applied,
+            "another configuration of tenants, roles and principals was applied before: raise `generation` to apply this one"
+        ),
+    }
+    Ok(())
 }
 
 async fn watch_database(pool: PgPool, health: HealthHandle, interval: Duration, stop: Stop) {

@@ -6,15 +6,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use crate::config::{LimitsConfig, RateConfig};
 use dalp_proto::RateClass;
 use dalp_service::TenantId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::config::{LimitsConfig, RateConfig};
 
 /// How long to wait before a call would be admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,8 @@ pub struct Exhausted {
     pub retry_after: Duration,
 }
 
-/// The buckets of all tenants. A tenant's are made when it first calls, and made anew, full, when its rates change.
+/// The buckets of all tenants. A tenant's are made, full, when it first calls. When its rates change they go on with what they hold, and what is
+/// under way goes on counting.
 #[derive(Debug)]
 pub struct Limits {
     usual: LimitsConfig,
@@ -32,7 +34,7 @@ pub struct Limits {
 
 /// A place among the calls of a tenant that are under way; free again when it is dropped.
 #[derive(Debug)]
-pub struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub struct Place(Arc<AtomicU32>);
 
 #[derive(Debug)]
 struct TenantLimits {
@@ -42,13 +44,14 @@ struct TenantLimits {
     room: Room,
 }
 
-#[derive(Debug)]
+/// How many are under way; shared by all that stood for a tenant one after the other.
+#[derive(Clone, Debug, Default)]
 struct Room {
-    calls: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    calls: Arc<AtomicU32>,
+    streams: Arc<AtomicU32>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Bucket {
     per_second: f64,
     burst: f64,
@@ -68,8 +71,12 @@ impl Limits {
     /// Takes a place for a call for as long as it lasts. `None`: the tenant has as many under way as it may.
     pub fn enter(&self, tenant: &TenantId, own: Option<&LimitsConfig>, class: RateClass) -> Option<Place> {
         let limits = self.of(tenant, own);
-        let places = if class == RateClass::Stream { &limits.room.streams } else { &limits.room.calls };
-        Arc::clone(places).try_acquire_owned().ok().map(Place)
+        let (taken, most) = match class {
+            RateClass::Stream => (&limits.room.streams, limits.config.streams_at_once),
+            _ => (&limits.room.calls, limits.config.calls_at_once),
+        };
+        let one_more = |under_way: u32| (under_way < most).then_some(under_way + 1);
+        taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok().map(|_| Place(Arc::clone(taken)))
     }
 
     /// Takes a token, or says when to come back.
@@ -107,7 +114,10 @@ impl Limits {
         if let Some(limits) = tenants.get(tenant).filter(|limits| limits.config == config) {
             return Arc::clone(limits);
         }
-        let limits = Arc::new(TenantLimits::new(config));
+        let limits = Arc::new(match tenants.get(tenant) {
+            Some(before) => before.changed_to(config, Instant::now()),
+            None => TenantLimits::new(config),
+        });
         tenants.insert(tenant.clone(), Arc::clone(&limits));
         limits
     }
@@ -119,7 +129,17 @@ impl TenantLimits {
     fn new(config: LimitsConfig) -> Self {
         let now = Instant::now();
         let buckets = config.classes().map(|(class, rate)| (class, Mutex::new(Bucket::full(rate, now)))).collect();
-        Self { config, buckets, room: Room::of(&config) }
+        Self { config, buckets, room: Room::default() }
+    }
+
+    /// The same tenant with other rates: what it has used is used, and what it has under way is under way.
+    fn changed_to(&self, config: LimitsConfig, now: Instant) -> Self {
+        let bucket = |class: RateClass, rate: RateConfig| {
+            let before = self.bucket(class).map(|bucket| bucket.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            Mutex::new(before.map_or_else(|| Bucket::full(rate, now), |before| before.changed_to(rate, now)))
+        };
+        let buckets = config.classes().map(|(class, rate)| (class, bucket(class, rate))).collect();
+        Self { config, buckets, room: self.room.clone() }
     }
 
     fn bucket(&self, class: RateClass) -> Option<&Mutex<Bucket>> {
@@ -127,12 +147,11 @@ impl TenantLimits {
     }
 }
 
-// === impl Room ===
+// === impl Place ===
 
-impl Room {
-    fn of(limits: &LimitsConfig) -> Self {
-        let places = |most: u32| Arc::new(Semaphore::new(most as usize));
-        Self { calls: places(limits.calls_at_once), streams: places(limits.streams_at_once) }
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -144,10 +163,25 @@ impl Bucket {
         Self { per_second: f64::from(rate.per_second), burst, tokens: burst, filled_at: now }
     }
 
-    fn take(&mut self, now: Instant) -> Result<(), Exhausted> {
+    fn fill(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.tokens = (self.tokens + elapsed * self.per_second).min(self.burst);
         self.filled_at = self.filled_at.max(now);
+    }
+
+    fn changed_to(mut self, rate: RateConfig, now: Instant) -> Self {
+        self.fill(now);
+        let burst = f64::from(rate.burst);
+        Self {
+            per_second: f64::from(rate.per_second),
+            burst,
+            tokens: self.tokens.min(burst),
+            filled_at: self.filled_at,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Result<(), Exhausted> {
+        self.fill(now);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
@@ -213,16 +247,33 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_whose_rates_change_has_the_new_ones_at_once() {
+    fn a_tenant_whose_rates_change_has_the_new_ones_at_once_and_nothing_for_free() {
         let (limits, tenant, _) = limits(1, 1);
         let now = Instant::now();
         limits.take(&tenant, None, RateClass::Read, now).unwrap();
         assert!(limits.take(&tenant, None, RateClass::Read, now).is_err());
         let rate = RateConfig { per_second: 5, burst: 2 };
-        let own = LimitsConfig { read: rate, ..LimitsConfig::default() };
-        limits.take(&tenant, Some(&own), RateClass::Read, now).unwrap();
-        limits.take(&tenant, Some(&own), RateClass::Read, now).unwrap();
-        assert!(limits.take(&tenant, Some(&own), RateClass::Read, now).is_err());
+        let own = LimitsConfig { read: rate, calls_at_once: 2, ..LimitsConfig::default() };
+        let refused = limits.take(&tenant, Some(&own), RateClass::Read, now).unwrap_err();
+        assert!(refused.retry_after <= Duration::from_millis(200), "at the new rate: {refused:?}");
+        limits.take(&tenant, Some(&own), RateClass::Read, now + Duration::from_millis(250)).unwrap();
+        let later = now + Duration::from_secs(60);
+        limits.take(&tenant, Some(&own), RateClass::Read, later).unwrap();
+        limits.take(&tenant, Some(&own), RateClass::Read, later).unwrap();
+        assert!(limits.take(&tenant, Some(&own), RateClass::Read, later).is_err(), "the new burst");
+    }
+
+    #[test]
+    fn what_is_under_way_counts_on_when_the_limits_change() {
+        let (limits, tenant, _) = limits(1, 1);
+        let wide = LimitsConfig { calls_at_once: 3, ..LimitsConfig::default() };
+        let first = limits.enter(&tenant, None, RateClass::Read).unwrap();
+        let _second = limits.enter(&tenant, Some(&wide), RateClass::Read).unwrap();
+        let _third = limits.enter(&tenant, Some(&wide), RateClass::Read).unwrap();
+        assert!(limits.enter(&tenant, Some(&wide), RateClass::Read).is_none(), "the first one counts");
+        assert!(limits.enter(&tenant, None, RateClass::Read).is_none(), "three are more than two");
+        drop(first);
+        assert!(limits.enter(&tenant, Some(&wide), RateClass::Read).is_some());
     }
 
     #[test]

@@ -8,15 +8,19 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use dalp_service::{
-    Reason, Refusal,
+    Reason, Refusal, TenantId,
     config::{Problems, Validate},
     errors::RefusalResult,
+};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
 };
 use jsonwebtoken::{DecodingKey, Validation, errors::ErrorKind, jwk::Jwk};
 use serde::Deserialize;
@@ -38,6 +42,9 @@ const MOST_PAUSE: Duration = Duration::from_secs(300);
 pub struct OidcConfig {
     /// The `iss` of its tokens, exactly.
     pub issuer: String,
+    /// The tenant whose administrators bind its subjects. Unset: only the configuration binds them.
+    #[serde(default)]
+    pub tenant: Option<TenantId>,
     /// Where its keys are: a JSON Web Key Set. https, or http on the loopback interface.
     pub jwks_url: String,
     /// A token must be for one of these (`aud`).
@@ -84,12 +91,14 @@ pub struct Subject {
     pub issuer: String,
     /// The value of the claim that names the principal.
     pub subject: String,
+    /// When the token ends, with the skew of clocks.
+    pub ends_at: OffsetDateTime,
 }
 
 /// All configured identity providers.
 #[derive(Debug, Default)]
 pub struct Issuers {
-    by_name: HashMap<String, Issuer>,
+    by_name: HashMap<String, Arc<Issuer>>,
 }
 
 /// An HTTP client could not be made for an identity provider.
@@ -104,7 +113,7 @@ struct Issuer {
     config: OidcConfig,
     client: reqwest::Client,
     keys: arc_swap::ArcSwapOption<Keys>,
-    fetching: tokio::sync::Mutex<Fetches>,
+    fetching: Mutex<Fetches>,
 }
 
 struct Keys {
@@ -117,6 +126,8 @@ struct Fetches {
     /// Not before this.
     next: Option<Instant>,
     failures: u32,
+    /// The one that is under way. It is nobody's own: who asked for it may leave, and it is carried through and counted all the same.
+    under_way: Option<Shared<BoxFuture<'static, ()>>>,
 }
 
 fn default_algorithms() -> Vec<Algorithm> {
@@ -207,7 +218,7 @@ impl Issuers {
     /// # Errors
     /// When the trust anchors of a provider are not usable.
     pub fn new(configs: &[OidcConfig]) -> Result<Self, IssuerError> {
-        let issuers = configs.iter().map(|config| Ok((config.issuer.clone(), Issuer::new(config.clone())?)));
+        let issuers = configs.iter().map(|config| Ok((config.issuer.clone(), Arc::new(Issuer::new(config.clone())?))));
         Ok(Self { by_name: issuers.collect::<Result<_, IssuerError>>()? })
     }
 
@@ -241,9 +252,13 @@ impl Issuers {
         if issued > now.unix_timestamp().saturating_add_unsigned(issuer.config.skew_s) {
             return Err(invalid("it was issued in the future"));
         }
+        // It was verified to be there; one that lies beyond every calendar ends with the calendar.
+        let end = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0) as i64;
+        let end = end.saturating_add_unsigned(issuer.config.skew_s);
+        let ends_at = OffsetDateTime::from_unix_timestamp(end).unwrap_or(time::PrimitiveDateTime::MAX.assume_utc());
         match claims.get(&issuer.config.claim) {
             Some(Value::String(subject)) if (1..=255).contains(&subject.chars().count()) => {
-                Ok(Subject { issuer: named, subject: subject.clone() })
+                Ok(Subject { issuer: named, subject: subject.clone(), ends_at })
             }
             _ => Err(invalid("the claim that names the principal is not a text of 1 to 255 characters")),
         }
@@ -311,35 +326,56 @@ impl Issuer {
     }
 
     /// The keys, fetched again when they are old, or lack this one.
-    async fn keys_with(&self, id: &str) -> RefusalResult<Arc<Keys>> {
+    async fn keys_with(self: &Arc<Self>, id: &str) -> RefusalResult<Arc<Keys>> {
         let good = |keys: &Arc<Keys>| {
             keys.fetched.elapsed() < Duration::from_secs(self.config.refresh_s) && keys.by_id.contains_key(id)
         };
         if let Some(keys) = self.keys.load_full().filter(good) {
             return Ok(keys);
         }
-        let mut fetches = self.fetching.lock().await;
-        if let Some(keys) = self.keys.load_full().filter(good) {
-            return Ok(keys);
-        }
-        if fetches.next.is_none_or(|next| next <= Instant::now()) {
-            match self.fetch().await {
-                Ok(by_id) => {
-                    self.keys.store(Some(Arc::new(Keys { by_id, fetched: Instant::now() })));
-                    *fetches = Fetches { next: Some(Instant::now() + PAUSE), failures: 0 };
-                }
-                Err(why) => {
-                    let pause = PAUSE.saturating_mul(1 << fetches.failures.min(10)).min(MOST_PAUSE);
-                    *fetches = Fetches { next: Some(Instant::now() + pause), failures: fetches.failures + 1 };
-                    tracing::warn!(issuer = self.config.issuer, why, "the issuer's keys cannot be fetched");
-                }
-            }
+        if let Some(fetched) = self.fetched() {
+            fetched.await;
         }
         let usable = |keys: &Arc<Keys>| keys.fetched.elapsed() < Duration::from_secs(self.config.keep_s);
         self.keys.load_full().filter(usable).ok_or_else(|| {
             Refusal::new(Reason::UpstreamUnavailable, "the keys of the token's issuer cannot be fetched")
                 .meta("upstream", &self.config.issuer)
         })
+    }
+
+    /// A fetch that is under way, or begins now; none before its time.
+    fn fetched(self: &Arc<Self>) -> Option<Shared<BoxFuture<'static, ()>>> {
+        let mut fetches = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(under_way) = fetches.under_way.clone().filter(|under_way| under_way.peek().is_none()) {
+            return Some(under_way);
+        }
+        if fetches.next.is_some_and(|next| next > Instant::now()) {
+            return None;
+        }
+        let issuer = Arc::clone(self);
+        let task = tokio::spawn(async move { issuer.carry_out_fetch().await });
+        let under_way = task.map(drop).boxed().shared();
+        fetches.under_way = Some(under_way.clone());
+        Some(under_way)
+    }
+
+    async fn carry_out_fetch(&self) {
+        let fetched = self.fetch().await;
+        let mut fetches = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        fetches.under_way = None;
+        match fetched {
+            Ok(by_id) => {
+                self.keys.store(Some(Arc::new(Keys { by_id, fetched: Instant::now() })));
+                fetches.next = Some(Instant::now() + PAUSE);
+                fetches.failures = 0;
+            }
+            Err(why) => {
+                let pause = PAUSE.saturating_mul(1 << fetches.failures.min(10)).min(MOST_PAUSE);
+                fetches.next = Some(Instant::now() + pause);
+                fetches.failures += 1;
+                tracing::warn!(issuer = self.config.issuer, why, "the issuer's keys cannot be fetched");
+            }
+        }
     }
 
     async fn fetch(&self) -> Result<HashMap<String, (DecodingKey, Option<String>)>, String> {

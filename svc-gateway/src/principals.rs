@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::{
     access::{
-        directory::{Directory, Found},
+        directory::{Directory, Found, unavailable},
         store::CredentialKey,
     },
     api_key::{ApiKey, KeyDigest},
@@ -30,6 +30,8 @@ pub struct Principal {
     pub scope: Scope,
     /// Everything it was granted; shared by all that were granted the same.
     pub granted: Arc<Granted>,
+    /// The chains that its tenant works on; empty: whichever the cell serves.
+    pub chain_ids: Vec<u64>,
 }
 
 /// What is known of a credential.
@@ -49,11 +51,23 @@ pub struct Known {
     pub principal: Arc<Principal>,
 }
 
+/// What somebody was let in by, kept for as long as the call lasts.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    key: CredentialKey,
+    /// Of an API key, what it was proven against.
+    digest: Option<KeyDigest>,
+    /// Of a token, when it ends, with the skew of clocks.
+    ends_at: Option<OffsetDateTime>,
+}
+
 /// Who was let in.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     /// The principal.
     pub principal: Arc<Principal>,
+    /// By what.
+    pub shown: Shown,
     /// The database could not be asked: good for reading only.
     pub only_reads: bool,
 }
@@ -97,7 +111,7 @@ impl Authenticator {
         authorization: Option<&HeaderValue>,
         now: OffsetDateTime,
     ) -> RefusalResult<Authenticated> {
-        let found = match (authorization, peer) {
+        let (found, shown) = match (authorization, peer) {
             (Some(authorization), _) => match bearer(authorization)? {
                 text if ApiKey::is_meant(text) => self.by_api_key(text, now).await?,
                 token => self.by_token(token, now).await?,
@@ -110,8 +124,38 @@ impl Authenticator {
                 ));
             }
         };
-        let Found { known, only_reads } = found;
-        let principal = known.principal;
+        let principal = self.home(&found.known)?;
+        Ok(Authenticated { principal, shown, only_reads: found.only_reads })
+    }
+
+    /// The principal as it is now, by what it has shown before.
+    ///
+    /// # Errors
+    /// Why it would not be let in by that any more.
+    pub async fn again(&self, shown: &Shown, now: OffsetDateTime) -> RefusalResult<Authenticated> {
+        let ended = || Refusal::new(Reason::UnauthenticatedInvalid, "the credential of the call has ended");
+        if shown.ends_at.is_some_and(|end| end <= now) {
+            return Err(Refusal::new(Reason::TokenExpired, "the token has expired"));
+        }
+        let found = self.directory.find(&shown.key).await?.ok_or_else(ended)?;
+        match &shown.key {
+            CredentialKey::ApiKey(prefix) => {
+                let same = shown.digest.zip(found.known.digest).is_some_and(|(shown, now)| shown.matches(&now));
+                if !same {
+                    return Err(ended());
+                }
+                holds(prefix, &found.known, now)?;
+            }
+            _ if found.known.disabled => return Err(ended()),
+            _ => {}
+        }
+        let principal = self.home(&found.known)?;
+        Ok(Authenticated { principal, shown: shown.clone(), only_reads: found.only_reads })
+    }
+
+    /// The principal, if its tenant is served here.
+    fn home(&self, known: &Known) -> RefusalResult<Arc<Principal>> {
+        let principal = Arc::clone(&known.principal);
         if known.tenant_disabled {
             return Err(
                 Refusal::new(Reason::TenantDisabled, "the tenant was disabled").meta("tenant", &principal.tenant)
@@ -122,47 +166,59 @@ impl Authenticator {
                 Reason::TenantElsewhere,
                 "the tenant's data is in another cell, which has a gateway of its own",
             )
-            .meta("cell", known.cell));
+            .meta("cell", &known.cell));
         }
-        Ok(Authenticated { principal, only_reads })
+        Ok(principal)
     }
 
-    async fn by_certificate(&self, peer: &PeerIdentity) -> RefusalResult<Found> {
-        let found = self.directory.find(&CredentialKey::Certificate(peer.spiffe.clone())).await?;
-        found.filter(|found| !found.known.disabled).ok_or_else(|| {
+    async fn by_certificate(&self, peer: &PeerIdentity) -> RefusalResult<(Found, Shown)> {
+        let key = CredentialKey::Certificate(peer.spiffe.clone());
+        let found = self.directory.find(&key).await?.filter(|found| !found.known.disabled).ok_or_else(|| {
             Refusal::new(Reason::UnauthenticatedInvalid, "no principal belongs to this client certificate")
                 .meta("spiffe_id", &peer.spiffe)
-        })
+        })?;
+        Ok((found, Shown { key, digest: None, ends_at: None }))
     }
 
-    async fn by_api_key(&self, text: &str, now: OffsetDateTime) -> RefusalResult<Found> {
+    async fn by_api_key(&self, text: &str, now: OffsetDateTime) -> RefusalResult<(Found, Shown)> {
         let invalid = || Refusal::new(Reason::UnauthenticatedInvalid, "the API key is not known");
         let key: ApiKey = text.parse().map_err(|_| invalid())?;
         let name = CredentialKey::ApiKey(key.prefix().to_owned());
         let found = self.directory.find(&name).await?;
         let digest = found.as_ref().and_then(|found| found.known.digest).unwrap_or(self.nobody);
         let proven = key.digest().matches(&digest);
+        // While the database is away nobody who has not proven a key hears whether its prefix is one.
+        if !proven && found.as_ref().is_some_and(|found| found.only_reads) {
+            return Err(unavailable());
+        }
         let found = found.filter(|_| proven).ok_or_else(invalid)?;
         // Told only to who has proven to hold the key.
-        if found.known.disabled {
-            return Err(Refusal::new(Reason::ApiKeyDisabled, "the API key was disabled").meta("prefix", key.prefix()));
-        }
-        if found.known.expires_at.is_some_and(|end| end <= now) {
-            return Err(Refusal::new(Reason::ApiKeyExpired, "the API key has passed its expiry time")
-                .meta("prefix", key.prefix()));
-        }
+        holds(key.prefix(), &found.known, now)?;
         self.directory.used(&name, now);
-        Ok(found)
+        Ok((found, Shown { key: name, digest: Some(digest), ends_at: None }))
     }
 
-    async fn by_token(&self, token: &str, now: OffsetDateTime) -> RefusalResult<Found> {
+    async fn by_token(&self, token: &str, now: OffsetDateTime) -> RefusalResult<(Found, Shown)> {
         let subject = self.issuers.verify(token, now).await?;
-        let name = CredentialKey::Oidc { issuer: subject.issuer, subject: subject.subject };
-        let found = self.directory.find(&name).await?;
-        found.filter(|found| !found.known.disabled).ok_or_else(|| {
+        let key = CredentialKey::Oidc { issuer: subject.issuer, subject: subject.subject };
+        let found = self.directory.find(&key).await?.filter(|found| !found.known.disabled).ok_or_else(|| {
             Refusal::new(Reason::UnauthenticatedInvalid, "no principal belongs to the subject of this token")
-        })
+        })?;
+        Ok((found, Shown { key, digest: None, ends_at: Some(subject.ends_at) }))
     }
+}
+
+/// Whether a key that was proven lets in.
+fn holds(prefix: &str, known: &Known, now: OffsetDateTime) -> RefusalResult<()> {
+    if known.disabled {
+        return Err(Refusal::new(Reason::ApiKeyDisabled, "the API key was disabled").meta("prefix", prefix));
+    }
+    if known.expires_at.is_some_and(|end| end <= now) {
+        return Err(
+            Refusal::new(Reason::ApiKeyExpired, "the API key has passed its expiry time").meta("prefix", prefix)
+        );
+    }
+    Ok(())
 }
 
 fn bearer(authorization: &HeaderValue) -> RefusalResult<&str> {

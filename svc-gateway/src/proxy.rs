@@ -23,8 +23,10 @@ use tower::{Service, ServiceExt as _};
 
 use crate::{
     admission::{Admitted, Denied, Gate, Route},
-    asset_rights::only_on,
+    body::CutOff,
     metric_definitions as names,
+    reading::{self, Wanted},
+    right::{LastingBody, Right, RightfulBody},
     upstreams::Upstream,
 };
 
@@ -55,7 +57,7 @@ pub struct Edge {
 }
 
 struct Shared {
-    gate: Gate,
+    gate: Arc<Gate>,
     upstreams: Vec<Upstream>,
 }
 
@@ -65,7 +67,7 @@ impl Edge {
     /// `upstreams` in the order of the configuration; `own` are the services that the gateway answers itself.
     #[must_use]
     pub fn new(gate: Gate, upstreams: Vec<Upstream>, own: Routes) -> Self {
-        Self { shared: Arc::new(Shared { gate, upstreams }), own: own.prepare() }
+        Self { shared: Arc::new(Shared { gate: Arc::new(gate), upstreams }), own: own.prepare() }
     }
 
     async fn own(&self, request: Request<Body>) -> Response<Body> {
@@ -89,20 +91,41 @@ impl Edge {
                 return refuse(&denied);
             }
         };
-        let request = match &admitted.only_assets {
-            None => Ok(request),
-            Some(assets) => only_on(assets, &admitted.method, request).await,
+        let wanted = Wanted {
+            assets: admitted.only_assets.as_deref(),
+            chain_ids: &admitted.principal.chain_ids,
+            own: admitted.route == Route::Own,
         };
-        let mut request = match request {
-            Ok(request) => request,
+        let (mut request, asset) = match reading::read(wanted, &admitted.method, request).await {
+            Ok(read) => read,
             Err(refusal) => return refuse(&Denied { refusal, idempotency_key: admitted.idempotency_key.clone() }),
         };
         let headers = std::mem::take(request.headers_mut());
         *request.headers_mut() = outgoing(headers, &admitted);
-        let mut response = match admitted.route {
-            Route::Own => self.own(request).await,
-            Route::Upstream(index) => self.shared.upstreams[index].forward(request).await,
+        let right = Right::new(Arc::clone(&self.shared.gate), &admitted, asset);
+        let cut_off = Arc::new(CutOff::default());
+        let request = {
+            let (right, cut_off) = (right.clone(), Arc::clone(&cut_off));
+            request.map(|body| Body::new(RightfulBody::new(body, right, cut_off)))
         };
+        let answered = async {
+            match admitted.route {
+                Route::Own => self.own(request).await,
+                Route::Upstream(index) => self.shared.upstreams[index].forward(request, Arc::clone(&cut_off)).await,
+            }
+        };
+        let mut response = match right.lasts() {
+            false => answered.await,
+            true => tokio::select! {
+                response = answered => response.map(|body| Body::new(LastingBody::new(body, right))),
+                refusal = right.lost() => {
+                    return refuse(&Denied { refusal, idempotency_key: admitted.idempotency_key.clone() });
+                }
+            },
+        };
+        if let Some(refusal) = cut_off.refusal() {
+            response = refusal.to_status().into_http();
+        }
         if response.headers().get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true") {
             self.shared.gate.not_charged(&admitted);
             let tenant = admitted.principal.tenant.to_string();

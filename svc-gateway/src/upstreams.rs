@@ -59,8 +59,8 @@ impl Upstream {
     }
 
     /// Passes a call on: messages, streams and trailers untouched in both directions.
-    pub async fn forward(&self, request: Request<Body>) -> Response<Body> {
-        let cut_off = Arc::new(CutOff::default());
+    /// `cut_off` says why, when the request's body was cut off.
+    pub async fn forward(&self, request: Request<Body>, cut_off: Arc<CutOff>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         // What our own server noted about the connection is not for the client towards the upstream.
         parts.extensions.clear();

@@ -165,8 +165,10 @@ async fn a_key_is_told_once_rotated_with_an_overlap_and_ended_everywhere_within_
     let expected = [
         "principal.create",
         "api_key.create",
+        "admin.refused",
         "principal.grant",
         "api_key.rotate",
+        "admin.refused",
         "api_key.disable",
         "api_key.rotate",
     ];
@@ -212,7 +214,7 @@ async fn nobody_gives_what_he_does_not_hold_and_nobody_changes_what_the_configur
     assert_eq!(reason(more), "GRANT_EXCEEDS_OWN");
     let key = clients.keys.create_api_key(with(&admin, "6", key_for("ops", Scope::Read))).await;
     assert_eq!(reason(key), "GRANT_EXCEEDS_OWN", "a key of somebody who may more");
-    let spiffe = Kind::SpiffeId("spiffe://dalp.dev/clients/thief".to_owned());
+    let spiffe = Kind::SpiffeId("spiffe://dalp.dev/tenants/acme/clerk".to_owned());
     let bind = BindCredentialRequest {
         principal_id: "ops".to_owned(),
         credential: Some(Credential { kind: Some(spiffe.clone()), managed: false }),
@@ -228,7 +230,7 @@ async fn nobody_gives_what_he_does_not_hold_and_nobody_changes_what_the_configur
         credential: Some(Credential { kind: Some(spiffe), managed: false }),
     };
     clients.principals.bind_credential(with(&admin, "10", bind)).await.unwrap();
-    let mut clerk = FeedServiceClient::new(world.pki.channel(world.gateway.addr, Some("clients/thief")));
+    let mut clerk = FeedServiceClient::new(world.pki.channel(world.gateway.addr, Some("tenants/acme/clerk")));
     assert_eq!(reason(clerk.get_latest(GetLatestRequest::default()).await), "PERMISSION_DENIED");
     // The configuration's own rows.
     let disable = DisablePrincipalRequest { principal_id: "ops".to_owned(), reason: "gone".to_owned() };
@@ -338,7 +340,7 @@ async fn what_was_taken_out_of_the_configuration_is_disabled_and_a_restart_chang
     let section = "[[principals]]\nid = \"reader\"";
     let start = world.text.find(section).unwrap();
     let end = start + 4 + world.text[start + 4..].find("[[principals]]").unwrap();
-    let without = [&world.text[..start], &world.text[end..]].concat();
+    let without = ["generation = 1\n", &world.text[..start], &world.text[end..]].concat();
     world.replica(&without).await;
     until(async || reads(&mut clients, world.keys.reader.expose()).await.is_err()).await;
     assert_eq!(reason(reads(&mut clients, world.keys.reader.expose()).await), "API_KEY_DISABLED");
@@ -370,6 +372,12 @@ async fn without_its_database_who_was_let_in_reads_for_a_while_and_nobody_else()
         reason(reads(&mut clients, world.keys.reader.expose()).await),
         "DATABASE_UNAVAILABLE",
         "not known before"
+    );
+    let forged = format!("dalp_{}_{}", world.keys.operator.prefix(), "0".repeat(64));
+    assert_eq!(
+        reason(reads(&mut clients, &forged).await),
+        "DATABASE_UNAVAILABLE",
+        "no word on which prefixes there are"
     );
     let unknown = svc_gateway::api_key::ApiKey::generate().unwrap();
     let begun = Instant::now();

@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicU16, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
@@ -53,6 +53,8 @@ impl Key {
 struct Issuer {
     keys: Arc<Mutex<Vec<Value>>>,
     status: Arc<AtomicU16>,
+    /// Answers nobody.
+    silent: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
     address: std::net::SocketAddr,
 }
@@ -63,6 +65,7 @@ impl Issuer {
         let issuer = Self {
             keys: Arc::new(Mutex::new(keys)),
             status: Arc::new(AtomicU16::new(200)),
+            silent: Arc::default(),
             asked: Arc::default(),
             address: listener.local_addr().unwrap(),
         };
@@ -75,7 +78,13 @@ impl Issuer {
                     let body = json!({"keys": *own.keys.lock().unwrap()}).to_string();
                     let status = StatusCode::from_u16(own.status.load(Ordering::SeqCst)).unwrap();
                     let answer = Response::builder().status(status).body(Full::new(bytes::Bytes::from(body)));
-                    async move { answer }
+                    let silent = own.silent.load(Ordering::SeqCst);
+                    async move {
+                        if silent {
+                            std::future::pending::<()>().await;
+                        }
+                        answer
+                    }
                 });
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
@@ -86,8 +95,13 @@ impl Issuer {
     }
 
     async fn world(&self) -> World {
+        self.world_of("").await
+    }
+
+    /// With these lines in the section of the identity provider.
+    async fn world_of(&self, lines: &str) -> World {
         let sections = format!(
-            "[[oidc]]\nissuer = \"{ISSUER}\"\njwks_url = \"http://{}/keys\"\naudiences = [\"{AUDIENCE}\"]\n\
+            "[[oidc]]\nissuer = \"{ISSUER}\"\njwks_url = \"http://{}/keys\"\naudiences = [\"{AUDIENCE}\"]\n{lines}\n\
              [[principals]]\nid = \"anna\"\ntenant = \"acme\"\nkind = \"person\"\nroles = [\"operator\"]\noidc = {{ issuer = \"{ISSUER}\", subject = \"user-1\" }}\n",
             self.address
         );
@@ -223,4 +237,54 @@ async fn keys_change_and_an_issuer_that_is_away_is_waited_for() {
     commit.commit().await.unwrap();
     support::until(async || reads(&world, &new.sign(&claims())).await.is_err()).await;
     assert_eq!(reads(&world, &new.sign(&claims())).await, refused("UNAUTHENTICATED_INVALID"));
+}
+
+#[tokio::test]
+async fn who_leaves_while_keys_are_fetched_does_not_make_us_ask_again() {
+    let key = Key::new("one");
+    let issuer = Issuer::start(vec![key.published()]).await;
+    issuer.silent.store(true, Ordering::SeqCst);
+    let world = issuer.world().await;
+    let token = key.sign(&claims());
+    for _ in 0..5 {
+        let left = tokio::time::timeout(std::time::Duration::from_millis(300), reads(&world, &token)).await;
+        assert!(left.is_err(), "nobody has answered: {left:?}");
+    }
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 1, "the one fetch goes on");
+}
+
+#[tokio::test]
+async fn subjects_are_bound_by_the_issuers_own_tenant_and_nobody_else() {
+    use dalp_proto::principal::{
+        BindCredentialRequest, CreatePrincipalRequest, Credential, OidcIdentity, PrincipalKind, credential::Kind,
+        principal_service_client::PrincipalServiceClient,
+    };
+    let issuer = Issuer::start(vec![]).await;
+    let bind = async |world: &World, key: &svc_gateway::api_key::ApiKey, subject: &str| {
+        fn with<T>(key: &svc_gateway::api_key::ApiKey, message: T) -> Request<T> {
+            let mut request = Request::new(message);
+            request.metadata_mut().insert("authorization", format!("Bearer {}", key.expose()).parse().unwrap());
+            request
+        }
+        let mut principals = PrincipalServiceClient::new(world.pki.channel(world.gateway.addr, None));
+        let created = CreatePrincipalRequest {
+            principal_id: "desk".to_owned(),
+            kind: PrincipalKind::Person.into(),
+            display_name: "Desk".to_owned(),
+        };
+        let _there_already = principals.create_principal(with(key, created)).await;
+        let kind = Kind::Oidc(OidcIdentity { issuer: ISSUER.to_owned(), subject: subject.to_owned() });
+        let bind = BindCredentialRequest {
+            principal_id: "desk".to_owned(),
+            credential: Some(Credential { kind: Some(kind), managed: false }),
+        };
+        let bound = principals.bind_credential(with(key, bind)).await;
+        bound.map(drop).map_err(|status| Refusal::details(&status).unwrap().reason)
+    };
+    let nobodys = issuer.world().await;
+    assert_eq!(bind(&nobodys, &nobodys.keys.operator, "user-9").await, refused("INVALID_FIELD"));
+    let acmes = issuer.world_of("tenant = \"acme\"").await;
+    assert_eq!(bind(&acmes, &acmes.keys.foreign, "user-9").await, refused("INVALID_FIELD"), "another tenant squats");
+    bind(&acmes, &acmes.keys.operator, "user-9").await.unwrap();
+    assert_eq!(bind(&acmes, &acmes.keys.operator, "user-1").await, refused("ALREADY_EXISTS"), "without saying whose");
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use dalp_service::{
     config::{ServerConfig, TlsConfig},
@@ -41,7 +41,7 @@ async fn each_message_passes_when_it_is_sent() {
     let upstream = Upstream::new(&toml::from_str(&config).unwrap(), &ClientTls::load(&tls).unwrap());
     let proxy = tower::service_fn(move |request: Request<Body>| {
         let upstream = upstream.clone();
-        async move { Ok::<_, Infallible>(upstream.forward(request).await) }
+        async move { Ok::<_, Infallible>(upstream.forward(request, Arc::default()).await) }
     });
 
     let (asks, asked) = tokio::sync::mpsc::channel(1);

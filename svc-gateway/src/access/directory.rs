@@ -5,8 +5,11 @@
 //! on every replica, also on one that hears of no changes. Everything else is read again, once for all who wait.
 //!
 //! While the database is away, an entry that was right lately (`access.grace_ms`) goes on reading; writes and everybody else
-//! hear DATABASE_UNAVAILABLE. What is not there is remembered as well: a stranger costs one statement, and the cache's
-//! own rule of admission keeps strangers from pushing out those who call often.
+//! hear DATABASE_UNAVAILABLE. An entry that is known to have changed since it was read has no such grace.
+//!
+//! What is not there is remembered as well: a stranger costs one statement, and the cache's own rule of admission keeps strangers
+//! from pushing out those who call often. Strangers have places of their own to wait in, and what becomes of their readings says
+//! nothing about the database: a flood of them neither puts others on grace nor takes their connections.
 
 use std::{
     collections::HashMap,
@@ -38,8 +41,12 @@ pub const TRUSTED_FOR: Duration = Duration::from_millis(700);
 const READ_WITHIN: Duration = Duration::from_millis(1_000);
 /// After a reading that failed, nobody tries again for this long.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Readings that may be under way at once: strangers wait here, not for the connections of others.
+/// Readings of known credentials that may be under way at once.
 const READINGS_AT_ONCE: usize = 6;
+/// Readings of credentials of which nothing is known: strangers wait here, not for the places of others.
+const STRANGERS_AT_ONCE: usize = 2;
+/// When so many principals are told to have changed, those are forgotten whose change no entry is older than.
+const PRINCIPALS_KEPT: usize = 10_000;
 
 /// The cache of credentials.
 pub struct Directory {
@@ -49,11 +56,14 @@ pub struct Directory {
     entries: moka::sync::Cache<CredentialKey, Arc<Slot>>,
     /// When a tenant was last told to have changed. As many entries as tenants that changed.
     changed_tenants: RwLock<HashMap<String, Instant>>,
+    /// When a principal was last told to have changed, by tenant and identifier.
+    changed_principals: RwLock<HashMap<(String, String), Instant>>,
     changed_all: RwLock<Instant>,
     /// Up to when the listener has heard of every change, in milliseconds since `born`.
     heard_ms: AtomicU64,
     failed_ms: AtomicU64,
     readings: tokio::sync::Semaphore,
+    strangers: tokio::sync::Semaphore,
     born: Instant,
     /// The tables say what the configuration says.
     ready: AtomicBool,
@@ -66,6 +76,8 @@ pub struct Directory {
 pub enum Change {
     /// A credential.
     One(CredentialKey),
+    /// Everything of a principal of a tenant.
+    Principal(String, String),
     /// Everything of a tenant.
     Tenant(String),
     /// Nobody knows what.
@@ -107,6 +119,10 @@ impl Change {
             let (kind, rest) = payload.split_once(' ')?;
             Some(match kind {
                 "t" => Self::Tenant(rest.to_owned()),
+                "p" => {
+                    let (tenant, principal) = rest.split_once(' ')?;
+                    Self::Principal(tenant.to_owned(), principal.to_owned())
+                }
                 "k" => Self::One(CredentialKey::ApiKey(rest.to_owned())),
                 "c" => Self::One(CredentialKey::Certificate(rest.parse().ok()?)),
                 "o" => {
@@ -139,10 +155,12 @@ impl Directory {
             entries: moka::sync::Cache::new(config.cache_entries),
             config,
             changed_tenants: RwLock::default(),
+            changed_principals: RwLock::default(),
             changed_all: RwLock::new(born),
             heard_ms: AtomicU64::new(0),
             failed_ms: AtomicU64::new(0),
             readings: tokio::sync::Semaphore::new(READINGS_AT_ONCE),
+            strangers: tokio::sync::Semaphore::new(STRANGERS_AT_ONCE),
             born,
             ready: AtomicBool::new(false),
             uses: Uses::default(),
@@ -183,7 +201,8 @@ impl Directory {
         if let Some(loaded) = slot.loaded.load_full().filter(|loaded| self.is_fresh(&slot, loaded)) {
             return Ok(loaded.found(false));
         }
-        match self.read(key).await {
+        let is_known = slot.loaded.load().as_ref().is_some_and(|loaded| loaded.known.is_some());
+        match self.read(key, is_known).await {
             Ok(loaded) => {
                 let loaded = Arc::new(loaded);
                 slot.loaded.store(Some(Arc::clone(&loaded)));
@@ -212,6 +231,16 @@ impl Directory {
                 let slot = self.entries.get_with(key, Arc::default);
                 *slot.changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
             }
+            Change::Principal(tenant, principal) => {
+                let mut principals = self.changed_principals.write().unwrap_or_else(PoisonError::into_inner);
+                if principals.len() >= PRINCIPALS_KEPT {
+                    // An entry that is older than both is neither fresh nor good for grace.
+                    let oldest =
+                        Duration::from_millis(self.config.cache_ttl_ms.max(self.config.grace_ms)) + READ_WITHIN;
+                    principals.retain(|_, changed| changed.elapsed() <= oldest);
+                }
+                principals.insert((tenant, principal), now);
+            }
             Change::Tenant(tenant) => {
                 self.changed_tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant, now);
             }
@@ -231,20 +260,28 @@ impl Directory {
     fn is_fresh(&self, slot: &Slot, loaded: &Loaded) -> bool {
         let now = Instant::now();
         let heard = self.born + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
-        let after = |change: Option<Instant>| change.is_some_and(|change| change >= loaded.at);
         now.saturating_duration_since(loaded.at) < Duration::from_millis(self.config.cache_ttl_ms)
             && now.saturating_duration_since(loaded.at.max(heard)) < TRUSTED_FOR
-            && !after(*slot.changed.lock().unwrap_or_else(PoisonError::into_inner))
-            && !after(Some(*self.changed_all.read().unwrap_or_else(PoisonError::into_inner)))
-            && !loaded.known.as_ref().is_some_and(|known| {
+            && !self.has_changed(slot, loaded)
+    }
+
+    /// Whether something was told to have changed since an entry was asked for.
+    fn has_changed(&self, slot: &Slot, loaded: &Loaded) -> bool {
+        let after = |change: Option<Instant>| change.is_some_and(|change| change >= loaded.at);
+        after(*slot.changed.lock().unwrap_or_else(PoisonError::into_inner))
+            || after(Some(*self.changed_all.read().unwrap_or_else(PoisonError::into_inner)))
+            || loaded.known.as_ref().is_some_and(|known| {
+                let Principal { tenant, id, .. } = known.principal.as_ref();
                 let tenants = self.changed_tenants.read().unwrap_or_else(PoisonError::into_inner);
-                after(tenants.get(known.principal.tenant.as_str()).copied())
+                let principals = self.changed_principals.read().unwrap_or_else(PoisonError::into_inner);
+                let name = || (tenant.to_string(), id.to_string());
+                after(tenants.get(tenant.as_str()).copied())
+                    || (!principals.is_empty() && after(principals.get(&name()).copied()))
             })
     }
 
-    async fn read(&self, key: &CredentialKey) -> RefusalResult<Loaded> {
-        let unavailable =
-            || Refusal::new(Reason::DatabaseUnavailable, "the database that knows who may call does not answer");
+    /// Asks the database. `is_known`: it has said before that there is such a credential.
+    async fn read(&self, key: &CredentialKey, is_known: bool) -> RefusalResult<Loaded> {
         let failed = self.failed_ms.load(Ordering::Relaxed);
         if !self.ready.load(Ordering::Acquire) {
             return Err(unavailable());
@@ -252,29 +289,33 @@ impl Directory {
         if failed != 0 && self.ms(Instant::now()).saturating_sub(failed) < ms(PAUSE) {
             return Err(unavailable());
         }
+        // Who waits too long for a place has learnt nothing about the database.
+        let places = if is_known { &self.readings } else { &self.strangers };
+        let Ok(_place) = tokio::time::timeout(READ_WITHIN, places.acquire()).await else { return Err(unavailable()) };
         let at = Instant::now();
-        let asked = tokio::time::timeout(READ_WITHIN, async {
-            let _place = self.readings.acquire().await;
-            self.store.credential(key).await
-        });
-        let started = Instant::now();
-        let answer = asked.await;
-        metrics::histogram!(names::GATEWAY_CREDENTIAL_READ_SECONDS).record(started.elapsed().as_secs_f64());
+        let answer = tokio::time::timeout(READ_WITHIN, self.store.credential(key)).await;
+        metrics::histogram!(names::GATEWAY_CREDENTIAL_READ_SECONDS).record(at.elapsed().as_secs_f64());
+        let judge = |failed: u64| {
+            if is_known {
+                self.failed_ms.store(failed, Ordering::Relaxed);
+            }
+        };
+        let failed = || judge(self.ms(Instant::now()).max(1));
         match answer {
             Ok(Ok(credential)) => {
-                self.failed_ms.store(0, Ordering::Relaxed);
+                judge(0);
                 Ok(Loaded { at, known: credential.map(|credential| self.known(credential)) })
             }
             Ok(Err(error)) => {
                 let refusal = Refusal::from(error);
                 if refusal.reason() == Reason::DatabaseUnavailable {
-                    self.failed_ms.store(self.ms(Instant::now()).max(1), Ordering::Relaxed);
+                    failed();
                     return Err(unavailable());
                 }
                 Err(refusal)
             }
             Err(_late) => {
-                self.failed_ms.store(self.ms(Instant::now()).max(1), Ordering::Relaxed);
+                failed();
                 Err(unavailable())
             }
         }
@@ -294,6 +335,7 @@ impl Directory {
                 limits: credential.limits,
                 scope: credential.scope,
                 granted,
+                chain_ids: credential.chain_ids,
             }),
         }
     }
@@ -301,7 +343,9 @@ impl Directory {
     /// What was right lately still reads. That something is not there was right lately, too, but may be wrong by now: nobody is sent
     /// away for good on such a word.
     fn without_database(&self, slot: &Slot, refusal: Refusal) -> RefusalResult<Option<Found>> {
-        let lately = |loaded: &Arc<Loaded>| loaded.at.elapsed() < Duration::from_millis(self.config.grace_ms);
+        let lately = |loaded: &Arc<Loaded>| {
+            loaded.at.elapsed() < Duration::from_millis(self.config.grace_ms) && !self.has_changed(slot, loaded)
+        };
         match slot.loaded.load_full().filter(lately).and_then(|loaded| loaded.found(true)) {
             Some(found) if refusal.reason() == Reason::DatabaseUnavailable => {
                 metrics::counter!(names::GATEWAY_GRACE_TOTAL).increment(1);
@@ -320,6 +364,11 @@ impl Loaded {
     }
 }
 
+/// What everybody hears whom only the database could tell of.
+pub(crate) fn unavailable() -> Refusal {
+    Refusal::new(Reason::DatabaseUnavailable, "the database that knows who may call does not answer")
+}
+
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -331,11 +380,82 @@ mod tests {
     #[test]
     fn a_notification_is_read_and_what_is_not_understood_may_be_anything() {
         assert_eq!(Change::read("t acme"), Change::Tenant("acme".to_owned()));
+        assert_eq!(Change::read("p acme ops"), Change::Principal("acme".to_owned(), "ops".to_owned()));
         assert_eq!(Change::read("k abcd"), Change::One(CredentialKey::ApiKey("abcd".to_owned())));
         let subject = CredentialKey::Oidc { issuer: "https://i".to_owned(), subject: "a b".to_owned() };
         assert_eq!(Change::read("o https://i a b"), Change::One(subject));
-        for strange in ["*", "", "x y", "c not-a-spiffe-id", "o https://i"] {
+        for strange in ["*", "", "x y", "p acme", "c not-a-spiffe-id", "o https://i"] {
             assert_eq!(Change::read(strange), Change::Everything, "{strange}");
         }
+    }
+
+    fn without_a_database() -> Directory {
+        let options = sqlx::postgres::PgConnectOptions::new().host("127.0.0.1").port(1);
+        let pool = sqlx::postgres::PgPoolOptions::new().connect_lazy_with(options);
+        let store = Store::from(dalp_domain::store::Tables::over(super::super::store::SCHEMA, pool));
+        let directory = Directory::new(store, Granting::new(&dalp_proto::Methods::load()), AccessConfig::default());
+        directory.ready();
+        directory
+    }
+
+    /// As if the credential had been read a moment ago, and nobody had vouched for it since.
+    fn read_before(directory: &Directory, prefix: &str) -> CredentialKey {
+        let key = CredentialKey::ApiKey(prefix.to_owned());
+        let credential = Credential {
+            digest: None,
+            scope: crate::config::Scope::Read,
+            expires_at: None,
+            disabled: false,
+            tenant_disabled: false,
+            tenant: "acme".parse().unwrap(),
+            cell: "main".to_owned(),
+            limits: None,
+            chain_ids: Vec::new(),
+            principal: prefix.parse().unwrap(),
+            grants: Vec::new(),
+        };
+        let loaded = Loaded { at: Instant::now() - TRUSTED_FOR, known: Some(directory.known(credential)) };
+        let slot = Slot::default();
+        slot.loaded.store(Some(Arc::new(loaded)));
+        directory.entries.insert(key.clone(), Arc::new(slot));
+        key
+    }
+
+    #[tokio::test]
+    async fn what_is_known_to_have_changed_has_no_grace() {
+        let directory = without_a_database();
+        // Older than the beginning of the directory is what a change of everything would be.
+        *directory.changed_all.write().unwrap() = Instant::now() - Duration::from_secs(60);
+        let keys: Vec<_> = ["one", "two", "three", "four"].map(|name| read_before(&directory, name)).into();
+        for key in &keys {
+            let found = directory.find(key).await.unwrap().expect("it was right lately");
+            assert!(found.only_reads);
+        }
+        directory.changed(Change::One(keys[0].clone()));
+        directory.changed(Change::Principal("acme".to_owned(), "two".to_owned()));
+        for key in &keys[..2] {
+            assert_eq!(directory.find(key).await.unwrap_err().reason(), Reason::DatabaseUnavailable, "{key:?}");
+        }
+        assert!(directory.find(&keys[2]).await.unwrap().is_some(), "nothing was told of it");
+        directory.changed(Change::Tenant("acme".to_owned()));
+        assert_eq!(directory.find(&keys[2]).await.unwrap_err().reason(), Reason::DatabaseUnavailable);
+    }
+
+    #[tokio::test]
+    async fn strangers_say_nothing_about_the_database() {
+        let directory = Arc::new(without_a_database());
+        *directory.changed_all.write().unwrap() = Instant::now() - Duration::from_secs(60);
+        let known = read_before(&directory, "one");
+        let mut strangers = tokio::task::JoinSet::new();
+        for stranger in 0..100 {
+            let directory = Arc::clone(&directory);
+            strangers.spawn(async move { directory.find(&CredentialKey::ApiKey(format!("s{stranger}"))).await });
+        }
+        while let Some(answer) = strangers.join_next().await {
+            assert_eq!(answer.unwrap().unwrap_err().reason(), Reason::DatabaseUnavailable);
+        }
+        assert_eq!(directory.failed_ms.load(Ordering::Relaxed), 0, "a flood of strangers leaves others alone");
+        directory.find(&known).await.unwrap().expect("on grace");
+        assert_ne!(directory.failed_ms.load(Ordering::Relaxed), 0, "what is known to be there was not answered");
     }
 }

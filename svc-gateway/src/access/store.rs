@@ -61,6 +61,8 @@ pub struct Credential {
     pub cell: String,
     /// The tenant's own rates.
     pub limits: Option<LimitsConfig>,
+    /// The chains that the tenant works on; empty: whichever the cell serves.
+    pub chain_ids: Vec<u64>,
     /// The principal.
     pub principal: PrincipalId,
     /// What it was granted.
@@ -85,7 +87,7 @@ macro_rules! credential_query {
     ($own:literal, $from:literal) => {
         concat!(
             "SELECT ", $own, ", p.disabled_at IS NOT NULL AS principal_disabled, t.disabled_at IS NOT NULL AS tenant_disabled,
-                    t.tenant_id, t.cell, t.limits, p.principal_id,
+                    t.tenant_id, t.cell, t.limits, t.chain_ids, p.principal_id,
                     coalesce((SELECT jsonb_agg(jsonb_build_object('role', g.role, 'asset', g.asset, 'area', g.area, 'permissions', r.permissions) ORDER BY g.role, g.asset)
                               FROM gateway.grants g JOIN gateway.roles r ON r.role = g.role
                               WHERE g.tenant_id = p.tenant_id AND g.principal_id = p.principal_id), '[]'::jsonb) AS grants
@@ -192,6 +194,10 @@ fn credential(row: &PgRow) -> Result<Credential, StoreError> {
         tenant: parsed("tenant", tenant)?,
         cell: row.try_get("cell").map_err(during("read credential"))?,
         limits: limits.map(|Json(limits)| limits),
+        chain_ids: {
+            let ids: Vec<i64> = row.try_get("chain_ids").map_err(during("read credential"))?;
+            ids.into_iter().map(|id| u64::try_from(id).unwrap_or(0)).collect()
+        },
         principal: parsed("principal", principal)?,
         grants,
     })

@@ -7,7 +7,10 @@
 use std::{sync::Arc, time::Duration};
 
 use dalp_service::stop::Stop;
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgPoolOptions},
+};
 use tokio::time::timeout;
 
 use super::directory::{Change, Directory};
@@ -20,7 +23,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
 const PAUSE: Duration = Duration::from_millis(250);
 const CHANNEL: &str = "dalp_gateway";
 
-/// Listens until stopped. `pool` holds the one connection of the listener.
+/// Listens until stopped, on connections made as those of `pool` are.
 pub async fn run(directory: Arc<Directory>, pool: PgPool, stop: Stop) {
     loop {
         tokio::select! {
@@ -40,7 +43,13 @@ pub async fn run(directory: Arc<Directory>, pool: PgPool, stop: Stop) {
 
 async fn listen(directory: &Directory, pool: &PgPool) -> Result<(), sqlx::Error> {
     let late = || sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"));
-    let mut listener = timeout(ANSWER_WITHIN, PgListener::connect_with(pool)).await.map_err(|_| late())??;
+    // A connection that no longer answers is handed back to its pool in its own time, which may be never: each try has a pool of its
+    // own, so that the next one does not wait for the last one's connection.
+    let own = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ANSWER_WITHIN)
+        .connect_lazy_with(pool.connect_options().as_ref().clone());
+    let mut listener = timeout(ANSWER_WITHIN, PgListener::connect_with(&own)).await.map_err(|_| late())??;
     // A lost connection must be seen as lost, never replaced in silence: what was told in between is not told again.
     listener.eager_reconnect(false);
     timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| late())??;

@@ -16,8 +16,10 @@ use tonic::{Request, Response, Status};
 use super::{Desk, Write, future, invalid_field, managed, nothing, page, refusal};
 use crate::{
     access::{
+        directory::Change,
         keys::{self, KeyRow},
         people,
+        store::CredentialKey,
     },
     api_key::{ApiKey, is_prefix},
     config::Scope,
@@ -130,6 +132,9 @@ impl ApiKeyService for Desk {
 async fn own(write: &mut Write<'_>, prefix: &str) -> RefusalResult<KeyRow> {
     let tenant = write.tenant().to_owned();
     let row = keys::lock(write.commit, &tenant, prefix).await?.ok_or_else(|| absent(prefix))?;
+    write.changes.push(Change::One(CredentialKey::ApiKey(prefix.to_owned())));
+    let owner = people::lock(write.commit, &tenant, &row.principal).await?.ok_or_else(|| absent(prefix))?;
+    write.require_over(&owner)?;
     if row.managed { Err(managed("the API key")) } else { Ok(row) }
 }
 

@@ -12,13 +12,14 @@ use dalp_proto::{
     tenant::tenant_service_server::TenantServiceServer,
 };
 use dalp_service::{
-    Caller, Reason, Refusal,
+    Caller, Reason, Refusal, TenantId,
     caller::{self, set_idempotency},
     errors::RefusalResult,
     fields,
     server::Routes,
 };
 use prost::Message;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -27,6 +28,7 @@ use tonic::{Request, Response};
 use crate::{
     access::{
         Directory, Store,
+        directory::Change,
         people::PrincipalRow,
         requests::{self, Repeat, RequestName},
         store::{GrantedRole, StoreError},
@@ -41,7 +43,16 @@ pub(crate) struct Desk {
     directory: Arc<Directory>,
     /// The cell that new tenants come to.
     cell: String,
-    issuers: Arc<[String]>,
+    issuers: Arc<[Binding]>,
+    /// That of the gateway's own certificate.
+    trust_domain: Arc<str>,
+}
+
+/// An identity provider, and whose administrators bind its subjects.
+#[derive(Clone, Debug)]
+pub(crate) struct Binding {
+    pub(crate) issuer: String,
+    pub(crate) tenant: Option<TenantId>,
 }
 
 /// A write on its way: who asks, in the commit.
@@ -51,13 +62,20 @@ struct Write<'w> {
     /// `<tenant>/<principal>`: who it was, also for who looks from another tenant.
     by: String,
     granting: &'w Granting,
+    /// What others must read again, told to our own cache with the commit: the tables tell everybody, but may not reach us.
+    changes: Vec<Change>,
 }
 
 // === impl Desk ===
 
 impl Desk {
-    pub(crate) fn new(directory: Arc<Directory>, cell: String, issuers: Arc<[String]>) -> Self {
-        Self { directory, cell, issuers }
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        cell: String,
+        issuers: Arc<[Binding]>,
+        trust_domain: Arc<str>,
+    ) -> Self {
+        Self { directory, cell, issuers, trust_domain }
     }
 
     /// The services, beside those that are in `routes`.
@@ -92,8 +110,31 @@ impl Desk {
         let payload_hash = Sha256::digest(request.get_ref().encode_to_vec());
         let name =
             RequestName { tenant: caller.tenant.as_str(), principal: caller.principal.as_str(), method, key: &key };
+        let by = format!("{}/{}", caller.tenant, caller.principal);
+        let outcome = self.carry_out(name, &payload_hash, &caller, &by, secret, work).await;
+        let (answer, replayed) = match outcome {
+            Ok(answered) => answered,
+            Err(refusal) => {
+                self.note_refusal(&caller, &by, method, &payload_hash, &refusal).await?;
+                return Err(refusal);
+            }
+        };
+        let mut response = Response::new(answer);
+        set_idempotency(&mut response, &key, replayed);
+        Ok(response)
+    }
+
+    async fn carry_out<R: Message + Default + Clone>(
+        &self,
+        name: RequestName<'_>,
+        payload_hash: &[u8],
+        caller: &Caller,
+        by: &str,
+        secret: fn(&mut R),
+        work: impl AsyncFnOnce(&mut Write<'_>) -> RefusalResult<R>,
+    ) -> RefusalResult<(R, bool)> {
         let mut commit = self.store().begin("begin write").await?;
-        let (answer, replayed) = match requests::take(&mut commit, name, &payload_hash).await? {
+        Ok(match requests::take(&mut commit, name, payload_hash).await? {
             Repeat::Same(stored) => (R::decode(stored.as_slice()).map_err(Refusal::internal)?, true),
             Repeat::Other(stored) => {
                 return Err(Refusal::new(
@@ -104,19 +145,44 @@ impl Desk {
                 .meta("given_hash", hex::encode(payload_hash)));
             }
             Repeat::First => {
-                let by = format!("{}/{}", caller.tenant, caller.principal);
-                let mut write = Write { commit: &mut commit, caller: &caller, by, granting: self.directory.granting() };
+                let (by, granting) = (by.to_owned(), self.directory.granting());
+                let mut write = Write { commit: &mut commit, caller, by, granting, changes: Vec::new() };
                 let answer = work(&mut write).await?;
+                let changes = std::mem::take(&mut write.changes);
                 let mut kept = answer.clone();
                 secret(&mut kept);
                 requests::answer(&mut commit, name, &kept.encode_to_vec()).await?;
-                commit.commit().await.map_err(dalp_domain::store::during("commit write")).map_err(refusal)?;
+                let committed = commit.commit().await;
+                // Also when it is not known whether the commit was taken.
+                changes.into_iter().for_each(|change| self.directory.changed(change));
+                committed.map_err(dalp_domain::store::during("commit write")).map_err(refusal)?;
                 (answer, false)
             }
-        };
-        let mut response = Response::new(answer);
-        set_idempotency(&mut response, &key, replayed);
-        Ok(response)
+        })
+    }
+
+    /// A refusal is as much of an administrator's doing as a change: it stands in the audit before it is told. Nothing stands there of what
+    /// nobody decided, such as a database that does not answer.
+    async fn note_refusal(
+        &self,
+        caller: &Caller,
+        by: &str,
+        method: &str,
+        payload_hash: &[u8],
+        refusal: &Refusal,
+    ) -> RefusalResult<()> {
+        if matches!(refusal.reason(), Reason::DatabaseUnavailable | Reason::Internal) {
+            return Ok(());
+        }
+        let body = json!({
+            "reason": refusal.reason().as_str(), "message": refusal.message(), "payload_hash": hex::encode(payload_hash),
+        });
+        let mut commit = self.store().begin("begin refusal").await?;
+        audit_leaf(&mut commit, caller.tenant.as_str(), "admin.refused", by, method, body)
+            .await
+            .map_err(dalp_domain::store::during("write audit leaf"))?;
+        commit.commit().await.map_err(dalp_domain::store::during("commit refusal"))?;
+        Ok(())
     }
 }
 
@@ -137,9 +203,7 @@ impl Write<'_> {
 
     /// Nobody gives what he does not hold.
     fn require_all_of(&self, granted: &Granted) -> RefusalResult<()> {
-        let own = |permission: &str| self.caller.has_role(permission);
-        let single = granted.on_assets.iter().flat_map(|(_, set)| set.iter());
-        match granted.permissions.iter().chain(single).find(|permission| !own(permission)) {
+        match self.lacking(granted) {
             None => Ok(()),
             Some(lacking) => Err(Refusal::new(
                 Reason::GrantExceedsOwn,
@@ -147,6 +211,29 @@ impl Write<'_> {
             )
             .meta("permission", lacking)),
         }
+    }
+
+    /// Nobody changes anything of a principal that may more than he.
+    fn require_over(&self, principal: &PrincipalRow) -> RefusalResult<()> {
+        match self.lacking(&self.granted(principal)) {
+            None => Ok(()),
+            Some(lacking) => Err(Refusal::new(
+                Reason::GrantExceedsOwn,
+                format!("the principal holds the permission {lacking}, which the caller does not hold"),
+            )
+            .meta("permission", lacking)),
+        }
+    }
+
+    fn lacking<'g>(&self, granted: &'g Granted) -> Option<&'g str> {
+        let single = granted.on_assets.iter().flat_map(|(_, set)| set.iter());
+        granted.permissions.iter().chain(single).find(|permission| !self.caller.has_role(permission))
+    }
+
+    /// Our own cache is to read a principal of the caller's tenant again.
+    fn changes_principal(&mut self, id: &str) {
+        let tenant = self.tenant().to_owned();
+        self.changes.push(Change::Principal(tenant, id.to_owned()));
     }
 
     /// What a principal holds.

@@ -15,7 +15,7 @@ use dalp_service::{Caller, PrincipalId, Reason, Refusal, errors::RefusalResult, 
 use serde_json::json;
 use tonic::{Request, Response, Status};
 
-use super::{Desk, Write, invalid_field, managed, name_for_people, nothing, page, refusal};
+use super::{Binding, Desk, Write, invalid_field, managed, name_for_people, nothing, page, refusal};
 use crate::{
     access::{
         people::{self, PrincipalRow},
@@ -108,8 +108,7 @@ impl PrincipalService for Desk {
         let why = reason(&why)?;
         let answer =
             self.write("dalp.principal.v1.PrincipalService/EnablePrincipal", &request, nothing, async |write| {
-                let (row, tenant) = own(write, &principal_id, true).await?;
-                write.require_all_of(&write.granted(&row))?;
+                let (_, tenant) = own(write, &principal_id, true).await?;
                 people::set_disabled(write.commit, &tenant, &principal_id, false).await.map_err(refusal)?;
                 write.leaf(&tenant, "principal.enable", &principal_id, json!({"reason": why})).await?;
                 Ok(EnablePrincipalResponse { principal: now(write, &principal_id).await? })
@@ -171,8 +170,8 @@ impl PrincipalService for Desk {
         let credential = self.credential(credential)?;
         let answer =
             self.write("dalp.principal.v1.PrincipalService/BindCredential", &request, nothing, async |write| {
-                let (row, tenant) = own(write, &principal_id, false).await?;
-                write.require_all_of(&write.granted(&row))?;
+                let (_, tenant) = own(write, &principal_id, false).await?;
+                self.may_bind(&tenant, &credential)?;
                 let by = write.by.clone();
                 if !people::bind(write.commit, &tenant, &principal_id, &credential, &by).await? {
                     return Err(Refusal::new(Reason::AlreadyExists, "the credential belongs to another principal"));
@@ -225,7 +224,7 @@ impl Desk {
             },
             Some(Kind::Oidc(identity)) => {
                 let wire::OidcIdentity { issuer, subject } = identity;
-                if !self.issuers.contains(&issuer) {
+                if !self.issuers.iter().any(|one| one.issuer == issuer) {
                     return Err(invalid_field("credential.oidc.issuer", "is not configured at the gateway"));
                 }
                 let subject = fields::bounded_string("credential.oidc.subject", &subject, 1, 255).map_err(invalid)?;
@@ -233,12 +232,46 @@ impl Desk {
             }
         }
     }
+
+    /// A name is bound by whom it belongs to: nobody takes another tenant's before that has. The configuration binds any.
+    fn may_bind(&self, tenant: &str, credential: &CredentialKey) -> RefusalResult<()> {
+        match credential {
+            CredentialKey::Certificate(spiffe) => {
+                let space = format!("tenants/{tenant}/");
+                match spiffe.trust_domain() == &*self.trust_domain && spiffe.name().starts_with(&space) {
+                    true => Ok(()),
+                    false => Err(invalid_field(
+                        "credential.spiffe_id",
+                        format!(
+                            "must begin with spiffe://{}/{space}; the gateway's configuration binds others",
+                            self.trust_domain
+                        ),
+                    )),
+                }
+            }
+            CredentialKey::Oidc { issuer, .. } => {
+                let own = |one: &Binding| {
+                    one.issuer == *issuer && one.tenant.as_ref().is_some_and(|own| own.as_str() == tenant)
+                };
+                match self.issuers.iter().any(own) {
+                    true => Ok(()),
+                    false => Err(invalid_field(
+                        "credential.oidc.issuer",
+                        "is not the tenant's own: the gateway's configuration binds its subjects",
+                    )),
+                }
+            }
+            CredentialKey::ApiKey(_) => Ok(()),
+        }
+    }
 }
 
-/// A principal of the caller's tenant, locked; `change`: its own row is to be changed, which the configuration may keep.
+/// A principal of the caller's tenant that the caller may change, locked; `change`: its own row is to be changed, which the configuration may keep.
 async fn own(write: &mut Write<'_>, id: &str, change: bool) -> RefusalResult<(PrincipalRow, String)> {
     let tenant = write.tenant().to_owned();
     let row = people::lock(write.commit, &tenant, id).await?.ok_or_else(|| absent(id))?;
+    write.changes_principal(id);
+    write.require_over(&row)?;
     if change && row.managed { Err(managed("the principal")) } else { Ok((row, tenant)) }
 }
 

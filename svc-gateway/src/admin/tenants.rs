@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{Desk, Write, future, invalid_field, managed, name_for_people, nothing, page, refusal};
 use crate::{
     access::{
+        directory::Change,
         keys, people,
         store::GrantedRole,
         tenants::{self, TenantRow, TenantTerms},
@@ -115,6 +116,7 @@ impl TenantService for Desk {
 /// A tenant that an RPC may change, locked.
 async fn own(write: &mut Write<'_>, id: &str) -> RefusalResult<TenantRow> {
     let row = tenants::lock(write.commit, id).await?.ok_or_else(|| absent(id))?;
+    write.changes.push(Change::Tenant(id.to_owned()));
     if row.managed { Err(managed("the tenant")) } else { Ok(row) }
 }
 

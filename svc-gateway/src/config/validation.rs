@@ -28,6 +28,9 @@ impl Validate for GatewayConfig {
         if !is_cell(&self.cell) {
             problems.push("cell", CELL_SHAPE);
         }
+        if i64::try_from(self.generation).is_err() {
+            problems.push("generation", "must be at most 9223372036854775807");
+        }
         if !(100..=60_000).contains(&self.health_interval_ms) {
             problems.push("health_interval_ms", "must lie between 100 and 60000");
         }

@@ -68,9 +68,9 @@ async fn is_open(app: &App, treasury: &StoredTreasury) -> Result<bool, Refusal> 
 async fn open(app: &App, due: &StoredDue) -> Result<Uuid, Refusal> {
     let command = Handle { sender: due.decision.sender, treasury: due.treasury };
     readers::try_as(&app.chain, command.sender, command.treasury, matureCall {}.abi_encode().into()).await?;
-    let order = On { chain_id: app.chain.chain_id(), command };
     // By the sender too: a new decision may come before this operation was noted.
     let key = format!("mature-{:#x}-{}-{}-{:#x}", due.treasury, due.schedule, due.openings_failed, command.sender);
+    let order = On { chain_id: app.chain.chain_id(), command };
     let admission =
         Admission::<MatureFlow>::new(TenantId::new(&due.tenant), &due.decision.principal, METHOD, key, order);
     Ok(app.engine.accept(admission).await.map_err(not_accepted)?.operation.operation_id.0)

@@ -32,6 +32,9 @@ const ADMISSION: [&str; 7] = [
     "READ_ONLY_KEY",
 ];
 
+/// Who is refused hears so sooner.
+const OPEN: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// Messages as they are.
 #[derive(Default)]
 struct Raw;
@@ -84,9 +87,13 @@ async fn call(channel: &Channel, path: &str, key: Option<&str>, tenant: Option<&
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
     let answer = grpc.streaming(request, path.parse::<PathAndQuery>().unwrap(), Raw).await?;
-    // The status may come only at the end.
+    // The status may come only at the end. A stream that stays open for this long is one that was let in.
     let mut messages = answer.into_inner();
-    while messages.message().await?.is_some() {}
+    while let Ok(next) = tokio::time::timeout(OPEN, messages.message()).await {
+        if next?.is_none() {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -132,10 +132,13 @@ impl ApiKeyService for Desk {
 async fn own(write: &mut Write<'_>, prefix: &str) -> RefusalResult<KeyRow> {
     let tenant = write.tenant().to_owned();
     let row = keys::lock(write.commit, &tenant, prefix).await?.ok_or_else(|| absent(prefix))?;
-    write.changes.push(Change::One(CredentialKey::ApiKey(prefix.to_owned())));
+    if row.managed {
+        return Err(managed("the API key"));
+    }
     let owner = people::lock(write.commit, &tenant, &row.principal).await?.ok_or_else(|| absent(prefix))?;
     write.require_over(&owner)?;
-    if row.managed { Err(managed("the API key")) } else { Ok(row) }
+    write.changes.push(Change::One(CredentialKey::ApiKey(prefix.to_owned())));
+    Ok(row)
 }
 
 /// Makes a key for a principal whose every permission the caller holds.

@@ -270,9 +270,12 @@ impl Desk {
 async fn own(write: &mut Write<'_>, id: &str, change: bool) -> RefusalResult<(PrincipalRow, String)> {
     let tenant = write.tenant().to_owned();
     let row = people::lock(write.commit, &tenant, id).await?.ok_or_else(|| absent(id))?;
-    write.changes_principal(id);
+    if change && row.managed {
+        return Err(managed("the principal"));
+    }
     write.require_over(&row)?;
-    if change && row.managed { Err(managed("the principal")) } else { Ok((row, tenant)) }
+    write.changes_principal(id);
+    Ok((row, tenant))
 }
 
 async fn now(write: &mut Write<'_>, id: &str) -> RefusalResult<Option<wire::Principal>> {

@@ -192,7 +192,7 @@ async fn a_run_that_was_given_up_is_not_told_as_paid() {
     for (run, paid) in [(run, 0), (instead, 1)] {
         let run = again(&store, &run).await;
         assert_eq!(store.run_counts(CHAIN, &run).await.unwrap().paid, paid);
-        assert_eq!(store.run_transactions(CHAIN, &run, 9).await.unwrap().len() as u64, paid);
+        assert_eq!(store.run_transactions(CHAIN, &run, 9).await.unwrap().len(), paid as usize);
     }
 }
 

@@ -153,10 +153,19 @@ impl Gate {
         }
     }
 
-    /// Decides once more about a call that was admitted, on `asset` if it names one: by what is known of its credential now.
-    pub async fn still(&self, shown: &Shown, method: &Method, asset: Option<&str>) -> RefusalResult<()> {
+    /// Decides once more about a call that `admitted` was let in with, on `asset` if it names one: by what is known of its credential now.
+    pub async fn still(
+        &self,
+        admitted: &Principal,
+        shown: &Shown,
+        method: &Method,
+        asset: Option<&str>,
+    ) -> RefusalResult<()> {
         let Authenticated { principal, only_reads, .. } =
             self.authenticator.again(shown, OffsetDateTime::now_utc()).await?;
+        if (&principal.tenant, &principal.id) != (&admitted.tenant, &admitted.id) {
+            return Err(Refusal::new(Reason::UnauthenticatedInvalid, "the credential of the call is another's by now"));
+        }
         match may(&principal, method, only_reads)? {
             Some(assets) if !asset.is_some_and(|asset| assets.iter().any(|own| own == asset)) => {
                 Err(lacks(&principal, method))

@@ -191,7 +191,8 @@ async fn keep_access(
 ) {
     loop {
         match bring_up(directory.store(), &config).await {
-            Ok(()) => break,
+            Ok(true) => break,
+            Ok(false) => {}
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the tables of who may call");
             }
@@ -208,18 +209,24 @@ async fn keep_access(
     let _ = noting.await; // a panic in it was logged by the runtime
 }
 
-async fn bring_up(store: &access::Store, config: &GatewayConfig) -> Result<(), access::store::StoreError> {
+/// Whether callers may be let in by what the tables say. An older configuration is a replica of before a change, and serves by the newer one.
+async fn bring_up(store: &access::Store, config: &GatewayConfig) -> Result<bool, access::store::StoreError> {
     store.bring_up().await?;
-    match store.apply(config).await? {
+    let applied = store.apply(config).await?;
+    match applied {
         Applied::Now => tracing::info!(generation = config.generation, "the configuration was applied"),
         Applied::Before => {}
         Applied::Older { applied } => tracing::error!(
             generation = config.generation,
             applied,
-            "another configuration of tenants, roles and principals was applied before: raise `generation` to apply this one"
+            "a later configuration of tenants, roles and principals was applied: raise `generation` to apply this one"
+        ),
+        Applied::Ambiguous => tracing::error!(
+            generation = config.generation,
+            "another configuration of tenants, roles and principals was applied under the same number; nobody is let in: raise `generation` to apply this one"
         ),
     }
-    Ok(())
+    Ok(applied != Applied::Ambiguous)
 }
 
 async fn watch_database(pool: PgPool, health: HealthHandle, interval: Duration, stop: Stop) {

@@ -66,6 +66,10 @@ pub(crate) async fn read(
     };
     let bytes = body.collect().await.map_err(unread)?.to_bytes();
     let message = message_of(&descriptor, &bytes);
+    // A service takes the first one and drops the others: what is looked at must be what it takes.
+    if message.is_none() && (for_chain || wanted.own) && holds_more_than_one(&bytes) {
+        return Err(Refusal::new(Reason::InvalidField, "the call takes one message"));
+    }
     let mut asset = None;
     if let Some(assets) = wanted.assets {
         let named = message.as_ref().and_then(asset_of).ok_or_else(refused)?;
@@ -128,6 +132,13 @@ fn nul_in_value(value: &Value, path: String) -> Option<String> {
 fn descriptor(method: &Method) -> Option<MethodDescriptor> {
     let name = method.path.rsplit('/').next()?;
     POOL.get_service_by_name(&method.service)?.methods().find(|one| one.name() == name)
+}
+
+fn holds_more_than_one(body: &Bytes) -> bool {
+    body.split_at_checked(HEADER_BYTES).is_some_and(|(header, rest)| {
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        rest.len() > length
+    })
 }
 
 /// The only message of a body, if it reads.

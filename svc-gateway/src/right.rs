@@ -20,7 +20,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::{
     admission::{Admitted, Gate},
     body::CutOff,
-    principals::Shown,
+    principals::{Principal, Shown},
 };
 
 /// How often the right to a call that lasts is looked at.
@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub(crate) struct Right {
     gate: Arc<Gate>,
+    /// Who was let in.
+    principal: Arc<Principal>,
     shown: Shown,
     method: Method,
     asset: Option<String>,
@@ -58,7 +60,13 @@ pub(crate) struct LastingBody {
 
 impl Right {
     pub(crate) fn new(gate: Arc<Gate>, admitted: &Admitted, asset: Option<String>) -> Self {
-        Self { gate, shown: admitted.shown.clone(), method: admitted.method.clone(), asset }
+        Self {
+            gate,
+            principal: Arc::clone(&admitted.principal),
+            shown: admitted.shown.clone(),
+            method: admitted.method.clone(),
+            asset,
+        }
     }
 
     /// Whether the call may last: a wait or a stream. All others end within the limit of the listener.
@@ -68,7 +76,7 @@ impl Right {
 
     /// Looks now.
     pub(crate) async fn look(&self) -> RefusalResult<()> {
-        self.gate.still(&self.shown, &self.method, self.asset.as_deref()).await
+        self.gate.still(&self.principal, &self.shown, &self.method, self.asset.as_deref()).await
     }
 
     /// Completes when the right is lost.

@@ -6,6 +6,7 @@ mod support;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use dalp_domain::store::Tables;
 use dalp_proto::{
     apikey::{CreateApiKeyRequest, DisableApiKeyRequest, Scope, api_key_service_client::ApiKeyServiceClient},
     event::{WatchEventsRequest, WatchEventsResponse, event_service_client::EventServiceClient},
@@ -22,6 +23,10 @@ use http_body_util::{BodyExt as _, StreamBody};
 use prost::Message as _;
 use sqlx::postgres::PgListener;
 use support::{World, until, world, world_with};
+use svc_gateway::access::{
+    seed::Applied,
+    store::{SCHEMA, Store},
+};
 use svc_gateway::api_key::ApiKey;
 use tonic::{Request, Status, Streaming, body::Body, transport::Channel};
 use tower::{Service as _, ServiceExt as _};
@@ -226,15 +231,27 @@ async fn an_old_configuration_revives_nothing() {
     let start = world.text.find(section).unwrap();
     let end = start + 4 + world.text[start + 4..].find("[[principals]]").unwrap();
     let without = [&world.text[..start], &world.text[end..]].concat();
-    world.replica(&without).await;
-    reads(&world, reader).await.expect("what is not newer changes nothing");
+    let store = Store::from(Tables::over(SCHEMA, world.database().await));
+    let apply = async |text: &str| {
+        let config = support::load(&world.pki.path("applied.toml"), text).unwrap();
+        store.apply(&config).await.unwrap()
+    };
+    assert_eq!(apply(&without).await, Applied::Ambiguous, "nobody can say which of the two files is meant");
+    reads(&world, reader).await.expect("it changes nothing");
     world.replica(&format!("generation = 1\n{without}")).await;
     until(async || reads(&world, reader).await.is_err()).await;
     world.replica(&world.text).await;
-    world.replica(&format!("generation = 1\n{}", world.text)).await;
+    assert_eq!(apply(&format!("generation = 1\n{}", world.text)).await, Applied::Ambiguous);
     assert_eq!(reason(reads(&world, reader).await), "API_KEY_DISABLED", "the old file says otherwise, and is old");
     world.replica(&format!("generation = 2\n{}", world.text)).await;
     until(async || reads(&world, reader).await.is_ok()).await;
+    assert_eq!(
+        apply(&format!("generation = 4\n{}", world.text)).await,
+        Applied::Now,
+        "the number counts, content apart"
+    );
+    assert_eq!(apply(&format!("generation = 3\n{without}")).await, Applied::Older { applied: 4 });
+    assert_eq!(apply(&format!("generation = 4\n{}", world.text)).await, Applied::Before);
 }
 
 #[tokio::test]

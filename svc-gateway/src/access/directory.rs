@@ -59,6 +59,8 @@ pub struct Directory {
     /// When a principal was last told to have changed, by tenant and identifier.
     changed_principals: RwLock<HashMap<(String, String), Instant>>,
     changed_all: RwLock<Instant>,
+    /// Since when the listener listens, in milliseconds since `born`: what was told before may have been missed.
+    listening_ms: AtomicU64,
     /// Up to when the listener has heard of every change, in milliseconds since `born`.
     heard_ms: AtomicU64,
     failed_ms: AtomicU64,
@@ -157,6 +159,7 @@ impl Directory {
             changed_tenants: RwLock::default(),
             changed_principals: RwLock::default(),
             changed_all: RwLock::new(born),
+            listening_ms: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
             failed_ms: AtomicU64::new(0),
             readings: tokio::sync::Semaphore::new(READINGS_AT_ONCE),
@@ -234,10 +237,9 @@ impl Directory {
             Change::Principal(tenant, principal) => {
                 let mut principals = self.changed_principals.write().unwrap_or_else(PoisonError::into_inner);
                 if principals.len() >= PRINCIPALS_KEPT {
-                    // An entry that is older than both is neither fresh nor good for grace.
-                    let oldest =
-                        Duration::from_millis(self.config.cache_ttl_ms.max(self.config.grace_ms)) + READ_WITHIN;
-                    principals.retain(|_, changed| changed.elapsed() <= oldest);
+                    // One mark for all of them.
+                    *self.changed_all.write().unwrap_or_else(PoisonError::into_inner) = now;
+                    principals.clear();
                 }
                 principals.insert((tenant, principal), now);
             }
@@ -246,6 +248,13 @@ impl Directory {
             }
             Change::Everything => *self.changed_all.write().unwrap_or_else(PoisonError::into_inner) = now,
         }
+    }
+
+    /// The listener hears again. What was told before may have been missed, so nothing that was asked for earlier is fresh; while the database cannot be asked it
+    /// is as good for grace as it was. The database is there, as far as the listener is concerned: nobody waits for another try.
+    pub fn listening(&self) {
+        self.listening_ms.store(self.ms(Instant::now()), Ordering::Relaxed);
+        self.failed_ms.store(0, Ordering::Relaxed);
     }
 
     /// The listener has heard of everything up to `at`.
@@ -262,6 +271,7 @@ impl Directory {
         let heard = self.born + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
         now.saturating_duration_since(loaded.at) < Duration::from_millis(self.config.cache_ttl_ms)
             && now.saturating_duration_since(loaded.at.max(heard)) < TRUSTED_FOR
+            && self.ms(loaded.at) > self.listening_ms.load(Ordering::Relaxed)
             && !self.has_changed(slot, loaded)
     }
 
@@ -282,16 +292,20 @@ impl Directory {
 
     /// Asks the database. `is_known`: it has said before that there is such a credential.
     async fn read(&self, key: &CredentialKey, is_known: bool) -> RefusalResult<Loaded> {
-        let failed = self.failed_ms.load(Ordering::Relaxed);
-        if !self.ready.load(Ordering::Acquire) {
-            return Err(unavailable());
-        }
-        if failed != 0 && self.ms(Instant::now()).saturating_sub(failed) < ms(PAUSE) {
+        let has_failed = || {
+            let failed = self.failed_ms.load(Ordering::Relaxed);
+            failed != 0 && self.ms(Instant::now()).saturating_sub(failed) < ms(PAUSE)
+        };
+        if !self.ready.load(Ordering::Acquire) || has_failed() {
             return Err(unavailable());
         }
         // Who waits too long for a place has learnt nothing about the database.
         let places = if is_known { &self.readings } else { &self.strangers };
         let Ok(_place) = tokio::time::timeout(READ_WITHIN, places.acquire()).await else { return Err(unavailable()) };
+        // While we waited for a place, somebody may have found it gone.
+        if is_known && has_failed() {
+            return Err(unavailable());
+        }
         let at = Instant::now();
         let answer = tokio::time::timeout(READ_WITHIN, self.store.credential(key)).await;
         metrics::histogram!(names::GATEWAY_CREDENTIAL_READ_SECONDS).record(at.elapsed().as_secs_f64());

@@ -141,7 +141,8 @@ pub async fn set_disabled(commit: &mut PgConnection, tenant: &str, id: &str, dis
 
 /// The patterns of a role; `None` when there is no such.
 pub async fn role(commit: &mut PgConnection, role: &str) -> Result<Option<Vec<String>>, StoreError> {
-    sqlx::query_scalar("SELECT permissions FROM gateway.roles WHERE role = $1 AND permissions <> '{}'")
+    // Locked, so that a configuration which changes the role tells whom it is being granted to.
+    sqlx::query_scalar("SELECT permissions FROM gateway.roles WHERE role = $1 AND permissions <> '{}' FOR SHARE")
         .bind(role)
         .fetch_optional(commit)
         .await

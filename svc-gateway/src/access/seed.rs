@@ -30,11 +30,13 @@ pub enum Applied {
     Now,
     /// They did already.
     Before,
-    /// They hold another one, whose generation is not smaller: nothing was changed.
+    /// They hold one of a greater generation: nothing was changed.
     Older {
         /// The generation of that.
         applied: u64,
     },
+    /// They hold another one of the same generation: somebody changed the file and not its number, so nobody can say which one is meant. Nothing was changed.
+    Ambiguous,
 }
 
 impl Store {
@@ -49,8 +51,9 @@ impl Store {
         let applied = u64::try_from(row.get::<i64, _>("generation")).unwrap_or(0);
         let digest = digest_of(config);
         match row.get::<Option<Vec<u8>>, _>("digest") {
-            Some(before) if before == digest => return Ok(Applied::Before),
-            Some(_) if config.generation <= applied => return Ok(Applied::Older { applied }),
+            Some(_) if config.generation < applied => return Ok(Applied::Older { applied }),
+            Some(before) if config.generation == applied && before == digest => return Ok(Applied::Before),
+            Some(_) if config.generation == applied => return Ok(Applied::Ambiguous),
             _ => {}
         }
         sqlx::query(

@@ -53,7 +53,7 @@ async fn listen(directory: &Directory, pool: &PgPool) -> Result<(), sqlx::Error>
     // A lost connection must be seen as lost, never replaced in silence: what was told in between is not told again.
     listener.eager_reconnect(false);
     timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| late())??;
-    directory.changed(Change::Everything);
+    directory.listening();
     loop {
         // Asked before the beat: what is loaded later than this is newer than what the beat vouches for.
         let asked = std::time::Instant::now();

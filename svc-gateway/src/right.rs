@@ -37,6 +37,8 @@ pub(crate) struct Right {
     asset: Option<String>,
 }
 
+type Look = BoxFuture<'static, RefusalResult<()>>;
+
 /// A request body whose end is passed on only to whom it is still allowed; of a stream, each message a look apart.
 pub(crate) struct RightfulBody {
     inner: tonic::body::Body,
@@ -45,7 +47,7 @@ pub(crate) struct RightfulBody {
     cut_off: Arc<CutOff>,
     looked: Instant,
     /// A look that is under way, and what is passed on after it: nothing at the end.
-    looking: Option<(BoxFuture<'static, RefusalResult<()>>, Option<Frame<Bytes>>)>,
+    looking: Option<(Look, Option<Frame<Bytes>>)>,
     ended: bool,
 }
 

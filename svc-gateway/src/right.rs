@@ -130,6 +130,8 @@ impl Body for RightfulBody {
                 return Poll::Ready(None);
             }
             match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                // A message often ends with an empty frame. Passed on, that would not be the last one any more, and a connection takes few of those.
+                Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
                 Some(Ok(frame)) if self.right.method.client_streaming && self.looked.elapsed() >= LOOK_EVERY => {
                     self.look(Some(frame));
                 }

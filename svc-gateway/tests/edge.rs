@@ -64,6 +64,16 @@ async fn a_call_with_an_api_key_or_a_certificate_passes() {
     assert_eq!(callers[1].principal.as_str(), "machine");
 }
 
+/// What ends a message must still end it behind the gateway: a connection takes few empty frames that end nothing.
+#[tokio::test]
+async fn a_connection_to_an_upstream_carries_any_number_of_calls() {
+    let world = world().await;
+    let mut client = world.anonymous();
+    for _ in 0..300 {
+        client.get_latest(with_key(&world.keys.operator, latest("f"))).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn without_a_good_credential_nothing_passes() {
     let world = world().await;

@@ -359,6 +359,7 @@ async fn what_was_taken_out_of_the_configuration_is_disabled_and_a_restart_chang
 #[tokio::test]
 async fn without_its_database_who_was_let_in_reads_for_a_while_and_nobody_else() {
     let mut world = world_with("", "[access]\ngrace_ms = 4000\n").await;
+    world.until_listening().await;
     let mut clients = world.clients();
     reads(&mut clients, world.operator()).await.unwrap();
     drop(world.postgres.take());

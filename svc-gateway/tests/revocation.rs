@@ -367,6 +367,7 @@ async fn names_of_certificates_are_the_tenants_own_and_no_text_holds_a_nul() {
 #[tokio::test]
 async fn a_revoked_key_has_no_grace_when_the_database_goes_with_the_answer() {
     let mut world = world_with("", "[access]\ngrace_ms = 60000\n").await;
+    world.until_listening().await;
     let mut admin = Admin::new(&world, world.keys.operator.expose());
     let lost = admin.somebody("desk", "operator", None).await;
     reads(&world, lost.expose()).await.unwrap();

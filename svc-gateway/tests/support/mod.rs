@@ -349,6 +349,14 @@ impl World {
         gateway
     }
 
+    /// Waits until the gateway hears of changes: what it read before that may have changed unheard, and has no grace.
+    pub async fn until_listening(&self) {
+        let database = self.database().await;
+        let beats =
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'svc-gateway' AND query = 'SELECT 1'";
+        until(async || sqlx::query_scalar(beats).fetch_one(&database).await.unwrap()).await;
+    }
+
     /// The gateway's database.
     pub async fn database(&self) -> sqlx::PgPool {
         self.postgres.as_ref().unwrap().pool().await

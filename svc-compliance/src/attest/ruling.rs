@@ -167,6 +167,8 @@ pub fn veto(reason: &str, detail: String) -> Veto {
     Veto { reason: reason.to_owned(), detail }
 }
 
+/// A call on, or a movement of, something nobody knows.
+#[must_use]
 pub fn unknown_target(target: Address) -> Veto {
     veto(TARGET_UNKNOWN, format!("{target} is no contract of the tenant's system and on no list"))
 }

@@ -1,8 +1,12 @@
 //! Reads of settlements.
 
-use super::{answers, id, settlement_of};
+use super::{
+    answers,
+    evidence::{MAX_EVENTS, last},
+    id, settlement_of,
+};
 use crate::{app::App, readers, state::Book, store::settlements::Wanted};
-use dalp_domain::pages::{bad_page_token, page_size};
+use dalp_domain::pages::{bad_page_token, page_size, paged};
 use dalp_proto::settlement as proto;
 use dalp_service::{Refusal, fields};
 
@@ -21,12 +25,43 @@ pub(super) async fn settlement(
     let progress = readers::progress(chain, stored.contract, &stored.deed, stored.settlement_id, at.id()).await?;
     let book = Book::of(events.iter().map(|event| &event.told));
     let status = progress.map(|progress| answers::status(&stored.deed.terms, &progress, &book, contracts, at));
+    let (events, earlier_events) = last(&events, MAX_EVENTS);
     Ok(proto::GetSettlementResponse {
         settlement: Some(answers::settlement(&stored)),
         status,
         events: events.iter().map(answers::event).collect(),
         indexed_block,
+        earlier_events,
     })
+}
+
+/// A page of what happened to a settlement.
+pub(super) async fn events(
+    app: &App,
+    tenant: &str,
+    request: &proto::ListSettlementEventsRequest,
+) -> Result<proto::ListSettlementEventsResponse, Refusal> {
+    let (limit, after) = (page_size(request.page_size)?, place(&request.page_token)?);
+    let stored = settlement_of(app, tenant, id(&request.settlement_id)?).await?;
+    // Read first: what is indexed meanwhile is told as not indexed yet, and asked for again.
+    let indexed_block = app.store.indexed_head(stored.chain_id).await?.unwrap_or_default();
+    let page = app.store.events_after(&stored, after, i64::from(limit) + 1).await?;
+    let (page, next_page_token) = paged(page, limit, |last| format!("{}.{}", last.at.block, last.at.log_index));
+    Ok(proto::ListSettlementEventsResponse {
+        events: page.iter().map(answers::event).collect(),
+        next_page_token,
+        indexed_block,
+    })
+}
+
+/// After which block and which of its logs a page begins.
+fn place(page_token: &str) -> Result<(i64, i64), Refusal> {
+    if page_token.is_empty() {
+        return Ok((-1, -1));
+    }
+    let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
+    let (block, log) = page_token.split_once('.').ok_or_else(bad_page_token)?;
+    number(block).zip(number(log)).ok_or_else(bad_page_token)
 }
 
 /// A page of settlements.
@@ -51,13 +86,25 @@ pub(super) async fn settlements(
     let now_s = app.on(chain_id)?.latest().await?.timestamp_s;
     let wanted = Wanted { party, state: answers::wanted(state).map(|state| (state, now_s)) };
     let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
-    let mut page = app.store.settlements(tenant, chain_id, wanted, below, limit + 1).await?;
-    let more = page.len() > limit as usize;
-    page.truncate(limit as usize);
-    let next_page_token = page.last().filter(|_| more).map(|last| last.number.to_string()).unwrap_or_default();
+    let page = app.store.settlements(tenant, chain_id, wanted, below, limit + 1).await?;
+    let (page, next_page_token) = paged(page, limit, |last| last.number.to_string());
     let settlements = page.iter().map(|stored| proto::ListedSettlement {
         settlement: Some(answers::settlement(stored)),
         state: answers::indexed_state(stored, now_s).into(),
     });
     Ok(proto::ListSettlementsResponse { settlements: settlements.collect(), next_page_token, indexed_block })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dalp_service::Reason;
+
+    #[test]
+    fn a_page_of_events_begins_after_a_place() {
+        assert_eq!((place("").unwrap(), place("7.0").unwrap()), ((-1, -1), (7, 0)));
+        for wrong in ["7", "7.", ".7", "7.-1", "-7.1", "7.1.2", "a.b"] {
+            assert_eq!(place(wrong).unwrap_err().reason(), Reason::PageTokenInvalid, "{wrong}");
+        }
+    }
 }

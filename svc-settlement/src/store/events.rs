@@ -1,6 +1,9 @@
 //! What happened to settlements.
 
-use super::{Store, settlements::text_of};
+use super::{
+    Store,
+    settlements::{StoredSettlement, text_of},
+};
 use crate::state::{EventKind, Told};
 use alloy::primitives::{Address, B256};
 use dalp_domain::store::{StoreError, address_of, during, hash_of, hex_of, signed, unsigned};
@@ -27,6 +30,30 @@ pub struct StoredEvent {
 }
 
 impl Store {
+    /// At most so many events of a settlement after a place (its block and its number in the block), in order.
+    pub async fn events_after(
+        &self,
+        settlement: &StoredSettlement,
+        after: (i64, i64),
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT block_number, log_index, tx_hash, kind, party, asset, leg, reason, reclaim_from FROM events
+             WHERE chain_id = $1 AND contract = $2 AND settlement_id = $3 AND (block_number, log_index) > ($4, $5)
+             ORDER BY block_number, log_index LIMIT $6",
+        )
+        .bind(signed(settlement.chain_id))
+        .bind(hex_of(settlement.contract))
+        .bind(text_of(settlement.settlement_id))
+        .bind(after.0)
+        .bind(after.1)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(during("read events"))?;
+        rows.iter().map(parse).collect()
+    }
+
     /// Everything that happened to a settlement, in order.
     pub async fn events(
         &self,

@@ -9,7 +9,7 @@ use crate::{
     core::{
         digest,
         payload::{Payload, UnsignedTransaction},
-        reveal::{SecretHash, filled},
+        reveal::{Call, Purpose, SecretHash, filled},
     },
     errors::SignerError,
     providers::local::LocalProvider,
@@ -28,25 +28,35 @@ pub struct Reveal {
 // === impl Signer ===
 
 impl Signer {
-    /// The hash of a secret, which is made when it is asked for first.
+    /// The hash of a secret, which is made when it is asked for first. It is shown for its purpose alone.
     pub async fn create_secret(
         &self,
         peer: &str,
         tenant: &str,
         id: Uuid,
         kind: SecretHash,
+        purpose: Purpose,
     ) -> Result<B256, SignerError> {
         self.may_reveal(peer)?;
         let vault = self.vault()?;
         if self.store.secret(tenant, id).await?.is_none() {
             let (secret, sealed) = vault.make_secret(tenant, id)?;
             let hash = kind.hash(&secret);
-            self.store.put_secret(tenant, id, peer, &SealedSecret { kind, hash, sealed }).await?;
-            self.leaves.submit(leaf(peer, tenant, "made", format!("secret {id} of hash {hash}"))).await?;
+            self.store
+                .put_secret(tenant, id, peer, &SealedSecret { kind, hash, sealed, purpose: Some(purpose) })
+                .await?;
+            self.leaves
+                .submit(leaf(
+                    peer,
+                    tenant,
+                    "made",
+                    format!("secret {id} of hash {hash} for {} on chain {}", purpose.contract, purpose.chain_id),
+                ))
+                .await?;
         }
         // Another replica may have been faster.
         let stored = self.store.secret(tenant, id).await?.ok_or(SignerError::SecretNotFound)?;
-        if stored.kind != kind {
+        if (stored.kind, stored.purpose) != (kind, Some(purpose)) {
             return Err(SignerError::SecretReused);
         }
         Ok(stored.hash)
@@ -64,18 +74,28 @@ impl Signer {
         let now_s = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
         // What was accepted before may have been signed, and a replacement is of something that was.
         let first = order.replaces.is_none() && self.store.request(order.request_id).await?.is_none();
-        if first && now_s > reveal.not_after_s {
-            let why = format!("secret {} is not shown after {}", reveal.secret_id, reveal.not_after_s);
+        if first && stored.purpose.is_none() {
+            return Err(SignerError::SecretUnbound);
+        }
+        let not_after_s = stored.purpose.map_or(reveal.not_after_s, |purpose| purpose.cutoff_s.min(reveal.not_after_s));
+        if first && now_s > not_after_s {
+            let why = format!("secret {} is not shown after {not_after_s}", reveal.secret_id);
             self.leaves.submit(leaf(peer, &order.tenant, "refused", why)).await?;
-            return Err(SignerError::RevealTooLate { not_after_s: reveal.not_after_s });
+            return Err(SignerError::RevealTooLate { not_after_s });
         }
         let secret = self.vault()?.open_secret(&order.tenant, reveal.secret_id, &stored.sealed)?;
         let Payload::Transaction(tx) = &mut order.payload else { return Err(SignerError::SecretNotFound) };
+        let (chain_id, target) = (tx.chain_id(), tx.to().into_to());
         let input = match tx {
             UnsignedTransaction::Eip1559(tx) => &mut tx.input,
             UnsignedTransaction::Legacy(tx) => &mut tx.input,
         };
-        *input = filled(input, stored.kind, &secret)?;
+        let shown = filled(Call { chain_id, target, data: input }, stored.purpose.as_ref(), stored.kind, &secret);
+        if let Err(error) = &shown {
+            let why = format!("secret {} in request {}: {error}", reveal.secret_id, order.request_id);
+            self.leaves.submit(leaf(peer, &order.tenant, "refused", why)).await?;
+        }
+        *input = shown?;
         order.digest = digest::digest(&order.payload).map_err(|_| SignerError::SecretNotFound)?;
         if first {
             let why = format!("secret {} in request {}", reveal.secret_id, order.request_id);

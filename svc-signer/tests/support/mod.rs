@@ -259,7 +259,7 @@ impl Bench {
 pub const RULES: &str = r#"
 [[grants]]
 peer = "spiffe://dalp.dev/svc-compliance"
-kinds = ["evm_transaction", "eip712", "claim"]
+kinds = ["evm_transaction", "settlement_reveal", "eip712", "claim"]
 [[grants]]
 peer = "spiffe://dalp.dev/svc-feeds"
 kinds = ["eip712"]

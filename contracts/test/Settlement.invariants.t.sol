@@ -40,7 +40,17 @@ contract SettlementWalk is TestBase {
     }
 
     function approve(uint256 trade, uint256 who) external {
-        trade %= _terms.length;
+        _approve(trade % _terms.length, who);
+    }
+
+    /// Steps of a walk that is random alone seldom lock a whole settlement.
+    function approveAll(uint256 trade) external {
+        for (uint256 who; who < _parties.length; ++who) {
+            _approve(trade % _terms.length, who);
+        }
+    }
+
+    function _approve(uint256 trade, uint256 who) private {
         address sender = _parties[who % _parties.length];
         uint256 before = CASH.balanceOf(sender);
         vm.startPrank(sender);
@@ -79,14 +89,16 @@ contract SettlementWalk is TestBase {
     }
 
     function reveal(uint256 trade) external {
-        trade %= _terms.length;
+        trade = _crossing(trade);
+        bool locked = _everyLocalLegIsLocked(trade);
         SETTLEMENT.reveal(_terms[trade], SECRET);
+        assertTrue(locked || revealed[trade], "no secret is taken while a local leg is unlocked");
         revealed[trade] = true;
         _settled(trade);
     }
 
     function deliver(uint256 trade, uint256 leg) external {
-        trade %= _terms.length;
+        trade = _crossing(trade);
         SETTLEMENT.deliver(_terms[trade], leg % 4);
         _settled(trade);
     }
@@ -123,8 +135,27 @@ contract SettlementWalk is TestBase {
     }
 
     function wait_(uint256 seconds_, uint256 blocks) external {
-        vm.warp(block.timestamp + seconds_ % 1500);
+        vm.warp(block.timestamp + seconds_ % 300);
         vm.roll(block.number + blocks % 10);
+    }
+
+    /// @dev Every second one has legs on another chain, and a secret.
+    function _crossing(uint256 trade) private view returns (uint256) {
+        return trade % (_terms.length / 2) * 2 + 1;
+    }
+
+    /// @dev As token and currency have it, not as the settlement tells it.
+    function _everyLocalLegIsLocked(uint256 trade) private view returns (bool) {
+        Terms memory terms = _terms[trade];
+        for (uint256 i; i < terms.legs.length; ++i) {
+            Leg memory leg = terms.legs[i];
+            if (leg.chainId != 0) continue;
+            uint256 locked = leg.asset == address(TOKEN)
+                ? TOKEN.heldBy(address(SETTLEMENT), SETTLEMENT.idOf(terms), leg.from)
+                : cashLocked[trade][leg.from];
+            if (locked < leg.amount) return false;
+        }
+        return true;
     }
 
     /// @dev What was paid out is no longer anybody's lock. Netting pays a receiver all at once, so locks end per settlement.

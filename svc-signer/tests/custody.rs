@@ -429,7 +429,7 @@ async fn no_secret_is_seen_outside(kind: ProviderKind) {
 async fn what_the_provider_broadcasts_is_on_the_chain_once(kind: ProviderKind) {
     let anvil = Anvil::start([] as [&str; 0]);
     let node = RootProvider::<Ethereum>::new_http(anvil.url.parse().unwrap());
-    let custodian = Some(Arc::new(support::custodian::Custodian::start_before(kind, Some(anvil.url.clone())).await));
+    let custodian = Some(Arc::new(support::custodian(kind, Some(anvil.url.clone())).await));
     let setting = Setting { broadcast: true, ..brief(kind) };
     let holders = support::Holders { token: None, custodian };
     let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), holders).await;

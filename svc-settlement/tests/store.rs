@@ -198,10 +198,8 @@ async fn a_reorg_takes_events_back_and_states_with_them() {
     assert_eq!((kinds.as_slice(), history[5].told.leg), (&wanted[..], Some(1)));
 
     let listed = store.settlement(TENANT, ours.id()).await.unwrap().unwrap();
-    assert_eq!(store.events_after(&listed, (-1, -1), 99).await.unwrap(), history);
-    let third = &history[2].at;
-    let after = (i64::try_from(third.block).unwrap(), i64::try_from(third.log_index).unwrap());
-    assert_eq!(store.events_after(&listed, after, 2).await.unwrap(), history[3..5], "a page");
+    assert_eq!(store.events_from(&listed, Place::default(), 99).await.unwrap(), history);
+    assert_eq!(store.events_from(&listed, history[2].at, 3).await.unwrap(), history[2..5], "a page");
 
     let rewind = |to| IndexBatch { rewind_to: Some(Some(to)), ..Default::default() };
     commit(&store, rewind(6)).await;

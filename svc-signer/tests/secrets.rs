@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use alloy::{
     consensus::Transaction as _,
     primitives::{Address, B256, Bytes, U256, aliases::U40, hex, keccak256},
@@ -12,7 +14,7 @@ use dalp_proto::signer::{
     CreateSecretRequest, EvmTransaction, SecretHash, SecretMovement, SecretTerms, SettlementReveal, SignRequest,
     sign_request::Payload, signer_service_server::SignerService as _,
 };
-use support::{Bench, PEER, TARGET, approved_transaction, call, create, from_peer, order, reason, sign};
+use support::{Bench, PEER, TARGET, approved_transaction, call, create, from_peer, order, reason, sign, until};
 use svc_signer::{
     core::reveal::{Leg, Terms, revealCall},
     providers::ProviderKind,
@@ -141,25 +143,55 @@ async fn a_secret_is_asked_for_with_what_it_is_for_and_stays_so() {
     }
 }
 
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
 #[tokio::test]
-async fn a_secret_is_not_shown_after_its_cutoff_nor_without_a_purpose() {
+async fn a_secret_is_not_shown_after_its_cutoff() {
     let bench = Bench::new(ProviderKind::Local).await;
-    let (key, late, unbound) = (create(&bench, "holder").await, Uuid::new_v4(), Uuid::new_v4());
-    let mut request = asked(late);
+    let (key, id) = (create(&bench, "holder").await, Uuid::new_v4());
+    let mut request = asked(id);
     request.terms.as_mut().unwrap().cutoff = 9;
     let hash = made(&bench, request).await.unwrap();
-    let show = shown(&key.address, late, Terms { cutoff: U40::from(9), ..terms(hash) }, |_| ());
+    let mut show = shown(&key.address, id, Terms { cutoff: U40::from(9), ..terms(hash) }, |_| ());
     assert_eq!(reason(&sign(&bench, &show).await.unwrap_err()), "CUTOFF_PASSED", "whatever the caller says");
+    // Nor as the replacement of something that was never signed.
+    show.replaces_request_id = Uuid::new_v4().to_string();
+    assert_eq!(reason(&sign(&bench, &show).await.unwrap_err()), "CUTOFF_PASSED");
+}
 
-    let hash = made(&bench, asked(unbound)).await.unwrap();
-    let show = shown(&key.address, unbound, terms(hash), |_| ());
-    // As it stands after an upgrade.
-    let forget = format!(
-        "set session_replication_role = replica;
-         update signer.settlement_secrets set chain_id = null, contract = null, cutoff_s = null, movements = null
-         where secret_id = '{unbound}'"
-    );
+#[tokio::test]
+async fn a_secret_that_is_out_is_shown_again_whatever_the_time() {
+    let bench = Bench::new(ProviderKind::Local).await;
+    let (key, id, cutoff) = (create(&bench, "holder").await, Uuid::new_v4(), now_s() + 2);
+    let mut request = asked(id);
+    request.terms.as_mut().unwrap().cutoff = cutoff;
+    let hash = made(&bench, request).await.unwrap();
+    let terms = Terms { cutoff: U40::from(cutoff), ..terms(hash) };
+    let first = shown(&key.address, id, terms.clone(), |_| ());
+    approved_transaction(&sign(&bench, &first).await.unwrap());
+    until(async || now_s(), |now_s| *now_s > cutoff).await;
+    // The first one was taken back by a reorg, and its nonce was used by another.
+    let again = shown(&key.address, id, terms.clone(), |tx| tx.nonce = 1);
+    approved_transaction(&sign(&bench, &again).await.unwrap());
+    approved_transaction(&sign(&bench, &first).await.unwrap());
+    // Not for another settlement, even so.
+    let other = Terms { salt: B256::ZERO, ..terms };
+    let other = shown(&key.address, id, other, |tx| tx.nonce = 2);
+    assert_eq!(reason(&sign(&bench, &other).await.unwrap_err()), "CUTOFF_PASSED");
+}
+
+#[tokio::test]
+async fn a_secret_does_not_open_for_terms_that_somebody_wrote_beside_it() {
+    let bench = Bench::new(ProviderKind::Local).await;
+    let (key, id) = (create(&bench, "holder").await, Uuid::new_v4());
+    let hash = made(&bench, asked(id)).await.unwrap();
     let pool = bench.postgres.pool().await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(forget)).execute(&pool).await.unwrap();
-    assert_eq!(reason(&sign(&bench, &show).await.unwrap_err()), "POLICY_DENIED");
+    for change in ["cutoff_s = cutoff_s - 1", "chain_id = null, contract = null, cutoff_s = null, movements = null"] {
+        let change = format!("set session_replication_role = replica; update signer.settlement_secrets set {change}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(change)).execute(&pool).await.unwrap();
+        let show = shown(&key.address, id, Terms { cutoff: U40::from(CUTOFF_S - 1), ..terms(hash) }, |_| ());
+        assert_eq!(reason(&sign(&bench, &show).await.unwrap_err()), "PROVIDER_FAILED");
+    }
 }

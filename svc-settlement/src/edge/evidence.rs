@@ -7,7 +7,6 @@ use super::{
 use crate::{
     app::App,
     pairs::Role,
-    state::EventKind,
     store::{
         findings::StoredPairEvent,
         pairs::{StoredAction, StoredPair},
@@ -121,12 +120,10 @@ async fn side_evidence(
 ) -> Result<Option<(proto::SettlementEvidence, Option<proto::SecretShown>)>, Refusal> {
     let Some(settlement) = settlement(app, stored, role).await? else { return Ok(None) };
     let (chain_id, contract) = (settlement.chain_id, settlement.contract);
-    let events = app.store.events(chain_id, contract, settlement.settlement_id).await?;
-    let shown = events.iter().find(|event| event.told.kind == EventKind::Revealed).map(|event| proto::SecretShown {
-        chain_id,
-        block_number: event.at.block,
-        tx_hash: answers::id(event.at.tx_hash),
-    });
+    let shown = app.store.shown_at(chain_id, contract, settlement.settlement_id).await?;
+    let shown =
+        shown.map(|at| proto::SecretShown { chain_id, block_number: at.block, tx_hash: answers::id(at.tx_hash) });
+    let events = app.store.last_events(&settlement, i64::from(MAX_EVENTS) + 1).await?;
     let (events, earlier_events) = last(&events, MAX_EVENTS);
     let evidence = proto::SettlementEvidence {
         settlement: Some(answers::settlement(&settlement)),

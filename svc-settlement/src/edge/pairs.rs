@@ -37,9 +37,9 @@ pub(super) async fn open(
     let command = counted(messages::pair(request.get_ref()))?;
     write.require_wallet(command.sender).await?;
     let (app, tenant) = (write.app, write.tenant().to_owned());
-    let secret = secret_id(&tenant, write.caller.principal.as_str(), &write.key, &command);
+    let asked = [tenant.as_str(), write.caller.principal.as_str(), write.key.as_str()];
     let order = async {
-        let order = counted(resolve(app, &tenant, &command, secret).await)?;
+        let order = counted(resolve(app, &tenant, &command, asked).await)?;
         let (of, written) = (tenant.clone(), order.clone());
         let hook: AcceptHook =
             Box::new(move |connection, id| Box::pin(async move { put_pair(connection, &of, id.0, &written).await }));
@@ -74,7 +74,7 @@ fn counted<T>(answer: Result<T, Refusal>) -> Result<T, Refusal> {
 }
 
 /// Which settlements it would be. Everything against them is found before a secret is made and anything is accepted.
-async fn resolve(app: &App, tenant: &str, command: &OpenPair, secret: Uuid) -> Result<OpenPairOrder, Refusal> {
+async fn resolve(app: &App, tenant: &str, command: &OpenPair, asked: [&str; 3]) -> Result<OpenPairOrder, Refusal> {
     let mut heads = Vec::new();
     for role in Role::BOTH {
         let chain_id = command.side(role).chain_id;
@@ -95,7 +95,11 @@ async fn resolve(app: &App, tenant: &str, command: &OpenPair, secret: Uuid) -> R
     }
     let (hash, secret_id) = match command.hash {
         Some(hash) => (hash, None),
-        None => (make_secret(app, tenant, secret, command, heads[Role::Reveal.place()].1).await?, Some(secret)),
+        None => {
+            let contract = heads[Role::Reveal.place()].1;
+            let id = secret_id(asked, command, contract);
+            (make_secret(app, tenant, id, command, contract).await?, Some(id))
+        }
     };
     if app.store.has_pair(tenant, HashLock { kind: command.hash_kind, hash }).await? {
         return Err(Refusal::new(Reason::AlreadyExists, "the tenant has an exchange of this hash"));
@@ -150,7 +154,13 @@ async fn make_secret(
     };
     let answer = app.secrets.clone().create_secret(request).await;
     let answer = answer.map_err(|status| Refusal::from_upstream("svc-signer", status))?;
-    answer.into_inner().hash.parse().map_err(Refusal::internal)
+    let made = answer.into_inner();
+    if !made.bound {
+        let text =
+            "svc-signer is of a version that would show the secret for any terms: finish its upgrade, then repeat";
+        return Err(Refusal::new(Reason::FailedPrecondition, text));
+    }
+    made.hash.parse().map_err(Refusal::internal)
 }
 
 pub(super) async fn found(app: &App, tenant: &str, id: Uuid) -> Result<StoredPair, Refusal> {

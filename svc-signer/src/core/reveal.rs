@@ -82,6 +82,12 @@ impl Purpose {
         Self { chain_id, contract, cutoff_s, movements: keccak256(movements.abi_encode()) }
     }
 
+    /// Over all of it.
+    #[must_use]
+    pub fn digest(&self) -> B256 {
+        keccak256((U256::from(self.chain_id), self.contract, U256::from(self.cutoff_s), self.movements).abi_encode())
+    }
+
     /// In what a call of a contract is for something else.
     fn other(&self, chain_id: u64, target: Option<Address>, terms: &Terms) -> Option<&'static str> {
         // What moves on other chains is looked at there.
@@ -134,6 +140,28 @@ impl SecretHash {
             Self::Sha256 => B256::from_slice(&Sha256::digest(secret)),
         }
     }
+}
+
+/// Why a secret that fits is kept all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// Nothing says what it was made for.
+    Unbound,
+    /// It is later than this, unix seconds.
+    TooLate {
+        /// Until when it was shown.
+        not_after_s: u64,
+    },
+}
+
+/// Whether a secret may be shown at a time. One that may be public already always may: nothing is kept by keeping it, and whoever shows it last
+/// may lose what it was to pay for.
+pub fn may_show(has_left: bool, purpose: Option<&Purpose>, not_after_s: u64, now_s: u64) -> Result<(), Withheld> {
+    if has_left {
+        return Ok(());
+    }
+    let not_after_s = purpose.ok_or(Withheld::Unbound)?.cutoff_s.min(not_after_s);
+    if now_s > not_after_s { Err(Withheld::TooLate { not_after_s }) } else { Ok(()) }
 }
 
 /// A call to a contract on a chain.
@@ -252,6 +280,17 @@ mod tests {
         assert_eq!(at(2, Some(CONTRACT)), Some(RevealError::OtherTerms("the chain")));
         assert_eq!(at(1, Some(Address::ZERO)), Some(RevealError::OtherTerms("the contract")));
         assert_eq!(at(1, None), Some(RevealError::OtherTerms("creating a contract")));
+    }
+
+    #[test]
+    fn a_secret_is_shown_in_time_unless_it_is_out() {
+        let bound = purpose();
+        let at = |has_left, purpose, not_after_s, now_s| may_show(has_left, purpose, not_after_s, now_s);
+        assert_eq!(at(false, Some(&bound), u64::MAX, 9), Ok(()));
+        assert_eq!(at(false, Some(&bound), u64::MAX, 10), Err(Withheld::TooLate { not_after_s: 9 }), "the cutoff");
+        assert_eq!(at(false, Some(&bound), 5, 6), Err(Withheld::TooLate { not_after_s: 5 }), "the caller's own");
+        assert_eq!(at(false, None, u64::MAX, 0), Err(Withheld::Unbound));
+        assert_eq!((at(true, Some(&bound), 5, 10), at(true, None, 5, 10)), (Ok(()), Ok(())), "it is public");
     }
 
     /// As the contract has it, so that the terms mean the same on both sides.

@@ -126,7 +126,7 @@ impl SignerService for SignerEdge {
         let peer = peer_of(&request)?;
         let SecretOrder { tenant, id, kind, purpose } = convert::secret_order(request.get_ref())?;
         let hash = self.signer.create_secret(&peer, &tenant, id, kind, purpose).await.map_err(Refusal::from)?;
-        Ok(Response::new(CreateSecretResponse { hash: hash.to_string() }))
+        Ok(Response::new(CreateSecretResponse { hash: hash.to_string(), bound: true }))
     }
 
     async fn list_intents(

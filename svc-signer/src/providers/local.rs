@@ -11,10 +11,14 @@ use chacha20poly1305::{
 };
 use rand::{TryRngCore as _, rngs::OsRng};
 use secp256k1::{Message, SecretKey};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, SignAtOnce, Signing};
-use crate::core::signature::{RawSignature, context};
+use crate::core::{
+    reveal::Purpose,
+    signature::{RawSignature, context},
+};
 
 /// First byte of a sealed key; a change of algorithm takes the next number.
 const VERSION: u8 = 1;
@@ -46,25 +50,25 @@ impl LocalProvider {
         Ok(sealed)
     }
 
-    /// Makes a secret of a tenant and seals it; both, for the caller to hash the one and store the other.
+    /// Makes a secret of a tenant and seals it for its purpose; both, for the caller to hash the one and store the other.
     pub(crate) fn make_secret(
         &self,
         tenant: &str,
-        id: uuid::Uuid,
+        what: (Uuid, Option<&Purpose>),
     ) -> Result<(Zeroizing<[u8; 32]>, Vec<u8>), ProviderError> {
         let secret = Zeroizing::new(random::<32>()?);
-        let sealed = self.seal(&secret_name(tenant, id), &secret)?;
+        let sealed = self.seal(&secret_name(tenant, what), &secret)?;
         Ok((secret, sealed))
     }
 
-    /// Opens a sealed secret.
+    /// Opens a sealed secret; not under another purpose than it was sealed for.
     pub(crate) fn open_secret(
         &self,
         tenant: &str,
-        id: uuid::Uuid,
+        what: (Uuid, Option<&Purpose>),
         sealed: &[u8],
     ) -> Result<Zeroizing<[u8; 32]>, ProviderError> {
-        self.unsealed(&secret_name(tenant, id), sealed)
+        self.unsealed(&secret_name(tenant, what), sealed)
     }
 
     fn unsealed(&self, name: &KeyName, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, ProviderError> {
@@ -84,8 +88,9 @@ impl LocalProvider {
 }
 
 /// What a secret is sealed for. No wallet has such a name, so neither opens as the other.
-fn secret_name(tenant: &str, id: uuid::Uuid) -> KeyName {
-    KeyName { tenant: tenant.to_owned(), wallet: format!("settlement-secret/{id}") }
+fn secret_name(tenant: &str, (id, purpose): (Uuid, Option<&Purpose>)) -> KeyName {
+    let bound = purpose.map(|purpose| format!("/{}", purpose.digest())).unwrap_or_default();
+    KeyName { tenant: tenant.to_owned(), wallet: format!("settlement-secret/{id}{bound}") }
 }
 
 #[async_trait]

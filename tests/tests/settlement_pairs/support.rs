@@ -274,7 +274,7 @@ impl World {
     pub(crate) async fn attention(&self, pair: &Pair) -> Vec<Attention> {
         let all = self
             .service()
-            .list_attention(ListAttentionRequest::default())
+            .list_attention(ListAttentionRequest { page_size: 500, ..Default::default() })
             .await
             .expect("a list")
             .into_inner()

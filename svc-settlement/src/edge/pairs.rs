@@ -37,7 +37,8 @@ pub(super) async fn open(
     let command = counted(messages::pair(request.get_ref()))?;
     write.require_wallet(command.sender).await?;
     let (app, tenant) = (write.app, write.tenant().to_owned());
-    let asked = [tenant.as_str(), write.caller.principal.as_str(), write.key.as_str()];
+    let (principal, key) = (write.caller.principal.as_str().to_owned(), write.key.clone());
+    let asked = [tenant.as_str(), principal.as_str(), key.as_str()];
     let order = async {
         let order = counted(resolve(app, &tenant, &command, asked).await)?;
         let (of, written) = (tenant.clone(), order.clone());

@@ -84,6 +84,37 @@ fn place(page_token: &str) -> Result<Option<Place>, Refusal> {
     place.map(|((block, log_index), tx_hash)| Some(Place { block, log_index, tx_hash })).ok_or_else(bad_page_token)
 }
 
+/// A page of settlements.
+pub(super) async fn settlements(
+    app: &App,
+    tenant: &str,
+    request: &proto::ListSettlementsRequest,
+) -> Result<proto::ListSettlementsResponse, Refusal> {
+    let limit = page_size(request.page_size)?;
+    let party = match request.party.as_str() {
+        "" => None,
+        text => Some(fields::nonzero_address("party", text)?),
+    };
+    let state = proto::SettlementState::try_from(request.state)
+        .map_err(|_| fields::violation("state", "is no state that this server knows"))?;
+    let below = match request.page_token.as_str() {
+        "" => i64::MAX,
+        token => token.parse::<i64>().ok().filter(|below| *below > 0).ok_or_else(bad_page_token)?,
+    };
+    let chain_id = if request.chain_id == 0 { app.chain.chain_id() } else { request.chain_id };
+    app.contracts(tenant, chain_id).await?;
+    let now_s = app.on(chain_id)?.latest().await?.timestamp_s;
+    let wanted = Wanted { party, state: answers::wanted(state).map(|state| (state, now_s)) };
+    let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
+    let page = app.store.settlements(tenant, chain_id, wanted, below, limit + 1).await?;
+    let (page, next_page_token) = paged(page, limit, |last| last.number.to_string());
+    let settlements = page.iter().map(|stored| proto::ListedSettlement {
+        settlement: Some(answers::settlement(stored)),
+        state: answers::indexed_state(stored, now_s).into(),
+    });
+    Ok(proto::ListSettlementsResponse { settlements: settlements.collect(), next_page_token, indexed_block })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

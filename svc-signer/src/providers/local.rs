@@ -187,10 +187,14 @@ mod tests {
     fn a_sealed_secret_opens_only_for_its_tenant_and_id() {
         let provider = LocalProvider::new(&Zeroizing::new([7; 32]));
         let (id, other) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
-        let (secret, sealed) = provider.make_secret("bank", id).unwrap();
-        assert_eq!(provider.open_secret("bank", id, &sealed).unwrap(), secret);
-        assert!(provider.open_secret("bank", other, &sealed).is_err());
-        assert!(provider.open_secret("other", id, &sealed).is_err());
+        let purpose = Purpose::new(1, alloy::primitives::Address::ZERO, 9, Vec::new());
+        let (secret, sealed) = provider.make_secret("bank", (id, Some(&purpose))).unwrap();
+        assert_eq!(provider.open_secret("bank", (id, Some(&purpose)), &sealed).unwrap(), secret);
+        let later = Purpose { cutoff_s: 10, ..purpose };
+        for what in [(other, Some(&purpose)), (id, Some(&later)), (id, None)] {
+            assert!(provider.open_secret("bank", what, &sealed).is_err(), "{what:?}");
+        }
+        assert!(provider.open_secret("other", (id, Some(&purpose)), &sealed).is_err());
         assert!(!sealed.windows(8).any(|some| secret.windows(8).any(|other| some == other)), "it is sealed");
     }
 

@@ -354,8 +354,12 @@ impl Drop for SignerRoom {
 
 #[async_trait]
 impl PinLatch for NoLatch {
+    async fn bars(&self, _: &str, _: [u8; 32]) -> Result<Option<Attempt>, ProviderError> {
+        Ok(None)
+    }
+
     async fn begin(&self, _: &str, _: [u8; 32], _: Duration) -> Result<Attempt, ProviderError> {
-        Ok(Attempt::Go)
+        Ok(Attempt::Go { unclear: false })
     }
 
     async fn end(&self, _: &str, _: [u8; 32], _: Ended) -> Result<(), ProviderError> {

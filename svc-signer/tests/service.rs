@@ -13,6 +13,10 @@ use std::{
     time::Duration,
 };
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use dalp_proto::signer::{
     CreateKeyRequest, SignOutcome, SignStatus, StatusRequest, WatchStatusRequest, key_service_client::KeyServiceClient,
     signer_service_client::SignerServiceClient,
@@ -24,7 +28,8 @@ use dalp_service::{
 };
 use dalp_testing::{Signal, TestPostgres, signal};
 use pki::DevPki;
-use support::{RULES, TestToken, approved_transaction, call, order, reason, until};
+use support::{PIN, RULES, TestToken, approved_transaction, call, order, reason, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request, Status, transport::Channel};
 
 /// The only child process, whichever thread started it.
@@ -46,15 +51,20 @@ struct Process {
     pki: DevPki,
     token: TestToken,
     child: Option<Child>,
-    _postgres: Arc<TestPostgres>,
+    postgres: Arc<TestPostgres>,
 }
 
 impl Process {
     async fn start() -> Self {
+        Self::start_with(TestToken::new(), "", "").await
+    }
+
+    /// With a partition, keys of its section, and keys of the `[telemetry]` section.
+    async fn start_with(token: TestToken, partition: &str, telemetry: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let services = ["svc-signer", "svc-compliance", "svc-feeds", "svc-gateway"];
         let pki = DevPki::create(&dir.path().join("pki"), &services).unwrap();
-        let (postgres, token) = (Arc::new(TestPostgres::start()), TestToken::new());
+        let postgres = Arc::new(TestPostgres::start());
         let secret = |name: &str, text: &str| {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();
@@ -62,9 +72,9 @@ impl Process {
         };
         let files = pki.files("svc-signer");
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\naddress_file = \"{address}\"\n\
-             [server.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\ntrust_anchors = \"{anchors}\"\ncrl = \"{crl}\"\nreload_ms = 50\n\
-             [telemetry]\nlog_format = \"text\"\n[database]\nurl = \"{url}\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\naddress_file = \"{address}\"\nmetrics_listen = \"127.0.0.1:0\"\n\
+             metrics_address_file = \"{metrics}\"\n[server.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\ntrust_anchors = \"{anchors}\"\ncrl = \"{crl}\"\nreload_ms = 50\n\
+             [telemetry]\nlog_format = \"text\"\n{telemetry}\n[database]\nurl = \"{url}\"\n\
              [signer]\nenvironment = \"development\"\nprovider = \"pkcs11\"\nattestation = \"off\"\ndigest_key = \"{digest_key}\"\nretry_ms = 50\n\
              {section}\n{RULES}",
             address = dir.path().join("address").display(),
@@ -74,10 +84,11 @@ impl Process {
             crl = files.crl.display(),
             url = secret("url", &postgres.url()),
             digest_key = secret("digest-key", &"k".repeat(40)),
-            section = token.section(),
+            metrics = dir.path().join("metrics-address").display(),
+            section = token.section_with(partition),
         );
         std::fs::write(dir.path().join("signer.toml"), text).unwrap();
-        let mut process = Self { dir, pki, token, child: None, _postgres: postgres };
+        let mut process = Self { dir, pki, token, child: None, postgres };
         process.restart().await;
         process
     }
@@ -111,6 +122,18 @@ impl Process {
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// Everything that it tells Prometheus.
+    async fn metrics(&self) -> String {
+        let path = self.dir.path().join("metrics-address");
+        until(async || path.exists(), |written| *written).await;
+        let address = std::fs::read_to_string(path).unwrap();
+        let mut stream = tokio::net::TcpStream::connect(address.trim()).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: signer\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
     }
 
     fn channel(&self, name: &str) -> Channel {
@@ -207,6 +230,141 @@ async fn neither_the_signer_nor_its_partition_process_leaves_a_core_dump() {
         let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
         assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
     }
+}
+
+/// A secret as it may be met: as it is, and in each way that programs write bytes down.
+fn disguises(secret: &str) -> Vec<String> {
+    let bytes = secret.as_bytes();
+    let listed: Vec<String> = bytes.iter().map(u8::to_string).collect();
+    let mut disguises = vec![
+        secret.to_owned(),
+        secret.chars().rev().collect(),
+        hex::encode(bytes),
+        hex::encode_upper(bytes),
+        listed.join(", "),
+        listed.join(","),
+        bytes.escape_ascii().to_string(),
+    ];
+    // Base64 looks otherwise at each of three places in a longer text: what does not depend on its neighbours is looked for.
+    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+        for before in 0..3 {
+            // From the first group of three that is the secret's own to the last.
+            let own = &bytes[(3 - before) % 3..];
+            disguises.push(engine.encode(&own[..own.len() / 3 * 3]));
+        }
+    }
+    disguises
+}
+
+/// A running signer with planted secrets, and everything that leaves it: log, metrics, answers, its database, its command lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_planted_secret_leaves_a_running_signer() {
+    const WRONG_PIN: &str = "planted-wrong-pin-7261";
+    const KEY_SECRET: &str = "planted-key-authorization-5521";
+    const CLIENT_KEY: &str = "planted-client-key-9902";
+    let token = TestToken::luna();
+    token.device().update(|device| device.key_authorization = KEY_SECRET.to_owned()).unwrap();
+    token.secret("template", "{client_certificate} {client_key} {server_ca}");
+    let partition = format!(
+        "key_authorization = \"{}\"\nntls = {{ directory = \"{}\", template = \"{}\", client_certificate = \"{}\", client_key = \"{}\", server_ca = \"{}\" }}",
+        token.secret("key-authorization", KEY_SECRET),
+        token.dir.path().join("run").display(),
+        token.dir.path().join("template").display(),
+        token.secret("certificate", "certificate"),
+        token.secret("client-key", CLIENT_KEY),
+        token.secret("authority", "authority"),
+    );
+    let process = Process::start_with(token, &partition, "log_filter = \"trace\"").await;
+    let key = process.key("desk").await;
+    let signer = process.child.as_ref().unwrap().id();
+    let mut seen = Vec::new();
+    for pid in [signer, child_of(signer)] {
+        seen.push(String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap()).into_owned());
+    }
+    // Signed, then everything that makes the partition complain: it is away, asks people, refuses the PIN.
+    approved_transaction(&process.sign(&order(&key, call(0))).await.unwrap());
+    let device = process.token.device();
+    device.lose().unwrap();
+    seen.push(format!("{:?}", process.sign(&order(&key, call(1))).await));
+    device.bring_back().unwrap();
+    device.demand_quorum(1, 1).unwrap();
+    seen.push(format!("{:?}", process.sign(&order(&key, call(2))).await));
+    device.present(1).unwrap();
+    process.token.secret("key-authorization", WRONG_PIN);
+    device.bring_back().unwrap();
+    seen.push(format!("{:?}", process.sign(&order(&key, call(3))).await));
+    std::fs::write(process.token.pin_file(), WRONG_PIN).unwrap();
+    device.bring_back().unwrap();
+    let refused = until(async || process.sign(&order(&key, call(4))).await, |answer| {
+        answer.as_ref().is_ok_and(|outcome| outcome.error == "PARTITION_PIN_REFUSED")
+    });
+    seen.push(format!("{:?}", refused.await));
+    seen.push(process.metrics().await);
+    assert!(seen.last().unwrap().contains("dalp_signer_partition_starts_total"), "metrics are read");
+    let pool = process.postgres.pool().await;
+    let tables: Vec<String> =
+        sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'signer'").fetch_all(&pool).await.unwrap();
+    assert!(tables.len() > 5, "{tables:?}");
+    for table in tables {
+        let sql = format!("select coalesce(string_agg(t::text, ' '), '') from signer.{table} t");
+        seen.push(sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).fetch_one(&pool).await.unwrap());
+    }
+    seen.push(process.log());
+    assert!(seen.last().unwrap().contains("partition opened"), "the log is read");
+
+    let url = process.postgres.url();
+    let secrets = [PIN, WRONG_PIN, KEY_SECRET, CLIENT_KEY, &"k".repeat(40), url.as_str()];
+    for (place, text) in seen.iter().enumerate() {
+        for disguise in secrets.iter().flat_map(|secret| disguises(secret)) {
+            assert!(!text.contains(&disguise), "{disguise} in what was seen at {place}: {text}");
+        }
+    }
+    // The search finds what is there.
+    for before in ["", "a", "ab"] {
+        let told = STANDARD_NO_PAD.encode(format!("{before}{CLIENT_KEY}, and more"));
+        assert!(disguises(CLIENT_KEY).iter().any(|disguise| told.contains(disguise)), "{told}");
+    }
+}
+
+/// Crashed and started again with a wrong PIN, alone and beside others: one try.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_looping_signer_tries_a_wrong_pin_once() {
+    let token = TestToken::luna();
+    std::fs::write(token.pin_file(), "wrong").unwrap();
+    let mut process = Process::start_with(token, "", "").await;
+    let failures = |process: &Process| process.log().matches("partition not opened").count();
+    for round in 1..=5 {
+        let seen = failures(&process);
+        if round > 1 {
+            process.restart().await;
+        }
+        until(async || failures(&process), |now| *now > seen).await;
+        let device = process.token.device().read().unwrap();
+        assert_eq!((device.login_calls, device.bad_pins), (1, 1), "round {round}");
+    }
+}
+
+/// The ceremony as an operator holds it, and the signer that logs in as one who makes no keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_ceremony_is_the_one_that_signs() {
+    let process = Process::start_with(TestToken::luna(), "crypto_user = true", "").await;
+    let officer_pin = process.token.secret("officer-pin", PIN);
+    let hold = || {
+        let held = Command::new(support::program())
+            .arg("--config")
+            .arg(process.dir.path().join("signer.toml"))
+            .args(["key-ceremony", "--tenant", "bank", "--wallet", "desk", "--officer-pin", &officer_pin])
+            .output()
+            .unwrap();
+        assert!(held.status.success(), "{}", String::from_utf8_lossy(&held.stderr));
+        String::from_utf8(held.stdout).unwrap()
+    };
+    let said = hold();
+    assert!(said.contains("dalp:bank:desk"), "{said}");
+    assert_eq!(hold(), said, "a repeat finds it");
+    let key = process.key("desk").await;
+    assert!(said.contains(&key), "{key} in {said}");
+    approved_transaction(&process.sign(&order(&key, call(0))).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 //! and nothing else changes. This crate is one of two in the workspace with `unsafe` code; it does nothing but these calls.
 //!
 //! [`Missing`]: CallError::Missing
+#![allow(clippy::unnecessary_cast)] // C's long is as wide as ours on the platforms that are built for now, not on all
 
 use std::{
     ffi::{c_ulong, c_void},

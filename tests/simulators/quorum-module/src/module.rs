@@ -188,7 +188,7 @@ impl Module {
 /// As PKCS#11 says: `list` points to a place for a pointer.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case)] // the name that the standard gives it
-pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
+unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
     let module = module!();
     if list.is_null() {
         return CKR_ARGUMENTS_BAD;
@@ -413,7 +413,7 @@ unsafe extern "C" fn sign(
 /// `data` points to `data_len` bytes.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case)] // the name that the vendor gives it
-pub unsafe extern "C" fn CA_AuthorizeKey(
+unsafe extern "C" fn CA_AuthorizeKey(
     _session: CK_SESSION_HANDLE,
     key: CK_OBJECT_HANDLE,
     data: *mut CK_UTF8CHAR,
@@ -441,7 +441,7 @@ pub unsafe extern "C" fn CA_AuthorizeKey(
 /// `answer` points to a place for the answer, in the layout of the vendor's present clients.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case)] // the name that the vendor gives it
-pub unsafe extern "C" fn CA_GetHAState(_slot: CK_SLOT_ID, answer: *mut c_void) -> CK_RV {
+unsafe extern "C" fn CA_GetHAState(_slot: CK_SLOT_ID, answer: *mut c_void) -> CK_RV {
     let module = module!();
     let state = allowed!(module.device.read().map_err(|_| CKR_GENERAL_ERROR));
     if state.members.is_empty() {

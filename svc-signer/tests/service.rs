@@ -26,9 +26,11 @@ use dalp_service::{
     config::{PeerConfig, TlsConfig},
     tls::ClientTls,
 };
+use dalp_simulators::fault::Fault;
 use dalp_testing::{Signal, TestPostgres, signal};
 use pki::DevPki;
-use support::{PIN, RULES, TestToken, approved_transaction, call, order, reason, until};
+use support::{PIN, RULES, Setting, TestToken, approved_transaction, call, custodian::Custodian, order, reason, until};
+use svc_signer::providers::ProviderKind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request, Status, transport::Channel};
 
@@ -45,6 +47,19 @@ fn child_of(parent: u32) -> u32 {
     children[0]
 }
 
+/// What a signer is told besides.
+#[derive(Default)]
+struct Parts {
+    /// Keys of `[pkcs11]`.
+    partition: String,
+    /// Keys of `[telemetry]`.
+    telemetry: String,
+    /// Keys of `[signer]`.
+    signer: String,
+    /// Further sections.
+    sections: String,
+}
+
 /// A signer as a process of its own, with an HSM.
 struct Process {
     dir: tempfile::TempDir,
@@ -56,11 +71,11 @@ struct Process {
 
 impl Process {
     async fn start() -> Self {
-        Self::start_with(TestToken::new(), "", "").await
+        Self::start_with(TestToken::new(), Parts::default()).await
     }
 
-    /// With a partition, keys of its section, and keys of the `[telemetry]` section.
-    async fn start_with(token: TestToken, partition: &str, telemetry: &str) -> Self {
+    async fn start_with(token: TestToken, parts: Parts) -> Self {
+        let Parts { partition, telemetry, signer, sections } = parts;
         let dir = tempfile::tempdir().unwrap();
         let services = ["svc-signer", "svc-compliance", "svc-feeds", "svc-gateway"];
         let pki = DevPki::create(&dir.path().join("pki"), &services).unwrap();
@@ -75,8 +90,8 @@ impl Process {
             "[server]\nlisten = \"127.0.0.1:0\"\naddress_file = \"{address}\"\nmetrics_listen = \"127.0.0.1:0\"\n\
              metrics_address_file = \"{metrics}\"\n[server.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\ntrust_anchors = \"{anchors}\"\ncrl = \"{crl}\"\nreload_ms = 50\n\
              [telemetry]\nlog_format = \"text\"\n{telemetry}\n[database]\nurl = \"{url}\"\n\
-             [signer]\nenvironment = \"development\"\nprovider = \"pkcs11\"\nattestation = \"off\"\ndigest_key = \"{digest_key}\"\nretry_ms = 50\n\
-             {section}\n{RULES}",
+             [signer]\nenvironment = \"development\"\nprovider = \"pkcs11\"\nattestation = \"off\"\ndigest_key = \"{digest_key}\"\nretry_ms = 50\n{signer}\n\
+             {section}\n{sections}\n{RULES}",
             address = dir.path().join("address").display(),
             certificate = files.certificate.display(),
             key = files.key.display(),
@@ -85,7 +100,7 @@ impl Process {
             url = secret("url", &postgres.url()),
             digest_key = secret("digest-key", &"k".repeat(40)),
             metrics = dir.path().join("metrics-address").display(),
-            section = token.section_with(partition),
+            section = token.section_with(&partition),
         );
         std::fs::write(dir.path().join("signer.toml"), text).unwrap();
         let mut process = Self { dir, pki, token, child: None, postgres };
@@ -155,11 +170,15 @@ impl Process {
     }
 
     async fn key(&self, wallet: &str) -> String {
+        self.key_at(wallet, "").await
+    }
+
+    async fn key_at(&self, wallet: &str, provider: &str) -> String {
         let caller = Caller { tenant: "bank".parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![] };
         let made = until(
             async || {
                 let mut request =
-                    Request::new(CreateKeyRequest { wallet: wallet.to_owned(), ..CreateKeyRequest::default() });
+                    Request::new(CreateKeyRequest { wallet: wallet.to_owned(), provider: provider.to_owned(), owner: String::new() });
                 caller.apply(request.metadata_mut());
                 request.metadata_mut().insert("idempotency-key", wallet.parse().unwrap());
                 KeyServiceClient::new(self.channel("svc-gateway")).create_key(request).await
@@ -262,6 +281,7 @@ async fn no_planted_secret_leaves_a_running_signer() {
     const WRONG_PIN: &str = "planted-wrong-pin-7261";
     const KEY_SECRET: &str = "planted-key-authorization-5521";
     const CLIENT_KEY: &str = "planted-client-key-9902";
+    let kek = "5a17".repeat(16);
     let token = TestToken::luna();
     token.device().update(|device| device.key_authorization = KEY_SECRET.to_owned()).unwrap();
     token.secret("template", "{client_certificate} {client_key} {server_ca}");
@@ -274,8 +294,25 @@ async fn no_planted_secret_leaves_a_running_signer() {
         token.secret("client-key", CLIENT_KEY),
         token.secret("authority", "authority"),
     );
-    let process = Process::start_with(token, &partition, "log_filter = \"trace\"").await;
+    let setting = Setting::of(ProviderKind::Dfns);
+    let custodians = [Custodian::start(ProviderKind::Dfns).await, Custodian::start(ProviderKind::Fireblocks).await];
+    let sections: String = custodians.iter().map(|custodian| custodian.section(token.dir.path(), &setting)).collect();
+    let parts = Parts {
+        partition,
+        telemetry: "log_filter = \"trace\"".to_owned(),
+        signer: "allow_mixed = true".to_owned(),
+        sections: format!("[local]\nkey_encryption_key = \"{}\"\n{sections}", token.secret("kek", &kek)),
+    };
+    let process = Process::start_with(token, parts).await;
     let key = process.key("desk").await;
+    for (provider, custodian) in [("local", None), ("dfns", custodians.first()), ("fireblocks", custodians.last())] {
+        let key = process.key_at(provider, provider).await;
+        approved_transaction(&process.sign(&order(&key, call(0))).await.unwrap());
+        if let Some(custodian) = custodian {
+            custodian.faults().inject("", Fault::Answer(500, serde_json::json!({"message": "broken"})), 1);
+            process.sign(&order(&key, call(1))).await.unwrap();
+        }
+    }
     let signer = process.child.as_ref().unwrap().id();
     let mut seen = Vec::new();
     for pid in [signer, child_of(signer)] {
@@ -313,7 +350,8 @@ async fn no_planted_secret_leaves_a_running_signer() {
     assert!(seen.last().unwrap().contains("partition opened"), "the log is read");
 
     let url = process.postgres.url();
-    let secrets = [PIN, WRONG_PIN, KEY_SECRET, CLIENT_KEY, &"k".repeat(40), url.as_str()];
+    let mut secrets = [PIN, WRONG_PIN, KEY_SECRET, CLIENT_KEY, &kek, &"k".repeat(40), &url].map(str::to_owned).to_vec();
+    secrets.extend(custodians.iter().flat_map(Custodian::planted_secrets));
     for (place, text) in seen.iter().enumerate() {
         for disguise in secrets.iter().flat_map(|secret| disguises(secret)) {
             assert!(!text.contains(&disguise), "{disguise} in what was seen at {place}: {text}");
@@ -331,7 +369,7 @@ async fn no_planted_secret_leaves_a_running_signer() {
 async fn a_crash_looping_signer_tries_a_wrong_pin_once() {
     let token = TestToken::luna();
     std::fs::write(token.pin_file(), "wrong").unwrap();
-    let mut process = Process::start_with(token, "", "").await;
+    let mut process = Process::start_with(token, Parts::default()).await;
     let failures = |process: &Process| process.log().matches("partition not opened").count();
     for round in 1..=5 {
         let seen = failures(&process);
@@ -347,7 +385,10 @@ async fn a_crash_looping_signer_tries_a_wrong_pin_once() {
 /// The ceremony as an operator holds it, and the signer that logs in as one who makes no keys.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_a_ceremony_is_the_one_that_signs() {
-    let process = Process::start_with(TestToken::luna(), "crypto_user = true", "").await;
+    let process = {
+        let partition = "crypto_user = true".to_owned();
+        Process::start_with(TestToken::luna(), Parts { partition, ..Parts::default() }).await
+    };
     let officer_pin = process.token.secret("officer-pin", PIN);
     let hold = || {
         let held = Command::new(support::program())
@@ -436,7 +477,7 @@ async fn a_signer_killed_in_the_middle_answers_the_same_id_with_the_same_signatu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_process_killed_in_the_middle_of_a_signature_is_replaced() {
-    let bench = support::Bench::new(svc_signer::providers::ProviderKind::Pkcs11).await;
+    let bench = support::Bench::new(ProviderKind::Pkcs11).await;
     let key = support::create(&bench, "desk").await;
     let pid = bench.hsm.as_ref().unwrap().worker_pid().unwrap();
     let request = order(&key.address, call(0));

@@ -12,7 +12,7 @@ use crate::{
     providers::{KeyName, Provider, ProviderError, ProviderKind, pkcs11},
     signing::Signer,
     store::{
-        Store, StoreError,
+        Leaf, Store, StoreError,
         keys::{Creation, Earlier, KeyRecord, Stored},
     },
 };
@@ -72,11 +72,22 @@ pub async fn ceremony(
     let officer = Pkcs11Config { crypto_user: false, pin: officer_pin, sessions: 1, ..partition };
     let store = Store::new(config)?;
     store.migrate().await?;
-    let provider = crate::partition(config, officer, Arc::new(store))
+    let provider = crate::partition(config, officer, Arc::new(store.clone()))
         .map_err(|error| CeremonyError::Start(error.to_string()))?;
     let key = provider.create(&name).await?;
+    let address = address_of(&key.public_key);
     let (label, id) = pkcs11::label(&name);
-    Ok(CeremonialKey { label, id, address: address_of(&key.public_key) })
+    let leaf = Leaf {
+        subject: "key",
+        tenant: name.tenant,
+        peer: "operator".to_owned(),
+        signer: Some(address.into_array()),
+        request_id: None,
+        decision: "ceremony",
+        reason: label.clone(),
+    };
+    store.write_leaves(&[leaf]).await?;
+    Ok(CeremonialKey { label, id, address })
 }
 
 /// Creates a key, or answers with the one that the idempotency key stands for. The flag says which.

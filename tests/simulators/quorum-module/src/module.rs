@@ -129,7 +129,7 @@ impl Module {
         if given != CKR_OK || list.is_null() {
             return None;
         }
-        // SAFETY: the module said that it gave a table, which lives as long as it is loaded. Read unaligned-safe by value: the type is plain data.
+        // SAFETY: the module said that it gave a table, which lives as long as it is loaded. It is copied: the type is plain data.
         let wrapped = unsafe { *list };
         std::mem::forget(library);
         let table = CK_FUNCTION_LIST {

@@ -37,7 +37,10 @@ use crate::{
     config::{Attestation, SignerConfig},
     edge::{key::KeyEdge, signer::SignerEdge},
     providers::{
-        Provider, ProviderKind, Providers, dfns::DfnsProvider, fireblocks::FireblocksProvider, local::LocalProvider,
+        Provider, ProviderKind, Providers,
+        dfns::DfnsProvider,
+        fireblocks::FireblocksProvider,
+        local::LocalProvider,
         pkcs11::{PinLatch, Pkcs11Provider},
     },
     signing::Signer,

@@ -28,14 +28,20 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             "approve",
             Passes("conformance::local_conforms", "at once"),
             Passes("conformance::pkcs11_conforms", "at once"),
-            Passes("luna::a_partition_that_waits_for_people_is_a_hold_and_then_a_signature", "M of N people activate it"),
+            Passes(
+                "luna::a_partition_that_waits_for_people_is_a_hold_and_then_a_signature",
+                "M of N people activate it",
+            ),
             both("custody::approval_is_a_hold_and_then_a_signature", "", ""),
         ),
         row(
             "late approval",
             Lacks("asks nobody"),
             Lacks("asks nobody"),
-            Passes("luna::a_hold_ends_with_the_window_for_people", "not after `quorum_retry_s`: it is expired for ever"),
+            Passes(
+                "luna::a_hold_ends_with_the_window_for_people",
+                "not after `quorum_retry_s`: it is expired for ever",
+            ),
             both("custody::a_late_approval_after_the_deadline_counts_if_it_was_not_given_up", "", ""),
         ),
         row(
@@ -50,7 +56,11 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("decides at once"),
             Passes("regressions::a_refused_nonce_is_given_back", "our deadline"),
             Passes("luna::a_hold_ends_with_the_window_for_people", "`quorum_retry_s`, or our deadline"),
-            both("custody::the_providers_expiry_is_an_error_beside_the_status", "the approval's time", "the workspace's window"),
+            both(
+                "custody::the_providers_expiry_is_an_error_beside_the_status",
+                "the approval's time",
+                "the workspace's window",
+            ),
         ),
         row(
             "past our deadline",
@@ -68,7 +78,11 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("has no policy of its own"),
             Passes("regressions::bad_pin_loop_locks_the_partition", "wrong PIN"),
             Passes("luna::a_locked_partition_is_named_and_nobody_logs_in", "locked partition, wrong PIN"),
-            both("custody::a_policy_block_stays_until_an_operator_retries", "as 403 or as a rejection without approval", ""),
+            both(
+                "custody::a_policy_block_stays_until_an_operator_retries",
+                "as 403 or as a rejection without approval",
+                "",
+            ),
         ),
         row(
             "duplicate",

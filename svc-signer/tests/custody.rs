@@ -18,7 +18,9 @@ use dalp_proto::signer::{
 };
 use dalp_simulators::{fault::Fault, keys::Twist};
 use serde_json::json;
-use support::{Bench, Setting, age, approved_transaction, call, create, from_caller, order, reason, sender, sign, until};
+use support::{
+    Bench, Setting, age, approved_transaction, call, create, from_caller, order, reason, sender, sign, until,
+};
 use svc_signer::providers::ProviderKind;
 
 /// Past this deadline a request is given up: at once, as tests have it.

@@ -64,9 +64,9 @@ async fn bad_pin_loop_locks_the_partition_whatever_code_says_so() {
         (0x8000_0098, 1, "refuses the PIN"), // AUTH_DATA_INCORRECT
         (0x8000_009C, 1, "refuses the PIN"), // AUTH_DATA_INCORRECT_AND_LIMIT_REACHED
         (0x00A0_0000, 1, "refuses the PIN"), // UM_PIN_INCORRECT, as the vendor's own library numbers it
-        (0x8000_0007, 3, "blocked"),     // USER_LOCKED_OUT
-        (0x05, 3, "blocked"),            // GENERAL_ERROR
-        (0x0101_0001, 20, "be reached"), // SM_NOT_LOGGED_IN: the device restarted
+        (0x8000_0007, 3, "blocked"),         // USER_LOCKED_OUT
+        (0x05, 3, "blocked"),                // GENERAL_ERROR
+        (0x0101_0001, 20, "be reached"),     // SM_NOT_LOGGED_IN: the device restarted
         (UNLISTED, 3, "blocked"),
         (QUORUM, 20, "waits for a person"),
     ] {

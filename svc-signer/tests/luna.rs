@@ -432,8 +432,11 @@ async fn a_signature_that_is_not_the_keys_never_leaves() {
 async fn what_is_31_bytes_long_is_refused() {
     let (bench, key) = luna("").await;
     let topic = |bytes: usize| {
-        let claim =
-            ClaimAttestation { identity: TARGET.to_owned(), topic: format!("0x{}", "01".repeat(bytes)), data: "0x01".to_owned() };
+        let claim = ClaimAttestation {
+            identity: TARGET.to_owned(),
+            topic: format!("0x{}", "01".repeat(bytes)),
+            data: "0x01".to_owned(),
+        };
         SignRequest { payload: Some(Payload::Claim(claim)), ..order(&key.address, call(0)) }
     };
     let before = device(&bench).signatures;
@@ -480,7 +483,8 @@ async fn the_clients_files_are_written_before_the_module_is_loaded() {
     let holders = Holders::luna();
     let token = holders.token.clone().unwrap();
     let run = token.dir.path().join("run");
-    let template = "ClientCertFile = {client_certificate};\nClientPrivKeyFile = {client_key};\nServerCAFile = {server_ca};\n";
+    let template =
+        "ClientCertFile = {client_certificate};\nClientPrivKeyFile = {client_key};\nServerCAFile = {server_ca};\n";
     token.secret("Chrystoki.template", template);
     let ntls = format!(
         "ntls = {{ directory = \"{}\", template = \"{}\", client_certificate = \"{}\", client_key = \"{}\", server_ca = \"{}\" }}",

@@ -213,7 +213,11 @@ async fn each_wrong_pin_is_tried_once_whoever_has_it() {
         Attempt::Refused,
         "a good PIN does not absolve a bad one"
     );
-    assert_eq!(latch.begin("other", wrong, longest).await.unwrap(), Attempt::Go { unclear: false }, "another partition, another memory");
+    assert_eq!(
+        latch.begin("other", wrong, longest).await.unwrap(),
+        Attempt::Go { unclear: false },
+        "another partition, another memory"
+    );
     // A PIN whose outcome stays unknown is tried three times in all.
     let unsure = [4; 32];
     for unclear in [false, true, true] {

@@ -177,8 +177,11 @@ impl Process {
         let caller = Caller { tenant: "bank".parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![] };
         let made = until(
             async || {
-                let mut request =
-                    Request::new(CreateKeyRequest { wallet: wallet.to_owned(), provider: provider.to_owned(), owner: String::new() });
+                let mut request = Request::new(CreateKeyRequest {
+                    wallet: wallet.to_owned(),
+                    provider: provider.to_owned(),
+                    owner: String::new(),
+                });
                 caller.apply(request.metadata_mut());
                 request.metadata_mut().insert("idempotency-key", wallet.parse().unwrap());
                 KeyServiceClient::new(self.channel("svc-gateway")).create_key(request).await
@@ -332,15 +335,18 @@ async fn no_planted_secret_leaves_a_running_signer() {
     seen.push(format!("{:?}", process.sign(&order(&key, call(3))).await));
     std::fs::write(process.token.pin_file(), WRONG_PIN).unwrap();
     device.bring_back().unwrap();
-    let refused = until(async || process.sign(&order(&key, call(4))).await, |answer| {
-        answer.as_ref().is_ok_and(|outcome| outcome.error == "PARTITION_PIN_REFUSED")
-    });
+    let refused = until(
+        async || process.sign(&order(&key, call(4))).await,
+        |answer| answer.as_ref().is_ok_and(|outcome| outcome.error == "PARTITION_PIN_REFUSED"),
+    );
     seen.push(format!("{:?}", refused.await));
     seen.push(process.metrics().await);
     assert!(seen.last().unwrap().contains("dalp_signer_partition_starts_total"), "metrics are read");
     let pool = process.postgres.pool().await;
-    let tables: Vec<String> =
-        sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'signer'").fetch_all(&pool).await.unwrap();
+    let tables: Vec<String> = sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'signer'")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
     assert!(tables.len() > 5, "{tables:?}");
     for table in tables {
         let sql = format!("select coalesce(string_agg(t::text, ' '), '') from signer.{table} t");

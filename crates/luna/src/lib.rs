@@ -80,7 +80,8 @@ impl Luna {
     pub fn authorize_key(&self, session: u64, key: u64, data: &[u8]) -> Result<(), CallError> {
         const NAME: &str = "CA_AuthorizeKey";
         // SAFETY: the vendor's header gives the function this type.
-        let function = unsafe { self.0.get::<AuthorizeKey>(b"CA_AuthorizeKey") }.map_err(|_| CallError::Missing(NAME))?;
+        let function =
+            unsafe { self.0.get::<AuthorizeKey>(b"CA_AuthorizeKey") }.map_err(|_| CallError::Missing(NAME))?;
         // SAFETY: the function reads `data.len()` bytes and writes none, whatever its type says; handles that are not valid are refused by it.
         code(NAME, unsafe {
             function(session as c_ulong, key as c_ulong, data.as_ptr().cast_mut(), data.len() as c_ulong)

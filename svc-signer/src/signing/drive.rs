@@ -105,7 +105,9 @@ impl Signer {
                     ..outcome(Status::Approved, String::new(), "")
                 }
             }
-            Err(ProviderError::Pending(detail)) if signer.longest_hold().is_some_and(|longest| age(request) > longest) => {
+            Err(ProviderError::Pending(detail))
+                if signer.longest_hold().is_some_and(|longest| age(request) > longest) =>
+            {
                 outcome(Status::Expired, format!("people did not act in time; last: {detail}"), "POLL_TIMEOUT")
             }
             Err(error) => {

@@ -17,10 +17,11 @@ const UNDECIDED_MAX: i32 = 3;
 #[async_trait]
 impl PinLatch for Store {
     async fn bars(&self, partition: &str, pin_digest: [u8; 32]) -> Result<Option<Attempt>, ProviderError> {
-        let asked = sqlx::query("select state, undecided from signer.pin_latch where partition = $1 and pin_digest = $2")
-            .bind(partition)
-            .bind(pin_digest.as_slice())
-            .fetch_optional(&self.pool);
+        let asked =
+            sqlx::query("select state, undecided from signer.pin_latch where partition = $1 and pin_digest = $2")
+                .bind(partition)
+                .bind(pin_digest.as_slice())
+                .fetch_optional(&self.pool);
         let bars = self.patience.within(async {
             let Some(row) = asked.await? else { return Ok(None) };
             let (state, undecided): (String, i32) = (row.try_get("state")?, row.try_get("undecided")?);
@@ -68,10 +69,11 @@ impl Store {
         let work = async {
             let mut tx = self.pool.begin().await?;
             // Of its keys, too, where they have authorisations of their own.
-            let forgotten = sqlx::query("delete from signer.pin_latch where partition = $1 or starts_with(partition, $1 || '/')")
-                .bind(partition)
-                .execute(&mut *tx)
-                .await?;
+            let forgotten =
+                sqlx::query("delete from signer.pin_latch where partition = $1 or starts_with(partition, $1 || '/')")
+                    .bind(partition)
+                    .execute(&mut *tx)
+                    .await?;
             let leaf = Leaf {
                 subject: "latch",
                 tenant: String::new(),

@@ -319,7 +319,8 @@ impl Bench {
     /// As [`Bench::replica`], with other grants and rules.
     pub async fn replica_with(&self, rules: &str) -> Self {
         let partition = self.partition.clone();
-        self.replica_of(Setting { extra: rules.to_owned(), partition, ..Setting::of(self.config.signer.provider) }).await
+        self.replica_of(Setting { extra: rules.to_owned(), partition, ..Setting::of(self.config.signer.provider) })
+            .await
     }
 
     /// As [`Bench::replica`], with other settings.

@@ -316,7 +316,8 @@ impl Latencies {
     fn quantile_ms(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)] // an index of a list
+        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+        // an index of a list
         let at = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
         sorted.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e3)
     }

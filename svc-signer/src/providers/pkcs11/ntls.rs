@@ -55,7 +55,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for (name, text) in [
-            ("template", "Chrystoki2 = { LibUNIX64 = /lib.so; }\nLunaSA Client = { ClientCertFile = {client_certificate}; ClientPrivKeyFile = {client_key}; ServerCAFile = {server_ca}; }\n"),
+            (
+                "template",
+                "Chrystoki2 = { LibUNIX64 = /lib.so; }\nLunaSA Client = { ClientCertFile = {client_certificate}; ClientPrivKeyFile = {client_key}; ServerCAFile = {server_ca}; }\n",
+            ),
             ("certificate", "certificate\n"),
             ("key", "key\n"),
             ("ca", "ca\n"),

@@ -201,7 +201,9 @@ impl Partition {
             }
             Err(error) => {
                 self.latch.end(partition, digest, Ended::Unknown).await?;
-                Err(ProviderError::Unavailable(format!("{error} during a login, of which nobody knows whether it counted")))
+                Err(ProviderError::Unavailable(format!(
+                    "{error} during a login, of which nobody knows whether it counted"
+                )))
             }
         }
     }
@@ -271,9 +273,7 @@ impl Partition {
                 let answered = failure.code != 0 && class != Class::NoKey;
                 self.latch.end(&subject, digest, ended(answered, class)).await?;
                 Err(match class {
-                    Class::BadPin => {
-                        ProviderError::Partition(PartitionFault::KeyAuthorizationRefused, failure.detail)
-                    }
+                    Class::BadPin => ProviderError::Partition(PartitionFault::KeyAuthorizationRefused, failure.detail),
                     Class::Quorum => ProviderError::Pending(failure.detail),
                     Class::Locked => ProviderError::Partition(PartitionFault::Locked, failure.detail),
                     Class::NoKey => ProviderError::Partition(PartitionFault::KeyMissing, failure.detail),

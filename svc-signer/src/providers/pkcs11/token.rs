@@ -98,8 +98,7 @@ pub(crate) fn find_or_generate(
         Attribute::EcPoint(point) => Some(point),
         _ => None,
     });
-    uncompressed(point.as_deref().unwrap_or_default())
-        .ok_or_else(|| own(0, "the module returned no usable EC point"))
+    uncompressed(point.as_deref().unwrap_or_default()).ok_or_else(|| own(0, "the module returned no usable EC point"))
 }
 
 fn stays_inside(session: &Session, private: ObjectHandle) -> Result<(), Failure> {

@@ -197,11 +197,9 @@ pub(crate) fn decode_request(frame: &[u8]) -> io::Result<(u64, Request)> {
     let call_id = rest.u64()?;
     let request = match rest.u8()? {
         1 => Request::Find { module: rest.text()?, token_label: rest.text()? },
-        2 => Request::Login(Login {
-            crypto_user: rest.bool()?,
-            sessions: rest.u8()?,
-            pin: Zeroizing::new(rest.text()?),
-        }),
+        2 => {
+            Request::Login(Login { crypto_user: rest.bool()?, sessions: rest.u8()?, pin: Zeroizing::new(rest.text()?) })
+        }
         3 => Request::Sign { key_id: rest.array()?, digest: rest.array()? },
         4 => Request::Generate { label: rest.text()?, key_id: rest.array()?, may_create: rest.bool()? },
         5 => Request::Authorize { key_id: rest.array()?, data: Zeroizing::new(rest.text()?) },
@@ -216,11 +214,7 @@ pub(crate) fn decode_reply(frame: &[u8]) -> io::Result<(u64, Reply)> {
     let mut rest = Cursor(frame);
     let call_id = rest.u64()?;
     let reply = match rest.u8()? {
-        1 => Reply::Found(PinState {
-            wrong_before: rest.bool()?,
-            last_try: rest.bool()?,
-            locked: rest.bool()?,
-        }),
+        1 => Reply::Found(PinState { wrong_before: rest.bool()?, last_try: rest.bool()?, locked: rest.bool()? }),
         2 => Reply::Opened,
         3 => Reply::Signature(rest.bytes()?.to_vec()),
         4 => Reply::PublicKey(rest.bytes()?.to_vec()),
@@ -346,7 +340,9 @@ mod tests {
         let (1, Request::Login(login)) = again(&Request::Login(login)) else { panic!("another request") };
         assert_eq!((login.pin.as_str(), login.crypto_user, login.sessions), ("1234", true, 3));
         let find = Request::Find { module: "m".to_owned(), token_label: "t".to_owned() };
-        assert!(matches!(again(&find), (1, Request::Find { module, token_label }) if module == "m" && token_label == "t"));
+        assert!(
+            matches!(again(&find), (1, Request::Find { module, token_label }) if module == "m" && token_label == "t")
+        );
         let sign = Request::Sign { key_id: [1; 32], digest: [2; 32] };
         assert!(matches!(again(&sign), (1, Request::Sign { key_id: [1, ..], digest: [2, ..] })));
         let make = Request::Generate { label: "l".to_owned(), key_id: [1; 32], may_create: true };

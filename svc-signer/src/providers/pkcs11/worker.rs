@@ -54,7 +54,8 @@ pub fn run() -> ExitCode {
 fn serve() -> io::Result<()> {
     let mut input = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = input.try_clone()?;
-    let mut reply = move |call_id: u64, reply: &Reply| wire::write_frame(&mut output, &wire::encode_reply(call_id, reply));
+    let mut reply =
+        move |call_id: u64, reply: &Reply| wire::write_frame(&mut output, &wire::encode_reply(call_id, reply));
 
     let Some(frame) = wire::read_frame(&mut input)? else { return Ok(()) };
     let (call_id, Request::Find { module, token_label }) = wire::decode_request(&frame)? else {

@@ -248,8 +248,7 @@ impl Device {
 
     /// Held until it is dropped.
     fn lock(&self) -> io::Result<File> {
-        let file =
-            File::options().create(true).truncate(false).write(true).open(self.folder.join("device.lock"))?;
+        let file = File::options().create(true).truncate(false).write(true).open(self.folder.join("device.lock"))?;
         file.lock()?;
         Ok(file)
     }

@@ -40,7 +40,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("asks nobody"),
             Passes(
                 "luna::a_hold_ends_with_the_window_for_people",
-                "not after `quorum_retry_s`: it is expired for ever",
+                "until `quorum_retry_s`; then it is expired for ever",
             ),
             both("custody::a_late_approval_after_the_deadline_counts_if_it_was_not_given_up", "", ""),
         ),
@@ -142,7 +142,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
         row(
             "unknown status",
             Lacks("has none"),
-            Passes("latch::bad_pin_loop_locks_the_partition_whatever_code_says_so", "an unlisted code"),
+            Passes("src/providers/pkcs11/codes.rs::codes_mean_what_the_vendor_says", "an unlisted code"),
             Passes("luna::what_return_codes_mean_is_configuration", "an unlisted code, and one that is configured"),
             both("custody::an_unknown_status_is_waited_for", "", ""),
         ),

@@ -428,9 +428,11 @@ pub fn sender(tx: &TxEnvelope) -> Address {
     tx.signature().recover_address_from_prehash(&tx.signature_hash()).unwrap()
 }
 
-/// Makes every request two minutes older.
+/// Makes every request that is not decided two minutes older.
 pub async fn age(bench: &Bench) {
-    let aged = sqlx::query("update signer.requests set created_at = created_at - interval '2 minutes'");
+    let aged = sqlx::query(
+        "update signer.requests set created_at = created_at - interval '2 minutes' where status in ('PENDING', 'BLOCKED')",
+    );
     aged.execute(&bench.postgres.pool().await).await.unwrap();
 }
 

@@ -335,8 +335,9 @@ async fn no_planted_secret_leaves_a_running_signer() {
     seen.push(format!("{:?}", process.sign(&order(&key, call(3))).await));
     std::fs::write(process.token.pin_file(), WRONG_PIN).unwrap();
     device.bring_back().unwrap();
+    let last = order(&key, call(4));
     let refused = until(
-        async || process.sign(&order(&key, call(4))).await,
+        async || process.sign(&last).await,
         |answer| answer.as_ref().is_ok_and(|outcome| outcome.error == "PARTITION_PIN_REFUSED"),
     );
     seen.push(format!("{:?}", refused.await));

@@ -41,7 +41,7 @@ impl Partition {
         self.token.device().update(|device| device.login_code = code).unwrap();
     }
 
-    fn logins(&self) -> u32 {
+    fn login_calls(&self) -> u32 {
         self.token.device().read().unwrap().login_calls
     }
 }
@@ -72,14 +72,14 @@ async fn bad_pin_loop_locks_the_partition_whatever_code_says_so() {
     ] {
         let config = partition.config(&format!("{code:#x}"));
         partition.answer(code);
-        let before = partition.logins();
+        let before = partition.login_calls();
         let mut detail = String::new();
         for _ in 0..20 {
             let status = replica(&bench, &config).status().await;
             assert!(!status.ready);
             detail = status.detail;
         }
-        assert_eq!(partition.logins() - before, most, "{code:#x}: {detail}");
+        assert_eq!(partition.login_calls() - before, most, "{code:#x}: {detail}");
         assert!(detail.contains(last), "{code:#x}: {detail}");
     }
 }
@@ -94,18 +94,18 @@ async fn a_login_that_is_not_counted_does_not_absolve_those_that_may_be() {
     for round in 0..20 {
         let code = if round % 2 == 0 { UNLISTED } else { QUORUM };
         partition.answer(code);
-        let before = partition.logins();
+        let before = partition.login_calls();
         replica(&bench, &config).status().await;
-        unlisted += u32::from(code == UNLISTED) * (partition.logins() - before);
+        unlisted += u32::from(code == UNLISTED) * (partition.login_calls() - before);
     }
     assert_eq!(unlisted, 3);
 
     // An operator who keeps the PIN lets it be tried again, and that is on record.
-    let logins = partition.logins();
+    let logins = partition.login_calls();
     assert_eq!(bench.store.clear_latch(&config.partition()).await.unwrap(), 1);
     partition.answer(UNLISTED);
     replica(&bench, &config).status().await;
-    assert_eq!(partition.logins(), logins + 1);
+    assert_eq!(partition.login_calls(), logins + 1);
     let leaves =
         "select count(*) from signer.audit_leaves where subject = 'latch' and decision = 'cleared' and reason = $1";
     let leaves = sqlx::query_scalar::<_, i64>(leaves).bind(config.partition());

@@ -51,9 +51,11 @@ async fn a_transfer_waits_for_the_people_of_its_partition() {
     device.deactivate().expect("deactivated");
     let late = load.transfer(0, "late").await.expect("accepted");
     held(&client, &late).await;
-    let failed = until("people did not come", async || look(&client, &late).await, |operation| {
-        operation.state() == OperationState::Failed
-    });
+    let failed = until(
+        "people did not come",
+        async || look(&client, &late).await,
+        |operation| operation.state() == OperationState::Failed,
+    );
     assert_eq!(failed.await.error.expect("a reason").reason, "APPROVAL_EXPIRED");
     for number in [2, 3] {
         device.present(number).expect("a share");

@@ -1,11 +1,94 @@
 //! Creating keys: an idempotency key stands for one key, whatever crashes in between.
 
+use std::sync::Arc;
+
+use alloy::primitives::Address;
+use dalp_service::{TenantId, config::SecretRef};
+
 use crate::{
+    config::{SignerConfig, pkcs11::Pkcs11Config},
+    core::signature::address_of,
     errors::SignerError,
-    providers::{Provider, ProviderKind},
+    providers::{KeyName, Provider, ProviderError, ProviderKind, pkcs11},
     signing::Signer,
-    store::keys::{Creation, Earlier, KeyRecord, Stored},
+    store::{
+        Leaf, Store, StoreError,
+        keys::{Creation, Earlier, KeyRecord, Stored},
+    },
 };
+
+/// A key that was made in a ceremony.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CeremonialKey {
+    /// Its label in the partition.
+    pub label: String,
+    /// Its `CKA_ID`.
+    pub id: [u8; 32],
+    /// Its address.
+    pub address: Address,
+}
+
+/// Why a ceremony made no key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CeremonyError {
+    /// There is no partition to make it in.
+    #[error("there is no [pkcs11] section")]
+    NoPartition,
+    /// The name is none that a wallet can have.
+    #[error("{0}")]
+    Name(String),
+    /// The signer's secrets or its worker cannot be had.
+    #[error("{0}")]
+    Start(String),
+    /// The memory of logins cannot be read.
+    #[error("the memory of logins is not there")]
+    Store(#[from] StoreError),
+    /// The partition made none.
+    #[error("the partition made no key")]
+    Provider(#[from] ProviderError),
+}
+
+/// Whether a wallet can be called so.
+#[must_use]
+pub fn is_wallet_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Makes a wallet's key in the configured partition as its crypto officer, or finds it there. The officer's PIN has its place in the memory of logins as every
+/// other: a wrong one is tried once.
+pub async fn ceremony(
+    config: &SignerConfig,
+    name: &KeyName,
+    officer_pin: SecretRef,
+) -> Result<CeremonialKey, CeremonyError> {
+    if !is_wallet_name(&name.wallet) {
+        return Err(CeremonyError::Name(format!("{} is not 1 to 64 of [a-z0-9-]", name.wallet)));
+    }
+    let tenant = name.tenant.parse::<TenantId>().map_err(|error| CeremonyError::Name(error.to_string()))?;
+    let name = KeyName { tenant: tenant.to_string(), wallet: name.wallet.clone() };
+    let partition = config.pkcs11.clone().ok_or(CeremonyError::NoPartition)?;
+    let officer = Pkcs11Config { crypto_user: false, pin: officer_pin, sessions: 1, ..partition };
+    let store = Store::new(config)?;
+    store.migrate().await?;
+    let provider = crate::partition(config, officer, Arc::new(store.clone()))
+        .map_err(|error| CeremonyError::Start(error.to_string()))?;
+    let key = provider.create(&name).await?;
+    let address = address_of(&key.public_key);
+    let (label, id) = pkcs11::label(&name);
+    let leaf = Leaf {
+        subject: "key",
+        tenant: name.tenant,
+        peer: "operator".to_owned(),
+        signer: Some(address.into_array()),
+        request_id: None,
+        decision: "ceremony",
+        reason: label.clone(),
+    };
+    store.write_leaves(&[leaf]).await?;
+    Ok(CeremonialKey { label, id, address })
+}
 
 /// Creates a key, or answers with the one that the idempotency key stands for. The flag says which.
 pub async fn create_key(

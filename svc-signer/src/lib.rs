@@ -37,8 +37,11 @@ use crate::{
     config::{Attestation, SignerConfig},
     edge::{key::KeyEdge, signer::SignerEdge},
     providers::{
-        Provider, ProviderKind, Providers, dfns::DfnsProvider, fireblocks::FireblocksProvider, local::LocalProvider,
-        pkcs11::Pkcs11Provider,
+        Provider, ProviderKind, Providers,
+        dfns::DfnsProvider,
+        fireblocks::FireblocksProvider,
+        local::LocalProvider,
+        pkcs11::{PinLatch, Pkcs11Provider},
     },
     signing::Signer,
     store::{Store, StoreError},
@@ -166,14 +169,7 @@ fn providers(config: &SignerConfig, store: &Store) -> Result<Providers, StartErr
         configured.push(Arc::new(LocalProvider::new(&key)));
     }
     if let Some(pkcs11) = config.pkcs11.as_ref().filter(|_| config.uses(ProviderKind::Pkcs11)) {
-        let digest_key = config
-            .signer
-            .digest_key
-            .resolve()
-            .map_err(|error| StartError::Secret(format!("signer.digest_key: {error}")))?;
-        let digest_key = Zeroizing::new(digest_key.expose_secret().as_bytes().to_vec());
-        let provider =
-            Pkcs11Provider::new(pkcs11.clone(), worker_program(config)?, digest_key, Arc::new(store.clone()));
+        let provider = partition(config, pkcs11.clone(), Arc::new(store.clone()))?;
         configured.push(Arc::new(provider));
     }
     if let Some(dfns) = config.dfns.as_ref().filter(|_| config.uses(ProviderKind::Dfns)) {
@@ -183,6 +179,21 @@ fn providers(config: &SignerConfig, store: &Store) -> Result<Providers, StartErr
         configured.push(Arc::new(FireblocksProvider::new(fireblocks.clone()).map_err(StartError::Secret)?));
     }
     Ok(Providers::new(config.signer.provider, config.signer.allow_mixed, configured))
+}
+
+/// The partition of a `[pkcs11]` section.
+fn partition(
+    config: &SignerConfig,
+    section: config::pkcs11::Pkcs11Config,
+    latch: Arc<dyn PinLatch>,
+) -> Result<Pkcs11Provider, StartError> {
+    let digest_key = config
+        .signer
+        .digest_key
+        .resolve()
+        .map_err(|error| StartError::Secret(format!("signer.digest_key: {error}")))?;
+    let digest_key = Zeroizing::new(digest_key.expose_secret().as_bytes().to_vec());
+    Ok(Pkcs11Provider::new(section, worker_program(config)?, digest_key, latch))
 }
 
 fn worker_program(config: &SignerConfig) -> Result<PathBuf, StartError> {

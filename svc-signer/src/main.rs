@@ -7,7 +7,7 @@ use alloy::primitives::B256;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use dalp_service::{
-    config::{self, ProcessEnvironment},
+    config::{self, ProcessEnvironment, SecretRef},
     stop::Stop,
     telemetry,
 };
@@ -17,7 +17,7 @@ use svc_signer::{
     NAME,
     config::{ENVIRONMENT_PREFIX, SignerConfig},
     memory,
-    providers::pkcs11,
+    providers::{KeyName, pkcs11},
     store::{Store, evidence::Wanted},
 };
 
@@ -53,6 +53,19 @@ enum Command {
     /// Forgets the refused and unclear logins of the configured PKCS#11 partition, so that its PIN is tried again. For when the cause is
     /// mended and the PIN stays; a changed PIN is tried by itself.
     ClearLatch,
+    /// Makes a wallet's key in the configured PKCS#11 partition as its crypto officer, and prints its label and address. For partitions where the
+    /// signer logs in as a crypto user, which makes none: CreateKey then finds it. A repeat answers with the same key.
+    KeyCeremony {
+        /// Tenant that the key is to belong to.
+        #[arg(long)]
+        tenant: String,
+        /// Name of the wallet.
+        #[arg(long)]
+        wallet: String,
+        /// The crypto officer's PIN by reference: file:/absolute/path or env:NAME.
+        #[arg(long)]
+        officer_pin: SecretRef,
+    },
     /// Makes a further attempt at a request that a custodian's policy stopped, under a new external id. For when the policy was changed.
     RetryStopped {
         /// The request.
@@ -90,6 +103,9 @@ fn main() -> anyhow::Result<ExitCode> {
             match command {
                 Some(Command::CheckConfig) => Ok(ExitCode::SUCCESS),
                 Some(Command::ClearLatch) => clear_latch(&config),
+                Some(Command::KeyCeremony { tenant, wallet, officer_pin }) => {
+                    key_ceremony(&config, KeyName { tenant, wallet }, officer_pin)
+                }
                 Some(Command::RetryStopped { request_id }) => retry_stopped(&config, request_id),
                 Some(Command::ExportEvidence { transaction }) => export_evidence(&config, transaction),
                 _ => serve(config),
@@ -103,6 +119,14 @@ async fn clear_latch(config: &SignerConfig) -> anyhow::Result<ExitCode> {
     let partition = config.pkcs11.as_ref().context("there is no [pkcs11] section")?.partition();
     let forgotten = Store::new(config)?.clear_latch(&partition).await?;
     writeln!(std::io::stdout(), "{partition}: {forgotten} PINs may be tried again")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[tokio::main]
+async fn key_ceremony(config: &SignerConfig, name: KeyName, officer_pin: SecretRef) -> anyhow::Result<ExitCode> {
+    let key = svc_signer::keys::ceremony(config, &name, officer_pin).await?;
+    let mut out = std::io::stdout();
+    writeln!(out, "label    {}\nCKA_ID   {}\naddress  {}", key.label, hex::encode(key.id), key.address)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,6 +16,8 @@ pub const BATCH_SIZE: &str = "dalp_signer_batch_size";
 pub const PARTITION_STARTS_TOTAL: &str = "dalp_signer_partition_starts_total";
 /// Processes of a partition that were killed because they hung or lost their device.
 pub const PARTITION_KILLS_TOTAL: &str = "dalp_signer_partition_kills_total";
+/// Members of the HA group behind a partition that do not answer.
+pub const PARTITION_MEMBERS_AWAY: &str = "dalp_signer_partition_members_away";
 
 /// Payloads that the attestor was asked about, by `outcome` (PASS, VETO, UNDECIDED, AWAY, DISBELIEVED).
 pub const ATTESTATIONS_TOTAL: &str = "dalp_signer_attestations_total";
@@ -36,4 +38,5 @@ pub fn describe() {
     describe_histogram!(BATCH_SIZE, Unit::Count, "items of one write to the database");
     describe_counter!(PARTITION_STARTS_TOTAL, Unit::Count, "starts of a partition's process by outcome");
     describe_counter!(PARTITION_KILLS_TOTAL, Unit::Count, "processes of a partition that were killed");
+    describe_gauge!(PARTITION_MEMBERS_AWAY, Unit::Count, "members of the HA group that do not answer");
 }

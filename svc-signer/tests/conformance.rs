@@ -21,7 +21,10 @@ use support::{
 use svc_signer::providers::{KeyHandle, ProviderKind, Signing};
 
 async fn conformance(provider: ProviderKind) {
-    let bench = Bench::new(provider).await;
+    conforms(Bench::new(provider).await, provider).await;
+}
+
+async fn conforms(bench: Bench, provider: ProviderKind) {
     let key = create(&bench, "desk").await;
     let again = create(&bench, "desk").await;
     assert_eq!(key, again, "CreateKey repeats with the same key");
@@ -319,6 +322,16 @@ async fn local_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pkcs11_conforms() {
     conformance(ProviderKind::Pkcs11).await;
+}
+
+/// A Luna partition that two of three people have activated.
+#[tokio::test(flavor = "multi_thread")]
+async fn luna_conforms() {
+    let bench = Bench::luna("").await;
+    bench.device().demand_quorum(2, 3).unwrap();
+    bench.device().present(1).unwrap();
+    assert!(bench.device().present(3).unwrap());
+    conforms(bench, ProviderKind::Pkcs11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,9 @@ use dalp_proto::signer::{
 };
 use dalp_simulators::{fault::Fault, keys::Twist};
 use serde_json::json;
-use support::{Bench, Setting, approved_transaction, call, create, from_caller, order, reason, sender, sign, until};
+use support::{
+    Bench, Setting, age, approved_transaction, call, create, from_caller, order, reason, sender, sign, until,
+};
 use svc_signer::{providers::ProviderKind, store::evidence::Wanted};
 
 /// Past this deadline a request is given up: at once, as tests have it.
@@ -456,25 +458,28 @@ async fn what_the_provider_broadcasts_is_on_the_chain_once(kind: ProviderKind) {
     assert_eq!(error_becomes(&bench, &elsewhere, "CHAIN_NOT_SERVED").await.status(), SignStatus::Blocked);
 }
 
-/// Makes every request two minutes older.
-async fn age(bench: &Bench) {
-    let aged = sqlx::query("update signer.requests set created_at = created_at - interval '2 minutes'");
-    aged.execute(&bench.postgres.pool().await).await.unwrap();
-}
-
 /// A provider that hangs leaves the others at full speed: while one custodian answers nothing at all, the HSM signs whatever it is asked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hanging_custodian_holds_up_no_other_provider() {
+async fn a_hanging_dfns_holds_up_no_other_provider() {
+    a_hanging_custodian_holds_up_no_other_provider(ProviderKind::Dfns).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_fireblocks_holds_up_no_other_provider() {
+    a_hanging_custodian_holds_up_no_other_provider(ProviderKind::Fireblocks).await;
+}
+
+async fn a_hanging_custodian_holds_up_no_other_provider(kind: ProviderKind) {
     let setting = Setting { allow_mixed: true, call_timeout_ms: 60_000, ..Setting::of(ProviderKind::Pkcs11) };
     let mut holders = support::Holders::of(ProviderKind::Pkcs11).await;
-    holders.custodian = support::Holders::of(ProviderKind::Fireblocks).await.custodian;
+    holders.custodian = support::Holders::of(kind).await.custodian;
     let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), holders).await;
     let create_at = async |wallet: &str, provider: ProviderKind| {
         let request =
             CreateKeyRequest { wallet: wallet.to_owned(), provider: provider.to_string(), ..Default::default() };
         bench.keys.create_key(from_caller(request, "bank", wallet)).await.unwrap().into_inner().key.unwrap()
     };
-    let held = create_at("held", ProviderKind::Fireblocks).await;
+    let held = create_at("held", kind).await;
     let quick = create_at("quick", ProviderKind::Pkcs11).await;
     bench.custodian().faults().inject("", Fault::Hang, usize::MAX);
     let hanging: Vec<_> = (0..64)

@@ -27,7 +27,11 @@ async fn bad_pin_loop_locks_the_partition() {
     let wrong = bench.replica().await;
     let request = order(&key.address, call(0));
     let outcome = sign(&wrong, &request).await.unwrap();
-    assert_eq!(outcome.status(), SignStatus::Blocked, "{outcome:?}");
+    assert_eq!(
+        (outcome.status(), outcome.error.as_str()),
+        (SignStatus::Blocked, "PARTITION_PIN_REFUSED"),
+        "{outcome:?}"
+    );
     assert!(
         outcome.detail.contains("PIN") || outcome.detail.contains("C_Login") || outcome.detail.contains("0x000000a0"),
         "{outcome:?}"
@@ -41,7 +45,7 @@ async fn bad_pin_loop_locks_the_partition() {
         let create = CreateKeyRequest { wallet: "new".to_owned(), ..Default::default() };
         assert_eq!(
             reason(&bench.keys.create_key(from_caller(create, "bank", "new")).await.unwrap_err()),
-            "PROVIDER_BLOCKED"
+            "PARTITION_PIN_REFUSED"
         );
     }
     // A corrected PIN is another version and is tried; nothing restarts.

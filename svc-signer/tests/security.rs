@@ -197,28 +197,35 @@ async fn each_wrong_pin_is_tried_once_whoever_has_it() {
     let (wrong, worse, right, longest) = ([1; 32], [2; 32], [3; 32], Duration::from_secs(5));
     let latch = &bench.store;
     for pin in [wrong, worse] {
-        assert_eq!(latch.begin("p", pin, longest).await.unwrap(), Attempt::Go);
+        assert_eq!(latch.begin("p", pin, longest).await.unwrap(), Attempt::Go { unclear: false });
         assert_eq!(latch.begin("p", right, longest).await.unwrap(), Attempt::Busy, "one login at a time");
         latch.end("p", pin, Ended::BadPin).await.unwrap();
     }
     for pin in [wrong, worse, wrong, worse] {
-        assert_eq!(latch.begin("p", pin, longest).await.unwrap(), Attempt::Blocked);
+        assert_eq!(latch.begin("p", pin, longest).await.unwrap(), Attempt::Refused);
+        assert_eq!(latch.bars("p", pin).await.unwrap(), Some(Attempt::Refused));
     }
-    assert_eq!(latch.begin("p", right, longest).await.unwrap(), Attempt::Go);
+    assert_eq!(latch.bars("p", right).await.unwrap(), None);
+    assert_eq!(latch.begin("p", right, longest).await.unwrap(), Attempt::Go { unclear: false });
     latch.end("p", right, Ended::Opened).await.unwrap();
     assert_eq!(
         latch.begin("p", wrong, longest).await.unwrap(),
-        Attempt::Blocked,
+        Attempt::Refused,
         "a good PIN does not absolve a bad one"
     );
-    assert_eq!(latch.begin("other", wrong, longest).await.unwrap(), Attempt::Go, "another partition, another memory");
+    assert_eq!(
+        latch.begin("other", wrong, longest).await.unwrap(),
+        Attempt::Go { unclear: false },
+        "another partition, another memory"
+    );
     // A PIN whose outcome stays unknown is tried three times in all.
     let unsure = [4; 32];
-    for _ in 0..3 {
-        assert_eq!(latch.begin("p", unsure, longest).await.unwrap(), Attempt::Go);
+    for unclear in [false, true, true] {
+        assert_eq!(latch.begin("p", unsure, longest).await.unwrap(), Attempt::Go { unclear });
         latch.end("p", unsure, Ended::Unknown).await.unwrap();
     }
-    assert_eq!(latch.begin("p", unsure, longest).await.unwrap(), Attempt::Blocked);
+    assert_eq!(latch.begin("p", unsure, longest).await.unwrap(), Attempt::Unclear);
+    assert_eq!(latch.bars("p", unsure).await.unwrap(), Some(Attempt::Unclear));
 }
 
 /// Repeats of CreateKey at once would have made two HSM keys of one identifier, and then none can be used.

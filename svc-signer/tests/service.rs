@@ -13,6 +13,10 @@ use std::{
     time::Duration,
 };
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use dalp_proto::signer::{
     CreateKeyRequest, SignOutcome, SignStatus, StatusRequest, WatchStatusRequest, key_service_client::KeyServiceClient,
     signer_service_client::SignerServiceClient,
@@ -22,9 +26,12 @@ use dalp_service::{
     config::{PeerConfig, TlsConfig},
     tls::ClientTls,
 };
+use dalp_simulators::fault::Fault;
 use dalp_testing::{Signal, TestPostgres, signal};
 use pki::DevPki;
-use support::{RULES, TestToken, approved_transaction, call, order, reason, until};
+use support::{PIN, RULES, Setting, TestToken, approved_transaction, call, custodian::Custodian, order, reason, until};
+use svc_signer::providers::ProviderKind;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request, Status, transport::Channel};
 
 /// The only child process, whichever thread started it.
@@ -40,21 +47,39 @@ fn child_of(parent: u32) -> u32 {
     children[0]
 }
 
+/// What a signer is told besides.
+#[derive(Default)]
+struct Parts {
+    /// Keys of `[pkcs11]`.
+    partition: String,
+    /// Keys of `[telemetry]`.
+    telemetry: String,
+    /// Keys of `[signer]`.
+    signer: String,
+    /// Further sections.
+    sections: String,
+}
+
 /// A signer as a process of its own, with an HSM.
 struct Process {
     dir: tempfile::TempDir,
     pki: DevPki,
     token: TestToken,
     child: Option<Child>,
-    _postgres: Arc<TestPostgres>,
+    postgres: Arc<TestPostgres>,
 }
 
 impl Process {
     async fn start() -> Self {
+        Self::start_with(TestToken::new(), Parts::default()).await
+    }
+
+    async fn start_with(token: TestToken, parts: Parts) -> Self {
+        let Parts { partition, telemetry, signer, sections } = parts;
         let dir = tempfile::tempdir().unwrap();
         let services = ["svc-signer", "svc-compliance", "svc-feeds", "svc-gateway"];
         let pki = DevPki::create(&dir.path().join("pki"), &services).unwrap();
-        let (postgres, token) = (Arc::new(TestPostgres::start()), TestToken::new());
+        let postgres = Arc::new(TestPostgres::start());
         let secret = |name: &str, text: &str| {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();
@@ -62,11 +87,11 @@ impl Process {
         };
         let files = pki.files("svc-signer");
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\naddress_file = \"{address}\"\n\
-             [server.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\ntrust_anchors = \"{anchors}\"\ncrl = \"{crl}\"\nreload_ms = 50\n\
-             [telemetry]\nlog_format = \"text\"\n[database]\nurl = \"{url}\"\n\
-             [signer]\nenvironment = \"development\"\nprovider = \"pkcs11\"\nattestation = \"off\"\ndigest_key = \"{digest_key}\"\nretry_ms = 50\n\
-             {section}\n{RULES}",
+            "[server]\nlisten = \"127.0.0.1:0\"\naddress_file = \"{address}\"\nmetrics_listen = \"127.0.0.1:0\"\n\
+             metrics_address_file = \"{metrics}\"\n[server.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\ntrust_anchors = \"{anchors}\"\ncrl = \"{crl}\"\nreload_ms = 50\n\
+             [telemetry]\nlog_format = \"text\"\n{telemetry}\n[database]\nurl = \"{url}\"\n\
+             [signer]\nenvironment = \"development\"\nprovider = \"pkcs11\"\nattestation = \"off\"\ndigest_key = \"{digest_key}\"\nretry_ms = 50\n{signer}\n\
+             {section}\n{sections}\n{RULES}",
             address = dir.path().join("address").display(),
             certificate = files.certificate.display(),
             key = files.key.display(),
@@ -74,10 +99,11 @@ impl Process {
             crl = files.crl.display(),
             url = secret("url", &postgres.url()),
             digest_key = secret("digest-key", &"k".repeat(40)),
-            section = token.section(),
+            metrics = dir.path().join("metrics-address").display(),
+            section = token.section_with(&partition),
         );
         std::fs::write(dir.path().join("signer.toml"), text).unwrap();
-        let mut process = Self { dir, pki, token, child: None, _postgres: postgres };
+        let mut process = Self { dir, pki, token, child: None, postgres };
         process.restart().await;
         process
     }
@@ -113,6 +139,18 @@ impl Process {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
+    /// Everything that it tells Prometheus.
+    async fn metrics(&self) -> String {
+        let path = self.dir.path().join("metrics-address");
+        until(async || path.exists(), |written| *written).await;
+        let address = std::fs::read_to_string(path).unwrap();
+        let mut stream = tokio::net::TcpStream::connect(address.trim()).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: signer\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
     fn channel(&self, name: &str) -> Channel {
         let files = self.pki.files(name);
         let tls = TlsConfig {
@@ -132,11 +170,18 @@ impl Process {
     }
 
     async fn key(&self, wallet: &str) -> String {
+        self.key_at(wallet, "").await
+    }
+
+    async fn key_at(&self, wallet: &str, provider: &str) -> String {
         let caller = Caller { tenant: "bank".parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![] };
         let made = until(
             async || {
-                let mut request =
-                    Request::new(CreateKeyRequest { wallet: wallet.to_owned(), ..CreateKeyRequest::default() });
+                let mut request = Request::new(CreateKeyRequest {
+                    wallet: wallet.to_owned(),
+                    provider: provider.to_owned(),
+                    owner: String::new(),
+                });
                 caller.apply(request.metadata_mut());
                 request.metadata_mut().insert("idempotency-key", wallet.parse().unwrap());
                 KeyServiceClient::new(self.channel("svc-gateway")).create_key(request).await
@@ -209,6 +254,167 @@ async fn neither_the_signer_nor_its_partition_process_leaves_a_core_dump() {
     }
 }
 
+/// A secret as it may be met: as it is, and in each way that programs write bytes down.
+fn disguises(secret: &str) -> Vec<String> {
+    let bytes = secret.as_bytes();
+    let listed: Vec<String> = bytes.iter().map(u8::to_string).collect();
+    let mut disguises = vec![
+        secret.to_owned(),
+        secret.chars().rev().collect(),
+        hex::encode(bytes),
+        hex::encode_upper(bytes),
+        listed.join(", "),
+        listed.join(","),
+        bytes.escape_ascii().to_string(),
+    ];
+    // Base64 looks otherwise at each of three places in a longer text: what does not depend on its neighbours is looked for.
+    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+        for before in 0..3 {
+            // From the first group of three that is the secret's own to the last.
+            let own = &bytes[(3 - before) % 3..];
+            disguises.push(engine.encode(&own[..own.len() / 3 * 3]));
+        }
+    }
+    disguises
+}
+
+/// A running signer with planted secrets, and everything that leaves it: log, metrics, answers, its database, its command lines.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_planted_secret_leaves_a_running_signer() {
+    const WRONG_PIN: &str = "planted-wrong-pin-7261";
+    const KEY_SECRET: &str = "planted-key-authorization-5521";
+    const CLIENT_KEY: &str = "planted-client-key-9902";
+    let kek = "5a17".repeat(16);
+    let token = TestToken::luna();
+    token.device().update(|device| device.key_authorization = KEY_SECRET.to_owned()).unwrap();
+    token.secret("template", "{client_certificate} {client_key} {server_ca}");
+    let partition = format!(
+        "key_authorization = \"{}\"\nntls = {{ directory = \"{}\", template = \"{}\", client_certificate = \"{}\", client_key = \"{}\", server_ca = \"{}\" }}",
+        token.secret("key-authorization", KEY_SECRET),
+        token.dir.path().join("run").display(),
+        token.dir.path().join("template").display(),
+        token.secret("certificate", "certificate"),
+        token.secret("client-key", CLIENT_KEY),
+        token.secret("authority", "authority"),
+    );
+    let setting = Setting::of(ProviderKind::Dfns);
+    let custodians = [Custodian::start(ProviderKind::Dfns).await, Custodian::start(ProviderKind::Fireblocks).await];
+    let sections: String = custodians.iter().map(|custodian| custodian.section(token.dir.path(), &setting)).collect();
+    let parts = Parts {
+        partition,
+        telemetry: "log_filter = \"trace\"".to_owned(),
+        signer: "allow_mixed = true".to_owned(),
+        sections: format!("[local]\nkey_encryption_key = \"{}\"\n{sections}", token.secret("kek", &kek)),
+    };
+    let process = Process::start_with(token, parts).await;
+    let key = process.key("desk").await;
+    for (provider, custodian) in [("local", None), ("dfns", custodians.first()), ("fireblocks", custodians.last())] {
+        let key = process.key_at(provider, provider).await;
+        approved_transaction(&process.sign(&order(&key, call(0))).await.unwrap());
+        if let Some(custodian) = custodian {
+            custodian.faults().inject("", Fault::Answer(500, serde_json::json!({"message": "broken"})), 1);
+            process.sign(&order(&key, call(1))).await.unwrap();
+        }
+    }
+    let signer = process.child.as_ref().unwrap().id();
+    let mut seen = Vec::new();
+    for pid in [signer, child_of(signer)] {
+        seen.push(String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap()).into_owned());
+    }
+    // Signed, then everything that makes the partition complain: it is away, asks people, refuses the PIN.
+    approved_transaction(&process.sign(&order(&key, call(0))).await.unwrap());
+    let device = process.token.device();
+    device.lose().unwrap();
+    seen.push(format!("{:?}", process.sign(&order(&key, call(1))).await));
+    device.bring_back().unwrap();
+    device.demand_quorum(1, 1).unwrap();
+    seen.push(format!("{:?}", process.sign(&order(&key, call(2))).await));
+    device.present(1).unwrap();
+    process.token.secret("key-authorization", WRONG_PIN);
+    device.bring_back().unwrap();
+    seen.push(format!("{:?}", process.sign(&order(&key, call(3))).await));
+    std::fs::write(process.token.pin_file(), WRONG_PIN).unwrap();
+    device.bring_back().unwrap();
+    let last = order(&key, call(4));
+    let refused = until(
+        async || process.sign(&last).await,
+        |answer| answer.as_ref().is_ok_and(|outcome| outcome.error == "PARTITION_PIN_REFUSED"),
+    );
+    seen.push(format!("{:?}", refused.await));
+    seen.push(process.metrics().await);
+    assert!(seen.last().unwrap().contains("dalp_signer_partition_starts_total"), "metrics are read");
+    let pool = process.postgres.pool().await;
+    let tables: Vec<String> = sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'signer'")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert!(tables.len() > 5, "{tables:?}");
+    for table in tables {
+        let sql = format!("select coalesce(string_agg(t::text, ' '), '') from signer.{table} t");
+        seen.push(sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).fetch_one(&pool).await.unwrap());
+    }
+    seen.push(process.log());
+    assert!(seen.last().unwrap().contains("partition opened"), "the log is read");
+
+    let url = process.postgres.url();
+    let mut secrets = [PIN, WRONG_PIN, KEY_SECRET, CLIENT_KEY, &kek, &"k".repeat(40), &url].map(str::to_owned).to_vec();
+    secrets.extend(custodians.iter().flat_map(Custodian::planted_secrets));
+    for (place, text) in seen.iter().enumerate() {
+        for disguise in secrets.iter().flat_map(|secret| disguises(secret)) {
+            assert!(!text.contains(&disguise), "{disguise} in what was seen at {place}: {text}");
+        }
+    }
+    // The search finds what is there.
+    for before in ["", "a", "ab"] {
+        let told = STANDARD_NO_PAD.encode(format!("{before}{CLIENT_KEY}, and more"));
+        assert!(disguises(CLIENT_KEY).iter().any(|disguise| told.contains(disguise)), "{told}");
+    }
+}
+
+/// Crashed and started again with a wrong PIN, alone and beside others: one try.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_looping_signer_tries_a_wrong_pin_once() {
+    let token = TestToken::luna();
+    std::fs::write(token.pin_file(), "wrong").unwrap();
+    let mut process = Process::start_with(token, Parts::default()).await;
+    let failures = |process: &Process| process.log().matches("partition not opened").count();
+    for round in 1..=5 {
+        let seen = failures(&process);
+        if round > 1 {
+            process.restart().await;
+        }
+        until(async || failures(&process), |now| *now > seen).await;
+        let device = process.token.device().read().unwrap();
+        assert_eq!((device.login_calls, device.bad_pins), (1, 1), "round {round}");
+    }
+}
+
+/// The ceremony as an operator holds it, and the signer that logs in as one who makes no keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_ceremony_is_the_one_that_signs() {
+    let process = {
+        let partition = "crypto_user = true".to_owned();
+        Process::start_with(TestToken::luna(), Parts { partition, ..Parts::default() }).await
+    };
+    let officer_pin = process.token.secret("officer-pin", PIN);
+    let hold = || {
+        let held = Command::new(support::program())
+            .arg("--config")
+            .arg(process.dir.path().join("signer.toml"))
+            .args(["key-ceremony", "--tenant", "bank", "--wallet", "desk", "--officer-pin", &officer_pin])
+            .output()
+            .unwrap();
+        assert!(held.status.success(), "{}", String::from_utf8_lossy(&held.stderr));
+        String::from_utf8(held.stdout).unwrap()
+    };
+    let said = hold();
+    assert!(said.contains("dalp:bank:desk"), "{said}");
+    assert_eq!(hold(), said, "a repeat finds it");
+    let key = process.key("desk").await;
+    assert!(said.contains(&key), "{key} in {said}");
+    approved_transaction(&process.sign(&order(&key, call(0))).await.unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watched_request_is_streamed_to_its_end() {
     let process = Process::start().await;
@@ -278,7 +484,7 @@ async fn a_signer_killed_in_the_middle_answers_the_same_id_with_the_same_signatu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_process_killed_in_the_middle_of_a_signature_is_replaced() {
-    let bench = support::Bench::new(svc_signer::providers::ProviderKind::Pkcs11).await;
+    let bench = support::Bench::new(ProviderKind::Pkcs11).await;
     let key = support::create(&bench, "desk").await;
     let pid = bench.hsm.as_ref().unwrap().worker_pid().unwrap();
     let request = order(&key.address, call(0));

@@ -5,6 +5,7 @@ mod airdrops;
 mod chain;
 mod clients;
 mod cpu;
+mod custody;
 mod engine_alone;
 mod feeds;
 mod history;

@@ -1,9 +1,14 @@
 //! Configuration of the provider `pkcs11`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use dalp_service::config::{Problems, SecretRef, Validate};
 use serde::Deserialize;
+
+use crate::providers::pkcs11::codes::{self, Class};
 
 /// `[pkcs11]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -11,13 +16,19 @@ use serde::Deserialize;
 pub struct Pkcs11Config {
     /// The vendor's module.
     pub module: PathBuf,
-    /// Label of the token or partition.
+    /// Label of the token or partition; of the virtual slot where it is an HA group.
     pub token_label: String,
     /// The PIN, or the challenge secret of a quorum partition.
     pub pin: SecretRef,
     /// Logs in as Luna's crypto user, which may sign but not create keys.
     #[serde(default)]
     pub crypto_user: bool,
+    /// What every key is to be authorised with besides, where the partition's keys have authorisations of their own.
+    #[serde(default)]
+    pub key_authorization: Option<SecretRef>,
+    /// Members that the HA group should have; absent: it is none.
+    #[serde(default)]
+    pub ha_members: Option<u8>,
     /// Sessions, one thread each, 1 to 32.
     #[serde(default = "default_sessions")]
     pub sessions: u8,
@@ -30,12 +41,34 @@ pub struct Pkcs11Config {
     /// Longest login, in milliseconds; a quorum partition asks people meanwhile.
     #[serde(default = "default_login_deadline_ms")]
     pub login_deadline_ms: u64,
+    /// How long a request waits for people at the HSM before it is EXPIRED, in seconds since it was accepted; absent: until the signer's deadline.
+    #[serde(default)]
+    pub quorum_retry_s: Option<u32>,
     /// Environment of the worker; it inherits nothing else.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Return codes that mean "a person has to act"; replaces the built-in list.
+    /// What return codes mean, before the built-in table: "0x8000002e" = "quorum".
     #[serde(default)]
-    pub quorum_codes: Option<Vec<u64>>,
+    pub codes: BTreeMap<String, Class>,
+    /// Files of the network link, written before the module is loaded.
+    #[serde(default)]
+    pub ntls: Option<NtlsConfig>,
+}
+
+/// `[pkcs11.ntls]`: what Luna's client wants as files, out of secrets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NtlsConfig {
+    /// Where they are written: a folder of this process alone, in memory.
+    pub directory: PathBuf,
+    /// The client's configuration, with `{client_certificate}`, `{client_key}` and `{server_ca}` in the places of the files.
+    pub template: PathBuf,
+    /// The client's certificate, PEM.
+    pub client_certificate: SecretRef,
+    /// Its key, PEM.
+    pub client_key: SecretRef,
+    /// Certificates of the appliances, PEM.
+    pub server_ca: SecretRef,
 }
 
 fn default_sessions() -> u8 {
@@ -62,6 +95,17 @@ impl Pkcs11Config {
     pub fn partition(&self) -> String {
         format!("{}#{}", self.module.display(), self.token_label)
     }
+
+    /// The configured return codes as numbers. Those that cannot be read are left out; validation names them.
+    #[must_use]
+    pub fn return_codes(&self) -> BTreeMap<u64, Class> {
+        self.codes.iter().filter_map(|(code, class)| Some((number(code)?, *class))).collect()
+    }
+}
+
+/// A return code as vendors write it: 0x and hex digits.
+fn number(code: &str) -> Option<u64> {
+    u32::from_str_radix(code.strip_prefix("0x")?, 16).ok().map(u64::from)
 }
 
 impl Validate for Pkcs11Config {
@@ -77,6 +121,15 @@ impl Validate for Pkcs11Config {
         if let Err(error) = self.pin.resolve() {
             problems.push("pin", error.to_string());
         }
+        if let Some(Err(error)) = self.key_authorization.as_ref().map(SecretRef::resolve) {
+            problems.push("key_authorization", error.to_string());
+        }
+        if self.ha_members.is_some_and(|members| !(1..=32).contains(&members)) {
+            problems.push("ha_members", "must lie between 1 and 32");
+        }
+        if self.quorum_retry_s == Some(0) {
+            problems.push("quorum_retry_s", "must be at least 1");
+        }
         if !(1..=32).contains(&self.sessions) {
             problems.push("sessions", "must lie between 1 and 32");
         }
@@ -87,6 +140,71 @@ impl Validate for Pkcs11Config {
         ] {
             if !(1..=1_800_000).contains(&value) {
                 problems.push(key, "must lie between 1 and 1800000 (half an hour)");
+            }
+        }
+        for (code, class) in &self.codes {
+            match number(code) {
+                None => problems.push(format!("codes.{code}"), "must be 0x and up to 8 hex digits"),
+                Some(number) if codes::counts_against_the_pin(number) && *class != Class::BadPin => problems.push(
+                    format!("codes.{code}"),
+                    "counts against the PIN: called anything else than bad_pin, a wrong PIN would be tried until the partition locks",
+                ),
+                Some(_) => {}
+            }
+        }
+        if let Some(ntls) = &self.ntls {
+            problems.section("ntls", |problems| ntls.validate(problems));
+            if self.environment.contains_key(CONFIGURATION_VARIABLE) {
+                problems.push("environment", format!("{CONFIGURATION_VARIABLE} is set by [pkcs11.ntls]"));
+            }
+        }
+    }
+}
+
+/// Where Luna's client looks for its configuration.
+pub const CONFIGURATION_VARIABLE: &str = "ChrystokiConfigurationPath";
+
+// === impl NtlsConfig ===
+
+impl NtlsConfig {
+    /// The places of the files in the template, their names, and what is in them.
+    #[must_use]
+    pub fn files(&self) -> [(&'static str, PathBuf, &SecretRef); 3] {
+        let at = |name: &str| Path::new(&self.directory).join(name);
+        [
+            ("{client_certificate}", at("client.pem"), &self.client_certificate),
+            ("{client_key}", at("client.key"), &self.client_key),
+            ("{server_ca}", at("server-ca.pem"), &self.server_ca),
+        ]
+    }
+}
+
+impl Validate for NtlsConfig {
+    fn validate(&self, problems: &mut Problems) {
+        if !self.directory.is_absolute() {
+            problems.push("directory", "must be an absolute path");
+        }
+        for (key, secret) in [
+            ("client_certificate", &self.client_certificate),
+            ("client_key", &self.client_key),
+            ("server_ca", &self.server_ca),
+        ] {
+            if let Err(error) = secret.resolve() {
+                problems.push(key, error.to_string());
+            }
+        }
+        match std::fs::read_to_string(&self.template) {
+            Err(error) => problems.push("template", format!("{}: {error}", self.template.display())),
+            Ok(text) => {
+                // The vendor's reader stops at one.
+                if text.contains('\t') {
+                    problems.push("template", "holds a tab, which Luna's client does not read");
+                }
+                for (place, ..) in self.files() {
+                    if !text.contains(place) {
+                        problems.push("template", format!("lacks {place}"));
+                    }
+                }
             }
         }
     }

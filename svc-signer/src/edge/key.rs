@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use super::convert;
 use crate::{
     errors::SignerError,
-    keys::create_key,
+    keys::{create_key, is_wallet_name},
     providers::{KeyName, ProviderKind},
     signing::Signer,
     store::keys::Creation,
@@ -50,9 +50,7 @@ impl KeyService for KeyEdge {
             .ok_or_else(|| Refusal::new(Reason::IdempotencyKeyMissing, "creating a key needs an idempotency-key"))?;
         let request = request.into_inner();
         let mut bad = Violations::new();
-        let wallet_is_name = (1..=64).contains(&request.wallet.len())
-            && request.wallet.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if !wallet_is_name {
+        if !is_wallet_name(&request.wallet) {
             bad.push("wallet", "must be 1 to 64 of [a-z0-9-]");
         }
         let provider = match request.provider.as_str() {

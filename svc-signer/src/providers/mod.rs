@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use alloy::primitives::B256;
 use async_trait::async_trait;
+use dalp_service::Reason;
 use secp256k1::PublicKey;
 use serde::Deserialize;
 
@@ -101,9 +102,36 @@ pub enum ProviderError {
     /// It refuses our tokens because of their times.
     #[error("the clocks of signer and provider differ: {0}")]
     ClockSkewed(String),
+    /// An operator has to act at the HSM's partition.
+    #[error("{0}: {1}")]
+    Partition(PartitionFault, String),
     /// It does not know the chain, or was not told under which name.
     #[error("the provider does not serve the chain: {0}")]
     ChainNotServed(String),
+}
+
+/// What is wrong at an HSM's partition, until an operator has acted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartitionFault {
+    /// It refused the PIN, which is not tried a second time.
+    #[error("the partition refuses the PIN")]
+    PinRefused,
+    /// It is locked, disabled, tampered with, or barred from this use.
+    #[error("the partition is locked")]
+    Locked,
+    /// No token has the configured label.
+    #[error("there is no such partition")]
+    NotFound,
+    /// Several tokens have it.
+    #[error("several partitions have the label")]
+    Ambiguous,
+    /// It does not hold the key, and the user may not make one.
+    #[error("the partition does not hold the key")]
+    KeyMissing,
+    /// The key refused its own authorisation, which is not tried a second time.
+    #[error("the key refuses its authorisation")]
+    KeyAuthorizationRefused,
 }
 
 /// How a provider is doing.
@@ -148,6 +176,11 @@ pub enum Signing<'a> {
 pub trait SignAtOnce: Send + Sync {
     /// Signs 32 bytes. The caller normalises and verifies the answer.
     async fn sign(&self, key: KeyHandle<'_>, digest: B256) -> Result<RawSignature, ProviderError>;
+
+    /// How long a request may wait for people before it is given up, where that is shorter than the signer's own deadline.
+    fn longest_hold(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The providers that are configured, and which of them may be used.
@@ -169,10 +202,28 @@ impl ProviderError {
             Self::Unauthorized(detail) => (Status::Blocked, detail, "PROVIDER_UNAUTHORIZED"),
             Self::ClockSkewed(detail) => (Status::Blocked, detail, "PROVIDER_CLOCK_SKEWED"),
             Self::ChainNotServed(detail) => (Status::Blocked, detail, "CHAIN_NOT_SERVED"),
+            Self::Partition(fault, detail) => (Status::Blocked, detail, fault.reason().as_str()),
             Self::Failed(detail) => (Status::Pending, detail, "PROVIDER_FAILED"),
             Self::Unavailable(detail) => (Status::Pending, detail, NOT_ASKED),
             // Alone without an error: this one waits for a person.
             Self::Pending(detail) => (Status::Pending, detail, ""),
+        }
+    }
+}
+
+// === impl PartitionFault ===
+
+impl PartitionFault {
+    /// The reason in the catalogue.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::PinRefused => Reason::PartitionPinRefused,
+            Self::Locked => Reason::PartitionLocked,
+            Self::NotFound => Reason::PartitionNotFound,
+            Self::Ambiguous => Reason::PartitionAmbiguous,
+            Self::KeyMissing => Reason::KeyNotInPartition,
+            Self::KeyAuthorizationRefused => Reason::KeyAuthorizationRefused,
         }
     }
 }

@@ -72,7 +72,7 @@ impl Signer {
     }
 
     fn is_late(&self, request: &StoredRequest) -> bool {
-        OffsetDateTime::now_utc() - request.created_at > self.request_deadline
+        age(request) > self.request_deadline
     }
 
     async fn ask_provider(&self, key: &KeyRecord, request: &StoredRequest, payload: &Payload) -> Outcome {
@@ -105,6 +105,11 @@ impl Signer {
                     ..outcome(Status::Approved, String::new(), "")
                 }
             }
+            Err(ProviderError::Pending(detail))
+                if signer.longest_hold().is_some_and(|longest| age(request) > longest) =>
+            {
+                outcome(Status::Expired, format!("people did not act in time; last: {detail}"), "POLL_TIMEOUT")
+            }
             Err(error) => {
                 tracing::warn!(request_id = %request.request_id, signer = %key.address, %error, "provider did not sign");
                 let (status, detail, error) = error.waiting();
@@ -112,6 +117,11 @@ impl Signer {
             }
         }
     }
+}
+
+/// How long ago it was accepted.
+fn age(request: &StoredRequest) -> time::Duration {
+    OffsetDateTime::now_utc() - request.created_at
 }
 
 /// A request that stands so, without a result.

@@ -16,6 +16,24 @@ const UNDECIDED_MAX: i32 = 3;
 
 #[async_trait]
 impl PinLatch for Store {
+    async fn bars(&self, partition: &str, pin_digest: [u8; 32]) -> Result<Option<Attempt>, ProviderError> {
+        let asked =
+            sqlx::query("select state, undecided from signer.pin_latch where partition = $1 and pin_digest = $2")
+                .bind(partition)
+                .bind(pin_digest.as_slice())
+                .fetch_optional(&self.pool);
+        let bars = self.patience.within(async {
+            let Some(row) = asked.await? else { return Ok(None) };
+            let (state, undecided): (String, i32) = (row.try_get("state")?, row.try_get("undecided")?);
+            Ok(match state.as_str() {
+                "bad" => Some(Attempt::Refused),
+                "clear" if undecided >= UNDECIDED_MAX => Some(Attempt::Unclear),
+                _ => None,
+            })
+        });
+        Ok(bars.await?)
+    }
+
     async fn begin(&self, partition: &str, pin_digest: [u8; 32], longest: Duration) -> Result<Attempt, ProviderError> {
         Ok(self.begin_login(partition, pin_digest, longest).await?)
     }
@@ -45,15 +63,17 @@ impl PinLatch for Store {
 // === impl Store ===
 
 impl Store {
-    /// Forgets the logins of a partition, so that its PINs are tried again; answers how many PINs that are. For an operator who has mended the
+    /// Forgets the logins of a partition and the authorisations of its keys, so that they are tried again; answers how many that are. For an operator who has mended the
     /// cause and keeps the PIN.
     pub async fn clear_latch(&self, partition: &str) -> Result<u64, StoreError> {
         let work = async {
             let mut tx = self.pool.begin().await?;
-            let forgotten = sqlx::query("delete from signer.pin_latch where partition = $1")
-                .bind(partition)
-                .execute(&mut *tx)
-                .await?;
+            // Of its keys, too, where they have authorisations of their own.
+            let forgotten =
+                sqlx::query("delete from signer.pin_latch where partition = $1 or starts_with(partition, $1 || '/')")
+                    .bind(partition)
+                    .execute(&mut *tx)
+                    .await?;
             let leaf = Leaf {
                 subject: "latch",
                 tenant: String::new(),
@@ -94,13 +114,15 @@ impl Store {
             .bind(pin_digest.as_slice())
             .fetch_all(&mut *tx)
             .await?;
+            let mut unclear = false;
             for row in &rows {
                 let (same, state, undecided, age_s): (bool, String, i32, f64) =
                     (row.try_get("same")?, row.try_get("state")?, row.try_get("undecided")?, row.try_get("age_s")?);
                 match (same, state.as_str()) {
-                    (true, "bad") => return Ok(Attempt::Blocked),
+                    (true, "bad") => return Ok(Attempt::Refused),
                     (_, "trying") if age_s <= longest.as_secs_f64() => return Ok(Attempt::Busy),
-                    (true, _) if undecided >= UNDECIDED_MAX => return Ok(Attempt::Blocked),
+                    (true, _) if undecided >= UNDECIDED_MAX => return Ok(Attempt::Unclear),
+                    (true, _) => unclear = undecided > 0,
                     _ => {}
                 }
             }
@@ -114,7 +136,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
             tx.commit().await?;
-            Ok(Attempt::Go)
+            Ok(Attempt::Go { unclear })
         };
         self.patience.within(work).await
     }

@@ -12,6 +12,7 @@ use dalp_proto::signer::{
     CreateKeyRequest, EvmTransaction, Key, SignOutcome, SignRequest, SignStatus, key_service_server::KeyService as _,
     sign_request::Payload, signer_service_server::SignerService as _,
 };
+use dalp_quorum_module::device::Device;
 use dalp_service::{Caller, PeerIdentity, Refusal, stop::Stop};
 use dalp_simulators::custodian::{self, Custodian, Pace};
 use dalp_testing::TestPostgres;
@@ -34,13 +35,29 @@ use zeroize::Zeroizing;
 pub const PEER: &str = "spiffe://dalp.dev/svc-compliance";
 pub const PIN: &str = "4711-test";
 
-/// A SoftHSM token of its own.
+/// Label of the token that tests use.
+pub const LABEL: &str = "dalp-test";
+
+/// A SoftHSM token of its own, bare or behind the manners of a Luna partition.
 pub struct TestToken {
     pub dir: TempDir,
     pub module: PathBuf,
+    /// The appliance, where it is one.
+    device: Option<Device>,
 }
 
 impl TestToken {
+    /// A Luna partition that needs no activation yet.
+    pub fn luna() -> Self {
+        let token = Self::new();
+        let device = Device::open(&token.dir.path().join("device")).unwrap();
+        Self { module: quorum_module(), device: Some(device), ..token }
+    }
+
+    pub fn device(&self) -> &Device {
+        self.device.as_ref().unwrap()
+    }
+
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tokens = dir.path().join("tokens");
@@ -51,18 +68,24 @@ impl TestToken {
         for (name, pin) in [("so-pin", "so-4711"), ("pin", PIN)] {
             std::fs::write(dir.path().join(name), format!("{pin}\n")).unwrap();
         }
-        let token = Self { dir, module: softhsm() };
+        let token = Self { dir, module: softhsm(), device: None };
+        token.initialise(LABEL);
+        token
+    }
+
+    /// Makes a token of this label beside the others.
+    pub fn initialise(&self, label: &str) {
         let made = Command::new(program())
-            .args(["init-token", "--label", "dalp-test", "--module", token.module.to_str().unwrap()])
+            .args(["init-token", "--label", label, "--module"])
+            .arg(softhsm())
             .arg("--so-pin-file")
-            .arg(token.dir.path().join("so-pin"))
+            .arg(self.dir.path().join("so-pin"))
             .arg("--pin-file")
-            .arg(token.pin_file())
-            .env("SOFTHSM2_CONF", token.conf())
+            .arg(self.pin_file())
+            .env("SOFTHSM2_CONF", self.conf())
             .status()
             .unwrap();
         assert!(made.success(), "init-token");
-        token
     }
 
     pub fn conf(&self) -> PathBuf {
@@ -73,16 +96,49 @@ impl TestToken {
         self.dir.path().join("pin")
     }
 
+    /// A secret beside the token, as a reference to it.
+    pub fn secret(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("file:{}", path.display())
+    }
+
     /// The `[pkcs11]` section of a signer that uses it.
     pub fn section(&self) -> String {
-        format!(
-            "[pkcs11]\nmodule = \"{}\"\ntoken_label = \"dalp-test\"\npin = \"file:{}\"\ncall_deadline_ms = 1500\nlogin_deadline_ms = 5000\n\
-             environment = {{ SOFTHSM2_CONF = \"{}\" }}\n",
-            self.module.display(),
-            self.pin_file().display(),
-            self.conf().display()
-        )
+        self.section_with("")
     }
+
+    /// As [`TestToken::section`]; keys in `extra` replace those that are there by default.
+    pub fn section_with(&self, extra: &str) -> String {
+        let mut environment = vec![("SOFTHSM2_CONF", self.conf())];
+        if self.device.is_some() {
+            environment.push((dalp_quorum_module::device::FOLDER_VARIABLE, self.dir.path().join("device")));
+            environment.push((dalp_quorum_module::device::WRAPPED_VARIABLE, softhsm()));
+        }
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| format!("{name} = \"{}\"", value.display())).collect();
+        let defaults = [
+            ("module", format!("\"{}\"", self.module.display())),
+            ("token_label", format!("\"{LABEL}\"")),
+            ("pin", format!("\"file:{}\"", self.pin_file().display())),
+            ("call_deadline_ms", "1500".to_owned()),
+            ("login_deadline_ms", "5000".to_owned()),
+            ("environment", format!("{{ {} }}", environment.join(", "))),
+        ];
+        let given = |key: &str| extra.lines().any(|line| line.split_once(" = ").is_some_and(|(name, _)| name == key));
+        let kept = defaults.iter().filter(|(key, _)| !given(key)).map(|(key, value)| format!("{key} = {value}\n"));
+        format!("[pkcs11]\n{}{extra}\n", kept.collect::<String>())
+    }
+}
+
+/// The module with a Luna partition's manners. Cargo builds it with the tests, beside their programs.
+fn quorum_module() -> PathBuf {
+    let folder = program().parent().unwrap().to_owned();
+    let name = "libdalp_quorum_module.so";
+    [folder.join("deps").join(name), folder.join(name)]
+        .into_iter()
+        .find(|path| path.is_file())
+        .expect("cargo builds the module with the tests")
 }
 
 pub fn program() -> PathBuf {
@@ -115,6 +171,7 @@ pub struct Bench {
     pub postgres: Arc<TestPostgres>,
     pub token: Option<Arc<TestToken>>,
     pub custodian: Option<Arc<Custodian>>,
+    partition: String,
     secrets: TempDir,
 }
 
@@ -133,6 +190,8 @@ pub struct Setting {
     /// Whose word is needed; absent: nobody's.
     pub attestor: Option<Arc<dyn Attestor>>,
     pub extra: String,
+    /// Keys of the `[pkcs11]` section.
+    pub partition: String,
 }
 
 impl Setting {
@@ -146,6 +205,7 @@ impl Setting {
             broadcast: false,
             attestor: None,
             extra: RULES.to_owned(),
+            partition: String::new(),
         }
     }
 }
@@ -171,6 +231,11 @@ pub struct Holders {
 }
 
 impl Holders {
+    /// A Luna partition.
+    pub fn luna() -> Self {
+        Self { token: Some(Arc::new(TestToken::luna())), custodian: None }
+    }
+
     pub async fn of(provider: ProviderKind) -> Self {
         match provider {
             ProviderKind::Local => Self::default(),
@@ -185,6 +250,17 @@ impl Bench {
         Self::over(Setting::of(provider), Arc::new(TestPostgres::start()), Holders::of(provider).await).await
     }
 
+    /// A signer whose keys are in a Luna partition, with these keys in its `[pkcs11]` section.
+    pub async fn luna(partition: &str) -> Self {
+        let setting = Setting { partition: partition.to_owned(), ..Setting::of(ProviderKind::Pkcs11) };
+        Self::over(setting, Arc::new(TestPostgres::start()), Holders::luna()).await
+    }
+
+    /// The appliance behind the keys.
+    pub fn device(&self) -> &Device {
+        self.token.as_ref().unwrap().device()
+    }
+
     /// A further replica, or one with other settings, over the same database and keys.
     pub async fn over(setting: Setting, postgres: Arc<TestPostgres>, holders: Holders) -> Self {
         let secrets = tempfile::tempdir().unwrap();
@@ -194,7 +270,7 @@ impl Bench {
             format!("file:{}", path.display())
         };
         let Holders { token, custodian } = holders;
-        let pkcs11 = token.as_ref().map_or(String::new(), |token| token.section());
+        let pkcs11 = token.as_ref().map_or(String::new(), |token| token.section_with(&setting.partition));
         let custody = custodian
             .as_ref()
             .map_or(String::new(), |custodian| custodian.section(secrets.path(), &setting.pace()).unwrap());
@@ -211,7 +287,8 @@ impl Bench {
             secret("kek", &"07".repeat(32)),
             setting.extra,
         );
-        let config: SignerConfig = toml::from_str(&text).unwrap();
+        let mut config: SignerConfig = toml::from_str(&text).unwrap();
+        config.worker_program = Some(program());
         let store = Store::new(&config).unwrap();
         store.migrate().await.unwrap();
         let local = LocalProvider::new(&config.local.as_ref().unwrap().key_encryption_key().unwrap());
@@ -242,6 +319,7 @@ impl Bench {
             postgres,
             token,
             custodian,
+            partition: setting.partition,
             secrets,
         }
     }
@@ -253,7 +331,9 @@ impl Bench {
 
     /// As [`Bench::replica`], with other grants and rules.
     pub async fn replica_with(&self, rules: &str) -> Self {
-        self.replica_of(Setting { extra: rules.to_owned(), ..Setting::of(self.config.signer.provider) }).await
+        let partition = self.partition.clone();
+        self.replica_of(Setting { extra: rules.to_owned(), partition, ..Setting::of(self.config.signer.provider) })
+            .await
     }
 
     /// As [`Bench::replica`], with other settings.
@@ -359,6 +439,14 @@ pub fn approved_transaction(outcome: &SignOutcome) -> TxEnvelope {
 
 pub fn sender(tx: &TxEnvelope) -> Address {
     tx.signature().recover_address_from_prehash(&tx.signature_hash()).unwrap()
+}
+
+/// Makes every request that is not decided two minutes older.
+pub async fn age(bench: &Bench) {
+    let aged = sqlx::query(
+        "update signer.requests set created_at = created_at - interval '2 minutes' where status in ('PENDING', 'BLOCKED')",
+    );
+    aged.execute(&bench.postgres.pool().await).await.unwrap();
 }
 
 /// Asks again until the answer is as wanted, and fails when it does not become so.

@@ -1,5 +1,6 @@
 //! How fast signatures leave svc-signer: the Sign RPC over mutual TLS with its stored outcome, beside the bare provider.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -57,6 +58,17 @@ pub(super) struct SignerRoom {
     _attestor: Option<Attestor>,
 }
 
+/// What came of a run.
+pub(super) struct Signed {
+    /// Signatures per second.
+    pub(super) rate: f64,
+    pub(super) took: Latencies,
+}
+
+/// How long each answer took.
+#[derive(Default)]
+pub(super) struct Latencies(pub(super) Vec<Duration>);
+
 /// The attestor as a process of its own, over a development chain of its own.
 struct Attestor {
     process: Child,
@@ -77,10 +89,13 @@ pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
         };
         let key = room.create_key(provider, &format!("bench-{provider}")).await?;
         let (mut bare, mut rpc, mut cpu_us, mut database_us) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut took = Latencies::default();
         for run in 0..RUNS {
             bare.push(one_by_one(raw.as_ref()).await?);
             let before = (family_cpu_s(room.process.id()), family_cpu_s(room.postgres.pid()));
-            rpc.push(room.sign_all(&key, run).await?);
+            let signed = room.sign_all(&key, run, SIGNATURES, IN_FLIGHT).await?;
+            rpc.push(signed.rate);
+            took.0.extend(signed.took.0);
             cpu_us.push((family_cpu_s(room.process.id()) - before.0) / signatures() * 1e6);
             database_us.push((family_cpu_s(room.postgres.pid()) - before.1) / signatures() * 1e6);
         }
@@ -94,7 +109,7 @@ pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
         );
         let goal = bare.value.filter(|_| provider == "pkcs11").map(|raw| raw * GOAL);
         let note = format!(
-            "{IN_FLIGHT} in flight over mutual TLS, each stored; CPU per signature: {:.0} us signer and partition, {:.0} us PostgreSQL; \
+            "{IN_FLIGHT} in flight over mutual TLS, each stored; {took}; CPU per signature: {:.0} us signer and partition, {:.0} us PostgreSQL; \
              {statements:.2} SQL statements per signature; goal: {:.0} % of provider_raw",
             median(cpu_us),
             median(database_us),
@@ -104,19 +119,22 @@ pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
         figures.push(bare);
     }
     figures.push(attested().await?);
+    figures.extend(super::custody::rates().await?);
     Ok(figures)
 }
 
 /// The same RPC where each payload needs the attestor's word.
 async fn attested() -> anyhow::Result<Figure> {
-    let mut room = SignerRoom::start_with(true).await?;
+    let mut room = SignerRoom::start_with(true, "").await?;
     let key = room.create_key("local", "bench-attested").await?;
-    let mut rpc = Vec::new();
+    let (mut rpc, mut took) = (Vec::new(), Latencies::default());
     for run in 0..RUNS {
-        rpc.push(room.sign_all(&key, run).await?);
+        let signed = room.sign_all(&key, run, SIGNATURES, IN_FLIGHT).await?;
+        rpc.push(signed.rate);
+        took.0.extend(signed.took.0);
     }
     let note = format!(
-        "as sign_rpc.local, and each payload judged by an attestor process over mutual TLS: a listed contract, simulated at the latest block of an anvil; {:.2} SQL statements per signature",
+        "as sign_rpc.local ({took}), and each payload judged by an attestor process over mutual TLS: a listed contract, simulated at the latest block of an anvil; {:.2} SQL statements per signature",
         room.statements_per_signature(&key).await?
     );
     Ok(Figure::of("sign_rpc.local.attested", "1/s", rpc, None, &note))
@@ -139,10 +157,11 @@ async fn one_by_one(provider: &dyn Provider) -> anyhow::Result<f64> {
 
 impl SignerRoom {
     pub(super) async fn start() -> anyhow::Result<Self> {
-        Self::start_with(false).await
+        Self::start_with(false, "").await
     }
 
-    async fn start_with(attested: bool) -> anyhow::Result<Self> {
+    /// With further sections of the signer's configuration.
+    pub(super) async fn start_with(attested: bool, sections: &str) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dalp-signer-").tempdir()?;
         let path = |name: &str| folder.path().join(name);
         let pki = DevPki::create(&path("pki"), &["svc-signer", "svc-attestor", "svc-compliance", "svc-gateway"])?;
@@ -172,7 +191,7 @@ impl SignerRoom {
             .status()?;
         ensure!(made.success(), "the token cannot be initialised");
         let attestor = if attested { Some(Attestor::start(&path, &pki).await?) } else { None };
-        std::fs::write(path("signer.toml"), configuration(&path, &pki, attested)?)?;
+        std::fs::write(path("signer.toml"), configuration(&path, &pki, attested)? + sections)?;
         let process = Command::new(binary("svc-signer")?)
             .arg("--config")
             .arg(path("signer.toml"))
@@ -245,21 +264,31 @@ impl SignerRoom {
     }
 
     /// Signs that many transactions of one lane, and asks for some again: the stored outcome answers.
-    async fn sign_all(&self, key: &str, run: usize) -> anyhow::Result<f64> {
-        let requests: Vec<_> = (0..SIGNATURES).map(|number| order(key, (run * SIGNATURES + number) as u64)).collect();
+    pub(super) async fn sign_all(
+        &self,
+        key: &str,
+        run: usize,
+        signatures: usize,
+        in_flight: usize,
+    ) -> anyhow::Result<Signed> {
+        let requests: Vec<_> = (0..signatures).map(|number| order(key, (run * signatures + number) as u64)).collect();
         let begun = Instant::now();
-        let outcomes: Vec<SignOutcome> = stream::iter(&requests)
-            .map(|request| self.sign(request))
-            .buffered(IN_FLIGHT)
+        let outcomes: Vec<(Duration, SignOutcome)> = stream::iter(&requests)
+            .map(|request| async move {
+                let asked = Instant::now();
+                let outcome = self.sign(request).await?;
+                anyhow::Ok((asked.elapsed(), outcome))
+            })
+            .buffered(in_flight)
             .collect::<Vec<_>>()
             .await
             .into_iter()
             .collect::<anyhow::Result<_>>()?;
-        let rate = rate(SIGNATURES, begun.elapsed());
-        for at in (0..SIGNATURES).step_by(SIGNATURES / 10) {
-            ensure!(self.sign(&requests[at]).await? == outcomes[at], "a repeat got another outcome");
+        let rate = rate(signatures, begun.elapsed());
+        for at in (0..signatures).step_by(signatures / 10) {
+            ensure!(self.sign(&requests[at]).await? == outcomes[at].1, "a repeat got another outcome");
         }
-        Ok(rate)
+        Ok(Signed { rate, took: Latencies(outcomes.into_iter().map(|(took, _)| took).collect()) })
     }
 
     async fn sign(&self, request: &SignRequest) -> anyhow::Result<SignOutcome> {
@@ -274,9 +303,29 @@ impl SignerRoom {
     /// SQL statements of one more run, by the database's own count.
     async fn statements_per_signature(&self, key: &str) -> anyhow::Result<f64> {
         let before = self.postgres.statements().await;
-        self.sign_all(key, RUNS).await?;
+        self.sign_all(key, RUNS, SIGNATURES, IN_FLIGHT).await?;
         #[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
         Ok((self.postgres.statements().await - before) as f64 / signatures())
+    }
+}
+
+// === impl Latencies ===
+
+impl Latencies {
+    /// In milliseconds, what this part of all stayed below.
+    fn quantile_ms(&self, part: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+        // an index of a list
+        let at = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
+        sorted.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e3)
+    }
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p50 {:.1} ms, p99 {:.1} ms", self.quantile_ms(0.5), self.quantile_ms(0.99))
     }
 }
 
@@ -354,8 +403,12 @@ impl Drop for SignerRoom {
 
 #[async_trait]
 impl PinLatch for NoLatch {
+    async fn bars(&self, _: &str, _: [u8; 32]) -> Result<Option<Attempt>, ProviderError> {
+        Ok(None)
+    }
+
     async fn begin(&self, _: &str, _: [u8; 32], _: Duration) -> Result<Attempt, ProviderError> {
-        Ok(Attempt::Go)
+        Ok(Attempt::Go { unclear: false })
     }
 
     async fn end(&self, _: &str, _: [u8; 32], _: Ended) -> Result<(), ProviderError> {

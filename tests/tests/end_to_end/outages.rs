@@ -75,13 +75,13 @@ pub(crate) async fn wrong_pin(stack: &mut Stack) {
         let answer = KeyServiceClient::new(client.gateway()).create_key(keyed(request, "blocked")).await;
         reason(&answer.expect_err("the partition is blocked"))
     };
-    until("the partition is blocked", create, |reason| reason == "PROVIDER_BLOCKED").await;
+    until("the partition is blocked", create, |reason| reason == "PARTITION_PIN_REFUSED").await;
     until_says(stack, "svc-signer", "pkcs11", false).await;
     assert_eq!(says(stack, "svc-signer", "").await, Some(false), "the signer as a whole is not healthy");
     assert_eq!(says(stack, "svc-signer", "local").await, Some(true), "the other provider is");
     assert_eq!(tries(), 1, "one try");
     stack.service("svc-signer").expect("the signer").restart().expect("it starts");
-    until("blocked also after a restart", create, |reason| reason == "PROVIDER_BLOCKED").await;
+    until("blocked also after a restart", create, |reason| reason == "PARTITION_PIN_REFUSED").await;
     assert_eq!(tries(), 1, "and no other after a restart");
     assert_eq!(stored(&client).await, before, "a refused request stored something");
     let right = stack.settings().pin.clone();

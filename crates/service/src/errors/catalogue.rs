@@ -337,6 +337,18 @@ reasons! {
     ProviderNotActive = "PROVIDER_NOT_ACTIVE", FailedPrecondition, CallUs, None;
     /// The key provider is blocked.
     ProviderBlocked = "PROVIDER_BLOCKED", FailedPrecondition, CallUs, None;
+    /// The HSM's partition refused the PIN, which is not tried a second time.
+    PartitionPinRefused = "PARTITION_PIN_REFUSED", FailedPrecondition, CallUs, None;
+    /// The HSM's partition is locked, disabled, or barred from this use.
+    PartitionLocked = "PARTITION_LOCKED", FailedPrecondition, CallUs, None;
+    /// No partition has the configured label.
+    PartitionNotFound = "PARTITION_NOT_FOUND", FailedPrecondition, CallUs, None;
+    /// Several partitions have the configured label.
+    PartitionAmbiguous = "PARTITION_AMBIGUOUS", FailedPrecondition, CallUs, None;
+    /// The partition does not hold the key, and this signer may not make one there.
+    KeyNotInPartition = "KEY_NOT_IN_PARTITION", FailedPrecondition, CallUs, None;
+    /// The key refused its own authorisation, which is not tried a second time.
+    KeyAuthorizationRefused = "KEY_AUTHORIZATION_REFUSED", FailedPrecondition, CallUs, None;
     /// The key provider cannot be reached.
     ProviderUnavailable = "PROVIDER_UNAVAILABLE", Unavailable, RetrySameKey, Some(2000);
     /// The key provider refuses the signer's credentials.

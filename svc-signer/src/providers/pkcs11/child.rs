@@ -1,7 +1,7 @@
 //! The signer's end of a PKCS#11 worker: one child process, calls in flight by number, a deadline on each.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
     path::Path,
@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     output: mpsc::UnboundedSender<Zeroizing<Vec<u8>>>,
     calls: Calls,
     next_call_id: AtomicU64,
+    /// Keys that were opened with their own authorisation in this process, by `CKA_ID`.
+    authorized: tokio::sync::Mutex<HashSet<[u8; 32]>>,
 }
 
 // === impl Worker ===
@@ -71,7 +73,14 @@ impl Worker {
         let calls: Calls = Arc::new(Mutex::new(Some(HashMap::new())));
         tokio::spawn(write_all(socket, outgoing));
         tokio::spawn(read_all(input, Arc::clone(&calls)));
-        Ok(Self { process: Mutex::new(process), pid, output, calls, next_call_id: AtomicU64::new(1) })
+        Ok(Self {
+            process: Mutex::new(process),
+            pid,
+            output,
+            calls,
+            next_call_id: AtomicU64::new(1),
+            authorized: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Asks the worker and waits at most `deadline`. After [`CallError::Deadline`] the worker must be killed: its module hangs.
@@ -94,6 +103,11 @@ impl Worker {
     pub(crate) fn kill(&self) {
         let _ = self.process.lock().unwrap_or_else(PoisonError::into_inner).start_kill();
         close(&self.calls);
+    }
+
+    /// The keys that were authorised; held while one is, so that nobody authorises it twice.
+    pub(crate) async fn authorized(&self) -> tokio::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.authorized.lock().await
     }
 
     /// Whether it still answers.

@@ -1,9 +1,13 @@
 //! What a PKCS#11 return code means for a request. One table; vendor codes are those of Luna 7.
 
+use std::collections::BTreeMap;
+
 use cryptoki::error::RvError;
+use serde::Deserialize;
 
 /// What happens next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// A person has to act; try again until the deadline.
     Quorum,
@@ -12,7 +16,17 @@ pub enum Class {
     /// Locked, disabled, zeroised or barred. An operator has to act.
     Locked,
     /// A login ended with a vendor's code that stands in no list. Most likely a person has to act, but it may have been a refused PIN.
+    #[serde(skip)]
     Unlisted,
+    /// There is no token of the label.
+    #[serde(skip)]
+    NoToken,
+    /// There are several.
+    #[serde(skip)]
+    SeveralTokens,
+    /// The token does not hold the key.
+    #[serde(skip)]
+    NoKey,
     /// The connection or the session is gone. Restart the worker and try again.
     Transport,
     /// Repeating does not mend it.
@@ -27,6 +41,15 @@ pub enum During {
     /// Anything else.
     Use,
 }
+
+/// The worker's own word for a token that is not there; above every code that a module can return.
+pub const NO_TOKEN: u64 = 1 << 32;
+/// Likewise for a label that several tokens have.
+pub const SEVERAL_TOKENS: u64 = 2 << 32;
+/// Likewise for a key that the token does not hold.
+pub const NO_KEY: u64 = 3 << 32;
+/// `KEY_NOT_AUTHORIZED`: the key has an authorisation of its own.
+pub const KEY_NOT_AUTHORIZED: u64 = 0x8000_0097;
 
 const CKR_GENERAL_ERROR: u64 = 0x05;
 /// Luna's own library numbers errors so: the code of the standard it suggests in the upper half, its own detail in the lower.
@@ -47,7 +70,7 @@ pub const QUORUM: &[u64] = &[
     0x8000_0021, // CALLBACK_ERROR
     0x8000_0023, // SP_TIMEOUT
     0x8000_0024, // TIMEOUT
-    0x8000_0097, // KEY_NOT_AUTHORIZED
+    KEY_NOT_AUTHORIZED,
     0x8000_0136, // KEY_NOT_ACTIVE
     0x8000_020B, // M_OF_N_ACTIVATION_REQUIRED
     0x8000_0207, // MISSING_SPLITS
@@ -93,16 +116,31 @@ const TRANSPORT: &[u64] = &[
 /// Secure trusted channel errors of Luna, a whole range.
 const STC: std::ops::RangeInclusive<u64> = 0x8000_0045..=0x8000_0066;
 
-/// Classifies a return code. `quorum` replaces [`QUORUM`] where configuration gives a list.
+/// Codes that count against a PIN. No configuration may call them harmless: that would try a wrong PIN again and again.
 #[must_use]
-pub fn classify(code: u64, during: During, quorum: &[u64]) -> Class {
+pub fn counts_against_the_pin(code: u64) -> bool {
+    BAD_PIN.contains(&code)
+}
+
+/// Classifies a return code. `configured` comes before the built-in lists.
+#[must_use]
+pub fn classify(code: u64, during: During, configured: &BTreeMap<u64, Class>) -> Class {
     let login = during == During::Login;
+    match code {
+        NO_TOKEN => return Class::NoToken,
+        SEVERAL_TOKENS => return Class::SeveralTokens,
+        NO_KEY => return Class::NoKey,
+        _ => {}
+    }
+    if let Some(class) = configured.get(&code) {
+        return *class;
+    }
     let code = if RAW.contains(&code) { code >> 16 } else { code };
     if BAD_PIN.contains(&code) {
         Class::BadPin
     } else if LOCKED.contains(&code) {
         Class::Locked
-    } else if quorum.contains(&code) || (login && matches!(code, CKR_DEVICE_TIMEOUT | CKR_FUNCTION_CANCELED)) {
+    } else if QUORUM.contains(&code) || (login && matches!(code, CKR_DEVICE_TIMEOUT | CKR_FUNCTION_CANCELED)) {
         Class::Quorum
     } else if TRANSPORT.contains(&code)
         || STC.contains(&code)
@@ -161,7 +199,7 @@ mod tests {
 
     #[test]
     fn codes_mean_what_the_vendor_says() {
-        let class = |code, during| classify(code, during, QUORUM);
+        let class = |code, during| classify(code, during, &BTreeMap::new());
         assert_eq!(class(0xA0, During::Login), Class::BadPin);
         assert_eq!(class(0xA4, During::Login), Class::Locked);
         assert_eq!(class(0x8000_002E, During::Login), Class::Quorum);
@@ -179,6 +217,9 @@ mod tests {
         assert_eq!(class(0x101, During::Use), Class::Transport);
         assert_eq!(class(code_of(&RvError::KeyHandleInvalid), During::Use), Class::Transport);
         assert_eq!(class(0x05, During::Use), Class::Failed);
-        assert_eq!(classify(0x8000_002E, During::Use, &[]), Class::Failed, "the list is configuration");
+        assert_eq!(class(NO_TOKEN, During::Use), Class::NoToken);
+        let configured = BTreeMap::from([(0x8000_002E, Class::Failed), (0x8000_7777, Class::Quorum)]);
+        assert_eq!(classify(0x8000_002E, During::Use, &configured), Class::Failed, "the table is configuration");
+        assert_eq!(classify(0x8000_7777, During::Use, &configured), Class::Quorum);
     }
 }

@@ -10,7 +10,10 @@ use cryptoki::{
     types::AuthPin,
 };
 
-use super::{codes, wire::Failure};
+use super::{
+    codes,
+    wire::{Failure, PinState},
+};
 
 /// Object identifier of secp256k1 in DER.
 const SECP256K1: [u8; 7] = [0x06, 0x05, 0x2B, 0x81, 0x04, 0x00, 0x0A];
@@ -32,11 +35,24 @@ pub(crate) fn find(context: &Pkcs11, label: &str) -> Result<Slot, Failure> {
     });
     match (found.next(), found.next()) {
         (Some(slot), None) => Ok(slot),
-        (None, _) => Err(Failure { code: 0xE0, login: false, detail: format!("no token is labelled {label:?}") }),
-        (Some(_), Some(_)) => {
-            Err(Failure { code: 0, login: false, detail: format!("several tokens are labelled {label:?}") })
-        }
+        (None, _) => Err(own(codes::NO_TOKEN, format!("no token is labelled {label:?}"))),
+        (Some(_), Some(_)) => Err(own(codes::SEVERAL_TOKENS, format!("several tokens are labelled {label:?}"))),
     }
+}
+
+/// What the token tells of wrong PINs. Needs no login.
+pub(crate) fn pin_state(context: &Pkcs11, slot: Slot) -> Result<PinState, Failure> {
+    let token = context.get_token_info(slot).map_err(|error| failure(&error))?;
+    Ok(PinState {
+        wrong_before: token.user_pin_count_low(),
+        last_try: token.user_pin_final_try(),
+        locked: token.user_pin_locked(),
+    })
+}
+
+/// A failure that the worker found by itself.
+pub(crate) fn own(code: u64, detail: impl Into<String>) -> Failure {
+    Failure { code, login: false, detail: detail.into() }
 }
 
 /// Logs the whole process in. Being logged in already is success.
@@ -61,28 +77,43 @@ pub(crate) fn sign(session: &Session, key: ObjectHandle, digest: &[u8; 32]) -> R
     session.sign(&Mechanism::Ecdsa, key, digest).map_err(|error| failure(&error))
 }
 
-/// Finds the key pair of this id or generates one that cannot be exported, and returns its uncompressed public key.
-pub(crate) fn find_or_generate(session: &Session, label: &str, key_id: &[u8; 32]) -> Result<Vec<u8>, Failure> {
+/// Finds the key pair of this id, or generates one where that is allowed, and returns its uncompressed public key. A private key that could leave
+/// the token, because somebody put it there so, is none.
+pub(crate) fn find_or_generate(
+    session: &Session,
+    label: &str,
+    key_id: &[u8; 32],
+    may_create: bool,
+) -> Result<Vec<u8>, Failure> {
     let public = match (one(session, ObjectClass::PUBLIC_KEY, key_id)?, private_key(session, key_id)?) {
-        (Some(public), Some(_)) => public,
-        _ => generate(session, label, key_id)?,
+        (Some(public), Some(private)) => {
+            stays_inside(session, private)?;
+            public
+        }
+        _ if may_create => generate(session, label, key_id)?,
+        _ => return Err(own(codes::NO_KEY, format!("the token holds no key pair labelled {label}"))),
     };
     let attributes = session.get_attributes(public, &[AttributeType::EcPoint]).map_err(|error| failure(&error))?;
     let point = attributes.into_iter().find_map(|attribute| match attribute {
         Attribute::EcPoint(point) => Some(point),
         _ => None,
     });
-    uncompressed(point.as_deref().unwrap_or_default()).ok_or_else(|| Failure {
-        code: 0,
-        login: false,
-        detail: "the module returned no usable EC point".to_owned(),
-    })
+    uncompressed(point.as_deref().unwrap_or_default()).ok_or_else(|| own(0, "the module returned no usable EC point"))
+}
+
+fn stays_inside(session: &Session, private: ObjectHandle) -> Result<(), Failure> {
+    let wanted = [AttributeType::Sensitive, AttributeType::Extractable];
+    let found = session.get_attributes(private, &wanted).map_err(|error| failure(&error))?;
+    if found.contains(&Attribute::Sensitive(true)) && found.contains(&Attribute::Extractable(false)) {
+        return Ok(());
+    }
+    Err(own(0, "the token would give this private key out (it is extractable or not sensitive); it is not used"))
 }
 
 /// Initialises a fresh token: SO PIN, label, user PIN. Refuses where a token of that label exists.
 pub(crate) fn initialise(module: &str, label: &str, so_pin: &str, pin: &str) -> Result<(), Failure> {
     let context = load(module)?;
-    let refused = |detail: &str| Failure { code: 0, login: false, detail: detail.to_owned() };
+    let refused = |detail: &str| own(0, detail);
     if find(&context, label).is_ok() {
         return Err(refused("a token of this label exists; it is left alone"));
     }
@@ -107,7 +138,7 @@ pub(crate) fn failure(error: &Error) -> Failure {
             // The function's name as the standard and the vendors' manuals spell it.
             Failure { code, login: false, detail: format!("C_{function:?} returned {rv} ({code:#010x})") }
         }
-        other => Failure { code: 0, login: false, detail: other.to_string() },
+        other => own(0, other.to_string()),
     }
 }
 
@@ -117,7 +148,7 @@ fn one(session: &Session, class: ObjectClass, key_id: &[u8; 32]) -> Result<Optio
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(*one)),
-        _ => Err(Failure { code: 0, login: false, detail: "several objects carry this key's CKA_ID".to_owned() }),
+        _ => Err(own(0, "several objects carry this key's CKA_ID")),
     }
 }
 

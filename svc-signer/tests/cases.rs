@@ -1,0 +1,243 @@
+//! The table of what each provider passes, in `docs/security/custodians.md`: it says what the tests below show, and nothing else.
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)] // a test that cannot go on stops where it stands
+
+use std::{collections::BTreeMap, path::Path};
+
+/// What a provider does in a case.
+enum Cell {
+    /// Shown by this test (`file::name`), with a remark.
+    Passes(&'static str, &'static str),
+    /// The provider has no such case; why.
+    Lacks(&'static str),
+}
+
+use Cell::{Lacks, Passes};
+
+const PROVIDERS: [&str; 5] = ["local", "pkcs11, plain token", "pkcs11, Luna", "dfns", "fireblocks"];
+
+/// A case as custodians have it, each by the same test.
+const fn both(test: &'static str, dfns: &'static str, fireblocks: &'static str) -> [Cell; 2] {
+    [Passes(test, dfns), Passes(test, fireblocks)]
+}
+
+#[allow(clippy::too_many_lines)] // a table
+fn cases() -> Vec<(&'static str, [Cell; 5])> {
+    let row = |case, local, token, luna, [dfns, fireblocks]: [Cell; 2]| (case, [local, token, luna, dfns, fireblocks]);
+    vec![
+        row(
+            "approve",
+            Passes("conformance::local_conforms", "at once"),
+            Passes("conformance::pkcs11_conforms", "at once"),
+            Passes(
+                "luna::a_partition_that_waits_for_people_is_a_hold_and_then_a_signature",
+                "M of N people activate it",
+            ),
+            both("custody::approval_is_a_hold_and_then_a_signature", "", ""),
+        ),
+        row(
+            "late approval",
+            Lacks("asks nobody"),
+            Lacks("asks nobody"),
+            Passes(
+                "luna::a_hold_ends_with_the_window_for_people",
+                "until `quorum_retry_s`; then it is expired for ever",
+            ),
+            both("custody::a_late_approval_after_the_deadline_counts_if_it_was_not_given_up", "", ""),
+        ),
+        row(
+            "deny",
+            Lacks("asks nobody"),
+            Lacks("asks nobody"),
+            Lacks("people only fail to act: that expires"),
+            both("custody::denial_is_final_and_gives_the_nonce_back", "told from expiry by the approval", ""),
+        ),
+        row(
+            "expire",
+            Lacks("decides at once"),
+            Passes("regressions::a_refused_nonce_is_given_back", "our deadline"),
+            Passes("luna::a_hold_ends_with_the_window_for_people", "`quorum_retry_s`, or our deadline"),
+            both(
+                "custody::the_providers_expiry_is_an_error_beside_the_status",
+                "the approval's time",
+                "the workspace's window",
+            ),
+        ),
+        row(
+            "past our deadline",
+            Lacks("decides at once"),
+            Passes("regressions::a_refused_nonce_is_given_back", "expires"),
+            Passes("luna::a_hold_ends_with_the_window_for_people", "expires"),
+            both(
+                "custody::past_the_deadline_the_provider_is_asked_to_give_up",
+                "stays held: a request there cannot be taken back",
+                "cancelled there, then expires",
+            ),
+        ),
+        row(
+            "block",
+            Lacks("has no policy of its own"),
+            Passes("regressions::bad_pin_loop_locks_the_partition", "wrong PIN"),
+            Passes("luna::a_locked_partition_is_named_and_nobody_logs_in", "locked partition, wrong PIN"),
+            both(
+                "custody::a_policy_block_stays_until_an_operator_retries",
+                "as 403 or as a rejection without approval",
+                "",
+            ),
+        ),
+        row(
+            "duplicate",
+            Passes("conformance::local_conforms", ""),
+            Passes("regressions::one_request_asked_for_many_times_at_once_has_one_signature", ""),
+            Passes("conformance::luna_conforms", ""),
+            both("custody::a_request_is_at_the_provider_once", "another body is a conflict there", "error 1438 there"),
+        ),
+        row(
+            "hang",
+            Lacks("in process"),
+            Passes("regressions::pkcs11_call_hangs_for_minutes", "its process is replaced"),
+            Passes(
+                "luna::a_call_that_does_not_return_is_of_unknown_outcome_and_nothing_of_it_leaves",
+                "its process is replaced; a login goes on without its callers",
+            ),
+            both("custody::a_provider_that_hangs_is_no_hold", "", ""),
+        ),
+        row(
+            "holds up no other provider",
+            Lacks("never waits"),
+            Passes("custody::a_hanging_dfns_holds_up_no_other_provider", "signs while others hang"),
+            Passes("luna::a_hanging_partition_holds_up_no_other_provider", ""),
+            [
+                Passes("custody::a_hanging_dfns_holds_up_no_other_provider", ""),
+                Passes("custody::a_hanging_fireblocks_holds_up_no_other_provider", ""),
+            ],
+        ),
+        row(
+            "wrong address",
+            Passes("src/core/signature.rs::another_key_and_nonsense_are_refused", ""),
+            Passes("src/core/signature.rs::another_key_and_nonsense_are_refused", ""),
+            Passes("luna::a_signature_that_is_not_the_keys_never_leaves", ""),
+            both("custody::a_signature_of_another_key_never_leaves", "", ""),
+        ),
+        row(
+            "high s",
+            Passes("conformance::local_conforms", "made low"),
+            Passes("conformance::pkcs11_conforms", "half of them; made low"),
+            Passes("luna::a_signature_that_is_not_the_keys_never_leaves", "made low"),
+            both("custody::high_s_is_normalised", "made low", "made low"),
+        ),
+        row(
+            "orphan",
+            Lacks("nothing is outside"),
+            Passes("regressions::an_hsm_key_is_found_again_after_a_crash", "a key, by its identifier"),
+            Passes("luna::a_crypto_user_signs_with_the_keys_of_a_ceremony_and_makes_none", "a key, by its identifier"),
+            both("custody::an_orphan_is_taken_back", "by external id", "by external id"),
+        ),
+        row(
+            "restart in the middle",
+            Passes("conformance::local_conforms", "what was signed is what is answered"),
+            Passes("service::a_signer_killed_in_the_middle_answers_the_same_id_with_the_same_signature", ""),
+            Passes("luna::a_process_that_dies_in_its_login_does_not_try_a_wrong_pin_again", "also of a login"),
+            both("custody::a_restart_in_the_middle_changes_nothing", "", ""),
+        ),
+        row(
+            "unknown status",
+            Lacks("has none"),
+            Passes("src/providers/pkcs11/codes.rs::codes_mean_what_the_vendor_says", "an unlisted code"),
+            Passes("luna::what_return_codes_mean_is_configuration", "an unlisted code, and one that is configured"),
+            both("custody::an_unknown_status_is_waited_for", "", ""),
+        ),
+        row(
+            "rate limit",
+            Lacks("has none"),
+            Lacks("has none"),
+            Lacks("has none"),
+            both("custody::a_rate_limit_is_waited_for", "429", "429"),
+        ),
+        row(
+            "clock skew",
+            Lacks("no clock of another"),
+            Lacks("no clock of another"),
+            Lacks("no clock of another"),
+            [
+                Lacks("its credentials carry no times"),
+                Passes("custody::a_wrong_clock_is_named", "`PROVIDER_CLOCK_SKEWED`"),
+            ],
+        ),
+        row(
+            "refused credentials",
+            Lacks("has none"),
+            Passes("regressions::bad_pin_loop_locks_the_partition", "`PARTITION_PIN_REFUSED`; one try"),
+            Passes(
+                "luna::a_wrong_pin_is_tried_once_by_three_replicas_that_start_again_and_again",
+                "`PARTITION_PIN_REFUSED`; one try by all replicas",
+            ),
+            both("custody::refused_credentials_are_named", "`PROVIDER_UNAUTHORIZED`", "`PROVIDER_UNAUTHORIZED`"),
+        ),
+        row(
+            "device lost and back",
+            Lacks("is the signer's database"),
+            Passes("regressions::second_initialise_crashes", "its process is replaced"),
+            Passes("luna::a_device_that_was_lost_is_used_again_when_it_is_back", "the library is initialised anew"),
+            [
+                Passes("custody::a_provider_that_hangs_is_no_hold", "asked again"),
+                Passes("custody::a_provider_that_hangs_is_no_hold", "asked again"),
+            ],
+        ),
+    ]
+}
+
+/// Where a test stands: in a file of `tests/`, or of `src/`.
+fn file(place: &str) -> String {
+    if place.ends_with(".rs") { place.to_owned() } else { format!("tests/{place}.rs") }
+}
+
+/// Whether a function of this name is run as a test: it is marked as one, or stands in a list of cases that a macro turns into tests.
+fn is_run(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let marked = lines.windows(2).any(|pair| {
+        let signature = format!("fn {name}()");
+        (pair[0].starts_with("#[tokio::test") || pair[0] == "#[test]") && pair[1].contains(&signature)
+    });
+    marked || source.contains("cases! {") && lines.contains(&format!("{name},").as_str())
+}
+
+#[test]
+fn the_table_of_cases_says_what_tests_show() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources: BTreeMap<String, String> = BTreeMap::new();
+    let mut table = format!("| case | {} |\n|{}\n", PROVIDERS.join(" | "), "---|".repeat(PROVIDERS.len() + 1));
+    for (case, cells) in cases() {
+        let mut told = Vec::new();
+        for cell in cells {
+            told.push(match cell {
+                Lacks(why) => format!("- {why}"),
+                Passes(test, remark) => {
+                    let (place, name) = test.rsplit_once("::").unwrap();
+                    let source = sources
+                        .entry(file(place))
+                        .or_insert_with_key(|file| std::fs::read_to_string(root.join(file)).unwrap());
+                    assert!(is_run(source, name), "{case}: {test} is no test");
+                    if remark.is_empty() { "yes".to_owned() } else { format!("yes: {remark}") }
+                }
+            });
+        }
+        table += &format!("| {case} | {} |\n", told.join(" | "));
+    }
+    let page = root.join("../docs/security/custodians.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let (begin, end) = ("<!-- cases -->\n", "<!-- end of cases -->");
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (printed, after) = rest.split_once(end).unwrap();
+    if std::env::var_os("DALP_WRITE_TABLES").is_some() {
+        std::fs::write(page, format!("{before}{begin}{table}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(printed, table, "DALP_WRITE_TABLES=1 writes it");
+    }
+}
+
+#[test]
+fn what_is_no_test_is_not_taken_for_one() {
+    let source = "#[tokio::test]\nasync fn one() {}\nasync fn two() {}\ncases! {\n    three,\n}\nasync fn three(kind: Kind) {}\n";
+    assert!(is_run(source, "one") && is_run(source, "three"));
+    assert!(!is_run(source, "two") && !is_run(source, "four"));
+}

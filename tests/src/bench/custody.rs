@@ -1,0 +1,80 @@
+//! How fast signatures of custodians come back: the Sign RPC against simulators that approve at once. What is measured is our own way there and back, not theirs.
+
+use std::path::Path;
+
+use dalp_devstack::report::Figure;
+use dalp_simulators::dfns::{self, DfnsSimulator, Policy};
+use dalp_simulators::fireblocks::{self, FireblocksSimulator};
+
+use super::cpu::family_cpu_s;
+use super::signer::{Latencies, SignerRoom};
+
+/// Runs of each figure.
+const RUNS: usize = 3;
+/// Signatures of one run: each is several calls over HTTP.
+const SIGNATURES: usize = 200;
+/// As many as a provider's own bulkhead lets through at once.
+const IN_FLIGHT: usize = 16;
+
+/// `sign_rpc.dfns` and `sign_rpc.fireblocks`.
+pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
+    let dfns = DfnsSimulator::start(dfns::Options::default()).await?;
+    dfns.set_policy(Policy::NoAction).await;
+    let options = fireblocks::Options { raw_enabled: true, ..Default::default() };
+    let fireblocks = FireblocksSimulator::start(options).await?;
+    fireblocks.set_rules(vec![fireblocks::Rule::all(fireblocks::Action::Allow)]).await;
+    let secrets = tempfile::tempdir()?;
+    let mut room = SignerRoom::start_with(false, &sections(secrets.path(), &dfns, &fireblocks)?).await?;
+    let mut figures = Vec::new();
+    for provider in ["dfns", "fireblocks"] {
+        let key = room.create_key(provider, &format!("bench-{provider}")).await?;
+        let (mut rates, mut took, mut cpu_s) = (Vec::new(), Latencies::default(), 0.0);
+        for run in 0..RUNS {
+            let before = family_cpu_s(room.pid());
+            let signed = room.sign_all(&key, run, SIGNATURES, IN_FLIGHT).await?;
+            cpu_s += family_cpu_s(room.pid()) - before;
+            rates.push(signed.rate);
+            took.0.extend(signed.took.0);
+        }
+        #[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
+        let cpu_us = cpu_s / (RUNS * SIGNATURES) as f64 * 1e6;
+        let note = format!(
+            "{IN_FLIGHT} in flight over mutual TLS, each stored and asked of a simulator on this machine that approves at once; {took}; CPU per signature: {cpu_us:.0} us signer"
+        );
+        figures.push(Figure::of(&format!("sign_rpc.{provider}"), "1/s", rates, None, &note));
+    }
+    Ok(figures)
+}
+
+fn sections(folder: &Path, dfns: &DfnsSimulator, fireblocks: &FireblocksSimulator) -> anyhow::Result<String> {
+    let secret = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map(|()| format!("file:{}", path.display()))
+    };
+    let polling = "polling = { settle_ms = 20000, first_ms = 10, longest_ms = 50 }";
+    Ok(format!(
+        r#"
+[dfns]
+base_url = "{}"
+organization_id = "{}"
+auth_token = "{}"
+credential_id = "{}"
+credential_key = "{}"
+{polling}
+[fireblocks]
+base_url = "{}"
+api_key = "{}"
+secret_key = "{}"
+asset = "ETH_TEST5"
+{polling}
+"#,
+        dfns.base_url(),
+        dfns.organisation(),
+        secret("dfns-token", dfns.token())?,
+        dfns.credential_id(),
+        secret("dfns-credential.pem", dfns.credential_pem())?,
+        fireblocks.base_url(),
+        secret("fireblocks-api-key", fireblocks.api_key())?,
+        secret("fireblocks-rsa.pem", fireblocks.secret_pem())?,
+    ))
+}

@@ -156,15 +156,54 @@ pub async fn audit_leaf(
     subject: &str,
     body: serde_json::Value,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body) VALUES ($1, $2, $3, $4, $5)")
-        .bind(tenant)
-        .bind(action)
-        .bind(actor)
-        .bind(subject)
-        .bind(body)
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::query(
+        "INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body, reason) VALUES ($1, $2, $3, $4, $5, coalesce($5->>'reason', ''))",
+    )
+    .bind(tenant)
+    .bind(action)
+    .bind(actor)
+    .bind(subject)
+    .bind(body)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// A refusal on its way into the audit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefusalLeaf {
+    /// Whose log.
+    pub tenant: String,
+    /// What was refused.
+    pub action: String,
+    /// Whom.
+    pub actor: String,
+    /// On what.
+    pub subject: String,
+    /// Why, as the reason of the catalogue.
+    pub reason: String,
+    /// SHA-256 of what was asked, where it was read.
+    pub payload_hash: Option<[u8; 32]>,
+    /// What else is to be said.
+    pub body: serde_json::Value,
+}
+
+/// Writes refusals, in the commit that a connection is in or each call as one of its own.
+pub async fn refusal_leaves(connection: &mut PgConnection, leaves: &[RefusalLeaf]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO engine.audit_leaves (tenant, action, actor, subject, reason, payload_hash, body, decision)
+         SELECT g.*, 'REFUSED' FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::jsonb[]) AS g",
+    )
+    .bind(leaves.iter().map(|leaf| leaf.tenant.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.action.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.actor.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.subject.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.reason.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.payload_hash.map(|hash| hash.to_vec())).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| &leaf.body).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 async fn leaf(

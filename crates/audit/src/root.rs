@@ -75,16 +75,30 @@ impl Root {
     /// Who signed it; `None` when the signature is none of anybody.
     #[must_use]
     pub fn signer(&self, signature: &[u8]) -> Option<AuditKey> {
+        self.public_key(signature).map(|point| AuditKey::of_point(&point[1..]))
+    }
+
+    /// The public key that signed it, uncompressed; `None` when the signature is none of anybody.
+    #[must_use]
+    pub fn public_key(&self, signature: &[u8]) -> Option<Vec<u8>> {
         let signature = Signature::from_raw(signature).ok()?;
         // The same statement must not have two signatures: what somebody kept would differ from what we show.
         if signature.normalize_s().is_some() {
             return None;
         }
-        signature.recover_address_from_prehash(&self.digest()).ok().map(AuditKey)
+        let key = signature.recover_from_prehash(&self.digest()).ok()?;
+        Some(key.to_encoded_point(false).as_bytes().to_vec())
     }
 }
 
 // === impl AuditKey ===
+
+impl AuditKey {
+    /// The key whose point this is: 64 bytes.
+    fn of_point(point: &[u8]) -> Self {
+        Self(Address::from_slice(&keccak256(point)[12..]))
+    }
+}
 
 impl std::str::FromStr for AuditKey {
     type Err = NotAKey;
@@ -92,7 +106,7 @@ impl std::str::FromStr for AuditKey {
     fn from_str(text: &str) -> Result<Self, NotAKey> {
         let bytes = hex::decode(text.trim().trim_start_matches("0x")).map_err(|_| NotAKey)?;
         match bytes.as_slice() {
-            [4, point @ ..] if point.len() == 64 => Ok(Self(Address::from_slice(&keccak256(point)[12..]))),
+            [4, point @ ..] if point.len() == 64 => Ok(Self::of_point(point)),
             address if address.len() == 20 => Ok(Self(Address::from_slice(address))),
             _ => Err(NotAKey),
         }
@@ -149,6 +163,8 @@ pub(crate) mod tests {
         let signature = signed(&root());
         let by = AuditKey(key().address());
         assert_eq!(root().signer(&signature), Some(by));
+        let point = key().credential().verifying_key().to_encoded_point(false);
+        assert_eq!(root().public_key(&signature).as_deref(), Some(point.as_bytes()));
         for other in [
             Root { tenant: "other".into(), ..root() },
             Root { size: 4, ..root() },

@@ -3,7 +3,7 @@
 
 use super::{
     Admitted, Adoption, Attempt, BindOrder, Ending, FinalAttempt, Finished, Forgotten, Inclusion, LaneLook, NewAttempt,
-    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes, Store,
+    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Refusal, Settled, SignedBytes, Store,
 };
 use crate::{
     error::StoreError,

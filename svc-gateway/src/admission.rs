@@ -147,7 +147,8 @@ impl Gate {
         let authorization = exactly_one(headers, http::header::AUTHORIZATION.as_str())?;
         let Authenticated { principal, shown, only_reads } =
             self.authenticator.authenticate(peer, authorization, wall).await?;
-        let known = |refusal: Refusal| Denied { refusal, idempotency_key: None, principal: Some(Arc::clone(&principal)) };
+        let known =
+            |refusal: Refusal| Denied { refusal, idempotency_key: None, principal: Some(Arc::clone(&principal)) };
         let (method, route) = self.route(path).map_err(known)?;
         same_tenant(headers, &principal).map_err(known)?;
         plain(headers).map_err(known)?;

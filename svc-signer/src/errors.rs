@@ -26,7 +26,9 @@ pub enum SignerError {
     #[error("key {0} is disabled")]
     KeyDisabled(Address),
     /// The key is for something else.
-    #[error("key {signer} does not sign a payload of the kind {kind}: audit keys sign audit roots, and nothing else does")]
+    #[error(
+        "key {signer} does not sign a payload of the kind {kind}: audit keys sign audit roots, and nothing else does"
+    )]
     KeyPurpose {
         /// Address.
         signer: Address,

@@ -190,13 +190,11 @@ impl TryFrom<WireRoot> for SignedRoot {
     type Error = serde_json::Error;
 
     fn try_from(wire: WireRoot) -> Result<Self, serde_json::Error> {
-        let sealed_at_us = u64::try_from(microseconds(&wire.sealed_at)?).map_err(|_| wrong("sealed_at is before 1970"))?;
+        let sealed_at_us =
+            u64::try_from(microseconds(&wire.sealed_at)?).map_err(|_| wrong("sealed_at is before 1970"))?;
         let signature =
             hex::decode(wire.signature.trim_start_matches("0x")).map_err(|_| wrong("signature is no hex"))?;
-        Ok(Self {
-            root: Root { tenant: wire.tenant, size: wire.size, root: wire.root_hash, sealed_at_us },
-            signature,
-        })
+        Ok(Self { root: Root { tenant: wire.tenant, size: wire.size, root: wire.root_hash, sealed_at_us }, signature })
     }
 }
 
@@ -275,10 +273,14 @@ mod tests {
     fn what_is_no_line_of_an_export_is_told() {
         assert!(matches!(Line::parse("{}"), Err(LineError::Other)));
         assert!(matches!(Line::parse(r#"{"error":{"message":"away"}}"#), Err(LineError::BrokenOff(_))));
-        for wrong in ["", "[]x", r#"{"leaf":{}}"#, r#"{"end":{"size":"x"}}"#, r#"{"header":{"tenant":"a","edge":["0x01"]}}"#] {
+        for wrong in
+            ["", "[]x", r#"{"leaf":{}}"#, r#"{"end":{"size":"x"}}"#, r#"{"header":{"tenant":"a","edge":["0x01"]}}"#]
+        {
             assert!(matches!(Line::parse(wrong), Err(LineError::Json(_))), "{wrong}");
         }
-        let finer = format!(r#"{{"leaf":{{"leaf_hash":"{HASH}","recorded_at":"2026-11-22T23:43:00.0000001Z","decision":"ALLOWED"}}}}"#);
+        let finer = format!(
+            r#"{{"leaf":{{"leaf_hash":"{HASH}","recorded_at":"2026-11-22T23:43:00.0000001Z","decision":"ALLOWED"}}}}"#
+        );
         assert!(Line::parse(&finer).is_err());
     }
 

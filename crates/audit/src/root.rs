@@ -50,11 +50,13 @@ pub struct AuditKey(pub Address);
 
 /// A text is no public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a key: expected 0x and the hex digits of an uncompressed public key (65 bytes), or of an address (20 bytes)")]
+#[error(
+    "not a key: expected 0x and the hex digits of an uncompressed public key (65 bytes), or of an address (20 bytes)"
+)]
 pub struct NotAKey;
 
 fn domain() -> Eip712Domain {
-    eip712_domain! { name: "DALP audit log", version: "1" }
+    eip712_domain! { name: "DALP audit log", version: "1", }
 }
 
 // === impl Root ===
@@ -140,12 +142,9 @@ pub(crate) mod tests {
     #[test]
     fn the_digest_is_that_of_the_standard() {
         let word = |number: u64| B256::left_padding_from(&number.to_be_bytes());
-        let domain = [
-            keccak256("EIP712Domain(string name,string version)"),
-            keccak256("DALP audit log"),
-            keccak256("1"),
-        ]
-        .concat();
+        let domain =
+            [keccak256("EIP712Domain(string name,string version)"), keccak256("DALP audit log"), keccak256("1")]
+                .concat();
         let message = [
             keccak256("AuditRoot(string tenant,uint64 size,bytes32 root,uint64 sealedAt)"),
             keccak256("acme"),

@@ -169,18 +169,20 @@ pub async fn audit_leaf(
     .map(drop)
 }
 
-/// A refusal on its way into the audit.
+/// A call on its way into the audit, by whoever saw how it was answered.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RefusalLeaf {
+pub struct CallLeaf {
+    /// Whether it was refused.
+    pub is_refused: bool,
     /// Whose log.
     pub tenant: String,
-    /// What was refused.
+    /// What was asked for.
     pub action: String,
-    /// Whom.
+    /// Who asked.
     pub actor: String,
     /// On what.
     pub subject: String,
-    /// Why, as the reason of the catalogue.
+    /// Of a refusal its reason in the catalogue.
     pub reason: String,
     /// SHA-256 of what was asked, where it was read.
     pub payload_hash: Option<[u8; 32]>,
@@ -188,11 +190,11 @@ pub struct RefusalLeaf {
     pub body: serde_json::Value,
 }
 
-/// Writes refusals, in the commit that a connection is in or each call as one of its own.
-pub async fn refusal_leaves(connection: &mut PgConnection, leaves: &[RefusalLeaf]) -> Result<(), sqlx::Error> {
+/// Writes calls, in the commit that a connection is in or as one of their own.
+pub async fn call_leaves(connection: &mut PgConnection, leaves: &[CallLeaf]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO engine.audit_leaves (tenant, action, actor, subject, reason, payload_hash, body, decision)
-         SELECT g.*, 'REFUSED' FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::jsonb[]) AS g",
+         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::jsonb[], $8::text[])",
     )
     .bind(leaves.iter().map(|leaf| leaf.tenant.as_str()).collect::<Vec<_>>())
     .bind(leaves.iter().map(|leaf| leaf.action.as_str()).collect::<Vec<_>>())
@@ -201,6 +203,7 @@ pub async fn refusal_leaves(connection: &mut PgConnection, leaves: &[RefusalLeaf
     .bind(leaves.iter().map(|leaf| leaf.reason.as_str()).collect::<Vec<_>>())
     .bind(leaves.iter().map(|leaf| leaf.payload_hash.map(|hash| hash.to_vec())).collect::<Vec<_>>())
     .bind(leaves.iter().map(|leaf| &leaf.body).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| if leaf.is_refused { "REFUSED" } else { "ALLOWED" }).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map(drop)

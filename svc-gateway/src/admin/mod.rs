@@ -6,7 +6,7 @@ mod tenants;
 
 use std::sync::Arc;
 
-use dalp_engine::{RefusalLeaf, audit_leaf, refusal_leaves};
+use dalp_engine::{CallLeaf, audit_leaf, call_leaves};
 use dalp_proto::{
     apikey::api_key_service_server::ApiKeyServiceServer, principal::principal_service_server::PrincipalServiceServer,
     tenant::tenant_service_server::TenantServiceServer,
@@ -175,7 +175,8 @@ impl Desk {
             return Ok(());
         }
         let reason = refusal.reason().as_str();
-        let leaf = RefusalLeaf {
+        let leaf = CallLeaf {
+            is_refused: true,
             tenant: caller.tenant.to_string(),
             action: "admin.refused".to_owned(),
             actor: by.to_owned(),
@@ -185,9 +186,7 @@ impl Desk {
             body: json!({ "reason": reason, "message": refusal.message() }),
         };
         let mut commit = self.store().begin("begin refusal").await?;
-        refusal_leaves(&mut commit, &[leaf])
-            .await
-            .map_err(dalp_domain::store::during("write audit leaf"))?;
+        call_leaves(&mut commit, &[leaf]).await.map_err(dalp_domain::store::during("write audit leaf"))?;
         commit.commit().await.map_err(dalp_domain::store::during("commit refusal"))?;
         Ok(())
     }

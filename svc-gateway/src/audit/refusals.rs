@@ -1,4 +1,5 @@
-//! Refused calls on their way into the audit: of callers that proved who they are, what they were refused and why.
+//! Calls on their way into the audit, of callers that proved who they are: what they were refused and why, and what they were let do
+//! by services whose commit has no leaf.
 //!
 //! A refusal has no commit that its leaf could be part of, so it is written a moment later, in batches. What is written is bounded per tenant: beyond the
 //! bound refusals are counted, by reason, into one leaf a minute, so that a flood leaves its trace and fills no disk. Who proves nothing leaves none at
@@ -11,7 +12,7 @@ use std::{
 };
 
 use dalp_domain::store::{StoreError, Tables, during};
-use dalp_engine::{RefusalLeaf, refusal_leaves};
+use dalp_engine::{CallLeaf, call_leaves};
 use dalp_proto::{IdempotencyClass, Method};
 use dalp_service::{Reason, errors::Next, stop::Stop};
 use http::HeaderMap;
@@ -20,9 +21,14 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 
-use crate::{config::AuditConfig, metric_definitions as names, principals::Principal};
+use crate::{
+    config::{AuditConfig, OWN_SERVICES},
+    metric_definitions as names,
+    principals::Principal,
+    reading,
+};
 
 /// Refusals that wait to be written; while the database is away, more are only counted.
 const WAITING_MOST: usize = 10_000;
@@ -44,7 +50,7 @@ pub struct Refusals {
 
 #[derive(Debug)]
 struct Shared {
-    queue: mpsc::Sender<RefusalLeaf>,
+    queue: mpsc::Sender<CallLeaf>,
     config: AuditConfig,
     bounds: Mutex<HashMap<String, Bound>>,
 }
@@ -61,7 +67,7 @@ struct Bound {
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
-    waiting: mpsc::Receiver<RefusalLeaf>,
+    waiting: mpsc::Receiver<CallLeaf>,
     tables: Tables,
 }
 
@@ -90,6 +96,8 @@ pub(crate) struct Noting {
     path: String,
     idempotency_key: Option<String>,
     seen: Arc<Mutex<Sha256>>,
+    /// Also when it is carried out: its commit has no leaf.
+    is_noted_if_allowed: bool,
 }
 
 /// What becomes of a refusal.
@@ -134,7 +142,8 @@ impl Refusals {
         let mut bounds = self.shared.bounds();
         let bound = bounds.entry(tenant.to_owned()).or_insert_with(|| Bound::full(self.shared.config));
         if kept == Kept::Leaf && bound.take(self.shared.config) {
-            let leaf = RefusalLeaf {
+            let leaf = CallLeaf {
+                is_refused: true,
                 tenant: tenant.to_owned(),
                 action: "call.refused".to_owned(),
                 actor: refused.principal.id.to_string(),
@@ -153,6 +162,23 @@ impl Refusals {
         metrics::counter!(names::AUDIT_REFUSALS_TOTAL, "kept" => "counted").increment(1);
     }
 
+    fn note_allowed(&self, principal: &Principal, path: &str, key: Option<&str>, hash: [u8; 32]) {
+        let leaf = CallLeaf {
+            is_refused: false,
+            tenant: principal.tenant.to_string(),
+            action: "call.allowed".to_owned(),
+            actor: principal.id.to_string(),
+            subject: path.to_owned(),
+            reason: String::new(),
+            payload_hash: Some(hash),
+            body: json!({ "idempotency_key": key.map(stored) }),
+        };
+        if self.shared.queue.try_send(leaf).is_err() {
+            tracing::error!(path, principal = %principal.id, "a call that was carried out is lost to the audit: too many wait");
+            metrics::counter!(names::AUDIT_REFUSALS_TOTAL, "kept" => "counted").increment(1);
+        }
+    }
+
     /// What notes a refusal of this call by whoever answers it; `None` of a read, and of a service that does so itself.
     pub(crate) fn of(&self, principal: &Arc<Principal>, method: &Method, key: Option<&str>) -> Option<Noting> {
         let noted = method.idempotency != IdempotencyClass::Read && !WRITE_THEIR_OWN.contains(&method.service.as_str());
@@ -162,7 +188,18 @@ impl Refusals {
             path: method.path.clone(),
             idempotency_key: key.map(str::to_owned),
             seen: Arc::default(),
+            is_noted_if_allowed: has_no_leaf(method),
         })
+    }
+}
+
+/// Whether the service that carries a write out leaves none itself. Who answers with an operation wrote its leaf where it accepted it; the gateway's own
+/// services write theirs, but for the withdrawal of an operation.
+fn has_no_leaf(method: &Method) -> bool {
+    match method.service.as_str() {
+        "dalp.operation.v1.OperationService" => true,
+        service if OWN_SERVICES.contains(&service) => false,
+        _ => !reading::answers_with_operation(method),
     }
 }
 
@@ -203,8 +240,14 @@ impl Noting {
 
     fn status(&self, headers: &HeaderMap) {
         let Some(status) = Status::from_header_map(headers) else { return };
-        let Some(details) = dalp_service::Refusal::details(&status) else { return };
         let hash = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize().into();
+        if status.code() == Code::Ok {
+            if self.is_noted_if_allowed {
+                self.refusals.note_allowed(&self.principal, &self.path, self.idempotency_key.as_deref(), hash);
+            }
+            return;
+        }
+        let Some(details) = dalp_service::Refusal::details(&status) else { return };
         self.refusals.note(&Refused {
             principal: &self.principal,
             path: &self.path,
@@ -224,11 +267,12 @@ impl Shared {
     }
 
     /// What was counted since it was asked last, as leaves.
-    fn take_counts(&self) -> Vec<RefusalLeaf> {
+    fn take_counts(&self) -> Vec<CallLeaf> {
         let mut bounds = self.bounds();
         let counted = bounds.iter_mut().filter(|(_, bound)| !bound.counted.is_empty()).map(|(tenant, bound)| {
             let counted = std::mem::take(&mut bound.counted);
-            RefusalLeaf {
+            CallLeaf {
+                is_refused: true,
                 tenant: tenant.clone(),
                 action: "calls.refused".to_owned(),
                 actor: "svc-gateway".to_owned(),
@@ -287,11 +331,15 @@ impl Writer {
         }
         batch.extend(self.shared.take_counts());
         if let Err(error) = self.write(&batch).await {
-            tracing::error!(count = batch.len(), error = &error as &dyn std::error::Error, "refusals are lost to the audit");
+            tracing::error!(
+                count = batch.len(),
+                error = &error as &dyn std::error::Error,
+                "refusals are lost to the audit"
+            );
         }
     }
 
-    async fn write_surely(&self, batch: &mut Vec<RefusalLeaf>, stop: &Stop) {
+    async fn write_surely(&self, batch: &mut Vec<CallLeaf>, stop: &Stop) {
         while let Err(error) = self.write(batch).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "refusals are not in the audit yet");
             tokio::select! {
@@ -303,12 +351,12 @@ impl Writer {
         batch.clear();
     }
 
-    async fn write(&self, batch: &[RefusalLeaf]) -> Result<(), StoreError> {
+    async fn write(&self, batch: &[CallLeaf]) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());
         }
         let mut connection = self.tables.pool.acquire().await.map_err(during("write refusals"))?;
-        refusal_leaves(&mut connection, batch).await.map_err(during("write refusals"))
+        call_leaves(&mut connection, batch).await.map_err(during("write refusals"))
     }
 }
 
@@ -323,7 +371,8 @@ mod tests {
         assert_eq!(kept("SOMETHING_NEWER"), Kept::Leaf);
         assert_eq!(kept("RATE_LIMITED"), Kept::Count);
         assert_eq!(kept("TENANT_QUOTA_EXCEEDED"), Kept::Count);
-        for nothing in ["DATABASE_UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "INTERNAL", "DEADLINE", "STOPPING", "CONFLICT"] {
+        for nothing in ["DATABASE_UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "INTERNAL", "DEADLINE", "STOPPING", "CONFLICT"]
+        {
             assert_eq!(kept(nothing), Kept::Nothing, "{nothing}");
         }
     }

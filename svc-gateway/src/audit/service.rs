@@ -5,10 +5,10 @@ use std::{collections::VecDeque, pin::Pin};
 use dalp_audit::{Decision, Hash, Leaf};
 use dalp_domain::StoreError;
 use dalp_proto::audit::{
-    AuditDecision, AuditFilter, AuditLeaf, AuditRoot, ExportEnd, ExportHeader, ExportLeavesRequest, ExportLeavesResponse,
-    GetConsistencyProofRequest, GetConsistencyProofResponse, GetInclusionProofRequest, GetInclusionProofResponse,
-    GetRootRequest, GetRootResponse, ListLeavesRequest, ListLeavesResponse, ListRootsRequest, ListRootsResponse,
-    audit_service_server::AuditService, export_leaves_response::Line,
+    AuditDecision, AuditFilter, AuditLeaf, AuditRoot, ExportEnd, ExportHeader, ExportLeavesRequest,
+    ExportLeavesResponse, GetConsistencyProofRequest, GetConsistencyProofResponse, GetInclusionProofRequest,
+    GetInclusionProofResponse, GetRootRequest, GetRootResponse, ListLeavesRequest, ListLeavesResponse,
+    ListRootsRequest, ListRootsResponse, audit_service_server::AuditService, export_leaves_response::Line,
 };
 use dalp_service::{Reason, Refusal, errors::RefusalResult, fields, stop::Stop};
 use futures::{Stream, stream};
@@ -62,11 +62,8 @@ impl AuditService for Audits {
         let request = request.into_inner();
         let (size, filter) = (page_size(request.page_size)?, read_filter(request.filter)?);
         let from = from_token(&request.page_token, request.newest_first)?;
-        let page = self
-            .log
-            .list(tenant.as_str(), &filter, request.newest_first, from, size)
-            .await
-            .map_err(Refusal::from)?;
+        let page =
+            self.log.list(tenant.as_str(), &filter, request.newest_first, from, size).await.map_err(Refusal::from)?;
         Ok(Response::new(ListLeavesResponse {
             leaves: page.entries.into_iter().map(leaf).collect(),
             next_page_token: page.next.map(|next| token(next, request.newest_first)).unwrap_or_default(),
@@ -103,9 +100,8 @@ impl AuditService for Audits {
         let second = self.size_or_latest(tenant.as_str(), asked.second_size).await?;
         let first = fields::in_range("first_size", asked.first_size, 1, second).map_err(invalid)?;
         let proof = self.log.consistency(tenant.as_str(), first, second).await.map_err(Refusal::from)?;
-        let (first_root, proof) = proof.ok_or_else(|| {
-            Refusal::new(Reason::NotFound, "the log is not that long").meta("size", second)
-        })?;
+        let (first_root, proof) =
+            proof.ok_or_else(|| Refusal::new(Reason::NotFound, "the log is not that long").meta("size", second))?;
         Ok(Response::new(GetConsistencyProofResponse {
             first_root_hash: hex(&first_root),
             second_size: second,
@@ -216,7 +212,10 @@ fn exported(state: Export) -> impl Stream<Item = Result<ExportLeavesResponse, St
 }
 
 fn no_root() -> Refusal {
-    Refusal::new(Reason::NotFound, "the log has no such signed root; the first one is there seconds after the first leaf")
+    Refusal::new(
+        Reason::NotFound,
+        "the log has no such signed root; the first one is there seconds after the first leaf",
+    )
 }
 
 fn absent(position: u64, size: u64) -> Refusal {

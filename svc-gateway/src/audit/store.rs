@@ -425,4 +425,3 @@ pub(super) fn root(row: &PgRow) -> Result<Root, StoreError> {
         sealed_at_us: u64::try_from(microseconds(sealed_at)?).map_err(|_| malformed("time", sealed_at))?,
     })
 }
-

@@ -58,7 +58,10 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
             audit_root(&mut bad, &root, tenant.clone(), signer, request_id).map(Payload::AuditRoot)
         }
         None => {
-            bad.push("payload", "exactly one of evm_transaction, settlement_reveal, eip712, claim and audit_root must be set");
+            bad.push(
+                "payload",
+                "exactly one of evm_transaction, settlement_reveal, eip712, claim and audit_root must be set",
+            );
             None
         }
     };

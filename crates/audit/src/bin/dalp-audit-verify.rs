@@ -40,7 +40,7 @@ struct Arguments {
     /// Answers with one JSON document.
     #[arg(long)]
     json: bool,
-    /// The export, one JSON document a line, as `dalp --output json audit export-leaves` or GET /v1/audit/leaves:export writes it. `-`: standard input.
+    /// The export, one JSON document a line, as `dalp audit export-leaves --json` or GET /v1/audit/leaves:export writes it. `-`: standard input.
     export: PathBuf,
 }
 

@@ -66,6 +66,8 @@ pub const NAME: &str = "svc-gateway";
 const ACCESS: &str = "access";
 /// The upstream that signs the roots of the audit log.
 const SIGNER: &str = "svc-signer";
+/// For sealing, for signatures of roots, and for refusals.
+const SEALING_CONNECTIONS: u32 = 3;
 /// Between two tries to bring the tables up to date.
 const BRING_UP_PAUSE: Duration = Duration::from_millis(500);
 /// Environment variables that override the configuration begin with it.
@@ -162,7 +164,9 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let granting = permissions::Granting::new(&dalp_proto::Methods::load());
     let tables = Tables::over(access::store::SCHEMA, pool);
     let log = audit::Log::new(tables.clone());
-    let (refusals, refusal_writer) = audit::refusals::refusals(config.audit, tables.clone());
+    // Connections of its own: when callers hold all others, evidence is still written.
+    let sealing = Tables::over(access::store::SCHEMA, pool_of(&config, SEALING_CONNECTIONS)?);
+    let (refusals, refusal_writer) = audit::refusals::refusals(config.audit, sealing.clone());
     let signer = upstreams.iter().find(|upstream| upstream.name() == SIGNER).map(upstreams::Upstream::channel);
     let signer = signer.map(audit::signing::RootSigner::new);
     let store = access::Store::from(tables);
@@ -175,12 +179,12 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
         .add_service(EventServiceServer::new(events))
         .add_service(OperatorServiceServer::new(lanes))
-        .add_service(AuditServiceServer::new(audit::service::Audits::new(log.clone(), stop.clone())));
+        .add_service(AuditServiceServer::new(audit::service::Audits::new(log, stop.clone())));
     let own = with_reflection(desk.add_to(own))?;
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
     let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals);
     let listener = pool_of(&config, 1)?;
-    let evidence = Evidence { log, signer, refusals: refusal_writer };
+    let evidence = Evidence { log: audit::Log::new(sealing), signer, refusals: refusal_writer };
     let accessed = tokio::spawn(keep_access(directory, config, evidence, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move { server.serve(edge, &stop).await });

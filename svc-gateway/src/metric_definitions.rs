@@ -26,8 +26,8 @@ pub const AUDIT_SEAL_LAG_SECONDS: &str = "dalp_audit_seal_lag_seconds";
 pub const AUDIT_ROOT_LAG_SECONDS: &str = "dalp_audit_root_lag_seconds";
 /// Roots that the signer decided about, by `outcome` (signed, refused).
 pub const AUDIT_ROOTS_TOTAL: &str = "dalp_audit_roots_total";
-/// Refused calls for the audit log, by what became of them in `kept` (leaf, counted).
-pub const AUDIT_REFUSALS_TOTAL: &str = "dalp_audit_refusals_total";
+/// Calls for the audit log (refused, or without a leaf of their own), by what became of them in `kept` (leaf, counted).
+pub const AUDIT_CALLS_TOTAL: &str = "dalp_audit_calls_total";
 
 /// The names, for the test that each is on a dashboard or an allow-list.
 pub const ALL: &[&str] = &[
@@ -43,7 +43,7 @@ pub const ALL: &[&str] = &[
     AUDIT_SEAL_LAG_SECONDS,
     AUDIT_ROOT_LAG_SECONDS,
     AUDIT_ROOTS_TOTAL,
-    AUDIT_REFUSALS_TOTAL,
+    AUDIT_CALLS_TOTAL,
 ];
 
 /// Tells the recorder what they mean.
@@ -64,5 +64,5 @@ pub fn describe() {
     describe_gauge!(AUDIT_SEAL_LAG_SECONDS, Unit::Seconds, "age of the oldest audit leaf without a place");
     describe_gauge!(AUDIT_ROOT_LAG_SECONDS, Unit::Seconds, "for how long a tenant has had leaves under no signed root");
     describe_counter!(AUDIT_ROOTS_TOTAL, Unit::Count, "audit roots that the signer decided about, by outcome");
-    describe_counter!(AUDIT_REFUSALS_TOTAL, Unit::Count, "refused calls for the audit log, by what became of them");
+    describe_counter!(AUDIT_CALLS_TOTAL, Unit::Count, "calls for the audit log, by what became of them");
 }

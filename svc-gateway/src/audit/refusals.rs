@@ -159,7 +159,7 @@ impl Refusals {
             }
         }
         *bound.counted.entry(stored(refused.reason)).or_default() += 1;
-        metrics::counter!(names::AUDIT_REFUSALS_TOTAL, "kept" => "counted").increment(1);
+        metrics::counter!(names::AUDIT_CALLS_TOTAL, "kept" => "counted").increment(1);
     }
 
     fn note_allowed(&self, principal: &Principal, path: &str, key: Option<&str>, hash: [u8; 32]) {
@@ -175,7 +175,7 @@ impl Refusals {
         };
         if self.shared.queue.try_send(leaf).is_err() {
             tracing::error!(path, principal = %principal.id, "a call that was carried out is lost to the audit: too many wait");
-            metrics::counter!(names::AUDIT_REFUSALS_TOTAL, "kept" => "counted").increment(1);
+            metrics::counter!(names::AUDIT_CALLS_TOTAL, "kept" => "counted").increment(1);
         }
     }
 
@@ -347,7 +347,7 @@ impl Writer {
                 () = stop.requested() => return,
             }
         }
-        metrics::counter!(names::AUDIT_REFUSALS_TOTAL, "kept" => "leaf").increment(batch.len() as u64);
+        metrics::counter!(names::AUDIT_CALLS_TOTAL, "kept" => "leaf").increment(batch.len() as u64);
         batch.clear();
     }
 

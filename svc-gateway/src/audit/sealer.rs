@@ -75,8 +75,14 @@ async fn sign_roots(log: Log, signer: Option<Arc<RootSigner>>, config: AuditConf
     // A root of a tenant is made so often; looked is more often, for tenants take turns.
     let looks = (every / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
     while !stop.is_requested() {
-        if let Err(error) = round(&log, signer.as_ref(), every).await {
-            report("roots are not made or kept", &error);
+        tokio::select! {
+            made = round(&log, signer.as_ref(), every) => {
+                if let Err(error) = made {
+                    report("roots are not made or kept", &error);
+                }
+            }
+            // A signer that hangs holds nobody's end up: what it signs all the same, it answers to whoever asks next.
+            () = stop.requested() => return,
         }
         pause(looks, &stop).await;
     }

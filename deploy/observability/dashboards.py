@@ -20,6 +20,7 @@ PLACES = {
     "grpc_": ["overview"],
     "tls_": ["overview"],
     "dalp_gateway_": ["overview"],
+    "dalp_audit_": ["overview"],
     "dalp_engine_": ["lanes-and-custody"],
     "dalp_engine_operations_": ["overview", "lanes-and-custody"],
     "dalp_chain_": ["lanes-and-custody"],

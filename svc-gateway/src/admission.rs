@@ -66,6 +66,8 @@ pub struct Denied {
     pub refusal: Refusal,
     /// The idempotency key in force: a client learns it also from a refusal.
     pub idempotency_key: Option<String>,
+    /// Who was refused, once that was proven.
+    pub principal: Option<Arc<Principal>>,
 }
 
 /// Everything admission decides by.
@@ -79,9 +81,18 @@ pub struct Gate {
     reflecting: Method,
 }
 
+impl Admitted {
+    /// The call ends here all the same.
+    #[must_use]
+    pub fn denied(&self, refusal: Refusal) -> Denied {
+        let principal = Some(Arc::clone(&self.principal));
+        Denied { refusal, idempotency_key: self.idempotency_key.clone(), principal }
+    }
+}
+
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, idempotency_key: None }
+        Self { refusal, idempotency_key: None, principal: None }
     }
 }
 
@@ -136,11 +147,15 @@ impl Gate {
         let authorization = exactly_one(headers, http::header::AUTHORIZATION.as_str())?;
         let Authenticated { principal, shown, only_reads } =
             self.authenticator.authenticate(peer, authorization, wall).await?;
-        let (method, route) = self.route(path)?;
-        same_tenant(headers, &principal)?;
-        plain(headers)?;
+        let known =
+            |refusal: Refusal| Denied { refusal, idempotency_key: None, principal: Some(Arc::clone(&principal)) };
+        let (method, route) = self.route(path).map_err(known)?;
+        same_tenant(headers, &principal).map_err(known)?;
+        plain(headers).map_err(known)?;
         let idempotency_key = match method.idempotency {
-            IdempotencyClass::Keyed => Some(idempotency_key(headers)?.unwrap_or_else(|| Uuid::now_v7().to_string())),
+            IdempotencyClass::Keyed => {
+                Some(idempotency_key(headers).map_err(known)?.unwrap_or_else(|| Uuid::now_v7().to_string()))
+            }
             _ => None,
         };
         let decided = may(&principal, method, only_reads)
@@ -149,7 +164,7 @@ impl Gate {
             Ok((place, only_assets)) => {
                 Ok(Admitted { principal, shown, method: method.clone(), route, idempotency_key, only_assets, place })
             }
-            Err(refusal) => Err(Denied { refusal, idempotency_key }),
+            Err(refusal) => Err(Denied { idempotency_key, ..known(refusal) }),
         }
     }
 

@@ -24,6 +24,7 @@ pub const OWN_SERVICES: &[&str] = &[
     "dalp.principal.v1.PrincipalService",
     "dalp.apikey.v1.ApiKeyService",
     "dalp.event.v1.EventService",
+    "dalp.audit.v1.AuditService",
 ];
 
 /// Which gRPC services an upstream owns when its section does not say.
@@ -86,6 +87,9 @@ pub struct GatewayConfig {
     /// HTTP/JSON and gRPC-Web.
     #[serde(default)]
     pub http: HttpConfig,
+    /// Sealing of the audit log.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// Rates of each tenant that has no own.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -229,6 +233,22 @@ pub struct AccessConfig {
     pub grace_ms: u64,
 }
 
+/// `[audit]`: how the audit log is sealed.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// How often leaves are looked for, in milliseconds.
+    pub seal_every_ms: u64,
+    /// Leaves sealed in one commit.
+    pub seal_batch: u32,
+    /// How often a root of a tenant that has new leaves is made and signed, in milliseconds.
+    pub root_every_ms: u64,
+    /// Refused calls of a tenant that are written one by one: so many a second,
+    pub refusals_per_second: u32,
+    /// and so many at once. More are counted.
+    pub refusals_burst: u32,
+}
+
 /// What an API key is good for, whatever the roles say.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -283,6 +303,18 @@ fn default_cell() -> String {
 impl Default for AccessConfig {
     fn default() -> Self {
         Self { cache_entries: 50_000, cache_ttl_ms: 30_000, grace_ms: 300_000 }
+    }
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            seal_every_ms: 500,
+            seal_batch: 5_000,
+            root_every_ms: 10_000,
+            refusals_per_second: 20,
+            refusals_burst: 500,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`admission`]: the one decision about each call, pure.
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
 //! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
+//! - [`audit`]: the audit log: sealed, signed, read, proven; and refused calls on their way into it.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
@@ -17,7 +18,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use dalp_domain::store::Tables;
 use dalp_engine::{Operator, Reader};
 use dalp_proto::{
-    event::event_service_server::EventServiceServer, operation::operation_service_server::OperationServiceServer,
+    audit::audit_service_server::AuditServiceServer, event::event_service_server::EventServiceServer,
+    operation::operation_service_server::OperationServiceServer,
     operator::operator_service_server::OperatorServiceServer,
     transaction::transaction_service_server::TransactionServiceServer,
 };
@@ -34,6 +36,7 @@ pub mod access;
 mod admin;
 pub mod admission;
 pub mod api_key;
+pub mod audit;
 pub mod body;
 pub mod config;
 mod doctor;
@@ -61,6 +64,10 @@ use access::seed::Applied;
 pub const NAME: &str = "svc-gateway";
 /// Among the dependencies in the health: the tables of who may call.
 const ACCESS: &str = "access";
+/// The upstream that signs the roots of the audit log.
+const SIGNER: &str = "svc-signer";
+/// For sealing, for signatures of roots, and for refusals.
+const SEALING_CONNECTIONS: u32 = 3;
 /// Between two tries to bring the tables up to date.
 const BRING_UP_PAUSE: Duration = Duration::from_millis(500);
 /// Environment variables that override the configuration begin with it.
@@ -155,7 +162,14 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let lanes = operator::Lanes::new(operator.clone(), &upstreams, certificates);
 
     let granting = permissions::Granting::new(&dalp_proto::Methods::load());
-    let store = access::Store::from(Tables::over(access::store::SCHEMA, pool));
+    let tables = Tables::over(access::store::SCHEMA, pool);
+    let log = audit::Log::new(tables.clone());
+    // Connections of its own: when callers hold all others, evidence is still written.
+    let sealing = Tables::over(access::store::SCHEMA, pool_of(&config, SEALING_CONNECTIONS)?);
+    let (refusals, refusal_writer) = audit::refusals::refusals(config.audit, sealing.clone());
+    let signer = upstreams.iter().find(|upstream| upstream.name() == SIGNER).map(upstreams::Upstream::channel);
+    let signer = signer.map(audit::signing::RootSigner::new);
+    let store = access::Store::from(tables);
     let directory = Arc::new(access::Directory::new(store, granting, config.access));
     let issuers = oidc::Issuers::new(&config.oidc)?;
     let binding = |one: &oidc::OidcConfig| admin::Binding { issuer: one.issuer.clone(), tenant: one.tenant.clone() };
@@ -164,12 +178,14 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
         .add_service(EventServiceServer::new(events))
-        .add_service(OperatorServiceServer::new(lanes));
+        .add_service(OperatorServiceServer::new(lanes))
+        .add_service(AuditServiceServer::new(audit::service::Audits::new(log, stop.clone())));
     let own = with_reflection(desk.add_to(own))?;
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
-    let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own);
+    let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals);
     let listener = pool_of(&config, 1)?;
-    let accessed = tokio::spawn(keep_access(directory, config, listener, health.clone(), stop.clone()));
+    let evidence = Evidence { log: audit::Log::new(sealing), signer, refusals: refusal_writer };
+    let accessed = tokio::spawn(keep_access(directory, config, evidence, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move { server.serve(edge, &stop).await });
     Ok(Running { addr, metrics_addr, health, served, accessed })
@@ -181,10 +197,18 @@ fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, Start
         .map_err(|_| StartError::NotADatabaseUrl)
 }
 
+/// What works on the audit log once its tables are there.
+struct Evidence {
+    log: audit::Log,
+    signer: Option<audit::signing::RootSigner>,
+    refusals: audit::refusals::Writer,
+}
+
 /// Brings the tables up to date and makes them say what the configuration says, then hears of changes and notes uses until the end.
 async fn keep_access(
     directory: Arc<access::Directory>,
     config: GatewayConfig,
+    evidence: Evidence,
     listener: PgPool,
     health: HealthHandle,
     stop: Stop,
@@ -205,8 +229,12 @@ async fn keep_access(
     directory.ready();
     health.set(ACCESS, true).await;
     let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
+    let Evidence { log, signer, refusals } = evidence;
+    let sealing = tokio::spawn(audit::sealer::run(log, signer, config.audit, stop.clone()));
+    let writing = tokio::spawn(refusals.run(stop.clone()));
     access::watch::run(directory, listener, stop).await;
-    let _ = noting.await; // a panic in it was logged by the runtime
+    // A panic in one of them was logged by the runtime.
+    let _ = tokio::join!(noting, sealing, writing);
 }
 
 /// Whether callers may be let in by what the tables say. An older configuration is a replica of before a change, and serves by the newer one.

@@ -14,6 +14,20 @@ pub const GATEWAY_UPSTREAM_UP: &str = "dalp_gateway_upstream_up";
 pub const GATEWAY_CREDENTIAL_READ_SECONDS: &str = "dalp_gateway_credential_read_seconds";
 /// Callers that were let in to read by what was known of them, because the database did not answer.
 pub const GATEWAY_GRACE_TOTAL: &str = "dalp_gateway_grace_total";
+/// Leaves of the audit log that were given their place.
+pub const AUDIT_SEALED_TOTAL: &str = "dalp_audit_sealed_total";
+/// How long one batch took to be sealed.
+pub const AUDIT_SEAL_SECONDS: &str = "dalp_audit_seal_seconds";
+/// Leaves without a place; not counted beyond 100,000.
+pub const AUDIT_UNSEALED_LEAVES: &str = "dalp_audit_unsealed_leaves";
+/// Age of the oldest leaf without a place.
+pub const AUDIT_SEAL_LAG_SECONDS: &str = "dalp_audit_seal_lag_seconds";
+/// For how long the longest waiting tenant has had leaves under no signed root.
+pub const AUDIT_ROOT_LAG_SECONDS: &str = "dalp_audit_root_lag_seconds";
+/// Roots that the signer decided about, by `outcome` (signed, refused).
+pub const AUDIT_ROOTS_TOTAL: &str = "dalp_audit_roots_total";
+/// Calls for the audit log (refused, or without a leaf of their own), by what became of them in `kept` (leaf, counted).
+pub const AUDIT_CALLS_TOTAL: &str = "dalp_audit_calls_total";
 
 /// The names, for the test that each is on a dashboard or an allow-list.
 pub const ALL: &[&str] = &[
@@ -23,6 +37,13 @@ pub const ALL: &[&str] = &[
     GATEWAY_UPSTREAM_UP,
     GATEWAY_CREDENTIAL_READ_SECONDS,
     GATEWAY_GRACE_TOTAL,
+    AUDIT_SEALED_TOTAL,
+    AUDIT_SEAL_SECONDS,
+    AUDIT_UNSEALED_LEAVES,
+    AUDIT_SEAL_LAG_SECONDS,
+    AUDIT_ROOT_LAG_SECONDS,
+    AUDIT_ROOTS_TOTAL,
+    AUDIT_CALLS_TOTAL,
 ];
 
 /// Tells the recorder what they mean.
@@ -37,4 +58,11 @@ pub fn describe() {
         "what the database took to tell of a credential"
     );
     describe_counter!(GATEWAY_GRACE_TOTAL, Unit::Count, "callers let in to read while the database was away");
+    describe_counter!(AUDIT_SEALED_TOTAL, Unit::Count, "audit leaves that were given their place");
+    describe_histogram!(AUDIT_SEAL_SECONDS, Unit::Seconds, "what one batch of audit leaves took to be sealed");
+    describe_gauge!(AUDIT_UNSEALED_LEAVES, Unit::Count, "audit leaves without a place");
+    describe_gauge!(AUDIT_SEAL_LAG_SECONDS, Unit::Seconds, "age of the oldest audit leaf without a place");
+    describe_gauge!(AUDIT_ROOT_LAG_SECONDS, Unit::Seconds, "for how long a tenant has had leaves under no signed root");
+    describe_counter!(AUDIT_ROOTS_TOTAL, Unit::Count, "audit roots that the signer decided about, by outcome");
+    describe_counter!(AUDIT_CALLS_TOTAL, Unit::Count, "calls for the audit log, by what became of them");
 }

@@ -23,6 +23,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::{
     admission::{Admitted, Denied, Gate, Route},
+    audit::refusals::{Refusals, Refused},
     body::CutOff,
     metric_definitions as names,
     reading::{self, Wanted},
@@ -59,15 +60,17 @@ pub struct Edge {
 struct Shared {
     gate: Arc<Gate>,
     upstreams: Vec<Upstream>,
+    refusals: Refusals,
 }
 
 // === impl Edge ===
 
 impl Edge {
-    /// `upstreams` in the order of the configuration; `own` are the services that the gateway answers itself.
+    /// `upstreams` in the order of the configuration; `own` are the services that the gateway answers itself; `refusals` hear of what is
+    /// refused to whom.
     #[must_use]
-    pub fn new(gate: Gate, upstreams: Vec<Upstream>, own: Routes) -> Self {
-        Self { shared: Arc::new(Shared { gate: Arc::new(gate), upstreams }), own: own.prepare() }
+    pub fn new(gate: Gate, upstreams: Vec<Upstream>, own: Routes, refusals: Refusals) -> Self {
+        Self { shared: Arc::new(Shared { gate: Arc::new(gate), upstreams, refusals }), own: own.prepare() }
     }
 
     async fn own(&self, request: Request<Body>) -> Response<Body> {
@@ -81,14 +84,15 @@ impl Edge {
         if self.shared.gate.is_open(request.uri().path()) {
             return self.own(request).await;
         }
+        let path = request.uri().path().to_owned();
         let peer = request.extensions().get::<PeerIdentity>().cloned();
         let now = (Instant::now(), OffsetDateTime::now_utc());
-        let decision = self.shared.gate.admit(request.uri().path(), request.headers(), peer.as_ref(), now.0, now.1);
+        let decision = self.shared.gate.admit(&path, request.headers(), peer.as_ref(), now.0, now.1);
         let admitted = match decision.await {
             Ok(admitted) => admitted,
             Err(denied) => {
                 drain(request.into_body()).await;
-                return refuse(&denied);
+                return self.refuse(&path, &denied);
             }
         };
         let wanted = Wanted {
@@ -98,8 +102,13 @@ impl Edge {
         };
         let (mut request, asset) = match reading::read(wanted, &admitted.method, request).await {
             Ok(read) => read,
-            Err(refusal) => return refuse(&Denied { refusal, idempotency_key: admitted.idempotency_key.clone() }),
+            Err(refusal) => return self.refuse(&path, &admitted.denied(refusal)),
         };
+        let key = admitted.idempotency_key.as_deref();
+        let noting = self.shared.refusals.of(&admitted.principal, &admitted.method, key);
+        if let Some(noting) = &noting {
+            request = request.map(|body| noting.request(body));
+        }
         let headers = std::mem::take(request.headers_mut());
         *request.headers_mut() = outgoing(headers, &admitted);
         let right = Right::new(Arc::clone(&self.shared.gate), &admitted, asset);
@@ -118,13 +127,14 @@ impl Edge {
             false => answered.await,
             true => tokio::select! {
                 response = answered => response.map(|body| Body::new(LastingBody::new(body, right))),
-                refusal = right.lost() => {
-                    return refuse(&Denied { refusal, idempotency_key: admitted.idempotency_key.clone() });
-                }
+                refusal = right.lost() => return self.refuse(&path, &admitted.denied(refusal)),
             },
         };
         if let Some(refusal) = cut_off.refusal() {
             response = refusal.to_status().into_http();
+        }
+        if let Some(noting) = noting {
+            response = noting.answer(response);
         }
         if response.headers().get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true") {
             self.shared.gate.not_charged(&admitted);
@@ -138,6 +148,25 @@ impl Edge {
                 frame
             }))
         })
+    }
+
+    fn refuse(&self, path: &str, denied: &Denied) -> Response<Body> {
+        let reason = denied.refusal.reason().as_str();
+        tracing::info!(reason, message = denied.refusal.message(), "refused at the gateway");
+        metrics::counter!(names::GATEWAY_REFUSALS_TOTAL, "reason" => reason).increment(1);
+        if let Some(principal) = &denied.principal {
+            self.shared.refusals.note(&Refused {
+                principal,
+                path,
+                reason,
+                message: denied.refusal.message(),
+                idempotency_key: denied.idempotency_key.as_deref(),
+                payload_hash: None,
+            });
+        }
+        let mut response: Response<Body> = denied.refusal.to_status().into_http();
+        say_key(response.headers_mut(), denied.idempotency_key.as_deref());
+        response
     }
 }
 
@@ -170,15 +199,6 @@ async fn drain(mut body: Body) {
     };
     // Who trickles is not waited for.
     let _ = tokio::time::timeout(DRAIN_WITHIN, some).await;
-}
-
-fn refuse(denied: &Denied) -> Response<Body> {
-    let reason = denied.refusal.reason().as_str();
-    tracing::info!(reason, message = denied.refusal.message(), "refused at the gateway");
-    metrics::counter!(names::GATEWAY_REFUSALS_TOTAL, "reason" => reason).increment(1);
-    let mut response: Response<Body> = denied.refusal.to_status().into_http();
-    say_key(response.headers_mut(), denied.idempotency_key.as_deref());
-    response
 }
 
 /// The metadata of a call as the service behind the gateway sees it.

@@ -13,7 +13,7 @@ use dalp_proto::Method;
 use dalp_service::{Reason, Refusal, errors::RefusalResult};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
-use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, MethodDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, MethodDescriptor, Value};
 use tonic::body::Body;
 
 /// The field by which a request names its asset.
@@ -132,6 +132,16 @@ fn nul_in_value(value: &Value, path: String) -> Option<String> {
 fn descriptor(method: &Method) -> Option<MethodDescriptor> {
     let name = method.path.rsplit('/').next()?;
     POOL.get_service_by_name(&method.service)?.methods().find(|one| one.name() == name)
+}
+
+/// Whether the answer of a call names an operation that it began.
+pub(crate) fn answers_with_operation(method: &Method) -> bool {
+    descriptor(method).is_some_and(|descriptor| {
+        descriptor.output().fields().any(|field| match field.kind() {
+            Kind::Message(message) => message.full_name() == "dalp.operation.v1.Operation",
+            _ => false,
+        })
+    })
 }
 
 fn holds_more_than_one(body: &Bytes) -> bool {

@@ -25,6 +25,16 @@ pub enum SignerError {
     /// The key signs nothing more.
     #[error("key {0} is disabled")]
     KeyDisabled(Address),
+    /// The key is for something else.
+    #[error(
+        "key {signer} does not sign a payload of the kind {kind}: audit keys sign audit roots, and nothing else does"
+    )]
+    KeyPurpose {
+        /// Address.
+        signer: Address,
+        /// Kind of payload.
+        kind: &'static str,
+    },
     /// Another key has this wallet name.
     #[error("another key of the tenant is called {0}")]
     WalletTaken(String),
@@ -127,6 +137,7 @@ impl SignerError {
         match self {
             Self::KeyNotFound { .. } => Reason::KeyNotFound,
             Self::KeyDisabled(_) => Reason::KeyDisabled,
+            Self::KeyPurpose { .. } => Reason::KeyPurposeMismatch,
             Self::WalletTaken(_) => Reason::KeyLabelTaken,
             Self::KeyInTheMaking(_) => Reason::Conflict,
             Self::GrantMissing { .. } => Reason::GrantMissing,

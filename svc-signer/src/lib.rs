@@ -109,6 +109,10 @@ pub async fn start(config: SignerConfig, stop: Stop) -> Result<Running, StartErr
     }
     let policy = PeerPolicy::deny_all()
         .allow("/dalp.signer.v1.SignerService/", DOMAIN_SERVICES)
+        // The roots of audit logs are all that the gateway may have signed, by its grant.
+        .allow("/dalp.signer.v1.SignerService/EnsureAuditKey", [GATEWAY])
+        .allow("/dalp.signer.v1.SignerService/Sign", DOMAIN_SERVICES)
+        .allow("/dalp.signer.v1.SignerService/Sign", [GATEWAY])
         .allow("/dalp.signer.v1.KeyService/", [GATEWAY])
         .allow("/dalp.signer.v1.KeyService/GetKey", DOMAIN_SERVICES)
         .allow("/dalp.signer.v1.KeyService/GetKey", [GATEWAY]);

@@ -1,11 +1,13 @@
 //! The signer itself: peer, grant, policy, attestation, watermark, provider, in that order.
 
 mod attest;
+mod audit;
 mod custody;
 mod drive;
 mod late;
 mod secrets;
 
+pub use audit::AUDIT_WALLET_PREFIX;
 pub use secrets::Reveal;
 
 use std::{
@@ -195,6 +197,9 @@ impl Signer {
         if key.disabled {
             return Err(SignerError::KeyDisabled(order.signer));
         }
+        if !key.purpose.allows(order.payload.kind()) {
+            return Err(SignerError::KeyPurpose { signer: order.signer, kind: order.payload.kind().as_str() });
+        }
         let rule = self.allowed(peer, &order.tenant, order.signer, &order.payload)?;
         if self.providers.select(key.provider).is_none() {
             return Err(SignerError::ProviderNotActive(key.provider));
@@ -356,7 +361,7 @@ fn admission(
 ) -> Admission {
     let (lane, statement) = match &order.payload {
         Payload::Transaction(tx) => (Some(lane_entry(tx, order.signer)), None),
-        Payload::Document(_) | Payload::Claim(_) => {
+        Payload::Document(_) | Payload::Claim(_) | Payload::AuditRoot(_) => {
             (None, Some(serde_json::to_vec(&order.payload).expect("a payload that was read can be written")))
         }
     };
@@ -410,6 +415,7 @@ fn withdraws(refusal: &SignerError) -> bool {
             | SignerError::AttestationRequired
             | SignerError::AttestationRefused { .. }
             | SignerError::KeyDisabled(_)
+            | SignerError::KeyPurpose { .. }
     )
 }
 

@@ -29,7 +29,7 @@ use dalp_service::{
 use dalp_simulators::fault::Fault;
 use dalp_testing::{Signal, TestPostgres, signal};
 use pki::DevPki;
-use support::{PIN, RULES, Setting, TestToken, approved_transaction, call, custodian::Custodian, order, reason, until};
+use support::{PIN, RULES, Setting, TestToken, approved_transaction, call, custodian, order, reason, until};
 use svc_signer::providers::ProviderKind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request, Status, transport::Channel};
@@ -297,9 +297,9 @@ async fn no_planted_secret_leaves_a_running_signer() {
         token.secret("client-key", CLIENT_KEY),
         token.secret("authority", "authority"),
     );
-    let setting = Setting::of(ProviderKind::Dfns);
-    let custodians = [Custodian::start(ProviderKind::Dfns).await, Custodian::start(ProviderKind::Fireblocks).await];
-    let sections: String = custodians.iter().map(|custodian| custodian.section(token.dir.path(), &setting)).collect();
+    let pace = Setting::of(ProviderKind::Dfns).pace();
+    let custodians = [custodian(ProviderKind::Dfns, None).await, custodian(ProviderKind::Fireblocks, None).await];
+    let sections: String = custodians.iter().map(|custodian| custodian.section(token.dir.path(), &pace).unwrap()).collect();
     let parts = Parts {
         partition,
         telemetry: "log_filter = \"trace\"".to_owned(),

@@ -2,6 +2,7 @@
 
 mod access;
 mod airdrops;
+mod audit;
 mod chain;
 mod clients;
 mod cpu;
@@ -97,6 +98,9 @@ pub async fn run(scope: &Scope) -> Measured {
     }
     if wanted(only, &["gateway."]) {
         measured.take("who may call", access::figures().await);
+    }
+    if wanted(only, &["audit."]) {
+        measured.take("the audit log", audit::figures().await);
     }
     if wanted(only, &["settlement."]) {
         measured.take("settlements", settlements::figures().await);

@@ -178,11 +178,6 @@ impl Reader {
         Hints(hints)
     }
 
-    /// Checks the audit chain of a tenant; the number of chained leaves, or the first position that does not fit.
-    pub async fn verify_audit(&self, tenant: &TenantId) -> Result<Result<u64, u64>, StoreError> {
-        self.reads.verify_audit(tenant).await
-    }
-
     fn hints(&self) -> watch::Receiver<u64> {
         self.hints.get_or_init(|| listen(self.reads.pool.clone())).clone()
     }

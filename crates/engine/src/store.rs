@@ -156,15 +156,57 @@ pub async fn audit_leaf(
     subject: &str,
     body: serde_json::Value,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body) VALUES ($1, $2, $3, $4, $5)")
-        .bind(tenant)
-        .bind(action)
-        .bind(actor)
-        .bind(subject)
-        .bind(body)
-        .execute(connection)
-        .await
-        .map(drop)
+    sqlx::query(
+        "INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body, reason) VALUES ($1, $2, $3, $4, $5, coalesce($5->>'reason', ''))",
+    )
+    .bind(tenant)
+    .bind(action)
+    .bind(actor)
+    .bind(subject)
+    .bind(body)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// A call on its way into the audit, by whoever saw how it was answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallLeaf {
+    /// Whether it was refused.
+    pub is_refused: bool,
+    /// Whose log.
+    pub tenant: String,
+    /// What was asked for.
+    pub action: String,
+    /// Who asked.
+    pub actor: String,
+    /// On what.
+    pub subject: String,
+    /// Of a refusal its reason in the catalogue.
+    pub reason: String,
+    /// SHA-256 of what was asked, where it was read.
+    pub payload_hash: Option<[u8; 32]>,
+    /// What else is to be said.
+    pub body: serde_json::Value,
+}
+
+/// Writes calls, in the commit that a connection is in or as one of their own.
+pub async fn call_leaves(connection: &mut PgConnection, leaves: &[CallLeaf]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO engine.audit_leaves (tenant, action, actor, subject, reason, payload_hash, body, decision)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::jsonb[], $8::text[])",
+    )
+    .bind(leaves.iter().map(|leaf| leaf.tenant.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.action.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.actor.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.subject.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.reason.as_str()).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| leaf.payload_hash.map(|hash| hash.to_vec())).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| &leaf.body).collect::<Vec<_>>())
+    .bind(leaves.iter().map(|leaf| if leaf.is_refused { "REFUSED" } else { "ALLOWED" }).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 async fn leaf(

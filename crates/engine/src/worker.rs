@@ -34,7 +34,6 @@ const LANES_AT_ONCE: i64 = 100;
 const MORE_LANES_AFTER: Duration = Duration::from_millis(20);
 /// Hints to other processes are joined for this long: NOTIFY takes a lock that every commit with one waits for.
 const HINT_EVERY: Duration = Duration::from_millis(20);
-const AUDIT_EVERY: Duration = Duration::from_secs(1);
 /// An operation that still runs after this long is counted as stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(15 * 60);
 const STALLED_EVERY: Duration = Duration::from_secs(15);
@@ -157,7 +156,6 @@ pub(crate) fn spawn(shared: Arc<Shared>, tasks: &TaskTracker, stop: Cancellation
         tasks.spawn(documents::sign(shared.clone(), stop.clone())).abort_handle(),
         tasks.spawn(supervise_lanes(shared.clone(), tasks.clone(), stop.clone())).abort_handle(),
         tasks.spawn(give_hints(shared.clone(), stop.clone())).abort_handle(),
-        tasks.spawn(chain_audit(shared.clone(), stop.clone())).abort_handle(),
         tasks.spawn(count_stalled(shared.clone(), stop.clone())).abort_handle(),
     ];
     for (chain_id, node) in &shared.chains {
@@ -246,15 +244,6 @@ async fn give_hints(shared: Arc<Shared>, stop: CancellationToken) {
         // A hint that fails is made up for by the slow poll.
         let _ = shared.store.hint().await;
         tokio::time::sleep(HINT_EVERY).await;
-    }
-}
-
-async fn chain_audit(shared: Arc<Shared>, stop: CancellationToken) {
-    let never = Notify::new();
-    while next_turn(&stop, &never, AUDIT_EVERY).await {
-        if let Err(error) = shared.store.chain_audit(5_000).await {
-            report("chain audit leaves", &error);
-        }
     }
 }
 

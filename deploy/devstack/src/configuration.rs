@@ -230,6 +230,7 @@ action = "allow"
             if service == "svc-settlement" { ", \"settlement_reveal\"" } else { "" },
         );
     }
+    let _ = write!(text, "\n[[grants]]\npeer = \"{}\"\nkinds = [\"audit_root\"]\n", Settings::spiffe("svc-gateway"));
     text + "\n" + &settings.signer
 }
 
@@ -347,6 +348,10 @@ read = {{ per_second = 20000, burst = 20000 }}
 write = {{ per_second = 5000, burst = 5000 }}
 stream = {{ per_second = 1000, burst = 1000 }}
 admin = {{ per_second = 1000, burst = 1000 }}
+
+[audit]
+seal_every_ms = 200
+root_every_ms = 1000
 
 [[tenants]]
 id = "{TENANT}"

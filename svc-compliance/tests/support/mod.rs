@@ -272,7 +272,7 @@ impl Stack {
             "SELECT table_schema || '.' || table_name FROM information_schema.tables
              WHERE table_schema IN ('engine', 'compliance') AND table_type = 'BASE TABLE'
                AND table_name NOT IN ('indexed_blocks', 'indexed_assets', 'indexed_compliances', 'holdings', 'rule_logs',
-                                      'indexer_leases', 'lane_leases', 'audit_chain', 'follower_cursors')",
+                                      'indexer_leases', 'lane_leases', 'follower_cursors')",
         )
         .fetch_all(&self.store.pool())
         .await

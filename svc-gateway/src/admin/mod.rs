@@ -6,7 +6,7 @@ mod tenants;
 
 use std::sync::Arc;
 
-use dalp_engine::audit_leaf;
+use dalp_engine::{CallLeaf, audit_leaf, call_leaves};
 use dalp_proto::{
     apikey::api_key_service_server::ApiKeyServiceServer, principal::principal_service_server::PrincipalServiceServer,
     tenant::tenant_service_server::TenantServiceServer,
@@ -174,13 +174,19 @@ impl Desk {
         if matches!(refusal.reason(), Reason::DatabaseUnavailable | Reason::Internal) {
             return Ok(());
         }
-        let body = json!({
-            "reason": refusal.reason().as_str(), "message": refusal.message(), "payload_hash": hex::encode(payload_hash),
-        });
+        let reason = refusal.reason().as_str();
+        let leaf = CallLeaf {
+            is_refused: true,
+            tenant: caller.tenant.to_string(),
+            action: "admin.refused".to_owned(),
+            actor: by.to_owned(),
+            subject: method.to_owned(),
+            reason: reason.to_owned(),
+            payload_hash: payload_hash.try_into().ok(),
+            body: json!({ "reason": reason, "message": refusal.message() }),
+        };
         let mut commit = self.store().begin("begin refusal").await?;
-        audit_leaf(&mut commit, caller.tenant.as_str(), "admin.refused", by, method, body)
-            .await
-            .map_err(dalp_domain::store::during("write audit leaf"))?;
+        call_leaves(&mut commit, &[leaf]).await.map_err(dalp_domain::store::during("write audit leaf"))?;
         commit.commit().await.map_err(dalp_domain::store::during("commit refusal"))?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dalp_proto::Methods;
 use dalp_service::config::{Problems, Validate};
 
-use super::{AccessConfig, GatewayConfig, LimitsConfig, OWN_SERVICES, Scope};
+use super::{AccessConfig, AuditConfig, GatewayConfig, LimitsConfig, OWN_SERVICES, Scope};
 use crate::{api_key::is_prefix, permissions::Universe};
 
 const CELL_SHAPE: &str = "a cell's name is small letters, digits and hyphens, 63 at most";
@@ -25,6 +25,7 @@ impl Validate for GatewayConfig {
         problems.section("database", |problems| self.database.validate(problems));
         problems.section("limits", |problems| self.limits.validate(problems));
         problems.section("access", |problems| self.access.validate(problems));
+        problems.section("audit", |problems| self.audit.validate(problems));
         if !is_cell(&self.cell) {
             problems.push("cell", CELL_SHAPE);
         }
@@ -51,6 +52,23 @@ impl Validate for AccessConfig {
         }
         if self.grace_ms > 3_600_000 {
             problems.push("grace_ms", "must be at most 3600000 (an hour)");
+        }
+    }
+}
+
+impl Validate for AuditConfig {
+    fn validate(&self, problems: &mut Problems) {
+        let ranges = [
+            ("seal_every_ms", self.seal_every_ms, 10, 60_000),
+            ("seal_batch", u64::from(self.seal_batch), 1, 20_000),
+            ("root_every_ms", self.root_every_ms, 10, 3_600_000),
+            ("refusals_per_second", u64::from(self.refusals_per_second), 1, 10_000),
+            ("refusals_burst", u64::from(self.refusals_burst), 1, 100_000),
+        ];
+        for (name, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                problems.push(name, format!("must lie between {least} and {most}"));
+            }
         }
     }
 }

@@ -28,6 +28,8 @@ pub fn digest(payload: &Payload) -> Result<B256, PayloadError> {
             document.eip712_signing_hash().map_err(|error| PayloadError::Document(error.to_string()))?
         }
         Payload::Claim(claim) => claim_digest(claim),
+        // An EIP-712 document whose domain names no chain: as a document nobody has it signed.
+        Payload::AuditRoot(root) => root.statement().digest(),
     })
 }
 

@@ -49,6 +49,12 @@ impl Grants {
         self.0.iter().any(|grant| grant.peer == peer && grant.kinds.contains(&PayloadKind::SettlementReveal))
     }
 
+    /// Whether the peer may have audit logs' keys made, and their roots signed.
+    #[must_use]
+    pub fn may_sign_roots(&self, peer: &str) -> bool {
+        self.0.iter().any(|grant| grant.peer == peer && grant.kinds.contains(&PayloadKind::AuditRoot))
+    }
+
     /// Whether the peer may have transactions of this key signed at all, which it needs to read the key's lanes.
     #[must_use]
     pub fn may_read_lanes(&self, peer: &str, signer: Address) -> bool {

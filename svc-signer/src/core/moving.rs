@@ -24,6 +24,8 @@ pub fn moves(payload: &Payload, signer: Address) -> bool {
         // What a claim's issuer signs is the hash of an address, a word and bytes, as what some wallets take for an order to call: only the attestor
         // sees whether the address is an identity.
         Payload::Claim(_) => true,
+        // Signed by keys that sign nothing else, under a domain that no contract of a chain can have.
+        Payload::AuditRoot(_) => false,
     }
 }
 
@@ -46,7 +48,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::payload::Claim;
+    use crate::core::payload::{AuditRoot, Claim};
 
     const SIGNER: Address = Address::repeat_byte(1);
     const OTHER: Address = Address::repeat_byte(2);
@@ -94,6 +96,8 @@ mod tests {
         let legacy = TxLegacy { chain_id: Some(1), to: TxKind::Call(SIGNER), ..Default::default() };
         assert!(!moves(&Payload::Transaction(UnsignedTransaction::Legacy(legacy)), SIGNER));
         assert!(!moves(&document("FeedUpdate", &feed_update()), SIGNER));
+        let root = AuditRoot { tenant: "bank".into(), size: 1, root: B256::ZERO, sealed_at_us: 1 };
+        assert!(!moves(&Payload::AuditRoot(root), SIGNER));
     }
 
     #[test]

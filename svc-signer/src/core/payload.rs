@@ -25,6 +25,8 @@ pub enum PayloadKind {
     Claim,
     /// The call that shows the secret of a settlement: granted by itself, carried out as the transaction it is.
     SettlementReveal,
+    /// The root of a tenant's audit log.
+    AuditRoot,
 }
 
 /// What a payload acts on: a contract, or the creation of one.
@@ -59,6 +61,19 @@ pub struct Claim {
     pub data: Bytes,
 }
 
+/// The root of a tenant's audit log at a size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRoot {
+    /// Whose log: the tenant that owns the key.
+    pub tenant: String,
+    /// How many leaves it covers.
+    pub size: u64,
+    /// Root of the tree over them.
+    pub root: B256,
+    /// When it was made, in microseconds since 1970.
+    pub sealed_at_us: u64,
+}
+
 /// What a caller wants signed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,6 +84,8 @@ pub enum Payload {
     Document(Box<TypedData>),
     /// A claim.
     Claim(Claim),
+    /// The root of an audit log.
+    AuditRoot(AuditRoot),
 }
 
 /// Why a payload cannot be signed at all, whoever asks.
@@ -124,6 +141,7 @@ impl PayloadKind {
             Self::Eip712 => "eip712",
             Self::Claim => "claim",
             Self::SettlementReveal => "settlement_reveal",
+            Self::AuditRoot => "audit_root",
         }
     }
 }
@@ -198,7 +216,7 @@ impl Payload {
                 Some(chain_id) if chain_id.is_zero() => Err(PayloadError::ChainIdZero),
                 Some(_) => Ok(()),
             },
-            Self::Transaction(_) | Self::Claim(_) => Ok(()),
+            Self::Transaction(_) | Self::Claim(_) | Self::AuditRoot(_) => Ok(()),
         }
     }
 
@@ -209,6 +227,7 @@ impl Payload {
             Self::Transaction(_) => PayloadKind::EvmTransaction,
             Self::Document(_) => PayloadKind::Eip712,
             Self::Claim(_) => PayloadKind::Claim,
+            Self::AuditRoot(_) => PayloadKind::AuditRoot,
         }
     }
 
@@ -224,6 +243,7 @@ impl Payload {
                 document.domain.verifying_contract.map_or(Destination::Unnamed, Destination::Contract)
             }
             Self::Claim(claim) => Destination::Contract(claim.identity),
+            Self::AuditRoot(_) => Destination::Unnamed,
         }
     }
 
@@ -241,7 +261,7 @@ impl Payload {
     pub fn value_wei(&self) -> U256 {
         match self {
             Self::Transaction(tx) => tx.value_wei(),
-            Self::Document(_) | Self::Claim(_) => U256::ZERO,
+            Self::Document(_) | Self::Claim(_) | Self::AuditRoot(_) => U256::ZERO,
         }
     }
 
@@ -251,7 +271,18 @@ impl Payload {
         match self {
             Self::Transaction(tx) => Some(tx.chain_id()),
             Self::Document(document) => document.domain.chain_id.and_then(|id| u64::try_from(id).ok()),
-            Self::Claim(_) => None,
+            Self::Claim(_) | Self::AuditRoot(_) => None,
         }
+    }
+}
+
+// === impl AuditRoot ===
+
+impl AuditRoot {
+    /// As verifiers know it.
+    #[must_use]
+    pub fn statement(&self) -> dalp_audit::Root {
+        let Self { tenant, size, root, sealed_at_us } = self.clone();
+        dalp_audit::Root { tenant, size, root: root.0, sealed_at_us }
     }
 }

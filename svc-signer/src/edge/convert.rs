@@ -3,7 +3,7 @@
 use alloy::{
     consensus::{TxEip1559, TxLegacy},
     dyn_abi::TypedData,
-    primitives::TxKind,
+    primitives::{Address, TxKind},
 };
 use dalp_attestation::Attestation;
 use dalp_proto::signer as proto;
@@ -17,12 +17,12 @@ use crate::{
     core::{
         digest,
         document::check_size,
-        payload::{Claim, Payload, UnsignedTransaction},
+        payload::{AuditRoot, Claim, Payload, UnsignedTransaction},
         reveal::{Purpose, SecretHash},
     },
     signing::{Reveal, SignOrder},
     store::{
-        keys::KeyRecord,
+        keys::{KeyPurpose, KeyRecord},
         requests::{Status, StoredRequest},
     },
 };
@@ -58,8 +58,14 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
             reveal = secret_id.map(|secret_id| Reveal { secret_id, not_after_s: shown.not_after });
             transaction(&mut bad, &shown.transaction.unwrap_or_default()).map(Payload::Transaction)
         }
+        Some(proto::sign_request::Payload::AuditRoot(root)) => {
+            audit_root(&mut bad, &root, tenant.clone(), signer, request_id).map(Payload::AuditRoot)
+        }
         None => {
-            bad.push("payload", "exactly one of evm_transaction, settlement_reveal, eip712 and claim must be set");
+            bad.push(
+                "payload",
+                "exactly one of evm_transaction, settlement_reveal, eip712, claim and audit_root must be set",
+            );
             None
         }
     };
@@ -73,6 +79,7 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
                 Payload::Transaction(_) => "evm_transaction.chain_id",
                 Payload::Document(_) => "eip712.document_json",
                 Payload::Claim(_) => "claim",
+                Payload::AuditRoot(_) => "audit_root",
             };
             bad.push(path, error.to_string());
             None
@@ -273,6 +280,28 @@ fn claim(bad: &mut Violations, claim: &proto::ClaimAttestation) -> Option<Claim>
     Some(Claim { identity: identity?, topic: topic?, data: data? })
 }
 
+/// The id of a request for a root is made of key and size: under it there is one root, and a key never signs two of a size.
+fn audit_root(
+    bad: &mut Violations,
+    root: &proto::AuditRootStatement,
+    tenant: Option<String>,
+    signer: Option<Address>,
+    request_id: Option<Uuid>,
+) -> Option<AuditRoot> {
+    if !(1..=i64::MAX.unsigned_abs()).contains(&root.size) {
+        bad.push("audit_root.size", "must be at least 1 and below 2^63");
+    }
+    if !(1..=i64::MAX.unsigned_abs()).contains(&root.sealed_at_us) {
+        bad.push("audit_root.sealed_at_us", "must be at least 1 and below 2^63");
+    }
+    let hash = bad.check(fields::bytes32("audit_root.root_hash", &root.root_hash));
+    let signer = signer?;
+    if request_id.is_some_and(|id| id != dalp_audit::root::request_id(signer, root.size)) {
+        bad.push("request_id", "is not that of this key and size");
+    }
+    Some(AuditRoot { tenant: tenant?, size: root.size, root: hash?, sealed_at_us: root.sealed_at_us })
+}
+
 /// The outcome of a stored request as a message. Documents and claims carry the bare signature, transactions the signed bytes.
 #[must_use]
 pub fn outcome(request: &StoredRequest, provider: &str) -> proto::SignOutcome {
@@ -329,5 +358,10 @@ pub fn key(record: &KeyRecord) -> proto::Key {
         public_key: format!("0x{}", hex::encode(record.public_key.serialize_uncompressed())),
         disabled: record.disabled,
         created_at: Some(dalp_proto::timestamp(record.created_at)),
+        purpose: match record.purpose {
+            KeyPurpose::General => proto::KeyPurpose::General,
+            KeyPurpose::AuditRoot => proto::KeyPurpose::AuditRoot,
+        }
+        .into(),
     }
 }

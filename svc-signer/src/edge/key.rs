@@ -19,8 +19,8 @@ use crate::{
     errors::SignerError,
     keys::{create_key, is_wallet_name},
     providers::{KeyName, ProviderKind},
-    signing::Signer,
-    store::keys::Creation,
+    signing::{AUDIT_WALLET_PREFIX, Signer},
+    store::keys::{Creation, KeyPurpose},
 };
 
 const PAGE_SIZE_DEFAULT: u32 = 50;
@@ -53,6 +53,9 @@ impl KeyService for KeyEdge {
         if !is_wallet_name(&request.wallet) {
             bad.push("wallet", "must be 1 to 64 of [a-z0-9-]");
         }
+        if request.wallet.starts_with(AUDIT_WALLET_PREFIX) {
+            bad.push("wallet", "names that begin so are the platform's own");
+        }
         let provider = match request.provider.as_str() {
             "" => Some(self.signer.providers().active()),
             name => match name.parse::<ProviderKind>() {
@@ -81,6 +84,7 @@ impl KeyService for KeyEdge {
             principal: caller.principal.to_string(),
             owner,
             idempotency_key,
+            purpose: KeyPurpose::General,
         };
         let (record, replayed) = create_key(&self.signer, provider, &creation).await.map_err(Refusal::from)?;
         let mut response = Response::new(CreateKeyResponse { key: Some(convert::key(&record)) });

@@ -3,9 +3,9 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use dalp_proto::signer::{
-    CreateSecretRequest, CreateSecretResponse, Intent, ListIntentsRequest, ListIntentsResponse, ReleaseRequest,
-    ReleaseResponse, SignOutcome, SignRequest, SignResponse, StatusRequest, StatusResponse, WatchStatusRequest,
-    WatchStatusResponse, signer_service_server::SignerService,
+    CreateSecretRequest, CreateSecretResponse, EnsureAuditKeyRequest, EnsureAuditKeyResponse, Intent,
+    ListIntentsRequest, ListIntentsResponse, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse,
+    StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse, signer_service_server::SignerService,
 };
 use dalp_service::{
     Reason, Refusal,
@@ -127,6 +127,19 @@ impl SignerService for SignerEdge {
         let SecretOrder { tenant, id, kind, purpose } = convert::secret_order(request.get_ref())?;
         let hash = self.signer.create_secret(&peer, &tenant, id, kind, purpose).await.map_err(Refusal::from)?;
         Ok(Response::new(CreateSecretResponse { hash: hash.to_string(), bound: true }))
+    }
+
+    async fn ensure_audit_key(
+        &self,
+        request: Request<EnsureAuditKeyRequest>,
+    ) -> Result<Response<EnsureAuditKeyResponse>, Status> {
+        let peer = peer_of(&request)?;
+        let mut bad = Violations::new();
+        let tenant = convert::tenant(&mut bad, "tenant", &request.get_ref().tenant);
+        bad.finish()?;
+        let tenant = tenant.ok_or_else(|| Refusal::internal("a field was neither read nor refused"))?;
+        let key = self.signer.ensure_audit_key(&peer, &tenant).await.map_err(Refusal::from)?;
+        Ok(Response::new(EnsureAuditKeyResponse { key: Some(convert::key(&key)) }))
     }
 
     async fn list_intents(

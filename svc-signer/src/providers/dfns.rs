@@ -142,7 +142,9 @@ impl DfnsProvider {
             (Payload::Transaction(tx), Some(wallet)) => request::broadcast(wallet, tx, order.external_id),
             (Payload::Transaction(tx), None) => request::sign_transaction(place, tx, order.external_id),
             (Payload::Document(document), _) => request::sign_document(place, document, order.external_id),
-            (Payload::Claim(_), _) => request::sign_hash(place, order.digest, order.external_id),
+            (Payload::Claim(_) | Payload::AuditRoot(_), _) => {
+                request::sign_hash(place, order.digest, order.external_id)
+            }
         })
     }
 

@@ -107,7 +107,7 @@ impl FireblocksProvider {
                 request::contract_call(&self.prefix, place, asset, tx, order.external_id, &note)
             }
             (Payload::Document(document), _) => request::typed(&self.prefix, place, document, order.external_id, &note),
-            (Payload::Transaction(_), Mode::SignOnly) | (Payload::Claim(_), _) => {
+            (Payload::Transaction(_), Mode::SignOnly) | (Payload::Claim(_) | Payload::AuditRoot(_), _) => {
                 request::raw(&self.prefix, place, order.digest, order.external_id, &note)
             }
         })

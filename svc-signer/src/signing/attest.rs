@@ -366,6 +366,8 @@ fn question(request_id: Uuid, tenant: &str, signer: Address, payload: &Payload, 
             topic: claim.topic.to_string(),
             data: claim.data.to_string(),
         }),
+        // It moves nothing, and is never asked about.
+        Payload::AuditRoot(_) => return None,
     };
     let message = proto::Subject {
         request_id: request_id.to_string(),

@@ -253,7 +253,7 @@ impl Case<'_> {
                 Ok(signature) => {
                     let transaction = match self.payload {
                         Payload::Transaction(tx) => Some(assemble(tx, signature)),
-                        Payload::Document(_) | Payload::Claim(_) => None,
+                        Payload::Document(_) | Payload::Claim(_) | Payload::AuditRoot(_) => None,
                     };
                     self.approved(Outcome {
                         signature: Some(signature.as_bytes().to_vec()),

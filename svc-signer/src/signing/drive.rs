@@ -96,7 +96,7 @@ impl Signer {
             Ok(signature) => {
                 let transaction = match payload {
                     Payload::Transaction(tx) => Some(assemble(tx, signature)),
-                    Payload::Document(_) | Payload::Claim(_) => None,
+                    Payload::Document(_) | Payload::Claim(_) | Payload::AuditRoot(_) => None,
                 };
                 Outcome {
                     signature: Some(signature.as_bytes().to_vec()),

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{Leaf, Store, StoreError, write_leaves};
 use crate::{
-    core::signature::address_of,
+    core::{payload::PayloadKind, signature::address_of},
     providers::{KeyName, NewKey, ProviderKind},
 };
 
@@ -34,6 +34,17 @@ pub struct KeyRecord {
     pub created_at: OffsetDateTime,
     /// Position in lists.
     pub number: i64,
+    /// What it may sign.
+    pub purpose: KeyPurpose,
+}
+
+/// What a key may sign. It is given at the creation and never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPurpose {
+    /// Whatever grants and policy allow, but audit roots.
+    General,
+    /// Audit roots of its tenant, and nothing else.
+    AuditRoot,
 }
 
 /// Under what a CreateKey is repeated.
@@ -49,6 +60,8 @@ pub struct Creation {
     pub idempotency_key: String,
     /// Hash of the request.
     pub payload_hash: [u8; 32],
+    /// What it may sign.
+    pub purpose: KeyPurpose,
 }
 
 /// What an idempotency key stands for.
@@ -89,7 +102,7 @@ impl fmt::Debug for KeyRecord {
 /// The columns of [`record`].
 macro_rules! select_keys {
     ($rest:literal) => {
-        concat!("select address, tenant, wallet, provider, public_key, material, owner, created_at, disabled_at, number from signer.keys ", $rest)
+        concat!("select address, tenant, wallet, provider, public_key, material, owner, created_at, disabled_at, number, purpose from signer.keys ", $rest)
     };
 }
 
@@ -116,6 +129,20 @@ impl Store {
                 .bind(tenant)
                 .bind(after)
                 .bind(limit)
+                .fetch_all(&self.pool)
+                .await?
+                .iter()
+                .map(record)
+                .collect()
+        };
+        self.patience.within(work).await
+    }
+
+    /// The keys that were made for the audit roots of a tenant, oldest first.
+    pub async fn audit_keys(&self, tenant: &str) -> Result<Vec<KeyRecord>, StoreError> {
+        let work = async {
+            sqlx::query(select_keys!("where tenant = $1 and purpose = 'audit_root' order by number"))
+                .bind(tenant)
                 .fetch_all(&self.pool)
                 .await?
                 .iter()
@@ -201,8 +228,8 @@ impl Store {
             let key_address = address_of(&key.public_key);
             let mut tx = self.pool.begin().await?;
             let inserted = sqlx::query(
-                "insert into signer.keys (address, tenant, wallet, provider, public_key, material, owner)
-                 values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
+                "insert into signer.keys (address, tenant, wallet, provider, public_key, material, owner, purpose)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
             )
             .bind(key_address.as_slice())
             .bind(&creation.name.tenant)
@@ -211,6 +238,7 @@ impl Store {
             .bind(key.public_key.serialize_uncompressed().as_slice())
             .bind(&key.material)
             .bind(&creation.owner)
+            .bind(creation.purpose.as_str())
             .execute(&mut *tx)
             .await?;
             if inserted.rows_affected() == 0 {
@@ -273,6 +301,32 @@ impl Store {
     }
 }
 
+// === impl KeyPurpose ===
+
+impl KeyPurpose {
+    /// As stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::General => "general",
+            Self::AuditRoot => "audit_root",
+        }
+    }
+
+    /// Whether such a key signs payloads of a kind.
+    #[must_use]
+    pub fn allows(self, kind: PayloadKind) -> bool {
+        (self == Self::AuditRoot) == (kind == PayloadKind::AuditRoot)
+    }
+
+    fn from_stored(name: &str) -> Result<Self, StoreError> {
+        [Self::General, Self::AuditRoot]
+            .into_iter()
+            .find(|purpose| purpose.as_str() == name)
+            .ok_or(StoreError::Damaged("purpose of a key"))
+    }
+}
+
 fn key_leaf(tenant: &str, principal: &str, key: Address, decision: &'static str, reason: String) -> Leaf {
     Leaf {
         subject: "key",
@@ -297,6 +351,7 @@ fn record(row: &PgRow) -> Result<KeyRecord, StoreError> {
         disabled: row.try_get::<Option<OffsetDateTime>, _>("disabled_at")?.is_some(),
         created_at: row.try_get("created_at")?,
         number: row.try_get("number")?,
+        purpose: KeyPurpose::from_stored(row.try_get("purpose")?)?,
     })
 }
 

@@ -209,7 +209,7 @@ impl From<StoreError> for ProviderError {
 }
 
 fn kind_from(name: &str) -> Result<PayloadKind, StoreError> {
-    [PayloadKind::EvmTransaction, PayloadKind::Eip712, PayloadKind::Claim]
+    [PayloadKind::EvmTransaction, PayloadKind::Eip712, PayloadKind::Claim, PayloadKind::AuditRoot]
         .into_iter()
         .find(|kind| kind.as_str() == name)
         .ok_or(StoreError::Damaged("payload kind"))

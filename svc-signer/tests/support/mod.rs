@@ -211,7 +211,7 @@ impl Setting {
 }
 
 impl Setting {
-    fn pace(&self) -> Pace {
+    pub fn pace(&self) -> Pace {
         let Self { call_timeout_ms, settle_ms, broadcast, .. } = *self;
         Pace { call_timeout_ms, settle_ms, looks_ms: (10, 20), broadcast }
     }

@@ -53,14 +53,6 @@ const HASH: &str = "sha256(int8send(n))";
 /// A lane of the past: its nonces must not stand in the way of those that are measured.
 const SENDER: &str = "'\\x00000000000000000000000000000000000005a1'::bytea";
 
-/// The copied leaves are chained as well, or the engine would do that while it is measured.
-const CHAIN_LEAVES: &str = "
-    INSERT INTO engine.audit_chain (tenant, position, leaf_sequence, previous_hash, hash)
-    SELECT l.tenant, coalesce((SELECT max(position) FROM engine.audit_chain), 0) + row_number() OVER (ORDER BY l.sequence), l.sequence,
-           sha256(int8send(l.sequence - 1)), sha256(int8send(l.sequence))
-    FROM engine.audit_leaves l
-    WHERE NOT EXISTS (SELECT FROM engine.audit_chain c WHERE c.leaf_sequence = l.sequence)";
-
 /// `throughput.history5m`.
 pub(super) async fn figures(finished: i64, transfers: usize) -> anyhow::Result<Vec<Figure>> {
     let mut room = Room::prepare(LANES, "local").await?;
@@ -106,7 +98,6 @@ async fn load(pool: &PgPool, finished: i64) -> anyhow::Result<()> {
         run(&mut connection, &copies).await.with_context(|| format!("filling engine.{table}"))?;
         run(&mut connection, &restore).await?;
     }
-    run(&mut connection, CHAIN_LEAVES).await?;
     run(&mut connection, "ANALYZE; CHECKPOINT").await?;
     connection.close().await?; // it must not serve anybody else with its settings
     Ok(())

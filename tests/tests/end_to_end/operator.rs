@@ -224,7 +224,7 @@ impl<'a> Desk<'a> {
         assert!(!page.next_page_token.is_empty());
     }
 
-    /// Every action stands in the audit with who and why, in the order in which they were done; what was refused does not.
+    /// Every action stands in the audit with who and why, in the order in which they were done; what was refused stands there as refused.
     pub(crate) async fn audit(&self) {
         let pool = sqlx::PgPool::connect(&self.stack.settings().database_url).await.expect("the database");
         let told: Vec<(String, String, String)> = sqlx::query_as(

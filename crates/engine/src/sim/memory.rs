@@ -25,7 +25,7 @@ impl Memory {
         what: &'static str,
         work: impl FnOnce(&mut Tables, &ServiceName) -> Result<R, StoreError> + Send,
     ) -> Result<R, StoreError> {
-        if matches!(what, "hint" | "stalled" | "chain_audit") {
+        if matches!(what, "hint" | "stalled") {
             return work(&mut locked(&self.world.tables), &self.service); // nothing hangs on them
         }
         let snapshot = {

@@ -75,8 +75,8 @@ WITH given AS (
     FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::int[], $25::bigint[], $26::bytea[], $27::bytea[], $28::text[], $29::bytea[], $30::jsonb[], $31::smallint[], $32::jsonb[])
          WITH ORDINALITY AS t(id, transaction, step, position, chain, sender, target, value, data, checks, priority, secret, place) JOIN fresh USING (id) ORDER BY place
 ), leaves AS (
-    INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body)
-    SELECT $1, 'operation.accept', principal, id::text, body FROM given JOIN fresh USING (id)
+    INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body, payload_hash)
+    SELECT $1, 'operation.accept', principal, id::text, body, command_hash FROM given JOIN fresh USING (id)
 ), events AS (
     INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body) SELECT $1, topic, id::text, id, body FROM given JOIN fresh USING (id)
 )

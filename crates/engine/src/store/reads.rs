@@ -2,7 +2,6 @@
 
 use super::{accept::begin, address, hash, leaf, transactions::notify, unsigned};
 use crate::{
-    audit::{self, Leaf},
     error::StoreError,
     flow::{Failure, StepOutcome},
     model::{
@@ -250,98 +249,6 @@ impl Reads {
         let running: u64 = running.parse().map_err(StoreError::corrupt)?;
         Ok(OutboxCursor { xid: running.saturating_sub(1), sequence: i64::MAX })
     }
-
-    /// Chains leaves that are not chained yet, in commit order. Returns how many.
-    pub(crate) async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError> {
-        let mut commit = begin(&self.pool).await?;
-        // One sequencer at a time; a second one finds nothing to lock and leaves it to the first.
-        sqlx::query("LOCK TABLE engine.audit_chain IN SHARE ROW EXCLUSIVE MODE").execute(&mut *commit).await?;
-        let rows = sqlx::query(
-            "SELECT l.sequence, l.tenant, l.action, l.actor, l.subject, l.body FROM engine.audit_leaves l
-             WHERE l.xid < pg_snapshot_xmin(pg_current_snapshot()) AND l.sequence > coalesce((SELECT max(leaf_sequence) - 100000 FROM engine.audit_chain), 0)
-               AND NOT EXISTS (SELECT FROM engine.audit_chain c WHERE c.leaf_sequence = l.sequence)
-             ORDER BY l.xid, l.sequence LIMIT $1",
-        )
-        .bind(limit)
-        .fetch_all(&mut *commit)
-        .await?;
-        let leaves = rows.iter().map(audit_leaf).collect::<Result<Vec<_>, _>>()?;
-        let mut tips: std::collections::HashMap<String, (i64, [u8; 32])> = std::collections::HashMap::new();
-        let (mut tenants, mut positions, mut sequences, mut previous_hashes, mut hashes) =
-            (vec![], vec![], vec![], vec![], vec![]);
-        for leaf in leaves {
-            let (position, previous) = match tips.get(&leaf.tenant) {
-                Some(tip) => *tip,
-                None => sqlx::query(
-                    "SELECT position, hash FROM engine.audit_chain WHERE tenant = $1 ORDER BY position DESC LIMIT 1",
-                )
-                .bind(&leaf.tenant)
-                .fetch_optional(&mut *commit)
-                .await?
-                .map(|row| Ok::<_, StoreError>((row.try_get(0)?, fixed(row.try_get::<&[u8], _>(1)?)?)))
-                .transpose()?
-                .unwrap_or((0, audit::GENESIS)),
-            };
-            let next = audit::chain_hash(&previous, &leaf);
-            tips.insert(leaf.tenant.clone(), (position + 1, next));
-            tenants.push(leaf.tenant);
-            positions.push(position + 1);
-            sequences.push(leaf.sequence);
-            previous_hashes.push(previous.to_vec());
-            hashes.push(next.to_vec());
-        }
-        let count = hashes.len();
-        if count > 0 {
-            sqlx::query(
-                "INSERT INTO engine.audit_chain (tenant, position, leaf_sequence, previous_hash, hash)
-                 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[])",
-            )
-            .bind(tenants)
-            .bind(positions)
-            .bind(sequences)
-            .bind(previous_hashes)
-            .bind(hashes)
-            .execute(&mut *commit)
-            .await?;
-        }
-        commit.commit().await?;
-        Ok(count)
-    }
-
-    pub(crate) async fn verify_audit(&self, tenant: &TenantId) -> Result<Result<u64, u64>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT l.sequence, l.tenant, l.action, l.actor, l.subject, l.body, c.position, c.hash FROM engine.audit_chain c
-             JOIN engine.audit_leaves l ON l.sequence = c.leaf_sequence WHERE c.tenant = $1 ORDER BY c.position",
-        )
-        .bind(tenant.as_str())
-        .fetch_all(&self.pool)
-        .await?;
-        let mut previous = audit::GENESIS;
-        for (index, row) in rows.iter().enumerate() {
-            let position = unsigned(row.try_get("position")?)?;
-            let next = audit::chain_hash(&previous, &audit_leaf(row)?);
-            if position != index as u64 + 1 || row.try_get::<&[u8], _>("hash")? != next {
-                return Ok(Err(position));
-            }
-            previous = next;
-        }
-        Ok(Ok(rows.len() as u64))
-    }
-}
-
-fn fixed(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
-    bytes.try_into().map_err(StoreError::corrupt)
-}
-
-fn audit_leaf(row: &PgRow) -> Result<Leaf, StoreError> {
-    Ok(Leaf {
-        sequence: row.try_get("sequence")?,
-        tenant: row.try_get("tenant")?,
-        action: row.try_get("action")?,
-        actor: row.try_get("actor")?,
-        subject: row.try_get("subject")?,
-        body: row.try_get("body")?,
-    })
 }
 
 fn operation(row: &PgRow) -> Result<OperationView, StoreError> {

@@ -3,7 +3,7 @@
 
 use super::{
     Admitted, Adoption, Attempt, BindOrder, Ending, FinalAttempt, Finished, Forgotten, Inclusion, LaneLook, NewAttempt,
-    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes, Store,
+    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Refusal, Settled, SignedBytes, Store,
 };
 use crate::{
     error::StoreError,
@@ -21,8 +21,6 @@ macro_rules! statements {
         #[async_trait]
         pub(crate) trait Records: Send + Sync + 'static {
             $($(#[$doc])* async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError>;)*
-            /// Chains audit leaves that are not chained yet.
-            async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError>;
         }
 
         #[async_trait]
@@ -30,9 +28,6 @@ macro_rules! statements {
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
                 Store::$name(self, $($argument),*).await
             })*
-            async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError> {
-                Reads { pool: self.pool.clone() }.chain_audit(limit).await
-            }
         }
 
         #[cfg(feature = "sim")]
@@ -41,9 +36,6 @@ macro_rules! statements {
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
                 self.commit(stringify!($name), |tables, service| tables.$name(service, $($argument),*)).await
             })*
-            async fn chain_audit(&self, limit: i64) -> Result<usize, StoreError> {
-                self.commit("chain_audit", |tables, service| tables.chain_audit(service, limit)).await
-            }
         }
     };
 }

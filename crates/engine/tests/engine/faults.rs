@@ -368,6 +368,7 @@ async fn the_database_refuses_what_must_never_be() {
         "UPDATE engine.transactions SET tenant = 'other'",
         "UPDATE engine.audit_leaves SET action = 'forged'",
         "DELETE FROM engine.audit_leaves",
+        "TRUNCATE engine.audit_leaves",
     ] {
         sqlx::query(forbidden).execute(&bench.pool).await.expect_err(forbidden);
     }

@@ -307,6 +307,8 @@ reasons! {
     KeyNotFound = "KEY_NOT_FOUND", NotFound, FixInput, None;
     /// The key is disabled.
     KeyDisabled = "KEY_DISABLED", FailedPrecondition, CallUs, None;
+    /// The key is not for payloads of this kind.
+    KeyPurposeMismatch = "KEY_PURPOSE_MISMATCH", PermissionDenied, FixInput, None;
     /// Another key of the tenant has this label.
     KeyLabelTaken = "KEY_LABEL_TAKEN", AlreadyExists, FixInput, None;
     /// The calling service holds no grant for this use of the key.

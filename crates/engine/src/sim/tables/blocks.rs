@@ -164,9 +164,4 @@ impl Tables {
         }
         self.settle(settled, &[TransactionState::Confirming])
     }
-
-    /// The model keeps no hash chain: its proof is PostgreSQL's alone.
-    pub(crate) fn chain_audit(&mut self, _: &ServiceName, _: i64) -> Done<usize> {
-        Ok(0)
-    }
 }

@@ -1,0 +1,202 @@
+//! The keys of audit logs: what they sign, what they never sign, and that one never signs two roots of a size.
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)] // a test that cannot go on stops where it stands
+
+mod support;
+
+use alloy::primitives::Address;
+use dalp_audit::{Root, root::request_id};
+use dalp_proto::signer::{
+    AuditRootStatement, CreateKeyRequest, DisableKeyRequest, Eip712Document, EnsureAuditKeyRequest, Key, KeyPurpose,
+    SignOutcome, SignRequest, SignStatus, key_service_server::KeyService as _, sign_request::Payload,
+    signer_service_server::SignerService as _,
+};
+use serde_json::json;
+use support::{Bench, PEER, RULES, call, create, from_caller, from_peer, order, reason, sign};
+use svc_signer::providers::ProviderKind;
+use tonic::Status;
+
+const GATEWAY: &str = "spiffe://dalp.dev/svc-gateway";
+
+fn rules() -> String {
+    format!("{RULES}[[grants]]\npeer = \"{GATEWAY}\"\nkinds = [\"audit_root\"]\n")
+}
+
+async fn bench(provider: ProviderKind) -> Bench {
+    Bench::new(provider).await.replica_with(&rules()).await
+}
+
+async fn key_of(bench: &Bench, tenant: &str) -> Key {
+    let request = EnsureAuditKeyRequest { tenant: tenant.to_owned() };
+    bench.edge.ensure_audit_key(from_peer(request, GATEWAY)).await.unwrap().into_inner().key.unwrap()
+}
+
+fn root(size: u64, hash: u8) -> Root {
+    Root { tenant: "bank".into(), size, root: [hash; 32], sealed_at_us: 1_763_856_000_000_000 }
+}
+
+fn asked(key: &str, root: &Root) -> SignRequest {
+    let address: Address = key.parse().unwrap();
+    let statement = AuditRootStatement {
+        size: root.size,
+        root_hash: format!("0x{}", hex::encode(root.root)),
+        sealed_at_us: root.sealed_at_us,
+    };
+    SignRequest {
+        request_id: request_id(address, root.size).to_string(),
+        tenant: "bank".to_owned(),
+        signer: key.to_owned(),
+        payload: Some(Payload::AuditRoot(statement)),
+        replaces_request_id: String::new(),
+    }
+}
+
+async fn signed(bench: &Bench, request: SignRequest) -> Result<SignOutcome, Status> {
+    Ok(bench.edge.sign(from_peer(request, GATEWAY)).await?.into_inner().outcome.unwrap())
+}
+
+async fn signs_roots(provider: ProviderKind) {
+    let bench = bench(provider).await;
+    let key = key_of(&bench, "bank").await;
+    assert_eq!((key.purpose(), key.wallet.as_str()), (KeyPurpose::AuditRoot, "audit-root-1"));
+    assert_eq!(key_of(&bench, "bank").await.address, key.address, "there is one");
+    assert_ne!(key_of(&bench, "other").await.address, key.address, "of each tenant");
+    let outcome = signed(&bench, asked(&key.address, &root(7, 1))).await.unwrap();
+    assert_eq!(outcome.status(), SignStatus::Approved, "{outcome:?}");
+    assert!(outcome.attestation.is_none(), "it moves nothing");
+    let signature = hex::decode(outcome.signature.trim_start_matches("0x")).unwrap();
+    assert_eq!(root(7, 1).signer(&signature).unwrap().to_string(), key.address);
+    let by = root(7, 1).public_key(&signature).unwrap();
+    assert_eq!(format!("0x{}", hex::encode(by)), key.public_key);
+    let again = signed(&bench, asked(&key.address, &root(7, 1))).await.unwrap();
+    assert_eq!(again.signature, outcome.signature);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_key_signs_roots() {
+    signs_roots(ProviderKind::Local).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hsm_signs_roots() {
+    signs_roots(ProviderKind::Pkcs11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_never_signs_two_roots_of_one_size() {
+    let bench = bench(ProviderKind::Local).await;
+    let key = key_of(&bench, "bank").await.address;
+    signed(&bench, asked(&key, &root(7, 1))).await.unwrap();
+    let fork = signed(&bench, asked(&key, &root(7, 2))).await.unwrap_err();
+    assert_eq!(reason(&fork), "REQUEST_ID_REUSED");
+    let later = Root { sealed_at_us: 1_763_856_000_000_001, ..root(7, 1) };
+    assert_eq!(reason(&signed(&bench, asked(&key, &later)).await.unwrap_err()), "REQUEST_ID_REUSED");
+    // Nor under an id of the asker's own.
+    for id in [uuid::Uuid::new_v4(), request_id(key.parse().unwrap(), 8)] {
+        let other = SignRequest { request_id: id.to_string(), ..asked(&key, &root(7, 2)) };
+        assert_eq!(reason(&signed(&bench, other).await.unwrap_err()), "INVALID_FIELD");
+    }
+    signed(&bench, asked(&key, &root(8, 2))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_key_signs_nothing_else_and_nothing_else_signs_roots() {
+    let bench = bench(ProviderKind::Local).await;
+    // A peer that may have everything signed.
+    let wide = format!(
+        "[[grants]]\npeer = \"{PEER}\"\nkinds = [\"evm_transaction\", \"eip712\", \"claim\", \"audit_root\"]\n\
+         [[grants]]\npeer = \"{GATEWAY}\"\nkinds = [\"audit_root\"]\n[[policy.rules]]\nname = \"all\"\naction = \"allow\"\n"
+    );
+    let wide = bench.replica_with(&wide).await;
+    let (desk, audit) = (create(&wide, "desk").await.address, key_of(&wide, "bank").await.address);
+    let document = Eip712Document {
+        document_json: json!({
+            "types": {"EIP712Domain": [{"name": "chainId", "type": "uint256"}], "Say": [{"name": "what", "type": "string"}]},
+            "primaryType": "Say", "domain": {"chainId": 1}, "message": {"what": "x"}
+        })
+        .to_string(),
+    };
+    let refused = async |request: SignRequest| reason(&wide.edge.sign(from_peer(request, PEER)).await.unwrap_err());
+    assert_eq!(refused(order(&audit, call(0))).await, "KEY_PURPOSE_MISMATCH");
+    let statement = SignRequest { payload: Some(Payload::Eip712(document)), ..order(&audit, call(0)) };
+    assert_eq!(refused(statement).await, "KEY_PURPOSE_MISMATCH");
+    assert_eq!(refused(asked(&desk, &root(1, 1))).await, "KEY_PURPOSE_MISMATCH");
+    // The very document of a root, given as a document: its domain names no chain.
+    let posed = json!({
+        "types": {
+            "EIP712Domain": [{"name": "name", "type": "string"}, {"name": "version", "type": "string"}],
+            "AuditRoot": [{"name": "tenant", "type": "string"}, {"name": "size", "type": "uint64"}, {"name": "root", "type": "bytes32"}, {"name": "sealedAt", "type": "uint64"}]
+        },
+        "primaryType": "AuditRoot", "domain": {"name": "DALP audit log", "version": "1"},
+        "message": {"tenant": "bank", "size": "1", "root": format!("0x{}", "01".repeat(32)), "sealedAt": "1"}
+    });
+    let posed = Payload::Eip712(Eip712Document { document_json: posed.to_string() });
+    assert_eq!(refused(SignRequest { payload: Some(posed), ..order(&desk, call(0)) }).await, "INVALID_FIELD");
+    // The refusals stand in the signer's own audit.
+    let leaves: i64 =
+        sqlx::query_scalar("select count(*) from signer.audit_leaves where decision = 'KEY_PURPOSE_MISMATCH'")
+            .fetch_one(&wide.postgres.pool().await)
+            .await
+            .unwrap();
+    assert_eq!(leaves, 3);
+    sign(&wide, &order(&desk, call(0))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_row_says_the_database_stores_no_signature_of_the_wrong_key() {
+    let bench = bench(ProviderKind::Local).await;
+    let (desk, audit) = (create(&bench, "desk").await.address, key_of(&bench, "bank").await.address);
+    let pool = bench.postgres.pool().await;
+    for (key, kind) in [(&desk, "audit_root"), (&audit, "claim")] {
+        let address: Address = key.parse().unwrap();
+        let id = uuid::Uuid::new_v4();
+        sqlx::query(
+            "insert into signer.requests (request_id, tenant, signer, peer, kind, payload_hash, digest, rule, value_wei)
+             values ($1, 'bank', $2, 'p', $3, $4, $4, 'r', 0)",
+        )
+        .bind(id)
+        .bind(address.as_slice())
+        .bind(kind)
+        .bind([1_u8; 32].as_slice())
+        .execute(&pool)
+        .await
+        .unwrap();
+        sqlx::query("update signer.requests set status = 'APPROVED', signature = $2 where request_id = $1")
+            .bind(id)
+            .bind([1_u8; 65].as_slice())
+            .execute(&pool)
+            .await
+            .unwrap_err();
+    }
+    sqlx::query("update signer.keys set purpose = 'general'").execute(&pool).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_is_granted_it_has_keys_made_and_roots_signed() {
+    let bench = bench(ProviderKind::Local).await;
+    let key = key_of(&bench, "bank").await.address;
+    let request = EnsureAuditKeyRequest { tenant: "bank".to_owned() };
+    let refused = bench.edge.ensure_audit_key(from_peer(request, PEER)).await.unwrap_err();
+    assert_eq!(reason(&refused), "GRANT_MISSING");
+    let refused = bench.edge.sign(from_peer(asked(&key, &root(1, 1)), PEER)).await.unwrap_err();
+    assert_eq!(reason(&refused), "GRANT_MISSING");
+    let desk = create(&bench, "desk").await.address;
+    let refused = bench.edge.sign(from_peer(order(&desk, call(0)), GATEWAY)).await.unwrap_err();
+    assert_eq!(reason(&refused), "GRANT_MISSING", "the gateway has nothing else signed");
+    // Nobody takes the names of audit keys.
+    let named = CreateKeyRequest { wallet: "audit-root-2".to_owned(), ..CreateKeyRequest::default() };
+    assert_eq!(reason(&bench.keys.create_key(from_caller(named, "bank", "n")).await.unwrap_err()), "INVALID_FIELD");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_key_is_followed_by_the_next_one() {
+    let bench = bench(ProviderKind::Local).await;
+    let first = key_of(&bench, "bank").await;
+    let disable = DisableKeyRequest { address: first.address.clone(), reason: "replaced".to_owned() };
+    bench.keys.disable_key(from_caller(disable, "bank", "d")).await.unwrap();
+    let refused = signed(&bench, asked(&first.address, &root(3, 1))).await.unwrap_err();
+    assert_eq!(reason(&refused), "KEY_DISABLED");
+    let second = key_of(&bench, "bank").await;
+    assert_eq!(second.wallet, "audit-root-2");
+    assert_ne!(second.address, first.address);
+    assert_eq!(signed(&bench, asked(&second.address, &root(3, 1))).await.unwrap().status(), SignStatus::Approved);
+}

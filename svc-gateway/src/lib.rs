@@ -8,6 +8,7 @@
 //! - [`admission`]: the one decision about each call, pure.
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
 //! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
+//! - [`checkers`]: who may decide about what a policy holds for a second person.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
@@ -17,7 +18,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use dalp_domain::store::Tables;
 use dalp_engine::{Operator, Reader};
 use dalp_proto::{
-    event::event_service_server::EventServiceServer, operation::operation_service_server::OperationServiceServer,
+    checker::checker_service_server::CheckerServiceServer, event::event_service_server::EventServiceServer, operation::operation_service_server::OperationServiceServer,
     operator::operator_service_server::OperatorServiceServer,
     transaction::transaction_service_server::TransactionServiceServer,
 };
@@ -35,6 +36,7 @@ mod admin;
 pub mod admission;
 pub mod api_key;
 pub mod body;
+pub mod checkers;
 pub mod config;
 mod doctor;
 pub mod events;
@@ -146,7 +148,6 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
 
     let reader = Reader::new(pool.clone());
     let events = events::Events::new(reader.clone(), stop.clone());
-    let operations = operations::Operations::new(reader, stop.clone());
     let operator = Operator::new(pool.clone());
     let certificates = [
         ("certificate of the listener", config.server.tls.clone()),
@@ -157,6 +158,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let granting = permissions::Granting::new(&dalp_proto::Methods::load());
     let store = access::Store::from(Tables::over(access::store::SCHEMA, pool));
     let directory = Arc::new(access::Directory::new(store, granting, config.access));
+    let checkers = checkers::Checkers::new(Arc::clone(&directory), reader.clone());
+    let operations = operations::Operations::new(reader, checkers.clone(), stop.clone());
     let issuers = oidc::Issuers::new(&config.oidc)?;
     let binding = |one: &oidc::OidcConfig| admin::Binding { issuer: one.issuer.clone(), tenant: one.tenant.clone() };
     let bindings = config.oidc.iter().map(binding).collect();
@@ -164,7 +167,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
         .add_service(EventServiceServer::new(events))
-        .add_service(OperatorServiceServer::new(lanes));
+        .add_service(OperatorServiceServer::new(lanes))
+        .add_service(CheckerServiceServer::new(checkers));
     let own = with_reflection(desk.add_to(own))?;
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
     let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own);
@@ -205,8 +209,9 @@ async fn keep_access(
     directory.ready();
     health.set(ACCESS, true).await;
     let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
+    let expiring = tokio::spawn(checkers::expire(Arc::clone(&directory), stop.clone()));
     access::watch::run(directory, listener, stop).await;
-    let _ = noting.await; // a panic in it was logged by the runtime
+    let _ = tokio::join!(noting, expiring); // a panic in them was logged by the runtime
 }
 
 /// Whether callers may be let in by what the tables say. An older configuration is a replica of before a change, and serves by the newer one.

@@ -224,6 +224,7 @@ impl Engine {
             }
             Admitted::Held(_) => {
                 metric::operation_held(new.kind);
+                self.quota.accepted(&new.tenant);
                 self.shared.changed();
                 let operation = self.reader.get_operation(&new.tenant, new.id).await?;
                 let operation = operation.ok_or_else(|| StoreError::corrupt("a held operation that is not there"))?;

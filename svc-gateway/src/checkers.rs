@@ -171,7 +171,8 @@ impl Checkers {
         let granted = self.granted(maker);
         // An RPC that a later release no longer has is nobody's to call.
         let method = self.methods.get(&format!("/{}", asked.method));
-        let permission = method.map(|method| method.permission.as_str()).ok_or_else(|| lost("asked by no known RPC", ""))?;
+        let permission =
+            method.map(|method| method.permission.as_str()).ok_or_else(|| lost("asked by no known RPC", ""))?;
         let on = |asset: Address| {
             let name = format!("{asset:#x}");
             granted.assets_with(permission).any(|own| own == name)
@@ -238,11 +239,7 @@ impl Checkers {
     }
 }
 
-async fn require_possible(
-    commit: &mut PgConnection,
-    tenant: &TenantId,
-    command: &PolicyChange,
-) -> RefusalResult<()> {
+async fn require_possible(commit: &mut PgConnection, tenant: &TenantId, command: &PolicyChange) -> RefusalResult<()> {
     match command {
         PolicyChange::Set(policy) => match checker::unknown_kind(commit, policy).await.map_err(store_refusal)? {
             Some(kind) => Err(invalid_field("policy.kinds", &format!("no service has operations of the kind {kind}"))),

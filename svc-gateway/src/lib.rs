@@ -18,7 +18,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use dalp_domain::store::Tables;
 use dalp_engine::{Operator, Reader};
 use dalp_proto::{
-    checker::checker_service_server::CheckerServiceServer, event::event_service_server::EventServiceServer, operation::operation_service_server::OperationServiceServer,
+    checker::checker_service_server::CheckerServiceServer, event::event_service_server::EventServiceServer,
+    operation::operation_service_server::OperationServiceServer,
     operator::operator_service_server::OperatorServiceServer,
     transaction::transaction_service_server::TransactionServiceServer,
 };

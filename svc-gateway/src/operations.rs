@@ -2,10 +2,11 @@
 
 use std::{pin::Pin, time::Duration};
 
-use dalp_engine::{CancelError, OperationFilter, OperationId, OperationState, Reader, TenantId};
+use dalp_engine::{CancelError, OperationFilter, OperationId, OperationState, OperationView, Reader, TenantId};
 use dalp_proto::operation::{
-    self as wire, ApproveOperationRequest, ApproveOperationResponse, CancelOperationRequest, CancelOperationResponse, GetOperationRequest, GetOperationResponse,
-    ListOperationsRequest, ListOperationsResponse, RejectOperationRequest, RejectOperationResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
+    self as wire, ApproveOperationRequest, ApproveOperationResponse, CancelOperationRequest, CancelOperationResponse,
+    GetOperationRequest, GetOperationResponse, ListOperationsRequest, ListOperationsResponse, RejectOperationRequest,
+    RejectOperationResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
     WatchOperationResponse, operation_service_server::OperationService,
 };
 use dalp_service::{Caller, Reason, Refusal, caller::ANY_WALLET, errors::RefusalResult, fields, stop::Stop};
@@ -66,7 +67,7 @@ impl OperationService for Operations {
             .await
             .map_err(store_refusal)?;
         Ok(Response::new(ListOperationsResponse {
-            operations: page.operations.into_iter().map(Into::into).collect(),
+            operations: page.operations.into_iter().map(in_a_list).collect(),
             next_page_token: page.next.map(|id| id.0.simple().to_string()).unwrap_or_default(),
         }))
     }
@@ -174,6 +175,15 @@ fn saying(approved: bool, id: &str, payload_hash: &str, why: &str) -> RefusalRes
         invalid(fields::violation("payload_hash", "expected 0x and 64 hex digits: that of the operation's check"))
     })?;
     Ok(Saying { id: operation_id(id)?, approved, reason: reason(why)?, payload_hash: hash })
+}
+
+/// An operation among others: what is asked for is read where it is decided about.
+fn in_a_list(view: OperationView) -> wire::Operation {
+    let mut operation = wire::Operation::from(view);
+    if let Some(check) = &mut operation.check {
+        check.command_json.clear();
+    }
+    operation
 }
 
 /// What a list asks for.

@@ -53,7 +53,9 @@ fn policy(id: &str, checkers: u32) -> Policy {
 
 impl Bank {
     async fn open() -> Self {
-        let mut sections = "[[roles]]\nname = \"clerk\"\npermissions = [\"checker:*\", \"operation:read\", \"operation:cancel\"]\n".to_owned();
+        let mut sections =
+            "[[roles]]\nname = \"clerk\"\npermissions = [\"checker:*\", \"operation:read\", \"operation:cancel\"]\n"
+                .to_owned();
         let mut principal = |id: &str, role: &str, more: &str| {
             let key = ApiKey::generate().unwrap();
             sections += &format!(
@@ -103,7 +105,8 @@ impl Bank {
             payload_hash: held.check.as_ref().unwrap().payload_hash.clone(),
             reason: "seen".to_owned(),
         };
-        let answer = OperationServiceClient::new(self.channel.clone()).approve_operation(with(key, "", request)).await?;
+        let answer =
+            OperationServiceClient::new(self.channel.clone()).approve_operation(with(key, "", request)).await?;
         Ok(answer.into_inner().operation.unwrap())
     }
 
@@ -124,7 +127,11 @@ async fn the_persons_behind_principals_decide() {
     // Nothing holds the first one.
     let guard = bank.set(&bank.ann, "guard", policy("guard", 1)).await.unwrap();
     assert_eq!(guard.state(), OperationState::Completed, "{guard:?}");
-    assert_eq!(bank.set(&bank.ann, "guard", policy("guard", 1)).await.unwrap(), guard, "a repeat is the same operation");
+    assert_eq!(
+        bank.set(&bank.ann, "guard", policy("guard", 1)).await.unwrap(),
+        guard,
+        "a repeat is the same operation"
+    );
     assert_eq!(reason(bank.set(&bank.ann, "guard", policy("guard", 2)).await), "IDEMPOTENCY_KEY_REUSED");
 
     let held = bank.remove(&bank.ann_desk, "open", "guard").await.unwrap();
@@ -149,7 +156,8 @@ async fn the_persons_behind_principals_decide() {
     assert!(bank.policies().await.is_empty());
     let decided = done.check.unwrap().decisions;
     assert_eq!((decided.len(), decided[0].person.as_str()), (1, "bob"));
-    let refusals = "SELECT count(*) FROM engine.audit_leaves WHERE action = 'operation.decision_refused' AND tenant = 'acme'";
+    let refusals =
+        "SELECT count(*) FROM engine.audit_leaves WHERE action = 'operation.decision_refused' AND tenant = 'acme'";
     let refusals: i64 = sqlx::query_scalar(refusals).fetch_one(&bank.world.database().await).await.unwrap();
     assert_eq!(refusals, 4, "each refusal that was decided here stands in the audit");
 }
@@ -185,7 +193,8 @@ async fn what_the_maker_lost_withdrew_or_left_too_long() {
     // A maker by RPC, whose key is then used until the principal is disabled.
     let held = bank.set(&bank.clerk, "one", policy("one", 1)).await.unwrap();
     let request = CancelOperationRequest { operation_id: held.operation_id.clone(), reason: "a mistake".to_owned() };
-    let cancelled = OperationServiceClient::new(bank.channel.clone()).cancel_operation(with(&bank.clerk, "", request)).await;
+    let cancelled =
+        OperationServiceClient::new(bank.channel.clone()).cancel_operation(with(&bank.clerk, "", request)).await;
     assert_eq!(cancelled.unwrap().into_inner().operation.unwrap().state(), OperationState::Cancelled);
     assert_eq!(reason(bank.approve(&bank.bob, &held).await), "CHECK_DECIDED");
 
@@ -232,7 +241,8 @@ async fn an_owner_is_a_person_and_stays() {
         let refused = principals.create_principal(with(&bank.ann, id, asked(id, kind, owner))).await;
         assert_eq!(reason(refused), "INVALID_FIELD", "{id}");
     }
-    let made = principals.create_principal(with(&bank.ann, "d", asked("d", PrincipalKind::Service, "bob"))).await.unwrap();
+    let made =
+        principals.create_principal(with(&bank.ann, "d", asked("d", PrincipalKind::Service, "bob"))).await.unwrap();
     assert_eq!(made.into_inner().principal.unwrap().owner, "bob");
     let database = bank.world.database().await;
     let other = "UPDATE gateway.principals SET owner_id = 'ann' WHERE principal_id = 'd'";

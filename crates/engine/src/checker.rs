@@ -303,7 +303,8 @@ impl Policy {
 impl Standing {
     /// What a decision does, if it counts.
     pub fn decide(&self, decision: &Decision) -> Result<Next, CheckError> {
-        if self.decided.get(&decision.person) == Some(&decision.approved) && self.payload_hash == decision.payload_hash {
+        if self.decided.get(&decision.person) == Some(&decision.approved) && self.payload_hash == decision.payload_hash
+        {
             return Ok(Next::Nothing);
         }
         if self.state != OperationState::AwaitingChecker {

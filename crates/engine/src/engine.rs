@@ -320,10 +320,9 @@ impl Shared {
         if let Verdict::Broken(why) = &decision.verdict {
             return Err(AdmitError::Database(StoreError::Corrupt(why.clone())));
         }
-        let question = admission.question.map(|question| Question {
-            amounts: question.amounts.merged(F::amounts(&admission.order)),
-            ..question
-        });
+        let question = admission
+            .question
+            .map(|question| Question { amounts: question.amounts.merged(F::amounts(&admission.order)), ..question });
         let new = NewOperation {
             id,
             question,

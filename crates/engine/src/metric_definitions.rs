@@ -43,7 +43,11 @@ pub fn describe() {
     describe_counter!(QUOTA_REFUSALS, "Operations refused because their tenant has as many unfinished ones as it may");
     describe_counter!(OPERATIONS_HELD, "Operations that a maker-checker policy held, by kind");
     describe_gauge!(OPERATIONS_AWAITING_CHECKER, "Operations of this service that wait for a second person");
-    describe_gauge!(OLDEST_AWAITING_CHECKER_SECONDS, Unit::Seconds, "How long the oldest of them waits; 0 when none does");
+    describe_gauge!(
+        OLDEST_AWAITING_CHECKER_SECONDS,
+        Unit::Seconds,
+        "How long the oldest of them waits; 0 when none does"
+    );
     describe_counter!(CHECKS_EXPIRED, "Operations that ended because nobody decided about them in time");
     describe_gauge!(LANES_LEASED, "Lanes that this instance works on");
     describe_gauge!(OPERATIONS_STALLED, "Operations that run for longer than they should, by reason (held, other)");

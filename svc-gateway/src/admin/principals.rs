@@ -59,7 +59,9 @@ impl PrincipalService for Desk {
                     return Err(Refusal::new(Reason::AlreadyExists, "the tenant has a principal of this identifier")
                         .meta("principal", &id));
                 }
-                write.leaf(&tenant, "principal.create", id.as_str(), json!({"kind": kind.as_str(), "owner": owner})).await?;
+                write
+                    .leaf(&tenant, "principal.create", id.as_str(), json!({"kind": kind.as_str(), "owner": owner}))
+                    .await?;
                 Ok(CreatePrincipalResponse { principal: now(write, id.as_str()).await? })
             });
         Ok(answer.await?)

@@ -3,7 +3,12 @@
 use super::*;
 
 fn policy() -> wire::Policy {
-    wire::Policy { policy_id: "large".into(), kinds: vec!["asset.mint".into()], threshold: "1000".into(), ..Default::default() }
+    wire::Policy {
+        policy_id: "large".into(),
+        kinds: vec!["asset.mint".into()],
+        threshold: "1000".into(),
+        ..Default::default()
+    }
 }
 
 #[test]

@@ -152,7 +152,8 @@ impl GatewayConfig {
                 if principal.kind != PrincipalKind::Service {
                     problems.push(at("owner"), "a person answers for itself");
                 } else if person != Some(PrincipalKind::Person) {
-                    problems.push(at("owner"), format!("{owner} is no person of tenant {} in this file", principal.tenant));
+                    problems
+                        .push(at("owner"), format!("{owner} is no person of tenant {} in this file", principal.tenant));
                 }
             }
             if let Some(spiffe) = &principal.spiffe

@@ -23,14 +23,16 @@ pub(crate) async fn principal(world: &World, id: &str) -> Client {
     };
     let created = PrincipalServiceClient::new(world.ann.gateway()).create_principal(keyed(create, &key())).await;
     created.expect("created");
-    let issue = CreateApiKeyRequest { principal_id: id.to_owned(), scope: Scope::ReadWrite.into(), ..Default::default() };
+    let issue =
+        CreateApiKeyRequest { principal_id: id.to_owned(), scope: Scope::ReadWrite.into(), ..Default::default() };
     let issued = ApiKeyServiceClient::new(world.ann.gateway()).create_api_key(keyed(issue, &key())).await;
     let secret = issued.expect("issued").into_inner().secret;
     Client::new(world.stack.channel().expect("a channel"), &secret).expect("a key")
 }
 
 async fn names(world: &World) -> Vec<String> {
-    let answer = CheckerServiceClient::new(world.bob.gateway()).list_policies(Request::new(ListPoliciesRequest {})).await;
+    let answer =
+        CheckerServiceClient::new(world.bob.gateway()).list_policies(Request::new(ListPoliciesRequest {})).await;
     answer.expect("a list").into_inner().policies.into_iter().map(|policy| policy.policy_id).collect()
 }
 

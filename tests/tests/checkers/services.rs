@@ -34,7 +34,10 @@ pub(crate) async fn a_mint_above_the_threshold_is_held(world: &World) {
     let check = held.check.clone().expect("a check");
     assert_eq!((check.policies.as_slice(), check.checkers), (&["mints".to_owned()][..], 1));
     assert_eq!(check.method, "dalp.asset.v1.AssetService/Mint");
-    assert_eq!((check.amounts[0].asset.as_str(), check.amounts[0].amount.as_str()), (world.mint_request(0).asset.as_str(), "1000"));
+    assert_eq!(
+        (check.amounts[0].asset.as_str(), check.amounts[0].amount.as_str()),
+        (world.mint_request(0).asset.as_str(), "1000")
+    );
     let command: serde_json::Value = serde_json::from_str(&check.command_json).expect("JSON");
     assert_eq!(command["sender"].as_str().map(str::to_lowercase), Some(world.load.issuer.text.to_lowercase()));
     let again = world.mint_again(&world.operator, LARGE, &name).await.expect("a repeat");
@@ -84,7 +87,10 @@ pub(crate) async fn refused_and_withdrawn(world: &World) {
     let held = world.mint(&world.operator, LARGE).await.expect("accepted");
     let ended = world.reject(&world.bob, &held).await.expect("refused");
     let error = ended.error.clone().expect("an error");
-    assert_eq!((ended.state(), error.reason.as_str(), error.message.as_str()), (OperationState::Failed, "APPROVAL_DENIED", "not this one"));
+    assert_eq!(
+        (ended.state(), error.reason.as_str(), error.message.as_str()),
+        (OperationState::Failed, "APPROVAL_DENIED", "not this one")
+    );
     assert_eq!(refused(world.approve(&world.ann, &held).await), "CHECK_DECIDED");
     let held = world.mint(&world.operator, LARGE).await.expect("accepted");
     let request = CancelOperationRequest { operation_id: held.operation_id.clone(), reason: "a mistake".into() };
@@ -153,7 +159,8 @@ pub(crate) async fn settlements(world: &World) {
 
 pub(crate) async fn feeds(world: &World) {
     let issuer = world.load.issuer.text.clone();
-    let topic = RegisterTopicRequest { sender: issuer.clone(), name: "price".into(), signature: "(int256 value)".into() };
+    let topic =
+        RegisterTopicRequest { sender: issuer.clone(), name: "price".into(), signature: "(int256 value)".into() };
     let topic = IdentityServiceClient::new(world.operator.gateway()).register_topic(keyed(topic, &key())).await;
     let topic = world.operator.finished(topic.expect("accepted").into_inner().operation).await.expect("final");
     assert_eq!(topic.state(), OperationState::Completed, "{topic:?}");
@@ -235,7 +242,11 @@ pub(crate) async fn an_http_client_is_told_at_once(world: &World) {
     });
     let path = format!("/v1/assets/{}:mint", world.load.token.to_checksum(None));
     let (status, head, body) = tokio::task::block_in_place(|| outside::post(world, &path, &request));
-    assert_eq!((status, &body["operation"]["state"]), (202, &"OPERATION_STATE_AWAITING_CHECKER".into()), "{head} {body}");
+    assert_eq!(
+        (status, &body["operation"]["state"]),
+        (202, &"OPERATION_STATE_AWAITING_CHECKER".into()),
+        "{head} {body}"
+    );
     let id = body["operation"]["operationId"].as_str().expect("an id").to_owned();
     assert!(head.contains(&format!("location: /v1/operations/{id}")), "{head}");
     assert!(!head.contains("preference-applied"), "nobody waits for another person: {head}");

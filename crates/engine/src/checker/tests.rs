@@ -69,7 +69,8 @@ fn amounts_of_one_asset_add_up_so_that_a_batch_does_not_slip_through() {
 fn another_person_lets_it_begin_and_the_maker_does_not() {
     let one = standing(1, &[]);
     assert_eq!(one.decide(&decision("checker", "checker", true)).unwrap(), Next::Begins);
-    for (principal, person) in [("maker", "maker"), ("maker-key", "maker"), ("other-key", "maker"), ("maker-key", "x")] {
+    for (principal, person) in [("maker", "maker"), ("maker-key", "maker"), ("other-key", "maker"), ("maker-key", "x")]
+    {
         let refused = one.decide(&decision(principal, person, true)).unwrap_err();
         assert!(matches!(refused, CheckError::Maker), "{principal} of {person}: {refused}");
     }
@@ -95,7 +96,8 @@ fn what_was_not_seen_is_not_decided_nor_what_is_over() {
     let mut late = standing(1, &[]);
     late.expired = true;
     assert!(matches!(late.decide(&decision("a", "ann", true)), Err(CheckError::Expired)));
-    for state in [OperationState::Running, OperationState::Completed, OperationState::Failed, OperationState::Cancelled] {
+    for state in [OperationState::Running, OperationState::Completed, OperationState::Failed, OperationState::Cancelled]
+    {
         let mut over = standing(1, &[("ann", true)]);
         over.state = state;
         assert!(matches!(over.decide(&decision("b", "bob", true)), Err(CheckError::NotHeld(_))));
@@ -105,7 +107,8 @@ fn what_was_not_seen_is_not_decided_nor_what_is_over() {
 
 #[test]
 fn a_secret_is_shown_to_nobody() {
-    let order = serde_json::json!({"salt": 1, "command": {"secret": "0x77", "legs": [{"secret": "0x78"}], "sender": "0x1"}});
+    let order =
+        serde_json::json!({"salt": 1, "command": {"secret": "0x77", "legs": [{"secret": "0x78"}], "sender": "0x1"}});
     let shown = readable(&order);
     assert_eq!(shown, serde_json::json!({"secret": "***", "legs": [{"secret": "***"}], "sender": "0x1"}));
     assert_eq!(readable(&serde_json::json!({"a": 1})), serde_json::json!({"a": 1}));

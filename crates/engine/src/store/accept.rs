@@ -263,11 +263,7 @@ pub(super) async fn write(
 }
 
 /// The key was taken while the statement ran: it is seen by the next one.
-async fn stored(
-    connection: &mut PgConnection,
-    new: &NewOperation,
-    at: OffsetDateTime,
-) -> Result<Admitted, StoreError> {
+async fn stored(connection: &mut PgConnection, new: &NewOperation, at: OffsetDateTime) -> Result<Admitted, StoreError> {
     let row = sqlx::query(
         "SELECT command_hash, operation_id, EXISTS (SELECT FROM engine.checks c WHERE c.tenant = i.tenant AND c.operation_id = i.operation_id) AS held
          FROM engine.idempotency i WHERE tenant = $1 AND principal = $2 AND method = $3 AND key = $4",

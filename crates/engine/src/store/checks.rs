@@ -252,10 +252,12 @@ pub async fn tell(pool: &PgPool) -> Result<(), StoreError> {
 
 /// The policies of a tenant, by name.
 pub async fn policies(connection: &mut PgConnection, tenant: &TenantId) -> Result<Vec<StoredPolicy>, StoreError> {
-    let rows = sqlx::query("SELECT *, threshold::text AS units FROM engine.checker_policies WHERE tenant = $1 ORDER BY policy_id")
-        .bind(tenant.as_str())
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT *, threshold::text AS units FROM engine.checker_policies WHERE tenant = $1 ORDER BY policy_id",
+    )
+    .bind(tenant.as_str())
+    .fetch_all(connection)
+    .await?;
     let number = |row: &PgRow, name: &str| u32::try_from(row.try_get::<i32, _>(name)?).map_err(StoreError::corrupt);
     rows.iter()
         .map(|row| {
@@ -357,10 +359,9 @@ pub async fn accept_change(commit: &mut PgConnection, change: Change<'_>) -> Res
         Admitted::New(_) => Ok(Changing::Free),
         Admitted::Held(_) => Ok(Changing::Held),
         Admitted::Repeat(id) => Ok(Changing::Repeat(id)),
-        Admitted::OtherPayload(stored) => Err(AdmitError::KeyReused {
-            stored_hash: hex::encode(stored),
-            given_hash: hex::encode(command_hash),
-        }),
+        Admitted::OtherPayload(stored) => {
+            Err(AdmitError::KeyReused { stored_hash: hex::encode(stored), given_hash: hex::encode(command_hash) })
+        }
         Admitted::ForeignLane(lane) => Err(AdmitError::LaneOfOtherTenant(lane)),
     }
 }

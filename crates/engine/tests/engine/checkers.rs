@@ -87,7 +87,9 @@ async fn what_is_held_begins_when_another_person_approves_it() {
     for what in ["operations", "idempotency", "outbox", "checks"] {
         assert_eq!(count(&bench, what, id).await, 1, "one commit: {what}");
     }
-    let leaves = format!("SELECT count(*) FROM engine.audit_leaves WHERE subject = '{id}' AND body->>'state' = 'AWAITING_CHECKER'");
+    let leaves = format!(
+        "SELECT count(*) FROM engine.audit_leaves WHERE subject = '{id}' AND body->>'state' = 'AWAITING_CHECKER'"
+    );
     assert_eq!(number(&bench, leaves).await, 1);
     let check = view.check.clone().expect("a check");
     assert_eq!((check.policies.as_slice(), check.checkers), (&["payments".to_owned()][..], 1));
@@ -145,9 +147,13 @@ async fn what_is_refused_withdrawn_or_too_late_never_begins() {
     let engine = bench.engine("a").await;
     set(&bench, &by_kind(1)).await;
     let refused = held(&bench, &engine, "refused").await.operation;
-    assert_eq!(decide(&bench.pool, refused.operation_id, &by("checker", &refused, false)).await.expect("counts"), Next::Ends);
+    assert_eq!(
+        decide(&bench.pool, refused.operation_id, &by("checker", &refused, false)).await.expect("counts"),
+        Next::Ends
+    );
     let withdrawn = held(&bench, &engine, "withdrawn").await.operation;
-    let after = engine.reader().cancel(&tenant(), withdrawn.operation_id, "maker", "a mistake").await.expect("withdrawn");
+    let after =
+        engine.reader().cancel(&tenant(), withdrawn.operation_id, "maker", "a mistake").await.expect("withdrawn");
     assert_eq!(after.state, OperationState::Cancelled);
     let late = held(&bench, &engine, "late").await.operation;
     let_time_pass(&bench.pool).await;
@@ -158,7 +164,10 @@ async fn what_is_refused_withdrawn_or_too_late_never_begins() {
         let ended = bench.wait(&engine, view.operation_id).await;
         let error = ended.error.as_ref().map(|error| error.reason.as_str());
         assert_eq!((ended.state, error), (OperationState::Failed, Some(reason)), "{ended:?}");
-        let finals = format!("SELECT count(*) FROM engine.outbox WHERE topic = 'engine.operation.final' AND operation_id = '{}'", view.operation_id);
+        let finals = format!(
+            "SELECT count(*) FROM engine.outbox WHERE topic = 'engine.operation.final' AND operation_id = '{}'",
+            view.operation_id
+        );
         assert_eq!(number(&bench, finals).await, 1, "told once");
     }
     assert_eq!(bench.signer.requests(), 0);
@@ -213,7 +222,8 @@ async fn of_all_that_happens_at_once_one_counts() {
     for number in 0..ALL {
         views.push(held(&bench, &engine, &format!("key {number}")).await.operation);
     }
-    let (pool, reader, service) = (bench.pool_of_a_service(), Reader::new(bench.pool_of_a_service()), ServiceName::new("svc-test"));
+    let (pool, reader, service) =
+        (bench.pool_of_a_service(), Reader::new(bench.pool_of_a_service()), ServiceName::new("svc-test"));
     let at_once = views.iter().enumerate().map(|(number, view)| {
         let (pool, reader, tenant) = (pool.clone(), reader.clone(), tenant());
         async move {
@@ -248,8 +258,13 @@ async fn of_all_that_happens_at_once_one_counts() {
         match (began, refused) {
             (true, true) => panic!("approved and refused: {ended:?}"),
             // What has begun may still be withdrawn, as any other operation.
-            (true, false) => assert!(matches!(ended.state, OperationState::Completed | OperationState::Cancelled | OperationState::Failed), "{ended:?}"),
-            (false, true) => assert_eq!((ended.state, reason, withdrawn), (OperationState::Failed, Some("APPROVAL_DENIED"), false)),
+            (true, false) => assert!(
+                matches!(ended.state, OperationState::Completed | OperationState::Cancelled | OperationState::Failed),
+                "{ended:?}"
+            ),
+            (false, true) => {
+                assert_eq!((ended.state, reason, withdrawn), (OperationState::Failed, Some("APPROVAL_DENIED"), false))
+            }
             (false, false) if withdrawn => assert_eq!(ended.state, OperationState::Cancelled),
             (false, false) => assert_eq!((ended.state, reason), (OperationState::Failed, Some("APPROVAL_EXPIRED"))),
         }

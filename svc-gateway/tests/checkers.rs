@@ -175,7 +175,7 @@ async fn two_persons_at_once_and_one_who_refuses() {
     let ended = bank.reject(&bank.bob, &held).await.unwrap();
     assert_eq!((ended.state(), ended.error.unwrap().reason.as_str()), (OperationState::Failed, "APPROVAL_DENIED"));
     for round in 0..8 {
-        let held = bank.set(&bank.clerk, &format!("round {round}"), policy("more", 1)).await.unwrap();
+        let held = bank.set(&bank.clerk, &format!("round-{round}"), policy("more", 1)).await.unwrap();
         let (ann, bob) = tokio::join!(bank.approve(&bank.ann, &held), bank.approve(&bank.bob, &held));
         assert!(ann.is_ok() && bob.is_ok(), "{ann:?} {bob:?}");
         let done = bank.get(&held.operation_id).await;

@@ -10,6 +10,7 @@ use dalp_domain::refusals::not_accepted;
 use dalp_engine::{
     OperationId, OperationView, Reader, ServiceName, TenantId, audit_leaf,
     checker::{self, Asked, Change, Changing, CheckError, Decision, Next, POLICY_CHANGE, Policy},
+    metric_definitions as engine,
 };
 use dalp_proto::{
     Methods,
@@ -35,7 +36,7 @@ use crate::{
     NAME,
     access::{
         Directory,
-        checkers::{Somebody, people},
+        checkers::{Somebody, people, waiting},
     },
     permissions::Granted,
     requests::{invalid, store_refusal},
@@ -275,7 +276,7 @@ async fn carry_out(
     checker::complete_change(commit, tenant, id, &result).await.map_err(store_refusal)
 }
 
-/// Ends changes of policies that nobody decided in time, until the end.
+/// Ends changes of policies that nobody decided in time and tells how many wait, as an engine does for its own operations; until the end.
 pub async fn expire(directory: Arc<Directory>, stop: Stop) {
     let service = ServiceName::new(NAME);
     loop {
@@ -283,8 +284,21 @@ pub async fn expire(directory: Arc<Directory>, stop: Stop) {
             () = tokio::time::sleep(EXPIRE_EVERY) => {}
             () = stop.requested() => return,
         }
-        if let Err(error) = checker::expire(&directory.store().pool, &service).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "changes of policies are not looked through");
+        let pool = &directory.store().pool;
+        match checker::expire(pool, &service).await {
+            Ok(expired) => metrics::counter!(engine::CHECKS_EXPIRED).increment(expired),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "changes of policies are not looked through");
+            }
+        }
+        match waiting(pool).await {
+            Ok((held, oldest_s)) => {
+                metrics::gauge!(engine::OPERATIONS_AWAITING_CHECKER).set(held as f64);
+                metrics::gauge!(engine::OLDEST_AWAITING_CHECKER_SECONDS).set(oldest_s);
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "changes of policies are not counted");
+            }
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use dalp_domain::store::{during, parsed};
-use sqlx::{PgConnection, Row as _, types::Json};
+use sqlx::{PgConnection, PgPool, Row as _, types::Json};
 
 use super::store::{GrantedRole, StoreError};
-use crate::config::PrincipalKind;
+use crate::{NAME, config::PrincipalKind};
 
 /// A principal as far as decisions about held operations go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,20 @@ pub async fn people(
             Ok((id.clone(), Somebody { id, kind: parsed("kind", kind)?, owner, disabled, grants }))
         })
         .collect()
+}
+
+/// How many changes of policies wait for a second person, and for how many seconds the oldest.
+pub async fn waiting(pool: &PgPool) -> Result<(i64, f64), StoreError> {
+    let row = sqlx::query(
+        "SELECT count(*) AS held, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest_s FROM engine.operations
+         WHERE service = $1 AND state = 'AWAITING_CHECKER'",
+    )
+    .bind(NAME)
+    .fetch_one(pool)
+    .await
+    .map_err(during("count changes of policies"))?;
+    let read = || -> Result<_, sqlx::Error> { Ok((row.try_get("held")?, row.try_get("oldest_s")?)) };
+    read().map_err(during("count changes of policies"))
 }
 
 // === impl Somebody ===

@@ -1,6 +1,8 @@
 //! One held operation of each service, and everything that does not let it begin.
 
 use dalp_devstack::client::keyed;
+use dalp_proto::asset::TransferRequest;
+use dalp_proto::asset::asset_service_client::AssetServiceClient;
 use dalp_proto::distribution::prepare_run_request::Payout;
 use dalp_proto::distribution::{
     AnnounceRecordDateRequest, DividendPayout, FundTreasuryRequest, GetRunRequest, RunState, TreasuryTerms,
@@ -15,6 +17,8 @@ use dalp_proto::principal::principal_service_client::PrincipalServiceClient;
 use dalp_proto::principal::{DisablePrincipalRequest, GrantRoleRequest};
 use dalp_proto::settlement::settlement_service_client::SettlementServiceClient;
 use dalp_proto::settlement::{ApproveRequest, CreateSettlementRequest, SettlementLeg, SettlementTerms};
+use dalp_proto::signer::CreateKeyRequest;
+use dalp_proto::signer::key_service_client::KeyServiceClient;
 use dalp_tests::airdrops::key;
 use dalp_tests::waiting::until;
 
@@ -80,6 +84,41 @@ pub(crate) async fn who_may_not_approve(world: &World) {
     let free = world.mint(&world.operator, 1).await.expect("accepted");
     let free = world.operator.finished(Some(free)).await.expect("final");
     assert_eq!(refused(world.approve_hash(&world.bob, &free, &unseen).await), "NOT_FOUND", "no policy held it");
+}
+
+/// Who owns the wallet holds its roles on chain: he is no second person, whoever asks.
+pub(crate) async fn the_owner_of_the_wallet_approves_nothing(world: &World) {
+    let wallet = CreateKeyRequest { wallet: "ann".into(), provider: "local".into(), owner: String::new() };
+    let created = KeyServiceClient::new(world.ann.gateway()).create_key(keyed(wallet, &key())).await.expect("created");
+    let transfer = TransferRequest {
+        sender: created.into_inner().key.expect("a key").address,
+        asset: world.euro.text.clone(),
+        to: world.load.receiver.text.clone(),
+        amount: "5000".into(),
+    };
+    let answer = AssetServiceClient::new(world.operator.gateway()).transfer(keyed(transfer, &key())).await;
+    let held = answer.expect("accepted").into_inner().operation.expect("an operation");
+    is_held(&held);
+    assert_eq!(held.check.as_ref().expect("a check").wallet_owners, ["ann"]);
+    assert_eq!(refused(world.approve(&world.ann, &held).await), "MAKER_IS_CHECKER");
+    assert_eq!(refused(world.approve(&world.ann_desk, &held).await), "MAKER_IS_CHECKER");
+    assert_eq!(world.reject(&world.bob, &held).await.expect("refused").state(), OperationState::Failed);
+}
+
+/// Its service is killed while it is held, and is dead when it is approved.
+pub(crate) async fn an_approval_outlives_the_service_that_should_have_heard_of_it(world: &mut World) {
+    let before = world.minted().await;
+    let held = world.mint(&world.operator, LARGE).await.expect("accepted");
+    let service = world.stack.service("svc-compliance").expect("a service");
+    tokio::task::block_in_place(|| service.kill());
+    let begun = world.approve(&world.bob, &held).await.expect("approved without its service");
+    assert_eq!((begun.state(), begun.transactions.len()), (OperationState::Running, 0), "{begun:?}");
+    let service = world.stack.service("svc-compliance").expect("a service");
+    tokio::task::block_in_place(|| service.restart()).expect("it starts");
+    world.stack.wait_until_serving().await.expect("healthy");
+    let done = world.operator.finished(Some(begun)).await.expect("final");
+    assert_eq!((done.state(), done.transactions.len()), (OperationState::Completed, 1), "{done:?}");
+    assert_eq!(world.minted().await, before + LARGE, "once");
 }
 
 pub(crate) async fn refused_and_withdrawn(world: &World) {

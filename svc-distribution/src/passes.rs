@@ -115,7 +115,7 @@ pub async fn ended(
     let tenant = TenantId::new(tenant);
     let Some(operation) = engine.reader().get_operation(&tenant, OperationId(id)).await? else { return Ok(None) };
     Ok(match operation.state {
-        OperationState::Running => None,
+        OperationState::Running | OperationState::AwaitingChecker => None,
         OperationState::Completed => Some(Ok(operation)),
         OperationState::Failed | OperationState::Cancelled => Some(Err(operation
             .error

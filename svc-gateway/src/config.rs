@@ -23,6 +23,7 @@ pub const OWN_SERVICES: &[&str] = &[
     "dalp.tenant.v1.TenantService",
     "dalp.principal.v1.PrincipalService",
     "dalp.apikey.v1.ApiKeyService",
+    "dalp.checker.v1.CheckerService",
     "dalp.event.v1.EventService",
     "dalp.audit.v1.AuditService",
 ];
@@ -164,6 +165,9 @@ pub struct PrincipalConfig {
     /// Person or machine.
     #[serde(default)]
     pub kind: PrincipalKind,
+    /// Of a machine, the person of this file who answers for it.
+    #[serde(default)]
+    pub owner: Option<PrincipalId>,
     /// Whom it is at an identity provider.
     #[serde(default)]
     pub oidc: Option<OidcSubject>,

@@ -9,6 +9,7 @@
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
 //! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
 //! - [`audit`]: the audit log: sealed, signed, read, proven; and refused calls on their way into it.
+//! - [`checkers`]: who may decide about what a policy holds for a second person.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
@@ -18,8 +19,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use dalp_domain::store::Tables;
 use dalp_engine::{Operator, Reader};
 use dalp_proto::{
-    audit::audit_service_server::AuditServiceServer, event::event_service_server::EventServiceServer,
-    operation::operation_service_server::OperationServiceServer,
+    audit::audit_service_server::AuditServiceServer, checker::checker_service_server::CheckerServiceServer,
+    event::event_service_server::EventServiceServer, operation::operation_service_server::OperationServiceServer,
     operator::operator_service_server::OperatorServiceServer,
     transaction::transaction_service_server::TransactionServiceServer,
 };
@@ -38,6 +39,7 @@ pub mod admission;
 pub mod api_key;
 pub mod audit;
 pub mod body;
+pub mod checkers;
 pub mod config;
 mod doctor;
 pub mod events;
@@ -153,7 +155,6 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
 
     let reader = Reader::new(pool.clone());
     let events = events::Events::new(reader.clone(), stop.clone());
-    let operations = operations::Operations::new(reader, stop.clone());
     let operator = Operator::new(pool.clone());
     let certificates = [
         ("certificate of the listener", config.server.tls.clone()),
@@ -171,6 +172,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let signer = signer.map(audit::signing::RootSigner::new);
     let store = access::Store::from(tables);
     let directory = Arc::new(access::Directory::new(store, granting, config.access));
+    let checkers = checkers::Checkers::new(Arc::clone(&directory), reader.clone());
+    let operations = operations::Operations::new(reader, checkers.clone(), stop.clone());
     let issuers = oidc::Issuers::new(&config.oidc)?;
     let binding = |one: &oidc::OidcConfig| admin::Binding { issuer: one.issuer.clone(), tenant: one.tenant.clone() };
     let bindings = config.oidc.iter().map(binding).collect();
@@ -179,7 +182,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
         .add_service(EventServiceServer::new(events))
         .add_service(OperatorServiceServer::new(lanes))
-        .add_service(AuditServiceServer::new(audit::service::Audits::new(log, stop.clone())));
+        .add_service(AuditServiceServer::new(audit::service::Audits::new(log, stop.clone())))
+        .add_service(CheckerServiceServer::new(checkers));
     let own = with_reflection(desk.add_to(own))?;
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
     let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals);
@@ -232,9 +236,10 @@ async fn keep_access(
     let Evidence { log, signer, refusals } = evidence;
     let sealing = tokio::spawn(audit::sealer::run(log, signer, config.audit, stop.clone()));
     let writing = tokio::spawn(refusals.run(stop.clone()));
+    let expiring = tokio::spawn(checkers::expire(Arc::clone(&directory), stop.clone()));
     access::watch::run(directory, listener, stop).await;
     // A panic in one of them was logged by the runtime.
-    let _ = tokio::join!(noting, sealing, writing);
+    let _ = tokio::join!(noting, sealing, writing, expiring);
 }
 
 /// Whether callers may be let in by what the tables say. An older configuration is a replica of before a change, and serves by the newer one.

@@ -2,10 +2,11 @@
 
 use std::{pin::Pin, time::Duration};
 
-use dalp_engine::{CancelError, OperationFilter, OperationId, OperationState, Reader, TenantId};
+use dalp_engine::{CancelError, OperationFilter, OperationId, OperationState, OperationView, Reader, TenantId};
 use dalp_proto::operation::{
-    self as wire, CancelOperationRequest, CancelOperationResponse, GetOperationRequest, GetOperationResponse,
-    ListOperationsRequest, ListOperationsResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
+    self as wire, ApproveOperationRequest, ApproveOperationResponse, CancelOperationRequest, CancelOperationResponse,
+    GetOperationRequest, GetOperationResponse, ListOperationsRequest, ListOperationsResponse, RejectOperationRequest,
+    RejectOperationResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
     WatchOperationResponse, operation_service_server::OperationService,
 };
 use dalp_service::{Caller, Reason, Refusal, caller::ANY_WALLET, errors::RefusalResult, fields, stop::Stop};
@@ -13,7 +14,10 @@ use futures::{Stream, StreamExt as _, future, stream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::requests::{foreign_page_token, invalid, page_size, store_refusal, tenant};
+use crate::{
+    checkers::{Checkers, Saying},
+    requests::{foreign_page_token, invalid, page_size, reason, store_refusal, tenant},
+};
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -23,16 +27,17 @@ const MAX_REASON_CHARACTERS: usize = 500;
 #[derive(Clone, Debug)]
 pub struct Operations {
     reader: Reader,
+    checkers: Checkers,
     stop: Stop,
 }
 
 // === impl Operations ===
 
 impl Operations {
-    /// Answers from `reader`; waits and streams end when `stop` is requested.
+    /// Answers from `reader`; decisions about held operations are those of `checkers`; waits and streams end when `stop` is requested.
     #[must_use]
-    pub fn new(reader: Reader, stop: Stop) -> Self {
-        Self { reader, stop }
+    pub fn new(reader: Reader, checkers: Checkers, stop: Stop) -> Self {
+        Self { reader, checkers, stop }
     }
 }
 
@@ -62,7 +67,7 @@ impl OperationService for Operations {
             .await
             .map_err(store_refusal)?;
         Ok(Response::new(ListOperationsResponse {
-            operations: page.operations.into_iter().map(Into::into).collect(),
+            operations: page.operations.into_iter().map(in_a_list).collect(),
             next_page_token: page.next.map(|id| id.0.simple().to_string()).unwrap_or_default(),
         }))
     }
@@ -141,6 +146,44 @@ impl OperationService for Operations {
         })?;
         Ok(Response::new(CancelOperationResponse { operation: Some(view.into()) }))
     }
+
+    async fn approve_operation(
+        &self,
+        request: Request<ApproveOperationRequest>,
+    ) -> Result<Response<ApproveOperationResponse>, Status> {
+        let caller = Caller::from_metadata(request.metadata())?;
+        let ApproveOperationRequest { operation_id, payload_hash, reason } = request.get_ref();
+        let saying = saying(true, operation_id, payload_hash, reason)?;
+        let view = self.checkers.decide(&caller, &saying).await?;
+        Ok(Response::new(ApproveOperationResponse { operation: Some(view.into()) }))
+    }
+
+    async fn reject_operation(
+        &self,
+        request: Request<RejectOperationRequest>,
+    ) -> Result<Response<RejectOperationResponse>, Status> {
+        let caller = Caller::from_metadata(request.metadata())?;
+        let RejectOperationRequest { operation_id, payload_hash, reason } = request.get_ref();
+        let saying = saying(false, operation_id, payload_hash, reason)?;
+        let view = self.checkers.decide(&caller, &saying).await?;
+        Ok(Response::new(RejectOperationResponse { operation: Some(view.into()) }))
+    }
+}
+
+fn saying(approved: bool, id: &str, payload_hash: &str, why: &str) -> RefusalResult<Saying> {
+    let hash = payload_hash.parse().map_err(|_| {
+        invalid(fields::violation("payload_hash", "expected 0x and 64 hex digits: that of the operation's check"))
+    })?;
+    Ok(Saying { id: operation_id(id)?, approved, reason: reason(why)?, payload_hash: hash })
+}
+
+/// An operation among others: what is asked for is read where it is decided about.
+fn in_a_list(view: OperationView) -> wire::Operation {
+    let mut operation = wire::Operation::from(view);
+    if let Some(check) = &mut operation.check {
+        check.command_json.clear();
+    }
+    operation
 }
 
 /// What a list asks for.
@@ -169,6 +212,7 @@ impl TryFrom<ListOperationsRequest> for List {
                 wire::OperationState::Completed => OperationState::Completed,
                 wire::OperationState::Failed => OperationState::Failed,
                 wire::OperationState::Cancelled => OperationState::Cancelled,
+                wire::OperationState::AwaitingChecker => OperationState::AwaitingChecker,
                 wire::OperationState::Running | wire::OperationState::Unspecified => OperationState::Running,
             }),
         };

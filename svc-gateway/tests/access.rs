@@ -77,6 +77,7 @@ fn person(id: &str) -> CreatePrincipalRequest {
         principal_id: id.to_owned(),
         kind: PrincipalKind::Person.into(),
         display_name: "Somebody".to_owned(),
+        owner: String::new(),
     }
 }
 

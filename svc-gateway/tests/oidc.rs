@@ -271,6 +271,7 @@ async fn subjects_are_bound_by_the_issuers_own_tenant_and_nobody_else() {
             principal_id: "desk".to_owned(),
             kind: PrincipalKind::Person.into(),
             display_name: "Desk".to_owned(),
+            owner: String::new(),
         };
         let _there_already = principals.create_principal(with(key, created)).await;
         let kind = Kind::Oidc(OidcIdentity { issuer: ISSUER.to_owned(), subject: subject.to_owned() });

@@ -63,6 +63,7 @@ impl<'w> Admin<'w> {
             principal_id: id.to_owned(),
             kind: PrincipalKind::Person.into(),
             display_name: "Somebody".to_owned(),
+            owner: String::new(),
         };
         self.principals.create_principal(with(self.key, create)).await.unwrap();
         let grant = GrantRoleRequest { principal_id: id.to_owned(), role: role.to_owned(), asset: String::new() };

@@ -16,7 +16,7 @@ use dalp_contracts::bindings::{
     Settlement::{SettlementCreated, SettlementExecuted, SettlementLocked, approveCall, createCall, revealCall},
 };
 use dalp_domain::flows::{Sent, call, events};
-use dalp_engine::{Call, Cx, Failure, Flow, Flows, Secret, Step};
+use dalp_engine::{Amounts, Call, Cx, Failure, Flow, Flows, Secret, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
@@ -196,6 +196,11 @@ impl Flow for CreateFlow {
     type Order = CreateOrder;
     type Outcome = SettlementMade;
 
+    fn amounts(order: &CreateOrder) -> Amounts {
+        let local = order.command.terms.local();
+        local.fold(Amounts::default(), |all, (_, leg)| all.and(leg.asset, leg.amount))
+    }
+
     fn run(cx: &mut Cx<'_, CreateOrder>) -> Step<SettlementMade> {
         let order = cx.order();
         let mined = cx.transact("create", || {
@@ -216,6 +221,10 @@ impl Flow for ApproveFlow {
     const KIND: &'static str = "settlement.approve";
     type Order = ApproveOrder;
     type Outcome = Approved;
+
+    fn amounts(order: &ApproveOrder) -> Amounts {
+        order.locks.iter().fold(Amounts::default(), |all, grant| all.and(grant.lock.asset, grant.lock.amount))
+    }
 
     /// Approvals of one wallet in one asset share its allowance: each gives it for all that are under way, and one that finds it taken all the
     /// same gives it again.
@@ -308,6 +317,10 @@ impl<A: Act> Flow for ActFlow<A> {
     const KIND: &'static str = A::KIND;
     type Order = On<A>;
     type Outcome = A::Outcome;
+
+    fn amounts(order: &On<A>) -> Amounts {
+        order.deed.terms.local().fold(Amounts::default(), |all, (_, leg)| all.and(leg.asset, leg.amount))
+    }
 
     fn run(cx: &mut Cx<'_, On<A>>) -> Step<A::Outcome> {
         let On { chain_id, contract, deed, command } = cx.order();

@@ -299,7 +299,8 @@ async fn no_planted_secret_leaves_a_running_signer() {
     );
     let pace = Setting::of(ProviderKind::Dfns).pace();
     let custodians = [custodian(ProviderKind::Dfns, None).await, custodian(ProviderKind::Fireblocks, None).await];
-    let sections: String = custodians.iter().map(|custodian| custodian.section(token.dir.path(), &pace).unwrap()).collect();
+    let sections: String =
+        custodians.iter().map(|custodian| custodian.section(token.dir.path(), &pace).unwrap()).collect();
     let parts = Parts {
         partition,
         telemetry: "log_filter = \"trace\"".to_owned(),
@@ -358,7 +359,7 @@ async fn no_planted_secret_leaves_a_running_signer() {
 
     let url = process.postgres.url();
     let mut secrets = [PIN, WRONG_PIN, KEY_SECRET, CLIENT_KEY, &kek, &"k".repeat(40), &url].map(str::to_owned).to_vec();
-    secrets.extend(custodians.iter().flat_map(Custodian::planted_secrets));
+    secrets.extend(custodians.iter().flat_map(dalp_simulators::custodian::Custodian::planted_secrets));
     for (place, text) in seen.iter().enumerate() {
         for disguise in secrets.iter().flat_map(|secret| disguises(secret)) {
             assert!(!text.contains(&disguise), "{disguise} in what was seen at {place}: {text}");

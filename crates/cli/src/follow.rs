@@ -27,6 +27,10 @@ pub(crate) async fn follow(gateway: &Gateway, operation_id: &str, at_most: Durat
                     "operation {operation_id} is not final yet; follow it with: dalp operation watch-operation --operation-id {operation_id}"
                 )));
             }
+            Ok(Ok(Some(operation))) if operation.state() == OperationState::AwaitingChecker => {
+                shown.bar.finish_and_clear();
+                return Err(Failure::StillRunning(held(&operation)));
+            }
             Ok(Ok(Some(operation))) => {
                 shown.bar.finish_and_clear();
                 return Ok(operation);
@@ -48,7 +52,8 @@ async fn watch(gateway: &Gateway, operation_id: &str, shown: &Progress) -> Resul
     while let Some(change) = changes.message().await? {
         let Some(operation) = change.operation else { continue };
         shown.tell(&operation);
-        if is_final(operation.state()) {
+        // Another person may take days: nobody sits and waits for that.
+        if is_final(operation.state()) || operation.state() == OperationState::AwaitingChecker {
             return Ok(Some(operation));
         }
     }
@@ -70,6 +75,17 @@ fn passes(status: &Status) -> bool {
 
 fn is_final(state: OperationState) -> bool {
     matches!(state, OperationState::Completed | OperationState::Failed | OperationState::Cancelled)
+}
+
+/// What to do about an operation that a policy holds.
+fn held(operation: &Operation) -> String {
+    let (id, check) = (&operation.operation_id, operation.check.clone().unwrap_or_default());
+    format!(
+        "operation {id} waits for a second person (AWAITING_CHECKER, policies: {}); another person than {} approves it with: dalp operation approve-operation --operation-id {id} --payload-hash {} --reason <why>",
+        check.policies.join(", "),
+        operation.principal,
+        check.payload_hash,
+    )
 }
 
 /// Says how an operation that was followed ended.

@@ -75,8 +75,8 @@ impl Rights {
         Self { keys, known: Mutex::default() }
     }
 
-    /// Refuses a sender that is no key of the tenant, is disabled, or is not the caller's to use.
-    pub async fn require_wallet(&self, caller: &Caller, sender: Address) -> Result<(), Refusal> {
+    /// Refuses a sender that is no key of the tenant, is disabled, or is not the caller's to use. The principal that owns it.
+    pub async fn require_wallet(&self, caller: &Caller, sender: Address) -> Result<String, Refusal> {
         let key = self.lookup(caller.tenant.as_str(), sender).await?;
         let refuse =
             |reason, message: &str| Err(Refusal::new(reason, message).meta("wallet", sender.to_checksum(None)));
@@ -86,7 +86,7 @@ impl Rights {
         if key.owner != caller.principal.as_str() && !caller.has_role(ANY_WALLET) {
             return refuse(Reason::WalletNotOwned, "the sender is not a wallet of this principal");
         }
-        Ok(())
+        Ok(key.owner)
     }
 
     async fn lookup(&self, tenant: &str, sender: Address) -> Result<KeyRecord, Refusal> {
@@ -142,7 +142,7 @@ mod tests {
         let wallet = Address::repeat_byte(1);
         assert!(rights.require_wallet(&caller("acme", "alice", &[]), wallet).await.is_ok());
         assert!(rights.require_wallet(&caller("acme", "ops", &[ANY_WALLET]), wallet).await.is_ok());
-        let reason = |answer: Result<(), Refusal>| answer.unwrap_err().reason();
+        let reason = |answer: Result<String, Refusal>| answer.unwrap_err().reason();
         assert_eq!(
             reason(rights.require_wallet(&caller("acme", "bob", &["trader"]), wallet).await),
             Reason::WalletNotOwned

@@ -6,9 +6,13 @@ use crate::{
     rights::Rights,
 };
 use alloy::primitives::Address;
-use dalp_engine::{AcceptHook, Admission, AdmitError, Engine, Flow, OperationView, StoreError, TenantId};
-use dalp_service::{Caller, Refusal, caller};
+use dalp_engine::{AcceptHook, Admission, AdmitError, Engine, Flow, OperationView, Question, StoreError, TenantId};
+use dalp_service::{
+    Caller, Refusal,
+    caller::{self, ANY_WALLET},
+};
 use serde::{Serialize, de::DeserializeOwned};
+use std::sync::{Mutex, PoisonError};
 use tonic::{Request, Response};
 
 /// What a write needs of its service.
@@ -33,6 +37,8 @@ pub struct Write<'a, A> {
     pub method: &'static str,
     /// The stored order of the operation that the key already stands for.
     pub repeated: Option<serde_json::Value>,
+    /// What maker-checker policies are asked about it, beside what its flow says it moves.
+    question: Mutex<Question>,
 }
 
 /// An operation that was accepted, now or earlier under the same key.
@@ -55,7 +61,7 @@ impl<'a, A: Desk> Write<'a, A> {
             Some(key) => key,
             None => uuid::Uuid::new_v4().to_string(),
         };
-        let mut write = Self { app: app.get()?, caller, key, method, repeated: None };
+        let mut write = Self { app: app.get()?, caller, key, method, repeated: None, question: Mutex::default() };
         write.repeated = write.stored_order().await?;
         Ok(write)
     }
@@ -71,7 +77,13 @@ impl<'a, A: Desk> Write<'a, A> {
         if self.repeated.is_some() {
             return Ok(());
         }
-        self.app.rights().require_wallet(&self.caller, sender).await
+        let owner = self.app.rights().require_wallet(&self.caller, sender).await?;
+        if owner != self.caller.principal.as_str() {
+            let mut question = self.question.lock().unwrap_or_else(PoisonError::into_inner);
+            question.roles.insert(ANY_WALLET.to_owned());
+            question.owners.insert(owner);
+        }
+        Ok(())
     }
 
     /// Accepts the flow's order in one commit. `order` makes it from the command and what the chain says, with every
@@ -128,6 +140,7 @@ impl<'a, A: Desk> Write<'a, A> {
         let (tenant, principal) = (TenantId::new(self.tenant()), self.caller.principal.as_str());
         let mut admission = Admission::<F>::new(tenant, principal, self.method, self.key.clone(), order);
         admission.hook = hook;
+        admission.question = Some(self.question.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let accepted = self.app.engine().accept(admission).await.map_err(|error| self.refused(error))?;
         Ok(Admitted { operation: accepted.operation, key: self.key.clone(), replayed: accepted.replayed })
     }

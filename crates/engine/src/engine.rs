@@ -2,6 +2,7 @@
 
 use crate::{
     audit,
+    checker::Question,
     error::{AdmitError, StoreError},
     flow::{Decoder, Flow, Flows, History, StepInput, Verdict},
     metric_definitions as metric,
@@ -75,6 +76,9 @@ pub struct Admission<F: Flow> {
     pub order: F::Order,
     /// The service's own rows, written in the same commit; not called on a repeat.
     pub hook: Option<AcceptHook>,
+    /// What policies are asked, beside what the flow itself says it moves. None: the platform goes on by itself with what was accepted before,
+    /// and no policy holds that.
+    pub question: Option<Question>,
 }
 
 /// An accepted operation.
@@ -153,6 +157,7 @@ impl<F: Flow> Admission<F> {
             idempotency_key: idempotency_key.into(),
             order,
             hook: None,
+            question: None,
         }
     }
 }
@@ -171,9 +176,11 @@ impl Engine {
     ) -> Result<Self, StartError> {
         store::migrate(&pool).await?;
         metric::describe();
+        let kinds: Vec<String> = flows.kinds().map(|(kind, _)| kind.to_owned()).collect();
         let quota = Arc::new(Quota::new(config.tenant_quota));
         let known_lanes = Arc::new(KnownLanes::default());
         let store = Store { pool: pool.clone(), service: config.service.clone(), known_lanes };
+        store.tell_kinds(kinds).await?;
         let records: Arc<dyn Records> = Arc::new(store.clone());
         let (commits, stop_commits) = (TaskTracker::new(), CancellationToken::new());
         let (joint, mut handles) = Joint::spawn(&records, &config, &commits, &stop_commits);
@@ -192,7 +199,9 @@ impl Engine {
             commits,
             aborts: Arc::default(),
         };
-        handles.extend(worker::spawn(shared, &engine.tasks, engine.stop.clone()));
+        handles.extend(worker::spawn(shared.clone(), &engine.tasks, engine.stop.clone()));
+        let keeping = worker::keep_checks(shared, engine.store.clone(), engine.stop.clone());
+        handles.push(engine.tasks.spawn(keeping).abort_handle());
         engine.aborts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(handles);
         engine.tasks.close();
         engine.commits.close();
@@ -212,6 +221,14 @@ impl Engine {
                 self.shared.accepted(&new);
                 self.quota.accepted(&new.tenant);
                 Ok(Accepted { operation: view_of(new, at), replayed: false })
+            }
+            Admitted::Held(_) => {
+                metric::operation_held(new.kind);
+                self.quota.accepted(&new.tenant);
+                self.shared.changed();
+                let operation = self.reader.get_operation(&new.tenant, new.id).await?;
+                let operation = operation.ok_or_else(|| StoreError::corrupt("a held operation that is not there"))?;
+                Ok(Accepted { operation, replayed: false })
             }
             Admitted::Repeat(id) => {
                 let operation = self.reader.get_operation(&new.tenant, id).await?;
@@ -303,8 +320,12 @@ impl Shared {
         if let Verdict::Broken(why) = &decision.verdict {
             return Err(AdmitError::Database(StoreError::Corrupt(why.clone())));
         }
+        let question = admission
+            .question
+            .map(|question| Question { amounts: question.amounts.merged(F::amounts(&admission.order)), ..question });
         let new = NewOperation {
             id,
+            question,
             tenant: admission.tenant,
             principal: admission.principal,
             method: admission.method,
@@ -363,6 +384,7 @@ fn view_of(new: NewOperation, at: OffsetDateTime) -> OperationView {
         result,
         error,
         transactions,
+        check: None,
         created_at: at,
         updated_at: at,
     }

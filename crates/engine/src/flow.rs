@@ -8,7 +8,10 @@ mod cx;
 
 pub use cx::Cx;
 
-use crate::model::{LaneId, OperationId, RequestId, TransactionId};
+use crate::{
+    checker::Amounts,
+    model::{LaneId, OperationId, RequestId, TransactionId},
+};
 use alloy::primitives::{Address, B256, Bytes, U256};
 use dalp_chain::Log;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -24,6 +27,10 @@ pub trait Flow: Send + Sync + 'static {
     type Order: Serialize + DeserializeOwned + Send + 'static;
     /// What it ends with.
     type Outcome: Serialize;
+    /// What it moves, in base units by asset or currency: a maker-checker policy compares it with its threshold. Nothing, unless a flow says so.
+    fn amounts(_order: &Self::Order) -> Amounts {
+        Amounts::default()
+    }
     /// Decides the next steps from those that have happened.
     fn run(cx: &mut Cx<'_, Self::Order>) -> Step<Self::Outcome>;
 }

@@ -6,6 +6,7 @@
 //! - [`flow`]: flows as pure functions that are asked again at every wake-up.
 //! - [`signer`]: what the engine needs of a signer, and the adapter to svc-signer.
 //! - [`Engine`]: admission and the workers.
+//! - [`checker`]: what policies hold for a second person, and what decisions about it do.
 //! - [`Reader`]: operations and the outbox for whoever has only a connection pool.
 //! - [`operator`]: lanes and single transactions, what holds them, and what may be asked of them; also with a pool alone.
 //! - [`group`]: what callers ask for at the same time, done in one statement.
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod checker;
 pub mod doctor;
 mod engine;
 mod error;
@@ -38,6 +40,7 @@ pub mod testing;
 mod wire;
 mod worker;
 
+pub use checker::{Amounts, Question};
 pub use engine::{AcceptHook, Accepted, Admission, Engine, EngineConfig, StartError};
 pub use error::{AdmitError, StoreError};
 pub use flow::{

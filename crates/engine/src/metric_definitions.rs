@@ -23,6 +23,15 @@ pub const QUOTA_REFUSALS: &str = "dalp_engine_quota_refusals_total";
 /// Operations that run for longer than they should, by reason: `held` by an approval, or `other`.
 pub const OPERATIONS_STALLED: &str = "dalp_engine_operations_stalled";
 
+/// Operations that a policy held when they were accepted, by kind.
+pub const OPERATIONS_HELD: &str = "dalp_engine_operations_held_total";
+/// Operations that wait for a second person now.
+pub const OPERATIONS_AWAITING_CHECKER: &str = "dalp_engine_operations_awaiting_checker";
+/// How long the oldest of them waits.
+pub const OLDEST_AWAITING_CHECKER_SECONDS: &str = "dalp_engine_oldest_awaiting_checker_seconds";
+/// Operations that ended because nobody decided about them in time.
+pub const CHECKS_EXPIRED: &str = "dalp_engine_checks_expired_total";
+
 /// Tells the recorder what the metrics mean.
 pub fn describe() {
     describe_counter!(OPERATIONS_ACCEPTED, "Operations accepted, by kind");
@@ -32,6 +41,14 @@ pub fn describe() {
     describe_counter!(NONCES_USED_OUTSIDE, "Nonces that somebody else used");
     describe_counter!(TRANSACTIONS_REORGED, "Included transactions whose block disappeared");
     describe_counter!(QUOTA_REFUSALS, "Operations refused because their tenant has as many unfinished ones as it may");
+    describe_counter!(OPERATIONS_HELD, "Operations that a maker-checker policy held, by kind");
+    describe_gauge!(OPERATIONS_AWAITING_CHECKER, "Operations of this service that wait for a second person");
+    describe_gauge!(
+        OLDEST_AWAITING_CHECKER_SECONDS,
+        Unit::Seconds,
+        "How long the oldest of them waits; 0 when none does"
+    );
+    describe_counter!(CHECKS_EXPIRED, "Operations that ended because nobody decided about them in time");
     describe_gauge!(LANES_LEASED, "Lanes that this instance works on");
     describe_gauge!(OPERATIONS_STALLED, "Operations that run for longer than they should, by reason (held, other)");
 }
@@ -71,4 +88,20 @@ pub(crate) fn lanes_leased(count: usize) {
 pub(crate) fn operations_stalled(held: u64, other: u64) {
     gauge!(OPERATIONS_STALLED, "reason" => "held").set(held as f64);
     gauge!(OPERATIONS_STALLED, "reason" => "other").set(other as f64);
+}
+
+pub(crate) fn operation_held(kind: &'static str) {
+    counter!(OPERATIONS_HELD, "kind" => kind).increment(1);
+}
+
+pub(crate) fn awaiting_checker(held: u64, oldest_s: f64) {
+    gauge!(OPERATIONS_AWAITING_CHECKER).set(held as f64);
+    gauge!(OLDEST_AWAITING_CHECKER_SECONDS).set(oldest_s);
+}
+
+pub(crate) fn checks_expired(count: u64) {
+    counter!(CHECKS_EXPIRED).increment(count);
+    for _ in 0..count {
+        operation_finished(OperationState::Failed);
+    }
 }

@@ -1,6 +1,7 @@
 //! Identifiers, and what readers see.
 
 use crate::{
+    checker::CheckView,
     flow::Failure,
     states::{OperationState, TransactionState},
 };
@@ -116,6 +117,9 @@ pub struct OperationView {
     pub error: Option<Failure>,
     /// In the order of their steps; empty in lists.
     pub transactions: Vec<TransactionView>,
+    /// What holds it for a second person, or held it; absent: no policy ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckView>,
     /// When it was accepted.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,

@@ -2,8 +2,8 @@
 //!
 //! The database holds the same table and refuses every other change of a transaction's state, whatever statement asks for it.
 //!
-//! Two states are entered by nobody yet. A transaction is born `RECEIVED` when a policy asks for a second person; without one
-//! the accept commit stores it `QUEUED`, because that commit also puts it into its lane. `PENDING_APPROVAL` is for the
+//! Two states of transactions are entered by nobody yet. `RECEIVED`: the commit that stores a transaction also puts it into its lane, and
+//! what a policy holds for a second person has no transactions at all, its operation is `AWAITING_CHECKER`. `PENDING_APPROVAL` is for the
 //! co-signers of a smart wallet; what a custody provider holds back stays `SIGNING`.
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,8 @@ states! {
     OperationState {
         /// Accepted; its flow runs or waits for its transactions.
         Running = "RUNNING",
+        /// Accepted and stored; a policy wants other persons than its maker to approve it first. Nothing of it has begun.
+        AwaitingChecker = "AWAITING_CHECKER",
         /// Final: everything it ordered is final and succeeded.
         Completed = "COMPLETED",
         /// Final: a definite refusal or revert.
@@ -127,7 +129,7 @@ pub const TRANSITIONS: &[(TransactionState, TransactionState, &str)] = &[
 impl OperationState {
     /// Whether it never changes again.
     pub fn is_final(self) -> bool {
-        self != Self::Running
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 }
 

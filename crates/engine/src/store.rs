@@ -7,6 +7,7 @@ mod adopt;
 mod attempt;
 mod bind;
 mod blocks;
+pub(crate) mod checks;
 mod control;
 mod dead_letters;
 mod examine;

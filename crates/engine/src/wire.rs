@@ -3,10 +3,12 @@
 mod operator;
 
 use crate::{
+    checker::{CheckView, DecisionView},
     flow::Failure,
     model::{ActionView, OperationView, TransactionView},
     states::{OperationState, TransactionState},
 };
+use alloy::primitives::{Address, U256};
 use dalp_proto::{operation as wire, timestamp};
 
 impl From<OperationView> for wire::Operation {
@@ -21,7 +23,34 @@ impl From<OperationView> for wire::Operation {
             created_at: Some(timestamp(view.created_at)),
             updated_at: Some(timestamp(view.updated_at)),
             principal: view.principal,
+            check: view.check.map(Into::into),
         }
+    }
+}
+
+impl From<CheckView> for wire::Check {
+    fn from(view: CheckView) -> Self {
+        let amount = |(asset, units): (Address, U256)| wire::CheckedAmount {
+            asset: asset.to_checksum(None),
+            amount: units.to_string(),
+        };
+        Self {
+            policies: view.policies,
+            checkers: view.checkers,
+            payload_hash: view.payload_hash.to_string(),
+            command_json: view.command.to_string(),
+            method: view.method,
+            amounts: view.question.amounts.iter().map(amount).collect(),
+            wallet_owners: view.question.owners.into_iter().collect(),
+            expires_at: Some(timestamp(view.expires_at)),
+            decisions: view.decisions.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<DecisionView> for wire::CheckDecision {
+    fn from(DecisionView { principal, person, approved, reason, at }: DecisionView) -> Self {
+        Self { principal, person, approved, reason, at: Some(timestamp(at)) }
     }
 }
 
@@ -60,6 +89,7 @@ impl From<OperationState> for wire::OperationState {
     fn from(state: OperationState) -> Self {
         match state {
             OperationState::Running => Self::Running,
+            OperationState::AwaitingChecker => Self::AwaitingChecker,
             OperationState::Completed => Self::Completed,
             OperationState::Failed => Self::Failed,
             OperationState::Cancelled => Self::Cancelled,

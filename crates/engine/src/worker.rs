@@ -18,7 +18,7 @@ use crate::{
     metric_definitions as metric,
     model::LaneId,
     signer::Signer,
-    store::{self, Records},
+    store::{self, Reads, Records, Store, checks},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +37,8 @@ const HINT_EVERY: Duration = Duration::from_millis(20);
 /// An operation that still runs after this long is counted as stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(15 * 60);
 const STALLED_EVERY: Duration = Duration::from_secs(15);
+/// Between two looks for held operations whose time is over.
+const CHECKS_EVERY: Duration = Duration::from_secs(1);
 
 /// What the workers share.
 pub(crate) struct Shared {
@@ -253,6 +255,26 @@ async fn count_stalled(shared: Arc<Shared>, stop: CancellationToken) {
         match shared.store.stalled(STALLED_AFTER).await {
             Ok((held, other)) => metric::operations_stalled(held, other),
             Err(error) => report("count stalled operations", &error),
+        }
+    }
+}
+
+/// Ends held operations whose time to be decided is over, and tells how many wait. Every replica looks; the rows' locks share the work.
+pub(crate) async fn keep_checks(shared: Arc<Shared>, store: Store, stop: CancellationToken) {
+    let never = Notify::new();
+    let reads = Reads { pool: store.pool.clone() };
+    while next_turn(&stop, &never, CHECKS_EVERY).await {
+        match checks::expire(&store.pool, &store.service).await {
+            Ok(0) => {}
+            Ok(expired) => {
+                metric::checks_expired(expired);
+                shared.changed();
+            }
+            Err(error) => report("end held operations", &error),
+        }
+        match reads.held(&store.service).await {
+            Ok((held, oldest_s)) => metric::awaiting_checker(held, oldest_s),
+            Err(error) => report("count held operations", &error),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Operations of one transaction on an asset. One kind each, one body for all.
 
 use super::{
-    call,
+    Moves, call,
     rules::{self, rule_params},
     single_transaction,
 };
@@ -20,7 +20,7 @@ use dalp_contracts::bindings::{
     AssetToken, AssetTokenCustody, AssetTokenGovernance, ManagementFee, RegistryAdministration, RegistryRecords,
     TokenCompliance,
 };
-use dalp_engine::{Call, Flows, PreCheck};
+use dalp_engine::{Amounts, Call, Flows, PreCheck};
 use serde::{Deserialize, Serialize};
 
 /// An operation on an asset.
@@ -125,6 +125,21 @@ flows! {
     SetPolicyFlow = "compliance.set_policy";
     /// `compliance.set_identity_exemption`.
     SetIdentityExemptionFlow = "compliance.set_identity_exemption";
+}
+
+impl Moves for AssetOrder {
+    fn moves(&self) -> Amounts {
+        let AssetCommand { asset, action, .. } = &self.command;
+        match action {
+            AssetAction::Mint { amount, .. }
+            | AssetAction::Burn { amount, .. }
+            | AssetAction::Transfer { amount, .. }
+            | AssetAction::ForcedTransfer { amount, .. }
+            | AssetAction::FreezePartial { amount, .. }
+            | AssetAction::UnfreezePartial { amount, .. } => Amounts::of(*asset, *amount),
+            _ => Amounts::about(*asset),
+        }
+    }
 }
 
 /// The transaction of an operation, with the pre-check where compliance has a say.

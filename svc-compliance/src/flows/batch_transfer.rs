@@ -4,7 +4,7 @@ use super::asset::checked;
 use crate::domain::asset::BatchTransfer;
 use alloy::{primitives::B256, sol_types::SolCall as _};
 use dalp_contracts::bindings::AssetToken;
-use dalp_engine::{Call, Cx, Failure, Flow, Step};
+use dalp_engine::{Amounts, Call, Cx, Failure, Flow, Step};
 use serde::{Deserialize, Serialize};
 
 /// `asset.batch_transfer`.
@@ -38,6 +38,11 @@ impl Flow for BatchTransferFlow {
     const KIND: &'static str = "asset.batch_transfer";
     type Order = BatchTransferOrder;
     type Outcome = Vec<ChunkOutcome>;
+
+    fn amounts(order: &BatchTransferOrder) -> Amounts {
+        let all = Amounts::about(order.command.asset);
+        order.command.items.iter().fold(all, |all, (_, amount)| all.and(order.command.asset, *amount))
+    }
 
     fn run(cx: &mut Cx<'_, BatchTransferOrder>) -> Step<Vec<ChunkOutcome>> {
         let order = cx.order();

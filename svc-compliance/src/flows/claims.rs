@@ -1,6 +1,6 @@
 //! Claims: signed by the issuer's claim key, then added to the subject's identity; revoked at the issuer by digest.
 
-use super::{Sent, call, single_transaction};
+use super::{Moves, Sent, call, single_transaction};
 use crate::domain::{
     claim::{SCHEME_ECDSA, with_expiry},
     identity::{IssueClaim, RevokeClaim},
@@ -67,6 +67,8 @@ impl Flow for IssueClaimFlow {
         cx.done(mined.into())
     }
 }
+
+impl Moves for RevokeClaimOrder {}
 
 single_transaction! {
     /// `claim.revoke`.

@@ -18,7 +18,7 @@ use alloy::{
     sol_types::{SolEvent as _, SolValue as _},
 };
 use dalp_contracts::bindings::{AssetFactory, AssetToken, Identity, TokenCompliance};
-use dalp_engine::{Call, Cx, Failure, Flow, Mined, OperationId, SignDocument, Step};
+use dalp_engine::{Amounts, Call, Cx, Failure, Flow, Mined, OperationId, SignDocument, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,6 +89,11 @@ impl Flow for CreateAssetFlow {
     const KIND: &'static str = "asset.create";
     type Order = CreateAssetOrder;
     type Outcome = AssetCreated;
+
+    /// The asset has no address before it is created: its initial supply counts for policies over every asset.
+    fn amounts(order: &CreateAssetOrder) -> Amounts {
+        order.command.initial_mint.map(|(_, amount)| Amounts::of(Address::ZERO, amount)).unwrap_or_default()
+    }
 
     fn run(cx: &mut Cx<'_, CreateAssetOrder>) -> Step<AssetCreated> {
         let (order, operation) = (cx.order(), cx.operation_id());

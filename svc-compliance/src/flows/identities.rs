@@ -1,6 +1,6 @@
 //! Identities and their keys.
 
-use super::{call, single_transaction};
+use super::{Moves, call, single_transaction};
 use crate::domain::identity::{ChangeKey, RegisterIdentity};
 use alloy::primitives::{Address, B256, U256};
 use dalp_contracts::{
@@ -33,6 +33,9 @@ pub struct ChangeKeyOrder {
     /// What was asked for.
     pub command: ChangeKey,
 }
+
+impl Moves for RegisterIdentityOrder {}
+impl Moves for ChangeKeyOrder {}
 
 single_transaction! {
     /// `identity.register`.

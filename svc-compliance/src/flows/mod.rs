@@ -16,7 +16,15 @@ pub mod trust;
 
 pub use dalp_domain::flows::{Sent, call};
 
-use dalp_engine::{Flows, Priority};
+use dalp_engine::{Amounts, Flows, Priority};
+
+/// What an order moves of which assets, for maker-checker policies. Nothing, unless it says so.
+pub(crate) trait Moves {
+    /// In base units; of an asset that it is about and moves nothing of, zero.
+    fn moves(&self) -> Amounts {
+        Amounts::default()
+    }
+}
 
 /// Flows of one transaction, which end with its hash and block: name, kind, order, step, and the call that the order makes.
 macro_rules! single_transaction {
@@ -28,6 +36,10 @@ macro_rules! single_transaction {
             const KIND: &'static str = $kind;
             type Order = $order;
             type Outcome = $crate::flows::Sent;
+
+            fn amounts(order: &$order) -> dalp_engine::Amounts {
+                $crate::flows::Moves::moves(order)
+            }
 
             fn run(cx: &mut dalp_engine::Cx<'_, $order>) -> dalp_engine::Step<$crate::flows::Sent> {
                 let $given = cx.order();

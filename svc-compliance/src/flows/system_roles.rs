@@ -1,6 +1,6 @@
 //! Roles of a tenant's system.
 
-use super::{call, single_transaction};
+use super::{Moves, call, single_transaction};
 use crate::domain::system::ChangeSystemRole;
 use alloy::primitives::Address;
 use dalp_contracts::bindings::System;
@@ -16,6 +16,8 @@ pub struct SystemRoleOrder {
     /// What was asked for.
     pub command: ChangeSystemRole,
 }
+
+impl Moves for SystemRoleOrder {}
 
 single_transaction! {
     /// `system.grant_role`.

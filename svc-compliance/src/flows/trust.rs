@@ -1,6 +1,6 @@
 //! Topics and trusted issuers.
 
-use super::{call, single_transaction};
+use super::{Moves, call, single_transaction};
 use crate::domain::identity::{AddTrustedIssuer, RegisterTopic, RemoveTrustedIssuer};
 use alloy::primitives::Address;
 use dalp_contracts::bindings::{RegistryAdministration, TopicSchemeRegistry};
@@ -18,6 +18,8 @@ pub struct RegistryOrder<C> {
     /// What was asked for.
     pub command: C,
 }
+
+impl<C> Moves for RegistryOrder<C> {}
 
 single_transaction! {
     /// `topic.register`.

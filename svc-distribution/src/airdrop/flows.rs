@@ -10,7 +10,7 @@ use dalp_contracts::bindings::{
     Distribution::{LeftoverWithdrawn, PushSkipped, Pushed, claimCall, releaseCall, withdrawCall},
 };
 use dalp_domain::flows::{Sent, call, events};
-use dalp_engine::{Call, Cx, Failure, Flow, Flows, Step};
+use dalp_engine::{Amounts, Call, Cx, Failure, Flow, Flows, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -168,6 +168,10 @@ impl Flow for CreateAirdropFlow {
     const KIND: &'static str = "airdrop.create";
     type Order = CreateOrder;
     type Outcome = AirdropMade;
+
+    fn amounts(order: &CreateOrder) -> Amounts {
+        Amounts::of(order.command.terms.asset, order.command.total)
+    }
 
     fn run(cx: &mut Cx<'_, CreateOrder>) -> Step<AirdropMade> {
         let order = cx.order();

@@ -13,7 +13,7 @@ use dalp_contracts::bindings::{
     },
 };
 use dalp_domain::flows::{Sent, call, events};
-use dalp_engine::{Cx, Failure, Flow, Flows, Mined, Step};
+use dalp_engine::{Amounts, Cx, Failure, Flow, Flows, Mined, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -241,6 +241,10 @@ impl Flow for BuyFlow {
     const KIND: &'static str = "offering.buy";
     type Order = BuyOrder;
     type Outcome = PurchaseMade;
+
+    fn amounts(order: &BuyOrder) -> Amounts {
+        Amounts::of(order.command.currency, order.command.payment)
+    }
 
     /// Purchases of one wallet in one currency share its allowance: one that finds it taken asks for its own again.
     fn run(cx: &mut Cx<'_, BuyOrder>) -> Step<PurchaseMade> {

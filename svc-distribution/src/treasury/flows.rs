@@ -22,7 +22,7 @@ use dalp_contracts::{
     revert::reason_text,
 };
 use dalp_domain::flows::{Sent, call, events};
-use dalp_engine::{Call, Cx, Failure, Flow, Flows, Step};
+use dalp_engine::{Amounts, Call, Cx, Failure, Flow, Flows, Step};
 use dalp_service::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -328,6 +328,10 @@ impl Flow for FundFlow {
     type Order = At<MoveMoney>;
     type Outcome = Sent;
 
+    fn amounts(order: &At<MoveMoney>) -> Amounts {
+        Amounts::of(order.target, order.command.amount)
+    }
+
     fn run(cx: &mut Cx<'_, At<MoveMoney>>) -> Step<Sent> {
         let At { chain_id, target, command } = cx.order();
         let pay = transferCall { to: command.treasury, amount: command.amount };
@@ -340,6 +344,10 @@ impl Flow for SweepFlow {
     const KIND: &'static str = "treasury.sweep";
     type Order = SweepOrder;
     type Outcome = Moved;
+
+    fn amounts(order: &SweepOrder) -> Amounts {
+        Amounts::of(order.currency, order.command.amount)
+    }
 
     fn run(cx: &mut Cx<'_, SweepOrder>) -> Step<Moved> {
         let SweepOrder { chain_id, currency, command } = cx.order();

@@ -17,7 +17,7 @@ use alloy::{
 };
 use dalp_contracts::bindings::{Servicing::claimManyCall, ServicingLifecycle::redeemForCall};
 use dalp_domain::{ChainReader, store::StoreError};
-use dalp_engine::{Admission, Engine, Failure, OperationView, TenantId};
+use dalp_engine::{Admission, Amounts, Engine, Failure, OperationView, Question, TenantId};
 use dalp_service::Reason;
 use uuid::Uuid;
 
@@ -98,7 +98,10 @@ impl Runs {
         let command = PassOf { sender: run.sender, treasury: run.treasury, run: run.run, pass: run.pass };
         let order = OpenOrder { chain_id: self.chain.chain_id(), opening, command };
         let key = format!("open-{:#x}-{}-{}", run.treasury, run.run, run.pass);
-        let admission = Admission::<OpenFlow>::new(TenantId::new(&run.tenant), &run.principal, METHOD, key, order);
+        let mut admission = Admission::<OpenFlow>::new(TenantId::new(&run.tenant), &run.principal, METHOD, key, order);
+        // What StartRun asks for begins here: a policy that holds it holds the whole run, before any money is reserved.
+        let amounts = Amounts::of(run.currency, U256::from(run.total));
+        admission.question = Some(Question { amounts, ..Question::default() });
         Ok(self.engine.accept(admission).await?.operation)
     }
 }

@@ -17,6 +17,8 @@ pub struct PrincipalRow {
     pub id: String,
     /// What it is.
     pub kind: PrincipalKind,
+    /// Of a machine, who answers for it.
+    pub owner: Option<String>,
     /// For people.
     pub name: String,
     /// Kept by the configuration.
@@ -107,19 +109,20 @@ pub async fn create(
     commit: &mut PgConnection,
     tenant: &str,
     id: &str,
-    kind: PrincipalKind,
+    (kind, owner): (PrincipalKind, Option<&str>),
     name: &str,
     by: &str,
 ) -> Result<bool, StoreError> {
     let added = sqlx::query(
-        "INSERT INTO gateway.principals (tenant_id, principal_id, kind, display_name, managed, created_by)
-         VALUES ($1, $2, $3, $4, false, $5) ON CONFLICT DO NOTHING",
+        "INSERT INTO gateway.principals (tenant_id, principal_id, kind, display_name, managed, created_by, owner_id)
+         VALUES ($1, $2, $3, $4, false, $5, $6) ON CONFLICT DO NOTHING",
     )
     .bind(tenant)
     .bind(id)
     .bind(kind.as_str())
     .bind(name)
     .bind(by)
+    .bind(owner)
     .execute(commit)
     .await;
     Ok(added.map_err(during("create principal"))?.rows_affected() == 1)
@@ -283,6 +286,7 @@ fn parse(row: &PgRow) -> Result<PrincipalRow, StoreError> {
     Ok(PrincipalRow {
         id: row.get("principal_id"),
         kind: dalp_domain::store::parsed("kind", row.get("kind"))?,
+        owner: row.get("owner_id"),
         name: row.get("display_name"),
         managed: row.get("managed"),
         disabled_at: row.get("disabled_at"),

@@ -103,7 +103,7 @@ fn digest_of(config: &GatewayConfig) -> Vec<u8> {
         ])
     });
     let principals = config.principals.iter().map(|one| {
-        json!([
+        let mut said = json!([
             one.tenant.as_str(),
             one.id.as_str(),
             one.roles,
@@ -115,7 +115,12 @@ fn digest_of(config: &GatewayConfig) -> Vec<u8> {
             one.expires_at.map(|moment| moment.0.unix_timestamp_nanos().to_string()),
             one.scope.as_str(),
             one.disabled,
-        ])
+        ]);
+        // Only where there is one: a file without owners means what it meant to releases that knew none.
+        if let (Some(all), Some(owner)) = (said.as_array_mut(), &one.owner) {
+            all.push(json!(owner));
+        }
+        said
     });
     let all = json!([roles.collect::<Vec<_>>(), tenants.collect::<Vec<_>>(), principals.collect::<Vec<_>>()]);
     Sha256::digest(all.to_string()).to_vec()
@@ -253,20 +258,21 @@ impl<'s> Seed<'s> {
                 _ => {}
             }
             let changed = sqlx::query(
-                "INSERT INTO gateway.principals AS p (tenant_id, principal_id, kind, display_name, managed, disabled_at, created_by)
-                 VALUES ($1, $2, $3, $2, true, CASE WHEN $4 THEN now() END, $5)
-                 ON CONFLICT (tenant_id, principal_id) DO UPDATE SET kind = excluded.kind, managed = true, disabled_at = excluded.disabled_at
-                 WHERE (p.kind, p.managed, p.disabled_at IS NULL) IS DISTINCT FROM (excluded.kind, true, excluded.disabled_at IS NULL)",
+                "INSERT INTO gateway.principals AS p (tenant_id, principal_id, kind, display_name, managed, disabled_at, created_by, owner_id)
+                 VALUES ($1, $2, $3, $2, true, CASE WHEN $4 THEN now() END, $5, $6)
+                 ON CONFLICT (tenant_id, principal_id) DO UPDATE SET kind = excluded.kind, managed = true, disabled_at = excluded.disabled_at, owner_id = excluded.owner_id
+                 WHERE (p.kind, p.managed, p.disabled_at IS NULL, p.owner_id) IS DISTINCT FROM (excluded.kind, true, excluded.disabled_at IS NULL, excluded.owner_id)",
             )
             .bind(tenant)
             .bind(id)
             .bind(section.kind.as_str())
             .bind(section.disabled)
             .bind(CONFIGURATION)
+            .bind(section.owner.as_ref().map(|owner| owner.as_str()))
             .execute(&mut *self.commit)
             .await?;
             if changed.rows_affected() > 0 {
-                let body = json!({"kind": section.kind.as_str(), "disabled": section.disabled});
+                let body = json!({"kind": section.kind.as_str(), "disabled": section.disabled, "owner": section.owner});
                 self.leaf(tenant, "principal.configure", id, body).await?;
             }
         }

@@ -41,14 +41,27 @@ impl PrincipalService for Desk {
             wire::PrincipalKind::Unspecified => return Err(invalid_field("kind", "say what the principal is").into()),
         };
         let name = name_for_people(&asked.display_name)?;
+        let owner = (!asked.owner.is_empty()).then(|| asked.owner.clone());
+        if owner.is_some() && kind == PrincipalKind::Person {
+            return Err(invalid_field("owner", "a person answers for itself").into());
+        }
         let answer =
             self.write("dalp.principal.v1.PrincipalService/CreatePrincipal", &request, nothing, async |write| {
                 let (tenant, by) = (write.tenant().to_owned(), write.by.clone());
-                if !people::create(write.commit, &tenant, id.as_str(), kind, &name, &by).await? {
+                if let Some(owner) = &owner {
+                    let known = people::find(write.commit, &tenant, owner).await?;
+                    if known.is_none_or(|one| one.kind != PrincipalKind::Person) {
+                        return Err(invalid_field("owner", "is no person of the tenant"));
+                    }
+                }
+                let what = (kind, owner.as_deref());
+                if !people::create(write.commit, &tenant, id.as_str(), what, &name, &by).await? {
                     return Err(Refusal::new(Reason::AlreadyExists, "the tenant has a principal of this identifier")
                         .meta("principal", &id));
                 }
-                write.leaf(&tenant, "principal.create", id.as_str(), json!({"kind": kind.as_str()})).await?;
+                write
+                    .leaf(&tenant, "principal.create", id.as_str(), json!({"kind": kind.as_str(), "owner": owner}))
+                    .await?;
                 Ok(CreatePrincipalResponse { principal: now(write, id.as_str()).await? })
             });
         Ok(answer.await?)
@@ -336,6 +349,7 @@ impl From<PrincipalRow> for wire::Principal {
             disabled_at: row.disabled_at.map(timestamp),
             created_at: Some(timestamp(row.created_at)),
             created_by: row.created_by,
+            owner: row.owner.unwrap_or_default(),
         }
     }
 }

@@ -167,7 +167,7 @@ impl Opening {
         let tenant = tenants::create(write.commit, id, &self.terms, &by).await?.ok_or_else(|| {
             Refusal::new(Reason::AlreadyExists, "there is a tenant of this identifier").meta("tenant", id)
         })?;
-        people::create(write.commit, id, administrator, PrincipalKind::Service, administrator, &by).await?;
+        people::create(write.commit, id, administrator, (PrincipalKind::Service, None), administrator, &by).await?;
         for (index, role) in self.roles.iter().enumerate() {
             let path = format!("administrator_roles[{index}]");
             let permissions = people::role(write.commit, role).await?;

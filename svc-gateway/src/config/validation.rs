@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use dalp_proto::Methods;
 use dalp_service::config::{Problems, Validate};
 
-use super::{AccessConfig, AuditConfig, GatewayConfig, LimitsConfig, OWN_SERVICES, Scope};
+use super::{
+    AccessConfig, AuditConfig, GatewayConfig, LimitsConfig, OWN_SERVICES, PrincipalConfig, PrincipalKind, Scope,
+};
 use crate::{api_key::is_prefix, permissions::Universe};
 
 const CELL_SHAPE: &str = "a cell's name is small letters, digits and hyphens, 63 at most";
@@ -162,6 +164,16 @@ impl GatewayConfig {
             for role in &principal.roles {
                 if !roles.contains(role.as_str()) {
                     problems.push(at("roles"), format!("{role} is not a configured role"));
+                }
+            }
+            if let Some(owner) = &principal.owner {
+                let is_owner = |one: &&PrincipalConfig| one.tenant == principal.tenant && one.id == *owner;
+                let person = self.principals.iter().find(is_owner).map(|one| one.kind);
+                if principal.kind != PrincipalKind::Service {
+                    problems.push(at("owner"), "a person answers for itself");
+                } else if person != Some(PrincipalKind::Person) {
+                    problems
+                        .push(at("owner"), format!("{owner} is no person of tenant {} in this file", principal.tenant));
                 }
             }
             if let Some(spiffe) = &principal.spiffe

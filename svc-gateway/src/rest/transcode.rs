@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use dalp_proto::operation::OperationState;
 use dalp_service::{
     Reason, Refusal,
     caller::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, TENANT},
@@ -212,7 +213,7 @@ async fn finished(
 ) -> Response<Body> {
     let mut applied = None;
     if route.accepts_an_operation()
-        && let (Some(wait), Some(operation)) = (prefer::wait(asked), running(&answer))
+        && let (Some(wait), Some(operation)) = (prefer::wait(asked), unfinished(&answer, false))
         && let Some(waited) = wait_for(shared, &operation, wait, headers, next).await
     {
         answer.set_field_by_name("operation", Value::Message(waited));
@@ -224,7 +225,7 @@ async fn finished(
     if let Some(applied) = applied {
         sent.insert(prefer::PREFERENCE_APPLIED, applied);
     }
-    if let Some(operation) = running(&answer).filter(|_| route.accepts_an_operation()) {
+    if let Some(operation) = unfinished(&answer, true).filter(|_| route.accepts_an_operation()) {
         if let Ok(location) = HeaderValue::from_str(&format!("/v1/operations/{operation}")) {
             sent.insert(header::LOCATION, location);
         }
@@ -233,15 +234,16 @@ async fn finished(
     response
 }
 
-/// The identifier of the operation in an answer, while it runs.
-fn running(answer: &DynamicMessage) -> Option<String> {
+/// The identifier of the operation in an answer, while it runs; `or_held`: also while it waits for a second person, who may take days.
+fn unfinished(answer: &DynamicMessage, or_held: bool) -> Option<String> {
     let operation = answer.get_field_by_name("operation")?;
     let operation = operation.as_message().filter(|operation| {
         operation.descriptor().full_name() == dalp_operation() && operation.has_field_by_name("operation_id")
     })?;
     let state = operation.get_field_by_name("state")?.as_enum_number()?;
     let id = operation.get_field_by_name("operation_id")?.as_str()?.to_owned();
-    (state == i32::from(dalp_proto::operation::OperationState::Running)).then_some(id)
+    let is = |one: OperationState| state == i32::from(one);
+    (is(OperationState::Running) || or_held && is(OperationState::AwaitingChecker)).then_some(id)
 }
 
 fn dalp_operation() -> &'static str {

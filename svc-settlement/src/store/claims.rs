@@ -23,7 +23,7 @@ impl Store {
     pub async fn claimed(&self, of: Allowance) -> Result<BTreeMap<Address, U256>, StoreError> {
         let rows = sqlx::query(
             "SELECT c.asset, sum(c.amount)::text AS amount FROM allowance_claims c JOIN engine.operations o USING (operation_id)
-             WHERE c.chain_id = $1 AND c.contract = $2 AND c.sender = $3 AND o.state = 'RUNNING' GROUP BY c.asset",
+             WHERE c.chain_id = $1 AND c.contract = $2 AND c.sender = $3 AND o.state IN ('RUNNING', 'AWAITING_CHECKER') GROUP BY c.asset",
         )
         .bind(signed(of.chain_id))
         .bind(hex_of(of.contract))
@@ -44,7 +44,7 @@ pub async fn put_claims(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "DELETE FROM settlement.allowance_claims c USING engine.operations o
-         WHERE c.chain_id = $1 AND c.contract = $2 AND c.sender = $3 AND o.operation_id = c.operation_id AND o.state <> 'RUNNING'",
+         WHERE c.chain_id = $1 AND c.contract = $2 AND c.sender = $3 AND o.operation_id = c.operation_id AND o.state NOT IN ('RUNNING', 'AWAITING_CHECKER')",
     )
     .bind(signed(of.chain_id))
     .bind(hex_of(of.contract))

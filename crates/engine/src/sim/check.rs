@@ -163,6 +163,8 @@ fn ended_as_its_steps_did(world: &World, tables: &Tables, key: &str, id: Operati
                 world.violated(format!("operation {id} is {} and everything of it succeeded", row.state));
             }
         }
-        OperationState::Running => world.violated(format!("operation {id} runs")),
+        OperationState::Running | OperationState::AwaitingChecker => {
+            world.violated(format!("operation {id} runs"));
+        }
     }
 }

@@ -185,6 +185,7 @@ impl Twins {
             order: json,
             decision,
             priority: self.rng.pick(&[Priority::Urgent, Priority::Normal, Priority::Bulk]),
+            question: None,
         };
         let news = [new];
         let told = |admitted: &Vec<Admitted>| match &admitted[0] {

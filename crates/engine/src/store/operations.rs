@@ -119,10 +119,11 @@ impl Store {
         Ok((count, lanes))
     }
 
-    /// How many operations of a tenant are unfinished, counted no further than `at_most`.
+    /// How many operations of a tenant are unfinished, those that are held among them, counted no further than `at_most`.
     pub(crate) async fn running(&self, tenant: &TenantId, at_most: u64) -> Result<u64, StoreError> {
         let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM (SELECT FROM engine.operations WHERE service = $1 AND tenant = $2 AND state = 'RUNNING' LIMIT $3) r",
+            "SELECT count(*) FROM (SELECT 1 FROM engine.operations WHERE service = $1 AND tenant = $2 AND state = 'RUNNING'
+                                   UNION ALL SELECT 1 FROM engine.operations WHERE service = $1 AND tenant = $2 AND state = 'AWAITING_CHECKER' LIMIT $3) r",
         )
         .bind(self.service.as_str())
         .bind(tenant.as_str())

@@ -1,6 +1,13 @@
 //! What readers ask for.
 
-use super::{accept::begin, address, hash, leaf, transactions::notify, unsigned};
+use super::{
+    accept::begin,
+    address,
+    checks::{check_view, checked_operations},
+    hash, leaf,
+    transactions::notify,
+    unsigned,
+};
 use crate::{
     error::StoreError,
     flow::{Failure, StepOutcome},
@@ -28,7 +35,7 @@ impl Reads {
         tenant: &TenantId,
         id: OperationId,
     ) -> Result<Option<OperationView>, StoreError> {
-        let row = sqlx::query("SELECT * FROM engine.operations WHERE tenant = $1 AND operation_id = $2")
+        let row = sqlx::query(checked_operations!("o.tenant = $1 AND o.operation_id = $2"))
             .bind(tenant.as_str())
             .bind(id.0)
             .fetch_optional(&self.pool)
@@ -103,10 +110,10 @@ impl Reads {
         after: Option<OperationId>,
         page_size: u32,
     ) -> Result<OperationPage, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM engine.operations WHERE tenant = $1 AND ($2::uuid IS NULL OR operation_id < $2) AND ($3::text IS NULL OR state = $3)
-                    AND ($4::text IS NULL OR kind = $4) ORDER BY operation_id DESC LIMIT $5",
-        )
+        let rows = sqlx::query(checked_operations!(
+            "o.tenant = $1 AND ($2::uuid IS NULL OR o.operation_id < $2) AND ($3::text IS NULL OR o.state = $3)
+                    AND ($4::text IS NULL OR o.kind = $4) ORDER BY o.operation_id DESC LIMIT $5"
+        ))
         .bind(tenant.as_str())
         .bind(after.map(|id| id.0))
         .bind(filter.state.map(|state| state.as_str()))
@@ -137,7 +144,9 @@ impl Reads {
         .bind(id.0)
         .fetch_optional(&mut *commit)
         .await?;
-        if state.as_deref() != Some("RUNNING") {
+        // What is held has ordered nothing, and is withdrawn whole.
+        let is_held = state.as_deref() == Some("AWAITING_CHECKER");
+        if !is_held && state.as_deref() != Some("RUNNING") {
             return Ok(false);
         }
         let withdrawn: Vec<String> = sqlx::query_scalar(
@@ -163,7 +172,7 @@ impl Reads {
         .bind(id.0)
         .fetch_all(&mut *commit)
         .await?;
-        if withdrawn.is_empty() && replacing.is_empty() {
+        if !is_held && withdrawn.is_empty() && replacing.is_empty() {
             return Ok(false);
         }
         let failure = Failure::new("OPERATION_CANCELLED", reason);
@@ -261,6 +270,7 @@ fn operation(row: &PgRow) -> Result<OperationView, StoreError> {
         result: row.try_get("result")?,
         error: row.try_get::<Option<Json<Failure>>, _>("error")?.map(|Json(failure)| failure),
         transactions: Vec::new(),
+        check: check_view(row)?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })

@@ -151,6 +151,16 @@ reasons! {
     DeadLetterNotAwaited = "DEAD_LETTER_NOT_AWAITED", FailedPrecondition, FixInput, None;
     /// A second person must release this operation first.
     AwaitingChecker = "AWAITING_CHECKER", FailedPrecondition, WaitForApproval, None;
+    /// Who asked for an operation does not approve it.
+    MakerIsChecker = "MAKER_IS_CHECKER", PermissionDenied, FixInput, None;
+    /// Nobody knows which person stands behind the principal that decides.
+    CheckerNotAPerson = "CHECKER_NOT_A_PERSON", PermissionDenied, FixInput, None;
+    /// What was decided about is not what is held.
+    CheckPayloadDiffers = "CHECK_PAYLOAD_DIFFERS", FailedPrecondition, FixInput, None;
+    /// The operation waits for nobody, or this person has decided otherwise.
+    CheckDecided = "CHECK_DECIDED", FailedPrecondition, FixInput, None;
+    /// The maker may no longer do what the operation does.
+    MakerRightLost = "MAKER_RIGHT_LOST", FailedPrecondition, FixInput, None;
     /// The deadline of the request passed before the answer was ready.
     Deadline = "DEADLINE", DeadlineExceeded, RetrySameKey, None;
     /// The request was cancelled before it was answered.

@@ -39,6 +39,7 @@ impl Outcome {
             OperationState::Completed => "completed".to_owned(),
             OperationState::Cancelled => "cancelled".to_owned(),
             OperationState::Failed => refusal(operation),
+            OperationState::AwaitingChecker => "held for a second person".to_owned(),
             OperationState::Running | OperationState::Unspecified => "still running".to_owned(),
         };
         let gas: u64 = operation.transactions.iter().filter_map(|transaction| transaction.gas_used).sum();

@@ -37,7 +37,7 @@ async fn treasury_of(app: &App, tenant: &str, treasury: Address) -> Result<Store
 async fn require_current(rights: &Rights, caller: &Caller, sender: Address) -> Result<(), Refusal> {
     match rights.require_wallet(caller, sender).await {
         Err(refusal) if refusal.reason() == Reason::KeyDisabled => Ok(()),
-        other => other,
+        other => other.map(drop),
     }
 }
 

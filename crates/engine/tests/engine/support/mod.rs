@@ -14,8 +14,8 @@ use dalp_chain::{BlockNumberOrTag, Fees, Finality, Upstreams, testing::Anvil};
 pub use wire::Wire;
 
 use dalp_engine::{
-    Accepted, Admission, AdmitError, Call, Cx, Decoder, Engine, EngineConfig, Failure, Flow, Flows, LaneId,
-    OperationId, OperationView, PreCheck, RequestId, SignDocument, Step, TenantId,
+    Accepted, Admission, AdmitError, Amounts, Call, Cx, Decoder, Engine, EngineConfig, Failure, Flow, Flows, LaneId,
+    OperationId, OperationView, PreCheck, Question, RequestId, SignDocument, Step, TenantId,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction},
     testing::TestPostgres,
 };
@@ -31,7 +31,7 @@ pub const TENANT: &str = "bank";
 /// Whose engine it is, and the name of its connections.
 pub const SERVICE: &str = "svc-test";
 const CHAIN: u64 = 31_337;
-const PAYEE: Address = address!("00000000000000000000000000000000000000fe");
+pub const PAYEE: Address = address!("00000000000000000000000000000000000000fe");
 /// Initialised by `anvil_setCode`: reverts always.
 const REVERTER: Address = address!("00000000000000000000000000000000000000fd");
 /// Initialised by `anvil_setCode`: runs in a circle until the gas is used up.
@@ -64,6 +64,9 @@ impl Flow for Pay {
     const KIND: &'static str = "test.pay";
     type Order = PayOrder;
     type Outcome = u64;
+    fn amounts(order: &PayOrder) -> Amounts {
+        Amounts::of(PAYEE, U256::from(order.times))
+    }
     fn run(cx: &mut Cx<'_, PayOrder>) -> Step<u64> {
         let order = cx.order();
         let call = || Call {
@@ -394,6 +397,20 @@ impl Bench {
     ) -> Result<Accepted, AdmitError> {
         let order = PayOrder { sender: self.keys[lane].address(), ..order };
         engine.accept(Admission::<Pay>::new(tenant.into(), "tester", "test.Pay", key, order)).await
+    }
+
+    /// Asks as a person does, so that policies have a say.
+    pub async fn pay_asking(
+        &self,
+        engine: &Engine,
+        lane: usize,
+        key: &str,
+        order: PayOrder,
+    ) -> Result<Accepted, AdmitError> {
+        let order = PayOrder { sender: self.keys[lane].address(), ..order };
+        let mut admission = Admission::<Pay>::new(TENANT.into(), "maker", "test.Pay", key, order);
+        admission.question = Some(Question::default());
+        engine.accept(admission).await
     }
 
     /// Orders what a flow with a defect carries out.

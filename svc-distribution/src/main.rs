@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use dalp_service::{
     config::{self, ProcessEnvironment},
     stop::Stop,
@@ -15,8 +15,16 @@ use svc_distribution::{NAME, config::DistributionConfig, config::ENVIRONMENT_PRE
 #[command(name = NAME, version, about = "Offerings, airdrops and treasury payouts")]
 struct Arguments {
     /// Configuration file; see config.example.toml.
-    #[arg(long)]
+    #[arg(long, global = true)]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reads the configuration, lists every problem and ends.
+    CheckConfig,
 }
 
 #[tokio::main]
@@ -24,6 +32,9 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let config: DistributionConfig =
         config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
+    if let Some(Command::CheckConfig) = arguments.command {
+        return Ok(());
+    }
     let _telemetry = telemetry::init(NAME, &config.telemetry)?;
     let stop = Stop::on_signals();
     let running = svc_distribution::start(config, stop).await.context("svc-distribution does not start")?;

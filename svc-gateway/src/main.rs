@@ -1,7 +1,10 @@
 //! `svc-gateway --config gateway.toml` serves; `svc-gateway api-key new` makes a key for a principal.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -13,7 +16,7 @@ use svc_gateway::{ENV_PREFIX, GatewayConfig, NAME, api_key::ApiKey, rest::openap
 #[command(version, about)]
 struct Arguments {
     /// The configuration file; see config.example.toml. Variables DALP_GATEWAY__SECTION__KEY override it.
-    #[arg(long)]
+    #[arg(long, global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -21,6 +24,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Reads the configuration, lists every problem and ends.
+    CheckConfig,
     /// API keys of principals.
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
@@ -43,7 +48,8 @@ async fn main() -> ExitCode {
             print_openapi();
             Ok(())
         }
-        None => serve(arguments.config).await,
+        Some(Command::CheckConfig) => load(arguments.config.as_deref()).map(drop),
+        None => serve(arguments.config.as_deref()).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,8 +60,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(path: Option<PathBuf>) -> anyhow::Result<()> {
-    let config: GatewayConfig = config::load(path.as_deref(), &config::ProcessEnvironment, ENV_PREFIX)?;
+fn load(path: Option<&Path>) -> anyhow::Result<GatewayConfig> {
+    Ok(config::load(path, &config::ProcessEnvironment, ENV_PREFIX)?)
+}
+
+async fn serve(path: Option<&Path>) -> anyhow::Result<()> {
+    let config = load(path)?;
     let _telemetry = telemetry::init(NAME, &config.telemetry)?;
     let stop = Stop::on_signals();
     svc_gateway::start(config, &stop).await?.stopped().await

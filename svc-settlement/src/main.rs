@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use dalp_service::{
     config::{self, ProcessEnvironment},
     stop::Stop,
@@ -15,14 +15,25 @@ use svc_settlement::{NAME, config::ENVIRONMENT_PREFIX, config::SettlementConfig}
 #[command(name = NAME, version, about = "XvP settlement")]
 struct Arguments {
     /// Configuration file; see config.example.toml.
-    #[arg(long)]
+    #[arg(long, global = true)]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reads the configuration, lists every problem and ends.
+    CheckConfig,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let config: SettlementConfig = config::load(arguments.config.as_deref(), &ProcessEnvironment, ENVIRONMENT_PREFIX)?;
+    if let Some(Command::CheckConfig) = arguments.command {
+        return Ok(());
+    }
     let _telemetry = telemetry::init(NAME, &config.telemetry)?;
     let stop = Stop::on_signals();
     let running = svc_settlement::start(config, stop).await.context("svc-settlement does not start")?;

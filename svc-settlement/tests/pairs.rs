@@ -13,7 +13,8 @@ use svc_settlement::{
     },
     store::{
         MIGRATIONS, SCHEMA, Store,
-        pairs::{Needs, StoredPair, expose, put_action, put_pair},
+        findings::Needs,
+        pairs::{StoredAction, StoredPair, expose, put_action, put_pair},
     },
     terms::{HashKind, HashLock, Leg},
 };
@@ -95,7 +96,7 @@ async fn an_exchange_reads_back_with_its_settlements() {
     store.put_mirror(&stored, Role::Reveal, HASH).await.unwrap();
     store.put_mirror(&stored, Role::Reveal, B256::ZERO).await.unwrap();
     assert_eq!(pair(&store).await.sides[0].settlement_id, Some(HASH), "the first one stays");
-    let kinds: Vec<_> = store.pair_events(ID).await.unwrap().into_iter().map(|event| event.kind).collect();
+    let kinds: Vec<_> = store.pair_events(ID, 0, 99).await.unwrap().into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds, ["opened", "mirror_found"]);
     let told: Vec<String> = sqlx::query_scalar("SELECT topic FROM engine.outbox WHERE operation_id = $1")
         .bind(ID)
@@ -166,12 +167,42 @@ async fn attention_is_raised_and_cleared_once() {
     let near = Needs::from([(("cutoff_near", 1), "soon".to_owned())]);
     for needs in [&near, &near, &Needs::new(), &Needs::new()] {
         store.put_attention(&stored, needs).await.unwrap();
-        let listed = store.attention(TENANT, None).await.unwrap();
+        let listed = store.attention(TENANT, 0, 99).await.unwrap();
         assert_eq!(listed.len(), needs.len());
-        assert_eq!(store.attention("rival", None).await.unwrap().len(), 0);
+        assert_eq!(store.attention_of(ID).await.unwrap(), listed);
+        assert_eq!(store.attention("rival", 0, 99).await.unwrap().len(), 0);
     }
-    let kinds: Vec<_> = store.pair_events(ID).await.unwrap().into_iter().map(|event| event.kind).collect();
+    let kinds: Vec<_> = store.pair_events(ID, 0, 99).await.unwrap().into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds, ["opened", "raised", "cleared"]);
     store.put_attention(&stored, &near).await.unwrap();
     assert_eq!(store.attention_counts().await.unwrap(), [("cutoff_near".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn what_grows_is_read_in_pages() {
+    let (_postgres, store) = store().await;
+    let stored = open(&store, true).await;
+    let needs = [("cutoff_near", 1), ("cutoff_near", 2), ("stuck", 0)].map(|key| (key, "soon".to_owned()));
+    for so_far in 1..=needs.len() {
+        store.put_attention(&stored, &Needs::from_iter(needs[..so_far].iter().cloned())).await.unwrap();
+    }
+    let all = store.attention(TENANT, 0, 99).await.unwrap();
+    let found: Vec<_> = all.iter().map(|one| (one.kind.as_str(), one.chain_id)).collect();
+    assert_eq!(found, [("cutoff_near", 1), ("cutoff_near", 2), ("stuck", 0)], "oldest first");
+    assert_eq!(store.attention(TENANT, all[0].number, 1).await.unwrap(), all[1..2]);
+
+    let events = store.pair_events(ID, 0, 99).await.unwrap();
+    assert_eq!(events.len(), 4);
+    assert_eq!(store.pair_events(ID, events[0].number, 2).await.unwrap(), events[1..3]);
+    assert_eq!(store.last_pair_events(ID, 3).await.unwrap(), events[1..], "in order");
+    assert_eq!(store.pair_events(Uuid::nil(), 0, 99).await.unwrap(), []);
+
+    let mut connection = store.pool.acquire().await.unwrap();
+    for (number, name) in ["carry/carry", "deliver/carry"].into_iter().enumerate() {
+        put_action(&mut connection, ID, name, 1, 1, Uuid::from_u128(number as u128)).await.unwrap();
+    }
+    let names = |actions: Vec<StoredAction>| actions.into_iter().map(|one| one.name).collect::<Vec<_>>();
+    let first = store.pair_actions(ID).await.unwrap()[0].number;
+    assert_eq!(names(store.pair_actions_after(ID, first, 1).await.unwrap()), ["carry/carry"]);
+    assert_eq!(names(store.last_pair_actions(ID, 2).await.unwrap()), ["carry/carry", "deliver/carry"]);
 }

@@ -197,6 +197,10 @@ async fn a_reorg_takes_events_back_and_states_with_them() {
     ];
     assert_eq!((kinds.as_slice(), history[5].told.leg), (&wanted[..], Some(1)));
 
+    let listed = store.settlement(TENANT, ours.id()).await.unwrap().unwrap();
+    assert_eq!(store.events_from(&listed, Place::default(), 99).await.unwrap(), history);
+    assert_eq!(store.events_from(&listed, history[2].at, 3).await.unwrap(), history[2..5], "a page");
+
     let rewind = |to| IndexBatch { rewind_to: Some(Some(to)), ..Default::default() };
     commit(&store, rewind(6)).await;
     assert_eq!(state(&store, &ours).await, (State::Approved, Some(5)));

@@ -104,9 +104,12 @@ pub enum SignerError {
     /// Nothing seals secrets here.
     #[error("secrets of settlements need local.key_encryption_key")]
     NothingSeals,
-    /// The secret was made with another hash.
-    #[error("the secret was made with another hash")]
+    /// The secret was made with another hash or for other terms.
+    #[error("the secret was made with another hash or for other terms")]
     SecretReused,
+    /// Nothing says what the secret was made for.
+    #[error("the secret was made before secrets were bound to terms, and is not shown any more")]
+    SecretUnbound,
     /// The provider failed.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -137,6 +140,7 @@ impl SignerError {
             Self::IdempotencyKeyReused => Reason::IdempotencyKeyReused,
             Self::RequestNotFound | Self::SecretNotFound => Reason::NotFound,
             Self::RevealRefused(_) => Reason::InvalidField,
+            Self::SecretUnbound => Reason::PolicyDenied,
             Self::RevealTooLate { .. } => Reason::CutoffPassed,
             Self::SecretReused => Reason::RequestIdReused,
             Self::ProviderNotActive(_) | Self::NothingSeals => Reason::ProviderNotActive,

@@ -3,6 +3,7 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
+use alloy::primitives::B256;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use dalp_service::{
@@ -17,7 +18,7 @@ use svc_signer::{
     config::{ENVIRONMENT_PREFIX, SignerConfig},
     memory,
     providers::{KeyName, pkcs11},
-    store::Store,
+    store::{Store, evidence::Wanted},
 };
 
 #[derive(Parser)]
@@ -70,6 +71,13 @@ enum Command {
         /// The request.
         request_id: uuid::Uuid,
     },
+    /// Prints our half of the evidence for a transaction as JSON: what was asked and by whom, the rule and the attestor's word, each attempt at the
+    /// custodian with the ids under which it is found there, each decision, and the same of what it replaced. Who approved stands with the custodian.
+    ExportEvidence {
+        /// The id of the request for its signature, as GetTransaction tells it; or the hash, for which every request is looked at.
+        #[arg(value_parser = wanted)]
+        transaction: Wanted,
+    },
     /// Holds one PKCS#11 partition; started by the signer, with a socket as standard input.
     #[command(hide = true, name = "pkcs11-worker")]
     Pkcs11Worker,
@@ -99,6 +107,7 @@ fn main() -> anyhow::Result<ExitCode> {
                     key_ceremony(&config, KeyName { tenant, wallet }, officer_pin)
                 }
                 Some(Command::RetryStopped { request_id }) => retry_stopped(&config, request_id),
+                Some(Command::ExportEvidence { transaction }) => export_evidence(&config, transaction),
                 _ => serve(config),
             }
         }
@@ -126,6 +135,21 @@ async fn retry_stopped(config: &SignerConfig, request_id: uuid::Uuid) -> anyhow:
     let retried = Store::new(config)?.retry_stopped(request_id).await?;
     anyhow::ensure!(retried, "{request_id} is not a request that a custodian's policy stopped");
     writeln!(std::io::stdout(), "{request_id}: another attempt is made")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wanted(text: &str) -> Result<Wanted, String> {
+    let hash = text.parse::<B256>().map(|hash| Wanted::Transaction(hash.0));
+    hash.or_else(|_| text.parse().map(Wanted::Request))
+        .map_err(|_| "is neither a transaction hash nor a UUID".to_owned())
+}
+
+#[tokio::main]
+async fn export_evidence(config: &SignerConfig, transaction: Wanted) -> anyhow::Result<ExitCode> {
+    let requests = Store::new(config)?.evidence(transaction).await?;
+    anyhow::ensure!(!requests.is_empty(), "the signer was never asked for it");
+    let exported = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "requests": requests });
+    writeln!(std::io::stdout(), "{exported:#}")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use alloy::{
     consensus::Transaction as _,
     network::Ethereum,
-    primitives::{Address, U256},
+    primitives::{Address, B256, U256},
     providers::{Provider as _, RootProvider},
 };
 use dalp_chain::testing::Anvil;
@@ -21,7 +21,7 @@ use serde_json::json;
 use support::{
     Bench, Setting, age, approved_transaction, call, create, from_caller, order, reason, sender, sign, until,
 };
-use svc_signer::providers::ProviderKind;
+use svc_signer::{providers::ProviderKind, store::evidence::Wanted};
 
 /// Past this deadline a request is given up: at once, as tests have it.
 const NO_PATIENCE: &str = "request_deadline_s = 1";
@@ -144,6 +144,33 @@ async fn a_policy_block_stays_until_an_operator_retries(kind: ProviderKind) {
     let first = format!("dalp-{}", request.request_id);
     assert_eq!(bench.custodian().external_ids().await, [first.clone(), format!("{first}-1")], "under another id");
     assert!(!bench.store.retry_stopped(id(&request)).await.unwrap(), "what is signed is not retried");
+    evidence_names_each_attempt(&bench, &request).await;
+}
+
+async fn evidence_names_each_attempt(bench: &Bench, request: &SignRequest) {
+    // One more at the same nonce: its evidence is this one's, too.
+    let cheap = call(0);
+    let dearer =
+        EvmTransaction { max_fee_per_gas_wei: "20".to_owned(), max_priority_fee_per_gas_wei: "2".to_owned(), ..cheap };
+    let replacement = SignRequest { replaces_request_id: request.request_id.clone(), ..order(&request.signer, dearer) };
+    let signed = becomes(bench, &replacement, SignStatus::Approved).await;
+    let evidence = bench.store.evidence(Wanted::Request(id(request))).await.unwrap();
+    let hash = signed.tx_hash.parse::<B256>().unwrap();
+    assert_eq!(bench.store.evidence(Wanted::Transaction(hash.0)).await.unwrap(), evidence, "by either");
+    let [first, second] = &evidence[..] else { panic!("{evidence:#?}") };
+    assert_eq!((&first["request_id"], &second["replaces"]), (&json!(request.request_id), &json!(request.request_id)));
+    assert_eq!((&second["tx_hash"], &second["status"]), (&json!(signed.tx_hash), &json!("APPROVED")));
+    let attempts: Vec<_> = first["attempts"].as_array().unwrap().iter().map(|one| one["external_id"].clone()).collect();
+    let external_id = format!("dalp-{}", request.request_id);
+    assert_eq!(attempts, [json!(external_id), json!(format!("{external_id}-1"))]);
+    assert!(first["attempts"].as_array().unwrap().iter().all(|one| one["provider_id"].is_string()), "{first:#}");
+    let decisions: Vec<_> = first["decisions"].as_array().unwrap().iter().map(|one| one["decision"].clone()).collect();
+    assert!(decisions.contains(&json!("retried")) && decisions.contains(&json!("blocked")), "{decisions:?}");
+    assert_eq!(first["key"]["wallet"], "desk");
+    for kept_out in ["unsigned_tx", "signed_tx", "material", "statement"] {
+        assert!(first.get(kept_out).is_none() && first["key"].get(kept_out).is_none(), "{kept_out}");
+    }
+    assert!(bench.store.evidence(Wanted::Request(uuid::Uuid::new_v4())).await.unwrap().is_empty());
 }
 
 async fn a_request_is_at_the_provider_once(kind: ProviderKind) {
@@ -404,7 +431,7 @@ async fn no_secret_is_seen_outside(kind: ProviderKind) {
 async fn what_the_provider_broadcasts_is_on_the_chain_once(kind: ProviderKind) {
     let anvil = Anvil::start([] as [&str; 0]);
     let node = RootProvider::<Ethereum>::new_http(anvil.url.parse().unwrap());
-    let custodian = Some(Arc::new(support::custodian::Custodian::start_before(kind, Some(anvil.url.clone())).await));
+    let custodian = Some(Arc::new(support::custodian(kind, Some(anvil.url.clone())).await));
     let setting = Setting { broadcast: true, ..brief(kind) };
     let holders = support::Holders { token: None, custodian };
     let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), holders).await;

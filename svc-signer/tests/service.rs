@@ -26,10 +26,10 @@ use dalp_service::{
     config::{PeerConfig, TlsConfig},
     tls::ClientTls,
 };
-use dalp_simulators::fault::Fault;
+use dalp_simulators::{custodian::Custodian, fault::Fault};
 use dalp_testing::{Signal, TestPostgres, signal};
 use pki::DevPki;
-use support::{PIN, RULES, Setting, TestToken, approved_transaction, call, custodian::Custodian, order, reason, until};
+use support::{PIN, RULES, Setting, TestToken, approved_transaction, call, order, reason, until};
 use svc_signer::providers::ProviderKind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request, Status, transport::Channel};
@@ -298,8 +298,10 @@ async fn no_planted_secret_leaves_a_running_signer() {
         token.secret("authority", "authority"),
     );
     let setting = Setting::of(ProviderKind::Dfns);
-    let custodians = [Custodian::start(ProviderKind::Dfns).await, Custodian::start(ProviderKind::Fireblocks).await];
-    let sections: String = custodians.iter().map(|custodian| custodian.section(token.dir.path(), &setting)).collect();
+    let custodians =
+        [support::custodian(ProviderKind::Dfns, None).await, support::custodian(ProviderKind::Fireblocks, None).await];
+    let sections: String =
+        custodians.iter().map(|custodian| custodian.section(token.dir.path(), &setting.pace()).unwrap()).collect();
     let parts = Parts {
         partition,
         telemetry: "log_filter = \"trace\"".to_owned(),

@@ -70,10 +70,18 @@ impl Load {
     /// # Errors
     /// When any step does not complete.
     pub async fn prepare(client: &Client, chain: &ChainView, lanes: usize, provider: &str) -> anyhow::Result<Self> {
+        Self::prepare_with(client, chain, &vec![provider; lanes]).await
+    }
+
+    /// As [`Load::prepare`], with a holder's key at each of these providers.
+    ///
+    /// # Errors
+    /// When any step does not complete.
+    pub async fn prepare_with(client: &Client, chain: &ChainView, providers: &[&str]) -> anyhow::Result<Self> {
         let issuer = wallet(client, chain, "load-issuer", "local").await?;
         let receiver = wallet(client, chain, "load-receiver", "local").await?;
         let mut holders = Vec::new();
-        for lane in 0..lanes {
+        for (lane, provider) in providers.iter().enumerate() {
             holders.push(wallet(client, chain, &format!("load-holder-{lane}"), provider).await?);
         }
         let accepted = SystemServiceClient::new(client.gateway())

@@ -31,9 +31,10 @@ async fn a_bank_issues_a_bond_and_transfers_it() {
     let rows = scenario::run(&client, &chain, &second).await;
     let wrong: Vec<_> = rows.iter().filter(|row| !row.ok).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(rows.len() >= 39, "the scenario has all its steps");
+    assert!(rows.len() >= 77, "the scenario has all its steps");
     refusals::bad_fields(&client).await;
     the_printed_commands_work(&stack);
+    each_service_checks_a_configuration(&stack);
 }
 
 /// One stack, because a stack costs more than all that is asked of it here.
@@ -88,6 +89,24 @@ async fn the_doctor_says_what_is_wrong_and_changes_nothing() {
     doctor::well(&stack, &client, &load, &keys).await;
     doctor::without_its_node(&stack, &wire, &keys).await;
     doctor::without_its_signer(&mut stack, &keys).await;
+}
+
+/// Each service tells everything that is wrong with a configuration at once, without starting with it.
+fn each_service_checks_a_configuration(stack: &Stack) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let wrong = folder.path().join("wrong.toml");
+    std::fs::write(&wrong, "[server]\nlisten = \"nowhere\"\nno_such_key = 1\n").expect("it is written");
+    assert!(stack.services().len() >= 7, "every service and the attestor");
+    for service in stack.services() {
+        let said = service.check_config(service.config()).expect("it runs");
+        assert!(said.status.success(), "{}: {}", service.name(), String::from_utf8_lossy(&said.stderr));
+        let said = service.check_config(&wrong).expect("it runs");
+        let problems = String::from_utf8_lossy(&said.stderr);
+        assert!(!said.status.success(), "{}", service.name());
+        for part in ["server.listen", "server.no_such_key", "server.tls", "database"] {
+            assert!(problems.contains(part), "{}: {part} in {problems}", service.name());
+        }
+    }
 }
 
 /// What `make up` prints for `buf curl`, without the schema at hand, and for `dalp` works as pasted. The lines for `grpcurl` come from the same table.

@@ -407,10 +407,13 @@ fn every_alert_has_its_runbook_and_every_runbook_its_alert() {
 }
 
 #[test]
-fn runbooks_lead_nowhere_that_is_not_there() {
-    let folder = root().join("docs/runbooks");
-    let pages = runbooks::pages(&folder).into_iter().map(|page| folder.join(format!("{page}.md")));
-    let broken: Vec<_> = pages.flat_map(|page| runbooks::broken_links(&page)).collect();
+fn pages_lead_nowhere_that_is_not_there() {
+    let mut pages = Vec::new();
+    for folder in ["docs", "contracts", "deploy", "tests"] {
+        files(&root().join(folder), &|path| path.extension().is_some_and(|end| end == "md"), &mut pages);
+    }
+    pages.extend(["README.md", "ARCHITECTURE.md"].map(|page| root().join(page)));
+    let broken: Vec<_> = pages.iter().flat_map(|page| runbooks::broken_links(page)).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 

@@ -17,6 +17,26 @@ pub fn page_size(asked: u32) -> Result<u32, Refusal> {
     }
 }
 
+/// After which number a page of a list begins that counts upwards; its token is the number of the last entry before.
+///
+/// # Errors
+/// `PAGE_TOKEN_INVALID` for what is no such number.
+pub fn after_number(page_token: &str) -> Result<i64, Refusal> {
+    match page_token {
+        "" => Ok(0),
+        token => token.parse::<i64>().ok().filter(|after| *after > 0).ok_or_else(bad_page_token),
+    }
+}
+
+/// A page of what was read one entry beyond it, and the token of the next page; empty where this is the last.
+#[must_use]
+pub fn paged<T>(mut entries: Vec<T>, limit: u32, token: impl FnOnce(&T) -> String) -> (Vec<T>, String) {
+    let more = entries.len() > limit as usize;
+    entries.truncate(limit as usize);
+    let next = entries.last().filter(|_| more).map(token).unwrap_or_default();
+    (entries, next)
+}
+
 /// A page token that is none.
 #[must_use]
 pub fn bad_page_token() -> Refusal {
@@ -33,5 +53,12 @@ mod tests {
         assert_eq!((page_size(0).unwrap(), page_size(500).unwrap()), (DEFAULT_PAGE, 500));
         assert_eq!(page_size(501).unwrap_err().reason(), Reason::InvalidField);
         assert_eq!(bad_page_token().reason(), Reason::PageTokenInvalid);
+        assert_eq!(paged(vec![1, 2, 3], 2, i32::to_string), (vec![1, 2], "2".to_owned()));
+        assert_eq!(paged(vec![1, 2], 2, i32::to_string), (vec![1, 2], String::new()));
+        assert_eq!(paged(Vec::new(), 2, i32::to_string), (vec![], String::new()));
+        assert_eq!((after_number("").unwrap(), after_number("7").unwrap()), (0, 7));
+        for wrong in ["0", "-1", "x", "7 ", "9223372036854775808"] {
+            assert_eq!(after_number(wrong).unwrap_err().reason(), Reason::PageTokenInvalid, "{wrong}");
+        }
     }
 }

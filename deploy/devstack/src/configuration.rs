@@ -56,6 +56,10 @@ pub struct Settings {
     pub distribution: String,
     /// Appended to the attestor's configuration.
     pub attestor: String,
+    /// The provider that makes keys where a request names none.
+    pub provider: String,
+    /// Appended to svc-signer's configuration: sections of custodians.
+    pub signer: String,
 }
 
 // === impl Settings ===
@@ -186,8 +190,8 @@ fn signer(settings: &Settings) -> String {
         text,
         r#"[signer]
 environment = "development"
-provider = "local"
-allow_mixed = true     # the stack shows both providers side by side
+provider = "{provider}"
+allow_mixed = true     # the stack shows providers side by side
 digest_key = "file:{digest_key}"
 attestation = "required"
 
@@ -208,6 +212,7 @@ environment = {{ SOFTHSM2_CONF = "{softhsm}" }}
 name = "development-allows"
 action = "allow"
 "#,
+        provider = settings.provider,
         attestor = settings.address("svc-attestor"),
         attestor_identity = Settings::spiffe("svc-attestor"),
         client_tls = settings.tls("attestor.client_tls", "svc-signer"),
@@ -225,7 +230,7 @@ action = "allow"
             if service == "svc-settlement" { ", \"settlement_reveal\"" } else { "" },
         );
     }
-    text
+    text + "\n" + &settings.signer
 }
 
 /// The attestor looks at the one node that each chain has, so a refusal needs no second look; and whose latest block is as old as the last transaction.

@@ -30,6 +30,10 @@ enum Command {
         /// With a second chain, for settlements across chains.
         #[arg(long)]
         second_chain: bool,
+        /// Who makes and holds the keys where a request names nobody. A custodian is simulated, as strict as the real one, with a console for its
+        /// approvers.
+        #[arg(long, value_enum, default_value_t = up::Keys::Local)]
+        keys: up::Keys,
     },
     /// Ends a stack that `up` started.
     Down,
@@ -38,7 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { report } => demo::run(&report),
-        Command::Up { second_chain } => up::run(second_chain).map(|()| true),
+        Command::Up { second_chain, keys } => up::run(second_chain, keys).map(|()| true),
         Command::Down => up::down().map(|()| true),
     };
     match result {

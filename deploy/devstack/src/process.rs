@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -84,20 +84,33 @@ impl Service {
         Ok(text.trim().to_owned())
     }
 
+    /// What it says of a configuration, without starting with it.
+    ///
+    /// # Errors
+    /// When its program cannot be started.
+    pub fn check_config(&self, config: &Path) -> std::io::Result<Output> {
+        self.command(config).arg("check-config").output()
+    }
+
+    /// The file it was started with.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    fn command(&self, config: &Path) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(config).args(&self.arguments);
+        command
+    }
+
     fn spawn(&mut self) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(&self.address_file); // absent at the first start
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let child = Command::new(&self.binary)
-            .arg("--config")
-            .arg(&self.config)
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| {
-                format!("cannot start {}: build it with `cargo build --workspace --bins`", self.binary.display())
-            })?;
+        let child =
+            self.command(&self.config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().with_context(
+                || format!("cannot start {}: build it with `cargo build --workspace --bins`", self.binary.display()),
+            )?;
         self.child = Some(child);
         let begun = Instant::now();
         while !self.address_file.exists() {

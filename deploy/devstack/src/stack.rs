@@ -41,6 +41,10 @@ pub struct Options {
     pub distribution: String,
     /// Appended to the attestor's configuration: rules of tenants, on the chains `first` and `second`.
     pub attestor: String,
+    /// The provider that makes keys where a request names none: `local`, `pkcs11`, or that of a section in `signer`.
+    pub provider: String,
+    /// Appended to svc-signer's configuration: sections of custodians.
+    pub signer: String,
     /// JSON-RPC address of a chain that stands already, of the development chain's id. Absent: the stack starts a development chain.
     pub chain_url: Option<String>,
     /// Whether there is a second development chain, for settlements across chains.
@@ -73,6 +77,8 @@ impl Default for Options {
             gateway: String::new(),
             distribution: String::new(),
             attestor: String::new(),
+            provider: "local".to_owned(),
+            signer: String::new(),
             chain_url: None,
             second_chain: false,
             finality_depth: 0,
@@ -265,6 +271,8 @@ async fn settings(
         gateway: options.gateway.clone(),
         distribution: options.distribution.clone(),
         attestor: options.attestor.clone(),
+        provider: options.provider.clone(),
+        signer: options.signer.clone(),
     })
 }
 

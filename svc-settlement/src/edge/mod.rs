@@ -1,6 +1,7 @@
 //! The gRPC edge: message to command, object-level right, acceptance. No proto type passes beyond this module.
 
 mod answers;
+mod evidence;
 mod messages;
 mod pairs;
 mod preview;

@@ -6,29 +6,25 @@ use crate::{
     flows::{OpenPairFlow, OpenPairOrder, SideOrder},
     metric_definitions as metric,
     pairs::{Phase, Role, agreement::OpenPair, driver::secret_id, view::look},
-    state::EventKind,
     store::{
-        pairs::{StoredAttention, StoredPair, StoredPairEvent, put_pair},
+        findings::StoredAttention,
+        pairs::{StoredPair, put_pair},
         settlements::StoredSettlement,
     },
     terms::{HashKind, HashLock},
 };
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use dalp_domain::{
     Admitted,
-    pages::{bad_page_token, page_size},
-    refusals::engine_store,
+    pages::{after_number, bad_page_token, page_size, paged},
 };
-use dalp_engine::{AcceptHook, OperationId, TenantId};
+use dalp_engine::AcceptHook;
 use dalp_proto::{
     settlement as proto,
-    signer::{CreateSecretRequest, SecretHash},
+    signer::{CreateSecretRequest, SecretHash, SecretMovement, SecretTerms},
 };
 use dalp_service::{Reason, Refusal, fields};
-use std::{
-    collections::HashMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::Request;
 use uuid::Uuid;
 
@@ -41,9 +37,10 @@ pub(super) async fn open(
     let command = counted(messages::pair(request.get_ref()))?;
     write.require_wallet(command.sender).await?;
     let (app, tenant) = (write.app, write.tenant().to_owned());
-    let secret = secret_id(&tenant, write.caller.principal.as_str(), &write.key);
+    let (principal, key) = (write.caller.principal.as_str().to_owned(), write.key.clone());
+    let asked = [tenant.as_str(), principal.as_str(), key.as_str()];
     let order = async {
-        let order = counted(resolve(app, &tenant, &command, secret).await)?;
+        let order = counted(resolve(app, &tenant, &command, asked).await)?;
         let (of, written) = (tenant.clone(), order.clone());
         let hook: AcceptHook =
             Box::new(move |connection, id| Box::pin(async move { put_pair(connection, &of, id.0, &written).await }));
@@ -78,7 +75,7 @@ fn counted<T>(answer: Result<T, Refusal>) -> Result<T, Refusal> {
 }
 
 /// Which settlements it would be. Everything against them is found before a secret is made and anything is accepted.
-async fn resolve(app: &App, tenant: &str, command: &OpenPair, secret: Uuid) -> Result<OpenPairOrder, Refusal> {
+async fn resolve(app: &App, tenant: &str, command: &OpenPair, asked: [&str; 3]) -> Result<OpenPairOrder, Refusal> {
     let mut heads = Vec::new();
     for role in Role::BOTH {
         let chain_id = command.side(role).chain_id;
@@ -99,7 +96,11 @@ async fn resolve(app: &App, tenant: &str, command: &OpenPair, secret: Uuid) -> R
     }
     let (hash, secret_id) = match command.hash {
         Some(hash) => (hash, None),
-        None => (make_secret(app, tenant, secret, command.hash_kind).await?, Some(secret)),
+        None => {
+            let contract = heads[Role::Reveal.place()].1;
+            let id = secret_id(asked, command, contract);
+            (make_secret(app, tenant, id, command, contract).await?, Some(id))
+        }
     };
     if app.store.has_pair(tenant, HashLock { kind: command.hash_kind, hash }).await? {
         return Err(Refusal::new(Reason::AlreadyExists, "the tenant has an exchange of this hash"));
@@ -121,27 +122,56 @@ async fn resolve(app: &App, tenant: &str, command: &OpenPair, secret: Uuid) -> R
     Ok(OpenPairOrder { command: command.clone(), hash, secret_id, sides })
 }
 
-/// Has the signer make the secret. Only its hash comes back.
-async fn make_secret(app: &App, tenant: &str, id: Uuid, kind: HashKind) -> Result<B256, Refusal> {
-    let hash_kind = match kind {
+/// Has the signer make the secret, for what is to move where it is shown first. Only its hash comes back.
+async fn make_secret(
+    app: &App,
+    tenant: &str,
+    id: Uuid,
+    command: &OpenPair,
+    contract: Address,
+) -> Result<B256, Refusal> {
+    let hash_kind = match command.hash_kind {
         HashKind::Keccak256 => SecretHash::Keccak256,
         HashKind::Sha256 => SecretHash::Sha256,
     };
-    let request =
-        CreateSecretRequest { secret_id: id.to_string(), tenant: tenant.to_owned(), hash_kind: hash_kind.into() };
+    let side = command.side(Role::Reveal);
+    let movements = command.legs.iter().filter(|leg| leg.chain_id == side.chain_id).map(|leg| SecretMovement {
+        asset: answers::text(leg.asset),
+        from: answers::text(leg.from),
+        to: answers::text(leg.to),
+        amount: leg.amount.to_string(),
+    });
+    let terms = SecretTerms {
+        chain_id: side.chain_id,
+        contract: answers::text(contract),
+        cutoff: side.cutoff,
+        movements: movements.collect(),
+    };
+    let request = CreateSecretRequest {
+        secret_id: id.to_string(),
+        tenant: tenant.to_owned(),
+        hash_kind: hash_kind.into(),
+        terms: Some(terms),
+    };
     let answer = app.secrets.clone().create_secret(request).await;
     let answer = answer.map_err(|status| Refusal::from_upstream("svc-signer", status))?;
-    answer.into_inner().hash.parse().map_err(Refusal::internal)
+    let made = answer.into_inner();
+    if !made.bound {
+        let text =
+            "svc-signer is of a version that would show the secret for any terms: finish its upgrade, then repeat";
+        return Err(Refusal::new(Reason::FailedPrecondition, text));
+    }
+    made.hash.parse().map_err(Refusal::internal)
 }
 
-async fn found(app: &App, tenant: &str, id: Uuid) -> Result<StoredPair, Refusal> {
+pub(super) async fn found(app: &App, tenant: &str, id: Uuid) -> Result<StoredPair, Refusal> {
     app.store
         .pair(tenant, id)
         .await?
         .ok_or_else(|| Refusal::new(Reason::NotFound, "the tenant has no such exchange").meta("pair_id", id))
 }
 
-fn pair_id(text: &str) -> Result<Uuid, Refusal> {
+pub(super) fn pair_id(text: &str) -> Result<Uuid, Refusal> {
     let wrong = || Refusal::from(fields::violation("pair_id", "must be a UUID"));
     Uuid::try_parse(text).map_err(|_| wrong())
 }
@@ -153,7 +183,7 @@ pub(super) async fn pair(
     request: &proto::GetPairRequest,
 ) -> Result<proto::GetPairResponse, Refusal> {
     let stored = found(app, tenant, pair_id(&request.pair_id)?).await?;
-    let attention = app.store.attention(tenant, Some(stored.pair_id)).await?;
+    let attention = app.store.attention_of(stored.pair_id).await?;
     Ok(proto::GetPairResponse {
         pair: Some(answer(app, &stored).await?),
         attention: attention.into_iter().map(attention_message).collect(),
@@ -174,10 +204,8 @@ pub(super) async fn list(
         token => token.parse::<i64>().ok().filter(|below| *below > 0).ok_or_else(bad_page_token)?,
     };
     let phase = Phase::ALL.into_iter().find(|phase| state_of(*phase) == state);
-    let mut page = app.store.pairs(tenant, phase, below, limit + 1).await?;
-    let more = page.len() > limit as usize;
-    page.truncate(limit as usize);
-    let next_page_token = page.last().filter(|_| more).map(|last| last.number.to_string()).unwrap_or_default();
+    let page = app.store.pairs(tenant, phase, below, limit + 1).await?;
+    let (page, next_page_token) = paged(page, limit, |last| last.number.to_string());
     let mut pairs = Vec::with_capacity(page.len());
     for stored in &page {
         pairs.push(answer(app, stored).await?);
@@ -185,98 +213,37 @@ pub(super) async fn list(
     Ok(proto::ListPairsResponse { pairs, next_page_token })
 }
 
-/// What needs attention.
-pub(super) async fn attention(app: &App, tenant: &str) -> Result<proto::ListAttentionResponse, Refusal> {
-    let attention = app.store.attention(tenant, None).await?;
-    Ok(proto::ListAttentionResponse { attention: attention.into_iter().map(attention_message).collect() })
-}
-
-/// Everything about an exchange.
-pub(super) async fn evidence(
+/// A page of what needs attention.
+pub(super) async fn attention(
     app: &App,
     tenant: &str,
-    request: &proto::GetPairEvidenceRequest,
-) -> Result<proto::GetPairEvidenceResponse, Refusal> {
-    let stored = found(app, tenant, pair_id(&request.pair_id)?).await?;
-    let (mut sides, mut shown) = (Vec::new(), Vec::new());
-    for role in Role::BOTH {
-        let side = side_evidence(app, &stored, role).await?;
-        if let Some((_, Some(at))) = &side {
-            shown.push(at.clone());
-        }
-        sides.push(side.map(|(evidence, _)| evidence));
-    }
-    let mut operations: HashMap<Uuid, dalp_proto::operation::Operation> = HashMap::new();
-    let sent = app.store.pair_actions(stored.pair_id).await?;
-    for action in &sent {
-        let (owner, id) = (TenantId::new(tenant), OperationId(action.operation_id));
-        let operation = app.engine.reader().get_operation(&owner, id).await.map_err(engine_store)?;
-        operations.extend(operation.map(|operation| (action.operation_id, operation.into())));
-    }
-    let actions = sent.into_iter().map(|action| proto::PairAction {
-        action: action.name.split('/').next().unwrap_or_default().to_owned(),
-        chain_id: action.chain_id,
-        attempt: action.attempt,
-        operation: operations.remove(&action.operation_id),
-    });
-    let actions = actions.collect();
-    let events = app.store.pair_events(stored.pair_id).await?;
-    let mut sides = sides.into_iter();
-    Ok(proto::GetPairEvidenceResponse {
-        pair: Some(answer(app, &stored).await?),
-        reveal: sides.next().flatten(),
-        carry: sides.next().flatten(),
-        secret: Some(proto::SecretEvidence {
-            ours: stored.secret_id.is_some(),
-            secret_id: stored.secret_id.map(|id| id.to_string()).unwrap_or_default(),
-            hash_lock: Some(lock(&stored)),
-            shown,
-        }),
-        verdicts: stored.verdicts.iter().flat_map(|all| all.as_array()).flatten().map(verdict).collect(),
-        actions,
-        events: events.iter().map(event).collect(),
-    })
+    request: &proto::ListAttentionRequest,
+) -> Result<proto::ListAttentionResponse, Refusal> {
+    let (limit, after) = (page_size(request.page_size)?, after_number(&request.page_token)?);
+    let page = app.store.attention(tenant, after, i64::from(limit) + 1).await?;
+    let (page, next_page_token) = paged(page, limit, |last| last.number.to_string());
+    Ok(proto::ListAttentionResponse { attention: page.into_iter().map(attention_message).collect(), next_page_token })
 }
 
-async fn side_evidence(
-    app: &App,
-    stored: &StoredPair,
-    role: Role,
-) -> Result<Option<(proto::SettlementEvidence, Option<proto::SecretShown>)>, Refusal> {
-    let Some(settlement) = settlement(app, stored, role).await? else { return Ok(None) };
-    let (chain_id, contract) = (settlement.chain_id, settlement.contract);
-    let events = app.store.events(chain_id, contract, settlement.settlement_id).await?;
-    let shown = events.iter().find(|event| event.told.kind == EventKind::Revealed).map(|event| proto::SecretShown {
-        chain_id,
-        block_number: event.at.block,
-        tx_hash: answers::id(event.at.tx_hash),
-    });
-    let evidence = proto::SettlementEvidence {
-        settlement: Some(answers::settlement(&settlement)),
-        state: state_of_settlement(&settlement, now_s()).into(),
-        events: events.iter().map(answers::event).collect(),
-        indexed_block: app.store.indexed_head(chain_id).await?.unwrap_or_default(),
-        // Evidence is there also while a chain is not.
-        final_block: app.on(chain_id)?.upstreams().final_height().await.ok().flatten().unwrap_or_default(),
-    };
-    Ok(Some((evidence, shown)))
-}
-
-fn now_s() -> u64 {
+pub(super) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn state_of_settlement(settlement: &StoredSettlement, now_s: u64) -> proto::SettlementState {
+pub(super) fn state_of_settlement(settlement: &StoredSettlement, now_s: u64) -> proto::SettlementState {
     answers::indexed_state(settlement, now_s)
 }
 
-async fn settlement(app: &App, stored: &StoredPair, role: Role) -> Result<Option<StoredSettlement>, Refusal> {
+pub(super) async fn settlement(
+    app: &App,
+    stored: &StoredPair,
+    role: Role,
+) -> Result<Option<StoredSettlement>, Refusal> {
     let side = &stored.sides[role.place()];
     let Some(id) = side.settlement_id else { return Ok(None) };
     Ok(app.store.known_settlements(side.chain_id, &[(side.contract, id)]).await?.into_iter().next())
 }
 
-async fn answer(app: &App, stored: &StoredPair) -> Result<proto::Pair, Refusal> {
+pub(super) async fn answer(app: &App, stored: &StoredPair) -> Result<proto::Pair, Refusal> {
     let mut sides = Vec::new();
     for role in Role::BOTH {
         let (asked, side) = (stored.command.side(role), &stored.sides[role.place()]);
@@ -306,7 +273,7 @@ async fn answer(app: &App, stored: &StoredPair) -> Result<proto::Pair, Refusal> 
     })
 }
 
-fn lock(stored: &StoredPair) -> proto::HashLock {
+pub(super) fn lock(stored: &StoredPair) -> proto::HashLock {
     answers::hash_lock(HashLock { kind: stored.command.hash_kind, hash: stored.hash })
 }
 
@@ -340,28 +307,5 @@ fn attention_message(stored: StoredAttention) -> proto::Attention {
         chain_id: stored.chain_id,
         detail: stored.detail,
         since: u64::try_from(stored.since.unix_timestamp()).unwrap_or(0),
-    }
-}
-
-fn event(stored: &StoredPairEvent) -> proto::PairEvent {
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let detail = stored.detail.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), text(value)));
-    proto::PairEvent {
-        kind: stored.kind.clone(),
-        detail: detail.collect(),
-        at: u64::try_from(stored.at.unix_timestamp()).unwrap_or(0),
-    }
-}
-
-fn verdict(stored: &serde_json::Value) -> proto::LegVerdict {
-    let text = |field: &str| stored[field].as_str().unwrap_or_default().to_owned();
-    let number = |field: &str| stored[field].as_u64().unwrap_or_default();
-    proto::LegVerdict {
-        chain_id: number("chain_id"),
-        leg: u32::try_from(number("leg")).unwrap_or(u32::MAX),
-        block_number: number("block_number"),
-        compliant: stored["reason"].is_null(),
-        module: text("module"),
-        reason: text("reason"),
     }
 }

@@ -1,6 +1,6 @@
 //! The settlement service.
 
-use super::{pairs, preview, reads, stream, writes};
+use super::{evidence, pairs, preview, reads, stream, writes};
 use crate::{
     app::AppHandle,
     commands::{Deliver, Execute, Reclaim, Revoke, StartReclaim, VoteCancel, WithdrawVote},
@@ -147,7 +147,7 @@ impl SettlementService for SettlementEdge {
         request: Request<proto::ListAttentionRequest>,
     ) -> Result<Response<proto::ListAttentionResponse>, Status> {
         let caller = Caller::from_request(&request)?;
-        Ok(Response::new(pairs::attention(self.app.get()?, caller.tenant.as_str()).await?))
+        Ok(Response::new(pairs::attention(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
     }
 
     async fn get_pair_evidence(
@@ -155,7 +155,7 @@ impl SettlementService for SettlementEdge {
         request: Request<proto::GetPairEvidenceRequest>,
     ) -> Result<Response<proto::GetPairEvidenceResponse>, Status> {
         let caller = Caller::from_request(&request)?;
-        Ok(Response::new(pairs::evidence(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
+        Ok(Response::new(evidence::evidence(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
     }
 
     async fn get_settlement(
@@ -172,6 +172,30 @@ impl SettlementService for SettlementEdge {
     ) -> Result<Response<proto::ListSettlementsResponse>, Status> {
         let caller = Caller::from_request(&request)?;
         Ok(Response::new(reads::settlements(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
+    }
+
+    async fn list_settlement_events(
+        &self,
+        request: Request<proto::ListSettlementEventsRequest>,
+    ) -> Result<Response<proto::ListSettlementEventsResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(reads::events(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
+    }
+
+    async fn list_pair_actions(
+        &self,
+        request: Request<proto::ListPairActionsRequest>,
+    ) -> Result<Response<proto::ListPairActionsResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(evidence::actions(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
+    }
+
+    async fn list_pair_events(
+        &self,
+        request: Request<proto::ListPairEventsRequest>,
+    ) -> Result<Response<proto::ListPairEventsResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        Ok(Response::new(evidence::events(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?))
     }
 
     async fn watch_settlement(

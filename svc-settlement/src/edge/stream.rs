@@ -1,6 +1,10 @@
 //! The stream of what happens to a settlement.
 
-use super::{answers, id, settlement_of};
+use super::{
+    answers,
+    evidence::{MAX_EVENTS, last},
+    id, settlement_of,
+};
 use crate::{
     app::{App, AppHandle},
     state::{Book, EventKind},
@@ -73,7 +77,9 @@ fn answer(terms: &Terms, events: &[StoredEvent], now_s: u64) -> proto::WatchSett
     let opened = events.iter().any(|event| event.told.kind == EventKind::Created);
     let state = Book::of(events.iter().map(|event| &event.told)).state().at(terms, now_s);
     let state = if opened { answers::state(state) } else { proto::SettlementState::Unspecified };
-    proto::WatchSettlementResponse { state: state.into(), events: events.iter().map(answers::event).collect() }
+    let (events, earlier_events) = last(events, MAX_EVENTS);
+    let events = events.iter().map(answers::event).collect();
+    proto::WatchSettlementResponse { state: state.into(), events, earlier_events }
 }
 
 fn is_over(events: &[StoredEvent]) -> bool {

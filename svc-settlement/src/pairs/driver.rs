@@ -6,6 +6,7 @@
 
 use super::{
     Phase, Role, Rules,
+    agreement::OpenPair,
     decide::{Known, Move, moves},
     view::{Looked, look},
 };
@@ -15,11 +16,12 @@ use crate::{
     metric_definitions as metric, readers,
     store::{
         Store,
-        pairs::{Needs, StoredAction, StoredPair, expose, put_action},
+        findings::Needs,
+        pairs::{StoredAction, StoredPair, expose, put_action},
     },
     terms::Deed,
 };
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use dalp_domain::{ChainReader, ReadError, Up, store::StoreError};
 use dalp_engine::{AcceptHook, Admission, AdmitError, Engine, Failure, Flow, OperationId, OperationState, TenantId};
 use dalp_service::{Refusal, stop::Stop};
@@ -366,10 +368,11 @@ impl Case<'_> {
     }
 }
 
-/// The id under which the signer keeps the secret of an exchange: the same for each repeat of the request.
+/// The id under which the signer keeps the secret of an exchange: the same for each repeat of a request (tenant, principal, idempotency key), another
+/// for another request after one that was refused, and at another contract.
 #[must_use]
-pub fn secret_id(tenant: &str, principal: &str, key: &str) -> Uuid {
-    let seed: B256 = alloy::primitives::keccak256(json!(["settlement.pair", tenant, principal, key]).to_string());
+pub fn secret_id(asked: [&str; 3], order: &OpenPair, contract: Address) -> Uuid {
+    let seed: B256 = alloy::primitives::keccak256(json!(["settlement.pair", asked, order, contract]).to_string());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&seed[..16]);
     uuid::Builder::from_random_bytes(bytes).into_uuid()

@@ -3,7 +3,7 @@
 use super::{Role, agreement::difference, decide::Side};
 use crate::{
     readers,
-    state::{EventKind, Progress, State},
+    state::{Progress, State},
     store::{Store, pairs::StoredPair},
     terms::{Deed, HashLock, Terms},
 };
@@ -172,8 +172,7 @@ async fn shown(
     blocks: RangeInclusive<u64>,
 ) -> Result<Option<(B256, u64)>, Refusal> {
     // Mostly the index knows the block; it keeps no secret, so the chain is asked.
-    let events = store.events(chain.chain_id(), contract, id).await?;
-    let indexed = events.iter().find(|event| event.told.kind == EventKind::Revealed).map(|event| event.at.block);
+    let indexed = store.shown_at(chain.chain_id(), contract, id).await?.map(|at| at.block);
     let filter = Filter::new().address(contract).event_signature(SecretRevealed::SIGNATURE_HASH).topic1(id);
     for (from, to) in indexed.map(|block| (block, block)).into_iter().chain([(*blocks.start(), *blocks.end())]) {
         let logs = chain.upstreams().logs_between(&filter, from, to).await;

@@ -3,6 +3,7 @@
 pub mod claims;
 pub mod contracts;
 pub mod events;
+pub mod findings;
 pub mod index;
 pub mod pairs;
 pub mod settlements;

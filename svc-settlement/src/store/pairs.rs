@@ -14,8 +14,6 @@ use dalp_domain::store::{StoreError, address_of, during, hash_of, hex_of, signed
 use dalp_engine::Failure;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _, postgres::PgRow, types::Json};
-use std::collections::BTreeSet;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// One settlement of an exchange as it is stored.
@@ -63,6 +61,8 @@ pub struct StoredPair {
 /// Something that was sent for an exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredAction {
+    /// Later ones are higher.
+    pub number: i64,
     /// Its name, with what it is about.
     pub name: String,
     /// From 1.
@@ -77,37 +77,6 @@ pub struct StoredAction {
     pub failure: Option<Failure>,
     /// How long ago it was accepted.
     pub age_s: f64,
-}
-
-/// Something that was found or decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredPairEvent {
-    /// What.
-    pub kind: String,
-    /// Its circumstances.
-    pub detail: Value,
-    /// When.
-    pub at: OffsetDateTime,
-}
-
-/// What needs attention, by kind and chain, in words.
-pub type Needs = std::collections::BTreeMap<(&'static str, u64), String>;
-
-/// What needs attention, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredAttention {
-    /// The exchange.
-    pub pair_id: Uuid,
-    /// Its name.
-    pub pair_name: String,
-    /// What.
-    pub kind: String,
-    /// About which chain; 0: both.
-    pub chain_id: u64,
-    /// In words.
-    pub detail: String,
-    /// Since when.
-    pub since: OffsetDateTime,
 }
 
 /// Writes an exchange and its settlements in the commit that accepts its opening.
@@ -201,7 +170,7 @@ pub async fn expose(commit: &mut PgConnection, pair: &StoredPair, verdicts: &Val
     }
 }
 
-async fn put_event(
+pub(super) async fn put_event(
     commit: &mut PgConnection,
     tenant: &str,
     pair_id: Uuid,
@@ -225,6 +194,16 @@ async fn put_event(
     .execute(commit)
     .await
     .map(drop)
+}
+
+/// A read of what was sent for exchanges, beside what it is about.
+macro_rules! action_columns {
+    ($rest:literal) => {
+        concat!(
+            "SELECT number, name, attempt, chain_id, operation_id, settled, failure, extract(epoch FROM now() - at)::float8 AS age_s ",
+            $rest
+        )
+    };
 }
 
 /// A read of exchanges with their settlements, beside what it is about.
@@ -353,26 +332,39 @@ impl Store {
         Ok(true)
     }
 
-    /// What was sent for an exchange, in order.
+    /// Everything that was sent for an exchange, in order.
     pub async fn pair_actions(&self, pair_id: Uuid) -> Result<Vec<StoredAction>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT name, attempt, chain_id, operation_id, settled, failure, extract(epoch FROM now() - at)::float8 AS age_s
-             FROM pair_actions WHERE pair_id = $1 ORDER BY number",
-        )
+        self.pair_actions_after(pair_id, 0, i64::MAX).await
+    }
+
+    /// At most so many things that were sent for an exchange after a number, in order.
+    pub async fn pair_actions_after(
+        &self,
+        pair_id: Uuid,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<StoredAction>, StoreError> {
+        let rows = sqlx::query(action_columns!(
+            "FROM pair_actions WHERE pair_id = $1 AND number > $2 ORDER BY number LIMIT $3"
+        ))
         .bind(pair_id)
+        .bind(after)
+        .bind(limit)
         .fetch_all(&self.pool)
         .await
         .map_err(during("read actions"))?;
-        let parsed = rows.iter().map(|row| StoredAction {
-            name: row.get("name"),
-            attempt: row.get::<i32, _>("attempt").unsigned_abs(),
-            chain_id: unsigned(row.get("chain_id")),
-            operation_id: row.get("operation_id"),
-            settled: row.get("settled"),
-            failure: row.get::<Option<Json<Failure>>, _>("failure").map(|failure| failure.0),
-            age_s: row.get("age_s"),
-        });
-        Ok(parsed.collect())
+        Ok(rows.iter().map(action).collect())
+    }
+
+    /// At most so many things that were sent for an exchange last, in order.
+    pub async fn last_pair_actions(&self, pair_id: Uuid, limit: i64) -> Result<Vec<StoredAction>, StoreError> {
+        let rows = sqlx::query(action_columns!("FROM pair_actions WHERE pair_id = $1 ORDER BY number DESC LIMIT $2"))
+            .bind(pair_id)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(during("read actions"))?;
+        Ok(rows.iter().rev().map(action).collect())
     }
 
     /// Notes that an operation has ended, and why it failed.
@@ -394,101 +386,18 @@ impl Store {
         .map(drop)
         .map_err(during("settle action"))
     }
+}
 
-    /// What was found and decided about an exchange, in order.
-    pub async fn pair_events(&self, pair_id: Uuid) -> Result<Vec<StoredPairEvent>, StoreError> {
-        let rows = sqlx::query("SELECT kind, detail, at FROM pair_events WHERE pair_id = $1 ORDER BY number")
-            .bind(pair_id)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("read events"))?;
-        Ok(rows
-            .iter()
-            .map(|row| StoredPairEvent { kind: row.get("kind"), detail: row.get("detail"), at: row.get("at") })
-            .collect())
-    }
-
-    /// Writes what needs attention now. What is new and what is over is told in events.
-    pub async fn put_attention(&self, pair: &StoredPair, needs: &Needs) -> Result<(), StoreError> {
-        let rows = sqlx::query("SELECT kind, chain_id, detail FROM pair_attention WHERE pair_id = $1")
-            .bind(pair.pair_id)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("read attention"))?;
-        let stood: std::collections::BTreeMap<(String, u64), String> =
-            rows.iter().map(|row| ((row.get("kind"), unsigned(row.get("chain_id"))), row.get("detail"))).collect();
-        let now: BTreeSet<(String, u64)> = needs.keys().map(|(kind, chain)| ((*kind).to_owned(), *chain)).collect();
-        let same = stood.len() == needs.len()
-            && needs.iter().all(|((kind, chain), detail)| stood.get(&((*kind).to_owned(), *chain)) == Some(detail));
-        if same {
-            return Ok(());
-        }
-        let mut commit = self.begin("write attention").await?;
-        for ((kind, chain_id), detail) in needs {
-            sqlx::query(
-                "INSERT INTO pair_attention (pair_id, kind, chain_id, detail) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (pair_id, kind, chain_id) DO UPDATE SET detail = excluded.detail",
-            )
-            .bind(pair.pair_id)
-            .bind(kind)
-            .bind(signed(*chain_id))
-            .bind(detail)
-            .execute(&mut *commit)
-            .await
-            .map_err(during("write attention"))?;
-            if !stood.contains_key(&((*kind).to_owned(), *chain_id)) {
-                let told = json!({ "attention": kind, "chain_id": chain_id, "detail": detail });
-                put_event(&mut commit, &pair.tenant, pair.pair_id, "raised", &told)
-                    .await
-                    .map_err(during("write attention"))?;
-            }
-        }
-        for (kind, chain_id) in stood.keys().filter(|key| !now.contains(*key)) {
-            sqlx::query("DELETE FROM pair_attention WHERE pair_id = $1 AND kind = $2 AND chain_id = $3")
-                .bind(pair.pair_id)
-                .bind(kind)
-                .bind(signed(*chain_id))
-                .execute(&mut *commit)
-                .await
-                .map_err(during("write attention"))?;
-            let told = json!({ "attention": kind, "chain_id": chain_id });
-            put_event(&mut commit, &pair.tenant, pair.pair_id, "cleared", &told)
-                .await
-                .map_err(during("write attention"))?;
-        }
-        commit.commit().await.map_err(during("write attention"))
-    }
-
-    /// What needs attention, of a tenant or of one of its exchanges, oldest first.
-    pub async fn attention(&self, tenant: &str, pair_id: Option<Uuid>) -> Result<Vec<StoredAttention>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT a.pair_id, p.command ->> 'name' AS name, a.kind, a.chain_id, a.detail, a.since
-             FROM pair_attention a JOIN pairs p USING (pair_id)
-             WHERE p.tenant_id = $1 AND ($2::uuid IS NULL OR a.pair_id = $2) ORDER BY a.since, a.kind LIMIT 500",
-        )
-        .bind(tenant)
-        .bind(pair_id)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(during("read attention"))?;
-        let parsed = rows.iter().map(|row| StoredAttention {
-            pair_id: row.get("pair_id"),
-            pair_name: row.get("name"),
-            kind: row.get("kind"),
-            chain_id: unsigned(row.get("chain_id")),
-            detail: row.get("detail"),
-            since: row.get("since"),
-        });
-        Ok(parsed.collect())
-    }
-
-    /// How many things of each kind need attention, of all tenants.
-    pub async fn attention_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        let rows = sqlx::query("SELECT kind, count(*) AS many FROM pair_attention GROUP BY kind")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(during("count attention"))?;
-        Ok(rows.iter().map(|row| (row.get("kind"), row.get("many"))).collect())
+fn action(row: &PgRow) -> StoredAction {
+    StoredAction {
+        number: row.get("number"),
+        name: row.get("name"),
+        attempt: row.get::<i32, _>("attempt").unsigned_abs(),
+        chain_id: unsigned(row.get("chain_id")),
+        operation_id: row.get("operation_id"),
+        settled: row.get("settled"),
+        failure: row.get::<Option<Json<Failure>>, _>("failure").map(|failure| failure.0),
+        age_s: row.get("age_s"),
     }
 }
 

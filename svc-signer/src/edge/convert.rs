@@ -18,7 +18,7 @@ use crate::{
         digest,
         document::check_size,
         payload::{Claim, Payload, UnsignedTransaction},
-        reveal::SecretHash,
+        reveal::{Purpose, SecretHash},
     },
     signing::{Reveal, SignOrder},
     store::{
@@ -31,6 +31,10 @@ use crate::{
 const DATA_MAX_BYTES: usize = 128 * 1024;
 /// Longest claim data.
 const CLAIM_MAX_BYTES: usize = 64 * 1024;
+/// Most that moves when a secret is shown: the legs that the contract takes.
+const MOVEMENTS_MAX: usize = 32;
+/// The contract keeps times in 40 bits.
+const CUTOFF_MAX_S: u64 = (1 << 40) - 1;
 /// Longest document.
 const DOCUMENT_MAX_BYTES: usize = 256 * 1024;
 
@@ -83,8 +87,21 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
     }
 }
 
-/// Reads the request for a secret: tenant, id and hash.
-pub fn secret_order(request: &proto::CreateSecretRequest) -> Result<(String, Uuid, SecretHash), Refusal> {
+/// A secret that is asked for.
+#[derive(Debug)]
+pub struct SecretOrder {
+    /// Whose it is.
+    pub tenant: String,
+    /// Its id.
+    pub id: Uuid,
+    /// How it is hashed.
+    pub kind: SecretHash,
+    /// What it is made for.
+    pub purpose: Purpose,
+}
+
+/// Reads the request for a secret; every field that is wrong is named.
+pub fn secret_order(request: &proto::CreateSecretRequest) -> Result<SecretOrder, Refusal> {
     let mut bad = Violations::new();
     let id = uuid(&mut bad, "secret_id", &request.secret_id);
     let tenant = tenant(&mut bad, "tenant", &request.tenant);
@@ -92,11 +109,38 @@ pub fn secret_order(request: &proto::CreateSecretRequest) -> Result<(String, Uui
         Some(proto::SecretHash::Sha256) => SecretHash::Sha256,
         _ => SecretHash::Keccak256,
     };
+    let purpose = match &request.terms {
+        Some(terms) => self::purpose(&mut bad, terms),
+        None => {
+            bad.push("terms", "must be set: a secret is shown for the terms it was made for, and for no others");
+            None
+        }
+    };
     bad.finish()?;
-    match (tenant, id) {
-        (Some(tenant), Some(id)) => Ok((tenant, id, kind)),
+    match (tenant, id, purpose) {
+        (Some(tenant), Some(id), Some(purpose)) => Ok(SecretOrder { tenant, id, kind, purpose }),
         _ => Err(Refusal::internal("a field was neither read nor refused")),
     }
+}
+
+fn purpose(bad: &mut Violations, terms: &proto::SecretTerms) -> Option<Purpose> {
+    bad.check(fields::in_range("terms.chain_id", terms.chain_id, 1, i64::MAX.unsigned_abs()));
+    bad.check(fields::in_range("terms.cutoff", terms.cutoff, 1, CUTOFF_MAX_S));
+    let contract = bad.check(fields::nonzero_address("terms.contract", &terms.contract));
+    if !(1..=MOVEMENTS_MAX).contains(&terms.movements.len()) {
+        bad.push("terms.movements", format!("must be 1 to {MOVEMENTS_MAX}"));
+    }
+    let mut movements = Vec::with_capacity(terms.movements.len().min(MOVEMENTS_MAX));
+    for (place, one) in terms.movements.iter().take(MOVEMENTS_MAX).enumerate() {
+        let at = |field: &str| format!("terms.movements[{place}].{field}");
+        let asset = bad.check(fields::nonzero_address(&at("asset"), &one.asset));
+        let from = bad.check(fields::nonzero_address(&at("from"), &one.from));
+        let to = bad.check(fields::nonzero_address(&at("to"), &one.to));
+        let amount = bad.check(fields::nonzero_amount(&at("amount"), &one.amount));
+        movements
+            .extend(asset.zip(from).zip(to.zip(amount)).map(|((asset, from), (to, amount))| (asset, from, to, amount)));
+    }
+    Some(Purpose::new(terms.chain_id, contract?, terms.cutoff, movements))
 }
 
 /// Reads an id.

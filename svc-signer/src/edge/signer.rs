@@ -16,7 +16,10 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{convert, peer_of};
+use super::{
+    convert::{self, SecretOrder},
+    peer_of,
+};
 use crate::{errors::SignerError, signing::Signer, store::requests::StoredRequest};
 
 /// How often a watched request is looked at.
@@ -121,9 +124,9 @@ impl SignerService for SignerEdge {
         request: Request<CreateSecretRequest>,
     ) -> Result<Response<CreateSecretResponse>, Status> {
         let peer = peer_of(&request)?;
-        let (tenant, id, kind) = convert::secret_order(request.get_ref())?;
-        let hash = self.signer.create_secret(&peer, &tenant, id, kind).await.map_err(Refusal::from)?;
-        Ok(Response::new(CreateSecretResponse { hash: hash.to_string() }))
+        let SecretOrder { tenant, id, kind, purpose } = convert::secret_order(request.get_ref())?;
+        let hash = self.signer.create_secret(&peer, &tenant, id, kind, purpose).await.map_err(Refusal::from)?;
+        Ok(Response::new(CreateSecretResponse { hash: hash.to_string(), bound: true }))
     }
 
     async fn list_intents(

@@ -11,10 +11,14 @@ use chacha20poly1305::{
 };
 use rand::{TryRngCore as _, rngs::OsRng};
 use secp256k1::{Message, SecretKey};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, SignAtOnce, Signing};
-use crate::core::signature::{RawSignature, context};
+use crate::core::{
+    reveal::Purpose,
+    signature::{RawSignature, context},
+};
 
 /// First byte of a sealed key; a change of algorithm takes the next number.
 const VERSION: u8 = 1;
@@ -46,25 +50,25 @@ impl LocalProvider {
         Ok(sealed)
     }
 
-    /// Makes a secret of a tenant and seals it; both, for the caller to hash the one and store the other.
+    /// Makes a secret of a tenant and seals it for its purpose; both, for the caller to hash the one and store the other.
     pub(crate) fn make_secret(
         &self,
         tenant: &str,
-        id: uuid::Uuid,
+        what: (Uuid, Option<&Purpose>),
     ) -> Result<(Zeroizing<[u8; 32]>, Vec<u8>), ProviderError> {
         let secret = Zeroizing::new(random::<32>()?);
-        let sealed = self.seal(&secret_name(tenant, id), &secret)?;
+        let sealed = self.seal(&secret_name(tenant, what), &secret)?;
         Ok((secret, sealed))
     }
 
-    /// Opens a sealed secret.
+    /// Opens a sealed secret; not under another purpose than it was sealed for.
     pub(crate) fn open_secret(
         &self,
         tenant: &str,
-        id: uuid::Uuid,
+        what: (Uuid, Option<&Purpose>),
         sealed: &[u8],
     ) -> Result<Zeroizing<[u8; 32]>, ProviderError> {
-        self.unsealed(&secret_name(tenant, id), sealed)
+        self.unsealed(&secret_name(tenant, what), sealed)
     }
 
     fn unsealed(&self, name: &KeyName, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, ProviderError> {
@@ -84,8 +88,9 @@ impl LocalProvider {
 }
 
 /// What a secret is sealed for. No wallet has such a name, so neither opens as the other.
-fn secret_name(tenant: &str, id: uuid::Uuid) -> KeyName {
-    KeyName { tenant: tenant.to_owned(), wallet: format!("settlement-secret/{id}") }
+fn secret_name(tenant: &str, (id, purpose): (Uuid, Option<&Purpose>)) -> KeyName {
+    let bound = purpose.map(|purpose| format!("/{}", purpose.digest())).unwrap_or_default();
+    KeyName { tenant: tenant.to_owned(), wallet: format!("settlement-secret/{id}{bound}") }
 }
 
 #[async_trait]
@@ -182,10 +187,14 @@ mod tests {
     fn a_sealed_secret_opens_only_for_its_tenant_and_id() {
         let provider = LocalProvider::new(&Zeroizing::new([7; 32]));
         let (id, other) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
-        let (secret, sealed) = provider.make_secret("bank", id).unwrap();
-        assert_eq!(provider.open_secret("bank", id, &sealed).unwrap(), secret);
-        assert!(provider.open_secret("bank", other, &sealed).is_err());
-        assert!(provider.open_secret("other", id, &sealed).is_err());
+        let purpose = Purpose::new(1, alloy::primitives::Address::ZERO, 9, Vec::new());
+        let (secret, sealed) = provider.make_secret("bank", (id, Some(&purpose))).unwrap();
+        assert_eq!(provider.open_secret("bank", (id, Some(&purpose)), &sealed).unwrap(), secret);
+        let later = Purpose { cutoff_s: 10, ..purpose };
+        for what in [(other, Some(&purpose)), (id, Some(&later)), (id, None)] {
+            assert!(provider.open_secret("bank", what, &sealed).is_err(), "{what:?}");
+        }
+        assert!(provider.open_secret("other", (id, Some(&purpose)), &sealed).is_err());
         assert!(!sealed.windows(8).any(|some| secret.windows(8).any(|other| some == other)), "it is sealed");
     }
 

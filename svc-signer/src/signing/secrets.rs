@@ -9,7 +9,7 @@ use crate::{
     core::{
         digest,
         payload::{Payload, UnsignedTransaction},
-        reveal::{SecretHash, filled},
+        reveal::{Call, Purpose, SecretHash, Withheld, filled, may_show},
     },
     errors::SignerError,
     providers::local::LocalProvider,
@@ -28,25 +28,35 @@ pub struct Reveal {
 // === impl Signer ===
 
 impl Signer {
-    /// The hash of a secret, which is made when it is asked for first.
+    /// The hash of a secret, which is made when it is asked for first. It is shown for its purpose alone.
     pub async fn create_secret(
         &self,
         peer: &str,
         tenant: &str,
         id: Uuid,
         kind: SecretHash,
+        purpose: Purpose,
     ) -> Result<B256, SignerError> {
         self.may_reveal(peer)?;
         let vault = self.vault()?;
         if self.store.secret(tenant, id).await?.is_none() {
-            let (secret, sealed) = vault.make_secret(tenant, id)?;
+            let (secret, sealed) = vault.make_secret(tenant, (id, Some(&purpose)))?;
             let hash = kind.hash(&secret);
-            self.store.put_secret(tenant, id, peer, &SealedSecret { kind, hash, sealed }).await?;
-            self.leaves.submit(leaf(peer, tenant, "made", format!("secret {id} of hash {hash}"))).await?;
+            self.store
+                .put_secret(tenant, id, peer, &SealedSecret { kind, hash, sealed, purpose: Some(purpose) })
+                .await?;
+            self.leaves
+                .submit(leaf(
+                    peer,
+                    tenant,
+                    "made",
+                    format!("secret {id} of hash {hash} for {} on chain {}", purpose.contract, purpose.chain_id),
+                ))
+                .await?;
         }
         // Another replica may have been faster.
         let stored = self.store.secret(tenant, id).await?.ok_or(SignerError::SecretNotFound)?;
-        if stored.kind != kind {
+        if (stored.kind, stored.purpose) != (kind, Some(purpose)) {
             return Err(SignerError::SecretReused);
         }
         Ok(stored.hash)
@@ -61,27 +71,53 @@ impl Signer {
     ) -> Result<SignOrder, SignerError> {
         self.may_reveal(peer)?;
         let stored = self.store.secret(&order.tenant, reveal.secret_id).await?.ok_or(SignerError::SecretNotFound)?;
-        let now_s = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
-        // What was accepted before may have been signed, and a replacement is of something that was.
-        let first = order.replaces.is_none() && self.store.request(order.request_id).await?.is_none();
-        if first && now_s > reveal.not_after_s {
-            let why = format!("secret {} is not shown after {}", reveal.secret_id, reveal.not_after_s);
-            self.leaves.submit(leaf(peer, &order.tenant, "refused", why)).await?;
-            return Err(SignerError::RevealTooLate { not_after_s: reveal.not_after_s });
-        }
-        let secret = self.vault()?.open_secret(&order.tenant, reveal.secret_id, &stored.sealed)?;
+        let sealed_for = (reveal.secret_id, stored.purpose.as_ref());
+        let secret = self.vault()?.open_secret(&order.tenant, sealed_for, &stored.sealed)?;
         let Payload::Transaction(tx) = &mut order.payload else { return Err(SignerError::SecretNotFound) };
+        let (chain_id, target) = (tx.chain_id(), tx.to().into_to());
         let input = match tx {
             UnsignedTransaction::Eip1559(tx) => &mut tx.input,
             UnsignedTransaction::Legacy(tx) => &mut tx.input,
         };
-        *input = filled(input, stored.kind, &secret)?;
-        order.digest = digest::digest(&order.payload).map_err(|_| SignerError::SecretNotFound)?;
-        if first {
-            let why = format!("secret {} in request {}", reveal.secret_id, order.request_id);
-            self.leaves.submit(leaf(peer, &order.tenant, "shown", why)).await?;
+        let written = filled(Call { chain_id, target, data: input }, stored.purpose.as_ref(), stored.kind, &secret);
+        if let Err(error) = &written {
+            let why = format!("secret {} in request {}: {error}", reveal.secret_id, order.request_id);
+            self.leaves.submit(leaf(peer, &order.tenant, "refused", why)).await?;
         }
+        *input = written?;
+        let content = digest::content_hash(tx);
+        order.digest = digest::digest(&order.payload).map_err(|_| SignerError::SecretNotFound)?;
+        let left = self.has_left(&order, chain_id, content).await?;
+        let now_s = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0);
+        if let Err(withheld) = may_show(left, stored.purpose.as_ref(), reveal.not_after_s, now_s) {
+            let (why, error) = match withheld {
+                Withheld::Unbound => ("is bound to no terms".to_owned(), SignerError::SecretUnbound),
+                Withheld::TooLate { not_after_s } => {
+                    (format!("is not shown after {not_after_s}"), SignerError::RevealTooLate { not_after_s })
+                }
+            };
+            self.leaves
+                .submit(leaf(peer, &order.tenant, "refused", format!("secret {} {why}", reveal.secret_id)))
+                .await?;
+            return Err(error);
+        }
+        if left {
+            return Ok(order);
+        }
+        let why = format!("secret {} in request {}", reveal.secret_id, order.request_id);
+        self.leaves.submit(leaf(peer, &order.tenant, "shown", why)).await?;
         Ok(order)
+    }
+
+    /// Whether the signer has decided to show it in this very call before: this request was accepted, or one of the same key to the same end
+    /// was signed, so that the secret may be public. Then nothing is kept by keeping it, and everything may be lost. A request that only names another
+    /// one as what it replaces says nothing.
+    async fn has_left(&self, order: &SignOrder, chain_id: u64, content: [u8; 32]) -> Result<bool, SignerError> {
+        let known = self.store.request(order.request_id).await?;
+        if known.is_some_and(|known| known.tenant == order.tenant && known.digest == order.digest.0) {
+            return Ok(true);
+        }
+        Ok(self.store.has_signed(&order.tenant, order.signer, chain_id, content).await?)
     }
 
     fn may_reveal(&self, peer: &str) -> Result<(), SignerError> {

@@ -153,6 +153,30 @@ impl Store {
         self.patience.within(work).await
     }
 
+    /// Whether a key has signed a transaction of this content (target, value, calldata) on a chain. Reads the whole lane: for what is rare.
+    pub async fn has_signed(
+        &self,
+        tenant: &str,
+        signer: Address,
+        chain_id: u64,
+        content: [u8; 32],
+    ) -> Result<bool, StoreError> {
+        let read = async {
+            let found: bool = sqlx::query_scalar(
+                "select exists (select from signer.requests where signer = $1 and chain_id = $2 and nonce is not null
+                    and tenant = $3 and content_hash = $4 and status = 'APPROVED')",
+            )
+            .bind(signer.as_slice())
+            .bind(i64::try_from(chain_id).unwrap_or(i64::MAX))
+            .bind(tenant)
+            .bind(content.as_slice())
+            .fetch_one(&self.pool)
+            .await?;
+            Ok(found)
+        };
+        self.patience.within(read).await
+    }
+
     /// One request.
     pub async fn request(&self, id: Uuid) -> Result<Option<StoredRequest>, StoreError> {
         Ok(self.requests(&[id]).await?.pop())

@@ -1,8 +1,6 @@
 //! A private SoftHSM token, a signer over a private PostgreSQL, and requests as peers and callers make them.
 #![allow(dead_code)]
 
-pub mod custodian;
-
 use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use alloy::{
@@ -10,13 +8,13 @@ use alloy::{
     eips::eip2718::Decodable2718 as _,
     primitives::{Address, keccak256},
 };
-use custodian::Custodian;
 use dalp_proto::signer::{
     CreateKeyRequest, EvmTransaction, Key, SignOutcome, SignRequest, SignStatus, key_service_server::KeyService as _,
     sign_request::Payload, signer_service_server::SignerService as _,
 };
 use dalp_quorum_module::device::Device;
 use dalp_service::{Caller, PeerIdentity, Refusal, stop::Stop};
+use dalp_simulators::custodian::{self, Custodian, Pace};
 use dalp_testing::TestPostgres;
 use svc_signer::{
     attestor::Attestor,
@@ -212,6 +210,19 @@ impl Setting {
     }
 }
 
+impl Setting {
+    pub fn pace(&self) -> Pace {
+        let Self { call_timeout_ms, settle_ms, broadcast, .. } = *self;
+        Pace { call_timeout_ms, settle_ms, looks_ms: (10, 20), broadcast }
+    }
+}
+
+/// A simulated custodian that signs everything without asking, with the node to which it broadcasts.
+pub async fn custodian(kind: ProviderKind, node: Option<String>) -> Custodian {
+    let kind = kind.to_string().parse::<custodian::Kind>().unwrap();
+    Custodian::start(kind, node).await.unwrap()
+}
+
 /// What holds the keys beside the database; shared by replicas.
 #[derive(Clone, Default)]
 pub struct Holders {
@@ -229,7 +240,7 @@ impl Holders {
         match provider {
             ProviderKind::Local => Self::default(),
             ProviderKind::Pkcs11 => Self { token: Some(Arc::new(TestToken::new())), custodian: None },
-            kind => Self { token: None, custodian: Some(Arc::new(Custodian::start(kind).await)) },
+            kind => Self { token: None, custodian: Some(Arc::new(custodian(kind, None).await)) },
         }
     }
 }
@@ -260,7 +271,9 @@ impl Bench {
         };
         let Holders { token, custodian } = holders;
         let pkcs11 = token.as_ref().map_or(String::new(), |token| token.section_with(&setting.partition));
-        let custody = custodian.as_ref().map_or(String::new(), |custodian| custodian.section(secrets.path(), &setting));
+        let custody = custodian
+            .as_ref()
+            .map_or(String::new(), |custodian| custodian.section(secrets.path(), &setting.pace()).unwrap());
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\ntls = {{ certificate = \"c\", key = \"k\", trust_anchors = \"t\" }}\n\
              [database]\nurl = \"{}\"\n[signer]\nenvironment = \"development\"\nprovider = \"{}\"\nallow_mixed = {}\nattestation = \"{}\"\n\
@@ -339,7 +352,7 @@ impl Bench {
 pub const RULES: &str = r#"
 [[grants]]
 peer = "spiffe://dalp.dev/svc-compliance"
-kinds = ["evm_transaction", "eip712", "claim"]
+kinds = ["evm_transaction", "settlement_reveal", "eip712", "claim"]
 [[grants]]
 peer = "spiffe://dalp.dev/svc-feeds"
 kinds = ["eip712"]

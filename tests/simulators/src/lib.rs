@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
+pub mod console;
+pub mod custodian;
 pub mod dfns;
 pub mod fault;
 pub mod fireblocks;

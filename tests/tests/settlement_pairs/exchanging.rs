@@ -1,6 +1,9 @@
 //! What goes as it should.
 
-use dalp_proto::settlement::{PairState, SettlementEventKind, SettlementState};
+use dalp_proto::settlement::{
+    GetPairEvidenceResponse, ListPairActionsRequest, ListPairEventsRequest, ListSettlementEventsRequest, Pair,
+    PairState, SettlementEventKind, SettlementState,
+};
 
 use crate::support::{FIRST, GAP_S, SECOND, World};
 
@@ -65,4 +68,51 @@ pub(crate) async fn two_assets_are_exchanged_across_chains(world: &World) {
     let events: Vec<_> = evidence.events.iter().map(|one| one.kind.as_str()).collect();
     let milestones: Vec<_> = events.iter().filter(|kind| !matches!(**kind, "raised" | "cleared")).copied().collect();
     assert_eq!(milestones, ["opened", "revealing", "secret_out", "settled"]);
+    pages_hold_what_the_evidence_holds(world, &pair, &evidence).await;
+}
+
+async fn pages_hold_what_the_evidence_holds(world: &World, pair: &Pair, evidence: &GetPairEvidenceResponse) {
+    let (mut service, pair_id, page_size) = (world.service(), pair.pair_id.clone(), 2);
+    let (mut actions, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListPairActionsRequest { pair_id: pair_id.clone(), page_size, page_token };
+        let page = service.list_pair_actions(request).await.expect("a page").into_inner();
+        actions.extend(page.actions.into_iter().map(|one| (one.action, one.operation.map(|one| one.operation_id))));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let told = evidence.actions.iter().map(|one| (&one.action, one.operation.as_ref().map(|one| &one.operation_id)));
+    assert!(actions.iter().map(|(action, id)| (action, id.as_ref())).eq(told), "{actions:?}");
+    let (mut events, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListPairEventsRequest { pair_id: pair_id.clone(), page_size, page_token };
+        let page = service.list_pair_events(request).await.expect("a page").into_inner();
+        events.extend(page.events);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(events, evidence.events);
+    let side = evidence.reveal.as_ref().expect("a side");
+    let (mut events, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let settlement_id = side.settlement.clone().expect("it").settlement_id;
+        let request = ListSettlementEventsRequest { settlement_id, page_size, page_token };
+        let page = service.list_settlement_events(request).await.expect("a page").into_inner();
+        events.extend(page.events);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(events, side.events);
+    assert!(!side.earlier_events && !evidence.earlier_events && !evidence.earlier_actions, "it was all");
+    let wrong = ListPairActionsRequest { pair_id: pair_id.clone(), page_size: 101, page_token: String::new() };
+    let refused = service.list_pair_actions(wrong).await.expect_err("too many");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    let wrong = ListPairEventsRequest { pair_id, page_size, page_token: "x".to_owned() };
+    assert_eq!(service.list_pair_events(wrong).await.expect_err("no token").code(), tonic::Code::InvalidArgument);
 }

@@ -272,7 +272,13 @@ impl World {
 
     /// What of an exchange needs attention.
     pub(crate) async fn attention(&self, pair: &Pair) -> Vec<Attention> {
-        let all = self.service().list_attention(ListAttentionRequest {}).await.expect("a list").into_inner().attention;
+        let all = self
+            .service()
+            .list_attention(ListAttentionRequest { page_size: 500, ..Default::default() })
+            .await
+            .expect("a list")
+            .into_inner()
+            .attention;
         all.into_iter().filter(|one| one.pair_id == pair.pair_id).collect()
     }
 

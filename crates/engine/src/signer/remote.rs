@@ -159,7 +159,7 @@ fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError>
         wire::SignStatus::Blocked => SignOutcome::Blocked { detail: outcome.detail },
         // What the signer itself refused is stored with its reason.
         wire::SignStatus::Denied if !outcome.error.is_empty() => SignOutcome::Denied(refusal(&outcome.error)),
-        wire::SignStatus::Denied => SignOutcome::Denied(refusal("PROVIDER_DENIED")),
+        wire::SignStatus::Denied => SignOutcome::Denied(refusal("APPROVAL_DENIED")),
         wire::SignStatus::Expired => SignOutcome::Expired(refusal("APPROVAL_EXPIRED")),
         wire::SignStatus::Approved if !outcome.signed_transaction.is_empty() => SignOutcome::SignedTransaction {
             raw: bytes(&outcome.signed_transaction)?,

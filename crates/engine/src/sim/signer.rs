@@ -81,7 +81,7 @@ impl Request {
             };
         }
         match (self.decision, &self.payload) {
-            (Decision::Denied, _) => SignOutcome::Denied(Failure::new("PROVIDER_DENIED", detail())),
+            (Decision::Denied, _) => SignOutcome::Denied(Failure::new("APPROVAL_DENIED", detail())),
             (Decision::Expired, _) => SignOutcome::Expired(Failure::new("APPROVAL_EXPIRED", detail())),
             (
                 Decision::Approved,

@@ -163,7 +163,7 @@ impl LocalSigner {
     fn ruled(&self, request: &SignRequest, unsigned: &UnsignedTransaction) -> Option<Result<SignOutcome, SignError>> {
         let mut rules = self.rules.lock().expect("not poisoned");
         let filler = unsigned.target == Some(unsigned.sender) && unsigned.data.is_empty();
-        let denied = || Some(Ok(SignOutcome::Denied(Failure::new("PROVIDER_DENIED", "no"))));
+        let denied = || Some(Ok(SignOutcome::Denied(Failure::new("APPROVAL_DENIED", "no"))));
         if rules.fail > 0 {
             rules.fail -= 1;
             return Some(Err(SignError::Unavailable("test".into())));

@@ -1,80 +1,133 @@
-//! The simulated custodians, with what an operator and an approver do in their consoles.
+//! Either simulated custodian, with what an operator and an approver do in its console.
 
-use std::path::Path;
+use std::{path::Path, str::FromStr};
 
-use dalp_simulators::{
+use anyhow::{Context as _, bail};
+
+use crate::{
     dfns::{self, DfnsSimulator, Policy},
     fault::{Fault, Faults},
     fireblocks::{self, FireblocksSimulator},
     keys::Twist,
 };
-use svc_signer::providers::ProviderKind;
 
-use super::Setting;
+/// Which custodian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// DFNS.
+    Dfns,
+    /// Fireblocks, with raw signing.
+    Fireblocks,
+}
 
-/// One of them.
+/// How a signer is to work with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Longest call.
+    pub call_timeout_ms: u64,
+    /// How long a request is followed before its caller is told to wait.
+    pub settle_ms: u64,
+    /// Pause before the first look at what waits for people, and the longest one.
+    pub looks_ms: (u64, u64),
+    /// It numbers and broadcasts by itself.
+    pub broadcast: bool,
+}
+
+/// A running custodian. Dropped: gone.
+#[derive(Debug)]
 pub enum Custodian {
+    /// An organisation at DFNS.
     Dfns(DfnsSimulator),
+    /// A workspace at Fireblocks.
     Fireblocks(FireblocksSimulator),
 }
 
-impl Custodian {
-    /// One that signs everything without asking.
-    pub async fn start(kind: ProviderKind) -> Self {
-        Self::start_before(kind, None).await
-    }
+// === impl Kind ===
 
-    /// As [`Custodian::start`], with the node to which it broadcasts.
-    pub async fn start_before(kind: ProviderKind, node: Option<String>) -> Self {
+impl Kind {
+    /// Its name, as a signer's configuration has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dfns => "dfns",
+            Self::Fireblocks => "fireblocks",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match [Self::Dfns, Self::Fireblocks].into_iter().find(|kind| kind.name() == text) {
+            Some(kind) => Ok(kind),
+            None => bail!("{text} is no custodian: dfns or fireblocks"),
+        }
+    }
+}
+
+// === impl Custodian ===
+
+impl Custodian {
+    /// One that signs everything without asking; with the node to which it broadcasts, where it does.
+    ///
+    /// # Errors
+    /// When it finds no port, or the node's address is none.
+    pub async fn start(kind: Kind, node: Option<String>) -> anyhow::Result<Self> {
         let custodian = match kind {
-            ProviderKind::Fireblocks => {
+            Kind::Fireblocks => {
                 let options = fireblocks::Options { raw_enabled: true, node, ..Default::default() };
-                Self::Fireblocks(FireblocksSimulator::start(options).await.unwrap())
+                Self::Fireblocks(FireblocksSimulator::start(options).await?)
             }
-            ProviderKind::Dfns => {
+            Kind::Dfns => {
                 let options = dfns::Options { node, ..Default::default() };
-                Self::Dfns(DfnsSimulator::start(options).await.unwrap())
+                Self::Dfns(DfnsSimulator::start(options).await?)
             }
-            ProviderKind::Local | ProviderKind::Pkcs11 => panic!("{kind} is no custodian"),
         };
         custodian.allow().await;
-        custodian
+        Ok(custodian)
     }
 
-    /// Its section of a signer's configuration.
-    pub fn section(&self, secrets: &Path, setting: &Setting) -> String {
+    /// Its section of a signer's configuration. Its credentials are written into the folder of secrets.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    #[must_use]
+    pub fn section(&self, secrets: &Path, pace: &Pace) -> anyhow::Result<String> {
         let secret = |name: &str, text: &str| {
             let path = secrets.join(name);
-            std::fs::write(&path, text).unwrap();
-            format!("file:{}", path.display())
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            anyhow::Ok(format!("file:{}", path.display()))
         };
         // Undecided requests are looked at as good as always.
-        let Setting { call_timeout_ms, settle_ms, broadcast, .. } = setting;
+        let Pace { call_timeout_ms, settle_ms, looks_ms: (first_ms, longest_ms), broadcast } = pace;
         let mode = if *broadcast { "broadcast" } else { "sign_only" };
         let pace = format!(
             "mode = \"{mode}\"\ncall_timeout_ms = {call_timeout_ms}\n\
-             polling = {{ settle_ms = {settle_ms}, first_ms = 10, longest_ms = 20, attempts = 3 }}\n"
+             polling = {{ settle_ms = {settle_ms}, first_ms = {first_ms}, longest_ms = {longest_ms}, attempts = 3 }}\n"
         );
-        match self {
+        Ok(match self {
             Self::Dfns(simulator) => format!(
                 "[dfns]\nbase_url = \"{}\"\norganization_id = \"{}\"\nauth_token = \"{}\"\ncredential_id = \"{}\"\n\
                  credential_key = \"{}\"\nnetworks = {{ 31337 = \"EthereumSepolia\" }}\n{pace}",
                 simulator.base_url(),
                 simulator.organisation(),
-                secret("dfns-token", simulator.token()),
+                secret("dfns-token", simulator.token())?,
                 simulator.credential_id(),
-                secret("dfns-credential.pem", simulator.credential_pem()),
+                secret("dfns-credential.pem", simulator.credential_pem())?,
             ),
             Self::Fireblocks(simulator) => format!(
                 "[fireblocks]\nbase_url = \"{}\"\napi_key = \"{}\"\nsecret_key = \"{}\"\nasset = \"ETH_TEST5\"\n\
                  assets = {{ 31337 = \"ETH_TEST5\" }}\n{pace}",
                 simulator.base_url(),
-                secret("fireblocks-api-key", simulator.api_key()),
-                secret("fireblocks-rsa.pem", simulator.secret_pem()),
+                secret("fireblocks-api-key", simulator.api_key())?,
+                secret("fireblocks-rsa.pem", simulator.secret_pem())?,
             ),
-        }
+        })
     }
 
+    /// What goes wrong at it.
+    #[must_use]
     pub fn faults(&self) -> &Faults {
         match self {
             Self::Dfns(simulator) => simulator.faults(),
@@ -110,6 +163,7 @@ impl Custodian {
         }
     }
 
+    /// A person approves everything that waits.
     pub async fn approve(&self) {
         match self {
             Self::Dfns(simulator) => simulator.decide("Approved").await,
@@ -117,6 +171,7 @@ impl Custodian {
         }
     }
 
+    /// A person rejects everything that waits.
     pub async fn deny(&self) {
         match self {
             Self::Dfns(simulator) => simulator.decide("Denied").await,
@@ -124,6 +179,7 @@ impl Custodian {
         }
     }
 
+    /// Nobody decided in time.
     pub async fn expire(&self) {
         match self {
             Self::Dfns(simulator) => simulator.decide("Expired").await,
@@ -131,6 +187,7 @@ impl Custodian {
         }
     }
 
+    /// Signatures come twisted from now on.
     pub async fn twist(&self, twist: Twist) {
         match self {
             Self::Dfns(simulator) => simulator.twist(twist).await,
@@ -138,6 +195,10 @@ impl Custodian {
         }
     }
 
+    /// Its clock goes ahead.
+    ///
+    /// # Panics
+    /// At one whose credentials carry no times.
     pub fn set_clock_ahead(&self, seconds: i64) {
         match self {
             Self::Dfns(_) => panic!("its credentials carry no times, not {seconds} either"),
@@ -185,6 +246,7 @@ impl Custodian {
     }
 
     /// The route that takes new requests.
+    #[must_use]
     pub fn submissions(&self) -> &'static str {
         match self {
             Self::Dfns(_) => "POST /keys/",
@@ -193,6 +255,7 @@ impl Custodian {
     }
 
     /// The route that takes what it broadcasts by itself.
+    #[must_use]
     pub fn broadcasts(&self) -> &'static str {
         match self {
             Self::Dfns(_) => "POST /wallets/",
@@ -206,6 +269,7 @@ impl Custodian {
     }
 
     /// The route that makes keys.
+    #[must_use]
     pub fn creations(&self) -> &'static str {
         match self {
             Self::Dfns(_) => "POST /keys",
@@ -230,6 +294,7 @@ impl Custodian {
     }
 
     /// Whether a request that waits can be taken back through the API.
+    #[must_use]
     pub fn can_give_up(&self) -> bool {
         match self {
             Self::Dfns(_) => false,
@@ -238,6 +303,7 @@ impl Custodian {
     }
 
     /// Whether its credentials carry times.
+    #[must_use]
     pub fn minds_clocks(&self) -> bool {
         match self {
             Self::Dfns(_) => false,
@@ -246,6 +312,7 @@ impl Custodian {
     }
 
     /// Of [`Custodian::planted_secrets`], what it is sent and could quote.
+    #[must_use]
     pub fn quotable_secrets(&self) -> Vec<String> {
         match self {
             Self::Dfns(simulator) => vec![simulator.token().to_owned()],
@@ -254,15 +321,19 @@ impl Custodian {
     }
 
     /// What must never be seen outside.
+    #[must_use]
     pub fn planted_secrets(&self) -> Vec<String> {
         match self {
             Self::Dfns(simulator) => {
-                vec![simulator.token().to_owned(), simulator.credential_pem().lines().nth(1).unwrap().to_owned()]
+                vec![
+                    simulator.token().to_owned(),
+                    simulator.credential_pem().lines().nth(1).unwrap_or_default().to_owned(),
+                ]
             }
             Self::Fireblocks(simulator) => vec![
                 simulator.api_key().to_owned(),
-                simulator.secret_pem().lines().nth(1).unwrap().to_owned(),
-                simulator.secret_pem().lines().nth(5).unwrap().to_owned(),
+                simulator.secret_pem().lines().nth(1).unwrap_or_default().to_owned(),
+                simulator.secret_pem().lines().nth(5).unwrap_or_default().to_owned(),
             ],
         }
     }

@@ -53,7 +53,8 @@ async fn main() -> anyhow::Result<()> {
                 return Ok(());
             }
             let _telemetry = telemetry::init(NAME, &config.telemetry)?;
-            let running = svc_compliance::start(config, Stop::on_signals()).await.context("svc-compliance does not start")?;
+            let running =
+                svc_compliance::start(config, Stop::on_signals()).await.context("svc-compliance does not start")?;
             running.stopped().await;
         }
         Role::Attest => {

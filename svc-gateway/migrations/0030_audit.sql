@@ -86,3 +86,14 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER audit_roots_kept BEFORE UPDATE OR DELETE ON audit_roots FOR EACH ROW EXECUTE FUNCTION keep_root();
+
+-- Emptying a table fires no trigger of its rows.
+CREATE FUNCTION never_emptied() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is kept', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER audit_sealer_kept BEFORE DELETE OR TRUNCATE ON audit_sealer FOR EACH STATEMENT EXECUTE FUNCTION never_emptied();
+CREATE TRIGGER audit_trees_not_emptied BEFORE TRUNCATE ON audit_trees FOR EACH STATEMENT EXECUTE FUNCTION never_emptied();
+CREATE TRIGGER audit_entries_not_emptied BEFORE TRUNCATE ON audit_entries FOR EACH STATEMENT EXECUTE FUNCTION never_emptied();
+CREATE TRIGGER audit_tiles_not_emptied BEFORE TRUNCATE ON audit_tiles FOR EACH STATEMENT EXECUTE FUNCTION never_emptied();
+CREATE TRIGGER audit_roots_not_emptied BEFORE TRUNCATE ON audit_roots FOR EACH STATEMENT EXECUTE FUNCTION never_emptied();

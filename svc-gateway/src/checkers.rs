@@ -122,8 +122,10 @@ impl Checkers {
         let mut ids: Vec<&str> = vec![principal, &asked.principal];
         ids.extend(asked.question.owners.iter().map(String::as_str));
         let known = people(&mut commit, tenant.as_str(), &ids).await?;
-        let checker = known.get(principal).filter(|one| !one.disabled);
-        let checker = checker.ok_or_else(|| Refusal::new(Reason::PermissionDenied, "the principal was disabled"))?;
+        let checker = known.get(principal).filter(|one| !one.disabled && !one.owner_disabled);
+        let checker = checker.ok_or_else(|| {
+            Refusal::new(Reason::PermissionDenied, "the principal, or the person who answers for it, was disabled")
+        })?;
         if !self.granted(checker).allows(APPROVE) {
             let refusal = Refusal::new(Reason::PermissionDenied, format!("this call needs the permission {APPROVE}"));
             return Err(refusal.meta("permission", APPROVE).meta("principal", principal));

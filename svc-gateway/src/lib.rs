@@ -107,6 +107,8 @@ pub struct Running {
     pub health: HealthHandle,
     served: JoinHandle<Result<(), ServerError>>,
     accessed: JoinHandle<()>,
+    /// Requested when the last call was answered: until then calls have something to say to the audit.
+    answered: Stop,
 }
 
 // === impl Running ===
@@ -117,7 +119,9 @@ impl Running {
     /// # Errors
     /// When serving failed.
     pub async fn stopped(self) -> anyhow::Result<()> {
-        let served = self.served.await?;
+        let served = self.served.await;
+        self.answered.request();
+        let served = served?;
         self.accessed.await?;
         Ok(served?)
     }
@@ -188,11 +192,13 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
     let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals);
     let listener = pool_of(&config, 1)?;
-    let evidence = Evidence { log: audit::Log::new(sealing), signer, refusals: refusal_writer };
+    let answered = Stop::new();
+    let evidence =
+        Evidence { log: audit::Log::new(sealing), signer, refusals: refusal_writer, answered: answered.clone() };
     let accessed = tokio::spawn(keep_access(directory, config, evidence, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move { server.serve(edge, &stop).await });
-    Ok(Running { addr, metrics_addr, health, served, accessed })
+    Ok(Running { addr, metrics_addr, health, served, accessed, answered })
 }
 
 fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, StartError> {
@@ -206,6 +212,7 @@ struct Evidence {
     log: audit::Log,
     signer: Option<audit::signing::RootSigner>,
     refusals: audit::refusals::Writer,
+    answered: Stop,
 }
 
 /// Brings the tables up to date and makes them say what the configuration says, then hears of changes and notes uses until the end.
@@ -233,9 +240,9 @@ async fn keep_access(
     directory.ready();
     health.set(ACCESS, true).await;
     let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
-    let Evidence { log, signer, refusals } = evidence;
+    let Evidence { log, signer, refusals, answered } = evidence;
     let sealing = tokio::spawn(audit::sealer::run(log, signer, config.audit, stop.clone()));
-    let writing = tokio::spawn(refusals.run(stop.clone()));
+    let writing = tokio::spawn(refusals.run(answered));
     let expiring = tokio::spawn(checkers::expire(Arc::clone(&directory), stop.clone()));
     access::watch::run(directory, listener, stop).await;
     // A panic in one of them was logged by the runtime.

@@ -287,7 +287,7 @@ impl Signer {
         }
         // Also without a grant: a refusal would read as if the request had never been accepted, and its nonce were free.
         let known = match self.store.request(order.request_id).await? {
-            None if stands(&refusal) => {
+            None if stands(&refusal) && !is_evidence(order) => {
                 let attestation = match &refusal {
                     SignerError::AttestationRefused { attestation, .. } => Some(**attestation),
                     _ => None,
@@ -300,7 +300,12 @@ impl Signer {
         let known = known.filter(|known| known.peer == peer);
         let refusal = match known {
             // What is not decided yet is decided by what is in force now.
-            Some(known) if known.payload_hash == payload_hash && !known.status.is_final() && withdraws(&refusal) => {
+            Some(known)
+                if known.payload_hash == payload_hash
+                    && !known.status.is_final()
+                    && withdraws(&refusal)
+                    && !is_evidence(order) =>
+            {
                 return self.deny(known, &refusal.to_string()).await;
             }
             Some(known) if known.payload_hash == payload_hash => return Ok(known),
@@ -404,6 +409,11 @@ fn stands(refusal: &SignerError) -> bool {
             | SignerError::KeyDisabled(_)
             | SignerError::ProviderNotActive(_)
     )
+}
+
+/// A root of the audit log binds no nonce and moves nothing: what refuses it may be mended, and then it is signed.
+fn is_evidence(order: &SignOrder) -> bool {
+    matches!(order.payload, Payload::AuditRoot(_))
 }
 
 /// Whether a refusal ends what was accepted before and not signed yet.

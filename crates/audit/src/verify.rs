@@ -3,7 +3,10 @@
 //! Every leaf line says its hash as the tree has it, and what the leaf says. The hashes are held against the signed roots, and what
 //! each leaf says against its hash, so that one changed row is told by its position even though a root covers them all.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use crate::{
     export::{End, ExportedLeaf, Header, Line, SignedRoot},
@@ -55,6 +58,13 @@ pub enum Finding {
     /// Two roots of one size differ: there are two logs.
     Forked {
         /// The size.
+        size: u64,
+    },
+    /// No signed root covers anything: whoever hands over so little may have left out everything.
+    NoRoot,
+    /// A root that somebody kept was not compared, for it covers leaves before those that were exported, or the tree was broken there.
+    NotCompared {
+        /// Leaves that it covers.
         size: u64,
     },
     /// A root that somebody kept covers more leaves than there are.
@@ -119,6 +129,7 @@ pub struct Verifier {
     keys: Vec<AuditKey>,
     /// Roots that somebody kept from earlier, by size.
     kept: HashMap<u64, Hash>,
+    compared: HashSet<u64>,
     header: Option<Header>,
     tree: CompactRange,
     /// The place of the next leaf.
@@ -151,6 +162,7 @@ impl Verifier {
         let mut verifier = Self {
             keys,
             kept: HashMap::new(),
+            compared: HashSet::new(),
             header: None,
             tree: CompactRange::default(),
             next: 0,
@@ -227,7 +239,10 @@ impl Verifier {
     /// The tree has reached a size of which somebody kept the root.
     fn compare_kept(&mut self) {
         let size = self.tree.size();
-        if self.kept.get(&size).is_some_and(|kept| *kept != self.tree.root()) {
+        let Some(kept) = self.kept.get(&size) else { return };
+        let is_forked = *kept != self.tree.root();
+        self.compared.insert(size);
+        if is_forked {
             self.found(Finding::Forked { size });
         }
     }
@@ -297,6 +312,15 @@ impl Verifier {
         if let Some(size) = longest {
             self.found(Finding::CutOff { size, have: self.next });
         }
+        let passed = |size: &u64| *size <= self.next && !self.compared.contains(size);
+        let mut not_compared: Vec<u64> = self.kept.keys().copied().filter(passed).collect();
+        not_compared.sort_unstable();
+        for size in not_compared {
+            self.found(Finding::NotCompared { size });
+        }
+        if self.summary.roots == 0 {
+            self.found(Finding::NoRoot);
+        }
         let last = self.roots.keys().copied().max().unwrap_or(self.summary.first_position);
         if self.next > last {
             self.found(Finding::Uncovered { count: self.next - last });
@@ -320,6 +344,11 @@ impl fmt::Display for Finding {
                     "TAMPERED: the row at position {position} (sequence {sequence}) does not say what was sealed there"
                 )
             }
+            Self::NoRoot => write!(formatter, "NO ROOT: no root that the key has signed covers any of it"),
+            Self::NotCompared { size } => write!(
+                formatter,
+                "NOT COMPARED: the kept root of {size} leaves lies before what was exported: export from the beginning, or from below it"
+            ),
             Self::Dropped { position } => write!(formatter, "DROPPED: the row at position {position} is gone"),
             Self::Reordered { position, sealed_at } => {
                 write!(formatter, "REORDERED: the row at position {position} was sealed at position {sealed_at}")

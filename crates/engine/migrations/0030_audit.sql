@@ -11,14 +11,7 @@ COMMENT ON TABLE engine.audit_leaves IS
 COMMENT ON COLUMN engine.audit_leaves.reason IS 'Why: of a refusal its reason, else the words of who acted, where the action asks for some.';
 COMMENT ON COLUMN engine.audit_leaves.payload_hash IS 'SHA-256 of what was asked: of an operation its canonical command, of a call its messages. Null: nobody had read it.';
 
--- What earlier releases wrote says in its body what the columns say from now on.
-ALTER TABLE engine.audit_leaves DISABLE TRIGGER audit_leaves_insert_only;
-UPDATE engine.audit_leaves SET
-    decision = CASE WHEN action = 'admin.refused' THEN 'REFUSED' ELSE 'ALLOWED' END,
-    reason = coalesce(body->>'reason', ''),
-    payload_hash = decode(coalesce(body->>'command_hash', body->>'payload_hash'), 'hex')
-WHERE action = 'admin.refused' OR body ?| ARRAY['reason', 'command_hash', 'payload_hash'];
-ALTER TABLE engine.audit_leaves ENABLE TRIGGER audit_leaves_insert_only;
+-- What earlier releases wrote says it in its body. It is not written again: leaves are insert only, and the table may be large.
 CREATE TRIGGER audit_leaves_kept BEFORE TRUNCATE ON engine.audit_leaves FOR EACH STATEMENT EXECUTE FUNCTION engine.refuse_change();
 
 -- The sealer reads all tenants in one order.

@@ -14,7 +14,7 @@ use crate::{app::App, offering::flows::On, passes::ended};
 use alloy::sol_types::SolCall as _;
 use dalp_contracts::bindings::ServicingLifecycle::matureCall;
 use dalp_domain::refusals::not_accepted;
-use dalp_engine::{Admission, Failure, TenantId};
+use dalp_engine::{Admission, Failure, Question, TenantId};
 use dalp_service::{Reason, Refusal};
 use uuid::Uuid;
 
@@ -71,7 +71,9 @@ async fn open(app: &App, due: &StoredDue) -> Result<Uuid, Refusal> {
     // By the sender too: a new decision may come before this operation was noted.
     let key = format!("mature-{:#x}-{}-{}-{:#x}", due.treasury, due.schedule, due.openings_failed, command.sender);
     let order = On { chain_id: app.chain.chain_id(), command };
-    let admission =
+    let mut admission =
         Admission::<MatureFlow>::new(TenantId::new(&due.tenant), &due.decision.principal, METHOD, key, order);
+    // As when a person asks for it: a policy that holds `Mature` holds what the calendar opens.
+    admission.question = Some(Question::default());
     Ok(app.engine.accept(admission).await.map_err(not_accepted)?.operation.operation_id.0)
 }

@@ -17,6 +17,8 @@ pub struct Somebody {
     pub kind: PrincipalKind,
     /// Of a machine, the person who answers for it.
     pub owner: Option<String>,
+    /// That person was disabled.
+    pub owner_disabled: bool,
     /// It was disabled.
     pub disabled: bool,
     /// What it was granted.
@@ -30,7 +32,7 @@ pub async fn people(
     ids: &[&str],
 ) -> Result<BTreeMap<String, Somebody>, StoreError> {
     let rows = sqlx::query(
-        "SELECT p.principal_id, p.kind, o.principal_id AS owner, p.disabled_at IS NOT NULL AS disabled,
+        "SELECT p.principal_id, p.kind, o.principal_id AS owner, o.disabled_at IS NOT NULL AS owner_disabled, p.disabled_at IS NOT NULL AS disabled,
                 coalesce((SELECT jsonb_agg(jsonb_build_object('role', g.role, 'asset', g.asset, 'area', g.area, 'permissions', r.permissions) ORDER BY g.role, g.asset)
                           FROM gateway.grants g JOIN gateway.roles r ON r.role = g.role
                           WHERE g.tenant_id = p.tenant_id AND g.principal_id = p.principal_id), '[]'::jsonb) AS grants
@@ -49,10 +51,11 @@ pub async fn people(
                 let Json(grants): Json<Vec<GrantedRole>> = row.try_get("grants")?;
                 let id: String = row.try_get("principal_id")?;
                 let kind: String = row.try_get("kind")?;
-                Ok((id, kind, row.try_get("owner")?, row.try_get("disabled")?, grants))
+                let owner_disabled: bool = row.try_get("owner_disabled")?;
+                Ok((id, kind, row.try_get("owner")?, owner_disabled, row.try_get("disabled")?, grants))
             };
-            let (id, kind, owner, disabled, grants) = read().map_err(during("read persons"))?;
-            Ok((id.clone(), Somebody { id, kind: parsed("kind", kind)?, owner, disabled, grants }))
+            let (id, kind, owner, owner_disabled, disabled, grants) = read().map_err(during("read persons"))?;
+            Ok((id.clone(), Somebody { id, kind: parsed("kind", kind)?, owner, owner_disabled, disabled, grants }))
         })
         .collect()
 }

@@ -36,6 +36,8 @@ const BATCH: usize = 500;
 /// How often what was only counted is written.
 const COUNTS_EVERY: Duration = Duration::from_secs(60);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often what still waits at the end is tried again.
+const LAST_TRIES: u32 = 3;
 const MESSAGE_CHARACTERS: usize = 1_000;
 
 /// Services that write their refusals themselves, with the hash of the message that they read.
@@ -308,7 +310,7 @@ impl Bound {
 // === impl Writer ===
 
 impl Writer {
-    /// Writes until stopped, and then what still waits.
+    /// Writes until stopped, which is when the last call was answered, and then what still waits.
     pub async fn run(mut self, stop: Stop) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut ticks = tokio::time::interval(COUNTS_EVERY);
@@ -330,7 +332,15 @@ impl Writer {
             batch.push(leaf);
         }
         batch.extend(self.shared.take_counts());
-        if let Err(error) = self.write(&batch).await {
+        let mut written = self.write(&batch).await;
+        for _ in 0..LAST_TRIES {
+            if written.is_ok() {
+                break;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+            written = self.write(&batch).await;
+        }
+        if let Err(error) = written {
             tracing::error!(
                 count = batch.len(),
                 error = &error as &dyn std::error::Error,

@@ -49,6 +49,8 @@ struct Arguments {
 enum Unreadable {
     #[error("{path}: {source}")]
     File { path: String, source: io::Error },
+    #[error("{path}: holds no root to compare with")]
+    NoRoots { path: String },
     #[error("{path}, line {number}: {source}")]
     Line { path: String, number: usize, source: LineError },
 }
@@ -73,6 +75,9 @@ fn run(arguments: &Arguments) -> Result<bool, Unreadable> {
                 kept.push(root);
             }
         })?;
+        if kept.is_empty() {
+            return Err(Unreadable::NoRoots { path: path.display().to_string() });
+        }
     }
     let summary = verified(arguments, &kept)?;
     let holds = summary.findings.is_empty();
@@ -86,9 +91,12 @@ fn run(arguments: &Arguments) -> Result<bool, Unreadable> {
         return Ok(holds);
     }
     summary.findings.iter().for_each(|finding| println!("{finding}"));
-    let (leaves, roots, tenant) = (summary.leaves, summary.roots, &summary.tenant);
+    let (leaves, roots, tenant, first) = (summary.leaves, summary.roots, &summary.tenant, summary.first_position);
     match holds {
-        true => println!("holds: {leaves} leaves of {tenant} under {roots} signed roots, the last 0x{}", summary.root),
+        true => println!(
+            "holds: {leaves} leaves of {tenant} from position {first} on under {roots} signed roots, the last 0x{}",
+            summary.root
+        ),
         false => println!("DOES NOT HOLD: {} findings in {leaves} leaves of {tenant}", summary.findings.len()),
     }
     Ok(holds)

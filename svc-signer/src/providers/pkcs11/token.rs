@@ -90,7 +90,7 @@ pub(crate) fn find_or_generate(
             stays_inside(session, private)?;
             public
         }
-        _ if may_create => generate(session, label, key_id)?,
+        (None, None) if may_create => generate(session, label, key_id)?,
         _ => return Err(own(codes::NO_KEY, format!("the token holds no key pair labelled {label}"))),
     };
     let attributes = session.get_attributes(public, &[AttributeType::EcPoint]).map_err(|error| failure(&error))?;

@@ -5,7 +5,7 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -29,7 +29,7 @@ use dalp_proto::{
 };
 use dalp_service::Refusal;
 use dalp_testing::TestPostgres;
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::json;
 use sqlx::PgPool;
 use support::{World, until, world_with};
@@ -380,9 +380,9 @@ impl Desk {
 
 /// A line as the command line writes it.
 fn json_of(line: &ExportLeavesResponse) -> String {
-    let pool = dalp_proto::descriptors();
-    let descriptor = pool.get_message_by_name("dalp.audit.v1.ExportLeavesResponse").unwrap();
-    let message = DynamicMessage::decode(descriptor, prost::Message::encode_to_vec(line).as_slice()).unwrap();
+    static LINE: LazyLock<MessageDescriptor> =
+        LazyLock::new(|| dalp_proto::descriptors().get_message_by_name("dalp.audit.v1.ExportLeavesResponse").unwrap());
+    let message = DynamicMessage::decode(LINE.clone(), prost::Message::encode_to_vec(line).as_slice()).unwrap();
     serde_json::to_string(&message).unwrap()
 }
 

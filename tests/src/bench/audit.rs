@@ -105,7 +105,9 @@ async fn grow(pool: &PgPool, tenant: &str) -> anyhow::Result<()> {
         .bind(levels)
         .execute(pool)
         .await?;
-    sqlx::raw_sql("VACUUM ANALYZE gateway.audit_tiles; CHECKPOINT").execute(pool).await?;
+    for statement in ["VACUUM ANALYZE gateway.audit_tiles", "CHECKPOINT"] {
+        sqlx::query(statement).execute(pool).await?;
+    }
     Ok(())
 }
 

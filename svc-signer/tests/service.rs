@@ -26,7 +26,7 @@ use dalp_service::{
     config::{PeerConfig, TlsConfig},
     tls::ClientTls,
 };
-use dalp_simulators::{custodian::Custodian, fault::Fault};
+use dalp_simulators::fault::Fault;
 use dalp_testing::{Signal, TestPostgres, signal};
 use pki::DevPki;
 use support::{PIN, RULES, Setting, TestToken, approved_transaction, call, custodian, order, reason, until};

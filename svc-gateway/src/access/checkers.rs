@@ -97,6 +97,7 @@ mod tests {
             id: "it".into(),
             kind,
             owner: owner.map(str::to_owned),
+            owner_disabled: false,
             disabled: false,
             grants: Vec::new(),
         };

@@ -318,12 +318,12 @@ impl Verifier {
         for size in not_compared {
             self.found(Finding::NotCompared { size });
         }
-        if self.summary.roots == 0 {
-            self.found(Finding::NoRoot);
-        }
         let last = self.roots.keys().copied().max().unwrap_or(self.summary.first_position);
         if self.next > last {
             self.found(Finding::Uncovered { count: self.next - last });
+        }
+        if self.summary.roots == 0 && self.summary.findings.is_empty() {
+            self.found(Finding::NoRoot);
         }
         self.summary.size = self.next;
         self.summary
@@ -545,6 +545,12 @@ mod tests {
         assert_eq!(findings(&lines[..lines.len() - 1]), [Finding::NoEnd]);
         assert!(findings(&lines[1..]).contains(&Finding::NoBeginning));
         assert!(findings(&[]).contains(&Finding::NoBeginning));
+        // All of it.
+        for first_position in [0, 13] {
+            let header = Header { tenant: "acme".into(), first_position, edge: vec![[7; 32]; first_position.count_ones() as usize] };
+            let nothing = [Line::Header(header), Line::End(End { size: first_position })];
+            assert_eq!(findings(&nothing), [Finding::NoRoot]);
+        }
     }
 
     #[test]
@@ -572,6 +578,9 @@ mod tests {
         assert_eq!(findings(&part(edge(0))), []);
         assert_eq!(findings(&part(edge(1))), [Finding::RootMismatch { after: 13, size: 20 }]);
         assert!(findings(&part(edge(0)[..2].to_vec())).contains(&Finding::NoBeginning));
+        // A root of before it says nothing about it, and is not passed over.
+        let kept = [root_of(&leaves[..9]), root_of(&leaves[..13]), root_of(&leaves[..15])];
+        assert_eq!(verified_with(&part(edge(0)), &kept).findings, [Finding::NotCompared { size: 9 }]);
     }
 
     proptest! {

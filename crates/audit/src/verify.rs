@@ -547,7 +547,11 @@ mod tests {
         assert!(findings(&[]).contains(&Finding::NoBeginning));
         // All of it.
         for first_position in [0, 13] {
-            let header = Header { tenant: "acme".into(), first_position, edge: vec![[7; 32]; first_position.count_ones() as usize] };
+            let header = Header {
+                tenant: "acme".into(),
+                first_position,
+                edge: vec![[7; 32]; first_position.count_ones() as usize],
+            };
             let nothing = [Line::Header(header), Line::End(End { size: first_position })];
             assert_eq!(findings(&nothing), [Finding::NoRoot]);
         }

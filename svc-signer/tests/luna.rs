@@ -268,6 +268,9 @@ async fn a_crypto_user_signs_with_the_keys_of_a_ceremony_and_makes_none() {
     let key = key.await.unwrap().into_inner().key.unwrap();
     assert_eq!(key.address.parse::<Address>().unwrap(), made.address);
     is_signed(&bench, &order(&key.address, call(0))).await;
+    let known = svc_signer::keys::ceremony(&bench.config, &name, officer.clone()).await.unwrap_err();
+    assert!(matches!(known, CeremonyError::Taken(_)), "{known:?}");
+    assert_eq!(device(&bench).generated, 1, "a known wallet gets no second key, wherever its first one is");
     for wallet in ["", "No Name", "a:b"] {
         let name = KeyName { wallet: wallet.to_owned(), ..name.clone() };
         svc_signer::keys::ceremony(&bench.config, &name, officer.clone()).await.unwrap_err();

@@ -20,6 +20,7 @@ use support::{
 };
 use svc_signer::{
     config::pkcs11::Pkcs11Config,
+    keys::CeremonyError,
     providers::{KeyName, Provider as _, ProviderKind, pkcs11::Pkcs11Provider},
 };
 use zeroize::Zeroizing;
@@ -292,6 +293,9 @@ async fn keys_with_an_authorisation_of_their_own_are_opened_once_and_wrong_data_
     for answer in futures::future::join_all(requests.iter().map(|request| sign(&bench, request))).await {
         approved_transaction(&answer.unwrap());
     }
+    // Another member of the group takes over: the key is authorised there, and nobody is asked.
+    change(&bench, |device| device.failovers += 1);
+    is_signed(&bench, &order(&key.address, call(30))).await;
     assert_eq!(device(&bench).bad_authorizations, 0);
 
     token.secret("key-authorization", "wrong");

@@ -38,6 +38,12 @@ pub enum CeremonyError {
     /// The name is none that a wallet can have.
     #[error("{0}")]
     Name(String),
+    /// The signer knows a key of this wallet: another one of its label would leave neither to be found.
+    #[error("{0} has a key already")]
+    Taken(String),
+    /// Somebody makes it right now.
+    #[error("a key of {0} is being made: wait and look whether it is there")]
+    InTheMaking(String),
     /// The signer's secrets or its worker cannot be had.
     #[error("{0}")]
     Start(String),
@@ -74,7 +80,17 @@ pub async fn ceremony(
     store.migrate().await?;
     let provider = crate::partition(config, officer, Arc::new(store.clone()))
         .map_err(|error| CeremonyError::Start(error.to_string()))?;
-    let key = provider.create(&name).await?;
+    if store.wallet_taken(&name).await? {
+        return Err(CeremonyError::Taken(name.wallet));
+    }
+    // People may need long to log in; nobody but they waits for it here.
+    provider.opened().await?;
+    if !store.reserve(&name, provider.longest_creation()).await? {
+        return Err(CeremonyError::InTheMaking(name.wallet));
+    }
+    let made = provider.create(&name).await;
+    store.unreserve(&name).await?;
+    let key = made?;
     let address = address_of(&key.public_key);
     let (label, id) = pkcs11::label(&name);
     let leaf = Leaf {

@@ -20,6 +20,7 @@ use support::{
 };
 use svc_signer::{
     config::pkcs11::Pkcs11Config,
+    keys::CeremonyError,
     providers::{KeyName, Provider as _, ProviderKind, pkcs11::Pkcs11Provider},
 };
 use zeroize::Zeroizing;
@@ -268,6 +269,9 @@ async fn a_crypto_user_signs_with_the_keys_of_a_ceremony_and_makes_none() {
     let key = key.await.unwrap().into_inner().key.unwrap();
     assert_eq!(key.address.parse::<Address>().unwrap(), made.address);
     is_signed(&bench, &order(&key.address, call(0))).await;
+    let known = svc_signer::keys::ceremony(&bench.config, &name, officer.clone()).await.unwrap_err();
+    assert!(matches!(known, CeremonyError::Taken(_)), "{known:?}");
+    assert_eq!(device(&bench).generated, 1, "a known wallet gets no second key, wherever its first one is");
     for wallet in ["", "No Name", "a:b"] {
         let name = KeyName { wallet: wallet.to_owned(), ..name.clone() };
         svc_signer::keys::ceremony(&bench.config, &name, officer.clone()).await.unwrap_err();
@@ -289,6 +293,9 @@ async fn keys_with_an_authorisation_of_their_own_are_opened_once_and_wrong_data_
     for answer in futures::future::join_all(requests.iter().map(|request| sign(&bench, request))).await {
         approved_transaction(&answer.unwrap());
     }
+    // Another member of the group takes over: the key is authorised there, and nobody is asked.
+    change(&bench, |device| device.failovers += 1);
+    is_signed(&bench, &order(&key.address, call(30))).await;
     assert_eq!(device(&bench).bad_authorizations, 0);
 
     token.secret("key-authorization", "wrong");

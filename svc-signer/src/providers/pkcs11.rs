@@ -16,7 +16,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -91,6 +91,8 @@ pub struct Pkcs11Provider {
     turns: Semaphore,
     /// Members of the HA group that were away when they were last asked.
     members_away: AtomicUsize,
+    /// The worker whose module left the question for the members unanswered; 0: none.
+    silent_about_members: AtomicU32,
 }
 
 /// A failed attempt to use a worker.
@@ -116,6 +118,7 @@ impl Pkcs11Provider {
             turns: Semaphore::new(usize::from(config.sessions) * 2),
             partition: Arc::new(Partition::new(config, program, digest_key, latch)),
             members_away: AtomicUsize::new(0),
+            silent_about_members: AtomicU32::new(0),
         }
     }
 
@@ -123,6 +126,14 @@ impl Pkcs11Provider {
     #[must_use]
     pub fn worker_pid(&self) -> Option<u32> {
         self.partition.running().map(|worker| worker.pid())
+    }
+
+    /// Waits until the partition is open, however long its people take to log in.
+    ///
+    /// # Errors
+    /// As a login is refused.
+    pub async fn opened(&self) -> Result<(), ProviderError> {
+        self.partition.opened().await
     }
 
     fn config(&self) -> &Pkcs11Config {
@@ -154,6 +165,12 @@ impl Pkcs11Provider {
                 let data = data.map_err(Fault::Final)?;
                 self.partition.authorize(&worker, *key_id, &data).await.map_err(Fault::Final)?;
                 match self.call(&worker, request, deadline_ms).await? {
+                    // Authorised where it is not any more: another member of the group serves it, or it was closed. Asked again at the next try.
+                    Reply::Failed(failure) if failure.code == codes::KEY_NOT_AUTHORIZED => {
+                        worker.authorized().await.remove(key_id);
+                        let detail = format!("{}; its authorisation is given again", failure.detail);
+                        Err(Fault::Final(ProviderError::Unavailable(detail)))
+                    }
                     Reply::Failed(failure) => Err(Fault::Final(self.refusal(&worker, failure))),
                     reply => Ok(reply),
                 }
@@ -209,10 +226,19 @@ impl Pkcs11Provider {
     async fn members(&self, worker: &Worker) -> Option<String> {
         let expected = usize::from(self.config().ha_members?);
         let deadline = Duration::from_millis(self.config().call_deadline_ms);
+        let silent = || Some("members of the HA group unknown: the module does not answer".to_owned());
+        // A call that hangs keeps one of the worker's sessions. It is asked once of each worker then, so that signatures keep the others.
+        if self.silent_about_members.load(Ordering::Relaxed) == worker.pid() {
+            return silent();
+        }
         let members = match worker.call(&Request::Members, deadline).await {
             Ok(Reply::Members(members)) => members,
             Ok(Reply::Failed(failure)) => return Some(format!("members of the HA group unknown: {}", failure.detail)),
-            Ok(_) | Err(_) => return Some("members of the HA group unknown".to_owned()),
+            Err(CallError::Deadline) => {
+                self.silent_about_members.store(worker.pid(), Ordering::Relaxed);
+                return silent();
+            }
+            Ok(_) | Err(CallError::Gone) => return Some("members of the HA group unknown".to_owned()),
         };
         let up = members.iter().filter(|member| member.status == 0).count();
         let away = expected.saturating_sub(up);

@@ -96,6 +96,14 @@ impl Partition {
         })
     }
 
+    /// Waits for the running worker, however long its start takes.
+    pub(super) async fn opened(self: &Arc<Self>) -> Result<(), ProviderError> {
+        match self.running() {
+            Some(_) => Ok(()),
+            None => self.join()?.await.map(drop),
+        }
+    }
+
     /// The start that is under way, or a new one.
     fn join(self: &Arc<Self>) -> Result<Opening, ProviderError> {
         let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,7 +248,7 @@ impl Partition {
     /// Opens a key with its own authorisation, once for each worker. Wrong data is tried once, as a wrong PIN: a key locks as well.
     pub(super) async fn authorize(
         &self,
-        worker: &Worker,
+        worker: &Arc<Worker>,
         key_id: [u8; 32],
         data: &SecretString,
     ) -> Result<(), ProviderError> {
@@ -271,6 +279,9 @@ impl Partition {
                 let class = self.class(&failure);
                 // Without a code the module has no such call, or does not hold the key: nothing was compared.
                 let answered = failure.code != 0 && class != Class::NoKey;
+                if class == Class::Transport {
+                    self.discard(worker, &failure.detail);
+                }
                 self.latch.end(&subject, digest, ended(answered, class)).await?;
                 Err(match class {
                     Class::BadPin => ProviderError::Partition(PartitionFault::KeyAuthorizationRefused, failure.detail),
@@ -286,6 +297,8 @@ impl Partition {
                 Err(out_of_turn())
             }
             Err(error) => {
+                // It may still be under way: a second one beside it would try wrong data twice.
+                self.discard(worker, "authorisation not answered");
                 self.latch.end(&subject, digest, Ended::Unknown).await?;
                 Err(ProviderError::Unavailable(error.to_string()))
             }

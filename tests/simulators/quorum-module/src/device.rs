@@ -112,6 +112,8 @@ pub struct State {
     pub key_authorization: String,
     /// Wrong authorisations of keys.
     pub bad_authorizations: u32,
+    /// How often another member of the HA group took over, where no key was authorised yet.
+    pub failovers: u64,
     /// Members of the HA group that the slot stands for; empty: it stands for none.
     pub members: Vec<Member>,
     /// Key pairs generated.
@@ -153,6 +155,7 @@ impl Default for State {
             relabelled: None,
             key_authorization: String::new(),
             bad_authorizations: 0,
+            failovers: 0,
             members: Vec::new(),
             generated: 0,
             signatures: 0,

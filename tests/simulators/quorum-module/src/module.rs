@@ -52,8 +52,8 @@ struct Module {
     life: AtomicU64,
     /// Logged in as one who signs and creates nothing.
     crypto_user: AtomicBool,
-    /// Keys that were authorised in this process.
-    authorised: Mutex<BTreeSet<CK_OBJECT_HANDLE>>,
+    /// Keys that were authorised in this process, with the failovers there had been.
+    authorised: Mutex<BTreeSet<(u64, CK_OBJECT_HANDLE)>>,
 }
 
 static MODULE: OnceLock<Option<Module>> = OnceLock::new();
@@ -355,7 +355,7 @@ unsafe extern "C" fn sign_init(
     if !state.is_active() {
         return state.inactive_sign_code;
     }
-    let authorised = module.authorised.lock().unwrap_or_else(PoisonError::into_inner).contains(&key);
+    let authorised = module.authorised.lock().unwrap_or_else(PoisonError::into_inner).contains(&(state.failovers, key));
     if !state.key_authorization.is_empty() && !authorised {
         return KEY_NOT_AUTHORIZED;
     }
@@ -431,7 +431,7 @@ unsafe extern "C" fn CA_AuthorizeKey(
         allowed!(module.update(|state| state.bad_authorizations += 1));
         return AUTH_DATA_INCORRECT;
     }
-    module.authorised.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    module.authorised.lock().unwrap_or_else(PoisonError::into_inner).insert((state.failovers, key));
     CKR_OK
 }
 

@@ -143,6 +143,8 @@ pub(crate) fn fuzzed(gateway: &Gateway) {
         "--checks",
         "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance",
     ]);
-    fuzzer.args(["--exclude-path-regex", "(:watch|:validateRecipients|/v1/airdrops)$", "--request-retries", "2"]);
+    // A key that it has learned of and asks to disable is disabled: then nothing sends any more, and nothing is wrong.
+    let left_out = r"(:watch|:validateRecipients|/v1/airdrops|/v1/keys/\{address\}:disable)$";
+    fuzzer.args(["--exclude-path-regex", left_out, "--request-retries", "2"]);
     succeeded(fuzzer.output().expect("schemathesis runs"));
 }

@@ -50,7 +50,7 @@ async fn what_is_refused_leaves_nothing_behind_and_what_fails_recovers() {
     operations::cancel(&stack, &client, &load, &keys).await;
     command_line::speaks(&stack, &load, &keys).await;
     refusals::credentials(&stack, &client, &load, &keys).await;
-    refusals::certificates(&mut stack, &client).await;
+    refusals::certificates(&mut stack, &client, &load).await;
     outages::blank_token_label(&stack);
     outages::wrong_pin(&mut stack).await;
     outages::database_down_at_start(&mut stack).await;

@@ -7,8 +7,9 @@ use dalp_devstack::stack::Stack;
 use dalp_proto::asset::asset_service_client::AssetServiceClient;
 use dalp_proto::asset::{CreateAssetRequest, TransferRequest};
 use dalp_proto::signer::key_service_client::KeyServiceClient;
+use dalp_proto::signer::sign_request::Payload;
 use dalp_proto::signer::signer_service_client::SignerServiceClient;
-use dalp_proto::signer::{CreateKeyRequest, GetKeyRequest, SignRequest};
+use dalp_proto::signer::{CreateKeyRequest, EvmTransaction, GetKeyRequest, SignRequest};
 use dalp_service::Refusal;
 use dalp_tests::load::Load;
 use tonic::Request;
@@ -23,6 +24,28 @@ fn transfer() -> TransferRequest {
         asset: ADDRESS.to_owned(),
         to: ADDRESS.to_owned(),
         amount: "1".to_owned(),
+    }
+}
+
+/// A transaction of a holder, as a domain service has it signed.
+fn payment(load: &Load) -> SignRequest {
+    let transaction = EvmTransaction {
+        chain_id: 31_337,
+        nonce: 99,
+        target: ADDRESS.to_owned(),
+        value_wei: "1".to_owned(),
+        data: "0x".to_owned(),
+        gas_limit: 21_000,
+        max_fee_per_gas_wei: "10".to_owned(),
+        max_priority_fee_per_gas_wei: "1".to_owned(),
+        gas_price_wei: String::new(),
+    };
+    SignRequest {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        tenant: TENANT.to_owned(),
+        signer: load.holders[0].text.clone(),
+        payload: Some(Payload::EvmTransaction(transaction)),
+        replaces_request_id: String::new(),
     }
 }
 
@@ -100,7 +123,7 @@ pub(crate) async fn credentials(stack: &Stack, client: &Client, load: &Load, key
     assert_eq!(stored(client).await, before, "a refused request stored something");
 }
 
-pub(crate) async fn certificates(stack: &mut Stack, client: &Client) {
+pub(crate) async fn certificates(stack: &mut Stack, client: &Client, load: &Load) {
     let before = stored(client).await;
     let probe = stack.pki().issue("probe").expect("a certificate");
     let elsewhere = tempfile::tempdir().expect("a folder");
@@ -116,11 +139,12 @@ pub(crate) async fn certificates(stack: &mut Stack, client: &Client) {
         assert!(health(stack.channel_to(service, Some(&probe)).expect("a channel"), "").await.is_ok());
     }
     // Certificates of our own authority whose holder may not have anything signed, make keys, or speak for callers.
-    for name in ["svc-gateway", "probe"] {
+    // The gateway has roots of the audit log signed, and nothing else.
+    for (name, refused) in [("svc-gateway", "GRANT_MISSING"), ("probe", "PEER_NOT_ALLOWED")] {
         let files = stack.pki().files(name);
         let channel = stack.channel_to("svc-signer", Some(&files)).expect("a channel");
-        let status = SignerServiceClient::new(channel).sign(SignRequest::default()).await.expect_err(name);
-        assert_eq!(reason(&status), "PEER_NOT_ALLOWED", "{name}");
+        let status = SignerServiceClient::new(channel).sign(payment(load)).await.expect_err(name);
+        assert_eq!(reason(&status), refused, "{name}");
     }
     let compliance = stack.pki().files("svc-compliance");
     let channel = stack.channel_to("svc-signer", Some(&compliance)).expect("a channel");

@@ -92,7 +92,6 @@ impl Custodian {
     ///
     /// # Errors
     /// When they cannot be written.
-    #[must_use]
     pub fn section(&self, secrets: &Path, pace: &Pace) -> anyhow::Result<String> {
         let secret = |name: &str, text: &str| {
             let path = secrets.join(name);

@@ -107,8 +107,6 @@ pub struct Running {
     pub health: HealthHandle,
     served: JoinHandle<Result<(), ServerError>>,
     accessed: JoinHandle<()>,
-    /// Requested when the last call was answered: until then calls have something to say to the audit.
-    answered: Stop,
 }
 
 // === impl Running ===
@@ -119,9 +117,7 @@ impl Running {
     /// # Errors
     /// When serving failed.
     pub async fn stopped(self) -> anyhow::Result<()> {
-        let served = self.served.await;
-        self.answered.request();
-        let served = served?;
+        let served = self.served.await?;
         self.accessed.await?;
         Ok(served?)
     }
@@ -197,8 +193,12 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         Evidence { log: audit::Log::new(sealing), signer, refusals: refusal_writer, answered: answered.clone() };
     let accessed = tokio::spawn(keep_access(directory, config, evidence, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
-    let served = tokio::spawn(async move { server.serve(edge, &stop).await });
-    Ok(Running { addr, metrics_addr, health, served, accessed, answered })
+    let served = tokio::spawn(async move {
+        let served = server.serve(edge, &stop).await;
+        answered.request();
+        served
+    });
+    Ok(Running { addr, metrics_addr, health, served, accessed })
 }
 
 fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, StartError> {
@@ -212,6 +212,7 @@ struct Evidence {
     log: audit::Log,
     signer: Option<audit::signing::RootSigner>,
     refusals: audit::refusals::Writer,
+    /// Requested when the last call was answered: until then calls have something to say to the audit.
     answered: Stop,
 }
 

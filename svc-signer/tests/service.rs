@@ -214,9 +214,9 @@ async fn peers_sign_over_mutual_tls_and_others_do_not() {
     let found = process.signer("svc-compliance").status(status.clone()).await.unwrap().into_inner().outcome.unwrap();
     assert_eq!(found, signed);
 
-    // The gateway administers keys and never signs; svc-feeds may ask, but holds no grant for transactions.
+    // The gateway administers keys and has roots of the audit log signed, nothing else; svc-feeds may ask, but holds no grant for transactions.
     let refused = process.signer("svc-gateway").sign(request.clone()).await.unwrap_err();
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "PEER_NOT_ALLOWED"));
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "GRANT_MISSING"));
     let refused = process.signer("svc-feeds").sign(order(&key, call(1))).await.unwrap_err();
     assert_eq!(reason(&refused), "GRANT_MISSING");
     let refused = process.signer("svc-feeds").status(status).await.unwrap_err();

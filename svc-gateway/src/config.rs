@@ -1,6 +1,7 @@
 //! What an operator writes down about the gateway. Every key stands annotated in `config.example.toml`.
 
 mod validation;
+mod webhooks;
 
 use dalp_proto::RateClass;
 use dalp_service::{
@@ -14,6 +15,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig};
 
 pub(crate) use validation::is_cell;
+pub use webhooks::WebhooksConfig;
 
 /// The services which the gateway answers itself.
 pub const OWN_SERVICES: &[&str] = &[
@@ -25,6 +27,7 @@ pub const OWN_SERVICES: &[&str] = &[
     "dalp.apikey.v1.ApiKeyService",
     "dalp.checker.v1.CheckerService",
     "dalp.event.v1.EventService",
+    "dalp.webhook.v1.WebhookService",
     "dalp.audit.v1.AuditService",
 ];
 
@@ -91,6 +94,9 @@ pub struct GatewayConfig {
     /// Sealing of the audit log.
     #[serde(default)]
     pub audit: AuditConfig,
+    /// Webhooks. Left out: there are none.
+    #[serde(default)]
+    pub webhooks: Option<WebhooksConfig>,
     /// Rates of each tenant that has no own.
     #[serde(default)]
     pub limits: LimitsConfig,

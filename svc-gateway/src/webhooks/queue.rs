@@ -99,7 +99,7 @@ pub async fn hungry(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
             AND (w.after_xid > pg_snapshot_xmax(pg_current_snapshot())
                 OR EXISTS (SELECT FROM engine.outbox o WHERE o.tenant = w.tenant_id AND (o.xid, o.sequence) > (w.after_xid, w.after_sequence)
                     AND o.xid < pg_snapshot_xmin(pg_current_snapshot())))
-            AND (SELECT count(*) FROM (SELECT FROM gateway.webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' LIMIT $1) AS some) < $1",
+            AND (SELECT count(*) FROM (SELECT FROM gateway.webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' LIMIT $1) AS counted) < $1",
     )
     .bind(MOST_PENDING)
     .fetch_all(pool)

@@ -76,8 +76,8 @@ pub struct NewWebhook<'n> {
 
 const READ: &str = "SELECT w.*, w.after_xid::text AS after_xid_text,
         (SELECT count(*) FROM gateway.webhook_secrets s WHERE s.webhook_id = w.webhook_id AND (s.ends_at IS NULL OR s.ends_at > now())) AS secrets,
-        (SELECT count(*) FROM (SELECT FROM gateway.webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' LIMIT $1) AS some) AS pending,
-        (SELECT count(*) FROM (SELECT FROM gateway.webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'dead' LIMIT $1) AS some) AS dead
+        (SELECT count(*) FROM (SELECT FROM gateway.webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' LIMIT $1) AS counted) AS pending,
+        (SELECT count(*) FROM (SELECT FROM gateway.webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'dead' LIMIT $1) AS counted) AS dead
      FROM gateway.webhooks w";
 
 /// A webhook of a tenant.

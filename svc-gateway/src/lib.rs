@@ -185,7 +185,9 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let binding = |one: &oidc::OidcConfig| admin::Binding { issuer: one.issuer.clone(), tenant: one.tenant.clone() };
     let bindings = config.oidc.iter().map(binding).collect();
     let (office, courier) = match &config.webhooks {
-        Some(webhooks) => webhooks_of(&config, webhooks, &reader).map(|(office, courier)| (Some(office), Some(courier)))?,
+        Some(webhooks) => {
+            webhooks_of(&config, webhooks, &reader).map(|(office, courier)| (Some(office), Some(courier)))?
+        }
         None => (None, None),
     };
     let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain, office);
@@ -200,8 +202,13 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals);
     let listener = pool_of(&config, 1)?;
     let answered = Stop::new();
-    let background =
-        Background { log: audit::Log::new(sealing), signer, refusals: refusal_writer, answered: answered.clone(), courier };
+    let background = Background {
+        log: audit::Log::new(sealing),
+        signer,
+        refusals: refusal_writer,
+        answered: answered.clone(),
+        courier,
+    };
     let accessed = tokio::spawn(keep_access(directory, config, background, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move {

@@ -14,9 +14,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use dalp_proto::webhook::{
     CreateWebhookRequest, DeleteWebhookRequest, Delivery, DeliveryState, GetWebhookRequest, ListDeliveriesRequest,
-    ListWebhooksRequest, ReplayDeliveriesRequest, RotateWebhookSecretRequest, TestWebhookRequest,
-    UpdateWebhookRequest, Webhook, WebhookState, replay_deliveries_request::What,
-    webhook_service_client::WebhookServiceClient,
+    ListWebhooksRequest, ReplayDeliveriesRequest, RotateWebhookSecretRequest, TestWebhookRequest, UpdateWebhookRequest,
+    Webhook, WebhookState, replay_deliveries_request::What, webhook_service_client::WebhookServiceClient,
 };
 use dalp_service::Refusal;
 use hmac::{Hmac, Mac as _};
@@ -53,8 +52,7 @@ struct Receiver {
 impl Receiver {
     async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let receiver =
-            Self { addr: listener.local_addr().unwrap(), received: Arc::default(), answers: Arc::default() };
+        let receiver = Self { addr: listener.local_addr().unwrap(), received: Arc::default(), answers: Arc::default() };
         let serving = receiver.clone();
         tokio::spawn(async move {
             loop {
@@ -73,10 +71,14 @@ impl Receiver {
         receiver
     }
 
-    async fn answer(&self, request: hyper::Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    async fn answer(
+        &self,
+        request: hyper::Request<hyper::body::Incoming>,
+    ) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (parts, body) = request.into_parts();
         let body = String::from_utf8(body.collect().await?.to_bytes().to_vec()).unwrap();
-        let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        let text =
+            |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
         let path = parts.uri.path().to_owned();
         self.received.lock().unwrap().push(Received {
             path: path.clone(),
@@ -246,7 +248,14 @@ async fn events_are_brought_signed_in_order_to_who_asked_for_them() {
     assert!(!is_signed_by(&secret, &changed));
     until(async || hall.get(&all).await.pending == 0).await;
     assert_eq!(hall.deliveries(&all, DeliveryState::Delivered).await.len(), 30);
-    assert!(hall.receiver.received.lock().unwrap().iter().all(|one| !one.body.contains("foreign") && !one.body.contains("before")));
+    assert!(
+        hall.receiver
+            .received
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|one| !one.body.contains("foreign") && !one.body.contains("before"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,7 +269,10 @@ async fn a_receiver_that_fails_gets_it_again_and_its_other_subjects_meanwhile() 
     let second = hall.event("acme", OPERATION, "one", json!({"number": 2})).await;
     let other = hall.event("acme", OPERATION, "two", json!({"number": 3})).await;
     until(async || hall.receiver.at("/fails").iter().any(|one| one.id == other)).await;
-    assert!(hall.receiver.at("/fails").iter().all(|one| one.id != second), "the second came before the first was taken");
+    assert!(
+        hall.receiver.at("/fails").iter().all(|one| one.id != second),
+        "the second came before the first was taken"
+    );
     let waiting = hall.deliveries(&id, DeliveryState::Pending).await;
     assert!(waiting.iter().any(|one| one.last_error == "the receiver answered 503"), "{waiting:?}");
     hall.receiver.answers("/fails", 200);
@@ -301,7 +313,8 @@ async fn what_cannot_be_delivered_is_a_dead_letter_that_can_be_sent_again() {
     until(async || hall.get(&id).await.pending == 0).await;
     hall.client().replay_deliveries(hall.with_key("r3", replay(What::After(String::new())))).await.unwrap();
     hall.delivered("/down", count + 3).await;
-    let unknown = hall.client().replay_deliveries(hall.with_key("r4", replay(What::EventId("999999".to_owned())))).await;
+    let unknown =
+        hall.client().replay_deliveries(hall.with_key("r4", replay(What::EventId("999999".to_owned())))).await;
     assert_eq!(reason(unknown), "NOT_FOUND");
     let foreign = hall.client().replay_deliveries(hall.with_key("r5", replay(What::After("x".to_owned())))).await;
     assert_eq!(reason(foreign), "PAGE_TOKEN_INVALID");
@@ -314,9 +327,14 @@ async fn nothing_goes_where_it_must_not() {
         let message = CreateWebhookRequest { url: url.to_owned(), ..Default::default() };
         reason(hall.client().create_webhook(hall.with_key(&Uuid::new_v4().to_string(), message)).await)
     };
-    for url in
-        ["https://10.0.0.1/", "https://169.254.169.254/latest/meta-data", "https://[::1]/", "https://name.invalid/", "ftp://1.1.1.1/", "x"]
-    {
+    for url in [
+        "https://10.0.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1]/",
+        "https://name.invalid/",
+        "ftp://1.1.1.1/",
+        "x",
+    ] {
         assert_eq!(create(url).await, "INVALID_FIELD", "{url}");
     }
     // A redirect is not followed.
@@ -369,17 +387,19 @@ async fn a_receiver_that_is_gone_disables_its_webhook_until_it_goes_on() {
         state: WebhookState::Active.into(),
         ..Default::default()
     };
-    let updated = hall.client().update_webhook(hall.with_key("u1", update)).await.unwrap().into_inner().webhook.unwrap();
+    let updated =
+        hall.client().update_webhook(hall.with_key("u1", update)).await.unwrap().into_inner().webhook.unwrap();
     assert_eq!((updated.state(), updated.reason.as_str()), (WebhookState::Active, ""));
     assert_eq!(hall.delivered("/moved", 1).await[0].id, event);
     let tested = hall.client().test_webhook(hall.with_key("t2", test)).await.unwrap().into_inner().event_id;
     let received = hall.delivered("/moved", 2).await;
     assert_eq!(received[1].id, tested);
     assert!(received[1].body.contains("\"webhook.test\""));
-    let leaves: Vec<String> = sqlx::query_scalar("SELECT action FROM engine.audit_leaves WHERE action LIKE 'webhook.%' ORDER BY sequence")
-        .fetch_all(&hall.database)
-        .await
-        .unwrap();
+    let leaves: Vec<String> =
+        sqlx::query_scalar("SELECT action FROM engine.audit_leaves WHERE action LIKE 'webhook.%' ORDER BY sequence")
+            .fetch_all(&hall.database)
+            .await
+            .unwrap();
     assert_eq!(leaves, ["webhook.create", "webhook.disable", "webhook.update", "webhook.test"]);
 }
 
@@ -450,8 +470,11 @@ async fn what_is_under_way_when_everything_ends_is_brought_by_the_next() {
     hall.world.stop = dalp_service::stop::Stop::new();
     hall.world.gateway = hall.world.replica(&hall.world.text.clone()).await;
     hall.receiver.answers("/later", 200);
-    until(async || hall.get(&id).await.pending == 0 && ids.iter().all(|id| hall.receiver.at("/later").iter().any(|one| one.id == *id)))
-        .await;
+    until(async || {
+        hall.get(&id).await.pending == 0
+            && ids.iter().all(|id| hall.receiver.at("/later").iter().any(|one| one.id == *id))
+    })
+    .await;
     assert_eq!(hall.deliveries(&id, DeliveryState::Delivered).await.len(), 21);
 }
 
@@ -498,7 +521,10 @@ async fn webhooks_are_their_tenants_own() {
             ..Default::default()
         },
     ] {
-        assert_eq!(reason(client.update_webhook(hall.with_key(&Uuid::new_v4().to_string(), message)).await), "INVALID_FIELD");
+        assert_eq!(
+            reason(client.update_webhook(hall.with_key(&Uuid::new_v4().to_string(), message)).await),
+            "INVALID_FIELD"
+        );
     }
 }
 
@@ -509,8 +535,11 @@ async fn a_gateway_without_webhooks_says_so() {
     let message = CreateWebhookRequest { url: "https://example.com".to_owned(), ..Default::default() };
     let refused = client.create_webhook(request(world.keys.operator.expose(), "k", message)).await;
     assert_eq!(reason(refused), "FAILED_PRECONDITION");
-    tokio::time::timeout(Duration::from_secs(10), client.list_webhooks(request(world.keys.operator.expose(), "", ListWebhooksRequest::default())))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(
+        Duration::from_secs(10),
+        client.list_webhooks(request(world.keys.operator.expose(), "", ListWebhooksRequest::default())),
+    )
+    .await
+    .unwrap()
+    .unwrap();
 }

@@ -49,15 +49,8 @@ impl WebhookService for Desk {
         let hide = |answer: &mut CreateWebhookResponse| answer.secret.clear();
         let answer = self.write("dalp.webhook.v1.WebhookService/CreateWebhook", &request, hide, async |write| {
             let (tenant, by, id) = (write.tenant().to_owned(), write.by.clone(), Uuid::now_v7());
-            let new = NewWebhook {
-                id,
-                tenant: &tenant,
-                url: &url,
-                types: &types,
-                description: &description,
-                after,
-                by: &by,
-            };
+            let new =
+                NewWebhook { id, tenant: &tenant, url: &url, types: &types, description: &description, after, by: &by };
             if !rows::create(write.commit, new).await? {
                 let why = format!("a tenant has at most {MOST_WEBHOOKS} webhooks; delete one");
                 return Err(Refusal::new(Reason::FailedPrecondition, why));
@@ -220,9 +213,13 @@ impl WebhookService for Desk {
             token => token.parse().map_err(|_| foreign_page_token())?,
         };
         let size = page_size(*asked)?;
-        let rows = rows::list(&self.store().pool, caller.tenant.as_str(), after, size + 1).await.map_err(Refusal::from)?;
+        let rows =
+            rows::list(&self.store().pool, caller.tenant.as_str(), after, size + 1).await.map_err(Refusal::from)?;
         let (rows, next_page_token) = page(rows, size, |row| row.id.to_string());
-        Ok(Response::new(ListWebhooksResponse { webhooks: rows.into_iter().map(Into::into).collect(), next_page_token }))
+        Ok(Response::new(ListWebhooksResponse {
+            webhooks: rows.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
     }
 
     async fn list_deliveries(
@@ -263,13 +260,15 @@ enum Replay {
 impl Desk {
     fn office(&self) -> RefusalResult<&Office> {
         self.webhooks.as_deref().ok_or_else(|| {
-            Refusal::new(Reason::FailedPrecondition, "this gateway sends no webhooks: its configuration has no [webhooks]")
+            Refusal::new(
+                Reason::FailedPrecondition,
+                "this gateway sends no webhooks: its configuration has no [webhooks]",
+            )
         })
     }
 
     async fn read_webhook(&self, caller: &Caller, id: Uuid) -> RefusalResult<WebhookRow> {
-        let mut connection =
-            self.store().pool.acquire().await.map_err(dalp_domain::store::during("read webhook"))?;
+        let mut connection = self.store().pool.acquire().await.map_err(dalp_domain::store::during("read webhook"))?;
         rows::find(&mut connection, caller.tenant.as_str(), id).await?.ok_or_else(|| absent(id))
     }
 }

@@ -186,9 +186,33 @@ mod tests {
             assert!(reach.allows(open.parse().unwrap()), "{open}");
         }
         for closed in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-            "255.255.255.255", "198.18.0.1", "::", "::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::1",
-            "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2002:a00:1::1", "2001::1", "2001:db8::1", "fec0::1", "100::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "::",
+            "::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "2002:a00:1::1",
+            "2001::1",
+            "2001:db8::1",
+            "fec0::1",
+            "100::1",
         ] {
             assert!(!reach.allows(closed.parse().unwrap()), "{closed}");
         }
@@ -207,13 +231,30 @@ mod tests {
         let reach = Reach::default();
         assert!(reach.read("https://hooks.example.com/dalp?a=b").is_ok());
         for bad in [
-            "", "x", "ftp://example.com", "http://example.com", "file:///etc/passwd", "https://", "https://user@example.com", "https://user:p@example.com",
-            "https://example.com/#x", "https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://0177.0.0.1/", "https://[::1]/",
-            "https://[::ffff:169.254.169.254]/", "https://10.0.0.1:8443/", "https://１２７.0.0.1/",
+            "",
+            "x",
+            "ftp://example.com",
+            "http://example.com",
+            "file:///etc/passwd",
+            "https://",
+            "https://user@example.com",
+            "https://user:p@example.com",
+            "https://example.com/#x",
+            "https://127.0.0.1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://0177.0.0.1/",
+            "https://[::1]/",
+            "https://[::ffff:169.254.169.254]/",
+            "https://10.0.0.1:8443/",
+            "https://１２７.0.0.1/",
         ] {
             assert!(reach.read(bad).is_err(), "{bad}");
         }
-        assert_eq!(reach.read(&format!("https://example.com/{}", "x".repeat(2_000))), Err(AddressError::Url("is longer than 2000 characters")));
+        assert_eq!(
+            reach.read(&format!("https://example.com/{}", "x".repeat(2_000))),
+            Err(AddressError::Url("is longer than 2000 characters"))
+        );
         assert!(Reach::new(Vec::new(), true).read("http://example.com").is_ok());
     }
 

@@ -164,7 +164,8 @@ impl Courier {
         if room == 0 {
             return Ok(Vec::new());
         }
-        let busy: Vec<Uuid> = of_each.iter().filter(|(_, count)| **count >= self.pace.in_flight_each).map(|(id, _)| *id).collect();
+        let busy: Vec<Uuid> =
+            of_each.iter().filter(|(_, count)| **count >= self.pace.in_flight_each).map(|(id, _)| *id).collect();
         queue::take(&self.tables.pool, room, self.pace.in_flight_each, &busy, self.pace.timeout + LEASE_MARGIN).await
     }
 

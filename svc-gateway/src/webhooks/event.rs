@@ -98,7 +98,10 @@ mod tests {
         assert_eq!(body["data"]["state"], "COMPLETED");
         // CloudEvents allows lower case letters and digits in names of attributes, and wants these.
         let names: Vec<_> = body.as_object().unwrap().keys().collect();
-        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())), "{names:?}");
+        assert!(
+            names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())),
+            "{names:?}"
+        );
         for required in ["specversion", "id", "source", "type"] {
             assert!(body[required].is_string(), "{required}");
         }

@@ -95,7 +95,9 @@ pub async fn find(connection: &mut PgConnection, tenant: &str, id: Uuid) -> Resu
 /// # Errors
 /// When the database does not answer.
 pub async fn list(pool: &PgPool, tenant: &str, after: Uuid, limit: u32) -> Result<Vec<WebhookRow>, StoreError> {
-    let query = sqlx::AssertSqlSafe(format!("{READ} WHERE w.tenant_id = $2 AND w.webhook_id > $3 ORDER BY w.webhook_id LIMIT $4"));
+    let query = sqlx::AssertSqlSafe(format!(
+        "{READ} WHERE w.tenant_id = $2 AND w.webhook_id > $3 ORDER BY w.webhook_id LIMIT $4"
+    ));
     let rows = sqlx::query(query).bind(MOST_COUNTED).bind(tenant).bind(after).bind(i64::from(limit));
     rows.fetch_all(pool).await.map_err(during("list webhooks"))?.iter().map(parse).collect()
 }
@@ -227,7 +229,10 @@ pub async fn secrets(pool: &PgPool, seal: &Seal, webhook: Uuid) -> Result<Vec<Se
     rows.iter()
         .map(|row| {
             let opened = seal.open(&context(webhook, row.get("secret_id")), row.get("sealed"));
-            let broken = |_| StoreError::Malformed { what: "sealed secret of a webhook", value: "does not open under secrets_key".to_owned() };
+            let broken = |_| StoreError::Malformed {
+                what: "sealed secret of a webhook",
+                value: "does not open under secrets_key".to_owned(),
+            };
             opened.map(Secret::from_bytes).map_err(broken)
         })
         .collect()

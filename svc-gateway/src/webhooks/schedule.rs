@@ -84,7 +84,10 @@ mod tests {
         for tried in [answered(100), answered(301), answered(404), answered(500), Tried::Failed("x".to_owned())] {
             for (attempts, pause) in [(1, 10), (2, 100)] {
                 let verdict = judge(&tried, attempts, &RETRIES, 0.0);
-                assert!(matches!(verdict, Verdict::Again { after, .. } if after == Duration::from_secs(pause)), "{verdict:?}");
+                assert!(
+                    matches!(verdict, Verdict::Again { after, .. } if after == Duration::from_secs(pause)),
+                    "{verdict:?}"
+                );
             }
             assert!(matches!(judge(&tried, 3, &RETRIES, 0.0), Verdict::Dead { .. }));
         }

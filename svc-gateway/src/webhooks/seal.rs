@@ -46,7 +46,10 @@ impl Seal {
         let mut nonce = [0; NONCE_BYTES];
         OsRng.try_fill_bytes(&mut nonce)?;
         let payload = Payload { msg: plain, aad: context.as_bytes() };
-        let sealed = self.cipher.encrypt(XNonce::from_slice(&nonce), payload).expect("a secret is far below the limit of the cipher");
+        let sealed = self
+            .cipher
+            .encrypt(XNonce::from_slice(&nonce), payload)
+            .expect("a secret is far below the limit of the cipher");
         Ok([&[VERSION], nonce.as_slice(), &sealed].concat())
     }
 

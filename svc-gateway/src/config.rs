@@ -11,7 +11,7 @@ use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig};
+use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig, verification::VerificationConfig};
 
 pub(crate) use validation::is_cell;
 
@@ -26,6 +26,7 @@ pub const OWN_SERVICES: &[&str] = &[
     "dalp.checker.v1.CheckerService",
     "dalp.event.v1.EventService",
     "dalp.audit.v1.AuditService",
+    "dalp.verification.v1.WalletVerificationService",
 ];
 
 /// Which gRPC services an upstream owns when its section does not say.
@@ -91,6 +92,9 @@ pub struct GatewayConfig {
     /// Sealing of the audit log.
     #[serde(default)]
     pub audit: AuditConfig,
+    /// Factors by which persons verify writes.
+    #[serde(default)]
+    pub verification: VerificationConfig,
     /// Rates of each tenant that has no own.
     #[serde(default)]
     pub limits: LimitsConfig,

@@ -350,6 +350,8 @@ impl Directory {
                 scope: credential.scope,
                 granted,
                 chain_ids: credential.chain_ids,
+                signed_in: credential.signed_in,
+                verification: credential.verification.map(Arc::new),
             }),
         }
     }

@@ -28,6 +28,7 @@ impl Validate for GatewayConfig {
         problems.section("limits", |problems| self.limits.validate(problems));
         problems.section("access", |problems| self.access.validate(problems));
         problems.section("audit", |problems| self.audit.validate(problems));
+        problems.section("verification", |problems| self.verification.validate(problems));
         if !is_cell(&self.cell) {
             problems.push("cell", CELL_SHAPE);
         }

@@ -117,6 +117,12 @@ reasons! {
     CallerNotTrusted = "CALLER_NOT_TRUSTED", PermissionDenied, CallUs, None;
     /// This call needs a wallet verification.
     WalletVerificationRequired = "WALLET_VERIFICATION_REQUIRED", FailedPrecondition, FixInput, None;
+    /// This call needs a wallet verification, and the caller has nothing to verify with.
+    WalletVerificationNotEnrolled = "WALLET_VERIFICATION_NOT_ENROLLED", FailedPrecondition, FixInput, None;
+    /// What was shown to verify the wallet is not right, or was used before.
+    WalletVerificationFailed = "WALLET_VERIFICATION_FAILED", PermissionDenied, FixInput, None;
+    /// Too many wrong verifications: nothing is taken for a while.
+    WalletVerificationLocked = "WALLET_VERIFICATION_LOCKED", ResourceExhausted, FixInput, None;
     /// The wallet does not belong to the caller.
     WalletNotOwned = "WALLET_NOT_OWNED", PermissionDenied, FixInput, None;
     /// Too many requests of this kind.

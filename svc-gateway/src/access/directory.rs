@@ -431,6 +431,8 @@ mod tests {
             limits: None,
             chain_ids: Vec::new(),
             principal: prefix.parse().unwrap(),
+            signed_in: false,
+            verification: None,
             grants: Vec::new(),
         };
         let loaded = Loaded { at: Instant::now() - TRUSTED_FOR, known: Some(directory.known(credential)) };

@@ -36,7 +36,9 @@ pub struct Hasher {
 
 /// A place among those who hash.
 #[derive(Debug)]
-pub struct Place(OwnedSemaphorePermit);
+pub struct Place {
+    _held: OwnedSemaphorePermit,
+}
 
 /// What is kept of a PIN: costs, salt and hash.
 #[derive(Clone)]
@@ -83,7 +85,7 @@ impl Hasher {
     /// OVERLOADED when none becomes free soon.
     pub async fn place(&self) -> RefusalResult<Place> {
         let free = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
-        free.ok().and_then(Result::ok).map(Place).ok_or_else(|| {
+        free.ok().and_then(Result::ok).map(|held| Place { _held: held }).ok_or_else(|| {
             Refusal::new(Reason::Overloaded, "too many PINs are looked at just now").retry_after(WAIT)
         })
     }
@@ -182,7 +184,7 @@ mod tests {
         assert!(hasher.matches(place, Some(b"short"), "918273").await.is_err());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn beyond_the_places_one_hears_overloaded_and_is_let_in_again_after() {
         let hasher = Hasher::new(1);
         let held = hasher.place().await.unwrap();

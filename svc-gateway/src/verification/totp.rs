@@ -2,6 +2,8 @@
 //!
 //! What makes a password one-time is the step it belongs to: the last one taken stands beside the secret, and the statement that takes another wants a later one.
 
+use std::fmt;
+
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::{TryRngCore as _, rngs::OsRng};
 use secrecy::zeroize::Zeroizing;
@@ -27,6 +29,12 @@ pub struct Secret(TOTP);
 pub struct NotASecret;
 
 // === impl Secret ===
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret")
+    }
+}
 
 impl Secret {
     /// A new one.

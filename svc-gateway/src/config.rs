@@ -11,7 +11,9 @@ use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig, verification::VerificationConfig};
+use crate::{
+    api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig, verification::VerificationConfig,
+};
 
 pub(crate) use validation::is_cell;
 

@@ -187,8 +187,7 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let bindings = config.oidc.iter().map(binding).collect();
     let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain);
     let verifying = Tables::over(access::store::SCHEMA, pool_of(&config, VERIFYING_CONNECTIONS)?);
-    let verifier =
-        verification::Verifier::new(verifying, &config.verification).map_err(StartError::SealingKey)?;
+    let verifier = verification::Verifier::new(verifying, &config.verification).map_err(StartError::SealingKey)?;
     let factors = admin::verification::Factors::new(desk.clone(), verifier.clone());
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
@@ -199,11 +198,17 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         .add_service(WalletVerificationServiceServer::new(factors));
     let own = with_reflection(desk.add_to(own))?;
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
-    let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals, verifier.clone());
+    let edge =
+        proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals, verifier.clone());
     let listener = pool_of(&config, 1)?;
     let answered = Stop::new();
-    let evidence =
-        Evidence { log: audit::Log::new(sealing), signer, refusals: refusal_writer, answered: answered.clone(), verifier };
+    let evidence = Evidence {
+        log: audit::Log::new(sealing),
+        signer,
+        refusals: refusal_writer,
+        answered: answered.clone(),
+        verifier,
+    };
     let accessed = tokio::spawn(keep_access(directory, config, evidence, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move {

@@ -69,7 +69,8 @@ pub(crate) async fn read(wanted: Wanted<'_>, method: &Method, request: Request<B
         return Err(refused());
     }
     let for_chain = !wanted.chain_ids.is_empty() && names(CHAIN);
-    let Some(descriptor) = descriptor.filter(|_| wanted.assets.is_some() || for_chain || wanted.own || wanted.hash) else {
+    let Some(descriptor) = descriptor.filter(|_| wanted.assets.is_some() || for_chain || wanted.own || wanted.hash)
+    else {
         return Ok(Read { request, asset: None, hash: None });
     };
     let (parts, body) = request.into_parts();
@@ -118,9 +119,9 @@ fn hash_of(message: Option<&DynamicMessage>, bytes: &Bytes) -> [u8; 32] {
 
 fn holds_map(of: &MessageDescriptor, seen: &mut BTreeSet<String>) -> bool {
     seen.insert(of.full_name().to_owned())
-        && of.fields().any(|field| {
-            field.is_map() || field.kind().as_message().is_some_and(|inner| holds_map(inner, seen))
-        })
+        && of
+            .fields()
+            .any(|field| field.is_map() || field.kind().as_message().is_some_and(|inner| holds_map(inner, seen)))
 }
 
 /// A message that names no chain leaves it to the service; it is not for the gateway to know which one that takes.
@@ -261,7 +262,11 @@ mod tests {
         let more = MintRequest { amount: "6".to_owned(), ..MintRequest::default() }.encode_to_vec();
         let one = hashed(path, framed(&[asset.clone(), amount.clone()].concat())).await;
         assert_eq!(one, hashed(path, framed(&[amount.clone(), asset.clone()].concat())).await);
-        assert_eq!(one, hashed(path, framed(&[more.clone(), asset.clone(), amount].concat())).await, "the last one counts");
+        assert_eq!(
+            one,
+            hashed(path, framed(&[more.clone(), asset.clone(), amount].concat())).await,
+            "the last one counts"
+        );
         assert_ne!(one, hashed(path, framed(&[asset, more].concat())).await);
         assert_ne!(hashed(path, framed(b"\xff")).await, hashed(path, framed(b"\xfe")).await);
     }

@@ -98,12 +98,7 @@ impl Right {
 // === impl RightfulBody ===
 
 impl RightfulBody {
-    pub(crate) fn new(
-        inner: tonic::body::Body,
-        right: Right,
-        cut_off: Arc<CutOff>,
-        binding: Option<Binding>,
-    ) -> Self {
+    pub(crate) fn new(inner: tonic::body::Body, right: Right, cut_off: Arc<CutOff>, binding: Option<Binding>) -> Self {
         Self { inner, right, cut_off, binding, looked: Instant::now(), looking: None, ended: false }
     }
 

@@ -1,178 +1,24 @@
-//! Wallet verification through the gateway: who is asked, for what, how often, and that no code is anywhere afterwards.
+//! Wallet verification through the gateway: who is asked, for what, how often.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 
-use std::{
-    io::Write,
-    sync::{Arc, LazyLock, Mutex},
-};
+use std::sync::Arc;
 
 use dalp_proto::{
     feeds::{GetLatestRequest, SubmitUpdateRequest, feed_service_client::FeedServiceClient},
     verification::{
-        BeginTotpRequest, ChangePinRequest, ConfirmRecoveryCodesRequest, ConfirmTotpRequest, EnrolPinRequest, Factor,
-        GenerateRecoveryCodesRequest, GetVerificationOfRequest, GetVerificationRequest, PolicyMode, RemoveFactorRequest,
-        ResetVerificationRequest, SetVerificationPolicyRequest, Verification, VerificationPolicy,
-        wallet_verification_service_client::WalletVerificationServiceClient,
+        Factor, GenerateRecoveryCodesRequest, GetVerificationOfRequest, GetVerificationRequest, PolicyMode,
+        RemoveFactorRequest, ResetVerificationRequest, SetVerificationPolicyRequest, VerificationPolicy,
     },
 };
 use dalp_service::Refusal;
-use serde_json::json;
 use support::{
-    World,
-    issuer::{Issuer, Key, changed, claims},
+    bank::{Bank, PIN, WRONG, now, pin, why},
     until,
 };
-use svc_gateway::verification::totp::Secret;
-use time::{Duration, OffsetDateTime};
-use tonic::{Request, Status, transport::Channel};
-
-const PIN: &str = "918273";
-const WRONG: &str = "pin 918274";
-
-/// A gateway with a provider of identities, a key to seal with, and a policy for all writes of its tenant.
-struct Bank {
-    world: World,
-    key: Key,
-    issuer: Issuer,
-}
-
-/// Somebody who signed in, at one replica.
-struct Person {
-    channel: Channel,
-    bearer: String,
-}
-
-impl Bank {
-    async fn open(lines: &str) -> Self {
-        let key = Key::new("one");
-        let issuer = Issuer::start(vec![key.published()]).await;
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.keep().join("sealing-key");
-        std::fs::write(&file, "07".repeat(32)).unwrap();
-        let people = format!(
-            "{}[[principals]]\nid = \"bert\"\ntenant = \"acme\"\nkind = \"person\"\nroles = [\"operator\"]\noidc = {{ issuer = \"{iss}\", subject = \"user-2\" }}\n\
-             [[principals]]\nid = \"bot\"\ntenant = \"acme\"\nkind = \"service\"\nroles = [\"operator\"]\noidc = {{ issuer = \"{iss}\", subject = \"robot\" }}\n\
-             [verification]\nissuer = \"Acme Bank\"\n{lines}\n[[verification.keys]]\nid = \"one\"\nkey = \"file:{}\"\n",
-            issuer.sections(""),
-            file.display(),
-            iss = support::issuer::ISSUER,
-        );
-        let world = support::world_with("", &people).await;
-        let bank = Self { world, key, issuer };
-        bank.policy(PolicyMode::AllWrites, &[]).await;
-        bank
-    }
-
-    fn person(&self, subject: &str) -> Person {
-        self.person_at(subject, self.world.gateway.addr)
-    }
-
-    fn person_at(&self, subject: &str, addr: std::net::SocketAddr) -> Person {
-        let token = self.key.sign(&changed("sub", json!(subject)));
-        Person { channel: self.world.pki.channel(addr, None), bearer: format!("Bearer {token}") }
-    }
-
-    fn anna(&self) -> Person {
-        self.person("user-1")
-    }
-
-    /// Machines are never asked, so the operator's API key sets the policy.
-    fn machine(&self) -> Person {
-        let channel = self.world.pki.channel(self.world.gateway.addr, None);
-        Person { channel, bearer: format!("Bearer {}", self.world.keys.operator.expose()) }
-    }
-
-    async fn policy(&self, mode: PolicyMode, methods: &[&str]) {
-        let methods = methods.iter().map(|&method| method.to_owned()).collect();
-        let policy = Some(VerificationPolicy { mode: mode.into(), methods, ..VerificationPolicy::default() });
-        let machine = self.machine();
-        let request = machine.request(SetVerificationPolicyRequest { policy }, None, None);
-        machine.factors().set_verification_policy(request).await.unwrap();
-    }
-
-    async fn count(&self, query: &'static str) -> i64 {
-        sqlx::query_scalar(query).fetch_one(&self.world.database().await).await.unwrap()
-    }
-}
-
-impl Person {
-    fn request<T>(&self, message: T, shown: Option<&str>, key: Option<&str>) -> Request<T> {
-        let mut request = Request::new(message);
-        let metadata = request.metadata_mut();
-        metadata.insert("authorization", self.bearer.parse().unwrap());
-        if let Some(shown) = shown {
-            metadata.insert("x-wallet-verification", shown.parse().unwrap());
-        }
-        if let Some(key) = key {
-            metadata.insert("idempotency-key", key.parse().unwrap());
-        }
-        request
-    }
-
-    fn factors(&self) -> WalletVerificationServiceClient<Channel> {
-        WalletVerificationServiceClient::new(self.channel.clone())
-    }
-
-    /// Writes; whether it was answered as a repeat.
-    async fn writes(&self, feed: &str, shown: Option<&str>, key: Option<&str>) -> Result<bool, Status> {
-        let message = SubmitUpdateRequest { feed: feed.to_owned(), ..SubmitUpdateRequest::default() };
-        let answer = FeedServiceClient::new(self.channel.clone()).submit_update(self.request(message, shown, key)).await?;
-        Ok(answer.metadata().get("idempotency-replayed").unwrap() == "true")
-    }
-
-    async fn status(&self) -> Verification {
-        let answer = self.factors().get_verification(self.request(GetVerificationRequest {}, None, None)).await;
-        answer.unwrap().into_inner().verification.unwrap()
-    }
-
-    async fn enrols_pin(&self, pin: &str, shown: Option<&str>) -> Result<Verification, Status> {
-        let request = self.request(EnrolPinRequest { pin: pin.to_owned() }, shown, None);
-        Ok(self.factors().enrol_pin(request).await?.into_inner().verification.unwrap())
-    }
-
-    /// The secret of the app, which is not in use before its first password.
-    async fn begins_totp(&self, shown: Option<&str>) -> Result<(Secret, String), Status> {
-        let answer = self.factors().begin_totp(self.request(BeginTotpRequest {}, shown, None)).await?.into_inner();
-        let (_, rest) = answer.otpauth_uri.split_once("secret=").unwrap();
-        let text = rest.split('&').next().unwrap().to_owned();
-        let bytes = totp_rs::Secret::Encoded(text.clone()).to_bytes().unwrap();
-        Ok((Secret::new(&bytes).unwrap(), text))
-    }
-
-    async fn confirms_totp(&self, code: &str) -> Result<Verification, Status> {
-        let request = self.request(ConfirmTotpRequest { code: code.to_owned() }, None, None);
-        Ok(self.factors().confirm_totp(request).await?.into_inner().verification.unwrap())
-    }
-
-    async fn gets_codes(&self, shown: Option<&str>) -> Vec<String> {
-        let request = self.request(GenerateRecoveryCodesRequest {}, shown, None);
-        self.factors().generate_recovery_codes(request).await.unwrap().into_inner().codes
-    }
-
-    async fn confirms_codes(&self, code: &str) -> Result<Verification, Status> {
-        let request = self.request(ConfirmRecoveryCodesRequest { code: code.to_owned() }, None, None);
-        Ok(self.factors().confirm_recovery_codes(request).await?.into_inner().verification.unwrap())
-    }
-
-    async fn changes_pin(&self, pin: &str, shown: &str) -> Result<Verification, Status> {
-        let request = self.request(ChangePinRequest { pin: pin.to_owned() }, Some(shown), None);
-        Ok(self.factors().change_pin(request).await?.into_inner().verification.unwrap())
-    }
-}
-
-fn why<T: std::fmt::Debug>(answer: Result<T, Status>) -> String {
-    Refusal::details(&answer.unwrap_err()).unwrap().reason
-}
-
-fn pin() -> String {
-    format!("pin {PIN}")
-}
-
-fn now() -> OffsetDateTime {
-    OffsetDateTime::now_utc()
-}
+use time::Duration;
+use tonic::Request;
 
 #[tokio::test]
 async fn a_write_needs_it_once_and_its_repeats_need_nothing() {
@@ -210,7 +56,8 @@ async fn a_write_needs_it_once_and_its_repeats_need_nothing() {
     }
     let passes = "SELECT count(*) FROM engine.audit_leaves WHERE action = 'verification.pass' AND actor = 'anna' AND body->>'factor' = 'pin'";
     assert_eq!(bank.count(passes).await, 2);
-    let refusals = "SELECT count(*) FROM engine.audit_leaves WHERE reason = 'WALLET_VERIFICATION_FAILED' AND actor = 'anna'";
+    let refusals =
+        "SELECT count(*) FROM engine.audit_leaves WHERE reason = 'WALLET_VERIFICATION_FAILED' AND actor = 'anna'";
     until(async || bank.count(refusals).await == 1).await;
 }
 
@@ -275,7 +122,11 @@ async fn a_policy_chooses_and_what_gets_around_it_is_always_chosen() {
             methods: vec!["dalp.verification.v1.WalletVerificationService/EnrolPin".into()],
             ..Default::default()
         },
-        VerificationPolicy { mode: PolicyMode::Chosen.into(), permissions: vec!["nothing:*".into()], ..Default::default() },
+        VerificationPolicy {
+            mode: PolicyMode::Chosen.into(),
+            permissions: vec!["nothing:*".into()],
+            ..Default::default()
+        },
     ] {
         let request = machine.request(SetVerificationPolicyRequest { policy: Some(policy.clone()) }, None, None);
         assert_eq!(why(machine.factors().set_verification_policy(request).await), "INVALID_FIELD", "{policy:?}");
@@ -320,7 +171,11 @@ async fn recovery_codes_are_told_once_confirmed_and_taken_once() {
     let shown = |code: &str| format!("recovery {code}");
     assert!(anna.status().await.recovery_codes_unconfirmed);
     until(async || anna.writes("a", None, None).await.is_err()).await;
-    assert_eq!(why(anna.writes("a", Some(&shown(&codes[0])), None).await), "WALLET_VERIFICATION_FAILED", "not confirmed");
+    assert_eq!(
+        why(anna.writes("a", Some(&shown(&codes[0])), None).await),
+        "WALLET_VERIFICATION_FAILED",
+        "not confirmed"
+    );
     assert_eq!(why(anna.confirms_codes("AAAA-AAAA-AAAA-AAAA").await), "WALLET_VERIFICATION_FAILED");
     let status = anna.confirms_codes(&codes[0].to_lowercase()).await.unwrap();
     assert_eq!((status.recovery_codes_left, status.recovery_codes_unconfirmed), (10, false));
@@ -391,19 +246,33 @@ async fn wrong_ones_lock_all_factors_until_a_recovery_code_or_an_administrator_e
     }
     let status = anna.status().await;
     assert!(status.locked_for_good && status.locked_until.is_none(), "{status:?}");
-    let reset = |id: &str| ResetVerificationRequest { principal_id: id.to_owned(), reason: "came to the desk".to_owned() };
+    let reset =
+        |id: &str| ResetVerificationRequest { principal_id: id.to_owned(), reason: "came to the desk".to_owned() };
     let bert = bank.person("user-2");
     bert.enrols_pin(PIN, None).await.unwrap();
-    assert_eq!(why(bert.factors().reset_verification(bert.request(reset("anna"), None, None)).await), "WALLET_VERIFICATION_REQUIRED");
-    assert_eq!(why(bert.factors().reset_verification(bert.request(reset("bert"), Some(&pin()), None)).await), "PERMISSION_DENIED");
-    assert_eq!(why(bert.factors().reset_verification(bert.request(reset("bot"), Some(&pin()), None)).await), "NOT_FOUND");
+    assert_eq!(
+        why(bert.factors().reset_verification(bert.request(reset("anna"), None, None)).await),
+        "WALLET_VERIFICATION_REQUIRED"
+    );
+    assert_eq!(
+        why(bert.factors().reset_verification(bert.request(reset("bert"), Some(&pin()), None)).await),
+        "PERMISSION_DENIED"
+    );
+    assert_eq!(
+        why(bert.factors().reset_verification(bert.request(reset("bot"), Some(&pin()), None)).await),
+        "NOT_FOUND"
+    );
     let other = GetVerificationOfRequest { principal_id: "anna".to_owned() };
     let seen = bert.factors().get_verification_of(bert.request(other, None, None)).await.unwrap().into_inner();
     assert!(seen.verification.unwrap().locked_for_good);
     bert.factors().reset_verification(bert.request(reset("anna"), Some(&pin()), None)).await.unwrap();
     let status = anna.status().await;
     assert_eq!((status.factors.len(), status.failures, status.locked_for_good), (0, 0, false));
-    assert_eq!(why(anna.writes("a", Some("pin 246802"), None).await), "WALLET_VERIFICATION_FAILED", "its factors are gone");
+    assert_eq!(
+        why(anna.writes("a", Some("pin 246802"), None).await),
+        "WALLET_VERIFICATION_FAILED",
+        "its factors are gone"
+    );
     anna.enrols_pin("302914", None).await.unwrap();
     anna.writes("a", Some("pin 302914"), None).await.unwrap();
     let leaves = "SELECT count(*) FROM engine.audit_leaves WHERE action = 'verification.reset' AND actor = 'acme/bert' AND body->>'reason' = 'came to the desk'";
@@ -420,7 +289,8 @@ async fn two_replicas_take_a_password_once_and_let_a_repeat_on_that_came_at_once
     let (secret, _) = anna[0].begins_totp(None).await.unwrap();
     let begun = now();
     anna[0].confirms_totp(&secret.password_at(begun)).await.unwrap();
-    until(async || anna[1].writes("a", None, None).await.is_err() && anna[0].writes("a", None, None).await.is_err()).await;
+    until(async || anna[1].writes("a", None, None).await.is_err() && anna[0].writes("a", None, None).await.is_err())
+        .await;
     let shown = format!("totp {}", secret.password_at(begun + Duration::seconds(30)).as_str());
     let tries = (0..8).map(|index| {
         let (anna, shown) = (&anna[index % 2], &shown);
@@ -438,7 +308,10 @@ async fn two_replicas_take_a_password_once_and_let_a_repeat_on_that_came_at_once
     for answer in answers {
         if let Err(status) = answer {
             let reason = Refusal::details(&status).unwrap().reason;
-            assert!(["WALLET_VERIFICATION_FAILED", "WALLET_VERIFICATION_LOCKED"].contains(&reason.as_str()), "{reason}");
+            assert!(
+                ["WALLET_VERIFICATION_FAILED", "WALLET_VERIFICATION_LOCKED"].contains(&reason.as_str()),
+                "{reason}"
+            );
         }
     }
 }
@@ -466,8 +339,10 @@ async fn what_was_verified_stays_so_over_a_restart_and_a_rotation_of_the_key() {
     anna.writes("a", Some(&pin()), Some("after")).await.unwrap();
     anna.changes_pin("246802", &pin()).await.unwrap();
     anna.writes("a", Some("pin 246802"), None).await.unwrap();
-    let ids: Vec<String> =
-        sqlx::query_scalar("SELECT key_id FROM gateway.verification_pins").fetch_all(&bank.world.database().await).await.unwrap();
+    let ids: Vec<String> = sqlx::query_scalar("SELECT key_id FROM gateway.verification_pins")
+        .fetch_all(&bank.world.database().await)
+        .await
+        .unwrap();
     assert_eq!(ids, ["two"]);
 }
 
@@ -530,100 +405,4 @@ async fn over_http_it_is_a_header() {
     assert_eq!(repeat.headers().get("idempotency-replayed").unwrap(), "true");
     // The same message by gRPC is the same write.
     assert!(anna.writes("eur-usd", None, Some("rest")).await.unwrap());
-}
-
-static LOG: LazyLock<Arc<Mutex<Vec<u8>>>> = LazyLock::new(Arc::default);
-
-struct Log;
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOG.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Everything that the database holds, as text; bytes are there as hexadecimal digits.
-async fn everything(database: &sqlx::PgPool) -> String {
-    let tables: Vec<String> = sqlx::query_scalar(
-        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('gateway', 'engine') ORDER BY 1",
-    )
-    .fetch_all(database)
-    .await
-    .unwrap();
-    let mut all = String::new();
-    for table in tables {
-        let query = sqlx::AssertSqlSafe(format!("SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM {table} t"));
-        let rows: String = sqlx::query_scalar(query).fetch_one(database).await.unwrap();
-        all.push_str(&rows);
-        all.push('\n');
-    }
-    all
-}
-
-#[tokio::test]
-async fn no_code_is_in_the_log_an_answer_the_audit_or_the_database() {
-    // The first of this process: a test runs in one of its own.
-    tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).with_writer(|| Log).init();
-    let bank = Bank::open("").await;
-    let anna = bank.anna();
-    let mut heard = String::new();
-    anna.enrols_pin(PIN, None).await.unwrap();
-    until(async || anna.writes("a", None, None).await.is_err()).await;
-    let (secret, text) = anna.begins_totp(Some(&pin())).await.unwrap();
-    let begun = now();
-    let passwords = [secret.password_at(begun), secret.password_at(begun + Duration::seconds(30))];
-    anna.confirms_totp(&passwords[0]).await.unwrap();
-    let codes = anna.gets_codes(Some(&pin())).await;
-    anna.confirms_codes(&codes[0]).await.unwrap();
-    let wrong = ["pin 773311", "totp 664422", "recovery ZZZZ-YYYY-XXXX-WWWW", "pin 55x55y55z", "PIN 440044"];
-    for shown in wrong {
-        let status = anna.writes("a", Some(shown), Some("k")).await.unwrap_err();
-        heard.push_str(&format!("{status:?}"));
-    }
-    let recovery = format!("recovery {}", codes[1]);
-    anna.writes("a", Some(&recovery), Some("k")).await.unwrap();
-    heard.push_str(&format!("{:?}", anna.confirms_totp("884466").await.unwrap_err()));
-    heard.push_str(&format!("{:?}", anna.changes_pin("975310", &pin()).await.unwrap()));
-    let refusals = "SELECT count(*) FROM engine.audit_leaves WHERE reason = 'WALLET_VERIFICATION_FAILED'";
-    until(async || bank.count(refusals).await == 4).await;
-
-    let database = everything(&bank.world.database().await).await;
-    let log = String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned();
-    assert!(log.contains("refused at the gateway") && database.contains("verification.pass"), "there is something to look at");
-    let mut secrets: Vec<String> = [PIN, "975310", "773311", "664422", "884466", "55x55y55z", "440044"].map(str::to_owned).to_vec();
-    secrets.extend(passwords.iter().map(|password| password.to_string()));
-    secrets.extend([text.clone(), "ZZZZYYYYXXXXWWWW".to_owned(), "ZZZZ-YYYY-XXXX-WWWW".to_owned()]);
-    secrets.push(codes[0].clone());
-    secrets.extend(codes.iter().map(|code| code.replace('-', "")));
-    let raw = totp_rs::Secret::Encoded(text).to_bytes().unwrap();
-    for (place, held) in [("log", &log), ("answer", &heard), ("database", &database)] {
-        for secret in &secrets {
-            // Six digits are also part of times and numbers by chance: as a word of its own they are not.
-            let alone = |at: usize| {
-                let of_word = |one: Option<char>| one.is_some_and(|one| one.is_ascii_alphanumeric() || one == '.');
-                !of_word(held[..at].chars().next_back()) && !of_word(held[at + secret.len()..].chars().next())
-            };
-            let found = held.match_indices(secret.as_str()).find(|(at, _)| secret.len() > 6 || alone(*at));
-            assert!(found.is_none(), "a code is in the {place}");
-            let hex = hex::encode(secret);
-            assert!(!held.contains(&hex), "a code is in the {place}, in hexadecimal digits");
-        }
-        assert!(!held.contains(&hex::encode(&raw)), "the secret is in the {place}");
-    }
-    // Nor is a plain hash of the message that held a PIN, which would be undone within a second.
-    use prost::Message as _;
-    use sha2::{Digest as _, Sha256};
-    for chosen in [PIN, "975310"] {
-        let message = EnrolPinRequest { pin: chosen.to_owned() }.encode_to_vec();
-        assert!(!database.contains(&hex::encode(Sha256::digest(&message))));
-        let mut framed = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
-        framed.extend(&message);
-        assert!(!database.contains(&hex::encode(Sha256::digest(&framed))));
-    }
-    let _ = (&bank.issuer, claims());
 }

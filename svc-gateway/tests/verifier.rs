@@ -12,7 +12,7 @@ use dalp_testing::TestPostgres;
 use svc_gateway::{
     access::{Store, store::SCHEMA},
     verification::{
-        Code, Factor, Verifier, VerificationConfig,
+        Code, Factor, VerificationConfig, Verifier,
         config::SealingKeyConfig,
         recovery,
         store::{self, Ask, Person},
@@ -221,12 +221,18 @@ async fn of_two_replicas_that_are_shown_one_code_one_takes_it() {
         let password = code(Factor::Totp, &secret.password_at(bench.now()));
         let paper = code(Factor::Recovery, &codes[usize::from(round)]);
         for (kind, shown) in [password, paper].iter().enumerate() {
-            let number = |replica: usize| 100 + u8::try_from(replica).unwrap() + 4 * (2 * round + u8::try_from(kind).unwrap()) % 100;
+            let number = |replica: usize| {
+                100 + u8::try_from(replica).unwrap() + 4 * (2 * round + u8::try_from(kind).unwrap()) % 100
+            };
             let tries = replicas.iter().enumerate().map(|(index, replica)| shows(replica, ANNA, shown, number(index)));
             let answers = futures::future::join_all(tries).await;
             let taken = answers.iter().filter(|answer| matches!(answer, Ok(Passed::Shown(_)))).count();
             assert_eq!(taken, 1, "{answers:?}");
-            assert!(answers.iter().all(|answer| matches!(answer, Ok(Passed::Shown(_))) || *answer == FAILED || *answer == LOCKED));
+            assert!(
+                answers
+                    .iter()
+                    .all(|answer| matches!(answer, Ok(Passed::Shown(_))) || *answer == FAILED || *answer == LOCKED)
+            );
             // The next round begins without a lockout.
             sqlx::query("UPDATE gateway.verification_attempts SET failures = 0, locked_until = NULL")
                 .execute(&bench.tables.pool)
@@ -236,10 +242,11 @@ async fn of_two_replicas_that_are_shown_one_code_one_takes_it() {
         bench.passes(30);
         sqlx::query("SELECT 1").execute(&bench.tables.pool).await.unwrap();
     }
-    let used: i64 = sqlx::query_scalar("SELECT count(*) FROM gateway.verification_recovery_codes WHERE used_at IS NOT NULL")
-        .fetch_one(&bench.tables.pool)
-        .await
-        .unwrap();
+    let used: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM gateway.verification_recovery_codes WHERE used_at IS NOT NULL")
+            .fetch_one(&bench.tables.pool)
+            .await
+            .unwrap();
     assert_eq!(used, 10);
     let again = "UPDATE gateway.verification_recovery_codes SET used_at = NULL";
     assert!(sqlx::query(again).execute(&bench.tables.pool).await.is_err(), "the table itself says so");
@@ -300,7 +307,10 @@ async fn who_has_no_pin_is_answered_alike_after_the_same_work() {
             let begun = std::time::Instant::now();
             refused(person).await;
             all.push(begun.elapsed());
-            sqlx::query("UPDATE gateway.verification_attempts SET failures = 0, locked_until = NULL").execute(&bench.tables.pool).await.unwrap();
+            sqlx::query("UPDATE gateway.verification_attempts SET failures = 0, locked_until = NULL")
+                .execute(&bench.tables.pool)
+                .await
+                .unwrap();
         }
         *all.iter().min().unwrap()
     };

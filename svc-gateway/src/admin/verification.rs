@@ -151,7 +151,10 @@ impl Factors {
             let path = format!("/{}", method.trim_start_matches('/'));
             let write = self.methods.get(&path).filter(|known| known.idempotency != IdempotencyClass::Read);
             if write.is_none_or(verifies_itself) {
-                return Err(invalid_field(&format!("policy.methods[{index}]"), "is no RPC that can need a verification"));
+                return Err(invalid_field(
+                    &format!("policy.methods[{index}]"),
+                    "is no RPC that can need a verification",
+                ));
             }
             *method = path[1..].to_owned();
         }
@@ -185,7 +188,8 @@ impl Own {
         let caller = Caller::from_metadata(request.metadata())?;
         let presented = request.extensions().get::<Presented>().filter(|presented| presented.signed_in);
         let Some(presented) = presented else {
-            let why = "only a person who signs in at an identity provider has factors; an API key or a certificate has none";
+            let why =
+                "only a person who signs in at an identity provider has factors; an API key or a certificate has none";
             return Err(Refusal::new(Reason::FailedPrecondition, why));
         };
         Ok(Self { caller, code: presented.code.clone()? })
@@ -274,7 +278,8 @@ impl WalletVerificationService for Factors {
             let (person, now) = (own.person(), self.verifier.now());
             let waiting = store::totp(&mut *write.commit, person, false).await?;
             let waiting = waiting.filter(|waiting| now - waiting.made_at < BEGUN_HOLDS);
-            let waiting = waiting.ok_or_else(|| Refusal::new(Reason::NotFound, "no secret waits: BeginTotp makes one"))?;
+            let waiting =
+                waiting.ok_or_else(|| Refusal::new(Reason::NotFound, "no secret waits: BeginTotp makes one"))?;
             let step = self.verifier.secret(person, &waiting.sealed)?.step_of(code.expose(), now);
             let step = step.ok_or_else(|| not_of_it(Factor::Totp))?;
             if !store::confirm_totp(write.commit, person, &waiting.sealed, step).await? {

@@ -136,7 +136,8 @@ pub fn take(headers: &mut HeaderMap) -> RefusalResult<Option<Code>> {
 }
 
 fn wrong(why: &str) -> Refusal {
-    Refusal::new(Reason::InvalidField, format!("the metadata {HEADER} does not read: {why}")).field(HEADER.as_str(), why)
+    Refusal::new(Reason::InvalidField, format!("the metadata {HEADER} does not read: {why}"))
+        .field(HEADER.as_str(), why)
 }
 
 #[cfg(test)]
@@ -162,8 +163,21 @@ mod tests {
     #[test]
     fn nothing_else_reads_and_nothing_is_quoted() {
         for text in [
-            "", "pin", "pin ", "pin 12345", "pin 1234567", "pin  123456", "pin 12345a", "PIN 123456", "totp 12 456", "pin:123456", "123456",
-            "recovery ABCD", "recovery ABCD-EFGH-JKMN-PQRU", "bearer 123456", "pin 12345６",
+            "",
+            "pin",
+            "pin ",
+            "pin 12345",
+            "pin 1234567",
+            "pin  123456",
+            "pin 12345a",
+            "PIN 123456",
+            "totp 12 456",
+            "pin:123456",
+            "123456",
+            "recovery ABCD",
+            "recovery ABCD-EFGH-JKMN-PQRU",
+            "bearer 123456",
+            "pin 12345６",
         ] {
             let refusal = parse(text.as_bytes()).unwrap_err();
             assert_eq!(refusal.reason(), Reason::InvalidField, "{text}");

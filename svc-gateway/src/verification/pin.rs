@@ -85,9 +85,10 @@ impl Hasher {
     /// OVERLOADED when none becomes free soon.
     pub async fn place(&self) -> RefusalResult<Place> {
         let free = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
-        free.ok().and_then(Result::ok).map(|held| Place { _held: held }).ok_or_else(|| {
-            Refusal::new(Reason::Overloaded, "too many PINs are looked at just now").retry_after(WAIT)
-        })
+        free.ok()
+            .and_then(Result::ok)
+            .map(|held| Place { _held: held })
+            .ok_or_else(|| Refusal::new(Reason::Overloaded, "too many PINs are looked at just now").retry_after(WAIT))
     }
 
     /// What to keep of a PIN.
@@ -112,7 +113,9 @@ impl Hasher {
         let record = match record {
             Some(bytes) => {
                 let bytes = bytes.try_into().ok().filter(|bytes: &[u8; RECORD_LEN]| bytes[0] == VERSION);
-                Some(Record(bytes.ok_or_else(|| Refusal::internal(std::io::Error::other("a stored PIN does not read")))?))
+                Some(Record(
+                    bytes.ok_or_else(|| Refusal::internal(std::io::Error::other("a stored PIN does not read")))?,
+                ))
             }
             None => None,
         };
@@ -160,7 +163,9 @@ mod tests {
 
     #[test]
     fn what_everybody_tries_first_is_no_pin() {
-        for bad in ["", "12345", "1234567", "abcdef", "000000", "777777", "123456", "654321", "890123", "210987", "１23456"] {
+        for bad in
+            ["", "12345", "1234567", "abcdef", "000000", "777777", "123456", "654321", "890123", "210987", "１23456"]
+        {
             assert!(acceptable(bad).is_err(), "{bad}");
         }
         for good in ["918273", "000001", "135790"] {

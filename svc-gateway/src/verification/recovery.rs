@@ -17,7 +17,8 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// A code without hyphens and in capitals; `None` when it is none.
 #[must_use]
 pub fn normal(text: &str) -> Option<String> {
-    let plain: String = text.chars().filter(|&character| character != '-').map(|one| one.to_ascii_uppercase()).collect();
+    let plain: String =
+        text.chars().filter(|&character| character != '-').map(|one| one.to_ascii_uppercase()).collect();
     let grouped = text.len() == plain.len() || text.split('-').all(|group| group.len() == 4);
     (grouped && plain.len() == CHARACTERS && plain.bytes().all(|byte| ALPHABET.contains(&byte))).then_some(plain)
 }

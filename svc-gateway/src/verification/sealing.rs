@@ -157,7 +157,8 @@ mod tests {
     const ANNA: Person<'static> = Person { tenant: "acme", principal: "anna" };
 
     fn keys(ids: &[(&str, u8)]) -> SealingKeys {
-        SealingKeys::new(ids.iter().map(|(id, byte)| ((*id).to_owned(), Zeroizing::new([*byte; 32]))).collect()).unwrap()
+        SealingKeys::new(ids.iter().map(|(id, byte)| ((*id).to_owned(), Zeroizing::new([*byte; 32]))).collect())
+            .unwrap()
     }
 
     #[test]

@@ -195,11 +195,12 @@ pub async fn enrolled(database: impl PgExecutor<'_>, person: Person<'_>) -> Resu
 
 /// The PIN's record, sealed.
 pub async fn pin(database: impl PgExecutor<'_>, person: Person<'_>) -> Result<Option<Sealed>, StoreError> {
-    let row = sqlx::query("SELECT key_id, sealed FROM gateway.verification_pins WHERE tenant_id = $1 AND principal_id = $2")
-        .bind(person.tenant)
-        .bind(person.principal)
-        .fetch_optional(database)
-        .await;
+    let row =
+        sqlx::query("SELECT key_id, sealed FROM gateway.verification_pins WHERE tenant_id = $1 AND principal_id = $2")
+            .bind(person.tenant)
+            .bind(person.principal)
+            .fetch_optional(database)
+            .await;
     Ok(row.map_err(during("read PIN"))?.as_ref().map(sealed))
 }
 
@@ -296,13 +297,8 @@ pub async fn confirm_totp(
         .execute(&mut *commit)
         .await
         .map_err(during("replace one-time secret"))?;
-    let taken = sqlx::query(take)
-        .bind(person.tenant)
-        .bind(person.principal)
-        .bind(&seen.bytes)
-        .bind(step)
-        .execute(commit)
-        .await;
+    let taken =
+        sqlx::query(take).bind(person.tenant).bind(person.principal).bind(&seen.bytes).bind(step).execute(commit).await;
     Ok(taken.map_err(during("confirm one-time secret"))?.rows_affected() == 1)
 }
 
@@ -333,12 +329,14 @@ pub async fn put_codes(
     digests: &[[u8; 32]],
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM gateway.verification_recovery_codes WHERE tenant_id = $1 AND principal_id = $2 AND NOT confirmed")
-        .bind(person.tenant)
-        .bind(person.principal)
-        .execute(&mut *commit)
-        .await
-        .map_err(during("replace recovery codes"))?;
+    sqlx::query(
+        "DELETE FROM gateway.verification_recovery_codes WHERE tenant_id = $1 AND principal_id = $2 AND NOT confirmed",
+    )
+    .bind(person.tenant)
+    .bind(person.principal)
+    .execute(&mut *commit)
+    .await
+    .map_err(during("replace recovery codes"))?;
     sqlx::query(
         "INSERT INTO gateway.verification_recovery_codes (tenant_id, principal_id, digest, confirmed, made_at)
          SELECT $1, $2, d, false, $4 FROM unnest($3::bytea[]) AS d",
@@ -406,7 +404,9 @@ pub async fn remove(commit: &mut PgConnection, person: Person<'_>, factor: Facto
     let statement = match factor {
         Factor::Pin => "DELETE FROM gateway.verification_pins WHERE tenant_id = $1 AND principal_id = $2",
         Factor::Totp => "DELETE FROM gateway.verification_totps WHERE tenant_id = $1 AND principal_id = $2",
-        Factor::Recovery => "DELETE FROM gateway.verification_recovery_codes WHERE tenant_id = $1 AND principal_id = $2",
+        Factor::Recovery => {
+            "DELETE FROM gateway.verification_recovery_codes WHERE tenant_id = $1 AND principal_id = $2"
+        }
     };
     let removed = sqlx::query(statement).bind(person.tenant).bind(person.principal).execute(commit).await;
     Ok(removed.map_err(during("remove factor"))?.rows_affected() > 0)
@@ -472,10 +472,12 @@ pub async fn put_verified(
 
 /// The policy of a tenant; `None`: never set, which is off.
 pub async fn policy(database: impl PgExecutor<'_>, tenant: &str) -> Result<Option<StoredPolicy>, StoreError> {
-    let row = sqlx::query("SELECT mode, methods, permissions, set_at, set_by FROM gateway.verification_policies WHERE tenant_id = $1")
-        .bind(tenant)
-        .fetch_optional(database)
-        .await;
+    let row = sqlx::query(
+        "SELECT mode, methods, permissions, set_at, set_by FROM gateway.verification_policies WHERE tenant_id = $1",
+    )
+    .bind(tenant)
+    .fetch_optional(database)
+    .await;
     let Some(row) = row.map_err(during("read policy of verifications"))? else { return Ok(None) };
     Ok(Some(StoredPolicy {
         mode: parsed("mode", row.get("mode"))?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dalp_service::{Reason, Refusal, TenantId, PrincipalId, errors::RefusalResult};
+use dalp_service::{PrincipalId, Reason, Refusal, TenantId, errors::RefusalResult};
 use sha2::{Digest as _, Sha256};
 
 use super::{

@@ -121,7 +121,10 @@ impl Verifier {
     /// FAILED_PRECONDITION when the gateway has none: then nobody can have a factor.
     pub fn keys(&self) -> RefusalResult<&SealingKeys> {
         self.shared.keys.as_ref().ok_or_else(|| {
-            Refusal::new(Reason::FailedPrecondition, "this gateway keeps no factors: its configuration has no [[verification.keys]]")
+            Refusal::new(
+                Reason::FailedPrecondition,
+                "this gateway keeps no factors: its configuration has no [[verification.keys]]",
+            )
         })
     }
 
@@ -323,10 +326,7 @@ impl Verifier {
     }
 
     /// A new secret for an app: what to keep, and what the app reads.
-    pub fn seal_totp(
-        &self,
-        person: Person<'_>,
-    ) -> RefusalResult<(Sealed, secrecy::zeroize::Zeroizing<String>)> {
+    pub fn seal_totp(&self, person: Person<'_>) -> RefusalResult<(Sealed, secrecy::zeroize::Zeroizing<String>)> {
         let keys = self.keys()?;
         let bytes = Secret::make().map_err(Refusal::internal)?;
         let uri = Secret::new(&bytes).map_err(Refusal::internal)?.uri(&self.shared.issuer, person);
@@ -399,8 +399,11 @@ fn missing(factors: &[Factor]) -> Refusal {
         );
     }
     let names: Vec<&str> = factors.iter().map(|factor| factor.as_str()).collect();
-    Refusal::new(Reason::WalletVerificationRequired, "this write needs a wallet verification in the metadata x-wallet-verification")
-        .meta("factors", names.join(","))
+    Refusal::new(
+        Reason::WalletVerificationRequired,
+        "this write needs a wallet verification in the metadata x-wallet-verification",
+    )
+    .meta("factors", names.join(","))
 }
 
 /// One text for all that is wrong with it: another person's, an old one, a used one, or one of a factor that there is not.

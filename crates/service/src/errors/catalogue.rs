@@ -161,6 +161,8 @@ reasons! {
     MakerIsChecker = "MAKER_IS_CHECKER", PermissionDenied, FixInput, None;
     /// Nobody knows which person stands behind the principal that decides.
     CheckerNotAPerson = "CHECKER_NOT_A_PERSON", PermissionDenied, FixInput, None;
+    /// Nobody is known behind the maker, so nobody knows whether the checker is another.
+    MakerNotAPerson = "MAKER_NOT_A_PERSON", FailedPrecondition, FixInput, None;
     /// What was decided about is not what is held.
     CheckPayloadDiffers = "CHECK_PAYLOAD_DIFFERS", FailedPrecondition, FixInput, None;
     /// The operation waits for nobody, or this person has decided otherwise.

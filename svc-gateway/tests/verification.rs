@@ -394,7 +394,7 @@ async fn over_http_it_is_a_header() {
         request.send()
     };
     let key = ("idempotency-key", "rest".to_owned());
-    let refused = post(&[key.clone()]).await.unwrap();
+    let refused = post(std::slice::from_ref(&key)).await.unwrap();
     assert_eq!(refused.status().as_u16(), 400);
     assert!(refused.text().await.unwrap().contains("WALLET_VERIFICATION_REQUIRED"));
     let refused = post(&[key.clone(), ("x-wallet-verification", WRONG.to_owned())]).await.unwrap();

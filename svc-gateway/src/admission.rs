@@ -1,4 +1,5 @@
-//! Write admission at the edge, as one pure decision: authenticated, tenant, permission, read-only key, rate limit, validation.
+//! Write admission at the edge: authenticated, tenant, permission, read-only key; then, by the proxy, wallet verification where it is asked for
+//! ([`Admitted::asks`]), and rate limit ([`Gate::charge`]).
 //!
 //! What follows (object-level rights, is it a repeat?) is decided by the domain service in its accept commit.
 
@@ -55,6 +56,8 @@ pub struct Admitted {
     pub idempotency_key: Option<String>,
     /// The assets that the call may concern, in lower case, when the right to it is held on single assets only.
     pub only_assets: Option<Vec<String>>,
+    /// A person who signed in by browser must show something besides.
+    pub asks: bool,
     /// Its place among the tenant's calls; held until the answer has ended.
     pub place: Place,
 }
@@ -141,7 +144,6 @@ impl Gate {
         path: &str,
         headers: &HeaderMap,
         peer: Option<&PeerIdentity>,
-        now: Instant,
         wall: OffsetDateTime,
     ) -> Result<Admitted, Denied> {
         let authorization = exactly_one(headers, http::header::AUTHORIZATION.as_str())?;
@@ -159,10 +161,12 @@ impl Gate {
             _ => None,
         };
         let decided = may(&principal, method, only_reads)
-            .and_then(|only_assets| Ok((self.place(&principal, method, now)?, only_assets)));
+            .and_then(|only_assets| Ok((self.place(&principal, method)?, only_assets)));
+        let asks = principal.verification.as_ref().is_some_and(|policy| policy.asks(method));
+        let method = method.clone();
         match decided {
             Ok((place, only_assets)) => {
-                Ok(Admitted { principal, shown, method: method.clone(), route, idempotency_key, only_assets, place })
+                Ok(Admitted { principal, shown, method, route, idempotency_key, only_assets, asks, place })
             }
             Err(refusal) => Err(Denied { idempotency_key, ..known(refusal) }),
         }
@@ -209,19 +213,22 @@ impl Gate {
         Ok((method, *route))
     }
 
-    fn place(&self, principal: &Principal, method: &Method, now: Instant) -> RefusalResult<Place> {
-        let (tenant, limits) = (&principal.tenant, principal.limits.as_ref());
-        let place = self.limits.enter(tenant, limits, method.rate).ok_or_else(|| {
+    fn place(&self, principal: &Principal, method: &Method) -> RefusalResult<Place> {
+        self.limits.enter(&principal.tenant, principal.limits.as_ref(), method.rate).ok_or_else(|| {
             Refusal::new(Reason::Overloaded, "the tenant has as many calls of this kind under way as it may")
                 .meta("rate_class", method.rate.as_str_name())
                 .retry_after(ASK_AGAIN)
-        })?;
-        self.limits.take(tenant, limits, method.rate, now).map_err(|exhausted| {
+        })
+    }
+
+    /// Takes the rate token of a call.
+    pub fn charge(&self, admitted: &Admitted, now: Instant) -> RefusalResult<()> {
+        let (principal, class) = (&admitted.principal, admitted.method.rate);
+        self.limits.take(&principal.tenant, principal.limits.as_ref(), class, now).map_err(|exhausted| {
             Refusal::new(Reason::RateLimited, "too many requests of this kind for the tenant")
-                .meta("rate_class", method.rate.as_str_name())
+                .meta("rate_class", class.as_str_name())
                 .retry_after(exhausted.retry_after)
-        })?;
-        Ok(place)
+        })
     }
 }
 

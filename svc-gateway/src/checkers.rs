@@ -50,6 +50,33 @@ const TIME_LIMITS_S: std::ops::RangeInclusive<u32> = 60..=30 * 24 * 3_600;
 const MAX_CHECKERS: u32 = 10;
 const MAX_KINDS: usize = 200;
 const MAX_KIND_CHARACTERS: usize = 100;
+/// Kinds that say what they move. A threshold over another one would hold nothing; a kind that is missing here is refused, and not missed.
+const TELL_AMOUNTS: [&str; 24] = [
+    "airdrop.create",
+    "asset.batch_transfer",
+    "asset.burn",
+    "asset.create",
+    "asset.forced_transfer",
+    "asset.freeze_partial",
+    "asset.mint",
+    "asset.transfer",
+    "asset.unfreeze_partial",
+    "offering.buy",
+    "settlement.approve",
+    "settlement.cancel",
+    "settlement.create",
+    "settlement.deliver",
+    "settlement.execute",
+    "settlement.reclaim",
+    "settlement.reveal",
+    "settlement.revoke",
+    "settlement.start_reclaim",
+    "settlement.vote_cancel",
+    "settlement.withdraw_vote",
+    "treasury.fund",
+    "treasury.open",
+    "treasury.sweep",
+];
 /// Between two looks for changes of policies that nobody decided in time.
 const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -134,6 +161,13 @@ impl Checkers {
             let text = "nobody answers for this principal, so nobody knows whether it is the maker's";
             Refusal::new(Reason::CheckerNotAPerson, text).meta("principal", principal)
         })?;
+        if saying.approved && !asked.unowned_makers {
+            let mut hands = asked.question.owners.iter().chain([&asked.principal]);
+            if let Some(unowned) = hands.find(|id| known.get(*id).and_then(Somebody::person).is_none()) {
+                let text = "nobody answers for the maker, or for the owner of the wallet, so nobody knows whether it is the checker";
+                return Err(Refusal::new(Reason::MakerNotAPerson, text).meta("principal", unowned));
+            }
+        }
         let mut makers = BTreeSet::from([asked.principal.clone()]);
         makers.extend(asked.question.owners.iter().cloned());
         let behind = makers.iter().filter_map(|id| known.get(id)?.person()).map(str::to_owned).collect::<Vec<_>>();
@@ -349,6 +383,7 @@ fn told(stored: checker::StoredPolicy) -> wire::Policy {
         threshold: policy.threshold.map(|units| units.to_string()).unwrap_or_default(),
         checkers: policy.checkers,
         time_limit_s: policy.time_limit_s,
+        unowned_makers: policy.unowned_makers,
         created_at: Some(timestamp(created_at)),
         created_by,
     }
@@ -374,6 +409,12 @@ fn read_policy(asked: Option<&wire::Policy>) -> RefusalResult<Policy> {
             invalid_field("policy.threshold", "expected base units as a decimal number of at most 256 bits")
         })?),
     };
+    if threshold.is_some()
+        && let Some(kind) = asked.kinds.iter().find(|kind| !TELL_AMOUNTS.contains(&kind.as_str()))
+    {
+        let why = format!("{kind} does not tell what it moves and reaches no threshold: hold it without one");
+        return Err(invalid_field("policy.threshold", &why));
+    }
     let or = |given: u32, default: u32| if given == 0 { default } else { given };
     let (checkers, time_limit_s) = (or(asked.checkers, 1), or(asked.time_limit_s, TIME_LIMIT_S));
     fields::in_range("policy.checkers", checkers, 1, MAX_CHECKERS).map_err(invalid)?;
@@ -387,6 +428,7 @@ fn read_policy(asked: Option<&wire::Policy>) -> RefusalResult<Policy> {
         threshold,
         checkers,
         time_limit_s,
+        unowned_makers: asked.unowned_makers,
     })
 }
 

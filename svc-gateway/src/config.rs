@@ -12,7 +12,9 @@ use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig};
+use crate::{
+    api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig, verification::VerificationConfig,
+};
 
 pub(crate) use validation::is_cell;
 pub use webhooks::WebhooksConfig;
@@ -29,6 +31,7 @@ pub const OWN_SERVICES: &[&str] = &[
     "dalp.event.v1.EventService",
     "dalp.webhook.v1.WebhookService",
     "dalp.audit.v1.AuditService",
+    "dalp.verification.v1.WalletVerificationService",
 ];
 
 /// Which gRPC services an upstream owns when its section does not say.
@@ -97,6 +100,9 @@ pub struct GatewayConfig {
     /// Webhooks. Left out: there are none.
     #[serde(default)]
     pub webhooks: Option<WebhooksConfig>,
+    /// Factors by which persons verify writes.
+    #[serde(default)]
+    pub verification: VerificationConfig,
     /// Rates of each tenant that has no own.
     #[serde(default)]
     pub limits: LimitsConfig,

@@ -10,6 +10,7 @@
 //! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
 //! - [`audit`]: the audit log: sealed, signed, read, proven; and refused calls on their way into it.
 //! - [`webhooks`]: events brought to receivers of the tenants.
+//! - [`verification`]: what a person who signs in by browser shows besides, for each write that the tenant's policy names.
 //! - [`checkers`]: who may decide about what a policy holds for a second person.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
@@ -24,6 +25,7 @@ use dalp_proto::{
     event::event_service_server::EventServiceServer, operation::operation_service_server::OperationServiceServer,
     operator::operator_service_server::OperatorServiceServer,
     transaction::transaction_service_server::TransactionServiceServer,
+    verification::wallet_verification_service_server::WalletVerificationServiceServer,
 };
 use dalp_service::{
     config::{ExposeSecret as _, SecretError},
@@ -58,6 +60,7 @@ pub mod rest;
 mod right;
 pub mod transactions;
 pub mod upstreams;
+pub mod verification;
 pub mod webhooks;
 
 pub use config::GatewayConfig;
@@ -74,6 +77,8 @@ const SIGNER: &str = "svc-signer";
 const SEALING_CONNECTIONS: u32 = 3;
 /// For deliveries to webhooks and their outcomes.
 const WEBHOOK_CONNECTIONS: u32 = 3;
+/// For verifications: counted on a connection of their own while their caller holds another.
+const VERIFYING_CONNECTIONS: u32 = 4;
 /// Between two tries to bring the tables up to date.
 const BRING_UP_PAUSE: Duration = Duration::from_millis(500);
 /// Environment variables that override the configuration begin with it.
@@ -95,6 +100,9 @@ pub enum StartError {
     /// The database URL is not one. Its text is not repeated, for it holds a password.
     #[error("the database URL is not a PostgreSQL URL")]
     NotADatabaseUrl,
+    /// A key that factors of persons are sealed with is not usable.
+    #[error("a key of [[verification.keys]] is not usable: {0}")]
+    SealingKey(String),
     /// An identity provider is not usable as configured.
     #[error("an identity provider is not usable")]
     Issuer(#[from] oidc::IssuerError),
@@ -191,15 +199,20 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         None => (None, None),
     };
     let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain, office);
+    let verifying = Tables::over(access::store::SCHEMA, pool_of(&config, VERIFYING_CONNECTIONS)?);
+    let verifier = verification::Verifier::new(verifying, &config.verification).map_err(StartError::SealingKey)?;
+    let factors = admin::verification::Factors::new(desk.clone(), verifier.clone());
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
         .add_service(EventServiceServer::new(events))
         .add_service(OperatorServiceServer::new(lanes))
         .add_service(AuditServiceServer::new(audit::service::Audits::new(log, stop.clone())))
-        .add_service(CheckerServiceServer::new(checkers));
+        .add_service(CheckerServiceServer::new(checkers))
+        .add_service(WalletVerificationServiceServer::new(factors));
     let own = with_reflection(desk.add_to(own))?;
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
-    let edge = proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals);
+    let edge =
+        proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals, verifier.clone());
     let listener = pool_of(&config, 1)?;
     let answered = Stop::new();
     let background = Background {
@@ -207,6 +220,7 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         signer,
         refusals: refusal_writer,
         answered: answered.clone(),
+        verifier,
         courier,
     };
     let accessed = tokio::spawn(keep_access(directory, config, background, listener, health.clone(), stop.clone()));
@@ -247,6 +261,7 @@ struct Background {
     log: audit::Log,
     signer: Option<audit::signing::RootSigner>,
     refusals: audit::refusals::Writer,
+    verifier: verification::Verifier,
     /// Requested when the last call was answered: until then calls have something to say to the audit.
     answered: Stop,
     courier: Option<webhooks::courier::Courier>,
@@ -277,14 +292,15 @@ async fn keep_access(
     directory.ready();
     health.set(ACCESS, true).await;
     let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
-    let Background { log, signer, refusals, answered, courier } = background;
+    let Background { log, signer, refusals, verifier, answered, courier } = background;
     let sealing = tokio::spawn(audit::sealer::run(log, signer, config.audit, stop.clone()));
     let writing = tokio::spawn(refusals.run(answered));
+    let counting = tokio::spawn(verifier.watch(stop.clone()));
     let expiring = tokio::spawn(checkers::expire(Arc::clone(&directory), stop.clone()));
     let delivering = courier.map(|courier| tokio::spawn(courier.run(stop.clone())));
     access::watch::run(directory, listener, stop).await;
     // A panic in one of them was logged by the runtime.
-    let _ = tokio::join!(noting, sealing, writing, expiring);
+    let _ = tokio::join!(noting, sealing, writing, counting, expiring);
     if let Some(delivering) = delivering {
         let _ = delivering.await;
     }

@@ -14,6 +14,14 @@ pub const GATEWAY_UPSTREAM_UP: &str = "dalp_gateway_upstream_up";
 pub const GATEWAY_CREDENTIAL_READ_SECONDS: &str = "dalp_gateway_credential_read_seconds";
 /// Callers that were let in to read by what was known of them, because the database did not answer.
 pub const GATEWAY_GRACE_TOTAL: &str = "dalp_gateway_grace_total";
+/// What persons showed to verify writes, by `factor` (pin, totp, recovery, none) and `outcome` (passed, repeat, failed, locked, missing, not_enrolled).
+pub const GATEWAY_VERIFICATIONS_TOTAL: &str = "dalp_gateway_verifications_total";
+/// Lockouts of persons after wrong verifications that began or grew.
+pub const GATEWAY_VERIFICATION_LOCKOUTS_TOTAL: &str = "dalp_gateway_verification_lockouts_total";
+/// Persons from whom nothing is taken now.
+pub const GATEWAY_VERIFICATION_LOCKED: &str = "dalp_gateway_verification_locked";
+/// How long one PIN took to be hashed.
+pub const GATEWAY_PIN_HASH_SECONDS: &str = "dalp_gateway_pin_hash_seconds";
 /// Leaves of the audit log that were given their place.
 pub const AUDIT_SEALED_TOTAL: &str = "dalp_audit_sealed_total";
 /// How long one batch took to be sealed.
@@ -47,6 +55,10 @@ pub const ALL: &[&str] = &[
     GATEWAY_UPSTREAM_UP,
     GATEWAY_CREDENTIAL_READ_SECONDS,
     GATEWAY_GRACE_TOTAL,
+    GATEWAY_VERIFICATIONS_TOTAL,
+    GATEWAY_VERIFICATION_LOCKOUTS_TOTAL,
+    GATEWAY_VERIFICATION_LOCKED,
+    GATEWAY_PIN_HASH_SECONDS,
     AUDIT_SEALED_TOTAL,
     AUDIT_SEAL_SECONDS,
     AUDIT_UNSEALED_LEAVES,
@@ -73,6 +85,10 @@ pub fn describe() {
         "what the database took to tell of a credential"
     );
     describe_counter!(GATEWAY_GRACE_TOTAL, Unit::Count, "callers let in to read while the database was away");
+    describe_counter!(GATEWAY_VERIFICATIONS_TOTAL, Unit::Count, "what persons showed to verify writes, by outcome");
+    describe_counter!(GATEWAY_VERIFICATION_LOCKOUTS_TOTAL, Unit::Count, "lockouts of persons that began or grew");
+    describe_gauge!(GATEWAY_VERIFICATION_LOCKED, Unit::Count, "persons from whom nothing is taken now");
+    describe_histogram!(GATEWAY_PIN_HASH_SECONDS, Unit::Seconds, "what one PIN took to be hashed");
     describe_counter!(AUDIT_SEALED_TOTAL, Unit::Count, "audit leaves that were given their place");
     describe_histogram!(AUDIT_SEAL_SECONDS, Unit::Seconds, "what one batch of audit leaves took to be sealed");
     describe_gauge!(AUDIT_UNSEALED_LEAVES, Unit::Count, "audit leaves without a place");

@@ -56,7 +56,9 @@ pub struct Granting {
 // === impl Pattern ===
 
 impl Pattern {
-    fn matches(&self, permission: &str) -> bool {
+    /// Whether it grants a permission.
+    #[must_use]
+    pub fn matches(&self, permission: &str) -> bool {
         let Some((area, verb)) = permission.split_once(':') else { return false };
         self.area.as_deref().map_or(area != PLATFORM, |own| own == area)
             && self.verb.as_deref().is_none_or(|own| own == verb)

@@ -15,6 +15,7 @@ use crate::{
     config::{LimitsConfig, Scope},
     oidc::Issuers,
     permissions::Granted,
+    verification::Policy,
 };
 
 /// A principal that may call.
@@ -32,6 +33,10 @@ pub struct Principal {
     pub granted: Arc<Granted>,
     /// The chains that its tenant works on; empty: whichever the cell serves.
     pub chain_ids: Vec<u64>,
+    /// It is a person who signed in at an identity provider.
+    pub signed_in: bool,
+    /// Of such a person, which writes need a wallet verification, if the tenant says so.
+    pub verification: Option<Arc<Policy>>,
 }
 
 /// What is known of a credential.

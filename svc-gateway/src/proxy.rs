@@ -10,8 +10,9 @@ use std::{
 };
 
 use dalp_service::{
-    PeerIdentity,
+    PeerIdentity, Refusal,
     caller::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
+    errors::RefusalResult,
     server::Routes,
     telemetry,
 };
@@ -26,9 +27,16 @@ use crate::{
     audit::refusals::{Refusals, Refused},
     body::CutOff,
     metric_definitions as names,
-    reading::{self, Wanted},
+    reading::{self, Read, Wanted},
     right::{LastingBody, Right, RightfulBody},
     upstreams::Upstream,
+    verification::{
+        Code, Verifier,
+        header::{self as shown, Presented},
+        policy::verifies_itself,
+        store::{Ask, Person},
+        stream::Binding,
+    },
 };
 
 /// Headers that end at the gateway: credentials are not for the services behind it, and the others describe the connection.
@@ -61,16 +69,17 @@ struct Shared {
     gate: Arc<Gate>,
     upstreams: Vec<Upstream>,
     refusals: Refusals,
+    verifier: Verifier,
 }
 
 // === impl Edge ===
 
 impl Edge {
     /// `upstreams` in the order of the configuration; `own` are the services that the gateway answers itself; `refusals` hear of what is
-    /// refused to whom.
+    /// refused to whom; `verifier` looks at what persons show besides.
     #[must_use]
-    pub fn new(gate: Gate, upstreams: Vec<Upstream>, own: Routes, refusals: Refusals) -> Self {
-        Self { shared: Arc::new(Shared { gate: Arc::new(gate), upstreams, refusals }), own: own.prepare() }
+    pub fn new(gate: Gate, upstreams: Vec<Upstream>, own: Routes, refusals: Refusals, verifier: Verifier) -> Self {
+        Self { shared: Arc::new(Shared { gate: Arc::new(gate), upstreams, refusals, verifier }), own: own.prepare() }
     }
 
     async fn own(&self, request: Request<Body>) -> Response<Body> {
@@ -80,14 +89,16 @@ impl Edge {
         }
     }
 
-    async fn handle(self, request: Request<Body>) -> Response<Body> {
+    async fn handle(self, mut request: Request<Body>) -> Response<Body> {
+        // Before anything else: whatever becomes of the call, nobody behind sees it.
+        let code = shown::take(request.headers_mut());
         if self.shared.gate.is_open(request.uri().path()) {
             return self.own(request).await;
         }
         let path = request.uri().path().to_owned();
         let peer = request.extensions().get::<PeerIdentity>().cloned();
         let now = (Instant::now(), OffsetDateTime::now_utc());
-        let decision = self.shared.gate.admit(&path, request.headers(), peer.as_ref(), now.0, now.1);
+        let decision = self.shared.gate.admit(&path, request.headers(), peer.as_ref(), now.1);
         let admitted = match decision.await {
             Ok(admitted) => admitted,
             Err(denied) => {
@@ -95,15 +106,36 @@ impl Edge {
                 return self.refuse(&path, &denied);
             }
         };
+        if !admitted.asks
+            && let Err(refusal) = self.shared.gate.charge(&admitted, now.0)
+        {
+            drain(request.into_body()).await;
+            return self.refuse(&path, &admitted.denied(refusal));
+        }
         let wanted = Wanted {
             assets: admitted.only_assets.as_deref(),
             chain_ids: &admitted.principal.chain_ids,
             own: admitted.route == Route::Own,
+            hash: admitted.asks,
         };
-        let (mut request, asset) = match reading::read(wanted, &admitted.method, request).await {
+        let Read { mut request, asset, hash } = match reading::read(wanted, &admitted.method, request).await {
             Ok(read) => read,
             Err(refusal) => return self.refuse(&path, &admitted.denied(refusal)),
         };
+        let mut binding = None;
+        if admitted.asks {
+            let verified = self.verify(&admitted, hash, code).await;
+            match verified.and_then(|verified| self.shared.gate.charge(&admitted, now.0).map(|()| verified)) {
+                Ok(verified) => binding = verified,
+                Err(refusal) => {
+                    drain(request.into_body()).await;
+                    return self.refuse(&path, &admitted.denied(refusal));
+                }
+            }
+        } else if verifies_itself(&admitted.method) {
+            let signed_in = admitted.principal.signed_in;
+            request.extensions_mut().insert(Presented { code: code.map(|code| code.map(Arc::new)), signed_in });
+        }
         let key = admitted.idempotency_key.as_deref();
         let noting = self.shared.refusals.of(&admitted.principal, &admitted.method, key);
         if let Some(noting) = &noting {
@@ -115,7 +147,7 @@ impl Edge {
         let cut_off = Arc::new(CutOff::default());
         let request = {
             let (right, cut_off) = (right.clone(), Arc::clone(&cut_off));
-            request.map(|body| Body::new(RightfulBody::new(body, right, cut_off)))
+            request.map(|body| Body::new(RightfulBody::new(body, right, cut_off, binding)))
         };
         let answered = async {
             match admitted.route {
@@ -148,6 +180,32 @@ impl Edge {
                 frame
             }))
         })
+    }
+
+    /// Lets a write of a person on who signed in by browser; of a streamed one, what decides at its end. `hash` is that of its message.
+    async fn verify(
+        &self,
+        admitted: &Admitted,
+        hash: Option<[u8; 32]>,
+        code: RefusalResult<Option<Code>>,
+    ) -> RefusalResult<Option<Binding>> {
+        let (principal, verifier) = (&admitted.principal, &self.shared.verifier);
+        let person = Person { tenant: principal.tenant.as_str(), principal: principal.id.as_str() };
+        let method = admitted.method.path.as_str();
+        let code = code.as_ref().map(Option::as_ref).map_err(Refusal::clone);
+        match (admitted.idempotency_key.as_deref(), hash) {
+            (Some(key), Some(hash)) => {
+                verifier.admit(&Ask { person, method, key }, &hash, code).await?;
+                Ok(None)
+            }
+            (Some(key), None) => {
+                Ok(Some(Binding::begin(verifier, &principal.tenant, &principal.id, method, key, code).await?))
+            }
+            (None, _) => {
+                verifier.admit_once(person, method, code).await?;
+                Ok(None)
+            }
+        }
     }
 
     fn refuse(&self, path: &str, denied: &Denied) -> Response<Body> {

@@ -2,18 +2,23 @@
 //!
 //! - where the right is held on single assets, the message must name one of them;
 //! - where the tenant works on some chains only, a message that names a chain must name one of those;
+//! - where a wallet verification is asked for, it is good for this message;
 //! - for the services that the gateway answers itself, no text may hold a NUL: PostgreSQL stores none.
 //!
 //! A message without an asset, a stream, or one that does not read gives no right on an asset. A stream of messages is not read for chains.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use bytes::Bytes;
 use dalp_proto::Method;
 use dalp_service::{Reason, Refusal, errors::RefusalResult};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, MethodDescriptor, Value};
+use prost::Message as _;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, Kind, MapKey, MessageDescriptor, MethodDescriptor, ReflectMessage as _, Value,
+};
+use sha2::{Digest as _, Sha256};
 use tonic::body::Body;
 
 /// The field by which a request names its asset.
@@ -35,14 +40,22 @@ pub(crate) struct Wanted<'w> {
     pub(crate) chain_ids: &'w [u64],
     /// The gateway answers itself.
     pub(crate) own: bool,
+    /// What is verified is this message and no other.
+    pub(crate) hash: bool,
 }
 
-/// The request as it came, and the asset that gave the right to it, if one had to.
-pub(crate) async fn read(
-    wanted: Wanted<'_>,
-    method: &Method,
-    request: Request<Body>,
-) -> RefusalResult<(Request<Body>, Option<String>)> {
+/// What was read.
+pub(crate) struct Read {
+    /// The request as it came.
+    pub(crate) request: Request<Body>,
+    /// The asset that gave the right to it, if one had to.
+    pub(crate) asset: Option<String>,
+    /// What the message says, where that was asked for: the same however it was encoded.
+    pub(crate) hash: Option<[u8; 32]>,
+}
+
+/// Reads the message of a call as far as is wanted.
+pub(crate) async fn read(wanted: Wanted<'_>, method: &Method, request: Request<Body>) -> RefusalResult<Read> {
     let refused = || {
         Refusal::new(
             Reason::PermissionDenied,
@@ -56,8 +69,9 @@ pub(crate) async fn read(
         return Err(refused());
     }
     let for_chain = !wanted.chain_ids.is_empty() && names(CHAIN);
-    let Some(descriptor) = descriptor.filter(|_| wanted.assets.is_some() || for_chain || wanted.own) else {
-        return Ok((request, None));
+    let Some(descriptor) = descriptor.filter(|_| wanted.assets.is_some() || for_chain || wanted.own || wanted.hash)
+    else {
+        return Ok(Read { request, asset: None, hash: None });
     };
     let (parts, body) = request.into_parts();
     let unread = |status: tonic::Status| {
@@ -67,7 +81,7 @@ pub(crate) async fn read(
     let bytes = body.collect().await.map_err(unread)?.to_bytes();
     let message = message_of(&descriptor, &bytes);
     // A service takes the first one and drops the others: what is looked at must be what it takes.
-    if message.is_none() && (for_chain || wanted.own) && holds_more_than_one(&bytes) {
+    if message.is_none() && (for_chain || wanted.own || wanted.hash) && holds_more_than_one(&bytes) {
         return Err(Refusal::new(Reason::InvalidField, "the call takes one message"));
     }
     let mut asset = None;
@@ -90,7 +104,24 @@ pub(crate) async fn read(
             return Err(Refusal::new(Reason::InvalidField, format!("{path} {why}")).field(path, why));
         }
     }
-    Ok((Request::from_parts(parts, Body::new(Full::new(bytes))), asset))
+    let hash = wanted.hash.then(|| hash_of(message.as_ref(), &bytes));
+    Ok(Read { request: Request::from_parts(parts, Body::new(Full::new(bytes))), asset, hash })
+}
+
+/// What was read, written again: fields in their order, each once. A map has no order, and what does not read is taken as it is.
+fn hash_of(message: Option<&DynamicMessage>, bytes: &Bytes) -> [u8; 32] {
+    let written = message.filter(|message| !holds_map(&message.descriptor(), &mut BTreeSet::new()));
+    match written {
+        Some(message) => Sha256::digest(message.encode_to_vec()).into(),
+        None => Sha256::digest(bytes).into(),
+    }
+}
+
+fn holds_map(of: &MessageDescriptor, seen: &mut BTreeSet<String>) -> bool {
+    seen.insert(of.full_name().to_owned())
+        && of
+            .fields()
+            .any(|field| field.is_map() || field.kind().as_message().is_some_and(|inner| holds_map(inner, seen)))
 }
 
 /// A message that names no chain leaves it to the service; it is not for the gateway to know which one that takes.
@@ -173,7 +204,6 @@ fn asset_of(message: &DynamicMessage) -> Option<String> {
 mod tests {
     use super::*;
     use dalp_proto::{Methods, asset::MintRequest};
-    use prost::Message as _;
 
     fn framed(message: &[u8]) -> Vec<u8> {
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
@@ -183,8 +213,8 @@ mod tests {
     async fn asked(path: &str, body: Vec<u8>) -> RefusalResult<Bytes> {
         let methods = Methods::load();
         let request = Request::new(Body::new(Full::new(Bytes::from(body))));
-        let wanted = Wanted { assets: Some(&["0xaa".to_owned()]), chain_ids: &[], own: false };
-        let (request, asset) = read(wanted, methods.get(path).unwrap(), request).await?;
+        let wanted = Wanted { assets: Some(&["0xaa".to_owned()]), chain_ids: &[], own: false, hash: false };
+        let Read { request, asset, .. } = read(wanted, methods.get(path).unwrap(), request).await?;
         assert_eq!(asset.as_deref(), Some("0xaa"));
         Ok(request.into_body().collect().await.unwrap().to_bytes())
     }
@@ -217,12 +247,36 @@ mod tests {
         read(wanted, methods.get(path).unwrap(), request).await.map(drop)
     }
 
+    async fn hashed(path: &str, body: Vec<u8>) -> [u8; 32] {
+        let methods = Methods::load();
+        let wanted = Wanted { assets: None, chain_ids: &[], own: false, hash: true };
+        let request = Request::new(Body::new(Full::new(Bytes::from(body))));
+        read(wanted, methods.get(path).unwrap(), request).await.unwrap().hash.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_message_has_one_hash_however_it_is_encoded_and_another_one_has_another() {
+        let path = "/dalp.asset.v1.AssetService/Mint";
+        let asset = MintRequest { asset: "0xaa".to_owned(), ..MintRequest::default() }.encode_to_vec();
+        let amount = MintRequest { amount: "5".to_owned(), ..MintRequest::default() }.encode_to_vec();
+        let more = MintRequest { amount: "6".to_owned(), ..MintRequest::default() }.encode_to_vec();
+        let one = hashed(path, framed(&[asset.clone(), amount.clone()].concat())).await;
+        assert_eq!(one, hashed(path, framed(&[amount.clone(), asset.clone()].concat())).await);
+        assert_eq!(
+            one,
+            hashed(path, framed(&[more.clone(), asset.clone(), amount].concat())).await,
+            "the last one counts"
+        );
+        assert_ne!(one, hashed(path, framed(&[asset, more].concat())).await);
+        assert_ne!(hashed(path, framed(b"\xff")).await, hashed(path, framed(b"\xfe")).await);
+    }
+
     #[tokio::test]
     async fn a_tenant_names_no_chain_but_its_own() {
         use dalp_proto::operator::ExplainLaneRequest;
         let path = "/dalp.operator.v1.OperatorService/ExplainLane";
         let lane = |chain_id| ExplainLaneRequest { chain_id, ..Default::default() };
-        let wanted = |chain_ids| Wanted { assets: None, chain_ids, own: false };
+        let wanted = |chain_ids| Wanted { assets: None, chain_ids, own: false, hash: false };
         taken(wanted(&[1, 7]), path, lane(7)).await.unwrap();
         taken(wanted(&[]), path, lane(8)).await.unwrap();
         taken(wanted(&[1]), path, lane(0)).await.expect("for the service to refuse");
@@ -236,7 +290,7 @@ mod tests {
             principal::{BindCredentialRequest, Credential, OidcIdentity, credential::Kind},
             tenant::CreateTenantRequest,
         };
-        let own = || Wanted { assets: None, chain_ids: &[], own: true };
+        let own = || Wanted { assets: None, chain_ids: &[], own: true, hash: false };
         let roles = CreateTenantRequest {
             administrator_roles: vec!["a".to_owned(), "b\0".to_owned()],
             ..CreateTenantRequest::default()
@@ -252,7 +306,7 @@ mod tests {
         assert_eq!(refused(taken(own(), &create, roles.clone()).await), "administrator_roles[1]");
         let bound = taken(own(), &path("principal.v1.PrincipalService/BindCredential"), bind).await;
         assert_eq!(refused(bound), "credential.oidc.subject");
-        let elsewhere = Wanted { assets: None, chain_ids: &[], own: false };
+        let elsewhere = Wanted { assets: None, chain_ids: &[], own: false, hash: false };
         taken(elsewhere, &create, roles).await.expect("others judge what is theirs");
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     admission::{Admitted, Gate},
     body::CutOff,
     principals::{Principal, Shown},
+    verification::stream::Binding,
 };
 
 /// How often the right to a call that lasts is looked at.
@@ -45,6 +46,8 @@ pub(crate) struct RightfulBody {
     right: Right,
     /// Hears of the refusal: a proxy's client towards an upstream would swallow it.
     cut_off: Arc<CutOff>,
+    /// Of a streamed write that needs a wallet verification: what it is good for is known at the end.
+    binding: Option<Binding>,
     looked: Instant,
     /// A look that is under way, and what is passed on after it: nothing at the end.
     looking: Option<(Look, Option<Frame<Bytes>>)>,
@@ -95,13 +98,28 @@ impl Right {
 // === impl RightfulBody ===
 
 impl RightfulBody {
-    pub(crate) fn new(inner: tonic::body::Body, right: Right, cut_off: Arc<CutOff>) -> Self {
-        Self { inner, right, cut_off, looked: Instant::now(), looking: None, ended: false }
+    pub(crate) fn new(inner: tonic::body::Body, right: Right, cut_off: Arc<CutOff>, binding: Option<Binding>) -> Self {
+        Self { inner, right, cut_off, binding, looked: Instant::now(), looking: None, ended: false }
     }
 
     fn look(&mut self, then: Option<Frame<Bytes>>) {
         let right = self.right.clone();
-        self.looking = Some((Box::pin(async move { right.look().await }), then));
+        let binding = self.binding.take_if(|_| then.is_none());
+        let look = async move {
+            right.look().await?;
+            match binding {
+                Some(binding) => binding.end().await,
+                None => Ok(()),
+            }
+        };
+        self.looking = Some((Box::pin(look), then));
+    }
+
+    /// What is passed on is what the verification is good for.
+    fn saw(&mut self, frame: &Frame<Bytes>) {
+        if let (Some(binding), Some(data)) = (&mut self.binding, frame.data_ref()) {
+            binding.saw(data);
+        }
     }
 }
 
@@ -132,10 +150,15 @@ impl Body for RightfulBody {
             match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
                 // A message often ends with an empty frame. Passed on, that would not be the last one any more, and a connection takes few of those.
                 Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
-                Some(Ok(frame)) if self.right.method.client_streaming && self.looked.elapsed() >= LOOK_EVERY => {
-                    self.look(Some(frame));
+                Some(Ok(frame)) => {
+                    self.saw(&frame);
+                    if self.right.method.client_streaming && self.looked.elapsed() >= LOOK_EVERY {
+                        self.look(Some(frame));
+                        continue;
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
                 }
-                Some(frame) => return Poll::Ready(Some(frame)),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => self.look(None),
             }
         }

@@ -253,3 +253,25 @@ async fn an_owner_is_a_person_and_stays() {
     let disable = DisablePrincipalRequest { principal_id: "d".to_owned(), reason: "left".to_owned() };
     principals.disable_principal(with(&bank.ann, "e", disable)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_nobody_answers_for_is_approved_only_where_the_policy_says_so() {
+    let bank = Bank::open().await;
+    bank.set(&bank.ann, "guard", policy("guard", 1)).await.unwrap();
+    let machine = bank.world.keys.operator.expose().to_owned();
+    let held = bank.set(&machine, "by-machine", policy("second", 1)).await.unwrap();
+    assert_eq!(held.state(), OperationState::AwaitingChecker, "{held:?}");
+    assert_eq!(reason(bank.approve(&bank.bob, &held).await), "MAKER_NOT_A_PERSON");
+    // Refusing it needs nobody to be known.
+    let other = bank.set(&machine, "by-machine-too", policy("third", 1)).await.unwrap();
+    assert_eq!(bank.reject(&bank.bob, &other).await.unwrap().state(), OperationState::Failed);
+    let looser = Policy { unowned_makers: true, ..policy("guard", 1) };
+    let change = bank.set(&bank.ann, "looser", looser).await.unwrap();
+    bank.approve(&bank.bob, &change).await.unwrap();
+    assert_eq!(bank.approve(&bank.bob, &held).await.unwrap().state(), OperationState::Completed);
+    // Each policy that holds it has to say so.
+    let strict = bank.set(&bank.ann, "strict", policy("strict", 1)).await.unwrap();
+    bank.approve(&bank.bob, &strict).await.unwrap();
+    let held = bank.set(&machine, "by-machine-again", policy("fourth", 1)).await.unwrap();
+    assert_eq!(reason(bank.approve(&bank.bob, &held).await), "MAKER_NOT_A_PERSON");
+}

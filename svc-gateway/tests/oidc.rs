@@ -3,125 +3,19 @@
 
 mod support;
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
-};
+use std::sync::atomic::Ordering;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use dalp_proto::feeds::{GetLatestRequest, feed_service_client::FeedServiceClient};
 use dalp_service::Refusal;
-use http::{Response, StatusCode};
-use http_body_util::Full;
-use hyper_util::rt::TokioIo;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rcgen::KeyPair;
 use serde_json::{Value, json};
-use support::{World, world_with};
+use support::{
+    World,
+    issuer::{AUDIENCE, ISSUER, Issuer, Key, changed, claims},
+};
 use time::OffsetDateTime;
 use tonic::Request;
-
-const ISSUER: &str = "https://login.bank.example";
-const AUDIENCE: &str = "dalp";
-
-/// A key of the issuer.
-struct Key {
-    id: &'static str,
-    pair: KeyPair,
-}
-
-impl Key {
-    fn new(id: &'static str) -> Self {
-        Self { id, pair: KeyPair::generate().unwrap() }
-    }
-
-    fn published(&self) -> Value {
-        // An uncompressed point: 4, x, y.
-        let point = self.pair.public_key_raw();
-        json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.id,
-               "x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..65])})
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let header = Header { kid: Some(self.id.to_owned()), ..Header::new(Algorithm::ES256) };
-        jsonwebtoken::encode(&header, claims, &EncodingKey::from_ec_der(&self.pair.serialize_der())).unwrap()
-    }
-}
-
-/// The issuer's server.
-#[derive(Clone)]
-struct Issuer {
-    keys: Arc<Mutex<Vec<Value>>>,
-    status: Arc<AtomicU16>,
-    /// Answers nobody.
-    silent: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
-    address: std::net::SocketAddr,
-}
-
-impl Issuer {
-    async fn start(keys: Vec<Value>) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let issuer = Self {
-            keys: Arc::new(Mutex::new(keys)),
-            status: Arc::new(AtomicU16::new(200)),
-            silent: Arc::default(),
-            asked: Arc::default(),
-            address: listener.local_addr().unwrap(),
-        };
-        let own = issuer.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let own = own.clone();
-                let service = hyper::service::service_fn(move |_| {
-                    own.asked.fetch_add(1, Ordering::SeqCst);
-                    let body = json!({"keys": *own.keys.lock().unwrap()}).to_string();
-                    let status = StatusCode::from_u16(own.status.load(Ordering::SeqCst)).unwrap();
-                    let answer = Response::builder().status(status).body(Full::new(bytes::Bytes::from(body)));
-                    let silent = own.silent.load(Ordering::SeqCst);
-                    async move {
-                        if silent {
-                            std::future::pending::<()>().await;
-                        }
-                        answer
-                    }
-                });
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-                );
-            }
-        });
-        issuer
-    }
-
-    async fn world(&self) -> World {
-        self.world_of("").await
-    }
-
-    /// With these lines in the section of the identity provider.
-    async fn world_of(&self, lines: &str) -> World {
-        let sections = format!(
-            "[[oidc]]\nissuer = \"{ISSUER}\"\njwks_url = \"http://{}/keys\"\naudiences = [\"{AUDIENCE}\"]\n{lines}\n\
-             [[principals]]\nid = \"anna\"\ntenant = \"acme\"\nkind = \"person\"\nroles = [\"operator\"]\noidc = {{ issuer = \"{ISSUER}\", subject = \"user-1\" }}\n",
-            self.address
-        );
-        world_with("", &sections).await
-    }
-}
-
-fn claims() -> Value {
-    let now = OffsetDateTime::now_utc().unix_timestamp();
-    json!({"iss": ISSUER, "sub": "user-1", "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 300})
-}
-
-fn changed(name: &str, value: Value) -> Value {
-    let mut claims = claims();
-    match value {
-        Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
-        value => claims[name] = value,
-    }
-    claims
-}
 
 async fn reads(world: &World, token: &str) -> Result<(), String> {
     let mut request = Request::new(GetLatestRequest::default());

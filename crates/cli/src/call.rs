@@ -1,6 +1,6 @@
 //! One RPC, from what was typed to what is printed.
 
-use crate::{catalogue::Rpc, channel::Gateway, codec::Dynamic, failure::Failure, follow, render, request};
+use crate::{catalogue::Rpc, channel::Gateway, codec::Dynamic, failure::Failure, follow, render, request, secret};
 use clap::ArgMatches;
 use dalp_proto::{IdempotencyClass, operation::Operation};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +9,11 @@ use prost_reflect::DynamicMessage;
 use std::{path::PathBuf, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::{Request, Status, Streaming, client::Grpc, metadata::MetadataMap};
+use tonic::{
+    Request, Status, Streaming,
+    client::Grpc,
+    metadata::{Ascii, MetadataMap, MetadataValue},
+};
 use uuid::Uuid;
 
 /// Rows of a streamed request that are read ahead of the wire.
@@ -31,7 +35,8 @@ pub(crate) async fn call(rpc: &Rpc, given: &ArgMatches) -> Result<(), Failure> {
         false => Some(request::request(&rpc.descriptor.input(), given)?),
         true => None,
     };
-    let mut calling = Calling { rpc, given, gateway: Gateway::connect(given).await?, key: key_of(rpc, given) };
+    let shown = secret::verification(given)?;
+    let mut calling = Calling { rpc, given, gateway: Gateway::connect(given).await?, key: key_of(rpc, given), shown };
     let answer = match (message, rpc.descriptor.is_server_streaming()) {
         (Some(message), false) => calling.unary(message).await?,
         (Some(message), true) => return calling.stream(message).await,
@@ -73,6 +78,8 @@ struct Calling<'c> {
     given: &'c ArgMatches,
     gateway: Gateway,
     key: Option<String>,
+    /// What verifies the wallet.
+    shown: Option<MetadataValue<Ascii>>,
 }
 
 // === impl Calling ===
@@ -140,6 +147,9 @@ impl Calling<'_> {
             let value =
                 key.parse().map_err(|_| Failure::Usage("--idempotency-key: visible ASCII characters only".into()))?;
             request.metadata_mut().insert(IDEMPOTENCY_KEY, value);
+        }
+        if let Some(shown) = &self.shown {
+            request.metadata_mut().insert(secret::VERIFICATION, shown.clone());
         }
         if ends {
             request.set_timeout(Duration::from_secs(*self.given.get_one::<u64>("deadline-s").expect("has a default")));

@@ -1,6 +1,9 @@
 //! What can be typed: the catalogue as commands, the fields of a request as options.
 
-use crate::catalogue::{Area, Rpc, comment};
+use crate::{
+    catalogue::{Area, Rpc, comment},
+    secret::is_secret,
+};
 use clap::{
     Arg, ArgAction, ArgMatches, Command, ValueHint,
     builder::{PossibleValuesParser, ValueParser},
@@ -52,7 +55,7 @@ pub(crate) fn chosen<'a>(areas: &'a [Area], matches: &'a ArgMatches) -> (&'a Rpc
     found.expect("only commands of the catalogue can be typed")
 }
 
-fn globals() -> [Arg; 13] {
+fn globals() -> [Arg; 15] {
     let file = |name: &'static str| Arg::new(name).value_hint(ValueHint::FilePath).value_parser(value_parser!(PathBuf));
     let all = [
         Arg::new("gateway")
@@ -92,6 +95,15 @@ fn globals() -> [Arg; 13] {
         Arg::new("idempotency-key")
             .help("The key of a write, to repeat it safely; one is made up and told if none is given")
             .help_heading(CALL),
+        Arg::new("verify")
+            .value_name("FACTOR")
+            .value_parser(["pin", "totp", "recovery"])
+            .help("Asks for a PIN, a one-time password or a recovery code that verifies this write; or give one as `totp 123456` in the variable DALP_WALLET_VERIFICATION")
+            .help_heading(CALL),
+        file("verification-file")
+            .conflicts_with("verify")
+            .help("File with what verifies this write, for instance `pin 123456`")
+            .help_heading(CALL),
         Arg::new("wait")
             .action(ArgAction::SetTrue)
             .help("Follows the operation that the call answers with until it is final")
@@ -124,7 +136,7 @@ fn of_rpc(rpc: &Rpc) -> Command {
     Command::new(rpc.name.clone())
         .about(first_sentence(&rpc.about))
         .long_about(told)
-        .args(input.fields().map(|field| of_field(&field)))
+        .args(input.fields().filter(|field| !is_secret(field)).map(|field| of_field(&field)))
 }
 
 fn of_field(field: &FieldDescriptor) -> Arg {

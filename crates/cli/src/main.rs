@@ -3,7 +3,7 @@
 //! Nothing about an RPC is written down here: commands, options and their help come from the contracts that the binary carries
 //! ([`catalogue`]), so a new RPC is a new command with the next build.
 //!
-//! In reading order: [`catalogue`], [`command`] (what can be typed), [`request`] (what was typed, as a message), [`channel`] and [`codec`] (the
+//! In reading order: [`catalogue`], [`command`] (what can be typed), [`request`] (what was typed, as a message), [`secret`] (what must not be typed in a command), [`channel`] and [`codec`] (the
 //! wire), [`call`] (one RPC), [`follow`] (an operation until it is final), [`render`] (answers as tables), [`failure`] (what went wrong, and the exit code).
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command-line tool prints
@@ -17,6 +17,7 @@ mod failure;
 mod follow;
 mod render;
 mod request;
+mod secret;
 
 use failure::Failure;
 use std::process::ExitCode;

@@ -1,8 +1,14 @@
 //! What was typed, as messages.
 
-use crate::{command::short_name, failure::Failure};
+use crate::{
+    catalogue::comment,
+    command::short_name,
+    failure::Failure,
+    secret::{self, is_secret},
+};
 use clap::ArgMatches;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
+use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 use std::{
     fs::File,
@@ -20,6 +26,13 @@ pub(crate) fn request(of: &MessageDescriptor, given: &ArgMatches) -> Result<Dyna
         },
     };
     for field in of.fields() {
+        if is_secret(&field) {
+            if !fields.contains_key(field.json_name()) && !fields.contains_key(field.name()) {
+                let typed = secret::ask(&comment(&field.parent_message().parent_file(), field.path()))?;
+                fields.insert(field.name().to_owned(), Value::String(typed.expose_secret().to_owned()));
+            }
+            continue;
+        }
         let Some(values) = given.get_many::<String>(field.name()) else { continue };
         // The same field under its JSON name would stand beside this one.
         fields.remove(field.json_name());

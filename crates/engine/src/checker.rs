@@ -64,6 +64,9 @@ pub struct Policy {
     pub checkers: u32,
     /// Seconds after which what nobody decided has ended.
     pub time_limit_s: u32,
+    /// May be approved also where nobody answers for the maker.
+    #[serde(default)]
+    pub unowned_makers: bool,
 }
 
 /// A policy as it is stored.
@@ -225,6 +228,8 @@ pub struct Asked {
     pub method: String,
     /// What it moves, from whose wallets, and what it takes to be asked for.
     pub question: Question,
+    /// Every policy that held it, as far as it still stands, takes a maker for whom nobody answers.
+    pub unowned_makers: bool,
 }
 
 /// What became of a change of policies.

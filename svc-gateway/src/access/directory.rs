@@ -350,6 +350,8 @@ impl Directory {
                 scope: credential.scope,
                 granted,
                 chain_ids: credential.chain_ids,
+                signed_in: credential.signed_in,
+                verification: credential.verification.map(Arc::new),
             }),
         }
     }
@@ -429,6 +431,8 @@ mod tests {
             limits: None,
             chain_ids: Vec::new(),
             principal: prefix.parse().unwrap(),
+            signed_in: false,
+            verification: None,
             grants: Vec::new(),
         };
         let loaded = Loaded { at: Instant::now() - TRUSTED_FOR, known: Some(directory.known(credential)) };

@@ -11,6 +11,7 @@ use crate::{
     NAME,
     api_key::KeyDigest,
     config::{LimitsConfig, Scope},
+    verification::{Policy, policy::Mode},
 };
 
 pub use dalp_domain::StoreError;
@@ -65,6 +66,10 @@ pub struct Credential {
     pub chain_ids: Vec<u64>,
     /// The principal.
     pub principal: PrincipalId,
+    /// It is a person, and this is its sign-in at an identity provider.
+    pub signed_in: bool,
+    /// Of such a person, the tenant's policy of wallet verifications.
+    pub verification: Option<Policy>,
     /// What it was granted.
     pub grants: Vec<GrantedRole>,
 }
@@ -98,19 +103,24 @@ macro_rules! credential_query {
 }
 
 const BY_API_KEY: &str = concat!(
-    credential_query!("c.digest, c.scope, c.expires_at, c.disabled_at IS NOT NULL AS disabled", "gateway.api_keys"),
+    credential_query!(
+        "c.digest, c.scope, c.expires_at, c.disabled_at IS NOT NULL AS disabled, false AS signed_in, NULL::jsonb AS verification",
+        "gateway.api_keys"
+    ),
     "c.prefix = $1"
 );
 const BY_CERTIFICATE: &str = concat!(
     credential_query!(
-        "NULL::bytea AS digest, 'read-write' AS scope, NULL::timestamptz AS expires_at, false AS disabled",
+        "NULL::bytea AS digest, 'read-write' AS scope, NULL::timestamptz AS expires_at, false AS disabled, false AS signed_in, NULL::jsonb AS verification",
         "gateway.certificates"
     ),
     "c.spiffe_id = $1"
 );
 const BY_OIDC: &str = concat!(
     credential_query!(
-        "NULL::bytea AS digest, 'read-write' AS scope, NULL::timestamptz AS expires_at, false AS disabled",
+        "NULL::bytea AS digest, 'read-write' AS scope, NULL::timestamptz AS expires_at, false AS disabled, p.kind = 'person' AS signed_in,
+         (SELECT jsonb_build_object('mode', v.mode, 'methods', v.methods, 'permissions', v.permissions)
+          FROM gateway.verification_policies v WHERE v.tenant_id = c.tenant_id) AS verification",
         "gateway.oidc_identities"
     ),
     "c.issuer = $1 AND c.subject = $2"
@@ -179,9 +189,13 @@ fn credential(row: &PgRow) -> Result<Credential, StoreError> {
         let disabled: bool = row.try_get::<bool, _>("disabled")? || row.try_get::<bool, _>("principal_disabled")?;
         let limits: Option<Json<LimitsConfig>> = row.try_get("limits")?;
         let Json(grants): Json<Vec<GrantedRole>> = row.try_get("grants")?;
-        Ok((digest, scope, tenant, principal, disabled, limits, grants))
+        let signed_in: bool = row.try_get("signed_in")?;
+        let policy: Option<Json<Policy>> = row.try_get("verification")?;
+        let policy = policy.map(|Json(policy)| policy).filter(|policy| signed_in && policy.mode != Mode::Off);
+        Ok((digest, scope, tenant, principal, disabled, limits, grants, (signed_in, policy)))
     };
-    let (digest, scope, tenant, principal, disabled, limits, grants) = parse().map_err(get)?;
+    let (digest, scope, tenant, principal, disabled, limits, grants, (signed_in, verification)) =
+        parse().map_err(get)?;
     Ok(Credential {
         digest: digest
             .map(|bytes| KeyDigest::try_from(bytes.as_slice()))
@@ -199,6 +213,8 @@ fn credential(row: &PgRow) -> Result<Credential, StoreError> {
             ids.into_iter().map(|id| u64::try_from(id).unwrap_or(0)).collect()
         },
         principal: parsed("principal", principal)?,
+        signed_in,
+        verification,
         grants,
     })
 }

@@ -4,6 +4,7 @@ mod api_keys;
 mod principals;
 mod tenants;
 mod webhooks;
+pub(crate) mod verification;
 
 use std::sync::Arc;
 
@@ -109,11 +110,26 @@ impl Desk {
         T: Message,
         R: Message + Default + Clone,
     {
+        // What was read and written again: the same whoever encoded it, and from whichever format.
+        let payload_hash = Sha256::digest(request.get_ref().encode_to_vec()).into();
+        self.write_hashed(method, request, payload_hash, secret, work).await
+    }
+
+    /// As [`write`](Self::write), of a message whose plain hash would tell a secret in it.
+    async fn write_hashed<T, R>(
+        &self,
+        method: &'static str,
+        request: &Request<T>,
+        payload_hash: [u8; 32],
+        secret: fn(&mut R),
+        work: impl AsyncFnOnce(&mut Write<'_>) -> RefusalResult<R>,
+    ) -> RefusalResult<Response<R>>
+    where
+        R: Message + Default + Clone,
+    {
         let caller = Caller::from_metadata(request.metadata())?;
         let key = caller::idempotency_key(request.metadata().as_ref())?
             .ok_or_else(|| Refusal::new(Reason::IdempotencyKeyMissing, "the call needs an idempotency key"))?;
-        // What was read and written again: the same whoever encoded it, and from whichever format.
-        let payload_hash = Sha256::digest(request.get_ref().encode_to_vec());
         let name =
             RequestName { tenant: caller.tenant.as_str(), principal: caller.principal.as_str(), method, key: &key };
         let by = format!("{}/{}", caller.tenant, caller.principal);

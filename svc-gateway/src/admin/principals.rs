@@ -280,7 +280,7 @@ impl Desk {
 }
 
 /// A principal of the caller's tenant that the caller may change, locked; `change`: its own row is to be changed, which the configuration may keep.
-async fn own(write: &mut Write<'_>, id: &str, change: bool) -> RefusalResult<(PrincipalRow, String)> {
+pub(super) async fn own(write: &mut Write<'_>, id: &str, change: bool) -> RefusalResult<(PrincipalRow, String)> {
     let tenant = write.tenant().to_owned();
     let row = people::lock(write.commit, &tenant, id).await?.ok_or_else(|| absent(id))?;
     if change && row.managed {

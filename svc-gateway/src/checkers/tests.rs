@@ -44,3 +44,20 @@ fn what_is_wrong_is_named_by_its_field() {
         assert!(read_policy(Some(&asked)).is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_threshold_over_a_kind_that_tells_no_amount_is_refused() {
+    let over = |kinds: &[&str]| {
+        let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect();
+        read_policy(Some(&wire::Policy { kinds, ..policy() }))
+    };
+    for kinds in [&["asset.pause"][..], &["asset.mint", "settlement.open_pair"], &["policy.change"]] {
+        assert_eq!(over(kinds).unwrap_err().violations()[0].0, "policy.threshold", "{kinds:?}");
+    }
+    over(&["asset.mint", "treasury.fund"]).unwrap();
+    // Every kind that tells one.
+    over(&[]).unwrap();
+    // Without a threshold it holds by the kind.
+    let by_kind = wire::Policy { kinds: vec!["asset.pause".into()], threshold: String::new(), ..policy() };
+    read_policy(Some(&by_kind)).unwrap();
+}

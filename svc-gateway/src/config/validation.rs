@@ -31,6 +31,7 @@ impl Validate for GatewayConfig {
         if let Some(webhooks) = &self.webhooks {
             problems.section("webhooks", |problems| webhooks.validate(problems));
         }
+        problems.section("verification", |problems| self.verification.validate(problems));
         if !is_cell(&self.cell) {
             problems.push("cell", CELL_SHAPE);
         }

@@ -24,6 +24,7 @@ use super::{
     routes::Table,
     transcode,
 };
+use crate::verification::header::HEADER;
 
 /// Where the description of the interface is.
 const OPENAPI: &str = "/openapi.json";
@@ -151,6 +152,7 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
             header::CONTENT_TYPE,
             idempotency_key.clone(),
             prefer::PREFER,
+            HEADER,
             HeaderName::from_static("x-grpc-web"),
             HeaderName::from_static("x-user-agent"),
             HeaderName::from_static("grpc-timeout"),

@@ -125,6 +125,13 @@ fn parameters(route: &Route, schemas: &mut Schemas<'_>) -> Vec<Value> {
             "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
         }));
     }
+    if route.method.idempotency != IdempotencyClass::Read {
+        parameters.push(json!({
+            "name": "X-Wallet-Verification", "in": "header", "required": false,
+            "description": "Of a person who signs in by browser, where the tenant's policy asks for it: `pin 123456`, `totp 123456` or `recovery XXXX-XXXX-XXXX-XXXX`.",
+            "schema": {"type": "string", "maxLength": 64},
+        }));
+    }
     if route.accepts_an_operation() {
         parameters.push(json!({
             "name": "Prefer", "in": "header", "required": false,

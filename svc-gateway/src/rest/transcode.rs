@@ -25,13 +25,15 @@ use super::{
     routes::{Found, Route},
     template::Bound,
 };
+use crate::verification::header::HEADER;
 
 /// What of a request's head goes on with the call. Nothing else does: the rest is about the connection, or not for us.
-const GOES_ON: [HeaderName; 6] = [
+const GOES_ON: [HeaderName; 7] = [
     header::AUTHORIZATION,
     header::USER_AGENT,
     HeaderName::from_static(IDEMPOTENCY_KEY),
     HeaderName::from_static(TENANT),
+    HEADER,
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
 ];
@@ -265,6 +267,7 @@ async fn wait_for(
     let body = frames::frame(&prost::Message::encode_to_vec(&asked)).map(problem::full)?;
     let mut headers = headers.clone();
     headers.remove(IDEMPOTENCY_KEY);
+    headers.remove(HEADER);
     headers.remove(GRPC_TIMEOUT);
     let response = call(next, WAIT, &headers, body).await;
     if Status::from_header_map(response.headers()).is_some_and(|status| status.code() != Code::Ok) {

@@ -1,6 +1,9 @@
 //! A certificate authority, a small real upstream over mTLS, and a gateway in front of it.
 #![allow(unreachable_pub, dead_code)] // each test file uses a part
 
+pub mod bank;
+pub mod issuer;
+
 use std::{
     fs,
     path::{Path, PathBuf},

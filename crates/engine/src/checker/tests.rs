@@ -15,6 +15,7 @@ fn policy(kinds: &[&str], asset: Option<Address>, threshold: Option<u64>) -> Pol
         threshold: threshold.map(U256::from),
         checkers: 1,
         time_limit_s: 3_600,
+        unowned_makers: false,
     }
 }
 

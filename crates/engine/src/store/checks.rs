@@ -70,7 +70,10 @@ fn payload_hash(bytes: &[u8]) -> Result<B256, StoreError> {
 /// Who asked for an operation that a policy held, and for what.
 pub async fn asked(connection: &mut PgConnection, tenant: &TenantId, id: OperationId) -> Result<Asked, CheckError> {
     let row = sqlx::query(
-        "SELECT o.principal, o.method, c.question FROM engine.operations o JOIN engine.checks c ON c.tenant = o.tenant AND c.operation_id = o.operation_id
+        "SELECT o.principal, o.method, c.question,
+                EXISTS (SELECT FROM engine.checker_policies p WHERE p.tenant = c.tenant AND p.policy_id = ANY (c.policies) AND p.unowned_makers)
+                AND NOT EXISTS (SELECT FROM engine.checker_policies p WHERE p.tenant = c.tenant AND p.policy_id = ANY (c.policies) AND NOT p.unowned_makers) AS unowned_makers
+         FROM engine.operations o JOIN engine.checks c ON c.tenant = o.tenant AND c.operation_id = o.operation_id
          WHERE o.tenant = $1 AND o.operation_id = $2",
     )
     .bind(tenant.as_str())
@@ -81,7 +84,8 @@ pub async fn asked(connection: &mut PgConnection, tenant: &TenantId, id: Operati
     .ok_or(CheckError::NotFound)?;
     let read = || -> Result<Asked, StoreError> {
         let Json(question): Json<Question> = row.try_get("question")?;
-        Ok(Asked { principal: row.try_get("principal")?, method: row.try_get("method")?, question })
+        let unowned_makers = row.try_get("unowned_makers")?;
+        Ok(Asked { principal: row.try_get("principal")?, method: row.try_get("method")?, question, unowned_makers })
     };
     Ok(read()?)
 }
@@ -271,6 +275,7 @@ pub async fn policies(connection: &mut PgConnection, tenant: &TenantId) -> Resul
                 threshold: units.map(|units| units.parse()).transpose().map_err(StoreError::corrupt)?,
                 checkers: number(row, "checkers")?,
                 time_limit_s: number(row, "time_limit_s")?,
+                unowned_makers: row.try_get("unowned_makers")?,
             };
             Ok(StoredPolicy { policy, created_at: row.try_get("created_at")?, created_by: row.try_get("created_by")? })
         })
@@ -297,10 +302,11 @@ pub async fn put_policy(
     by: &str,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO engine.checker_policies (tenant, policy_id, kinds, except_kinds, asset, threshold, checkers, time_limit_s, created_by)
-         VALUES ($1, $2, $3, $4, $5, $6::text::numeric, $7, $8, $9)
+        "INSERT INTO engine.checker_policies (tenant, policy_id, kinds, except_kinds, asset, threshold, checkers, time_limit_s, created_by, unowned_makers)
+         VALUES ($1, $2, $3, $4, $5, $6::text::numeric, $7, $8, $9, $10)
          ON CONFLICT (tenant, policy_id) DO UPDATE SET kinds = excluded.kinds, except_kinds = excluded.except_kinds, asset = excluded.asset,
-             threshold = excluded.threshold, checkers = excluded.checkers, time_limit_s = excluded.time_limit_s, created_at = now(), created_by = excluded.created_by",
+             threshold = excluded.threshold, checkers = excluded.checkers, time_limit_s = excluded.time_limit_s, created_at = now(), created_by = excluded.created_by,
+             unowned_makers = excluded.unowned_makers",
     )
     .bind(tenant.as_str())
     .bind(&policy.policy_id)
@@ -311,6 +317,7 @@ pub async fn put_policy(
     .bind(i32::try_from(policy.checkers).map_err(StoreError::corrupt)?)
     .bind(i32::try_from(policy.time_limit_s).map_err(StoreError::corrupt)?)
     .bind(by)
+    .bind(policy.unowned_makers)
     .execute(&mut *commit)
     .await?;
     leaf(commit, tenant.as_str(), "checker.set_policy", by, &policy.policy_id, json!(policy)).await

@@ -117,6 +117,12 @@ reasons! {
     CallerNotTrusted = "CALLER_NOT_TRUSTED", PermissionDenied, CallUs, None;
     /// This call needs a wallet verification.
     WalletVerificationRequired = "WALLET_VERIFICATION_REQUIRED", FailedPrecondition, FixInput, None;
+    /// This call needs a wallet verification, and the caller has nothing to verify with.
+    WalletVerificationNotEnrolled = "WALLET_VERIFICATION_NOT_ENROLLED", FailedPrecondition, FixInput, None;
+    /// What was shown to verify the wallet is not right, or was used before.
+    WalletVerificationFailed = "WALLET_VERIFICATION_FAILED", PermissionDenied, FixInput, None;
+    /// Too many wrong verifications: nothing is taken for a while.
+    WalletVerificationLocked = "WALLET_VERIFICATION_LOCKED", ResourceExhausted, FixInput, None;
     /// The wallet does not belong to the caller.
     WalletNotOwned = "WALLET_NOT_OWNED", PermissionDenied, FixInput, None;
     /// Too many requests of this kind.
@@ -155,6 +161,8 @@ reasons! {
     MakerIsChecker = "MAKER_IS_CHECKER", PermissionDenied, FixInput, None;
     /// Nobody knows which person stands behind the principal that decides.
     CheckerNotAPerson = "CHECKER_NOT_A_PERSON", PermissionDenied, FixInput, None;
+    /// Nobody is known behind the maker, so nobody knows whether the checker is another.
+    MakerNotAPerson = "MAKER_NOT_A_PERSON", FailedPrecondition, FixInput, None;
     /// What was decided about is not what is held.
     CheckPayloadDiffers = "CHECK_PAYLOAD_DIFFERS", FailedPrecondition, FixInput, None;
     /// The operation waits for nobody, or this person has decided otherwise.

@@ -36,11 +36,15 @@ CREATE TABLE webhook_deliveries (
     position    bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     webhook_id  uuid        NOT NULL REFERENCES webhooks ON DELETE CASCADE,
     event_id    text        NOT NULL,
+    xid         xid8        NOT NULL,
+    sequence    bigint      NOT NULL,
     type        text        NOT NULL,
     subject     text        NOT NULL,
     body        text        NOT NULL,
     state       text        NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'dead')),
     attempts    integer     NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    takes       bigint      NOT NULL DEFAULT 0,
+    waits_since timestamptz NOT NULL DEFAULT now(),
     due_at      timestamptz NOT NULL DEFAULT now(),
     last_status integer     NOT NULL DEFAULT 0,
     last_error  text        NOT NULL DEFAULT '',
@@ -49,10 +53,10 @@ CREATE TABLE webhook_deliveries (
     UNIQUE (webhook_id, event_id),
     CHECK ((ended_at IS NULL) = (state = 'pending'))
 );
-CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, due_at) WHERE state = 'pending';
-CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (webhook_id, subject, position) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (webhook_id, xid, sequence) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (webhook_id, subject, xid, sequence) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_newest ON webhook_deliveries (webhook_id, position);
-CREATE INDEX webhook_deliveries_dead ON webhook_deliveries (webhook_id) WHERE state = 'dead';
-CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (ended_at) WHERE state = 'delivered';
+CREATE INDEX webhook_deliveries_dead ON webhook_deliveries (webhook_id, xid, sequence) WHERE state = 'dead';
+CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (ended_at) WHERE ended_at IS NOT NULL;
 COMMENT ON TABLE webhook_deliveries IS
-    'One event on its way to one webhook. body: the bytes that are signed and sent, also in each repeat. A try is counted, and due_at put behind its deadline, before it is made; so a process that dies makes a repeat and no loss.';
+    'One event on its way to one webhook. xid and sequence: its place in the outbox, by which those of a subject go one after the other. takes: how often it was taken to be tried, so that who took it before notes nothing; waits_since: since it was made or asked for again. body: the bytes that are signed and sent, also in each repeat. A try is counted, and due_at put behind its deadline, before it is made; so a process that dies makes a repeat and no loss.';

@@ -53,4 +53,4 @@ pub use model::{
 pub use operator::Operator;
 pub use reader::{CancelError, Hints, Reader};
 pub use states::{OperationState, TransactionState};
-pub use store::{CallLeaf, audit_leaf, call_leaves, migrate, pool};
+pub use store::{CallLeaf, audit_leaf, call_leaves, events_of, migrate, pool};

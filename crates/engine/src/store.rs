@@ -43,6 +43,7 @@ pub(crate) use operations::{KnownLanes, calls, lanes_of, unknown_chain};
 pub(crate) use outbox::{Event, emit};
 pub use pool::pool;
 pub(crate) use reads::Reads;
+pub use reads::events_of;
 pub(crate) use records::Records;
 pub(crate) use sending::SignedBytes;
 pub(crate) use settle::{Ending, FILL_GAS, Refusal};

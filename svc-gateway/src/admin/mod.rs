@@ -3,8 +3,8 @@
 mod api_keys;
 mod principals;
 mod tenants;
-mod webhooks;
 pub(crate) mod verification;
+mod webhooks;
 
 use std::sync::Arc;
 

@@ -44,10 +44,12 @@ impl WebhookService for Desk {
         let CreateWebhookRequest { url, types, description } = request.get_ref().clone();
         check_types("types", &types)?;
         fields::bounded_string("description", &description, 0, MAX_DESCRIPTION_CHARACTERS).map_err(invalid)?;
-        let url = reachable(office, &url).await?;
+        // Looked at before the commit, decided in it: a repeat has its first answer, and what is refused stands in the audit.
+        let url = reachable(office, &url).await;
         let after = office.reader.end_of_events().await.map_err(store_refusal)?;
         let hide = |answer: &mut CreateWebhookResponse| answer.secret.clear();
         let answer = self.write("dalp.webhook.v1.WebhookService/CreateWebhook", &request, hide, async |write| {
+            let url = url?;
             let (tenant, by, id) = (write.tenant().to_owned(), write.by.clone(), Uuid::now_v7());
             let new =
                 NewWebhook { id, tenant: &tenant, url: &url, types: &types, description: &description, after, by: &by };
@@ -83,9 +85,9 @@ impl WebhookService for Desk {
         }
         check_types("types", &types)?;
         let types = set_types.then_some(types);
-        let url = if url.is_empty() { None } else { Some(reachable(office, &url).await?) };
+        let url = if url.is_empty() { Ok(None) } else { reachable(office, &url).await.map(Some) };
         let answer = self.write("dalp.webhook.v1.WebhookService/UpdateWebhook", &request, nothing, async |write| {
-            let tenant = write.tenant().to_owned();
+            let (tenant, url) = (write.tenant().to_owned(), url?);
             own(write, id).await?;
             rows::update(write.commit, id, url.as_deref(), types.as_deref(), state).await?;
             let body = json!({"url": url, "types": types, "state": state.map(State::as_str)});
@@ -148,10 +150,11 @@ impl WebhookService for Desk {
                 return Err(Refusal::new(Reason::FailedPrecondition, why));
             }
             let letter = Letter::test(&TenantId::new(tenant.as_str()), id, OffsetDateTime::now_utc());
-            queue::post(write.commit, id, std::slice::from_ref(&letter), false).await?;
-            let body = json!({"event_id": letter.event_id});
+            let event_id = letter.event_id.clone();
+            queue::post(write.commit, id, &[(OutboxCursor::default(), letter)], false).await?;
+            let body = json!({"event_id": event_id});
             write.leaf(&tenant, "webhook.test", &id.to_string(), body).await?;
-            Ok(TestWebhookResponse { event_id: letter.event_id })
+            Ok(TestWebhookResponse { event_id })
         });
         Ok(answer.await?)
     }
@@ -168,7 +171,7 @@ impl WebhookService for Desk {
                 Replay::Event(event_id)
             }
             Some(What::Dead(true)) => Replay::Dead,
-            Some(What::After(after)) => Replay::After(events::cursor(&after)?.unwrap_or_default()),
+            Some(What::After(after)) => Replay::After(events::cursor(&after)?.ok_or_else(foreign_page_token)?),
             Some(What::Dead(false)) | None => {
                 return Err(invalid_field("what", "say what is to be sent again: event_id, dead or after").into());
             }

@@ -6,6 +6,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -13,9 +14,11 @@ use reqwest::{
     Url,
     dns::{Addrs, Name, Resolve, Resolving},
 };
+use tokio::time::timeout;
 use url::Host;
 
 const MAX_URL_CHARACTERS: usize = 2_000;
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is not for the public: the special-purpose registries of IANA (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
 /// <https://www.iana.org/assignments/iana-ipv6-special-registry>), multicast, and the ranges that carry an IPv4 address inside an IPv6 one.
@@ -61,12 +64,12 @@ pub enum AddressError {
     /// The URL is not one that can be called.
     #[error("{0}")]
     Url(&'static str),
-    /// The name has no address now.
-    #[error("the name of the receiver does not resolve")]
-    Unresolved,
-    /// It leads where the gateway does not call.
+    /// It is an address that the gateway does not call.
     #[error("the receiver's address is not public, nor in a network that the gateway may call")]
     Closed,
+    /// The name has no address now, or one that the gateway does not call. Which of them is not told: names of the inside are nobody's business.
+    #[error("the receiver's name does not lead to an address that the gateway may call")]
+    Unreachable,
 }
 
 // === impl Reach ===
@@ -90,10 +93,11 @@ impl Reach {
     /// # Errors
     /// When it is not one that can be called.
     pub fn read(&self, text: &str) -> Result<Url, AddressError> {
-        if text.chars().count() > MAX_URL_CHARACTERS {
+        let url = Url::parse(text).map_err(|_| AddressError::Url("is not a URL"))?;
+        // As it is stored: with everything encoded.
+        if url.as_str().len() > MAX_URL_CHARACTERS {
             return Err(AddressError::Url("is longer than 2000 characters"));
         }
-        let url = Url::parse(text).map_err(|_| AddressError::Url("is not a URL"))?;
         match url.scheme() {
             "https" => {}
             "http" if self.http => {}
@@ -121,15 +125,13 @@ impl Reach {
     /// The addresses of a name, all of which may be called: one that may not is refused with the others, for which is taken is not ours to say.
     ///
     /// # Errors
-    /// When it has none, or one that may not be called.
+    /// [`AddressError::Unreachable`] when it has none, or one that may not be called.
     pub async fn look_up(&self, host: &str) -> Result<Vec<SocketAddr>, AddressError> {
-        let found = tokio::net::lookup_host((host, 0)).await.map_err(|_| AddressError::Unresolved)?;
+        let found = timeout(LOOK_UP_WITHIN, tokio::net::lookup_host((host, 0))).await;
+        let found = found.map_err(|_| AddressError::Unreachable)?.map_err(|_| AddressError::Unreachable)?;
         let found: Vec<_> = found.collect();
-        match found.as_slice() {
-            [] => Err(AddressError::Unresolved),
-            some if some.iter().all(|address| self.allows(address.ip())) => Ok(found),
-            _ => Err(AddressError::Closed),
-        }
+        let all_open = !found.is_empty() && found.iter().all(|address| self.allows(address.ip()));
+        if all_open { Ok(found) } else { Err(AddressError::Unreachable) }
     }
 
     /// Whether a receiver may be called now, as far as can be told without calling it.
@@ -261,8 +263,8 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_leads_inside_is_refused() {
         let reach = Reach::default();
-        assert_eq!(reach.check("https://localhost/").await, Err(AddressError::Closed));
-        assert_eq!(reach.check("https://name.invalid/").await, Err(AddressError::Unresolved));
+        assert_eq!(reach.check("https://localhost/").await, Err(AddressError::Unreachable));
+        assert_eq!(reach.check("https://name.invalid/").await, Err(AddressError::Unreachable));
         let inside = Reach::new(networks(&["127.0.0.0/8", "::1/128"]), false);
         assert!(inside.check("https://localhost/").await.is_ok());
     }

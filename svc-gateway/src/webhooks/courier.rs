@@ -10,13 +10,13 @@ use rand::Rng as _;
 use time::OffsetDateTime;
 use tokio::{
     sync::Notify,
-    task::JoinSet,
+    task::{self, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
 
 use super::{
-    queue::{self, Due},
+    queue::{self, Due, Room, UnderWay},
     rows,
     schedule::{Tried, Verdict, judge},
     seal::Seal,
@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LEASE_MARGIN: Duration = Duration::from_secs(15);
 const COUNTED_EVERY: Duration = Duration::from_secs(5);
 const PRUNED_EVERY: Duration = Duration::from_secs(600);
+/// One tenant has at most this part of the tries at once.
+const TENANT_SHARE: usize = 4;
 /// How long tries under way are waited for at the end.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
@@ -97,7 +99,11 @@ impl Courier {
     async fn feed_all(&self) -> Result<usize, StoreError> {
         let mut fed = 0;
         for webhook in queue::hungry(&self.tables.pool).await? {
-            fed += queue::feed(&self.tables, &self.reader, webhook).await?;
+            match queue::feed(&self.tables, webhook).await {
+                Ok(read) => fed += read,
+                // One that cannot be fed holds up no other.
+                Err(error) => report("events of a webhook are not made deliveries", &error),
+            }
         }
         Ok(fed)
     }
@@ -114,9 +120,10 @@ impl Courier {
                 Err(error) => report("deliveries are not counted", &error),
             }
             if pruned_at.is_none_or(|at| at.elapsed() >= PRUNED_EVERY) {
-                pruned_at = Some(Instant::now());
-                if let Err(error) = queue::prune(&self.tables.pool).await {
-                    report("old deliveries are not forgotten", &error);
+                match queue::prune(&self.tables.pool).await {
+                    Ok(true) => {}
+                    Ok(false) => pruned_at = Some(Instant::now()),
+                    Err(error) => report("old deliveries are not forgotten", &error),
                 }
             }
             pause(COUNTED_EVERY, &stop).await;
@@ -124,10 +131,10 @@ impl Courier {
     }
 
     async fn deliver(self: &Arc<Self>, stop: &Stop) {
-        let mut tries: JoinSet<Uuid> = JoinSet::new();
-        let mut under_way: HashMap<Uuid, usize> = HashMap::new();
+        let mut tries: JoinSet<()> = JoinSet::new();
+        let mut under_way: HashMap<task::Id, Due> = HashMap::new();
         while !stop.is_requested() {
-            let taken = match self.take(tries.len(), &under_way).await {
+            let taken = match self.take(&under_way).await {
                 Ok(taken) => taken,
                 Err(error) => {
                     report("deliveries are not looked for", &error);
@@ -136,37 +143,58 @@ impl Courier {
             };
             let has_taken = !taken.is_empty();
             for due in taken {
-                *under_way.entry(due.webhook).or_default() += 1;
-                let courier = Arc::clone(self);
-                tries.spawn(async move {
-                    courier.bring(&due).await;
-                    due.webhook
-                });
+                let (courier, own) = (Arc::clone(self), due.clone());
+                let task = tries.spawn(async move { courier.bring(&own).await });
+                under_way.insert(task.id(), due);
             }
             let is_full = tries.len() >= self.pace.in_flight;
             tokio::select! {
-                Some(ended) = tries.join_next() => note_end(&mut under_way, &tries, ended),
+                Some(ended) = tries.join_next_with_id() => forget(&mut under_way, &ended),
                 () = self.fed.notified(), if !is_full => {}
                 () = sleep(LOOK_EVERY), if !is_full && !has_taken => {}
                 () = std::future::ready(()), if has_taken && !is_full => {}
                 () = stop.requested() => {}
             }
-            while let Some(ended) = tries.try_join_next() {
-                note_end(&mut under_way, &tries, ended);
+            while let Some(ended) = tries.try_join_next_with_id() {
+                forget(&mut under_way, &ended);
             }
         }
-        let last = async { while tries.join_next().await.is_some() {} };
-        let _ = timeout(LAST_TRIES, last).await; // what is cut off is tried again when its lease has ended
+        let last = async {
+            while let Some(ended) = tries.join_next_with_id().await {
+                forget(&mut under_way, &ended);
+            }
+        };
+        if timeout(LAST_TRIES, last).await.is_err() {
+            tries.shutdown().await;
+            for due in under_way.values() {
+                self.hand_back(due).await;
+            }
+        }
     }
 
-    async fn take(&self, under_way: usize, of_each: &HashMap<Uuid, usize>) -> Result<Vec<Due>, StoreError> {
-        let room = self.pace.in_flight.saturating_sub(under_way);
-        if room == 0 {
+    async fn take(&self, under_way: &HashMap<task::Id, Due>) -> Result<Vec<Due>, StoreError> {
+        let Pace { in_flight, in_flight_each, timeout, .. } = self.pace;
+        let room = Room {
+            all: in_flight.saturating_sub(under_way.len()),
+            of_tenant: (in_flight / TENANT_SHARE).max(in_flight_each),
+            of_webhook: in_flight_each,
+        };
+        if room.all == 0 {
             return Ok(Vec::new());
         }
-        let busy: Vec<Uuid> =
-            of_each.iter().filter(|(_, count)| **count >= self.pace.in_flight_each).map(|(id, _)| *id).collect();
-        queue::take(&self.tables.pool, room, self.pace.in_flight_each, &busy, self.pace.timeout + LEASE_MARGIN).await
+        let mut counted: HashMap<Uuid, UnderWay> = HashMap::new();
+        for due in under_way.values() {
+            let none = || UnderWay { webhook: due.webhook, tenant: due.tenant.clone(), count: 0 };
+            counted.entry(due.webhook).or_insert_with(none).count += 1;
+        }
+        let counted: Vec<_> = counted.into_values().collect();
+        queue::take(&self.tables.pool, room, &counted, timeout + LEASE_MARGIN).await
+    }
+
+    async fn hand_back(&self, due: &Due) {
+        if let Err(error) = queue::hand_back(&self.tables.pool, due).await {
+            report("a try is not given back", &error);
+        }
     }
 
     /// Makes one try and notes what came of it.
@@ -176,9 +204,7 @@ impl Courier {
             Ok(secrets) => secrets,
             Err(error) => {
                 report("a webhook's secrets are not read", &error);
-                if let Err(error) = queue::hand_back(&self.tables.pool, due).await {
-                    report("a try is not given back", &error);
-                }
+                self.hand_back(due).await;
                 return;
             }
         };
@@ -209,20 +235,13 @@ impl Courier {
     }
 }
 
-fn note_end(under_way: &mut HashMap<Uuid, usize>, tries: &JoinSet<Uuid>, ended: Result<Uuid, tokio::task::JoinError>) {
-    match ended {
-        Ok(webhook) => {
-            if let Some(count) = under_way.get_mut(&webhook) {
-                *count -= 1;
-                if *count == 0 {
-                    under_way.remove(&webhook);
-                }
-            }
-        }
-        // Whose it was is not told: when nothing is under way, nothing is counted.
-        Err(_) if tries.is_empty() => under_way.clear(),
-        Err(_) => {}
-    }
+/// A try has ended; one that panicked as well, whose lease lets it come again.
+fn forget(under_way: &mut HashMap<task::Id, Due>, ended: &Result<(task::Id, ()), task::JoinError>) {
+    let id = match ended {
+        Ok((id, ())) => *id,
+        Err(error) => error.id(),
+    };
+    under_way.remove(&id);
 }
 
 async fn pause(at_most: Duration, stop: &Stop) {

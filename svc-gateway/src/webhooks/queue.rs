@@ -3,21 +3,23 @@
 use std::time::Duration;
 
 use dalp_domain::store::{StoreError, Tables, during, parsed};
-use dalp_engine::{OutboxCursor, Reader, TenantId, audit_leaf};
+use dalp_engine::{OutboxCursor, TenantId, audit_leaf, events_of};
 use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{event::Letter, schedule::Verdict};
-use crate::events;
 
 /// Deliveries of one webhook that wait at once; more events wait in the outbox.
 pub const MOST_PENDING: i64 = 1_000;
 /// Events made deliveries in one commit.
 const FED_AT_ONCE: u32 = 200;
-/// How long deliveries that ended well are kept.
+/// How long deliveries that ended well are kept, and dead letters.
 const KEPT_DAYS: i32 = 30;
-const PRUNED_AT_ONCE: i64 = 1_000;
+const DEAD_KEPT_DAYS: i32 = 90;
+/// Dead letters that are sent again at once.
+const REOPENED_AT_ONCE: i64 = 1_000;
+const PRUNED_AT_ONCE: i64 = 5_000;
 const MAX_ERROR_CHARACTERS: usize = 300;
 
 /// A try to be made.
@@ -37,6 +39,8 @@ pub struct Due {
     pub body: String,
     /// Which try this is, from 1.
     pub attempts: u32,
+    /// How often the delivery was taken: who took it before notes nothing.
+    pub takes: i64,
 }
 
 /// Where a delivery stands.
@@ -77,15 +81,44 @@ pub struct DeliveryRow {
     pub ended_at: Option<OffsetDateTime>,
 }
 
+/// Tries that this process has under way, of one webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnderWay {
+    /// The webhook.
+    pub webhook: Uuid,
+    /// Its tenant.
+    pub tenant: String,
+    /// How many.
+    pub count: usize,
+}
+
+/// How many tries are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// In all.
+    pub all: usize,
+    /// Of one tenant, those under way included.
+    pub of_tenant: usize,
+    /// Of one webhook, those under way included.
+    pub of_webhook: usize,
+}
+
 /// What waits, of webhooks that send.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backlog {
     /// Deliveries.
     pub pending: i64,
-    /// Age of the oldest, in seconds.
+    /// For how long the oldest event or delivery has waited, in seconds.
     pub lag_s: f64,
     /// Dead letters.
     pub dead: i64,
+}
+
+/// What makes an ended delivery one that waits.
+macro_rules! reopening {
+    () => {
+        "UPDATE gateway.webhook_deliveries SET state = 'pending', attempts = 0, due_at = now(), waits_since = now(), ended_at = NULL WHERE "
+    };
 }
 
 /// The webhooks for which there are events, and room.
@@ -96,9 +129,8 @@ pub async fn hungry(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
     let rows = sqlx::query(
         "SELECT w.webhook_id FROM gateway.webhooks w JOIN gateway.tenants t USING (tenant_id)
          WHERE w.state = 'active' AND t.disabled_at IS NULL
-            AND (w.after_xid > pg_snapshot_xmax(pg_current_snapshot())
-                OR EXISTS (SELECT FROM engine.outbox o WHERE o.tenant = w.tenant_id AND (o.xid, o.sequence) > (w.after_xid, w.after_sequence)
-                    AND o.xid < pg_snapshot_xmin(pg_current_snapshot())))
+            AND EXISTS (SELECT FROM engine.outbox o WHERE o.tenant = w.tenant_id AND (o.xid, o.sequence) > (w.after_xid, w.after_sequence)
+                AND o.xid < pg_snapshot_xmin(pg_current_snapshot()))
             AND (SELECT count(*) FROM (SELECT FROM gateway.webhook_deliveries d WHERE d.webhook_id = w.webhook_id AND d.state = 'pending' LIMIT $1) AS counted) < $1",
     )
     .bind(MOST_PENDING)
@@ -112,11 +144,10 @@ pub async fn hungry(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn feed(tables: &Tables, reader: &Reader, webhook: Uuid) -> Result<usize, StoreError> {
+pub async fn feed(tables: &Tables, webhook: Uuid) -> Result<usize, StoreError> {
     let mut commit = tables.begin("begin deliveries").await?;
     let row = sqlx::query(
-        "SELECT tenant_id, types, after_xid::text AS after_xid, after_sequence, again_xid::text AS again_xid, again_sequence,
-            after_xid > pg_snapshot_xmax(pg_current_snapshot()) AS foreign_cursor
+        "SELECT tenant_id, types, after_xid::text AS after_xid, after_sequence, again_xid::text AS again_xid, again_sequence
          FROM gateway.webhooks WHERE webhook_id = $1 AND state = 'active' FOR UPDATE SKIP LOCKED",
     )
     .bind(webhook)
@@ -124,11 +155,6 @@ pub async fn feed(tables: &Tables, reader: &Reader, webhook: Uuid) -> Result<usi
     .await
     .map_err(during("lock webhook"))?;
     let Some(row) = row else { return Ok(0) };
-    if row.get("foreign_cursor") {
-        begin_anew(&mut commit, webhook).await?;
-        commit.commit().await.map_err(during("commit deliveries"))?;
-        return Ok(1);
-    }
     let tenant = TenantId::new(row.get::<String, _>("tenant_id"));
     let types: Vec<String> = row.get("types");
     let after = OutboxCursor { xid: parsed("xid", row.get("after_xid"))?, sequence: row.get("after_sequence") };
@@ -136,13 +162,17 @@ pub async fn feed(tables: &Tables, reader: &Reader, webhook: Uuid) -> Result<usi
         Some(xid) => OutboxCursor { xid: parsed("xid", xid)?, sequence: row.get("again_sequence") },
         None => OutboxCursor::default(),
     };
-    let read = reader.events(&tenant, after, FED_AT_ONCE).await;
+    // On this connection: who holds the row's lock waits for no other, which might wait for the row.
+    let read = events_of(&mut commit, &tenant, after, FED_AT_ONCE).await;
     let read = read.map_err(|source| StoreError::Database { action: "read events", source })?;
     let Some(last) = read.last().map(|event| event.cursor) else { return Ok(0) };
     let wanted = read.iter().filter(|event| types.is_empty() || types.contains(&event.topic));
     let (old, new): (Vec<_>, Vec<_>) = wanted.partition(|event| event.cursor <= again);
     for (events, is_again) in [(old, true), (new, false)] {
-        let letters: Vec<_> = events.into_iter().map(|event| Letter::of(event, &events::token(event.cursor))).collect();
+        let letters: Vec<_> = events
+            .into_iter()
+            .map(|event| (event.cursor, Letter::of(event, &crate::events::token(event.cursor))))
+            .collect();
         post(&mut commit, webhook, &letters, is_again).await?;
     }
     sqlx::query("UPDATE gateway.webhooks SET after_xid = $2::text::xid8, after_sequence = $3 WHERE webhook_id = $1")
@@ -156,27 +186,6 @@ pub async fn feed(tables: &Tables, reader: &Reader, webhook: Uuid) -> Result<usi
     Ok(read.len())
 }
 
-/// The cursor is of another database, which this one was restored from: its numbers begin anew. Deliveries that are there are not made again.
-async fn begin_anew(commit: &mut PgConnection, webhook: Uuid) -> Result<(), StoreError> {
-    tracing::warn!(%webhook, "the webhook's place in the events is of another database: looking through them again");
-    sqlx::query(
-        "UPDATE gateway.webhooks w SET again_xid = NULL, again_sequence = NULL, (after_xid, after_sequence) = (
-            SELECT place.xid, place.sequence FROM (
-                (SELECT o.xid, o.sequence - 1 AS sequence FROM engine.outbox o
-                 WHERE o.tenant = w.tenant_id AND o.created_at >= greatest(w.created_at, now() - make_interval(days => $2))
-                 ORDER BY o.xid, o.sequence LIMIT 1)
-                UNION ALL SELECT pg_snapshot_xmin(pg_current_snapshot()), 0::bigint
-            ) AS place ORDER BY place.xid LIMIT 1)
-         WHERE webhook_id = $1",
-    )
-    .bind(webhook)
-    .bind(KEPT_DAYS)
-    .execute(commit)
-    .await
-    .map(drop)
-    .map_err(during("begin events anew"))
-}
-
 /// Writes deliveries. One that is there stays as it is, or is sent again if that is asked for.
 ///
 /// # Errors
@@ -184,62 +193,71 @@ async fn begin_anew(commit: &mut PgConnection, webhook: Uuid) -> Result<(), Stor
 pub async fn post(
     commit: &mut PgConnection,
     webhook: Uuid,
-    letters: &[Letter],
+    letters: &[(OutboxCursor, Letter)],
     is_again: bool,
 ) -> Result<(), StoreError> {
     if letters.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO gateway.webhook_deliveries AS d (webhook_id, event_id, type, subject, body)
-         SELECT $1, l.* FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS l
-         ON CONFLICT (webhook_id, event_id) DO UPDATE SET state = 'pending', attempts = 0, due_at = now(), ended_at = NULL
+        "INSERT INTO gateway.webhook_deliveries AS d (webhook_id, event_id, type, subject, body, xid, sequence)
+         SELECT $1, l.event_id, l.type, l.subject, l.body, l.xid::xid8, l.sequence
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $7::text[], $8::bigint[]) AS l(event_id, type, subject, body, xid, sequence)
+         ON CONFLICT (webhook_id, event_id) DO UPDATE SET state = 'pending', attempts = 0, due_at = now(), waits_since = now(), ended_at = NULL
             WHERE $6 AND d.state <> 'pending'",
     )
     .bind(webhook)
-    .bind(letters.iter().map(|letter| letter.event_id.as_str()).collect::<Vec<_>>())
-    .bind(letters.iter().map(|letter| letter.r#type.as_str()).collect::<Vec<_>>())
-    .bind(letters.iter().map(|letter| letter.subject.as_str()).collect::<Vec<_>>())
-    .bind(letters.iter().map(|letter| letter.body.as_str()).collect::<Vec<_>>())
+    .bind(letters.iter().map(|(_, letter)| letter.event_id.as_str()).collect::<Vec<_>>())
+    .bind(letters.iter().map(|(_, letter)| letter.r#type.as_str()).collect::<Vec<_>>())
+    .bind(letters.iter().map(|(_, letter)| letter.subject.as_str()).collect::<Vec<_>>())
+    .bind(letters.iter().map(|(_, letter)| letter.body.as_str()).collect::<Vec<_>>())
     .bind(is_again)
+    .bind(letters.iter().map(|(place, _)| place.xid.to_string()).collect::<Vec<_>>())
+    .bind(letters.iter().map(|(place, _)| place.sequence).collect::<Vec<_>>())
     .execute(commit)
     .await
     .map(drop)
     .map_err(during("write deliveries"))
 }
 
-/// Takes tries that are due for as long as `lease`: at most `limit`, at most `each` of a webhook, none of those that are busy, and of each subject only the
-/// oldest that waits.
+/// Takes tries that are due for as long as `lease`, as many as there is room for: of each subject only the oldest that waits, and a tenant's second only
+/// when every tenant had its first.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn take(
-    pool: &PgPool,
-    limit: usize,
-    each: usize,
-    busy: &[Uuid],
-    lease: Duration,
-) -> Result<Vec<Due>, StoreError> {
+pub async fn take(pool: &PgPool, room: Room, under_way: &[UnderWay], lease: Duration) -> Result<Vec<Due>, StoreError> {
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let rows = sqlx::query(
-        "UPDATE gateway.webhook_deliveries taken SET attempts = taken.attempts + 1, due_at = now() + make_interval(secs => $4)
-         FROM (
-            SELECT d.position, w.tenant_id, w.url FROM gateway.webhooks w JOIN gateway.tenants t USING (tenant_id)
+        "WITH under_way AS (
+            SELECT * FROM unnest($4::uuid[], $5::text[], $6::bigint[]) AS u(webhook_id, tenant_id, count)
+         ), found AS (
+            SELECT d.position, w.tenant_id, w.url,
+                row_number() OVER (PARTITION BY w.tenant_id ORDER BY random())
+                    + coalesce((SELECT sum(u.count) FROM under_way u WHERE u.tenant_id = w.tenant_id), 0) AS turn
+            FROM gateway.webhooks w JOIN gateway.tenants t USING (tenant_id) LEFT JOIN under_way u ON u.webhook_id = w.webhook_id
             CROSS JOIN LATERAL (
                 SELECT one.position FROM gateway.webhook_deliveries one
                 WHERE one.webhook_id = w.webhook_id AND one.state = 'pending' AND one.due_at <= now()
                     AND NOT EXISTS (SELECT FROM gateway.webhook_deliveries earlier
-                        WHERE earlier.webhook_id = one.webhook_id AND earlier.subject = one.subject AND earlier.state = 'pending' AND earlier.position < one.position)
-                ORDER BY one.position LIMIT $2 FOR UPDATE SKIP LOCKED
+                        WHERE earlier.webhook_id = one.webhook_id AND earlier.subject = one.subject AND earlier.state = 'pending'
+                            AND (earlier.xid, earlier.sequence) < (one.xid, one.sequence))
+                ORDER BY one.xid, one.sequence LIMIT greatest($3 - coalesce(u.count, 0), 0) FOR UPDATE SKIP LOCKED
             ) AS d
-            WHERE w.state = 'active' AND t.disabled_at IS NULL AND NOT w.webhook_id = ANY($3)
-            LIMIT $1
-         ) AS due
-         WHERE taken.position = due.position
-         RETURNING taken.position, taken.webhook_id, due.tenant_id, due.url, taken.event_id, taken.body, taken.attempts",
+            WHERE w.state = 'active' AND t.disabled_at IS NULL
+         ), due AS (
+            SELECT * FROM found WHERE turn <= $2 ORDER BY turn, random() LIMIT $1
+         )
+         UPDATE gateway.webhook_deliveries taken
+         SET attempts = taken.attempts + 1, takes = taken.takes + 1, due_at = now() + make_interval(secs => $7)
+         FROM due WHERE taken.position = due.position
+         RETURNING taken.position, taken.webhook_id, due.tenant_id, due.url, taken.event_id, taken.body, taken.attempts, taken.takes",
     )
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .bind(i64::try_from(each).unwrap_or(i64::MAX))
-    .bind(busy)
+    .bind(number(room.all))
+    .bind(number(room.of_tenant))
+    .bind(number(room.of_webhook))
+    .bind(under_way.iter().map(|one| one.webhook).collect::<Vec<_>>())
+    .bind(under_way.iter().map(|one| one.tenant.as_str()).collect::<Vec<_>>())
+    .bind(under_way.iter().map(|one| number(one.count)).collect::<Vec<_>>())
     .bind(lease.as_secs_f64())
     .fetch_all(pool)
     .await
@@ -252,18 +270,19 @@ pub async fn take(
         event_id: row.get("event_id"),
         body: row.get("body"),
         attempts: u32::try_from(row.get::<i32, _>("attempts")).unwrap_or_default(),
+        takes: row.get("takes"),
     };
     Ok(rows.iter().map(due).collect())
 }
 
-/// Gives a try back that was not made: the next one is that.
+/// Gives a try back that was not made, or not to its end: it does not count. It comes again when its lease has ended.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn hand_back(pool: &PgPool, due: &Due) -> Result<(), StoreError> {
-    sqlx::query("UPDATE gateway.webhook_deliveries SET attempts = attempts - 1 WHERE position = $1 AND attempts = $2 AND state = 'pending'")
+    sqlx::query("UPDATE gateway.webhook_deliveries SET attempts = attempts - 1 WHERE position = $1 AND takes = $2 AND state = 'pending'")
         .bind(due.position)
-        .bind(i32::try_from(due.attempts).unwrap_or(i32::MAX))
+        .bind(due.takes)
         .execute(pool)
         .await
         .map(drop)
@@ -282,13 +301,17 @@ pub async fn finish(tables: &Tables, due: &Due, status: u16, verdict: &Verdict) 
         Verdict::Gone => (DeliveryState::Pending, Duration::ZERO, "the receiver answered 410 (gone)"),
     };
     let mut commit = tables.begin("begin outcome").await?;
+    // The webhook before its delivery, as everybody locks them.
+    if *verdict == Verdict::Gone {
+        disable(&mut commit, due, why).await?;
+    }
     sqlx::query(
         "UPDATE gateway.webhook_deliveries SET state = $3, due_at = now() + make_interval(secs => $4), last_status = $5, last_error = $6,
             ended_at = CASE WHEN $3 = 'pending' THEN NULL ELSE now() END
-         WHERE position = $1 AND attempts = $2 AND state = 'pending'",
+         WHERE position = $1 AND takes = $2 AND state = 'pending'",
     )
     .bind(due.position)
-    .bind(i32::try_from(due.attempts).unwrap_or(i32::MAX))
+    .bind(due.takes)
     .bind(state.as_str())
     .bind(after.as_secs_f64())
     .bind(i32::from(status))
@@ -296,9 +319,6 @@ pub async fn finish(tables: &Tables, due: &Due, status: u16, verdict: &Verdict) 
     .execute(&mut *commit)
     .await
     .map_err(during("note outcome"))?;
-    if *verdict == Verdict::Gone {
-        disable(&mut commit, due, why).await?;
-    }
     commit.commit().await.map_err(during("commit outcome"))
 }
 
@@ -323,20 +343,21 @@ async fn disable(commit: &mut PgConnection, due: &Due, why: &str) -> Result<(), 
     Ok(())
 }
 
-/// Sends deliveries again that have ended: that of one event, or all dead letters. How many.
+/// Sends deliveries again that have ended: that of one event, or the oldest dead letters, a thousand at most. How many.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn reopen(commit: &mut PgConnection, webhook: Uuid, event_id: Option<&str>) -> Result<u64, StoreError> {
-    let opened = sqlx::query(
-        "UPDATE gateway.webhook_deliveries SET state = 'pending', attempts = 0, due_at = now(), ended_at = NULL
-         WHERE webhook_id = $1 AND CASE WHEN $2::text IS NULL THEN state = 'dead' ELSE event_id = $2 AND state <> 'pending' END",
-    )
-    .bind(webhook)
-    .bind(event_id)
-    .execute(commit)
-    .await
-    .map_err(during("send again"))?;
+    let query = match event_id {
+        Some(event_id) => sqlx::query(concat!(reopening!(), "webhook_id = $1 AND event_id = $2 AND state <> 'pending'")).bind(webhook).bind(event_id),
+        None => sqlx::query(concat!(
+            reopening!(),
+            "position IN (SELECT position FROM gateway.webhook_deliveries WHERE webhook_id = $1 AND state = 'dead' ORDER BY xid, sequence LIMIT $2)"
+        ))
+        .bind(webhook)
+        .bind(REOPENED_AT_ONCE),
+    };
+    let opened = query.execute(commit).await.map_err(during("send again"))?;
     Ok(opened.rows_affected())
 }
 
@@ -402,9 +423,15 @@ pub async fn exists(commit: &mut PgConnection, webhook: Uuid, event_id: &str) ->
 /// When the database does not answer.
 pub async fn backlog(pool: &PgPool) -> Result<Backlog, StoreError> {
     let row = sqlx::query(
-        "SELECT count(*) FILTER (WHERE d.state = 'pending' AND w.state = 'active') AS pending, count(*) FILTER (WHERE d.state = 'dead') AS dead,
-            coalesce(extract(epoch FROM now() - min(d.created_at) FILTER (WHERE d.state = 'pending' AND w.state = 'active')), 0)::float8 AS lag_s
-         FROM gateway.webhooks w JOIN gateway.webhook_deliveries d USING (webhook_id) WHERE d.state IN ('pending', 'dead')",
+        "SELECT waiting.count AS pending, dead.count AS dead,
+            coalesce(extract(epoch FROM now() - least(waiting.since, unread.since)), 0)::float8 AS lag_s
+         FROM (SELECT count(*), min(d.waits_since) AS since FROM gateway.webhooks w JOIN gateway.webhook_deliveries d USING (webhook_id)
+                WHERE w.state = 'active' AND d.state = 'pending') AS waiting,
+            (SELECT count(*) FROM gateway.webhook_deliveries WHERE state = 'dead') AS dead,
+            (SELECT min(next.created_at) AS since FROM gateway.webhooks w CROSS JOIN LATERAL (
+                SELECT o.created_at FROM engine.outbox o WHERE o.tenant = w.tenant_id AND (o.xid, o.sequence) > (w.after_xid, w.after_sequence)
+                ORDER BY o.xid, o.sequence LIMIT 1) AS next
+             WHERE w.state = 'active') AS unread",
     )
     .fetch_one(pool)
     .await
@@ -412,22 +439,26 @@ pub async fn backlog(pool: &PgPool) -> Result<Backlog, StoreError> {
     Ok(Backlog { pending: row.get("pending"), lag_s: row.get("lag_s"), dead: row.get("dead") })
 }
 
-/// Forgets deliveries that ended well long ago, and secrets that have ended.
+/// Forgets deliveries that ended long ago, and secrets that have ended; whether there may be more.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn prune(pool: &PgPool) -> Result<(), StoreError> {
-    sqlx::query(
+pub async fn prune(pool: &PgPool) -> Result<bool, StoreError> {
+    let forgotten = sqlx::query(
         "DELETE FROM gateway.webhook_deliveries WHERE position IN (
-            SELECT position FROM gateway.webhook_deliveries WHERE state = 'delivered' AND ended_at < now() - make_interval(days => $1) LIMIT $2)",
+            SELECT position FROM gateway.webhook_deliveries
+            WHERE ended_at < now() - make_interval(days => $1) AND (state = 'delivered' OR ended_at < now() - make_interval(days => $2))
+            ORDER BY ended_at LIMIT $3)",
     )
     .bind(KEPT_DAYS)
+    .bind(DEAD_KEPT_DAYS)
     .bind(PRUNED_AT_ONCE)
     .execute(pool)
     .await
     .map_err(during("forget deliveries"))?;
     let ended = sqlx::query("DELETE FROM gateway.webhook_secrets WHERE ends_at < now()").execute(pool).await;
-    ended.map(drop).map_err(during("forget secrets"))
+    ended.map_err(during("forget secrets"))?;
+    Ok(i64::try_from(forgotten.rows_affected()).is_ok_and(|count| count == PRUNED_AT_ONCE))
 }
 
 fn parse(row: &PgRow) -> Result<DeliveryRow, StoreError> {

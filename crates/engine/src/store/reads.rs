@@ -17,7 +17,7 @@ use crate::{
     },
 };
 use serde_json::json;
-use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow, types::Json};
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 /// Columns of a transaction `t` that [`transaction_view`] reads.
@@ -220,36 +220,7 @@ impl Reads {
         after: OutboxCursor,
         limit: u32,
     ) -> Result<Vec<OutboxEvent>, StoreError> {
-        // Below the oldest running transaction everything is decided: nothing can still commit in front of what is read here.
-        // The order names the table: a bare xid would be the text that is selected, and sort 1000 before 999.
-        let rows = sqlx::query(
-            "SELECT sequence, xid::text AS xid, tenant, topic, subject, operation_id, body, created_at FROM engine.outbox
-             WHERE ($1::text IS NULL OR tenant = $1) AND (xid, sequence) > ($2::text::xid8, $3) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-             ORDER BY outbox.xid, outbox.sequence LIMIT $4",
-        )
-        .bind(tenant.map(TenantId::as_str))
-        .bind(after.xid.to_string())
-        .bind(after.sequence)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                let xid: String = row.try_get("xid")?;
-                Ok(OutboxEvent {
-                    cursor: OutboxCursor {
-                        xid: xid.parse().map_err(StoreError::corrupt)?,
-                        sequence: row.try_get("sequence")?,
-                    },
-                    tenant: TenantId::new(row.try_get::<String, _>("tenant")?),
-                    topic: row.try_get("topic")?,
-                    subject: row.try_get("subject")?,
-                    operation_id: OperationId(row.try_get("operation_id")?),
-                    body: row.try_get("body")?,
-                    at: row.try_get("created_at")?,
-                })
-            })
-            .collect()
+        events(&self.pool, tenant, after, limit).await
     }
 
     pub(crate) async fn end_of_events(&self) -> Result<OutboxCursor, StoreError> {
@@ -258,6 +229,58 @@ impl Reads {
         let running: u64 = running.parse().map_err(StoreError::corrupt)?;
         Ok(OutboxCursor { xid: running.saturating_sub(1), sequence: i64::MAX })
     }
+}
+
+/// Events of a tenant behind a cursor, in commit order, read on the caller's connection: for a relay that notes how far it is in the same commit.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn events_of(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    after: OutboxCursor,
+    limit: u32,
+) -> Result<Vec<OutboxEvent>, StoreError> {
+    events(connection, Some(tenant), after, limit).await
+}
+
+/// Events behind a cursor, in commit order; none that could still be overtaken.
+async fn events(
+    executor: impl PgExecutor<'_>,
+    tenant: Option<&TenantId>,
+    after: OutboxCursor,
+    limit: u32,
+) -> Result<Vec<OutboxEvent>, StoreError> {
+    // Below the oldest running transaction everything is decided: nothing can still commit in front of what is read here.
+    // The order names the table: a bare xid would be the text that is selected, and sort 1000 before 999.
+    let rows = sqlx::query(
+            "SELECT sequence, xid::text AS xid, tenant, topic, subject, operation_id, body, created_at FROM engine.outbox
+             WHERE ($1::text IS NULL OR tenant = $1) AND (xid, sequence) > ($2::text::xid8, $3) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+             ORDER BY outbox.xid, outbox.sequence LIMIT $4",
+        )
+        .bind(tenant.map(TenantId::as_str))
+        .bind(after.xid.to_string())
+        .bind(after.sequence)
+        .bind(i64::from(limit))
+        .fetch_all(executor)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let xid: String = row.try_get("xid")?;
+            Ok(OutboxEvent {
+                cursor: OutboxCursor {
+                    xid: xid.parse().map_err(StoreError::corrupt)?,
+                    sequence: row.try_get("sequence")?,
+                },
+                tenant: TenantId::new(row.try_get::<String, _>("tenant")?),
+                topic: row.try_get("topic")?,
+                subject: row.try_get("subject")?,
+                operation_id: OperationId(row.try_get("operation_id")?),
+                body: row.try_get("body")?,
+                at: row.try_get("created_at")?,
+            })
+        })
+        .collect()
 }
 
 fn operation(row: &PgRow) -> Result<OperationView, StoreError> {

@@ -21,6 +21,7 @@ PLACES = {
     "tls_": ["overview"],
     "dalp_gateway_": ["overview"],
     "dalp_audit_": ["overview"],
+    "dalp_webhook_": ["overview"],
     "dalp_engine_": ["lanes-and-custody"],
     "dalp_engine_operations_": ["overview", "lanes-and-custody"],
     "dalp_chain_": ["lanes-and-custody"],

@@ -1,6 +1,7 @@
 //! What an operator writes down about the gateway. Every key stands annotated in `config.example.toml`.
 
 mod validation;
+mod webhooks;
 
 use dalp_proto::RateClass;
 use dalp_service::{
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub(crate) use validation::is_cell;
+pub use webhooks::WebhooksConfig;
 
 /// The services which the gateway answers itself.
 pub const OWN_SERVICES: &[&str] = &[
@@ -27,6 +29,7 @@ pub const OWN_SERVICES: &[&str] = &[
     "dalp.apikey.v1.ApiKeyService",
     "dalp.checker.v1.CheckerService",
     "dalp.event.v1.EventService",
+    "dalp.webhook.v1.WebhookService",
     "dalp.audit.v1.AuditService",
     "dalp.verification.v1.WalletVerificationService",
 ];
@@ -97,6 +100,9 @@ pub struct GatewayConfig {
     /// Factors by which persons verify writes.
     #[serde(default)]
     pub verification: VerificationConfig,
+    /// Webhooks. Left out: there are none.
+    #[serde(default)]
+    pub webhooks: Option<WebhooksConfig>,
     /// Rates of each tenant that has no own.
     #[serde(default)]
     pub limits: LimitsConfig,

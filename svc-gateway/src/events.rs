@@ -155,12 +155,13 @@ fn wire(event: OutboxEvent) -> Event {
     }
 }
 
-fn token(cursor: OutboxCursor) -> String {
+/// A place in the events, as it is told.
+pub(crate) fn token(cursor: OutboxCursor) -> String {
     format!("{:x}-{:x}", cursor.xid, cursor.sequence)
 }
 
 /// Reads what [`token`] wrote, and nothing else.
-fn cursor(text: &str) -> RefusalResult<Option<OutboxCursor>> {
+pub(crate) fn cursor(text: &str) -> RefusalResult<Option<OutboxCursor>> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -172,17 +173,23 @@ fn cursor(text: &str) -> RefusalResult<Option<OutboxCursor>> {
     cursor.map(Some).ok_or_else(foreign_page_token)
 }
 
+/// Types of events that are asked for, at `path`.
+pub(crate) fn check_types(path: &str, types: &[String]) -> RefusalResult<()> {
+    if types.len() > MAX_TYPES {
+        return Err(invalid(fields::violation(path, format!("at most {MAX_TYPES} types"))));
+    }
+    for (index, one) in types.iter().enumerate() {
+        fields::bounded_string(&format!("{path}[{index}]"), one, 1, MAX_TYPE_CHARACTERS).map_err(invalid)?;
+    }
+    Ok(())
+}
+
 // === impl Filter ===
 
 impl Filter {
     fn read(filter: Option<EventFilter>) -> RefusalResult<Self> {
         let Some(EventFilter { types, operation_id }) = filter else { return Ok(Self::default()) };
-        if types.len() > MAX_TYPES {
-            return Err(invalid(fields::violation("filter.types", format!("at most {MAX_TYPES} types"))));
-        }
-        for (index, one) in types.iter().enumerate() {
-            fields::bounded_string(&format!("filter.types[{index}]"), one, 1, MAX_TYPE_CHARACTERS).map_err(invalid)?;
-        }
+        check_types("filter.types", &types)?;
         let operation = match operation_id.as_str() {
             "" => None,
             text => Some(text.parse().map_err(|_| {

@@ -10,6 +10,7 @@
 //! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
 //! - [`audit`]: the audit log: sealed, signed, read, proven; and refused calls on their way into it.
 //! - [`verification`]: what a person who signs in by browser shows besides, for each write that the tenant's policy names.
+//! - [`webhooks`]: events brought to receivers of the tenants.
 //! - [`checkers`]: who may decide about what a policy holds for a second person.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
@@ -60,6 +61,7 @@ mod right;
 pub mod transactions;
 pub mod upstreams;
 pub mod verification;
+pub mod webhooks;
 
 pub use config::GatewayConfig;
 
@@ -75,6 +77,8 @@ const SIGNER: &str = "svc-signer";
 const SEALING_CONNECTIONS: u32 = 3;
 /// For verifications: counted on a connection of their own while their caller holds another.
 const VERIFYING_CONNECTIONS: u32 = 4;
+/// For deliveries to webhooks and their outcomes.
+const WEBHOOK_CONNECTIONS: u32 = 3;
 /// Between two tries to bring the tables up to date.
 const BRING_UP_PAUSE: Duration = Duration::from_millis(500);
 /// Environment variables that override the configuration begin with it.
@@ -102,6 +106,9 @@ pub enum StartError {
     /// An identity provider is not usable as configured.
     #[error("an identity provider is not usable")]
     Issuer(#[from] oidc::IssuerError),
+    /// Webhooks are not usable as configured.
+    #[error("webhooks are not usable: {0}")]
+    Webhooks(String),
 }
 
 /// A gateway that answers.
@@ -181,11 +188,17 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let store = access::Store::from(tables);
     let directory = Arc::new(access::Directory::new(store, granting, config.access));
     let checkers = checkers::Checkers::new(Arc::clone(&directory), reader.clone());
-    let operations = operations::Operations::new(reader, checkers.clone(), stop.clone());
+    let operations = operations::Operations::new(reader.clone(), checkers.clone(), stop.clone());
     let issuers = oidc::Issuers::new(&config.oidc)?;
     let binding = |one: &oidc::OidcConfig| admin::Binding { issuer: one.issuer.clone(), tenant: one.tenant.clone() };
     let bindings = config.oidc.iter().map(binding).collect();
-    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain);
+    let (office, courier) = match &config.webhooks {
+        Some(webhooks) => {
+            webhooks_of(&config, webhooks, &reader).map(|(office, courier)| (Some(office), Some(courier)))?
+        }
+        None => (None, None),
+    };
+    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain, office);
     let verifying = Tables::over(access::store::SCHEMA, pool_of(&config, VERIFYING_CONNECTIONS)?);
     let verifier = verification::Verifier::new(verifying, &config.verification).map_err(StartError::SealingKey)?;
     let factors = admin::verification::Factors::new(desk.clone(), verifier.clone());
@@ -202,14 +215,15 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals, verifier.clone());
     let listener = pool_of(&config, 1)?;
     let answered = Stop::new();
-    let evidence = Evidence {
+    let background = Background {
         log: audit::Log::new(sealing),
         signer,
         refusals: refusal_writer,
         answered: answered.clone(),
         verifier,
+        courier,
     };
-    let accessed = tokio::spawn(keep_access(directory, config, evidence, listener, health.clone(), stop.clone()));
+    let accessed = tokio::spawn(keep_access(directory, config, background, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move {
         let served = server.serve(edge, &stop).await;
@@ -225,21 +239,39 @@ fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, Start
         .map_err(|_| StartError::NotADatabaseUrl)
 }
 
-/// What works on the audit log once its tables are there.
-struct Evidence {
+/// What webhooks are written with, and what brings their deliveries.
+fn webhooks_of(
+    config: &GatewayConfig,
+    webhooks: &config::WebhooksConfig,
+    reader: &Reader,
+) -> Result<(Arc<webhooks::Office>, webhooks::courier::Courier), StartError> {
+    let seal = Arc::new(webhooks::seal::Seal::new(&webhooks.key().map_err(StartError::Webhooks)?));
+    let (reach, pace) = (Arc::new(webhooks.reach()), webhooks.pace());
+    let authority = webhooks.authority_file.as_ref().map(std::fs::read).transpose();
+    let authority = authority.map_err(|error| StartError::Webhooks(format!("authority_file: {error}")))?;
+    let sender = webhooks::sender::Sender::new(Arc::clone(&reach), pace.timeout, authority.as_deref());
+    let sender = sender.map_err(|error| StartError::Webhooks(error.to_string()))?;
+    let tables = Tables::over(access::store::SCHEMA, pool_of(config, WEBHOOK_CONNECTIONS)?);
+    let courier = webhooks::courier::Courier::new(tables, reader.clone(), Arc::clone(&seal), sender, pace);
+    Ok((Arc::new(webhooks::Office { seal, reach, reader: reader.clone() }), courier))
+}
+
+/// What works in the background once its tables are there.
+struct Background {
     log: audit::Log,
     signer: Option<audit::signing::RootSigner>,
     refusals: audit::refusals::Writer,
     verifier: verification::Verifier,
     /// Requested when the last call was answered: until then calls have something to say to the audit.
     answered: Stop,
+    courier: Option<webhooks::courier::Courier>,
 }
 
 /// Brings the tables up to date and makes them say what the configuration says, then hears of changes and notes uses until the end.
 async fn keep_access(
     directory: Arc<access::Directory>,
     config: GatewayConfig,
-    evidence: Evidence,
+    background: Background,
     listener: PgPool,
     health: HealthHandle,
     stop: Stop,
@@ -260,14 +292,18 @@ async fn keep_access(
     directory.ready();
     health.set(ACCESS, true).await;
     let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
-    let Evidence { log, signer, refusals, verifier, answered } = evidence;
+    let Background { log, signer, refusals, verifier, answered, courier } = background;
     let sealing = tokio::spawn(audit::sealer::run(log, signer, config.audit, stop.clone()));
     let writing = tokio::spawn(refusals.run(answered));
     let counting = tokio::spawn(verifier.watch(stop.clone()));
     let expiring = tokio::spawn(checkers::expire(Arc::clone(&directory), stop.clone()));
+    let delivering = courier.map(|courier| tokio::spawn(courier.run(stop.clone())));
     access::watch::run(directory, listener, stop).await;
     // A panic in one of them was logged by the runtime.
     let _ = tokio::join!(noting, sealing, writing, counting, expiring);
+    if let Some(delivering) = delivering {
+        let _ = delivering.await;
+    }
 }
 
 /// Whether callers may be let in by what the tables say. An older configuration is a replica of before a change, and serves by the newer one.

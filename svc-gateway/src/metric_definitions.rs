@@ -36,6 +36,16 @@ pub const AUDIT_ROOT_LAG_SECONDS: &str = "dalp_audit_root_lag_seconds";
 pub const AUDIT_ROOTS_TOTAL: &str = "dalp_audit_roots_total";
 /// Calls for the audit log (refused, or without a leaf of their own), by what became of them in `kept` (leaf, counted).
 pub const AUDIT_CALLS_TOTAL: &str = "dalp_audit_calls_total";
+/// Tries to deliver events to webhooks, by `outcome` (delivered, again, dead, gone).
+pub const WEBHOOK_TRIES_TOTAL: &str = "dalp_webhook_tries_total";
+/// How long one try took.
+pub const WEBHOOK_TRY_SECONDS: &str = "dalp_webhook_try_seconds";
+/// Deliveries of active webhooks that wait.
+pub const WEBHOOK_PENDING: &str = "dalp_webhook_pending";
+/// Dead letters of webhooks.
+pub const WEBHOOK_DEAD: &str = "dalp_webhook_dead";
+/// Age of the oldest delivery of an active webhook that waits.
+pub const WEBHOOK_LAG_SECONDS: &str = "dalp_webhook_lag_seconds";
 
 /// The names, for the test that each is on a dashboard or an allow-list.
 pub const ALL: &[&str] = &[
@@ -56,6 +66,11 @@ pub const ALL: &[&str] = &[
     AUDIT_ROOT_LAG_SECONDS,
     AUDIT_ROOTS_TOTAL,
     AUDIT_CALLS_TOTAL,
+    WEBHOOK_TRIES_TOTAL,
+    WEBHOOK_TRY_SECONDS,
+    WEBHOOK_PENDING,
+    WEBHOOK_DEAD,
+    WEBHOOK_LAG_SECONDS,
 ];
 
 /// Tells the recorder what they mean.
@@ -81,4 +96,9 @@ pub fn describe() {
     describe_gauge!(AUDIT_ROOT_LAG_SECONDS, Unit::Seconds, "for how long a tenant has had leaves under no signed root");
     describe_counter!(AUDIT_ROOTS_TOTAL, Unit::Count, "audit roots that the signer decided about, by outcome");
     describe_counter!(AUDIT_CALLS_TOTAL, Unit::Count, "calls for the audit log, by what became of them");
+    describe_counter!(WEBHOOK_TRIES_TOTAL, Unit::Count, "tries to deliver events to webhooks, by outcome");
+    describe_histogram!(WEBHOOK_TRY_SECONDS, Unit::Seconds, "what one try to deliver to a webhook took");
+    describe_gauge!(WEBHOOK_PENDING, Unit::Count, "deliveries of active webhooks that wait");
+    describe_gauge!(WEBHOOK_DEAD, Unit::Count, "dead letters of webhooks");
+    describe_gauge!(WEBHOOK_LAG_SECONDS, Unit::Seconds, "age of the oldest delivery of an active webhook that waits");
 }

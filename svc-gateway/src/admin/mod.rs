@@ -1,16 +1,17 @@
-//! The services by which tenants, principals and API keys are kept: each write one commit with its audit leaf and its answer.
+//! The services by which tenants, principals, API keys and webhooks are kept: each write one commit with its audit leaf and its answer.
 
 mod api_keys;
 mod principals;
 mod tenants;
 pub(crate) mod verification;
+mod webhooks;
 
 use std::sync::Arc;
 
 use dalp_engine::{CallLeaf, audit_leaf, call_leaves};
 use dalp_proto::{
     apikey::api_key_service_server::ApiKeyServiceServer, principal::principal_service_server::PrincipalServiceServer,
-    tenant::tenant_service_server::TenantServiceServer,
+    tenant::tenant_service_server::TenantServiceServer, webhook::webhook_service_server::WebhookServiceServer,
 };
 use dalp_service::{
     Caller, Reason, Refusal, TenantId,
@@ -36,9 +37,10 @@ use crate::{
     },
     permissions::{Granted, Granting},
     requests::invalid,
+    webhooks::Office,
 };
 
-/// What the three services work with.
+/// What the services work with.
 #[derive(Clone, Debug)]
 pub(crate) struct Desk {
     directory: Arc<Directory>,
@@ -47,6 +49,8 @@ pub(crate) struct Desk {
     issuers: Arc<[Binding]>,
     /// That of the gateway's own certificate.
     trust_domain: Arc<str>,
+    /// Unset: this gateway sends no webhooks.
+    webhooks: Option<Arc<Office>>,
 }
 
 /// An identity provider, and whose administrators bind its subjects.
@@ -75,8 +79,9 @@ impl Desk {
         cell: String,
         issuers: Arc<[Binding]>,
         trust_domain: Arc<str>,
+        webhooks: Option<Arc<Office>>,
     ) -> Self {
-        Self { directory, cell, issuers, trust_domain }
+        Self { directory, cell, issuers, trust_domain, webhooks }
     }
 
     /// The services, beside those that are in `routes`.
@@ -84,7 +89,8 @@ impl Desk {
         routes
             .add_service(TenantServiceServer::new(self.clone()))
             .add_service(PrincipalServiceServer::new(self.clone()))
-            .add_service(ApiKeyServiceServer::new(self))
+            .add_service(ApiKeyServiceServer::new(self.clone()))
+            .add_service(WebhookServiceServer::new(self))
     }
 
     fn store(&self) -> &Store {

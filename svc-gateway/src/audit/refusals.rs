@@ -41,12 +41,13 @@ const LAST_TRIES: u32 = 3;
 const MESSAGE_CHARACTERS: usize = 1_000;
 
 /// Services that write their refusals themselves, with the hash of the message that they read.
-const WRITE_THEIR_OWN: [&str; 4] = [
+const WRITE_THEIR_OWN: [&str; 5] = [
     "dalp.tenant.v1.TenantService",
     "dalp.principal.v1.PrincipalService",
     "dalp.apikey.v1.ApiKeyService",
     // Its messages hold codes, whose plain hash would tell them.
     "dalp.verification.v1.WalletVerificationService",
+    "dalp.webhook.v1.WebhookService",
 ];
 
 /// Takes refusals in. Cheap to clone.

@@ -23,6 +23,8 @@ CREATE TABLE verification_attempts (
     FOREIGN KEY (tenant_id, principal_id) REFERENCES principals,
     CONSTRAINT verification_attempts_lock_has_failures CHECK (locked_until IS NULL OR failures > 0)
 );
+-- Few: what is right sets the count back.
+CREATE INDEX verification_attempts_wrong ON verification_attempts (failures) WHERE failures > 0;
 COMMENT ON TABLE verification_attempts IS 'How often a person has shown something since it was right. Counted before it is looked at, so that a crash gives no free try.';
 
 CREATE TABLE verification_pins (

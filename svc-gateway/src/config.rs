@@ -97,12 +97,12 @@ pub struct GatewayConfig {
     /// Sealing of the audit log.
     #[serde(default)]
     pub audit: AuditConfig,
-    /// Webhooks. Left out: there are none.
-    #[serde(default)]
-    pub webhooks: Option<WebhooksConfig>,
     /// Factors by which persons verify writes.
     #[serde(default)]
     pub verification: VerificationConfig,
+    /// Webhooks. Left out: there are none.
+    #[serde(default)]
+    pub webhooks: Option<WebhooksConfig>,
     /// Rates of each tenant that has no own.
     #[serde(default)]
     pub limits: LimitsConfig,

@@ -9,8 +9,8 @@
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
 //! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
 //! - [`audit`]: the audit log: sealed, signed, read, proven; and refused calls on their way into it.
-//! - [`webhooks`]: events brought to receivers of the tenants.
 //! - [`verification`]: what a person who signs in by browser shows besides, for each write that the tenant's policy names.
+//! - [`webhooks`]: events brought to receivers of the tenants.
 //! - [`checkers`]: who may decide about what a policy holds for a second person.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
@@ -75,10 +75,10 @@ const ACCESS: &str = "access";
 const SIGNER: &str = "svc-signer";
 /// For sealing, for signatures of roots, and for refusals.
 const SEALING_CONNECTIONS: u32 = 3;
-/// For deliveries to webhooks and their outcomes.
-const WEBHOOK_CONNECTIONS: u32 = 3;
 /// For verifications: counted on a connection of their own while their caller holds another.
 const VERIFYING_CONNECTIONS: u32 = 4;
+/// For deliveries to webhooks and their outcomes.
+const WEBHOOK_CONNECTIONS: u32 = 3;
 /// Between two tries to bring the tables up to date.
 const BRING_UP_PAUSE: Duration = Duration::from_millis(500);
 /// Environment variables that override the configuration begin with it.

@@ -45,9 +45,9 @@ const WRITE_THEIR_OWN: [&str; 5] = [
     "dalp.tenant.v1.TenantService",
     "dalp.principal.v1.PrincipalService",
     "dalp.apikey.v1.ApiKeyService",
-    "dalp.webhook.v1.WebhookService",
     // Its messages hold codes, whose plain hash would tell them.
     "dalp.verification.v1.WalletVerificationService",
+    "dalp.webhook.v1.WebhookService",
 ];
 
 /// Takes refusals in. Cheap to clone.

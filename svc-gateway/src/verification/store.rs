@@ -509,7 +509,8 @@ pub async fn put_policy(commit: &mut PgConnection, tenant: &str, policy: &Stored
 
 /// How many persons are locked now.
 pub async fn locked(tables: &Tables, now: OffsetDateTime, most: u32) -> Result<i64, StoreError> {
-    sqlx::query_scalar("SELECT count(*) FROM gateway.verification_attempts WHERE locked_until > $1 OR failures >= $2")
+    let locked = "SELECT count(*) FROM gateway.verification_attempts WHERE failures > 0 AND (locked_until > $1 OR failures >= $2)";
+    sqlx::query_scalar(locked)
         .bind(now)
         .bind(i32::try_from(most).unwrap_or(i32::MAX))
         .fetch_one(&tables.pool)

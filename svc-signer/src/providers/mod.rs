@@ -3,6 +3,7 @@
 pub mod custody;
 pub mod dfns;
 pub mod fireblocks;
+pub mod hook;
 pub mod http;
 pub mod local;
 pub mod pkcs11;

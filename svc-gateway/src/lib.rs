@@ -7,7 +7,7 @@
 //! - [`limits`]: token buckets.
 //! - [`admission`]: the one decision about each call, pure.
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
-//! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
+//! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web. [`hooks`]: where custodians send their events.
 //! - [`audit`]: the audit log: sealed, signed, read, proven; and refused calls on their way into it.
 //! - [`checkers`]: who may decide about what a policy holds for a second person.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
@@ -43,6 +43,7 @@ pub mod checkers;
 pub mod config;
 mod doctor;
 pub mod events;
+pub mod hooks;
 pub mod limits;
 pub mod metric_definitions;
 pub mod oidc;
@@ -66,7 +67,7 @@ use access::seed::Applied;
 pub const NAME: &str = "svc-gateway";
 /// Among the dependencies in the health: the tables of who may call.
 const ACCESS: &str = "access";
-/// The upstream that signs the roots of the audit log.
+/// The upstream that signs the roots of the audit log, and verifies custodians' events.
 const SIGNER: &str = "svc-signer";
 /// For sealing, for signatures of roots, and for refusals.
 const SEALING_CONNECTIONS: u32 = 3;
@@ -132,10 +133,12 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let pool = pool_of(&config, config.database.max_connections)?;
     let upstreams: Vec<_> =
         config.upstreams.iter().map(|upstream| upstreams::Upstream::new(upstream, &client_tls)).collect();
+    let signer = upstreams.iter().find(|upstream| upstream.name() == SIGNER).map(upstreams::Upstream::channel);
+    let rest = rest::Rest::new(&config.http, &config.server);
     let server = Server::new(NAME, &config.server, PeerPolicy::public())
         .client_auth(ClientAuth::Optional)
         .without_reflection()
-        .front(rest::Rest::new(&config.http, &config.server))
+        .front(hooks::Hooks::new(config.hooks.as_ref(), &config.server, signer.clone(), rest))
         .bind()
         .await?;
     metric_definitions::describe();
@@ -168,7 +171,6 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     // Connections of its own: when callers hold all others, evidence is still written.
     let sealing = Tables::over(access::store::SCHEMA, pool_of(&config, SEALING_CONNECTIONS)?);
     let (refusals, refusal_writer) = audit::refusals::refusals(config.audit, sealing.clone());
-    let signer = upstreams.iter().find(|upstream| upstream.name() == SIGNER).map(upstreams::Upstream::channel);
     let signer = signer.map(audit::signing::RootSigner::new);
     let store = access::Store::from(tables);
     let directory = Arc::new(access::Directory::new(store, granting, config.access));

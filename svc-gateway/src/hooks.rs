@@ -65,7 +65,8 @@ impl Hooks {
     pub fn new(config: Option<&HooksConfig>, server: &ServerConfig, signer: Option<Channel>, rest: Rest) -> Self {
         let desk = config.zip(signer).map(|(config, signer)| {
             let now = Instant::now();
-            let bucket = |provider: &config::HookProvider| (provider.as_str(), Mutex::new(Bucket::full(config.rate, now)));
+            let bucket =
+                |provider: &config::HookProvider| (provider.as_str(), Mutex::new(Bucket::full(config.rate, now)));
             std::sync::Arc::new(Desk {
                 signer: SignerServiceClient::new(signer),
                 buckets: config.providers.iter().map(bucket).collect(),
@@ -127,9 +128,10 @@ impl Desk {
         token.map_err(|exhausted| {
             Refusal::new(Reason::RateLimited, "too many events of this provider").retry_after(exhausted.retry_after)
         })?;
-        let _place = self.places.try_acquire().map_err(|_| {
-            Refusal::new(Reason::Overloaded, "as many events are being taken as may be at once")
-        })?;
+        let _place = self
+            .places
+            .try_acquire()
+            .map_err(|_| Refusal::new(Reason::Overloaded, "as many events are being taken as may be at once"))?;
         let body = self.collect(&head.headers, body).await?;
         let headers = head.headers.iter().map(|(name, value)| ProviderEventHeader {
             name: name.as_str().to_owned(),
@@ -166,14 +168,17 @@ impl Desk {
             Problem::from(refusal.meta("limit_bytes", most))
         };
         // Refused before a byte of it is read.
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > most as u64) {
             return Err(too_large());
         }
         match tokio::time::timeout(self.body_timeout, Limited::new(body, most).collect()).await {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => Err(Refusal::new(Reason::InvalidField, "the body broke off").field("body", "broke off").into()),
+            Ok(Err(_)) => {
+                Err(Refusal::new(Reason::InvalidField, "the body broke off").field("body", "broke off").into())
+            }
             Err(_) => {
                 let refusal = Refusal::new(Reason::Deadline, "the body did not arrive in time");
                 Err(Problem::with(&refusal, StatusCode::REQUEST_TIMEOUT))

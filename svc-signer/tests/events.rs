@@ -107,7 +107,7 @@ cases! {
     events_of_others_and_of_unknown_kinds_are_taken_and_left_alone,
     whoever_asks_right_now_keeps_the_turn,
     old_events_are_forgotten,
-    another_replica_takes_the_same_event_once,
+    many_deliveries_of_one_event_wake_once,
     without_a_section_no_events_are_taken,
 }
 
@@ -282,14 +282,15 @@ async fn old_events_are_forgotten(kind: ProviderKind) {
     .unwrap();
     let letter = bench.custodian().signed(&bench.custodian().signed_event(&external_id(&request)));
     assert_eq!(deliver(&bench, &letter).await.unwrap(), ProviderEventOutcome::Woken);
-    let left: Vec<String> = sqlx::query_scalar("select event_id from signer.provider_events order by event_id = 'young'")
-        .fetch_all(&bench.postgres.pool().await)
-        .await
-        .unwrap();
+    let left: Vec<String> =
+        sqlx::query_scalar("select event_id from signer.provider_events order by event_id = 'young'")
+            .fetch_all(&bench.postgres.pool().await)
+            .await
+            .unwrap();
     assert_eq!((left.len(), left[1].as_str()), (2, "young"), "{left:?}");
 }
 
-async fn another_replica_takes_the_same_event_once(kind: ProviderKind) {
+async fn many_deliveries_of_one_event_wake_once(kind: ProviderKind) {
     let (bench, key) = bench(kind).await;
     let request = held(&bench, &key, 0).await;
     let letter = bench.custodian().signed(&bench.custodian().signed_event(&external_id(&request)));

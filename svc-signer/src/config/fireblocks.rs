@@ -155,7 +155,9 @@ impl FireblocksConfig {
         };
         let url = Url::parse(given).map_err(|error| format!("jwks_url: {error}"))?;
         if url.scheme() != "https" && !is_loopback(&url) {
-            return Err("jwks_url: must be https; plain http is accepted of a simulator on this machine only".to_owned());
+            return Err(
+                "jwks_url: must be https; plain http is accepted of a simulator on this machine only".to_owned()
+            );
         }
         let named = url.host_str().unwrap_or_default();
         if HOSTS.iter().any(|(_, keys, _)| *keys == named) && own.is_some_and(|own| own != named) {
@@ -232,7 +234,8 @@ mod tests {
     use super::*;
 
     fn config(base_url: &str, webhook: &str) -> FireblocksConfig {
-        let text = format!("base_url = \"{base_url}\"\napi_key = \"env:A\"\nsecret_key = \"env:B\"\n[webhook]\n{webhook}");
+        let text =
+            format!("base_url = \"{base_url}\"\napi_key = \"env:A\"\nsecret_key = \"env:B\"\n[webhook]\n{webhook}");
         toml::from_str(&text).unwrap()
     }
 

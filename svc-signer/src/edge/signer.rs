@@ -4,9 +4,9 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use dalp_proto::signer::{
     CreateSecretRequest, CreateSecretResponse, DeliverProviderEventRequest, DeliverProviderEventResponse,
-    EnsureAuditKeyRequest, EnsureAuditKeyResponse, Intent,
-    ListIntentsRequest, ListIntentsResponse, ProviderEventOutcome, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse,
-    StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse, signer_service_server::SignerService,
+    EnsureAuditKeyRequest, EnsureAuditKeyResponse, Intent, ListIntentsRequest, ListIntentsResponse,
+    ProviderEventOutcome, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse, StatusRequest,
+    StatusResponse, WatchStatusRequest, WatchStatusResponse, signer_service_server::SignerService,
 };
 use dalp_service::{
     Reason, Refusal,

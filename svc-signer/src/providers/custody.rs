@@ -191,7 +191,10 @@ mod tests {
         assert_eq!(pace.pause(2, 1.0), Duration::from_secs(8));
         assert_eq!(pace.pause(2, 0.0), Duration::from_secs(4));
         assert_eq!(pace.pause(u32::MAX, 1.0), Duration::from_secs(60));
-        assert_eq!((pace.waiting(0, true, 1.0), pace.waiting(1, true, 1.0)), (Duration::from_secs(2), Duration::from_secs(4)));
+        assert_eq!(
+            (pace.waiting(0, true, 1.0), pace.waiting(1, true, 1.0)),
+            (Duration::from_secs(2), Duration::from_secs(4))
+        );
         assert_eq!(pace.waiting(u32::MAX, true, 1.0), Duration::from_secs(600));
         assert_eq!(pace.waiting(u32::MAX, false, 1.0), Duration::from_secs(60));
     }

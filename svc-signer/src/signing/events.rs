@@ -55,11 +55,7 @@ impl Signer {
         taken
     }
 
-    async fn take(
-        self: &Arc<Self>,
-        provider: ProviderKind,
-        delivery: &Delivery<'_>,
-    ) -> Result<Delivered, SignerError> {
+    async fn take(self: &Arc<Self>, provider: ProviderKind, delivery: &Delivery<'_>) -> Result<Delivered, SignerError> {
         let holder = self.providers().select(provider).ok_or(SignerError::ProviderNotActive(provider))?;
         let hook = match holder.signing() {
             Signing::Custody(custody) => custody.hook(),

@@ -16,7 +16,8 @@ const HEADER: &str = "x-dfns-webhook-signature";
 /// What an event may be about, as its data and the activity of an approval name it.
 const REQUESTS: [&str; 3] = ["signatureRequest", "transactionRequest", "transferRequest"];
 /// Kinds of events that tell of a request, by how they begin.
-const KINDS: [&str; 5] = ["wallet.signature.", "wallet.transaction.", "wallet.transfer.", "policy.approval.", "policy.triggered"];
+const KINDS: [&str; 5] =
+    ["wallet.signature.", "wallet.transaction.", "wallet.transfer.", "policy.approval.", "policy.triggered"];
 
 /// Verifies them.
 pub struct Webhook {

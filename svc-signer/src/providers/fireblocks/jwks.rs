@@ -165,9 +165,9 @@ impl Fetched {
         }
         match self.known(id, KEPT) {
             (key, true) => Ok(key),
-            (_, false) => {
-                Err(HookError::Unavailable(ProviderError::Unavailable("the keys of its events are not known".to_owned())))
-            }
+            (_, false) => Err(HookError::Unavailable(ProviderError::Unavailable(
+                "the keys of its events are not known".to_owned(),
+            ))),
         }
     }
 

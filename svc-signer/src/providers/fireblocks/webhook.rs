@@ -121,11 +121,8 @@ fn moment(value: &Value) -> Option<OffsetDateTime> {
 
 fn names(body: &Body) -> Vec<Named> {
     let text = |field: &str| body.data[field].as_str().map(str::to_owned);
-    let names = [
-        text("externalTxId").map(Named::External),
-        text("id").map(Named::Id),
-        body.resource_id.clone().map(Named::Id),
-    ];
+    let names =
+        [text("externalTxId").map(Named::External), text("id").map(Named::Id), body.resource_id.clone().map(Named::Id)];
     bounded(names.into_iter().flatten())
 }
 
@@ -155,11 +152,14 @@ mod tests {
     }
 
     fn webhook() -> Webhook {
-        let public = key("platform").public_key();
+        // DER of 2048 bits: a sequence of the modulus with a leading zero, and of 65537.
+        let der = key("platform").public_key().as_ref();
+        let (n, e) = (&der[9..9 + 256], &der[der.len() - 3..]);
+        assert_eq!((der.len(), e), (270, [1, 0, 1].as_slice()));
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let (n, e) = (public.modulus(), public.exponent());
-        let document = json!({"keys": [{"kty": "RSA", "kid": "k1", "use": "sig", "alg": "RS512",
-            "n": part(n.big_endian_without_leading_zero()), "e": part(e.big_endian_without_leading_zero())}]});
+        let document = json!({"keys": [
+            {"kty": "RSA", "kid": "k1", "use": "sig", "alg": "RS512", "n": part(n), "e": part(e)},
+        ]});
         let keys = Keys::Pinned(KeySet::read(document.to_string().as_bytes()).unwrap());
         Webhook::new(keys, Some("ws".to_owned()), Duration::from_secs(86_400))
     }
@@ -202,11 +202,24 @@ mod tests {
         for (what, signature, body) in [
             ("another key", jws(&head, "stranger", &RSA_PKCS1_SHA512, &body), &body),
             ("an unknown kid", jws(&json!({"alg": "RS512", "kid": "k2"}), "platform", &RSA_PKCS1_SHA512, &body), &body),
-            ("another algorithm", jws(&json!({"alg": "RS256", "kid": "k1"}), "platform", &RSA_PKCS1_SHA256, &body), &body),
+            (
+                "another algorithm",
+                jws(&json!({"alg": "RS256", "kid": "k1"}), "platform", &RSA_PKCS1_SHA256, &body),
+                &body,
+            ),
             ("an algorithm it does not have", jws(&head, "platform", &RSA_PKCS1_SHA256, &body), &body),
             ("no algorithm", jws(&json!({"alg": "none", "kid": "k1"}), "platform", &RSA_PKCS1_SHA512, &body), &body),
             ("no key id", jws(&json!({"alg": "RS512"}), "platform", &RSA_PKCS1_SHA512, &body), &body),
-            ("something critical", jws(&json!({"alg": "RS512", "kid": "k1", "crit": ["b64"], "b64": false}), "platform", &RSA_PKCS1_SHA512, &body), &body),
+            (
+                "something critical",
+                jws(
+                    &json!({"alg": "RS512", "kid": "k1", "crit": ["b64"], "b64": false}),
+                    "platform",
+                    &RSA_PKCS1_SHA512,
+                    &body,
+                ),
+                &body,
+            ),
             ("another body", good.clone(), &other),
             ("an attached payload", good.replace("..", &format!(".{}.", URL_SAFE_NO_PAD.encode(&body))), &body),
             ("nothing", String::new(), &body),

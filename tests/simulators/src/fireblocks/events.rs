@@ -30,13 +30,30 @@ pub const WORKSPACE: &str = "9f1d0d5c-6a0b-4d57-9f3c-3a4f2a6b7c8d";
 #[must_use]
 pub fn published() -> Value {
     let Some(key) = key() else { return json!({"keys": []}) };
-    let public = key.public_key();
+    let Some([n, e]) = numbers(key.public_key().as_ref()) else { return json!({"keys": []}) };
     let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    json!({"keys": [{
-        "kty": "RSA", "kid": KEY_ID, "use": "sig", "alg": "RS512",
-        "n": part(public.modulus().big_endian_without_leading_zero()),
-        "e": part(public.exponent().big_endian_without_leading_zero()),
-    }]})
+    json!({"keys": [{"kty": "RSA", "kid": KEY_ID, "use": "sig", "alg": "RS512", "n": part(n), "e": part(e)}]})
+}
+
+/// Modulus and exponent of an RSA public key in DER (PKCS#1), without leading zeros.
+fn numbers(der: &[u8]) -> Option<[&[u8]; 2]> {
+    /// A value with its tag, and what comes after it.
+    fn value(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
+        let (&[tag, short], rest) = der.split_first_chunk::<2>()?;
+        let (length, rest) = match short {
+            0..0x80 => (usize::from(short), rest),
+            long => {
+                let (digits, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
+                (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+            }
+        };
+        let (value, rest) = rest.split_at_checked(length)?;
+        (tag == wanted).then_some((value, rest))
+    }
+    let (numbers, _) = value(der, 0x30)?;
+    let (n, rest) = value(numbers, 2)?;
+    let (e, _) = value(rest, 2)?;
+    Some([n.strip_prefix(&[0]).unwrap_or(n), e.strip_prefix(&[0]).unwrap_or(e)])
 }
 
 /// Signs a body under this key id, as the platform does; and in the old manner, as it does until everybody has changed.

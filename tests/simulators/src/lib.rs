@@ -13,3 +13,4 @@ pub mod fireblocks;
 pub mod hooks;
 pub mod http;
 pub mod keys;
+pub mod recorder;

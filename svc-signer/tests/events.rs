@@ -29,7 +29,7 @@ async fn bench(kind: ProviderKind) -> (Bench, Key) {
     let secrets = tempfile::tempdir().unwrap().keep();
     let webhook = holders.custodian.as_ref().unwrap().webhook_section(&secrets).unwrap();
     let extra = format!("{}\n{webhook}", support::RULES);
-    let setting = Setting { settle_ms: 300, looks_ms: RARELY, extra, ..Setting::of(kind) };
+    let setting = Setting { settle_ms: 1_200, looks_ms: RARELY, extra, ..Setting::of(kind) };
     let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), holders).await;
     std::fs::remove_dir_all(secrets).unwrap();
     let key = create(&bench, "desk").await;
@@ -175,9 +175,10 @@ async fn an_event_is_acted_on_once(kind: ProviderKind) {
     let (bench, key) = bench(kind).await;
     let request = held(&bench, &key, 0).await;
     let letter = bench.custodian().signed(&bench.custodian().signed_event(&external_id(&request)));
+    let (first, ..) = asked(&bench).await;
     assert_eq!(deliver(&bench, &letter).await.unwrap(), ProviderEventOutcome::Woken);
     // The look that it woke has found what there was: the request waits for people.
-    until(async || asked(&bench).await, |asked| *asked == (2, true, false)).await;
+    until(async || asked(&bench).await, |asked| *asked == (first + 1, true, false)).await;
     let before = seen(&bench).await;
     for _ in 0..3 {
         assert_eq!(deliver(&bench, &letter).await.unwrap(), ProviderEventOutcome::Repeated);
@@ -186,7 +187,7 @@ async fn an_event_is_acted_on_once(kind: ProviderKind) {
     // The same thing told anew is another event.
     let anew = bench.custodian().signed(&bench.custodian().signed_event(&external_id(&request)));
     assert_eq!(deliver(&bench, &anew).await.unwrap(), ProviderEventOutcome::Woken);
-    until(async || asked(&bench).await, |asked| *asked == (3, true, false)).await;
+    until(async || asked(&bench).await, |asked| *asked == (first + 2, true, false)).await;
 }
 
 /// How often the one request was asked about, whether an event has named it, and whether somebody asks right now.
@@ -252,14 +253,15 @@ async fn whoever_asks_right_now_keeps_the_turn(kind: ProviderKind) {
     let custodian = bench.custodian();
     let looks = if kind == ProviderKind::Dfns { "GET /keys/" } else { "GET /v1/transactions" };
     custodian.faults().inject(looks, Fault::Hang, 1);
+    let (first, ..) = asked(&bench).await;
     let event = async || custodian.signed(&custodian.signed_event(&external_id(&request)));
     assert_eq!(deliver(&bench, &event().await).await.unwrap(), ProviderEventOutcome::Woken);
     custodian.faults().hanging(1).await;
     // The look that hangs was asked for too early to see this.
     assert_eq!(deliver(&bench, &event().await).await.unwrap(), ProviderEventOutcome::Woken);
-    assert_eq!(asked(&bench).await, (2, true, true), "nobody else asks meanwhile");
+    assert_eq!(asked(&bench).await, (first + 1, true, true), "nobody else asks meanwhile");
     custodian.faults().release();
-    until(async || asked(&bench).await, |asked| *asked == (2, true, false)).await;
+    until(async || asked(&bench).await, |asked| *asked == (first + 1, true, false)).await;
     let due: bool = sqlx::query_scalar("select due_at <= now() from signer.custody_attempts")
         .fetch_one(&bench.postgres.pool().await)
         .await

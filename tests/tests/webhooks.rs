@@ -14,7 +14,8 @@ use dalp_tests::waiting::until;
 use serde_json::{Value, json};
 
 /// Nothing that waits for people is looked at by itself while the test lasts.
-const PACE: Pace = Pace { call_timeout_ms: 5_000, settle_ms: 300, looks_ms: (3_600_000, 3_600_000), broadcast: false };
+const PACE: Pace =
+    Pace { call_timeout_ms: 5_000, settle_ms: 1_200, looks_ms: (3_600_000, 3_600_000), broadcast: false };
 /// What the gateway takes.
 const HOOKS: &str = "[hooks]\nproviders = [\"dfns\", \"fireblocks\"]\nmax_body_bytes = 65536\nrate = { per_second = 100, burst = 200 }\n";
 

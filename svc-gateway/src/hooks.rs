@@ -90,7 +90,7 @@ impl Front for Hooks {
         Box::pin(async move {
             // What is under way is waited for when we stop.
             let _open = next;
-            let name = request.uri().path().trim_start_matches(PREFIX).to_owned();
+            let name = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
             let Some((provider, bucket)) = desk.buckets.get_key_value(name.as_str()) else {
                 return Problem::from(Refusal::new(Reason::NotFound, "there is nothing under this path")).response();
             };
@@ -184,5 +184,77 @@ impl Desk {
                 Err(Problem::with(&refusal, StatusCode::REQUEST_TIMEOUT))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use serde_json::Value;
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    /// With a signer that nobody reaches.
+    fn hooks(text: &str) -> Hooks {
+        let tls = "tls = { certificate = \"c\", key = \"k\", trust_anchors = \"t\" }";
+        let server: ServerConfig =
+            toml::from_str(&format!("listen = \"127.0.0.1:0\"\nbody_read_ms = 50\n{tls}")).unwrap();
+        let config: Option<HooksConfig> = (!text.is_empty()).then(|| toml::from_str(text).unwrap());
+        let signer = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
+        let rest = Rest::new(&crate::rest::HttpConfig::default(), &server);
+        Hooks::new(config.as_ref(), &server, Some(signer), rest)
+    }
+
+    async fn answered(hooks: &Hooks, request: Request<Body>) -> (u16, String) {
+        let next = Next::new(tower::service_fn(async |_: Request<Body>| Ok(Response::new(Body::empty()))));
+        let (head, body) = hooks.answer(request, next).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+        (head.status.as_u16(), said["details"][0]["reason"].as_str().unwrap_or_default().to_owned())
+    }
+
+    fn post(path: &str, body: impl Into<Bytes>) -> Request<Body> {
+        Request::post(path).body(Body::new(Full::new(body.into()))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_anybody_can_send_is_kept_small() {
+        let hooks =
+            hooks("providers = [\"dfns\"]\nmax_body_bytes = 1024\nat_once = 1\nrate = { per_second = 1, burst = 4 }");
+        let wanted = |path: &str| hooks.wants(&post(path, "").into_parts().0);
+        assert!(wanted("/hooks/dfns"));
+        let away = (503, "UPSTREAM_UNAVAILABLE".to_owned());
+        assert_eq!(answered(&hooks, post("/hooks/dfns", "{}")).await, away, "it is handed on");
+        let large = answered(&hooks, post("/hooks/dfns", vec![b' '; 1025])).await;
+        assert_eq!(large, (413, "MESSAGE_TOO_LARGE".to_owned()));
+        let announced = Request::post("/hooks/dfns").header("content-length", "99999999").body(Body::empty()).unwrap();
+        assert_eq!(answered(&hooks, announced).await, (413, "MESSAGE_TOO_LARGE".to_owned()), "before it is read");
+        // One that never comes keeps the only place, until it is given up.
+        let endless = futures::stream::pending::<Result<http_body::Frame<Bytes>, std::io::Error>>();
+        let slow = Request::post("/hooks/dfns").body(Body::new(http_body_util::StreamBody::new(endless))).unwrap();
+        assert_eq!(answered(&hooks, slow).await, (408, "DEADLINE".to_owned()));
+        assert_eq!(answered(&hooks, post("/hooks/dfns", "{}")).await, (429, "RATE_LIMITED".to_owned()));
+        let get = Request::get("/hooks/dfns").body(Body::empty()).unwrap();
+        assert_eq!(answered(&hooks, get).await, (405, "NOT_FOUND".to_owned()));
+        for elsewhere in ["/hooks/fireblocks", "/hooks/", "/hooks/dfns/x", "/hooks//dfns", "/hooks//hooks/dfns"] {
+            assert_eq!(answered(&hooks, post(elsewhere, "{}")).await, (404, "NOT_FOUND".to_owned()), "{elsewhere}");
+        }
+    }
+
+    #[tokio::test]
+    async fn as_many_as_may_wait_at_once() {
+        let hooks = std::sync::Arc::new(hooks("providers = [\"dfns\"]\nat_once = 1"));
+        let endless = futures::stream::pending::<Result<http_body::Frame<Bytes>, std::io::Error>>();
+        let slow = Request::post("/hooks/dfns").body(Body::new(http_body_util::StreamBody::new(endless))).unwrap();
+        let (first, second) = tokio::join!(answered(&hooks, slow), answered(&hooks, post("/hooks/dfns", "{}")));
+        assert_eq!(first, (408, "DEADLINE".to_owned()));
+        assert_eq!(second, (429, "OVERLOADED".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn without_a_configuration_there_are_no_endpoints() {
+        let (status, reason) = answered(&hooks(""), post("/hooks/dfns", "{}")).await;
+        assert_eq!((status, reason.as_str()), (404, "NOT_FOUND"));
     }
 }

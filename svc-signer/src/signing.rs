@@ -248,6 +248,7 @@ impl Signer {
             attestation: admission.attestation,
             created_at: OffsetDateTime::now_utc(),
             updated_at: OffsetDateTime::now_utc(),
+            held_since: None,
         };
         let leaf = |reason: String, decision| Leaf {
             subject: "sign",

@@ -447,7 +447,8 @@ pub fn sender(tx: &TxEnvelope) -> Address {
 /// Makes every request that is not decided two minutes older.
 pub async fn age(bench: &Bench) {
     let aged = sqlx::query(
-        "update signer.requests set created_at = created_at - interval '2 minutes' where status in ('PENDING', 'BLOCKED')",
+        "update signer.requests set created_at = created_at - interval '2 minutes', held_since = held_since - interval '2 minutes'
+         where status in ('PENDING', 'BLOCKED')",
     );
     aged.execute(&bench.postgres.pool().await).await.unwrap();
 }

@@ -55,7 +55,7 @@ async fn theirs(program: &Path, script: &str, given: &Value) -> Value {
         .arg(file.path())
         .output()
         .await
-        .expect("node and the clients are installed: make setup");
+        .expect("node and the clients are installed: make tools");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{script}: {said}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{script}: {error}: {said}"))
@@ -63,7 +63,7 @@ async fn theirs(program: &Path, script: &str, given: &Value) -> Value {
 
 fn python() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/custody-py/bin/python");
-    assert!(path.exists(), "{} is not there: make setup", path.display());
+    assert!(path.exists(), "{} is not there: make tools", path.display());
     path
 }
 

@@ -20,7 +20,7 @@ async fn run(script: &str, arguments: &[&str]) -> Value {
     let program = if script.ends_with(".py") { python } else { PathBuf::from("node") };
     assert!(
         clients().join("node_modules").is_dir(),
-        "the providers' clients are not installed: make setup (or npm ci in tests/custody-clients)"
+        "the providers' clients are not installed: make tools (or npm ci in tests/custody-clients)"
     );
     let output = tokio::process::Command::new(&program)
         .current_dir(clients())
@@ -28,7 +28,7 @@ async fn run(script: &str, arguments: &[&str]) -> Value {
         .args(arguments)
         .output()
         .await
-        .unwrap_or_else(|error| panic!("{}: {error}: make setup", program.display()));
+        .unwrap_or_else(|error| panic!("{}: {error}: make tools", program.display()));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{script}: {said}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{script}: {error}: {said}"))

@@ -92,7 +92,8 @@ impl Postman {
     /// When the address or the file is not usable.
     pub fn new(url: &str, authorities: Option<&Path>, manner: Manner) -> anyhow::Result<Self> {
         let url: reqwest::Url = url.parse().context("the address of the webhook")?;
-        let mut builder = reqwest::Client::builder().timeout(WITHIN);
+        // A connection each: one on which a body was refused before it was read is closed by the other end, some time.
+        let mut builder = reqwest::Client::builder().timeout(WITHIN).pool_max_idle_per_host(0);
         if let Some(path) = authorities {
             let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);

@@ -143,6 +143,16 @@ api_clients() {
     cp "$wanted" "$python/.installed"
 }
 
+# The Python client of a custodian, at the pinned versions, which drives its simulator; nothing of it is linked.
+custody_clients() {
+    local python="$root/.tools/custody-py" wanted="$root/tests/custody-clients/requirements.txt"
+    cmp -s "$wanted" "$python/.installed" && return
+    say "installing fireblocks"
+    python3 -m venv "$python"
+    "$python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$python/.installed"
+}
+
 # What the platform is compared with, at the locked versions; nothing of it is linked.
 bench_clients() {
     local clients="$root/tests/bench-clients" python="$root/.tools/bench-py"
@@ -194,6 +204,7 @@ check)
     deploy_checks
     api_clients
     test_packages custody-clients 'clients of custody providers'
+    custody_clients
     test_packages merkle-tree '@openzeppelin/merkle-tree'
     ;;
 sbom)

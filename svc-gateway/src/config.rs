@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    api_key::KeyDigest, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig, verification::VerificationConfig,
+    api_key::KeyDigest, hooks::HooksConfig, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig, verification::VerificationConfig,
 };
 
 pub(crate) use validation::is_cell;
@@ -94,6 +94,9 @@ pub struct GatewayConfig {
     /// HTTP/JSON and gRPC-Web.
     #[serde(default)]
     pub http: HttpConfig,
+    /// Endpoints for custodians' events. Absent: none.
+    #[serde(default)]
+    pub hooks: Option<HooksConfig>,
     /// Sealing of the audit log.
     #[serde(default)]
     pub audit: AuditConfig,

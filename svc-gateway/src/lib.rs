@@ -7,7 +7,7 @@
 //! - [`limits`]: token buckets.
 //! - [`admission`]: the one decision about each call, pure.
 //! - [`proxy`], [`body`], [`upstreams`]: calls passed on untouched, with the caller context that the services behind believe.
-//! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web.
+//! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web. [`hooks`]: where custodians send their events.
 //! - [`audit`]: the audit log: sealed, signed, read, proven; and refused calls on their way into it.
 //! - [`verification`]: what a person who signs in by browser shows besides, for each write that the tenant's policy names.
 //! - [`webhooks`]: events brought to receivers of the tenants.
@@ -46,6 +46,7 @@ pub mod checkers;
 pub mod config;
 mod doctor;
 pub mod events;
+pub mod hooks;
 pub mod limits;
 pub mod metric_definitions;
 pub mod oidc;
@@ -71,7 +72,7 @@ use access::seed::Applied;
 pub const NAME: &str = "svc-gateway";
 /// Among the dependencies in the health: the tables of who may call.
 const ACCESS: &str = "access";
-/// The upstream that signs the roots of the audit log.
+/// The upstream that signs the roots of the audit log, and verifies custodians' events.
 const SIGNER: &str = "svc-signer";
 /// For sealing, for signatures of roots, and for refusals.
 const SEALING_CONNECTIONS: u32 = 3;
@@ -147,10 +148,12 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let pool = pool_of(&config, config.database.max_connections)?;
     let upstreams: Vec<_> =
         config.upstreams.iter().map(|upstream| upstreams::Upstream::new(upstream, &client_tls)).collect();
+    let signer = upstreams.iter().find(|upstream| upstream.name() == SIGNER).map(upstreams::Upstream::channel);
+    let rest = rest::Rest::new(&config.http, &config.server);
     let server = Server::new(NAME, &config.server, PeerPolicy::public())
         .client_auth(ClientAuth::Optional)
         .without_reflection()
-        .front(rest::Rest::new(&config.http, &config.server))
+        .front(hooks::Hooks::new(config.hooks.as_ref(), &config.server, signer.clone(), rest))
         .bind()
         .await?;
     metric_definitions::describe();
@@ -183,7 +186,6 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     // Connections of its own: when callers hold all others, evidence is still written.
     let sealing = Tables::over(access::store::SCHEMA, pool_of(&config, SEALING_CONNECTIONS)?);
     let (refusals, refusal_writer) = audit::refusals::refusals(config.audit, sealing.clone());
-    let signer = upstreams.iter().find(|upstream| upstream.name() == SIGNER).map(upstreams::Upstream::channel);
     let signer = signer.map(audit::signing::RootSigner::new);
     let store = access::Store::from(tables);
     let directory = Arc::new(access::Directory::new(store, granting, config.access));

@@ -51,8 +51,9 @@ struct Room {
     streams: Arc<AtomicU32>,
 }
 
+/// A token bucket, full when it is made.
 #[derive(Clone, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     per_second: f64,
     burst: f64,
     tokens: f64,
@@ -158,7 +159,7 @@ impl Drop for Place {
 // === impl Bucket ===
 
 impl Bucket {
-    fn full(rate: RateConfig, now: Instant) -> Self {
+    pub(crate) fn full(rate: RateConfig, now: Instant) -> Self {
         let burst = f64::from(rate.burst);
         Self { per_second: f64::from(rate.per_second), burst, tokens: burst, filled_at: now }
     }
@@ -180,7 +181,7 @@ impl Bucket {
         }
     }
 
-    fn take(&mut self, now: Instant) -> Result<(), Exhausted> {
+    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Exhausted> {
         self.fill(now);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;

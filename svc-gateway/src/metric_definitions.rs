@@ -10,6 +10,8 @@ pub const GATEWAY_REPLAYS_TOTAL: &str = "dalp_gateway_replays_total";
 pub const GATEWAY_UPSTREAM_FAILURES_TOTAL: &str = "dalp_gateway_upstream_failures_total";
 /// Whether an upstream says it is serving, by `upstream`.
 pub const GATEWAY_UPSTREAM_UP: &str = "dalp_gateway_upstream_up";
+/// Requests at the endpoints for custodians' events, by `provider` and `outcome` (delivered, or the reason of the refusal).
+pub const GATEWAY_PROVIDER_EVENTS_TOTAL: &str = "dalp_gateway_provider_events_total";
 /// How long the database took to say what it knows of a credential.
 pub const GATEWAY_CREDENTIAL_READ_SECONDS: &str = "dalp_gateway_credential_read_seconds";
 /// Callers that were let in to read by what was known of them, because the database did not answer.
@@ -53,6 +55,7 @@ pub const ALL: &[&str] = &[
     GATEWAY_REPLAYS_TOTAL,
     GATEWAY_UPSTREAM_FAILURES_TOTAL,
     GATEWAY_UPSTREAM_UP,
+    GATEWAY_PROVIDER_EVENTS_TOTAL,
     GATEWAY_CREDENTIAL_READ_SECONDS,
     GATEWAY_GRACE_TOTAL,
     GATEWAY_VERIFICATIONS_TOTAL,
@@ -79,6 +82,7 @@ pub fn describe() {
     describe_counter!(GATEWAY_REPLAYS_TOTAL, Unit::Count, "calls answered from an earlier request, by tenant");
     describe_counter!(GATEWAY_UPSTREAM_FAILURES_TOTAL, Unit::Count, "calls that broke off towards an upstream");
     describe_gauge!(GATEWAY_UPSTREAM_UP, Unit::Count, "1 while the upstream says it is serving");
+    describe_counter!(GATEWAY_PROVIDER_EVENTS_TOTAL, Unit::Count, "requests at the endpoints for custodians' events");
     describe_histogram!(
         GATEWAY_CREDENTIAL_READ_SECONDS,
         Unit::Seconds,

@@ -3,6 +3,7 @@
 use alloy::primitives::Address;
 use dalp_attestation::Attestation;
 use dalp_service::{Reason, Refusal};
+use time::OffsetDateTime;
 
 use crate::{
     core::reveal::RevealError,
@@ -99,6 +100,20 @@ pub enum SignerError {
     /// Keys of this provider are not in use.
     #[error("provider {0} is not active")]
     ProviderNotActive(ProviderKind),
+    /// Events of this provider are not taken.
+    #[error("there is no [{0}.webhook] section: its events are not taken")]
+    NoEvents(ProviderKind),
+    /// What came as an event is not signed as its provider signs.
+    #[error("not an event of {0}: {1}")]
+    EventUnverified(ProviderKind, &'static str),
+    /// An event is signed and not of now.
+    #[error("the event is of {at}, and may be {tolerance_s} s away from now")]
+    EventStale {
+        /// Of when it is.
+        at: OffsetDateTime,
+        /// How far that may be from now, in seconds.
+        tolerance_s: u64,
+    },
     /// There is no such secret of the tenant.
     #[error("the tenant has no such secret")]
     SecretNotFound,
@@ -154,7 +169,9 @@ impl SignerError {
             Self::SecretUnbound => Reason::PolicyDenied,
             Self::RevealTooLate { .. } => Reason::CutoffPassed,
             Self::SecretReused => Reason::RequestIdReused,
-            Self::ProviderNotActive(_) | Self::NothingSeals => Reason::ProviderNotActive,
+            Self::ProviderNotActive(_) | Self::NothingSeals | Self::NoEvents(_) => Reason::ProviderNotActive,
+            Self::EventUnverified(..) => Reason::ProviderEventUnverified,
+            Self::EventStale { .. } => Reason::ProviderEventStale,
             Self::Provider(ProviderError::Pending(_)) => Reason::CustodyApprovalPending,
             Self::Provider(ProviderError::Partition(fault, _)) => fault.reason(),
             Self::Provider(ProviderError::Blocked(_)) => Reason::ProviderBlocked,

@@ -1,15 +1,21 @@
 //! Creating keys: an idempotency key stands for one key, whatever crashes in between.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use alloy::primitives::Address;
 use dalp_service::{TenantId, config::SecretRef};
 
 use crate::{
-    config::{SignerConfig, pkcs11::Pkcs11Config},
+    config::{
+        SignerConfig,
+        pkcs11::{NtlsConfig, Pkcs11Config},
+    },
     core::signature::address_of,
     errors::SignerError,
-    providers::{KeyName, Provider, ProviderError, ProviderKind, pkcs11},
+    providers::{
+        KeyName, Provider, ProviderError, ProviderKind,
+        pkcs11::{self, Pkcs11Provider},
+    },
     signing::Signer,
     store::{
         Leaf, Store, StoreError,
@@ -55,6 +61,18 @@ pub enum CeremonyError {
     Provider(#[from] ProviderError),
 }
 
+/// Between two looks whether another login has ended. One that died is waited for as long as a login may take.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A folder that is taken away, if it is empty by then.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0); // absent is as good
+    }
+}
+
 /// Whether a wallet can be called so.
 #[must_use]
 pub fn is_wallet_name(name: &str) -> bool {
@@ -62,12 +80,13 @@ pub fn is_wallet_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-/// Makes a wallet's key in the configured partition as its crypto officer, or finds it there. The officer's PIN has its place in the memory of logins as every
-/// other: a wrong one is tried once.
+/// Makes a wallet's key in the configured partition as its crypto officer, or finds it there, and has it prove its address by a signature. The officer's PIN has its
+/// place in the memory of logins as every other: a wrong one is tried once. While another process logs in, it waits and says so.
 pub async fn ceremony(
     config: &SignerConfig,
     name: &KeyName,
     officer_pin: SecretRef,
+    mut progress: impl FnMut(&str),
 ) -> Result<CeremonialKey, CeremonyError> {
     if !is_wallet_name(&name.wallet) {
         return Err(CeremonyError::Name(format!("{} is not 1 to 64 of [a-z0-9-]", name.wallet)));
@@ -75,7 +94,13 @@ pub async fn ceremony(
     let tenant = name.tenant.parse::<TenantId>().map_err(|error| CeremonyError::Name(error.to_string()))?;
     let name = KeyName { tenant: tenant.to_string(), wallet: name.wallet.clone() };
     let partition = config.pkcs11.clone().ok_or(CeremonyError::NoPartition)?;
-    let officer = Pkcs11Config { crypto_user: false, pin: officer_pin, sessions: 1, ..partition };
+    // Files of the network link of its own: a signer that runs with the same configuration keeps its files, also when this ends.
+    let ntls = partition.ntls.as_ref().map(|ntls| NtlsConfig {
+        directory: ntls.directory.join(format!("ceremony-{}", std::process::id())),
+        ..ntls.clone()
+    });
+    let _folder = ntls.as_ref().map(|ntls| Folder(ntls.directory.clone()));
+    let officer = Pkcs11Config { crypto_user: false, pin: officer_pin, sessions: 1, ntls, ..partition };
     let store = Store::new(config)?;
     store.migrate().await?;
     let provider = crate::partition(config, officer, Arc::new(store.clone()))
@@ -84,7 +109,22 @@ pub async fn ceremony(
         return Err(CeremonyError::Taken(name.wallet));
     }
     // People may need long to log in; nobody but they waits for it here.
-    provider.opened().await?;
+    progress("logging in as the crypto officer; a quorum partition asks its people now");
+    let mut waited = false;
+    loop {
+        match provider.opened().await {
+            Ok(()) => break,
+            Err(error) if Pkcs11Provider::is_busy(&error) => {
+                if !waited {
+                    progress("another process logs in to the partition right now; waiting for it to end");
+                }
+                waited = true;
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    progress("logged in; making the key and having it prove its address");
     if !store.reserve(&name, provider.longest_creation()).await? {
         return Err(CeremonyError::InTheMaking(name.wallet));
     }

@@ -111,6 +111,8 @@ pub async fn start(config: SignerConfig, stop: Stop) -> Result<Running, StartErr
         .allow("/dalp.signer.v1.SignerService/", DOMAIN_SERVICES)
         // The roots of audit logs are all that the gateway may have signed, by its grant.
         .allow("/dalp.signer.v1.SignerService/EnsureAuditKey", [GATEWAY])
+        // Custodians send their events to the gateway, which cannot verify them.
+        .allow("/dalp.signer.v1.SignerService/DeliverProviderEvent", [GATEWAY])
         .allow("/dalp.signer.v1.SignerService/Sign", DOMAIN_SERVICES)
         .allow("/dalp.signer.v1.SignerService/Sign", [GATEWAY])
         .allow("/dalp.signer.v1.KeyService/", [GATEWAY])

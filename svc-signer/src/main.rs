@@ -124,7 +124,11 @@ async fn clear_latch(config: &SignerConfig) -> anyhow::Result<ExitCode> {
 
 #[tokio::main]
 async fn key_ceremony(config: &SignerConfig, name: KeyName, officer_pin: SecretRef) -> anyhow::Result<ExitCode> {
-    let key = svc_signer::keys::ceremony(config, &name, officer_pin).await?;
+    let progress = |said: &str| {
+        // Nobody reads it any more: the ceremony goes on.
+        let _ = writeln!(std::io::stderr(), "{said}");
+    };
+    let key = svc_signer::keys::ceremony(config, &name, officer_pin, progress).await?;
     let mut out = std::io::stdout();
     writeln!(out, "label    {}\nCKA_ID   {}\naddress  {}", key.label, hex::encode(key.id), key.address)?;
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,8 @@ pub const PROVIDER_SECONDS: &str = "dalp_signer_provider_seconds";
 pub const PROVIDER_READY: &str = "dalp_signer_provider_ready";
 /// Requests that wait for a decision and are due, as the last sweep found them, by `provider`.
 pub const OPEN_REQUESTS: &str = "dalp_signer_open_requests";
+/// What came as an event of a custodian, by `provider` and `outcome` (woken, ignored, repeated, unverified, stale, failed).
+pub const PROVIDER_EVENTS_TOTAL: &str = "dalp_signer_provider_events_total";
 /// Items of one write to the database, by `writer` (admissions, outcomes, leaves).
 pub const BATCH_SIZE: &str = "dalp_signer_batch_size";
 /// Starts of a partition's process, by `outcome` (opened, failed).
@@ -35,6 +37,7 @@ pub fn describe() {
     describe_histogram!(ATTEST_SECONDS, Unit::Seconds, "time of one question to the attestor");
     describe_gauge!(ATTESTOR_READY, Unit::Count, "whether the attestor can judge");
     describe_gauge!(OPEN_REQUESTS, Unit::Count, "requests that wait for a decision");
+    describe_counter!(PROVIDER_EVENTS_TOTAL, Unit::Count, "what came as an event of a custodian, by outcome");
     describe_histogram!(BATCH_SIZE, Unit::Count, "items of one write to the database");
     describe_counter!(PARTITION_STARTS_TOTAL, Unit::Count, "starts of a partition's process by outcome");
     describe_counter!(PARTITION_KILLS_TOTAL, Unit::Count, "processes of a partition that were killed");

@@ -4,10 +4,12 @@ mod attest;
 mod audit;
 mod custody;
 mod drive;
+mod events;
 mod late;
 mod secrets;
 
 pub use audit::AUDIT_WALLET_PREFIX;
+pub use events::Delivered;
 pub use secrets::Reveal;
 
 use std::{
@@ -18,6 +20,7 @@ use std::{
 use alloy::primitives::{Address, B256};
 use futures::FutureExt as _;
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
@@ -80,6 +83,8 @@ pub struct Signer {
     leaves: Batcher<Leaf, ()>,
     /// Seals secrets of settlements.
     vault: Option<LocalProvider>,
+    /// Turns of the looks that events have woken.
+    wakes: Arc<Semaphore>,
 }
 
 // === impl Signer ===
@@ -128,6 +133,7 @@ impl Signer {
                 .as_ref()
                 .and_then(|local| local.key_encryption_key().ok())
                 .map(|key| LocalProvider::new(&key)),
+            wakes: Arc::new(Semaphore::new(events::WAKES_AT_ONCE)),
         }
     }
 
@@ -242,6 +248,7 @@ impl Signer {
             attestation: admission.attestation,
             created_at: OffsetDateTime::now_utc(),
             updated_at: OffsetDateTime::now_utc(),
+            held_since: None,
         };
         let leaf = |reason: String, decision| Leaf {
             subject: "sign",

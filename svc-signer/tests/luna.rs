@@ -122,6 +122,31 @@ async fn a_hold_ends_with_the_window_for_people() {
     is_signed(&bench, &away).await;
 }
 
+/// The window is for people, and begins when they are asked: what waited for a device that was away has all of it left.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_window_for_people_begins_with_the_hold() {
+    let (bench, key) = luna("quorum_retry_s = 60").await;
+    let request = order(&key.address, call(0));
+    bench.device().lose().unwrap();
+    becomes(&bench, &request, SignStatus::Pending, "PROVIDER_UNAVAILABLE").await;
+    age(&bench).await;
+    bench.device().bring_back().unwrap();
+    bench.device().demand_quorum(1, 1).unwrap();
+    becomes(&bench, &request, SignStatus::Pending, "").await;
+    for _ in 0..3 {
+        let held = sign(&bench, &request).await.unwrap();
+        assert_eq!((held.status(), held.error.as_str()), (SignStatus::Pending, ""), "{held:?}");
+    }
+    // A hold that ends and one that begins later are two.
+    bench.device().lose().unwrap();
+    becomes(&bench, &request, SignStatus::Pending, "PROVIDER_UNAVAILABLE").await;
+    age(&bench).await;
+    bench.device().bring_back().unwrap();
+    becomes(&bench, &request, SignStatus::Pending, "").await;
+    bench.device().present(1).unwrap();
+    is_signed(&bench, &request).await;
+}
+
 /// A login that asks people blocks its thread for minutes. Callers are told to wait, the login goes on, and it is one login.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_does_not_return_holds_nobody_up() {
@@ -204,6 +229,47 @@ async fn a_process_that_dies_in_its_login_does_not_try_a_wrong_pin_again() {
     assert!(fresh(&bench).status().await.ready);
 }
 
+/// While people are asked no PIN is compared: what dies then has tried none, however often.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_dies_while_people_are_asked_is_no_try_of_the_pin() {
+    let (bench, _) = luna("login_deadline_ms = 600000").await;
+    let noted = async || {
+        let row = sqlx::query_as::<_, (bool, i32)>("select asking, undecided from signer.pin_latch");
+        row.fetch_one(&bench.postgres.pool().await).await.unwrap()
+    };
+    for round in 0..5 {
+        change(&bench, |device| (device.hang, device.dies_while_hanging) = (Hang::Login, false));
+        let replica = fresh(&bench);
+        let waiting = tokio::spawn(async move { replica.opened().await });
+        until(async || noted().await, |noted| *noted == (true, 0)).await;
+        change(&bench, |device| device.dies_while_hanging = true);
+        waiting.await.unwrap().unwrap_err();
+        assert_eq!(noted().await, (false, 0), "round {round}");
+    }
+    change(&bench, |device| (device.hang, device.dies_while_hanging) = (Hang::Nothing, false));
+    assert!(fresh(&bench).status().await.ready);
+    // A whole signer that dies meanwhile leaves its note, and that counts nobody's try either.
+    let left = "update signer.pin_latch set state = 'trying', asking = true, undecided = 0, updated_at = now() - interval '1 hour'";
+    for _ in 0..5 {
+        sqlx::query(left).execute(&bench.postgres.pool().await).await.unwrap();
+        assert!(fresh(&bench).status().await.ready);
+    }
+}
+
+/// What `C_GetTokenInfo` tells of others: of the security officer to everybody, and to a crypto user also of the officer whose user PIN is meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_pins_of_others_bar_no_login() {
+    let (bench, _) = luna("").await;
+    change(&bench, |device| device.tells_of_the_security_officer = true);
+    assert!(fresh(&bench).status().await.ready, "the security officer's PIN is none of ours");
+    let user = bench
+        .replica_of(Setting { partition: "crypto_user = true".to_owned(), ..Setting::of(ProviderKind::Pkcs11) })
+        .await;
+    change(&bench, |device| device.bad_pins = 9);
+    assert!(!fresh(&bench).status().await.ready, "the officer's last try is left to its operators");
+    assert!(fresh(&user).status().await.ready, "and the crypto user has tries of its own");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_partition_is_named_and_nobody_logs_in() {
     let (bench, key) = luna("").await;
@@ -255,9 +321,9 @@ async fn a_crypto_user_signs_with_the_keys_of_a_ceremony_and_makes_none() {
     assert_eq!(device(&bench).generated, 0, "it was not even tried");
     let name = KeyName { tenant: "bank".to_owned(), wallet: "desk".to_owned() };
     let officer: SecretRef = bench.token.as_ref().unwrap().secret("officer-pin", PIN).parse().unwrap();
-    let made = svc_signer::keys::ceremony(&bench.config, &name, officer.clone()).await.unwrap();
+    let made = svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap();
     assert_eq!(made.label, "dalp:bank:desk");
-    assert_eq!(svc_signer::keys::ceremony(&bench.config, &name, officer.clone()).await.unwrap(), made, "again");
+    assert_eq!(svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap(), made, "again");
     assert_eq!(device(&bench).generated, 1);
     let key = until(
         async || {
@@ -269,12 +335,12 @@ async fn a_crypto_user_signs_with_the_keys_of_a_ceremony_and_makes_none() {
     let key = key.await.unwrap().into_inner().key.unwrap();
     assert_eq!(key.address.parse::<Address>().unwrap(), made.address);
     is_signed(&bench, &order(&key.address, call(0))).await;
-    let known = svc_signer::keys::ceremony(&bench.config, &name, officer.clone()).await.unwrap_err();
+    let known = svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap_err();
     assert!(matches!(known, CeremonyError::Taken(_)), "{known:?}");
     assert_eq!(device(&bench).generated, 1, "a known wallet gets no second key, wherever its first one is");
     for wallet in ["", "No Name", "a:b"] {
         let name = KeyName { wallet: wallet.to_owned(), ..name.clone() };
-        svc_signer::keys::ceremony(&bench.config, &name, officer.clone()).await.unwrap_err();
+        svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap_err();
     }
 }
 
@@ -313,6 +379,88 @@ async fn keys_with_an_authorisation_of_their_own_are_opened_once_and_wrong_data_
     let setting = Setting::of(ProviderKind::Pkcs11);
     let without = bench.replica_of(setting).await;
     becomes(&without, &order(&key.address, call(21)), SignStatus::Pending, "").await;
+}
+
+/// Whoever asked may be gone before the key has answered: what was begun is written down as it ends all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorisation_whose_caller_gives_up_is_carried_through() {
+    const OPEN: &str = "open sesame";
+    let holders = Holders::luna();
+    let reference = holders.token.clone().unwrap().secret("key-authorization", OPEN);
+    let partition = format!("key_authorization = \"{reference}\"\ncall_deadline_ms = 600000");
+    let setting = Setting { partition, ..Setting::of(ProviderKind::Pkcs11) };
+    let bench = Bench::over(setting.clone(), Arc::new(TestPostgres::start()), holders).await;
+    let key = create(&bench, "desk").await;
+    change(&bench, |device| device.key_authorization = OPEN.to_owned());
+    let undecided = async || {
+        let row = sqlx::query_as::<_, (String, i32)>(
+            "select state, undecided from signer.pin_latch where partition like '%/%'",
+        );
+        row.fetch_optional(&bench.postgres.pool().await).await.unwrap()
+    };
+    for nonce in 0..5 {
+        change(&bench, |device| device.hang = Hang::Authorize);
+        let replica = bench.replica_of(setting.clone()).await;
+        let waiting = tokio::spawn({
+            let (edge, request) = (replica.edge.clone(), order(&key.address, call(nonce)));
+            async move { support::sign_at(&edge, &request).await }
+        });
+        until(async || device(&bench).hanging, |hanging| *hanging == 1).await;
+        waiting.abort();
+        waiting.await.unwrap_err();
+        change(&bench, |device| device.hang = Hang::Nothing);
+        until(undecided, |row| *row == Some(("clear".to_owned(), 0))).await;
+    }
+    is_signed(&bench, &order(&key.address, call(9))).await;
+}
+
+/// The public key beside a private key is an object of its own: whose it is, only a signature tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_its_key_does_not_prove_is_not_used() {
+    let bench = Bench::luna("").await;
+    change(&bench, |device| device.twist = Twist::OtherKey);
+    assert_eq!(create_refused(&bench, "desk").await, "PROVIDER_FAILED");
+    let name = KeyName { tenant: "bank".to_owned(), wallet: "desk".to_owned() };
+    let officer: SecretRef = bench.token.as_ref().unwrap().secret("officer-pin", PIN).parse().unwrap();
+    let refused = svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap_err();
+    assert!(matches!(refused, CeremonyError::Provider(_)), "{refused:?}");
+    let keys: i64 =
+        sqlx::query_scalar("select count(*) from signer.keys").fetch_one(&bench.postgres.pool().await).await.unwrap();
+    assert_eq!(keys, 0);
+    change(&bench, |device| device.twist = Twist::Honest);
+    let made = svc_signer::keys::ceremony(&bench.config, &name, officer, |_| {}).await.unwrap();
+    assert_eq!(create(&bench, "desk").await.address.parse::<Address>().unwrap(), made.address, "the same key");
+    assert_eq!(device(&bench).generated, 1);
+}
+
+/// A ceremony beside a login of somebody else waits for its turn, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceremony_waits_while_somebody_else_logs_in() {
+    let (bench, _) = luna("login_deadline_ms = 600000").await;
+    let other = |state: &'static str| {
+        sqlx::query(
+            "insert into signer.pin_latch (partition, pin_digest, state) values ($1, decode(repeat('ab', 32), 'hex'), $2)
+             on conflict (partition, pin_digest) do update set state = excluded.state",
+        )
+        .bind(bench.config.pkcs11.as_ref().unwrap().partition())
+        .bind(state)
+    };
+    other("trying").execute(&bench.postgres.pool().await).await.unwrap();
+    let officer: SecretRef = bench.token.as_ref().unwrap().secret("officer-pin", PIN).parse().unwrap();
+    let (told, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let ceremony = tokio::spawn({
+        let config = bench.config.clone();
+        async move {
+            let name = KeyName { tenant: "bank".to_owned(), wallet: "treasury".to_owned() };
+            let progress = |said: &str| told.send(said.to_owned()).unwrap();
+            svc_signer::keys::ceremony(&config, &name, officer, progress).await
+        }
+    });
+    while !said.recv().await.unwrap().contains("another process") {}
+    assert!(!ceremony.is_finished());
+    other("clear").execute(&bench.postgres.pool().await).await.unwrap();
+    assert_eq!(ceremony.await.unwrap().unwrap().label, "dalp:bank:treasury");
+    assert!(said.recv().await.unwrap().contains("logged in"));
 }
 
 // === The device ===
@@ -482,6 +630,9 @@ async fn what_return_codes_mean_is_configuration() {
     assert_eq!(problems("0x000000a0 = \"transport\""), 1, "a wrong PIN would be tried again and again");
     assert_eq!(problems("0xA0 = \"quorum\""), 1);
     assert_eq!(problems("0xA0 = \"bad_pin\""), 0);
+    assert_eq!(problems("0x00a00000 = \"quorum\""), 1, "the vendor's own number of the same");
+    assert_eq!(problems("0x80000007 = \"quorum\", 0xA4 = \"transport\""), 2, "locked by wrong PINs");
+    assert_eq!(problems("0x80000007 = \"locked\""), 0);
     assert_eq!(problems("PIN_INCORRECT = \"bad_pin\""), 1);
 }
 
@@ -509,6 +660,13 @@ async fn the_clients_files_are_written_before_the_module_is_loaded() {
     assert!(conf.contains(&run.join("client.key").display().to_string()), "{conf}");
     let key = std::fs::metadata(run.join("client.key")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    // A ceremony beside the running signer has files of its own, and takes only those away.
+    let name = KeyName { tenant: "bank".to_owned(), wallet: "treasury".to_owned() };
+    let officer: SecretRef = token.secret("officer-pin", PIN).parse().unwrap();
+    svc_signer::keys::ceremony(&bench.config, &name, officer, |_| {}).await.unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["Chrystoki.conf", "client.key", "client.pem", "server-ca.pem"]);
     drop(bench);
     until(async || run.join("client.key").exists(), |there| !there).await;
 }

@@ -41,6 +41,12 @@ impl Validate for GatewayConfig {
         if !(100..=60_000).contains(&self.health_interval_ms) {
             problems.push("health_interval_ms", "must lie between 100 and 60000");
         }
+        if let Some(hooks) = &self.hooks {
+            problems.section("hooks", |problems| hooks.validate(problems));
+            if !self.upstreams.iter().any(|upstream| upstream.name == crate::SIGNER) {
+                problems.push("hooks", "needs the upstream svc-signer, which verifies events");
+            }
+        }
         self.validate_upstreams(problems);
         self.validate_tenants_and_roles(problems);
         self.validate_issuers(problems);

@@ -1,14 +1,15 @@
 //! Configuration of the provider `dfns`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use dalp_service::config::{Problems, SecretRef, Validate};
 use reqwest::Url;
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::{Mode, is_loopback, polling::Polling};
-use crate::providers::dfns::credentials::Credentials;
+use crate::providers::dfns::{credentials::Credentials, webhook::Webhook};
 
 /// `[dfns]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -40,6 +41,20 @@ pub struct DfnsConfig {
     /// How often undecided requests are looked at.
     #[serde(default)]
     pub polling: Polling,
+    /// Its events. Absent: none are taken.
+    #[serde(default)]
+    pub webhook: Option<DfnsWebhookConfig>,
+}
+
+/// `[dfns.webhook]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DfnsWebhookConfig {
+    /// The webhook's secret; during a rotation the old one and the new one.
+    pub secrets: Vec<SecretRef>,
+    /// How far an event's time of sending may be from ours, in seconds.
+    #[serde(default = "default_tolerance_s")]
+    pub tolerance_s: u32,
 }
 
 fn default_base_url() -> String {
@@ -52,6 +67,10 @@ fn default_call_timeout_ms() -> u64 {
 
 fn default_calls_at_once() -> u16 {
     16
+}
+
+fn default_tolerance_s() -> u32 {
+    300
 }
 
 // === impl DfnsConfig ===
@@ -117,5 +136,39 @@ impl Validate for DfnsConfig {
             problems.push("calls_at_once", "must lie between 1 and 256");
         }
         problems.section("polling", |problems| self.polling.validate(problems));
+        if let Some(webhook) = &self.webhook {
+            problems.section("webhook", |problems| webhook.validate(problems));
+        }
+    }
+}
+
+// === impl DfnsWebhookConfig ===
+
+impl DfnsWebhookConfig {
+    /// Reads the secrets.
+    pub fn hook(&self) -> Result<Webhook, String> {
+        let secret = |reference: &SecretRef| reference.resolve().map_err(|error| format!("secrets: {error}"));
+        let secrets = self.secrets.iter().map(secret).collect::<Result<_, _>>()?;
+        Ok(Webhook::new(secrets, Duration::from_secs(u64::from(self.tolerance_s))))
+    }
+}
+
+impl Validate for DfnsWebhookConfig {
+    fn validate(&self, problems: &mut Problems) {
+        if !(1..=4).contains(&self.secrets.len()) {
+            problems.push("secrets", "name one, or the old and the new one; at most four");
+        }
+        for (index, reference) in self.secrets.iter().enumerate() {
+            match reference.resolve() {
+                Err(error) => problems.push(format!("secrets[{index}]"), error.to_string()),
+                Ok(secret) if secret.expose_secret().len() < 16 => {
+                    problems.push(format!("secrets[{index}]"), "must have at least 16 characters");
+                }
+                Ok(_) => {}
+            }
+        }
+        if !(10..=3_600).contains(&self.tolerance_s) {
+            problems.push("tolerance_s", "must lie between 10 and 3600");
+        }
     }
 }

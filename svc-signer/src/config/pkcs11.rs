@@ -41,7 +41,8 @@ pub struct Pkcs11Config {
     /// Longest login, in milliseconds; a quorum partition asks people meanwhile.
     #[serde(default = "default_login_deadline_ms")]
     pub login_deadline_ms: u64,
-    /// How long a request waits for people at the HSM before it is EXPIRED, in seconds since it was accepted; absent: until the signer's deadline.
+    /// How long a request waits for people at the HSM before it is EXPIRED, in seconds since the partition first asked for them; absent: until the signer's
+    /// deadline, which counts from when it was accepted.
     #[serde(default)]
     pub quorum_retry_s: Option<u32>,
     /// Environment of the worker; it inherits nothing else.
@@ -145,11 +146,14 @@ impl Validate for Pkcs11Config {
         for (code, class) in &self.codes {
             match number(code) {
                 None => problems.push(format!("codes.{code}"), "must be 0x and up to 8 hex digits"),
-                Some(number) if codes::counts_against_the_pin(number) && *class != Class::BadPin => problems.push(
-                    format!("codes.{code}"),
-                    "counts against the PIN: called anything else than bad_pin, a wrong PIN would be tried until the partition locks",
-                ),
-                Some(_) => {}
+                Some(number) => {
+                    if codes::of_the_pin(number).is_some_and(|own| own != *class) {
+                        problems.push(
+                            format!("codes.{code}"),
+                            "tells of the PIN, and cannot be called anything else than it is (bad_pin, or locked): a wrong PIN would be tried until the partition locks",
+                        );
+                    }
+                }
             }
         }
         if let Some(ntls) = &self.ntls {

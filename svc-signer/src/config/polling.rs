@@ -17,6 +17,8 @@ pub struct Polling {
     pub first_ms: u64,
     /// Longest pause, in milliseconds.
     pub longest_ms: u64,
+    /// Longest pause for a request that an event of the provider has named, in milliseconds.
+    pub heard_longest_ms: u64,
     /// Attempts of one request after faults of the provider.
     pub attempts: u16,
 }
@@ -25,7 +27,7 @@ pub struct Polling {
 
 impl Default for Polling {
     fn default() -> Self {
-        Self { settle_ms: 3_000, first_ms: 2_000, longest_ms: 60_000, attempts: 5 }
+        Self { settle_ms: 3_000, first_ms: 2_000, longest_ms: 60_000, heard_longest_ms: 600_000, attempts: 5 }
     }
 }
 
@@ -38,6 +40,7 @@ impl Polling {
             settle: Duration::from_millis(self.settle_ms),
             poll_first: Duration::from_millis(self.first_ms),
             poll_longest: Duration::from_millis(self.longest_ms),
+            poll_longest_heard: Duration::from_millis(self.heard_longest_ms.max(self.longest_ms)),
             attempts: self.attempts,
         }
     }
@@ -53,6 +56,9 @@ impl Validate for Polling {
         }
         if !(self.first_ms..=3_600_000).contains(&self.longest_ms) {
             problems.push("longest_ms", "must lie between first_ms and 3600000");
+        }
+        if self.heard_longest_ms > 3_600_000 {
+            problems.push("heard_longest_ms", "must be at most 3600000; below longest_ms it counts as that");
         }
         if !(1..=100).contains(&self.attempts) {
             problems.push("attempts", "must lie between 1 and 100");

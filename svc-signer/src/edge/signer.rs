@@ -3,9 +3,10 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use dalp_proto::signer::{
-    CreateSecretRequest, CreateSecretResponse, EnsureAuditKeyRequest, EnsureAuditKeyResponse, Intent,
-    ListIntentsRequest, ListIntentsResponse, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse,
-    StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse, signer_service_server::SignerService,
+    CreateSecretRequest, CreateSecretResponse, DeliverProviderEventRequest, DeliverProviderEventResponse,
+    EnsureAuditKeyRequest, EnsureAuditKeyResponse, Intent, ListIntentsRequest, ListIntentsResponse,
+    ProviderEventOutcome, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse, StatusRequest,
+    StatusResponse, WatchStatusRequest, WatchStatusResponse, signer_service_server::SignerService,
 };
 use dalp_service::{
     Reason, Refusal,
@@ -20,7 +21,12 @@ use super::{
     convert::{self, SecretOrder},
     peer_of,
 };
-use crate::{errors::SignerError, signing::Signer, store::requests::StoredRequest};
+use crate::{
+    errors::SignerError,
+    providers::{ProviderKind, hook::Delivery},
+    signing::{Delivered, Signer},
+    store::requests::StoredRequest,
+};
 
 /// How often a watched request is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
@@ -140,6 +146,25 @@ impl SignerService for SignerEdge {
         let tenant = tenant.ok_or_else(|| Refusal::internal("a field was neither read nor refused"))?;
         let key = self.signer.ensure_audit_key(&peer, &tenant).await.map_err(Refusal::from)?;
         Ok(Response::new(EnsureAuditKeyResponse { key: Some(convert::key(&key)) }))
+    }
+
+    async fn deliver_provider_event(
+        &self,
+        request: Request<DeliverProviderEventRequest>,
+    ) -> Result<Response<DeliverProviderEventResponse>, Status> {
+        peer_of(&request)?;
+        let message = request.into_inner();
+        let provider = message.provider.parse::<ProviderKind>().map_err(|error| {
+            Refusal::new(Reason::InvalidField, format!("provider: {error}")).field("provider", error.to_string())
+        })?;
+        let headers: Vec<_> = message.headers.into_iter().map(|header| (header.name, header.value)).collect();
+        let delivery = Delivery { headers: &headers, body: &message.body };
+        let outcome = match self.signer.deliver(provider, &delivery).await.map_err(Refusal::from)? {
+            Delivered::Woken => ProviderEventOutcome::Woken,
+            Delivered::Ignored => ProviderEventOutcome::Ignored,
+            Delivered::Repeated => ProviderEventOutcome::Repeated,
+        };
+        Ok(Response::new(DeliverProviderEventResponse { outcome: outcome.into() }))
     }
 
     async fn list_intents(

@@ -9,7 +9,7 @@ use alloy::primitives::{Address, B256};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{KeyHandle, ProviderError};
+use super::{KeyHandle, ProviderError, hook::Hook};
 use crate::core::{payload::Payload, signature::RawSignature};
 
 /// What a custodian is asked for.
@@ -86,6 +86,8 @@ pub struct Pace {
     pub poll_first: Duration,
     /// Longest pause.
     pub poll_longest: Duration,
+    /// Longest pause between looks at a request that an event of the provider has named: events arrive, and looks are what is left if one does not.
+    pub poll_longest_heard: Duration,
     /// Attempts of one request, further ones under further ids, after which a failure is final.
     pub attempts: u16,
 }
@@ -98,6 +100,11 @@ pub trait Custody: Send + Sync {
 
     /// Whether it numbers and broadcasts transactions by itself, so that a request which is not given up may move something.
     fn broadcasts(&self) -> bool;
+
+    /// What verifies its events, where they are taken.
+    fn hook(&self) -> Option<&dyn Hook> {
+        None
+    }
 
     /// Hands the order over. Where the external id is taken by this very order, answers with how that one stands.
     async fn submit(&self, order: &Order<'_>) -> Result<Report, ProviderError>;
@@ -144,8 +151,18 @@ impl Pace {
     /// that started together do not stay together.
     #[must_use]
     pub fn pause(&self, looks: u32, random: f64) -> Duration {
+        self.up_to(self.poll_longest, looks, random)
+    }
+
+    /// As [`Self::pause`], for a request that waits at the provider. An event begins the count anew, so that what it told too early is found soon after.
+    #[must_use]
+    pub fn waiting(&self, looks: u32, heard: bool, random: f64) -> Duration {
+        self.up_to(if heard { self.poll_longest_heard } else { self.poll_longest }, looks, random)
+    }
+
+    fn up_to(&self, longest: Duration, looks: u32, random: f64) -> Duration {
         let doubled = self.poll_first.saturating_mul(1 << looks.min(16));
-        doubled.min(self.poll_longest).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
+        doubled.min(longest).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
     }
 }
 
@@ -167,11 +184,18 @@ mod tests {
             settle: Duration::ZERO,
             poll_first: Duration::from_secs(2),
             poll_longest: Duration::from_secs(60),
+            poll_longest_heard: Duration::from_secs(600),
             attempts: 3,
         };
         assert_eq!(pace.pause(0, 1.0), Duration::from_secs(2));
         assert_eq!(pace.pause(2, 1.0), Duration::from_secs(8));
         assert_eq!(pace.pause(2, 0.0), Duration::from_secs(4));
         assert_eq!(pace.pause(u32::MAX, 1.0), Duration::from_secs(60));
+        assert_eq!(
+            (pace.waiting(0, true, 1.0), pace.waiting(1, true, 1.0)),
+            (Duration::from_secs(2), Duration::from_secs(4))
+        );
+        assert_eq!(pace.waiting(u32::MAX, true, 1.0), Duration::from_secs(600));
+        assert_eq!(pace.waiting(u32::MAX, false, 1.0), Duration::from_secs(60));
     }
 }

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod credentials;
 pub mod request;
+pub mod webhook;
 
 use std::{
     collections::BTreeMap,
@@ -24,10 +25,12 @@ use self::{
     answer::{Approval, Challenge, Key, Page, Refused, Request, UserAction, Wallet},
     credentials::Credentials,
     request::Place,
+    webhook::Webhook,
 };
 use super::{
     KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, Signing,
     custody::{Custody, Order, Pace, Report, State},
+    hook::Hook,
     http::{Call, Door},
 };
 use crate::{
@@ -45,6 +48,7 @@ pub struct DfnsProvider {
     config: DfnsConfig,
     credentials: Credentials,
     door: Door,
+    webhook: Option<Webhook>,
     probed: Mutex<Option<(Instant, ProviderStatus)>>,
 }
 
@@ -56,7 +60,9 @@ impl DfnsProvider {
         let credentials = config.credentials()?;
         let timeout = Duration::from_millis(config.call_timeout_ms);
         let door = Door::new(&config.base()?, timeout, usize::from(config.calls_at_once))?;
-        Ok(Self { config, credentials, door, probed: Mutex::default() })
+        let webhook = config.webhook.as_ref().map(|webhook| webhook.hook()).transpose();
+        let webhook = webhook.map_err(|problem| format!("dfns.webhook.{problem}"))?;
+        Ok(Self { config, credentials, door, webhook, probed: Mutex::default() })
     }
 
     /// Sends a call with the account's token; one that changes something also with the credential's signature over it.
@@ -227,6 +233,10 @@ impl Custody for DfnsProvider {
 
     fn broadcasts(&self) -> bool {
         self.config.mode == Mode::Broadcast
+    }
+
+    fn hook(&self) -> Option<&dyn Hook> {
+        self.webhook.as_ref().map(|webhook| webhook as &dyn Hook)
     }
 
     async fn submit(&self, order: &Order<'_>) -> Result<Report, ProviderError> {

@@ -5,8 +5,10 @@
 
 pub mod answer;
 pub mod credentials;
+pub mod jwks;
 pub mod request;
 pub mod status;
+pub mod webhook;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -23,10 +25,12 @@ use self::{
     answer::{Addresses, EXTERNAL_ID_USED, PublicKeyInfo, Refused, Transaction, Vault, Vaults},
     credentials::Credentials,
     request::Place,
+    webhook::Webhook,
 };
 use super::{
     KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, Signing,
     custody::{Custody, Order, Pace, Report},
+    hook::Hook,
     http::{Answer, Call, Door},
 };
 use crate::{
@@ -44,6 +48,7 @@ pub struct FireblocksProvider {
     door: Door,
     /// Path before every endpoint, `/v1`.
     prefix: String,
+    webhook: Option<Webhook>,
     probed: Mutex<Option<(Instant, ProviderStatus)>>,
 }
 
@@ -56,7 +61,8 @@ impl FireblocksProvider {
         let base = config.base()?;
         let door = Door::new(&base, Duration::from_millis(config.call_timeout_ms), usize::from(config.calls_at_once))?;
         let prefix = base.path().trim_end_matches('/').to_owned();
-        Ok(Self { config, credentials, door, prefix, probed: Mutex::default() })
+        let webhook = config.hook().map_err(|problem| format!("fireblocks.webhook.{problem}"))?;
+        Ok(Self { config, credentials, door, prefix, webhook, probed: Mutex::default() })
     }
 
     /// Signs the call's token, and sends it.
@@ -193,6 +199,10 @@ impl Custody for FireblocksProvider {
 
     fn broadcasts(&self) -> bool {
         self.config.mode == Mode::Broadcast
+    }
+
+    fn hook(&self) -> Option<&dyn Hook> {
+        self.webhook.as_ref().map(|webhook| webhook as &dyn Hook)
     }
 
     async fn submit(&self, order: &Order<'_>) -> Result<Report, ProviderError> {

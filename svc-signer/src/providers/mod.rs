@@ -3,6 +3,7 @@
 pub mod custody;
 pub mod dfns;
 pub mod fireblocks;
+pub mod hook;
 pub mod http;
 pub mod local;
 pub mod pkcs11;
@@ -177,7 +178,7 @@ pub trait SignAtOnce: Send + Sync {
     /// Signs 32 bytes. The caller normalises and verifies the answer.
     async fn sign(&self, key: KeyHandle<'_>, digest: B256) -> Result<RawSignature, ProviderError>;
 
-    /// How long a request may wait for people before it is given up, where that is shorter than the signer's own deadline.
+    /// How long a request may wait for people, from when they were first asked, before it is given up, where that is shorter than the signer's own deadline.
     fn longest_hold(&self) -> Option<Duration> {
         None
     }

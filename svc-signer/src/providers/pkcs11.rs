@@ -79,6 +79,8 @@ pub trait PinLatch: Send + Sync {
     async fn bars(&self, partition: &str, pin_digest: [u8; 32]) -> Result<Option<Attempt>, ProviderError>;
     /// Writes down that a login will be tried with the PIN of this keyed digest. One that has not ended after `longest` will not any more.
     async fn begin(&self, partition: &str, pin_digest: [u8; 32], longest: Duration) -> Result<Attempt, ProviderError>;
+    /// Writes down that the login under way asks people: it is no try of the PIN any more, unless it ends with an answer or nobody knows how.
+    async fn asking(&self, partition: &str, pin_digest: [u8; 32]) -> Result<(), ProviderError>;
     /// Writes down how it ended.
     async fn end(&self, partition: &str, pin_digest: [u8; 32], ended: Ended) -> Result<(), ProviderError>;
 }
@@ -136,6 +138,27 @@ impl Pkcs11Provider {
         self.partition.opened().await
     }
 
+    /// Whether opening has failed only because another process logs in to the partition right now.
+    #[must_use]
+    pub fn is_busy(error: &ProviderError) -> bool {
+        partition::is_busy(error)
+    }
+
+    /// Has the private key sign something that nobody else wants, and compares: the public key beside it in the token is an object of its own, and says of itself
+    /// whose it is. Its address is used for nothing before.
+    async fn prove(&self, key_id: [u8; 32], public_key: &PublicKey) -> Result<(), ProviderError> {
+        let digest: [u8; 32] = rand::random();
+        let request = Request::Sign { key_id, digest };
+        let Reply::Signature(bytes) = self.ask(&request, self.config().call_deadline_ms).await? else {
+            return Err(out_of_turn());
+        };
+        let signed =
+            RawSignature::from_concatenated(&bytes).and_then(|raw| raw.normalise(B256::from(digest), public_key));
+        signed.map(drop).map_err(|error| {
+            ProviderError::Failed(format!("the private key does not sign for the public key beside it: {error}"))
+        })
+    }
+
     fn config(&self) -> &Pkcs11Config {
         &self.partition.config
     }
@@ -163,7 +186,7 @@ impl Pkcs11Provider {
                 };
                 let data = data.resolve().map_err(|error| ProviderError::Unavailable(error.to_string()));
                 let data = data.map_err(Fault::Final)?;
-                self.partition.authorize(&worker, *key_id, &data).await.map_err(Fault::Final)?;
+                self.partition.authorize(&worker, *key_id, data).await.map_err(Fault::Final)?;
                 match self.call(&worker, request, deadline_ms).await? {
                     // Authorised where it is not any more: another member of the group serves it, or it was closed. Asked again at the next try.
                     Reply::Failed(failure) if failure.code == codes::KEY_NOT_AUTHORIZED => {
@@ -265,9 +288,10 @@ impl Provider for Pkcs11Provider {
     }
 
     fn longest_creation(&self) -> Duration {
-        let Pkcs11Config { login_deadline_ms, generate_deadline_ms, .. } = self.partition.config;
-        // A turn, then a start and a generation, twice: a call is repeated once on a fresh worker. A start finds the token, then logs in.
-        TURN_WITHIN + Duration::from_millis(2 * (2 * login_deadline_ms + generate_deadline_ms))
+        let Pkcs11Config { login_deadline_ms, generate_deadline_ms, call_deadline_ms, .. } = self.partition.config;
+        // A turn, then a start and a generation, twice: a call is repeated once on a fresh worker. A start finds the token, then logs in. The proof likewise.
+        let proof = TURN_WITHIN + Duration::from_millis(2 * (2 * login_deadline_ms + call_deadline_ms));
+        TURN_WITHIN + Duration::from_millis(2 * (2 * login_deadline_ms + generate_deadline_ms)) + proof
     }
 
     async fn create(&self, name: &KeyName) -> Result<NewKey, ProviderError> {
@@ -279,6 +303,7 @@ impl Provider for Pkcs11Provider {
                 let public_key = PublicKey::from_slice(&point).map_err(|_| {
                     ProviderError::Failed("the module returned a point that is not on secp256k1".to_owned())
                 })?;
+                self.prove(key_id, &public_key).await?;
                 Ok(NewKey { public_key, material: key_id.to_vec() })
             }
             _ => Err(out_of_turn()),

@@ -288,7 +288,9 @@ impl Case<'_> {
                 let held = report.state != State::Processing || worked_on > WORKED_ON;
                 Verdict::Stands {
                     outcome: outcome(request, Status::Pending, said(), if held { "" } else { NOT_ASKED }),
-                    pause: self.soon.unwrap_or_else(|| self.custody.pace().pause(self.claim.looks, rand::random())),
+                    pause: self.soon.unwrap_or_else(|| {
+                        self.custody.pace().waiting(self.claim.looks, self.claim.heard, rand::random())
+                    }),
                     stopped: false,
                     moving: true,
                 }

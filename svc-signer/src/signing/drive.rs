@@ -106,7 +106,9 @@ impl Signer {
                 }
             }
             Err(ProviderError::Pending(detail))
-                if signer.longest_hold().is_some_and(|longest| age(request) > longest) =>
+                if signer
+                    .longest_hold()
+                    .is_some_and(|longest| held_for(request).is_some_and(|held| held > longest)) =>
             {
                 outcome(Status::Expired, format!("people did not act in time; last: {detail}"), "POLL_TIMEOUT")
             }
@@ -122,6 +124,12 @@ impl Signer {
 /// How long ago it was accepted.
 fn age(request: &StoredRequest) -> time::Duration {
     OffsetDateTime::now_utc() - request.created_at
+}
+
+/// For how long it has stood in a hold; `None`: it stands in none.
+fn held_for(request: &StoredRequest) -> Option<time::Duration> {
+    let held = request.status == Status::Pending && request.error.is_empty();
+    request.held_since.filter(|_| held).map(|since| OffsetDateTime::now_utc() - since)
 }
 
 /// A request that stands so, without a result.

@@ -44,7 +44,7 @@ impl Signer {
     }
 
     /// Nobody is asking any more: grant, policy and key are looked at again, for they may have changed since the request was accepted.
-    async fn retry(&self, request: StoredRequest) {
+    pub(super) async fn retry(&self, request: StoredRequest) {
         let request_id = request.request_id;
         let advanced = async {
             let key = self.key(&request.tenant, request.signer).await?;

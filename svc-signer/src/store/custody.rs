@@ -28,6 +28,8 @@ pub struct Claim {
     pub looks: u32,
     /// What the provider said last.
     pub said: String,
+    /// An event of the provider has named it: events arrive, and looks without one may be rare.
+    pub heard: bool,
 }
 
 /// What a look at an attempt has found.
@@ -72,8 +74,8 @@ impl Store {
         let work = async {
             let first = external_id(request_id, 0);
             let begun = sqlx::query(
-                "insert into signer.custody_attempts (request_id, attempt, provider, external_id, claims, due_at)
-                 select $1, 0, $2, $3, 1, now() + make_interval(secs => $4)
+                "insert into signer.custody_attempts (request_id, attempt, provider, external_id, claims, due_at, asked_until)
+                 select $1, 0, $2, $3, 1, now() + make_interval(secs => $4), now() + make_interval(secs => $4)
                  where not exists (select from signer.custody_attempts where request_id = $1) on conflict do nothing",
             )
             .bind(request_id)
@@ -91,12 +93,14 @@ impl Store {
                     maybe_sent: false,
                     looks: 0,
                     said: String::new(),
+                    heard: false,
                 }));
             }
             let row = sqlx::query(
-                "update signer.custody_attempts set claims = claims + 1, due_at = now() + make_interval(secs => $2)
+                "update signer.custody_attempts set claims = claims + 1, woken = false,
+                    due_at = now() + make_interval(secs => $2), asked_until = now() + make_interval(secs => $2)
                  where request_id = $1 and ended_at is null and due_at <= now()
-                 returning attempt, external_id, provider_id, claims, looks, said",
+                 returning attempt, external_id, provider_id, claims, looks, said, heard_at is not null as heard",
             )
             .bind(request_id)
             .bind(longest.as_secs_f64())
@@ -112,6 +116,7 @@ impl Store {
                     maybe_sent: row.try_get::<i32, _>("claims")? > 1,
                     looks: row.try_get::<i32, _>("looks")?.unsigned_abs(),
                     said: row.try_get("said")?,
+                    heard: row.try_get("heard")?,
                 })
             })
             .transpose()
@@ -124,7 +129,7 @@ impl Store {
         let work = async {
             sqlx::query(
                 "update signer.custody_attempts set provider_id = coalesce($3, provider_id), said = $4, stopped = $5, looks = $6,
-                    due_at = now() + make_interval(secs => $7)
+                    due_at = case when woken then now() else now() + make_interval(secs => $7) end, asked_until = null, woken = false
                  where request_id = $1 and attempt = $2 and ended_at is null",
             )
             .bind(claim.request_id)

@@ -38,22 +38,35 @@ impl PinLatch for Store {
         Ok(self.begin_login(partition, pin_digest, longest).await?)
     }
 
+    async fn asking(&self, partition: &str, pin_digest: [u8; 32]) -> Result<(), ProviderError> {
+        let noted = sqlx::query(
+            "update signer.pin_latch set asking = true, undecided = greatest(undecided - 1, 0)
+             where partition = $1 and pin_digest = $2 and state = 'trying' and not asking",
+        )
+        .bind(partition)
+        .bind(pin_digest.as_slice())
+        .execute(&self.pool);
+        self.patience.within(async { Ok(noted.await?) }).await?;
+        Ok(())
+    }
+
     async fn end(&self, partition: &str, pin_digest: [u8; 32], ended: Ended) -> Result<(), ProviderError> {
-        // The login was counted when it began; what is certain about it is taken back now.
-        let (state, taken_back) = match ended {
-            Ended::Opened => ("clear", i32::MAX),
-            Ended::NotCounted => ("clear", 1),
-            Ended::BadPin => ("bad", 0),
-            Ended::Unknown => ("clear", 0),
+        // The login was counted when it began, unless that was taken back since; what is certain about it is written now.
+        let (state, logins) = match ended {
+            Ended::Opened => ("clear", None),
+            Ended::NotCounted => ("clear", Some(0)),
+            Ended::BadPin => ("bad", Some(1)),
+            Ended::Unknown => ("clear", Some(1)),
         };
         let written = sqlx::query(
-            "update signer.pin_latch set state = $3, undecided = greatest(undecided - $4, 0), updated_at = now()
+            "update signer.pin_latch set state = $3, asking = false, updated_at = now(),
+                undecided = case when $4::int is null then 0 else greatest(undecided - (not asking)::int + $4, 0) end
              where partition = $1 and pin_digest = $2",
         )
         .bind(partition)
         .bind(pin_digest.as_slice())
         .bind(state)
-        .bind(taken_back)
+        .bind(logins)
         .execute(&self.pool);
         self.patience.within(async { Ok(written.await?) }).await?;
         Ok(())
@@ -128,7 +141,7 @@ impl Store {
             }
             // Counted before it is made: whatever crashes, it is not forgotten.
             sqlx::query(
-                "update signer.pin_latch set state = 'trying', undecided = undecided + 1, updated_at = now()
+                "update signer.pin_latch set state = 'trying', asking = false, undecided = undecided + 1, updated_at = now()
                  where partition = $1 and pin_digest = $2",
             )
             .bind(partition)

@@ -4,6 +4,7 @@ pub mod admit;
 pub mod attestations;
 pub mod batch;
 pub mod custody;
+pub mod events;
 pub mod evidence;
 pub mod keys;
 pub mod latch;

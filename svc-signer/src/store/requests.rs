@@ -79,6 +79,8 @@ pub struct StoredRequest {
     pub created_at: OffsetDateTime,
     /// When it last changed.
     pub updated_at: OffsetDateTime,
+    /// When the hold began in which it stands or last stood.
+    pub held_since: Option<OffsetDateTime>,
 }
 
 /// A payload as it was stored; read only when it is signed.
@@ -130,7 +132,7 @@ pub enum Released {
 macro_rules! columns {
     () => {
         "request_id, tenant, signer, peer, kind, payload_hash, digest, unsigned_tx, statement, chain_id, nonce, status, signature, signed_tx, tx_hash, stage,
-            detail, error, created_at, updated_at, attestation, attested_block, attested_block_hash, attested_ruleset, attested_verdict, attested_until"
+            detail, error, created_at, updated_at, held_since, attestation, attested_block, attested_block_hash, attested_ruleset, attested_verdict, attested_until"
     };
 }
 
@@ -424,6 +426,7 @@ fn record(row: &PgRow) -> Result<StoredRequest, StoreError> {
         attestation: attestations::of(row)?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
+        held_since: row.try_get("held_since")?,
     })
 }
 

@@ -185,6 +185,8 @@ pub struct Setting {
     pub call_timeout_ms: u64,
     /// How long a request is followed before its caller is told to wait: by itself until it is signed.
     pub settle_ms: u64,
+    /// First and longest pause between looks at what waits for people.
+    pub looks_ms: (u64, u64),
     /// Custodians number and broadcast by themselves.
     pub broadcast: bool,
     /// Whose word is needed; absent: nobody's.
@@ -202,6 +204,7 @@ impl Setting {
             signer: String::new(),
             call_timeout_ms: 2_000,
             settle_ms: 20_000,
+            looks_ms: (10, 20),
             broadcast: false,
             attestor: None,
             extra: RULES.to_owned(),
@@ -212,8 +215,8 @@ impl Setting {
 
 impl Setting {
     pub fn pace(&self) -> Pace {
-        let Self { call_timeout_ms, settle_ms, broadcast, .. } = *self;
-        Pace { call_timeout_ms, settle_ms, looks_ms: (10, 20), broadcast }
+        let Self { call_timeout_ms, settle_ms, looks_ms, broadcast, .. } = *self;
+        Pace { call_timeout_ms, settle_ms, looks_ms, broadcast }
     }
 }
 
@@ -444,7 +447,8 @@ pub fn sender(tx: &TxEnvelope) -> Address {
 /// Makes every request that is not decided two minutes older.
 pub async fn age(bench: &Bench) {
     let aged = sqlx::query(
-        "update signer.requests set created_at = created_at - interval '2 minutes' where status in ('PENDING', 'BLOCKED')",
+        "update signer.requests set created_at = created_at - interval '2 minutes', held_since = held_since - interval '2 minutes'
+         where status in ('PENDING', 'BLOCKED')",
     );
     aged.execute(&bench.postgres.pool().await).await.unwrap();
 }

@@ -1,13 +1,15 @@
 //! Either simulated custodian, with what an operator and an approver do in its console.
 
-use std::{path::Path, str::FromStr};
+use std::{path::Path, str::FromStr, sync::Arc};
 
 use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
 
 use crate::{
     dfns::{self, DfnsSimulator, Policy},
     fault::{Fault, Faults},
     fireblocks::{self, FireblocksSimulator},
+    hooks::{Letter, Postman},
     keys::Twist,
 };
 
@@ -123,6 +125,103 @@ impl Custodian {
                 secret("fireblocks-rsa.pem", simulator.secret_pem())?,
             ),
         })
+    }
+
+    /// What its events need in a signer's configuration, after its section.
+    ///
+    /// # Errors
+    /// When the secret cannot be written.
+    pub fn webhook_section(&self, secrets: &Path) -> anyhow::Result<String> {
+        Ok(match self {
+            Self::Dfns(simulator) => {
+                let path = secrets.join("dfns-webhook");
+                std::fs::write(&path, simulator.webhook_secret())
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+                // An old secret beside it, as during a rotation.
+                let old = secrets.join("dfns-webhook-old");
+                std::fs::write(&old, "the-secret-of-before")
+                    .with_context(|| format!("cannot write {}", old.display()))?;
+                format!("[dfns.webhook]\nsecrets = [\"file:{}\", \"file:{}\"]\n", old.display(), path.display())
+            }
+            Self::Fireblocks(simulator) => format!(
+                "[fireblocks.webhook]\njwks_url = \"{}\"\nworkspace_id = \"{}\"\n",
+                simulator.jwks_url(),
+                fireblocks::events::WORKSPACE
+            ),
+        })
+    }
+
+    /// From now on it tells what happens, and time passes for its requests by itself.
+    pub fn notify(&self, postman: Arc<Postman>) {
+        match self {
+            Self::Dfns(simulator) => simulator.hooks().notify(postman),
+            Self::Fireblocks(simulator) => simulator.hooks().notify(postman),
+        }
+    }
+
+    /// Signs a body as it signs its events.
+    #[must_use]
+    pub fn signed(&self, body: &Value) -> Letter {
+        let body = body.to_string().into_bytes();
+        match self {
+            Self::Dfns(simulator) => dfns::events::signed(simulator.webhook_secret(), body),
+            Self::Fireblocks(_) => fireblocks::events::signed(fireblocks::events::KEY_ID, body),
+        }
+    }
+
+    /// As [`Custodian::signed`], by a key or secret that is none of its.
+    #[must_use]
+    pub fn forged(&self, body: &Value) -> Letter {
+        let body = body.to_string().into_bytes();
+        match self {
+            Self::Dfns(_) => dfns::events::signed("a secret that somebody guessed", body),
+            Self::Fireblocks(_) => fireblocks::events::signed("webhook-key-2", body),
+        }
+    }
+
+    /// An event of now that says of the request of this external id that it is signed.
+    #[must_use]
+    pub fn signed_event(&self, external_id: &str) -> Value {
+        match self {
+            Self::Dfns(_) => {
+                let request = json!({"id": "sig-0", "externalId": external_id, "status": "Signed", "signature": {"r": "0x1", "s": "0x1", "recid": 0}});
+                dfns::events::event("wallet.signature.signed", &json!({ "signatureRequest": request }))
+            }
+            Self::Fireblocks(_) => {
+                let data = json!({"id": "tx-0", "externalTxId": external_id, "status": "COMPLETED"});
+                fireblocks::events::event("transaction.status.updated", "tx-0", &data)
+            }
+        }
+    }
+
+    /// Another time of an event, in seconds from now.
+    #[must_use]
+    pub fn moved(&self, event: &Value, seconds: i64) -> Value {
+        let mut event = event.clone();
+        let (field, by) = match self {
+            Self::Dfns(_) => ("timestampSent", seconds),
+            Self::Fireblocks(_) => ("createdAt", seconds * 1000),
+        };
+        event[field] = json!(event[field].as_i64().unwrap_or_default() + by);
+        event
+    }
+
+    /// Another kind of an event, which nobody has heard of.
+    #[must_use]
+    pub fn invented(&self, event: &Value) -> Value {
+        let mut event = event.clone();
+        event[if matches!(self, Self::Dfns(_)) { "kind" } else { "eventType" }] = json!("quantum.entangled");
+        event["id"] = json!("event-of-an-unknown-kind");
+        event
+    }
+
+    /// The header that its signature stands in.
+    #[must_use]
+    pub const fn signature_header(&self) -> &'static str {
+        match self {
+            Self::Dfns(_) => dfns::events::SIGNATURE,
+            Self::Fireblocks(_) => fireblocks::events::SIGNATURE,
+        }
     }
 
     /// What goes wrong at it.

@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod book;
+pub mod events;
 pub mod routes;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use self::{
 use crate::{
     chain::Chain,
     fault::Faults,
+    hooks::Hooks,
     http::{Broken, Reply, Request, Running, Service},
     keys::Twist,
 };
@@ -59,6 +61,9 @@ struct Shared {
     book: Mutex<Book>,
     chain: Option<Chain>,
     faults: Faults,
+    hooks: Hooks,
+    /// Of the webhook.
+    secret: String,
 }
 
 /// A refusal in the service's envelope.
@@ -100,6 +105,8 @@ impl DfnsSimulator {
             book: Mutex::new(Book { policy: options.policy, ..Book::default() }),
             chain: options.node.as_deref().map(Chain::new).transpose()?,
             faults: Faults::default(),
+            hooks: Hooks::default(),
+            secret: Uuid::new_v4().simple().to_string(),
         });
         let server = Running::start(options.port, Arc::clone(&shared) as Arc<dyn Service>).await?;
         let credential_pem = format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n");
@@ -136,6 +143,18 @@ impl DfnsSimulator {
         &self.credential_pem
     }
 
+    /// Whom it tells what happens.
+    #[must_use]
+    pub fn hooks(&self) -> &Hooks {
+        &self.shared.hooks
+    }
+
+    /// The secret of its webhook.
+    #[must_use]
+    pub fn webhook_secret(&self) -> &str {
+        &self.shared.secret
+    }
+
     /// What goes wrong.
     #[must_use]
     pub fn faults(&self) -> &Faults {
@@ -167,6 +186,7 @@ impl DfnsSimulator {
         let mut book = self.shared.book.lock().await;
         let waiting = book.approvals.values_mut().filter(|status| *status == "Pending");
         waiting.for_each(|status| decision.clone_into(status));
+        self.shared.run_on(&mut book).await;
     }
 
     /// Whatever is not over stands so from now on, however often it is looked at.
@@ -229,7 +249,9 @@ impl Service for Shared {
                     return Ok(refused);
                 }
                 let mut book = self.book.lock().await;
-                routes::answer(&request, &mut book, self.chain.as_ref()).await
+                let reply = routes::answer(&request, &mut book, self.chain.as_ref()).await;
+                self.run_on(&mut book).await;
+                reply
             }
         };
         self.faults.after(&route)?;

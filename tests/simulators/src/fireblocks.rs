@@ -4,6 +4,7 @@
 //! workspace has it; what no rule matches is blocked, and blocked is final. It cannot be approved through the API: [`FireblocksSimulator::approve`] is the console.
 
 pub mod book;
+pub mod events;
 pub mod policy;
 pub mod routes;
 pub mod token;
@@ -39,6 +40,7 @@ pub use self::{
 use crate::{
     chain::Chain,
     fault::Faults,
+    hooks::Hooks,
     http::{Broken, Reply, Request, Running, Service},
     keys::Twist,
 };
@@ -75,6 +77,7 @@ struct Shared {
     faults: Faults,
     /// How far the service's clock is ahead of ours.
     ahead_s: AtomicI64,
+    hooks: Hooks,
 }
 
 // === impl FireblocksSimulator ===
@@ -97,6 +100,7 @@ impl FireblocksSimulator {
             chain: options.node.as_deref().map(Chain::new).transpose()?,
             faults: Faults::default(),
             ahead_s: AtomicI64::new(0),
+            hooks: Hooks::default(),
         });
         let server = Running::start(options.port, Arc::clone(&shared) as Arc<dyn Service>).await?;
         Ok(Self { shared, server, api_key, secret_pem })
@@ -118,6 +122,18 @@ impl FireblocksSimulator {
     #[must_use]
     pub fn secret_pem(&self) -> &str {
         &self.secret_pem
+    }
+
+    /// Whom it tells what happens.
+    #[must_use]
+    pub fn hooks(&self) -> &Hooks {
+        &self.shared.hooks
+    }
+
+    /// Where it publishes the keys that sign events.
+    #[must_use]
+    pub fn jwks_url(&self) -> String {
+        format!("{}{}", self.server.origin(), events::JWKS)
     }
 
     /// What goes wrong.
@@ -204,6 +220,7 @@ impl FireblocksSimulator {
         let mut book = self.shared.book.lock().await;
         let waiting = book.transactions.iter_mut().filter(|transaction| transaction.status == "PENDING_AUTHORIZATION");
         waiting.for_each(decision);
+        self.shared.run_on(&mut book).await;
     }
 }
 
@@ -222,6 +239,9 @@ impl Service for Shared {
         if let Some(reply) = self.faults.before(&route).await? {
             return Ok(reply);
         }
+        if request.path == events::JWKS {
+            return Ok(Reply::ok(events::published()));
+        }
         let now = self.now();
         let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX) + self.ahead_s.load(Ordering::SeqCst);
         let checked = {
@@ -239,6 +259,7 @@ impl Service for Shared {
         let mut book = self.book.lock().await;
         let mut replays = self.replays.lock().await;
         let reply = routes::answer(&request, &mut book, &mut replays, self.chain.as_ref(), now.as_millis()).await;
+        self.run_on(&mut book).await;
         drop((book, replays));
         self.faults.after(&route)?;
         Ok(reply.with("x-request-id", Uuid::new_v4().to_string()))

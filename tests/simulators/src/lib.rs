@@ -10,5 +10,7 @@ pub mod custodian;
 pub mod dfns;
 pub mod fault;
 pub mod fireblocks;
+pub mod hooks;
 pub mod http;
 pub mod keys;
+pub mod recorder;

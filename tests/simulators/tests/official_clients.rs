@@ -16,17 +16,19 @@ fn clients() -> PathBuf {
 
 /// Runs a client to its end and reads what it prints.
 async fn run(script: &str, arguments: &[&str]) -> Value {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/custody-py/bin/python");
+    let program = if script.ends_with(".py") { python } else { PathBuf::from("node") };
     assert!(
         clients().join("node_modules").is_dir(),
         "the providers' clients are not installed: make tools (or npm ci in tests/custody-clients)"
     );
-    let output = tokio::process::Command::new("node")
+    let output = tokio::process::Command::new(&program)
         .current_dir(clients())
         .arg(script)
         .args(arguments)
         .output()
         .await
-        .expect("node is installed: make setup");
+        .unwrap_or_else(|error| panic!("{}: {error}: make tools", program.display()));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{script}: {said}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{script}: {error}: {said}"))
@@ -39,13 +41,22 @@ fn recovered(r: &str, s: &str, odd: bool, digest: B256) -> Address {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fireblocks_own_client_is_content() {
+    fireblocks_is_content("fireblocks.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fireblocks_own_python_client_is_content() {
+    fireblocks_is_content("fireblocks_client.py").await;
+}
+
+async fn fireblocks_is_content(script: &str) {
     let rules = vec![Rule::all(Action::Allow)];
     let options = fireblocks::Options { raw_enabled: true, rules, ..Default::default() };
     let simulator = FireblocksSimulator::start(options).await.unwrap();
     let folder = std::env::temp_dir().join(format!("dalp-fireblocks-{}", uuid::Uuid::new_v4()));
     std::fs::write(&folder, simulator.secret_pem()).unwrap();
     let key_file = folder.display().to_string();
-    let said = run("fireblocks.mjs", &[&simulator.base_url(), simulator.api_key(), &key_file]).await;
+    let said = run(script, &[&simulator.base_url(), simulator.api_key(), &key_file]).await;
     std::fs::remove_file(&folder).unwrap();
     let text = |pointer: &str| said.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     assert_eq!(said["statuses"], json!(["SUBMITTED", "QUEUED", "PENDING_SIGNATURE", "COMPLETED"]));

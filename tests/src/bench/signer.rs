@@ -411,6 +411,10 @@ impl PinLatch for NoLatch {
         Ok(Attempt::Go { unclear: false })
     }
 
+    async fn asking(&self, _: &str, _: [u8; 32]) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     async fn end(&self, _: &str, _: [u8; 32], _: Ended) -> Result<(), ProviderError> {
         Ok(())
     }

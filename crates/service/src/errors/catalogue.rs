@@ -373,6 +373,10 @@ reasons! {
     ProviderUnavailable = "PROVIDER_UNAVAILABLE", Unavailable, RetrySameKey, Some(2000);
     /// The key provider refuses the signer's credentials.
     ProviderUnauthorized = "PROVIDER_UNAUTHORIZED", FailedPrecondition, CallUs, None;
+    /// What was sent as an event of a key provider is not signed as that provider signs.
+    ProviderEventUnverified = "PROVIDER_EVENT_UNVERIFIED", Unauthenticated, FixInput, None;
+    /// The key provider's event is too old, or from the future.
+    ProviderEventStale = "PROVIDER_EVENT_STALE", FailedPrecondition, FixInput, None;
     /// The clocks of the signer and the key provider differ.
     ProviderClockSkewed = "PROVIDER_CLOCK_SKEWED", FailedPrecondition, CallUs, None;
     /// The key provider does not serve the chain.

@@ -97,6 +97,13 @@ const LOCKED: &[u64] = &[
     0x8000_0025, // ECC_UNKNOWN_CURVE
 ];
 
+/// Of those, the ones by which a login is told that wrong PINs have locked the user.
+const PIN_LOCKED: &[u64] = &[
+    0xA4,        // PIN_LOCKED
+    0x8000_0007, // USER_LOCKED_OUT
+    0x8000_001C, // SO_LOGIN_FAILURE_THRESHOLD
+];
+
 const TRANSPORT: &[u64] = &[
     0x30,        // DEVICE_ERROR
     0x32,        // DEVICE_REMOVED
@@ -116,13 +123,23 @@ const TRANSPORT: &[u64] = &[
 /// Secure trusted channel errors of Luna, a whole range.
 const STC: std::ops::RangeInclusive<u64> = 0x8000_0045..=0x8000_0066;
 
-/// Codes that count against a PIN. No configuration may call them harmless: that would try a wrong PIN again and again.
+/// What a code that tells of the PIN means, in either of its forms. No configuration changes that: a wrong PIN called harmless would be tried again and
+/// again, and so would a login at a partition that has locked.
 #[must_use]
-pub fn counts_against_the_pin(code: u64) -> bool {
-    BAD_PIN.contains(&code)
+pub fn of_the_pin(code: u64) -> Option<Class> {
+    let code = standard(code);
+    if BAD_PIN.contains(&code) {
+        return Some(Class::BadPin);
+    }
+    PIN_LOCKED.contains(&code).then_some(Class::Locked)
 }
 
-/// Classifies a return code. `configured` comes before the built-in lists.
+/// The code of the standard that a number of the vendor's own library suggests.
+const fn standard(code: u64) -> u64 {
+    if code >= RAW.start && code < RAW.end { code >> 16 } else { code }
+}
+
+/// Classifies a return code. `configured` comes before the built-in lists, but for what tells of the PIN.
 #[must_use]
 pub fn classify(code: u64, during: During, configured: &BTreeMap<u64, Class>) -> Class {
     let login = during == During::Login;
@@ -132,13 +149,14 @@ pub fn classify(code: u64, during: During, configured: &BTreeMap<u64, Class>) ->
         NO_KEY => return Class::NoKey,
         _ => {}
     }
+    if let Some(class) = of_the_pin(code) {
+        return class;
+    }
     if let Some(class) = configured.get(&code) {
         return *class;
     }
-    let code = if RAW.contains(&code) { code >> 16 } else { code };
-    if BAD_PIN.contains(&code) {
-        Class::BadPin
-    } else if LOCKED.contains(&code) {
+    let code = standard(code);
+    if LOCKED.contains(&code) {
         Class::Locked
     } else if QUORUM.contains(&code) || (login && matches!(code, CKR_DEVICE_TIMEOUT | CKR_FUNCTION_CANCELED)) {
         Class::Quorum
@@ -218,6 +236,13 @@ mod tests {
         assert_eq!(class(code_of(&RvError::KeyHandleInvalid), During::Use), Class::Transport);
         assert_eq!(class(0x05, During::Use), Class::Failed);
         assert_eq!(class(NO_TOKEN, During::Use), Class::NoToken);
+        for code in BAD_PIN.iter().chain(PIN_LOCKED).copied().chain([0x00A0_0000, 0x00A0_0002, 0x00A4_0001]) {
+            for class in [Class::Quorum, Class::Transport, Class::Failed, Class::Locked, Class::BadPin] {
+                let told = classify(code, During::Login, &BTreeMap::from([(code, class)]));
+                assert_eq!(Some(told), of_the_pin(code), "{code:#x} stays what it is, not {class:?}");
+            }
+        }
+        assert!(PIN_LOCKED.iter().all(|code| LOCKED.contains(code)));
         let configured = BTreeMap::from([(0x8000_002E, Class::Failed), (0x8000_7777, Class::Quorum)]);
         assert_eq!(classify(0x8000_002E, During::Use, &configured), Class::Failed, "the table is configuration");
         assert_eq!(classify(0x8000_7777, During::Use, &configured), Class::Quorum);

@@ -2,6 +2,7 @@
 
 use std::{
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Attempt, Ended, PinLatch,
-    child::Worker,
+    child::{CallError, Worker},
     codes::{self, Class, During},
     ntls,
     wire::{Failure, Login, PinState, Reply, Request},
@@ -35,6 +36,14 @@ use crate::{
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 /// How long a caller waits for a partition that is being opened. A login may take as long as people need; it goes on without the caller.
 const OPENING_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a login that has to wait for another one says.
+const BUSY: &str = "another replica is logging in";
+
+/// Whether a start has failed only because another process logs in to the partition right now.
+pub(super) fn is_busy(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::Unavailable(detail) if detail == BUSY)
+}
 
 type Opening = Shared<BoxFuture<'static, Result<Arc<Worker>, ProviderError>>>;
 
@@ -167,6 +176,9 @@ impl Partition {
             Ok(_) => return Err(out_of_turn()),
             Err(error) => return Err(ProviderError::Unavailable(error.to_string())),
         };
+        // The flags of PKCS#11 speak of its user, who is the partition's officer: what the officer mistyped bars no crypto user. (What they say of the
+        // security officer is not read at all.)
+        let pin_state = if self.config.crypto_user { PinState::default() } else { pin_state };
         if let PinState { locked: true, .. } | PinState { last_try: true, .. } = pin_state {
             let detail = match pin_state.locked {
                 true => "the partition says that its PIN is locked; nobody logs in",
@@ -188,7 +200,8 @@ impl Partition {
             sessions: self.config.sessions,
             pin: Zeroizing::new(pin.expose_secret().to_owned()),
         });
-        match worker.call(&login, longest).await {
+        let (answer, asking) = self.log_in(&worker, &login, partition, digest).await;
+        match answer {
             Ok(Reply::Opened) => {
                 self.latch.end(partition, digest, Ended::Opened).await?;
                 Ok(worker)
@@ -207,6 +220,11 @@ impl Partition {
                 self.latch.end(partition, digest, Ended::Unknown).await?;
                 Err(out_of_turn())
             }
+            // People were being asked: the PIN is compared after them.
+            Err(error @ CallError::Gone) if asking => {
+                self.latch.end(partition, digest, Ended::NotCounted).await?;
+                Err(ProviderError::Unavailable(format!("{error} while the partition asked for people")))
+            }
             Err(error) => {
                 self.latch.end(partition, digest, Ended::Unknown).await?;
                 Err(ProviderError::Unavailable(format!(
@@ -214,6 +232,27 @@ impl Partition {
                 )))
             }
         }
+    }
+
+    /// Makes a login. One that takes longer than any call of the module may is asking people, which is noted: whatever dies from then on, this process
+    /// included, was no try of the PIN. Answers also whether it was noted.
+    async fn log_in(
+        &self,
+        worker: &Worker,
+        login: &Request,
+        partition: &str,
+        digest: [u8; 32],
+    ) -> (Result<Reply, CallError>, bool) {
+        let mut call = pin!(worker.call(login, Duration::from_millis(self.config.login_deadline_ms)));
+        tokio::select! {
+            answer = &mut call => return (answer, false),
+            () = tokio::time::sleep(Duration::from_millis(self.config.call_deadline_ms)) => {}
+        }
+        let noted = self.latch.asking(partition, digest).await;
+        if let Err(error) = &noted {
+            tracing::warn!(partition, %error, "a login that asks people is not noted as such");
+        }
+        (call.await, noted.is_ok())
     }
 
     fn spawn(&self) -> Result<Worker, ProviderError> {
@@ -245,8 +284,20 @@ impl Partition {
         codes::classify(failure.code, during, &self.config.return_codes())
     }
 
-    /// Opens a key with its own authorisation, once for each worker. Wrong data is tried once, as a wrong PIN: a key locks as well.
+    /// Opens a key with its own authorisation, once for each worker. Wrong data is tried once, as a wrong PIN: a key locks as well. It goes on when the caller
+    /// gives up: what was begun must be written down as it ends.
     pub(super) async fn authorize(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        key_id: [u8; 32],
+        data: SecretString,
+    ) -> Result<(), ProviderError> {
+        let (partition, worker) = (Arc::clone(self), Arc::clone(worker));
+        let task = tokio::spawn(async move { partition.authorize_once(&worker, key_id, &data).await });
+        task.await.unwrap_or_else(|_| Err(ProviderError::Unavailable("authorising the key was given up".to_owned())))
+    }
+
+    async fn authorize_once(
         &self,
         worker: &Arc<Worker>,
         key_id: [u8; 32],
@@ -343,7 +394,7 @@ fn ended(login: bool, class: Class) -> Ended {
 /// What keeps a login from being made.
 fn barred(by: Attempt) -> ProviderError {
     match by {
-        Attempt::Go { .. } | Attempt::Busy => ProviderError::Unavailable("another replica is logging in".to_owned()),
+        Attempt::Go { .. } | Attempt::Busy => ProviderError::Unavailable(BUSY.to_owned()),
         Attempt::Refused => ProviderError::Partition(
             PartitionFault::PinRefused,
             "this PIN was refused before; it is not tried again until it changes or an operator clears the latch".to_owned(),

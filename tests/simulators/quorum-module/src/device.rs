@@ -37,6 +37,8 @@ pub enum Hang {
     Login,
     /// `C_Sign`.
     Sign,
+    /// `CA_AuthorizeKey`.
+    Authorize,
 }
 
 /// What becomes of a signature on its way out.
@@ -100,6 +102,10 @@ pub struct State {
     pub hanging: u32,
     /// The process dies once its PIN was compared, before the answer is known to it.
     pub dies_in_login: bool,
+    /// The process dies while its call does not return.
+    pub dies_while_hanging: bool,
+    /// `C_GetTokenInfo` says of the security officer that its PIN was wrong, has one try left, and is locked.
+    pub tells_of_the_security_officer: bool,
     /// The appliance is off, or the network to it.
     pub lost: bool,
     /// How often it was switched on again: what was opened before is void.
@@ -149,6 +155,8 @@ impl Default for State {
             hang: Hang::Nothing,
             hanging: 0,
             dies_in_login: false,
+            dies_while_hanging: false,
+            tells_of_the_security_officer: false,
             lost: false,
             restarts: 0,
             twist: Twist::Honest,

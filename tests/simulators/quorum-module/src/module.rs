@@ -17,9 +17,10 @@ use std::{
 
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_BBOOL, CK_BYTE, CK_FLAGS, CK_FUNCTION_LIST, CK_MECHANISM, CK_NOTIFY, CK_OBJECT_HANDLE, CK_RV,
-    CK_SESSION_HANDLE, CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG, CK_USER_TYPE, CK_UTF8CHAR, CKF_USER_PIN_COUNT_LOW,
-    CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED, CKR_ARGUMENTS_BAD, CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED,
-    CKR_GENERAL_ERROR, CKR_OK, CKR_PIN_INCORRECT, CKR_SLOT_ID_INVALID, CKU_SO, CKU_USER,
+    CK_SESSION_HANDLE, CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG, CK_USER_TYPE, CK_UTF8CHAR, CKF_SO_PIN_COUNT_LOW,
+    CKF_SO_PIN_FINAL_TRY, CKF_SO_PIN_LOCKED, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED,
+    CKR_ARGUMENTS_BAD, CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_GENERAL_ERROR, CKR_OK, CKR_PIN_INCORRECT,
+    CKR_SLOT_ID_INVALID, CKU_SO, CKU_USER,
 };
 
 use crate::device::{
@@ -175,7 +176,15 @@ impl Module {
             return Ok(());
         }
         self.update(|state| state.hanging += 1)?;
-        while self.device.read().map_err(|_| CKR_GENERAL_ERROR)?.hang == call {
+        loop {
+            let state = self.device.read().map_err(|_| CKR_GENERAL_ERROR)?;
+            if state.dies_while_hanging {
+                self.update(|state| state.hanging = state.hanging.saturating_sub(1))?;
+                std::process::abort();
+            }
+            if state.hang != call {
+                break;
+            }
             std::thread::sleep(LOOK_AGAIN);
         }
         self.update(|state| state.hanging = state.hanging.saturating_sub(1))
@@ -236,6 +245,9 @@ unsafe extern "C" fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
         info.label = padded(to);
     }
     info.flags &= !(CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_LOCKED);
+    if state.tells_of_the_security_officer {
+        info.flags |= CKF_SO_PIN_COUNT_LOW | CKF_SO_PIN_FINAL_TRY | CKF_SO_PIN_LOCKED;
+    }
     if state.tells_of_bad_pins {
         for (told, flag) in [
             (state.bad_pins > 0, CKF_USER_PIN_COUNT_LOW),
@@ -420,6 +432,7 @@ unsafe extern "C" fn CA_AuthorizeKey(
     data_len: CK_ULONG,
 ) -> CK_RV {
     let module = module!();
+    allowed!(module.hang(Hang::Authorize));
     let state = allowed!(module.alive());
     let Ok(len) = usize::try_from(data_len) else { return CKR_ARGUMENTS_BAD };
     if data.is_null() {

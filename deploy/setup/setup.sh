@@ -3,8 +3,9 @@
 #   setup.sh run         what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
 #   setup.sh contracts   that, and what the contract tests are compared with: Chainlink's mock aggregator
 #   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers,
-#                        clients of the interface (grpcio, schemathesis, curl), the trees that airdrops are compared with, and what
+#                        clients of the interface (grpcio, schemathesis, curl), AWS to test against (moto), the trees that airdrops are compared with, and what
 #                        checks deploy/: promtool, kubectl, schemas, hadolint
+#   setup.sh aws         the AWS that tests and `make up KEYS=kms` use: moto
 #   setup.sh sbom        what lists the components of the services: cargo-cyclonedx
 #   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
@@ -143,6 +144,16 @@ api_clients() {
     cp "$wanted" "$python/.installed"
 }
 
+# AWS to test against (moto), at the pinned versions, in an environment of its own; nothing of it is linked.
+aws_stand_in() {
+    local python="$root/.tools/aws-py" wanted="$root/tests/simulators/aws/requirements.txt"
+    cmp -s "$wanted" "$python/.installed" && return
+    say "installing moto"
+    python3 -m venv "$python"
+    "$python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$python/.installed"
+}
+
 # What the platform is compared with, at the locked versions; nothing of it is linked.
 bench_clients() {
     local clients="$root/tests/bench-clients" python="$root/.tools/bench-py"
@@ -193,8 +204,14 @@ check)
     kubectl
     deploy_checks
     api_clients
+    aws_stand_in
     test_packages custody-clients 'clients of custody providers'
     test_packages merkle-tree '@openzeppelin/merkle-tree'
+    ;;
+aws)
+    python_needs
+    install_packages
+    aws_stand_in
     ;;
 sbom)
     cargo_tool cargo-cyclonedx 0.5.9
@@ -207,7 +224,7 @@ bench)
     bench_clients
     ;;
 *)
-    say "usage: setup.sh run | contracts | check | sbom | bench"
+    say "usage: setup.sh run | contracts | check | aws | sbom | bench"
     exit 2
     ;;
 esac

@@ -365,6 +365,10 @@ reasons! {
     ProviderUnavailable = "PROVIDER_UNAVAILABLE", Unavailable, RetrySameKey, Some(2000);
     /// The key provider refuses the signer's credentials.
     ProviderUnauthorized = "PROVIDER_UNAUTHORIZED", FailedPrecondition, CallUs, None;
+    /// The key is disabled at its provider, or about to be deleted there.
+    ProviderKeyDisabled = "PROVIDER_KEY_DISABLED", FailedPrecondition, CallUs, None;
+    /// The key provider does not hold the key, and this signer may not make one there.
+    ProviderKeyNotFound = "PROVIDER_KEY_NOT_FOUND", FailedPrecondition, CallUs, None;
     /// The clocks of the signer and the key provider differ.
     ProviderClockSkewed = "PROVIDER_CLOCK_SKEWED", FailedPrecondition, CallUs, None;
     /// The key provider does not serve the chain.

@@ -157,6 +157,7 @@ impl SignerError {
             Self::ProviderNotActive(_) | Self::NothingSeals => Reason::ProviderNotActive,
             Self::Provider(ProviderError::Pending(_)) => Reason::CustodyApprovalPending,
             Self::Provider(ProviderError::Partition(fault, _)) => fault.reason(),
+            Self::Provider(ProviderError::Key(fault, _)) => fault.reason(),
             Self::Provider(ProviderError::Blocked(_)) => Reason::ProviderBlocked,
             Self::Provider(ProviderError::Failed(_)) => Reason::ProviderFailed,
             Self::Provider(ProviderError::Unauthorized(_)) => Reason::ProviderUnauthorized,

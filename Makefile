@@ -9,7 +9,7 @@ BUF := contracts/tools/buf
 DEPLOY_PYTHON := $(TOOLS)/deploy-py/bin/python
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench drill sim build
+.PHONY: help setup aws tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench drill sim build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -23,13 +23,16 @@ tools: ## install also what checks and tests need: cargo-nextest, cargo-deny, sl
 contract-tools: ## install what the contract tests need beside what running does: Chainlink's mock aggregator
 	@deploy/setup/setup.sh contracts
 
+aws:
+	@deploy/setup/setup.sh aws
+
 build: setup ## build every service
 	@cargo build --workspace --bins
 
 demo: build ## issue a bond and transfer it, end to end, and write target/demo/report.json
 	@cargo run --quiet -p dalp-devstack -- demo --report target/demo/report.json
 
-up: build ## start the stack, print commands to try, keep it running until Ctrl-C or `make down` (CHAINS=2: with a second chain; KEYS=pkcs11, dfns or fireblocks: who holds the keys)
+up: build $(if $(filter kms,$(KEYS)),aws) ## start the stack, print commands to try, keep it running until Ctrl-C or `make down` (CHAINS=2: with a second chain; KEYS=pkcs11, kms, dfns or fireblocks: who holds the keys)
 	@cargo run --quiet -p dalp-devstack -- up $(if $(filter 2,$(CHAINS)),--second-chain) $(if $(KEYS),--keys $(KEYS))
 
 down: ## end a stack that `make up` started

@@ -3,8 +3,9 @@
 #   setup.sh run         what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
 #   setup.sh contracts   that, and what the contract tests are compared with: Chainlink's mock aggregator
 #   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers,
-#                        clients of the interface (grpcio, schemathesis, curl), the trees that airdrops are compared with, and what
+#                        clients of the interface (grpcio, schemathesis, curl), AWS to test against (moto), the trees that airdrops are compared with, and what
 #                        checks deploy/: promtool, kubectl, schemas, hadolint
+#   setup.sh aws         the AWS that tests and `make up KEYS=kms` use: moto
 #   setup.sh sbom        what lists the components of the services: cargo-cyclonedx
 #   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
@@ -123,31 +124,11 @@ kubectl() {
     echo "$kubernetes-$version" > "$stamp"
 }
 
-# What checks manifests and the Dockerfile, at the pinned versions, in an environment of its own; nothing of it is linked.
-deploy_checks() {
-    local python="$root/.tools/deploy-py" wanted="$root/deploy/setup/requirements.txt"
+# Python packages at the pinned versions of a requirements file, in an environment of their own under .tools; nothing of them is linked.
+python_packages() {
+    local python="$root/.tools/$1" wanted="$root/$2" what="$3"
     cmp -s "$wanted" "$python/.installed" && return
-    say "installing kubernetes-validate and hadolint"
-    python3 -m venv "$python"
-    "$python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
-    cp "$wanted" "$python/.installed"
-}
-
-# Clients that know the interface only by reflection and by its OpenAPI document (grpcio, schemathesis); nothing of it is linked.
-api_clients() {
-    local python="$root/.tools/api-py" wanted="$root/tests/api-clients/requirements.txt"
-    cmp -s "$wanted" "$python/.installed" && return
-    say "installing grpcio and schemathesis"
-    python3 -m venv "$python"
-    "$python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
-    cp "$wanted" "$python/.installed"
-}
-
-# The Python client of a custodian, at the pinned versions, which drives its simulator; nothing of it is linked.
-custody_clients() {
-    local python="$root/.tools/custody-py" wanted="$root/tests/custody-clients/requirements.txt"
-    cmp -s "$wanted" "$python/.installed" && return
-    say "installing fireblocks"
+    say "installing $what"
     python3 -m venv "$python"
     "$python/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
     cp "$wanted" "$python/.installed"
@@ -155,18 +136,13 @@ custody_clients() {
 
 # What the platform is compared with, at the locked versions; nothing of it is linked.
 bench_clients() {
-    local clients="$root/tests/bench-clients" python="$root/.tools/bench-py"
+    local clients="$root/tests/bench-clients"
     if ! cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed"; then
         say "installing npm packages (viem, ethers)"
         (cd "$clients" && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
         cp "$clients/package-lock.json" "$clients/node_modules/.installed"
     fi
-    if ! cmp -s "$clients/requirements.txt" "$python/.installed"; then
-        say "installing web3.py"
-        python3 -m venv "$python"
-        "$python/bin/pip" install --quiet --disable-pip-version-check -r "$clients/requirements.txt"
-        cp "$clients/requirements.txt" "$python/.installed"
-    fi
+    python_packages bench-py tests/bench-clients/requirements.txt web3.py
 }
 
 # What the tests compare with or are driven by, at the locked versions; nothing of it is linked.
@@ -201,11 +177,17 @@ check)
     slither 0.11.3
     promtool
     kubectl
-    deploy_checks
-    api_clients
+    python_packages deploy-py deploy/setup/requirements.txt 'kubernetes-validate and hadolint'
+    python_packages api-py tests/api-clients/requirements.txt 'grpcio and schemathesis'
+    python_packages aws-py tests/simulators/aws/requirements.txt 'moto'
     test_packages custody-clients 'clients of custody providers'
-    custody_clients
+    python_packages custody-py tests/custody-clients/requirements.txt 'fireblocks'
     test_packages merkle-tree '@openzeppelin/merkle-tree'
+    ;;
+aws)
+    python_needs
+    install_packages
+    python_packages aws-py tests/simulators/aws/requirements.txt 'moto'
     ;;
 sbom)
     cargo_tool cargo-cyclonedx 0.5.9
@@ -218,7 +200,7 @@ bench)
     bench_clients
     ;;
 *)
-    say "usage: setup.sh run | contracts | check | sbom | bench"
+    say "usage: setup.sh run | contracts | check | aws | sbom | bench"
     exit 2
     ;;
 esac

@@ -174,6 +174,7 @@ impl SignerError {
             Self::EventStale { .. } => Reason::ProviderEventStale,
             Self::Provider(ProviderError::Pending(_)) => Reason::CustodyApprovalPending,
             Self::Provider(ProviderError::Partition(fault, _)) => fault.reason(),
+            Self::Provider(ProviderError::Key(fault, _)) => fault.reason(),
             Self::Provider(ProviderError::Blocked(_)) => Reason::ProviderBlocked,
             Self::Provider(ProviderError::Failed(_)) => Reason::ProviderFailed,
             Self::Provider(ProviderError::Unauthorized(_)) => Reason::ProviderUnauthorized,

@@ -181,7 +181,7 @@ async fn make(
         return Err(SignerError::WalletTaken(creation.name.wallet.clone()));
     }
     let key = holder.create(&creation.name).await?;
-    match signer.store().insert_key(creation, provider, &key).await? {
+    match signer.store().insert_key(creation, (provider, holder.tier()), &key).await? {
         Stored::Key(record) => {
             tracing::info!(tenant = creation.name.tenant, signer = %record.address, %provider, "key created");
             Ok((record, false))

@@ -40,6 +40,7 @@ use crate::{
         Provider, ProviderKind, Providers,
         dfns::DfnsProvider,
         fireblocks::FireblocksProvider,
+        kms::KmsProvider,
         local::LocalProvider,
         pkcs11::{PinLatch, Pkcs11Provider},
     },
@@ -172,7 +173,7 @@ fn providers(config: &SignerConfig, store: &Store) -> Result<Providers, StartErr
         let key = local
             .key_encryption_key()
             .map_err(|problem| StartError::Secret(format!("local.key_encryption_key: {problem}")))?;
-        configured.push(Arc::new(LocalProvider::new(&key)));
+        configured.push(Arc::new(LocalProvider::new(&key).guarded(local.tier())));
     }
     if let Some(pkcs11) = config.pkcs11.as_ref().filter(|_| config.uses(ProviderKind::Pkcs11)) {
         let provider = partition(config, pkcs11.clone(), Arc::new(store.clone()))?;
@@ -183,6 +184,9 @@ fn providers(config: &SignerConfig, store: &Store) -> Result<Providers, StartErr
     }
     if let Some(fireblocks) = config.fireblocks.as_ref().filter(|_| config.uses(ProviderKind::Fireblocks)) {
         configured.push(Arc::new(FireblocksProvider::new(fireblocks.clone()).map_err(StartError::Secret)?));
+    }
+    if let Some(kms) = config.kms.as_ref().filter(|_| config.uses(ProviderKind::Kms)) {
+        configured.push(Arc::new(KmsProvider::new(kms).map_err(StartError::Secret)?));
     }
     Ok(Providers::new(config.signer.provider, config.signer.allow_mixed, configured))
 }

@@ -62,7 +62,7 @@ enum Command {
         /// Name of the wallet.
         #[arg(long)]
         wallet: String,
-        /// The crypto officer's PIN by reference: file:/absolute/path or env:NAME.
+        /// The crypto officer's PIN by reference: file:/absolute/path, env:NAME or aws-secret:<name or ARN>.
         #[arg(long)]
         officer_pin: SecretRef,
     },

@@ -360,7 +360,7 @@ async fn a_custodial_broadcast_is_found_before_the_attestor_is_asked() {
     let anvil = dalp_chain::testing::Anvil::start([] as [&str; 0]);
     let node = RootProvider::<Ethereum>::new_http(anvil.url.parse().unwrap());
     let custodian = support::custodian(ProviderKind::Dfns, Some(anvil.url.clone())).await;
-    let holders = Holders { token: None, custodian: Some(Arc::new(custodian)) };
+    let holders = Holders { custodian: Some(Arc::new(custodian)), ..Default::default() };
     let setting = Setting { attestor: Some(word), broadcast: true, settle_ms: 1, ..Setting::of(ProviderKind::Dfns) };
     let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), holders).await;
     let key = create(&bench, "desk").await;

@@ -13,7 +13,7 @@ enum Cell {
 
 use Cell::{Lacks, Passes};
 
-const PROVIDERS: [&str; 5] = ["local", "pkcs11, plain token", "pkcs11, Luna", "dfns", "fireblocks"];
+const PROVIDERS: [&str; 6] = ["local", "pkcs11, plain token", "pkcs11, Luna", "kms", "dfns", "fireblocks"];
 
 /// A case as custodians have it, each by the same test.
 const fn both(test: &'static str, dfns: &'static str, fireblocks: &'static str) -> [Cell; 2] {
@@ -21,8 +21,10 @@ const fn both(test: &'static str, dfns: &'static str, fireblocks: &'static str) 
 }
 
 #[allow(clippy::too_many_lines)] // a table
-fn cases() -> Vec<(&'static str, [Cell; 5])> {
-    let row = |case, local, token, luna, [dfns, fireblocks]: [Cell; 2]| (case, [local, token, luna, dfns, fireblocks]);
+fn cases() -> Vec<(&'static str, [Cell; 6])> {
+    let row = |case, local, token, luna, kms, [dfns, fireblocks]: [Cell; 2]| {
+        (case, [local, token, luna, kms, dfns, fireblocks])
+    };
     vec![
         row(
             "approve",
@@ -32,6 +34,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
                 "luna::a_partition_that_waits_for_people_is_a_hold_and_then_a_signature",
                 "M of N people activate it",
             ),
+            Passes("conformance::kms_conforms", "at once"),
             both("custody::approval_is_a_hold_and_then_a_signature", "", ""),
         ),
         row(
@@ -42,6 +45,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
                 "luna::a_hold_ends_with_the_window_for_people",
                 "until `quorum_retry_s`; then it is expired for ever",
             ),
+            Lacks("asks nobody"),
             both("custody::a_late_approval_after_the_deadline_counts_if_it_was_not_given_up", "", ""),
         ),
         row(
@@ -49,6 +53,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("asks nobody"),
             Lacks("asks nobody"),
             Lacks("people only fail to act: that expires"),
+            Lacks("asks nobody"),
             both("custody::denial_is_final_and_gives_the_nonce_back", "told from expiry by the approval", ""),
         ),
         row(
@@ -56,6 +61,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("decides at once"),
             Passes("regressions::a_refused_nonce_is_given_back", "our deadline"),
             Passes("luna::a_hold_ends_with_the_window_for_people", "`quorum_retry_s`, or our deadline"),
+            Passes("kms::past_our_deadline_a_blocked_request_expires", "our deadline"),
             both(
                 "custody::the_providers_expiry_is_an_error_beside_the_status",
                 "the approval's time",
@@ -67,6 +73,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("decides at once"),
             Passes("regressions::a_refused_nonce_is_given_back", "expires"),
             Passes("luna::a_hold_ends_with_the_window_for_people", "expires"),
+            Passes("kms::past_our_deadline_a_blocked_request_expires", "expires"),
             both(
                 "custody::past_the_deadline_the_provider_is_asked_to_give_up",
                 "stays held: a request there cannot be taken back",
@@ -78,6 +85,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("has no policy of its own"),
             Passes("regressions::bad_pin_loop_locks_the_partition", "wrong PIN"),
             Passes("luna::a_locked_partition_is_named_and_nobody_logs_in", "locked partition, wrong PIN"),
+            Passes("kms::a_disabled_key_blocks_until_it_is_enabled", "key disabled, waiting for its deletion, gone"),
             both(
                 "custody::a_policy_block_stays_until_an_operator_retries",
                 "as 403 or as a rejection without approval",
@@ -89,6 +97,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Passes("conformance::local_conforms", ""),
             Passes("regressions::one_request_asked_for_many_times_at_once_has_one_signature", ""),
             Passes("conformance::luna_conforms", ""),
+            Passes("kms::one_request_asked_for_many_times_at_once_has_one_signature", ""),
             both("custody::a_request_is_at_the_provider_once", "another body is a conflict there", "error 1438 there"),
         ),
         row(
@@ -99,6 +108,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
                 "luna::a_call_that_does_not_return_is_of_unknown_outcome_and_nothing_of_it_leaves",
                 "its process is replaced; a login goes on without its callers",
             ),
+            Passes("kms::a_service_that_hangs_or_is_away_is_no_hold", ""),
             both("custody::a_provider_that_hangs_is_no_hold", "", ""),
         ),
         row(
@@ -106,6 +116,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("never waits"),
             Passes("custody::a_hanging_dfns_holds_up_no_other_provider", "signs while others hang"),
             Passes("luna::a_hanging_partition_holds_up_no_other_provider", ""),
+            Passes("kms::a_hanging_kms_holds_up_no_other_provider", ""),
             [
                 Passes("custody::a_hanging_dfns_holds_up_no_other_provider", ""),
                 Passes("custody::a_hanging_fireblocks_holds_up_no_other_provider", ""),
@@ -116,6 +127,10 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Passes("src/core/signature.rs::another_key_and_nonsense_are_refused", ""),
             Passes("src/core/signature.rs::another_key_and_nonsense_are_refused", ""),
             Passes("luna::a_signature_that_is_not_the_keys_never_leaves", ""),
+            Passes(
+                "kms::a_signature_that_is_not_the_keys_never_leaves",
+                "an address is told only once its key has signed",
+            ),
             both("custody::a_signature_of_another_key_never_leaves", "", ""),
         ),
         row(
@@ -123,6 +138,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Passes("conformance::local_conforms", "made low"),
             Passes("conformance::pkcs11_conforms", "half of them; made low"),
             Passes("luna::a_signature_that_is_not_the_keys_never_leaves", "made low"),
+            Passes("kms::high_s_is_normalised", "made low"),
             both("custody::high_s_is_normalised", "made low", "made low"),
         ),
         row(
@@ -130,6 +146,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("nothing is outside"),
             Passes("regressions::an_hsm_key_is_found_again_after_a_crash", "a key, by its identifier"),
             Passes("luna::a_crypto_user_signs_with_the_keys_of_a_ceremony_and_makes_none", "a key, by its identifier"),
+            Passes("kms::an_orphan_is_found_by_its_alias_and_one_without_is_never_used", "a key, by its alias"),
             both("custody::an_orphan_is_taken_back", "by external id", "by external id"),
         ),
         row(
@@ -137,6 +154,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Passes("conformance::local_conforms", "what was signed is what is answered"),
             Passes("service::a_signer_killed_in_the_middle_answers_the_same_id_with_the_same_signature", ""),
             Passes("luna::a_process_that_dies_in_its_login_does_not_try_a_wrong_pin_again", "also of a login"),
+            Passes("kms::a_restart_in_the_middle_changes_nothing", ""),
             both("custody::a_restart_in_the_middle_changes_nothing", "", ""),
         ),
         row(
@@ -144,6 +162,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("has none"),
             Passes("src/providers/pkcs11/codes.rs::codes_mean_what_the_vendor_says", "an unlisted code"),
             Passes("luna::what_return_codes_mean_is_configuration", "an unlisted code, and one that is configured"),
+            Passes("kms::an_unknown_refusal_is_tried_again", "an unlisted refusal"),
             both("custody::an_unknown_status_is_waited_for", "", ""),
         ),
         row(
@@ -151,6 +170,10 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("has none"),
             Lacks("has none"),
             Lacks("has none"),
+            Passes(
+                "kms::a_used_up_rate_is_waited_for_with_growing_pauses",
+                "`ThrottlingException`; one pause for all calls",
+            ),
             both("custody::a_rate_limit_is_waited_for", "429", "429"),
         ),
         row(
@@ -158,6 +181,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("no clock of another"),
             Lacks("no clock of another"),
             Lacks("no clock of another"),
+            Passes("kms::a_wrong_clock_is_named", "`PROVIDER_CLOCK_SKEWED`"),
             [
                 Lacks("its credentials carry no times"),
                 Passes("custody::a_wrong_clock_is_named", "`PROVIDER_CLOCK_SKEWED`"),
@@ -171,6 +195,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
                 "luna::a_wrong_pin_is_tried_once_by_three_replicas_that_start_again_and_again",
                 "`PARTITION_PIN_REFUSED`; one try by all replicas",
             ),
+            Passes("kms::refused_access_and_credentials_are_named", "`PROVIDER_UNAUTHORIZED`"),
             both("custody::refused_credentials_are_named", "`PROVIDER_UNAUTHORIZED`", "`PROVIDER_UNAUTHORIZED`"),
         ),
         row(
@@ -178,6 +203,7 @@ fn cases() -> Vec<(&'static str, [Cell; 5])> {
             Lacks("is the signer's database"),
             Passes("regressions::second_initialise_crashes", "its process is replaced"),
             Passes("luna::a_device_that_was_lost_is_used_again_when_it_is_back", "the library is initialised anew"),
+            Passes("kms::a_service_that_hangs_or_is_away_is_no_hold", "asked again"),
             [
                 Passes("custody::a_provider_that_hangs_is_no_hold", "asked again"),
                 Passes("custody::a_provider_that_hangs_is_no_hold", "asked again"),

@@ -345,6 +345,11 @@ async fn fireblocks_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kms_conforms() {
+    conformance(ProviderKind::Kms).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_of_another_provider_need_allow_mixed() {
     let bench = Bench::new(ProviderKind::Pkcs11).await;
     let key = create(&bench, "desk").await;

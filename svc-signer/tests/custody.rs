@@ -433,7 +433,7 @@ async fn what_the_provider_broadcasts_is_on_the_chain_once(kind: ProviderKind) {
     let node = RootProvider::<Ethereum>::new_http(anvil.url.parse().unwrap());
     let custodian = Some(Arc::new(support::custodian(kind, Some(anvil.url.clone())).await));
     let setting = Setting { broadcast: true, ..brief(kind) };
-    let holders = support::Holders { token: None, custodian };
+    let holders = support::Holders { custodian, ..Default::default() };
     let bench = Bench::over(setting, Arc::new(dalp_testing::TestPostgres::start()), holders).await;
     let key = create(&bench, "desk").await;
     let address: Address = key.address.parse().unwrap();

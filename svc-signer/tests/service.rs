@@ -18,15 +18,18 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use dalp_proto::signer::{
-    CreateKeyRequest, SignOutcome, SignStatus, StatusRequest, WatchStatusRequest, key_service_client::KeyServiceClient,
-    signer_service_client::SignerServiceClient,
+    CreateKeyRequest, Key, SignOutcome, SignStatus, StatusRequest, WatchStatusRequest,
+    key_service_client::KeyServiceClient, signer_service_client::SignerServiceClient,
 };
 use dalp_service::{
     Caller, client,
     config::{PeerConfig, TlsConfig},
     tls::ClientTls,
 };
-use dalp_simulators::fault::Fault;
+use dalp_simulators::{
+    aws::{Aws, SIGN},
+    fault::Fault,
+};
 use dalp_testing::{Signal, TestPostgres, signal};
 use pki::DevPki;
 use support::{PIN, RULES, Setting, TestToken, approved_transaction, call, custodian, order, reason, until};
@@ -58,6 +61,8 @@ struct Parts {
     signer: String,
     /// Further sections.
     sections: String,
+    /// Variables of its environment.
+    environment: Vec<(&'static str, String)>,
 }
 
 /// A signer as a process of its own, with an HSM.
@@ -67,6 +72,7 @@ struct Process {
     token: TestToken,
     child: Option<Child>,
     postgres: Arc<TestPostgres>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Process {
@@ -75,7 +81,7 @@ impl Process {
     }
 
     async fn start_with(token: TestToken, parts: Parts) -> Self {
-        let Parts { partition, telemetry, signer, sections } = parts;
+        let Parts { partition, telemetry, signer, sections, environment } = parts;
         let dir = tempfile::tempdir().unwrap();
         let services = ["svc-signer", "svc-compliance", "svc-feeds", "svc-gateway"];
         let pki = DevPki::create(&dir.path().join("pki"), &services).unwrap();
@@ -103,7 +109,7 @@ impl Process {
             section = token.section_with(&partition),
         );
         std::fs::write(dir.path().join("signer.toml"), text).unwrap();
-        let mut process = Self { dir, pki, token, child: None, postgres };
+        let mut process = Self { dir, pki, token, child: None, postgres, environment };
         process.restart().await;
         process
     }
@@ -119,6 +125,7 @@ impl Process {
         let child = Command::new(support::program())
             .arg("--config")
             .arg(self.dir.path().join("signer.toml"))
+            .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -174,6 +181,10 @@ impl Process {
     }
 
     async fn key_at(&self, wallet: &str, provider: &str) -> String {
+        self.made_at(wallet, provider).await.address
+    }
+
+    async fn made_at(&self, wallet: &str, provider: &str) -> Key {
         let caller = Caller { tenant: "bank".parse().unwrap(), principal: "ops".parse().unwrap(), roles: vec![] };
         let made = until(
             async || {
@@ -188,7 +199,7 @@ impl Process {
             },
             |made| made.as_ref().err().is_none_or(|status| status.code() != Code::Unavailable),
         );
-        made.await.unwrap().into_inner().key.unwrap().address
+        made.await.unwrap().into_inner().key.unwrap()
     }
 
     async fn sign(&self, request: &dalp_proto::signer::SignRequest) -> Result<SignOutcome, Status> {
@@ -301,14 +312,23 @@ async fn no_planted_secret_leaves_a_running_signer() {
     let custodians = [custodian(ProviderKind::Dfns, None).await, custodian(ProviderKind::Fireblocks, None).await];
     let sections: String =
         custodians.iter().map(|custodian| custodian.section(token.dir.path(), &pace).unwrap()).collect();
+    let aws = Aws::start().await.unwrap();
+    let sections = sections + &aws.section(token.dir.path(), pace.call_timeout_ms, "").unwrap();
     let parts = Parts {
         partition,
         telemetry: "log_filter = \"trace\"".to_owned(),
         signer: "allow_mixed = true".to_owned(),
         sections: format!("[local]\nkey_encryption_key = \"{}\"\n{sections}", token.secret("kek", &kek)),
+        ..Parts::default()
     };
     let process = Process::start_with(token, parts).await;
     let key = process.key("desk").await;
+    let of_aws = process.key_at("kms", "kms").await;
+    approved_transaction(&process.sign(&order(&of_aws, call(0))).await.unwrap());
+    let quoted = serde_json::json!({"__type": "ValidationException", "message": aws.signer().secret_access_key});
+    aws.faults().inject(SIGN, Fault::Answer(400, quoted), 1);
+    let of_aws = process.sign(&order(&of_aws, call(1))).await.unwrap();
+    assert_eq!(of_aws.error, "PROVIDER_FAILED", "{of_aws:?}");
     for (provider, custodian) in [("local", None), ("dfns", custodians.first()), ("fireblocks", custodians.last())] {
         let key = process.key_at(provider, provider).await;
         approved_transaction(&process.sign(&order(&key, call(0))).await.unwrap());
@@ -359,6 +379,7 @@ async fn no_planted_secret_leaves_a_running_signer() {
 
     let url = process.postgres.url();
     let mut secrets = [PIN, WRONG_PIN, KEY_SECRET, CLIENT_KEY, &kek, &"k".repeat(40), &url].map(str::to_owned).to_vec();
+    secrets.push(aws.signer().secret_access_key.clone());
     secrets.extend(custodians.iter().flat_map(dalp_simulators::custodian::Custodian::planted_secrets));
     for (place, text) in seen.iter().enumerate() {
         for disguise in secrets.iter().flat_map(|secret| disguises(secret)) {
@@ -369,6 +390,51 @@ async fn no_planted_secret_leaves_a_running_signer() {
     for before in ["", "a", "ab"] {
         let told = STANDARD_NO_PAD.encode(format!("{before}{CLIENT_KEY}, and more"));
         assert!(disguises(CLIENT_KEY).iter().any(|disguise| told.contains(disguise)), "{told}");
+    }
+}
+
+/// Local keys under a key-encryption key that AWS Secrets Manager keeps; a PIN from there as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_of_the_cloud_where_its_secret_manager_keeps_what_opens_them() {
+    let aws = Aws::start().await.unwrap();
+    let kek = "5a18".repeat(16);
+    let kept = serde_json::json!({ "kek": kek, "pin": PIN }).to_string();
+    aws.store_secret("dalp/svc-signer/keys", &kept).await.unwrap();
+    let keys = aws.signer();
+    let parts = Parts {
+        partition: "pin = \"aws-secret:dalp/svc-signer/keys#pin\"".to_owned(),
+        telemetry: "log_filter = \"trace\"".to_owned(),
+        signer: "allow_mixed = true".to_owned(),
+        sections: "[local]\nkey_encryption_key = \"aws-secret:dalp/svc-signer/keys#kek\"\n".to_owned(),
+        environment: vec![
+            ("AWS_REGION", aws.region().to_owned()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", aws.endpoint()),
+            ("AWS_ACCESS_KEY_ID", keys.access_key_id.clone()),
+            ("AWS_SECRET_ACCESS_KEY", keys.secret_access_key.clone()),
+        ],
+    };
+    let process = Process::start_with(TestToken::new(), parts).await;
+    for (provider, tier) in [("pkcs11", "hsm"), ("local", "cloud_secret_manager")] {
+        let key = process.made_at(provider, provider).await;
+        assert_eq!((key.provider.as_str(), key.tier.as_str()), (provider, tier));
+        approved_transaction(&process.sign(&order(&key.address, call(0))).await.unwrap());
+    }
+    let check = || {
+        let checked = Command::new(support::program())
+            .arg("--config")
+            .arg(process.dir.path().join("signer.toml"))
+            .arg("check-config")
+            .envs(process.environment.clone())
+            .output()
+            .unwrap();
+        (checked.status.success(), String::from_utf8_lossy(&checked.stderr).into_owned())
+    };
+    assert_eq!(check(), (true, String::new()));
+    aws.deny(&["secretsmanager:GetSecretValue"]).await.unwrap();
+    let (passed, told) = check();
+    assert!(!passed && told.contains("local.key_encryption_key") && told.contains("AccessDeniedException"), "{told}");
+    for secret in [kek.as_str(), &keys.secret_access_key, PIN] {
+        assert!(disguises(secret).iter().all(|disguise| !process.log().contains(disguise) && !told.contains(disguise)));
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use dalp_simulators::aws::Aws;
 use dalp_simulators::console;
 use dalp_simulators::custodian::{Custodian, Kind, Pace};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +34,8 @@ pub enum Keys {
     Dfns,
     /// A simulated workspace at Fireblocks.
     Fireblocks,
+    /// An account of moto, which stands in for AWS KMS.
+    Kms,
 }
 
 // === impl Keys ===
@@ -44,12 +47,13 @@ impl Keys {
             Self::Pkcs11 => "pkcs11",
             Self::Dfns => Kind::Dfns.name(),
             Self::Fireblocks => Kind::Fireblocks.name(),
+            Self::Kms => "kms",
         }
     }
 
     const fn custodian(self) -> Option<Kind> {
         match self {
-            Self::Local | Self::Pkcs11 => None,
+            Self::Local | Self::Pkcs11 | Self::Kms => None,
             Self::Dfns => Some(Kind::Dfns),
             Self::Fireblocks => Some(Kind::Fireblocks),
         }
@@ -80,8 +84,15 @@ pub fn run(second_chain: bool, keys: Keys) -> anyhow::Result<()> {
             options.signer = custodian.section(secrets.path(), &PACE)?;
             consoles.push(console::start(Arc::clone(custodian)).await?);
         }
+        let aws = if keys == Keys::Kms { Some(Aws::start().await?) } else { None };
+        if let Some(aws) = &aws {
+            options.signer = aws.section(secrets.path(), PACE.call_timeout_ms, "")?;
+        }
         let stack = Stack::start(&options).await?;
         say(&commands::text(&stack));
+        if let Some(aws) = &aws {
+            say(&format!("\nkeys are at moto, which stands in for AWS KMS: {}", aws.endpoint()));
+        }
         for console in &consoles {
             say(&on_a_console(keys, &console.origin())?);
         }

@@ -5,6 +5,8 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::providers::KeyTier;
+
 /// `[local]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,15 @@ pub struct LocalConfig {
 // === impl LocalConfig ===
 
 impl LocalConfig {
+    /// What guards the keys: whoever keeps the key that encrypts them.
+    #[must_use]
+    pub const fn tier(&self) -> KeyTier {
+        match self.key_encryption_key.is_of_secret_manager() {
+            true => KeyTier::CloudSecretManager,
+            false => KeyTier::EncryptedDatabase,
+        }
+    }
+
     /// Reads the key-encryption key.
     pub fn key_encryption_key(&self) -> Result<Zeroizing<[u8; 32]>, String> {
         let text = self.key_encryption_key.resolve().map_err(|error| error.to_string())?;

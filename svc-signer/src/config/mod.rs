@@ -3,6 +3,7 @@
 pub mod attestor;
 pub mod dfns;
 pub mod fireblocks;
+pub mod kms;
 pub mod local;
 pub mod pkcs11;
 pub mod polling;
@@ -51,6 +52,9 @@ pub struct SignerConfig {
     /// Provider `fireblocks`.
     #[serde(default)]
     pub fireblocks: Option<fireblocks::FireblocksConfig>,
+    /// Provider `kms`.
+    #[serde(default)]
+    pub kms: Option<kms::KmsConfig>,
     /// Who may ask for what.
     #[serde(default)]
     pub grants: Vec<Grant>,
@@ -191,11 +195,15 @@ impl Validate for SignerConfig {
                 );
             }
         }
+        if let Some(kms) = &self.kms {
+            problems.section("kms", |problems| kms.validate(problems));
+        }
         let configured = match self.signer.provider {
             ProviderKind::Local => self.local.is_some(),
             ProviderKind::Pkcs11 => self.pkcs11.is_some(),
             ProviderKind::Dfns => self.dfns.is_some(),
             ProviderKind::Fireblocks => self.fireblocks.is_some(),
+            ProviderKind::Kms => self.kms.is_some(),
         };
         if !configured {
             problems.push("signer.provider", format!("names {0}, but there is no [{0}] section", self.signer.provider));

@@ -358,6 +358,7 @@ pub fn key(record: &KeyRecord) -> proto::Key {
         public_key: format!("0x{}", hex::encode(record.public_key.serialize_uncompressed())),
         disabled: record.disabled,
         created_at: Some(dalp_proto::timestamp(record.created_at)),
+        tier: record.tier.as_str().to_owned(),
         purpose: match record.purpose {
             KeyPurpose::General => proto::KeyPurpose::General,
             KeyPurpose::AuditRoot => proto::KeyPurpose::AuditRoot,

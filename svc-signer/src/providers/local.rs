@@ -14,7 +14,9 @@ use secp256k1::{Message, SecretKey};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{KeyHandle, KeyName, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, SignAtOnce, Signing};
+use super::{
+    KeyHandle, KeyName, KeyTier, NewKey, Provider, ProviderError, ProviderKind, ProviderStatus, SignAtOnce, Signing,
+};
 use crate::core::{
     reveal::Purpose,
     signature::{RawSignature, context},
@@ -30,6 +32,7 @@ const SEALED_LEN: usize = 1 + NONCE_LEN + WRAPPED_LEN + NONCE_LEN + WRAPPED_LEN;
 pub struct LocalProvider {
     /// Wraps the data keys; zeroized by the cipher when dropped.
     key_encryption: XChaCha20Poly1305,
+    tier: KeyTier,
 }
 
 // === impl LocalProvider ===
@@ -38,7 +41,14 @@ impl LocalProvider {
     /// Takes the key-encryption key.
     #[must_use]
     pub fn new(key_encryption_key: &Zeroizing<[u8; 32]>) -> Self {
-        Self { key_encryption: XChaCha20Poly1305::new(key_encryption_key.as_slice().into()) }
+        let key_encryption = XChaCha20Poly1305::new(key_encryption_key.as_slice().into());
+        Self { key_encryption, tier: ProviderKind::Local.tier() }
+    }
+
+    /// The same, where another keeps the key-encryption key.
+    #[must_use]
+    pub fn guarded(self, tier: KeyTier) -> Self {
+        Self { tier, ..self }
     }
 
     fn seal(&self, name: &KeyName, secret: &[u8; 32]) -> Result<Vec<u8>, ProviderError> {
@@ -97,6 +107,10 @@ fn secret_name(tenant: &str, (id, purpose): (Uuid, Option<&Purpose>)) -> KeyName
 impl Provider for LocalProvider {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Local
+    }
+
+    fn tier(&self) -> KeyTier {
+        self.tier
     }
 
     fn longest_creation(&self) -> Duration {

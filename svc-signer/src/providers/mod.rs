@@ -5,6 +5,7 @@ pub mod dfns;
 pub mod fireblocks;
 pub mod hook;
 pub mod http;
+pub mod kms;
 pub mod local;
 pub mod pkcs11;
 
@@ -34,6 +35,21 @@ pub enum ProviderKind {
     Dfns,
     /// Vault accounts of a Fireblocks workspace.
     Fireblocks,
+    /// Keys of AWS Key Management Service.
+    Kms,
+}
+
+/// What guards a key, as its metadata says. It stands with the key from its creation on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyTier {
+    /// Sealed in the signer's database, under a key that the signer's own machine is given.
+    EncryptedDatabase,
+    /// A cloud's key service, or the signer's database under a key that a cloud's secret manager keeps.
+    CloudSecretManager,
+    /// A partition of a hardware security module.
+    Hsm,
+    /// A custodian.
+    ThirdPartyCustody,
 }
 
 /// A name that is no provider of this build.
@@ -106,6 +122,9 @@ pub enum ProviderError {
     /// An operator has to act at the HSM's partition.
     #[error("{0}: {1}")]
     Partition(PartitionFault, String),
+    /// An operator has to act at the key, where it is kept.
+    #[error("{0}: {1}")]
+    Key(KeyFault, String),
     /// It does not know the chain, or was not told under which name.
     #[error("the provider does not serve the chain: {0}")]
     ChainNotServed(String),
@@ -135,6 +154,18 @@ pub enum PartitionFault {
     KeyAuthorizationRefused,
 }
 
+/// What is wrong with a key where it is kept, until an operator has acted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFault {
+    /// It is disabled, or about to be deleted.
+    #[error("the key is disabled where it is kept")]
+    Disabled,
+    /// It is not there, and the signer may not make one.
+    #[error("the provider does not hold the key")]
+    Missing,
+}
+
 /// How a provider is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderStatus {
@@ -149,6 +180,11 @@ pub struct ProviderStatus {
 pub trait Provider: Send + Sync {
     /// Which one it is.
     fn kind(&self) -> ProviderKind;
+
+    /// What guards the keys that it makes.
+    fn tier(&self) -> KeyTier {
+        self.kind().tier()
+    }
 
     /// The longest that creating a key may take.
     fn longest_creation(&self) -> Duration;
@@ -204,6 +240,7 @@ impl ProviderError {
             Self::ClockSkewed(detail) => (Status::Blocked, detail, "PROVIDER_CLOCK_SKEWED"),
             Self::ChainNotServed(detail) => (Status::Blocked, detail, "CHAIN_NOT_SERVED"),
             Self::Partition(fault, detail) => (Status::Blocked, detail, fault.reason().as_str()),
+            Self::Key(fault, detail) => (Status::Blocked, detail, fault.reason().as_str()),
             Self::Failed(detail) => (Status::Pending, detail, "PROVIDER_FAILED"),
             Self::Unavailable(detail) => (Status::Pending, detail, NOT_ASKED),
             // Alone without an error: this one waits for a person.
@@ -226,6 +263,43 @@ impl PartitionFault {
             Self::KeyMissing => Reason::KeyNotInPartition,
             Self::KeyAuthorizationRefused => Reason::KeyAuthorizationRefused,
         }
+    }
+}
+
+// === impl KeyFault ===
+
+impl KeyFault {
+    /// The reason in the catalogue.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Disabled => Reason::ProviderKeyDisabled,
+            Self::Missing => Reason::ProviderKeyNotFound,
+        }
+    }
+}
+
+// === impl KeyTier ===
+
+impl KeyTier {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::EncryptedDatabase, Self::CloudSecretManager, Self::Hsm, Self::ThirdPartyCustody];
+
+    /// The name in database and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EncryptedDatabase => "encrypted_database",
+            Self::CloudSecretManager => "cloud_secret_manager",
+            Self::Hsm => "hsm",
+            Self::ThirdPartyCustody => "third_party_custody",
+        }
+    }
+
+    /// The tier of a stored name.
+    #[must_use]
+    pub fn of_stored(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tier| tier.as_str() == name)
     }
 }
 
@@ -264,7 +338,7 @@ impl Providers {
 
 impl ProviderKind {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Local, Self::Pkcs11, Self::Dfns, Self::Fireblocks];
+    pub const ALL: [Self; 5] = [Self::Local, Self::Pkcs11, Self::Dfns, Self::Fireblocks, Self::Kms];
 
     /// The name in configuration, database and answers.
     #[must_use]
@@ -274,6 +348,18 @@ impl ProviderKind {
             Self::Pkcs11 => "pkcs11",
             Self::Dfns => "dfns",
             Self::Fireblocks => "fireblocks",
+            Self::Kms => "kms",
+        }
+    }
+
+    /// What guards its keys, unless the provider itself says otherwise.
+    #[must_use]
+    pub const fn tier(self) -> KeyTier {
+        match self {
+            Self::Local => KeyTier::EncryptedDatabase,
+            Self::Pkcs11 => KeyTier::Hsm,
+            Self::Dfns | Self::Fireblocks => KeyTier::ThirdPartyCustody,
+            Self::Kms => KeyTier::CloudSecretManager,
         }
     }
 }

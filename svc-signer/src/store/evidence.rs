@@ -26,7 +26,7 @@ select jsonb_build_object(
     'signature', '0x' || encode(request.signature, 'hex'), 'status', request.status, 'stage', request.stage,
     'detail', request.detail, 'error', request.error, 'released', request.released,
     'created_at', request.created_at, 'updated_at', request.updated_at,
-    'key', jsonb_build_object('wallet', key.wallet, 'provider', key.provider, 'owner', key.owner,
+    'key', jsonb_build_object('wallet', key.wallet, 'provider', key.provider, 'tier', key.tier, 'owner', key.owner,
         'public_key', '0x' || encode(key.public_key, 'hex'), 'created_at', key.created_at,
         'disabled_at', key.disabled_at, 'disabled_why', key.disabled_why),
     'attestation', case when request.attestation is not null then jsonb_build_object(

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::{Leaf, Store, StoreError, write_leaves};
 use crate::{
     core::{payload::PayloadKind, signature::address_of},
-    providers::{KeyName, NewKey, ProviderKind},
+    providers::{KeyName, KeyTier, NewKey, ProviderKind},
 };
 
 /// A key with its metadata.
@@ -22,6 +22,8 @@ pub struct KeyRecord {
     pub name: KeyName,
     /// Who holds it.
     pub provider: ProviderKind,
+    /// What guards it, since its creation.
+    pub tier: KeyTier,
     /// Its public half.
     pub public_key: PublicKey,
     /// What the provider needs to find it.
@@ -102,7 +104,7 @@ impl fmt::Debug for KeyRecord {
 /// The columns of [`record`].
 macro_rules! select_keys {
     ($rest:literal) => {
-        concat!("select address, tenant, wallet, provider, public_key, material, owner, created_at, disabled_at, number, purpose from signer.keys ", $rest)
+        concat!("select address, tenant, wallet, provider, public_key, material, owner, created_at, disabled_at, number, purpose, tier from signer.keys ", $rest)
     };
 }
 
@@ -221,15 +223,15 @@ impl Store {
     pub async fn insert_key(
         &self,
         creation: &Creation,
-        provider: ProviderKind,
+        (provider, tier): (ProviderKind, KeyTier),
         key: &NewKey,
     ) -> Result<Stored, StoreError> {
         let work = async {
             let key_address = address_of(&key.public_key);
             let mut tx = self.pool.begin().await?;
             let inserted = sqlx::query(
-                "insert into signer.keys (address, tenant, wallet, provider, public_key, material, owner, purpose)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
+                "insert into signer.keys (address, tenant, wallet, provider, public_key, material, owner, purpose, tier)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing",
             )
             .bind(key_address.as_slice())
             .bind(&creation.name.tenant)
@@ -239,6 +241,7 @@ impl Store {
             .bind(&key.material)
             .bind(&creation.owner)
             .bind(creation.purpose.as_str())
+            .bind(tier.as_str())
             .execute(&mut *tx)
             .await?;
             if inserted.rows_affected() == 0 {
@@ -345,6 +348,7 @@ fn record(row: &PgRow) -> Result<KeyRecord, StoreError> {
         address: address(row.try_get("address")?)?,
         name: KeyName { tenant: row.try_get("tenant")?, wallet: row.try_get("wallet")? },
         provider: provider.parse().map_err(|_| StoreError::Damaged("provider"))?,
+        tier: KeyTier::of_stored(row.try_get("tier")?).ok_or(StoreError::Damaged("tier of a key"))?,
         public_key: PublicKey::from_slice(row.try_get("public_key")?).map_err(|_| StoreError::Damaged("public key"))?,
         material: row.try_get("material")?,
         owner: row.try_get("owner")?,

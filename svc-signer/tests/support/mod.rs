@@ -14,15 +14,18 @@ use dalp_proto::signer::{
 };
 use dalp_quorum_module::device::Device;
 use dalp_service::{Caller, PeerIdentity, Refusal, stop::Stop};
-use dalp_simulators::custodian::{self, Custodian, Pace};
+use dalp_simulators::{
+    aws::Aws,
+    custodian::{self, Custodian, Pace},
+};
 use dalp_testing::TestPostgres;
 use svc_signer::{
     attestor::Attestor,
     config::SignerConfig,
     edge::{key::KeyEdge, signer::SignerEdge},
     providers::{
-        Provider, ProviderKind, Providers, dfns::DfnsProvider, fireblocks::FireblocksProvider, local::LocalProvider,
-        pkcs11::Pkcs11Provider,
+        Provider, ProviderKind, Providers, dfns::DfnsProvider, fireblocks::FireblocksProvider, kms::KmsProvider,
+        local::LocalProvider, pkcs11::Pkcs11Provider,
     },
     signing::Signer,
     store::Store,
@@ -171,6 +174,7 @@ pub struct Bench {
     pub postgres: Arc<TestPostgres>,
     pub token: Option<Arc<TestToken>>,
     pub custodian: Option<Arc<Custodian>>,
+    pub aws: Option<Arc<Aws>>,
     partition: String,
     secrets: TempDir,
 }
@@ -194,6 +198,8 @@ pub struct Setting {
     pub extra: String,
     /// Keys of the `[pkcs11]` section.
     pub partition: String,
+    /// Keys of the `[kms]` section.
+    pub kms: String,
 }
 
 impl Setting {
@@ -209,6 +215,7 @@ impl Setting {
             attestor: None,
             extra: RULES.to_owned(),
             partition: String::new(),
+            kms: String::new(),
         }
     }
 }
@@ -231,19 +238,21 @@ pub async fn custodian(kind: ProviderKind, node: Option<String>) -> Custodian {
 pub struct Holders {
     pub token: Option<Arc<TestToken>>,
     pub custodian: Option<Arc<Custodian>>,
+    pub aws: Option<Arc<Aws>>,
 }
 
 impl Holders {
     /// A Luna partition.
     pub fn luna() -> Self {
-        Self { token: Some(Arc::new(TestToken::luna())), custodian: None }
+        Self { token: Some(Arc::new(TestToken::luna())), ..Self::default() }
     }
 
     pub async fn of(provider: ProviderKind) -> Self {
         match provider {
             ProviderKind::Local => Self::default(),
-            ProviderKind::Pkcs11 => Self { token: Some(Arc::new(TestToken::new())), custodian: None },
-            kind => Self { token: None, custodian: Some(Arc::new(custodian(kind, None).await)) },
+            ProviderKind::Pkcs11 => Self { token: Some(Arc::new(TestToken::new())), ..Self::default() },
+            ProviderKind::Kms => Self { aws: Some(Arc::new(Aws::start().await.unwrap())), ..Self::default() },
+            kind => Self { custodian: Some(Arc::new(custodian(kind, None).await)), ..Self::default() },
         }
     }
 }
@@ -272,15 +281,18 @@ impl Bench {
             std::fs::write(&path, text).unwrap();
             format!("file:{}", path.display())
         };
-        let Holders { token, custodian } = holders;
+        let Holders { token, custodian, aws } = holders;
         let pkcs11 = token.as_ref().map_or(String::new(), |token| token.section_with(&setting.partition));
         let custody = custodian
             .as_ref()
             .map_or(String::new(), |custodian| custodian.section(secrets.path(), &setting.pace()).unwrap());
+        let kms = aws
+            .as_ref()
+            .map_or(String::new(), |aws| aws.section(secrets.path(), setting.call_timeout_ms, &setting.kms).unwrap());
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\ntls = {{ certificate = \"c\", key = \"k\", trust_anchors = \"t\" }}\n\
              [database]\nurl = \"{}\"\n[signer]\nenvironment = \"development\"\nprovider = \"{}\"\nallow_mixed = {}\nattestation = \"{}\"\n\
-             digest_key = \"{}\"\nretry_ms = 200\n{}\n[local]\nkey_encryption_key = \"{}\"\n{pkcs11}\n{custody}\n{}",
+             digest_key = \"{}\"\nretry_ms = 200\n{}\n[local]\nkey_encryption_key = \"{}\"\n{pkcs11}\n{custody}\n{kms}\n{}",
             secret("url", &postgres.url()),
             setting.provider,
             setting.allow_mixed,
@@ -306,6 +318,9 @@ impl Bench {
         if let Some(fireblocks) = config.fireblocks.clone() {
             configured.push(Arc::new(FireblocksProvider::new(fireblocks).unwrap()));
         }
+        if let Some(kms) = &config.kms {
+            configured.push(Arc::new(KmsProvider::new(kms).unwrap()));
+        }
         let providers = Providers::new(setting.provider, setting.allow_mixed, configured);
         let signer = Signer::new(&config, store.clone(), providers);
         let signer = Arc::new(match setting.attestor.clone() {
@@ -322,6 +337,7 @@ impl Bench {
             postgres,
             token,
             custodian,
+            aws,
             partition: setting.partition,
             secrets,
         }
@@ -341,7 +357,7 @@ impl Bench {
 
     /// As [`Bench::replica`], with other settings.
     pub async fn replica_of(&self, setting: Setting) -> Self {
-        let holders = Holders { token: self.token.clone(), custodian: self.custodian.clone() };
+        let holders = Holders { token: self.token.clone(), custodian: self.custodian.clone(), aws: self.aws.clone() };
         Self::over(setting, Arc::clone(&self.postgres), holders).await
     }
 

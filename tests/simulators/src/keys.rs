@@ -5,7 +5,8 @@ use alloy::{
     signers::{SignerSync as _, local::PrivateKeySigner},
 };
 
-const ORDER: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
+/// The order of the group: of a signature (r, s), (r, ORDER - s) is one as well.
+pub const ORDER: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
 
 /// What is wrong with the signatures of a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! by [`fault`]. Time passes for a request when it is looked at: each look takes it one status further.
 #![forbid(unsafe_code)]
 
+pub mod aws;
 pub mod chain;
 pub mod console;
 pub mod custodian;

@@ -1,8 +1,10 @@
-//! How fast signatures of custodians come back: the Sign RPC against simulators that approve at once. What is measured is our own way there and back, not theirs.
+//! How fast signatures of custodians and of AWS KMS come back: the Sign RPC against simulators that approve at once, and against moto. What is measured is our own
+//! way there and back, and the stand-ins' own pace, not that of the services.
 
 use std::path::Path;
 
 use dalp_devstack::report::Figure;
+use dalp_simulators::aws::Aws;
 use dalp_simulators::dfns::{self, DfnsSimulator, Policy};
 use dalp_simulators::fireblocks::{self, FireblocksSimulator};
 
@@ -16,7 +18,7 @@ const SIGNATURES: usize = 200;
 /// As many as a provider's own bulkhead lets through at once.
 const IN_FLIGHT: usize = 16;
 
-/// `sign_rpc.dfns` and `sign_rpc.fireblocks`.
+/// `sign_rpc.dfns`, `sign_rpc.fireblocks` and `sign_rpc.kms`.
 pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
     let dfns = DfnsSimulator::start(dfns::Options::default()).await?;
     dfns.set_policy(Policy::NoAction).await;
@@ -24,9 +26,15 @@ pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
     let fireblocks = FireblocksSimulator::start(options).await?;
     fireblocks.set_rules(vec![fireblocks::Rule::all(fireblocks::Action::Allow)]).await;
     let secrets = tempfile::tempdir()?;
-    let mut room = SignerRoom::start_with(false, &sections(secrets.path(), &dfns, &fireblocks)?).await?;
+    let aws = Aws::start().await?;
+    let kms = aws.section(secrets.path(), 10_000, "")?;
+    let mut room = SignerRoom::start_with(false, &(sections(secrets.path(), &dfns, &fireblocks)? + &kms)).await?;
     let mut figures = Vec::new();
-    for provider in ["dfns", "fireblocks"] {
+    for (provider, stand_in) in [
+        ("dfns", "a simulator on this machine that approves at once"),
+        ("fireblocks", "a simulator on this machine that approves at once"),
+        ("kms", "moto on this machine, which is Python and verifies each request's signature"),
+    ] {
         let key = room.create_key(provider, &format!("bench-{provider}")).await?;
         let (mut rates, mut took, mut cpu_s) = (Vec::new(), Latencies::default(), 0.0);
         for run in 0..RUNS {
@@ -39,7 +47,7 @@ pub(super) async fn rates() -> anyhow::Result<Vec<Figure>> {
         #[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
         let cpu_us = cpu_s / (RUNS * SIGNATURES) as f64 * 1e6;
         let note = format!(
-            "{IN_FLIGHT} in flight over mutual TLS, each stored and asked of a simulator on this machine that approves at once; {took}; CPU per signature: {cpu_us:.0} us signer"
+            "{IN_FLIGHT} in flight over mutual TLS, each stored and asked of {stand_in}; {took}; CPU per signature: {cpu_us:.0} us signer"
         );
         figures.push(Figure::of(&format!("sign_rpc.{provider}"), "1/s", rates, None, &note));
     }

@@ -2,18 +2,21 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use secrecy::SecretString;
+use dalp_aws::{SecretId, secrets::SecretFault};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, de};
 
 use super::{Environment, ProcessEnvironment};
 
-/// Where a secret is kept: `file:/path` or `env:NAME`. A literal is refused, and never echoed in the refusal.
+/// Where a secret is kept: `file:/path`, `env:NAME` or `aws-secret:<name or ARN>[?version-stage=...|?version-id=...][#field]`. A literal is refused, and never echoed in the refusal.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretRef {
     /// The content of a file, without trailing line ends.
     File(PathBuf),
     /// The value of an environment variable.
     Env(String),
+    /// A secret of AWS Secrets Manager.
+    Aws(SecretId),
 }
 
 /// Why a secret could not be had. Names the reference, never the secret.
@@ -21,7 +24,9 @@ pub enum SecretRef {
 #[non_exhaustive]
 pub enum SecretError {
     /// The text is not a reference.
-    #[error("a secret is given by reference: file:/absolute/path or env:NAME (a literal secret is refused)")]
+    #[error(
+        "a secret is given by reference: file:/absolute/path, env:NAME or aws-secret:<name or ARN>[?version-stage=STAGE or ?version-id=ID][#field] (a literal secret is refused)"
+    )]
     NotAReference,
     /// The file cannot be read.
     #[error("cannot read the secret file {path}")]
@@ -35,13 +40,27 @@ pub enum SecretError {
     /// The variable is not set.
     #[error("the environment variable {0} is not set")]
     Unset(String),
+    /// AWS Secrets Manager did not give it.
+    #[error("cannot read the secret {reference}: {why}")]
+    Aws {
+        /// The reference.
+        reference: String,
+        /// Why.
+        why: SecretFault,
+    },
     /// The secret is there and blank.
     #[error("the secret at {0} is blank")]
     Blank(String),
 }
 
 impl SecretRef {
-    /// Reads the secret from its file or from the process environment.
+    /// Whether it is kept by a cloud's secret manager.
+    #[must_use]
+    pub const fn is_of_secret_manager(&self) -> bool {
+        matches!(self, Self::Aws(_))
+    }
+
+    /// Reads the secret from its file, from the process environment, or from AWS as the process environment says. The latter blocks, with a deadline.
     pub fn resolve(&self) -> Result<SecretString, SecretError> {
         self.resolve_in(&ProcessEnvironment)
     }
@@ -54,10 +73,20 @@ impl SecretRef {
                     .map_err(|source| SecretError::Unreadable { path: path.clone(), source })?;
                 secrecy::zeroize::Zeroizing::new(content)
             }
+            Self::Aws(secret) => {
+                let text = secret
+                    .resolve(&|name| environment.var(name))
+                    .map_err(|why| SecretError::Aws { reference: self.to_string(), why })?;
+                return self.checked(text.expose_secret());
+            }
             Self::Env(name) => {
                 secrecy::zeroize::Zeroizing::new(environment.var(name).ok_or_else(|| SecretError::Unset(name.clone()))?)
             }
         };
+        self.checked(&text)
+    }
+
+    fn checked(&self, text: &str) -> Result<SecretString, SecretError> {
         let trimmed = text.trim_end_matches(['\n', '\r']);
         if trimmed.trim().is_empty() {
             return Err(SecretError::Blank(self.to_string()));
@@ -74,6 +103,7 @@ impl FromStr for SecretRef {
             |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         match text.split_once(':') {
             Some(("file", path)) if !path.trim().is_empty() => Ok(Self::File(PathBuf::from(path))),
+            Some(("aws-secret", secret)) => secret.parse().map(Self::Aws).map_err(|_| SecretError::NotAReference),
             Some(("env", name)) if is_name(name) => Ok(Self::Env(name.to_owned())),
             _ => Err(SecretError::NotAReference),
         }
@@ -85,6 +115,7 @@ impl fmt::Display for SecretRef {
         match self {
             Self::File(path) => write!(formatter, "file:{}", path.display()),
             Self::Env(name) => write!(formatter, "env:{name}"),
+            Self::Aws(secret) => write!(formatter, "aws-secret:{secret}"),
         }
     }
 }
@@ -108,7 +139,7 @@ impl de::Visitor<'_> for ReferenceVisitor {
     type Value = SecretRef;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a secret reference: file:/absolute/path or env:NAME")
+        formatter.write_str("a secret reference: file:/absolute/path, env:NAME or aws-secret:<name or ARN>")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretRef, E> {

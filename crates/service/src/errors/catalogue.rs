@@ -377,6 +377,10 @@ reasons! {
     ProviderEventUnverified = "PROVIDER_EVENT_UNVERIFIED", Unauthenticated, FixInput, None;
     /// The key provider's event is too old, or from the future.
     ProviderEventStale = "PROVIDER_EVENT_STALE", FailedPrecondition, FixInput, None;
+    /// The key is disabled at its provider, or about to be deleted there.
+    ProviderKeyDisabled = "PROVIDER_KEY_DISABLED", FailedPrecondition, CallUs, None;
+    /// The key provider does not hold the key, and this signer may not make one there.
+    ProviderKeyNotFound = "PROVIDER_KEY_NOT_FOUND", FailedPrecondition, CallUs, None;
     /// The clocks of the signer and the key provider differ.
     ProviderClockSkewed = "PROVIDER_CLOCK_SKEWED", FailedPrecondition, CallUs, None;
     /// The key provider does not serve the chain.

@@ -70,13 +70,14 @@ impl Signer {
     pub(super) async fn deny(&self, request: StoredRequest, why: &str) -> Result<StoredRequest, SignerError> {
         let request_id = request.request_id;
         let key = self.key(&request.tenant, request.signer).await?;
-        if let Some(Signing::Custody(custody)) = self.providers.select(key.provider).map(|provider| provider.signing())
-            && !self.withdraw(custody, &key, &request).await
-        {
-            return Ok(request);
-        }
-        tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
         let outcome = outcome(&request, Status::Denied, why.to_owned(), "");
-        self.conclude(outcome).await
+        let denied = match self.providers.select(key.provider).map(|provider| provider.signing()) {
+            Some(Signing::Custody(custody)) => self.end(custody, &key, &request, outcome).await?,
+            _ => Some(self.conclude(outcome).await?),
+        };
+        if denied.is_some() {
+            tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
+        }
+        Ok(denied.unwrap_or(request))
     }
 }

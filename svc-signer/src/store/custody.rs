@@ -62,19 +62,40 @@ impl Claim {
 // === impl Store ===
 
 impl Store {
-    /// Takes a request up for asking its custodian, in a first attempt if there is none. `None`: it is not due, or someone asks right now.
+    /// Takes a request up for asking its custodian, in a first attempt if there is none. `None`: it is not due, or someone asks right now, or it is over.
     pub async fn claim(
         &self,
         request_id: Uuid,
         provider: ProviderKind,
         longest: Duration,
     ) -> Result<Option<Claim>, StoreError> {
+        self.claimed(request_id, provider, longest, false).await
+    }
+
+    /// As [`Self::claim`], also before the next look is due; not while someone asks.
+    pub async fn claim_at_once(
+        &self,
+        request_id: Uuid,
+        provider: ProviderKind,
+        longest: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        self.claimed(request_id, provider, longest, true).await
+    }
+
+    async fn claimed(
+        &self,
+        request_id: Uuid,
+        provider: ProviderKind,
+        longest: Duration,
+        at_once: bool,
+    ) -> Result<Option<Claim>, StoreError> {
         let work = async {
             let first = external_id(request_id, 0);
             let begun = sqlx::query(
-                "insert into signer.custody_attempts (request_id, attempt, provider, external_id, claims, due_at)
-                 select $1, 0, $2, $3, 1, now() + make_interval(secs => $4)
-                 where not exists (select from signer.custody_attempts where request_id = $1) on conflict do nothing",
+                "insert into signer.custody_attempts (request_id, attempt, provider, external_id, claims, due_at, asking_until)
+                 select $1, 0, $2, $3, 1, now() + make_interval(secs => $4), now() + make_interval(secs => $4)
+                 where not exists (select from signer.custody_attempts where request_id = $1)
+                    and exists (select from signer.requests where request_id = $1 and status in ('PENDING', 'BLOCKED')) on conflict do nothing",
             )
             .bind(request_id)
             .bind(provider.as_str())
@@ -94,12 +115,14 @@ impl Store {
                 }));
             }
             let row = sqlx::query(
-                "update signer.custody_attempts set claims = claims + 1, due_at = now() + make_interval(secs => $2)
-                 where request_id = $1 and ended_at is null and due_at <= now()
+                "update signer.custody_attempts attempt set claims = claims + 1, due_at = now() + make_interval(secs => $2), asking_until = now() + make_interval(secs => $2)
+                 where attempt.request_id = $1 and attempt.ended_at is null and (attempt.due_at <= now() or ($3 and attempt.asking_until <= now()))
+                    and exists (select from signer.requests request where request.request_id = $1 and (request.status in ('PENDING', 'BLOCKED') or request.stage <> ''))
                  returning attempt, external_id, provider_id, claims, looks, said",
             )
             .bind(request_id)
             .bind(longest.as_secs_f64())
+            .bind(at_once)
             .fetch_optional(&self.pool)
             .await?;
             row.map(|row| {
@@ -124,7 +147,7 @@ impl Store {
         let work = async {
             sqlx::query(
                 "update signer.custody_attempts set provider_id = coalesce($3, provider_id), said = $4, stopped = $5, looks = $6,
-                    due_at = now() + make_interval(secs => $7)
+                    due_at = now() + make_interval(secs => $7), asking_until = '-infinity'
                  where request_id = $1 and attempt = $2 and ended_at is null",
             )
             .bind(claim.request_id)

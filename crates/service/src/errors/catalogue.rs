@@ -345,6 +345,8 @@ reasons! {
     ApprovalDenied = "APPROVAL_DENIED", FailedPrecondition, FixInput, None;
     /// Nobody decided in time.
     ApprovalExpired = "APPROVAL_EXPIRED", FailedPrecondition, FixInput, None;
+    /// The key's provider broadcasts by itself, and the request would have us broadcast, or the other way round.
+    BroadcastModeMismatch = "BROADCAST_MODE_MISMATCH", FailedPrecondition, CallUs, None;
     /// The key belongs to a provider that is not the active one.
     ProviderNotActive = "PROVIDER_NOT_ACTIVE", FailedPrecondition, CallUs, None;
     /// The key provider is blocked.

@@ -163,7 +163,7 @@ pub(super) async fn add_attempt(
     .fetch_optional(&mut *commit)
     .await?;
     let last: i32 =
-        sqlx::query_scalar("SELECT max(attempt) FROM engine.attempts WHERE tenant = $1 AND transaction_id = $2")
+        sqlx::query_scalar("SELECT engine.attempts_of(t) FROM engine.transactions t WHERE tenant = $1 AND transaction_id = $2")
             .bind(&transaction.tenant)
             .bind(transaction.id.0)
             .fetch_one(&mut *commit)

@@ -55,6 +55,16 @@ struct Look {
     moving: bool,
 }
 
+/// What came of ending a request.
+pub(super) enum Ended {
+    /// It is over, as it stands.
+    Done(Box<StoredRequest>),
+    /// The custodian may still carry it out.
+    Kept,
+    /// Someone else asks about it right now.
+    Busy,
+}
+
 /// What becomes of a request whose attempt stands as reported.
 enum Verdict {
     /// So, and the attempt is looked at again after the pause.
@@ -194,29 +204,30 @@ impl Signer {
         given_up(custody, &order(key, request, &payload, &external_id), id.as_deref()).await
     }
 
-    /// Ends a request for good once the custodian has given it up. `None`: someone else asks about it right now, or it may still be carried out.
+    /// Ends a request for good once the custodian has given it up.
     pub(super) async fn end(
         &self,
         custody: &dyn Custody,
         key: &KeyRecord,
         request: &StoredRequest,
         outcome: Outcome,
-    ) -> Result<Option<StoredRequest>, SignerError> {
-        let Ok(payload) = request.payload() else { return self.conclude(outcome).await.map(Some) };
+    ) -> Result<Ended, SignerError> {
+        let ended = |stands| Ended::Done(Box::new(stands));
+        let Ok(payload) = request.payload() else { return self.conclude(outcome).await.map(ended) };
         if !payload.is_by_provider() {
             // A signature that stays with us moves nothing.
             return match self.withdraw(custody, key, request).await {
-                true => self.conclude(outcome).await.map(Some),
-                false => Ok(None),
+                true => self.conclude(outcome).await.map(ended),
+                false => Ok(Ended::Kept),
             };
         }
         let longest = custody.pace().longest_call;
         let Some(claim) = self.store.claim_at_once(request.request_id, key.provider, longest).await? else {
-            return Ok(None);
+            return Ok(Ended::Busy);
         };
         let order = order(key, request, &payload, &claim.external_id);
         let given_up = !claim.maybe_sent || given_up(custody, &order, claim.provider_id.as_deref()).await;
-        let ended = if given_up { Some(self.conclude(outcome).await?) } else { None };
+        let ended = if given_up { ended(self.conclude(outcome).await?) } else { Ended::Kept };
         // Looked at again at once: giving up may have changed how it stands.
         let seen = Seen { provider_id: None, said: &claim.said, stopped: false, looks: 0, pause: Duration::ZERO };
         self.store.seen(&claim, &seen).await?;
@@ -286,9 +297,19 @@ impl Signer {
             return Ok(request);
         };
         let outcome = outcome(&request, Status::Denied, "withdrawn".to_owned(), WITHDRAWN);
-        match self.end(custody, &key, &request, outcome).await? {
-            Some(ended) => Ok(ended),
-            None => Ok(self.store.request(request_id).await?.unwrap_or(request)),
+        let until = Instant::now() + custody.pace().longest_call;
+        loop {
+            match self.end(custody, &key, &request, outcome.clone()).await? {
+                Ended::Done(ended) => return Ok(*ended),
+                Ended::Kept => return Ok(self.store.request(request_id).await?.unwrap_or(request)),
+                // Someone asks the custodian about it right now.
+                Ended::Busy if Instant::now() < until => tokio::time::sleep(SETTLE_FIRST).await,
+                Ended::Busy => return Err(ProviderError::Unavailable("its answer about the request is waited for".to_owned()).into()),
+            }
+            let now = self.store.request(request_id).await?.unwrap_or_else(|| request.clone());
+            if now.status.is_final() {
+                return self.followed(now).await;
+            }
         }
     }
 }

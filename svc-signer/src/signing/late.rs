@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use super::{Signer, drive::outcome};
+use super::{Signer, custody::Ended, drive::outcome};
 use crate::{
     errors::SignerError,
     metric_definitions as names,
@@ -72,12 +72,13 @@ impl Signer {
         let key = self.key(&request.tenant, request.signer).await?;
         let outcome = outcome(&request, Status::Denied, why.to_owned(), "");
         let denied = match self.providers.select(key.provider).map(|provider| provider.signing()) {
-            Some(Signing::Custody(custody)) => self.end(custody, &key, &request, outcome).await?,
-            _ => Some(self.conclude(outcome).await?),
+            Some(Signing::Custody(custody)) => match self.end(custody, &key, &request, outcome).await? {
+                Ended::Done(denied) => *denied,
+                Ended::Kept | Ended::Busy => return Ok(request),
+            },
+            _ => self.conclude(outcome).await?,
         };
-        if denied.is_some() {
-            tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
-        }
-        Ok(denied.unwrap_or(request))
+        tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
+        Ok(denied)
     }
 }

@@ -59,6 +59,7 @@ pub(crate) struct Heard {
     pub(crate) chain_nonce: Option<u64>,
     /// A person has to decide there, or did.
     pub(crate) held: bool,
+    /// Empty without an answer: what was told before stands.
     pub(crate) sub_status: &'static str,
     /// The provider's words, or why there are none.
     pub(crate) detail: String,
@@ -216,8 +217,8 @@ impl Store {
              ), named AS (
                  INSERT INTO engine.handover_hashes (tx_hash, request_id) SELECT $5, request_id FROM seen WHERE $5 IS NOT NULL ON CONFLICT DO NOTHING
              ), moved AS (
-                 UPDATE engine.transactions t SET state = CASE WHEN s.state = 'SIGNING' THEN t.state ELSE 'BROADCASTING' END, sub_status = $10,
-                        tx_hash = coalesce($5, t.tx_hash), history = engine.note(t.history, $11, $12), updated_at = now()
+                 UPDATE engine.transactions t SET state = CASE WHEN s.state = 'SIGNING' THEN t.state ELSE 'BROADCASTING' END, 
+                        sub_status = CASE WHEN $8 OR $10 <> '' THEN $10 ELSE t.sub_status END, tx_hash = coalesce($5, t.tx_hash), history = engine.note(t.history, $11, $12), updated_at = now()
                  FROM seen s JOIN engine.transactions o ON o.tenant = s.tenant AND o.transaction_id = s.transaction_id
                  WHERE t.tenant = s.tenant AND t.transaction_id = s.transaction_id AND t.state IN ('SIGNING', 'BROADCASTING')
                  RETURNING t.tenant, t.operation_id, t.transaction_id, t.state, t.sub_status, t.tx_hash,
@@ -329,7 +330,7 @@ impl Store {
 }
 
 /// Nobody knows what came of it: looked at so rarely.
-pub(crate) const PARKED_AGAIN: Duration = Duration::from_secs(3_600);
+pub(crate) const PARKED_AGAIN: Duration = Duration::from_secs(300);
 
 async fn requeue(commit: &mut sqlx::PgConnection, id: TransactionId, pause: Duration) -> Result<(), StoreError> {
     sqlx::query(
@@ -362,9 +363,9 @@ impl Heard {
     /// The name under which it is counted in the history of the transaction.
     pub(crate) fn action(&self) -> &'static str {
         match (self.is_answer, self.held) {
-            (false, _) => "sign",
+            (false, _) if self.tx_hash.is_none() => "sign",
             (true, true) => "approval",
-            (true, false) => "provider",
+            _ => "provider",
         }
     }
 }

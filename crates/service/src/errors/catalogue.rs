@@ -145,6 +145,8 @@ reasons! {
     TransactionNotCancellable = "TRANSACTION_NOT_CANCELLABLE", FailedPrecondition, FixInput, None;
     /// Nothing of the transaction waits for a block.
     TransactionNotBumpable = "TRANSACTION_NOT_BUMPABLE", FailedPrecondition, FixInput, None;
+    /// The sender's custody provider broadcasts the transaction by itself: only there it can be made faster or replaced.
+    BroadcastByProvider = "BROADCAST_BY_PROVIDER", FailedPrecondition, FixInput, None;
     /// One of its attempts may still be included in a block.
     DeadLetterUndecided = "DEAD_LETTER_UNDECIDED", Aborted, RetrySameKey, Some(30_000);
     /// The operation of the dead letter has ended by itself.

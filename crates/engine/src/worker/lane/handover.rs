@@ -171,17 +171,13 @@ impl LaneWorker {
                 return Ok(!self.look_for(hashes).await?.is_empty());
             }
             if account.next_nonce > nonce {
-                let failure = Failure::new("PROVIDER_FAILED", heard.detail)
-                    .with("nonce", nonce)
-                    .with("provider_request_id", heard.provider_id);
+                let failure = Failure::new("PROVIDER_FAILED", heard.detail).with("nonce", nonce);
                 let ending = HandoverEnding::Dropped;
                 return self.end(one, ending, (ending.state(), "dropped"), failure).await;
             }
         }
         if one.standing != Standing::Parked && one.tries >= self.shared.config.retry_budget {
-            let failure = Failure::new("PROVIDER_FAILED", heard.detail)
-                .with("provider_request_id", heard.provider_id)
-                .with("tx_hash", heard.tx_hash.unwrap_or_default());
+            let failure = Failure::new("PROVIDER_FAILED", heard.detail).with("tx_hash", heard.tx_hash.unwrap_or_default());
             let ending = HandoverEnding::Parked;
             return self.end(one, ending, (ending.state(), "provider_failed"), failure).await;
         }
@@ -235,6 +231,10 @@ impl LaneWorker {
         (state, sub_status): (TransactionState, &'static str),
         failure: Failure,
     ) -> Result<bool, LaneError> {
+        let failure = match one.provider_id.as_str() {
+            "" => failure,
+            id => failure.with("provider_request_id", id),
+        };
         let refusal = refusal(&one.transaction, state, sub_status, failure);
         self.shared.store.end_handover(one, ending, refusal).await?;
         self.shared.woken();

@@ -2,11 +2,11 @@
 alter table signer.requests drop constraint requests_check;
 alter table signer.requests drop constraint requests_check1;
 alter table signer.requests drop constraint requests_check2;
-alter table signer.requests add constraint requests_nonce_check check (nonce is null or kind = 'evm_transaction');
+alter table signer.requests add constraint requests_numbered_check check (nonce is null or kind = 'evm_transaction');
 alter table signer.requests add constraint requests_transaction_check
     check ((kind = 'evm_transaction') = (unsigned_tx is not null) and (unsigned_tx is null or (chain_id is not null and content_hash is not null)));
 -- What we number and broadcast is signed for us, the rest never.
-alter table signer.requests add constraint requests_stage_nonce_check check (stage = '' or nonce is null) not valid;
+alter table signer.requests add constraint requests_by_provider_check check (stage = '' or nonce is null) not valid;
 alter table signer.requests drop constraint requests_stage_check;
 alter table signer.requests add constraint requests_stage_check check (stage in ('', 'BROADCAST', 'CONFIRMED', 'FAILED'));
 create index requests_by_provider on signer.requests (signer, chain_id) where kind = 'evm_transaction' and nonce is null;

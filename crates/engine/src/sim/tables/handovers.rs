@@ -54,7 +54,7 @@ impl Place {
 // === impl Tables ===
 
 impl Tables {
-    pub(super) fn handover_view(&self, id: RequestId) -> Option<Handover> {
+    pub(in crate::sim) fn handover_view(&self, id: RequestId) -> Option<Handover> {
         let row = self.handovers.get(&id)?;
         let Place::At(standing) = row.place else { return None };
         let mut hashes = row.hashes.clone();
@@ -252,12 +252,9 @@ impl Tables {
         attempt: &Attempt,
         pause: Duration,
     ) -> Done<()> {
-        if !self.refuse_signing(attempt.request_id) {
-            return Ok(());
-        }
-        if let Some(row) = self.attempts.get_mut(&attempt.request_id) {
-            row.release_pending = false;
-        }
+        let signing = |row: &&mut super::AttemptRow| row.phase == super::Phase::Signing;
+        let Some(row) = self.attempts.get_mut(&attempt.request_id).filter(signing) else { return Ok(()) };
+        row.phase = super::Phase::Refused;
         self.requeue(attempt.transaction.id, pause)?;
         self.release_nonce(lane, attempt.nonce)?;
         if let Some(row) = self.lanes.get_mut(&lane)

@@ -72,7 +72,8 @@ impl LaneWorker {
         }
         match answer {
             Ok(SignOutcome::ByProvider(word)) => {
-                if withdrawn {
+                let sent = matches!(word.stage, ProviderStage::Sent(_) | ProviderStage::Failed(_));
+                if withdrawn || (one.transaction.cancel_requested && sent) {
                     let why = format!("the provider does not give it up: {}", word.detail);
                     store::retry("not withdrawn", || self.shared.store.not_withdrawn(&one, &why)).await?;
                 }

@@ -4,7 +4,7 @@ use alloy::{
     consensus::{SignableTransaction as _, TxEip1559, TxEnvelope},
     eips::eip2718::Encodable2718 as _,
     network::TxSignerSync as _,
-    primitives::{Address, B256, Bytes, TxKind},
+    primitives::{Address, B256, Bytes, TxKind, keccak256},
     signers::local::PrivateKeySigner,
 };
 use dalp_chain::{BlockNumberOrTag, Upstreams};
@@ -128,7 +128,8 @@ impl Provider {
     pub fn tell_another_hash(&self) {
         self.state(|state| {
             for one in state.orders.values_mut().filter(|one| one.nonce.is_some()) {
-                one.told.push(B256::random());
+                let another = keccak256(one.told.last().copied().unwrap_or_default());
+                one.told.push(another);
             }
         });
     }

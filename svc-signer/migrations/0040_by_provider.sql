@@ -11,6 +11,8 @@ alter table signer.requests drop constraint requests_stage_check;
 alter table signer.requests add constraint requests_stage_check check (stage in ('', 'BROADCAST', 'CONFIRMED', 'FAILED'));
 create index requests_by_provider on signer.requests (signer, chain_id) where kind = 'evm_transaction' and nonce is null;
 
+alter table signer.custody_attempts add column withdrawal_asked boolean not null default false;
+comment on column signer.custody_attempts.withdrawal_asked is 'The provider was asked to give it up, because its caller wants it so; written before.';
 alter table signer.custody_attempts add column asking_until timestamptz not null default '-infinity';
 comment on column signer.custody_attempts.asking_until is
     'Until when the one who asks right now may take. A pause between two looks can be cut short, this cannot.';

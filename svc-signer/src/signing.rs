@@ -206,6 +206,8 @@ impl Signer {
         };
         if let Payload::Transaction(tx) = &order.payload
             && tx.is_by_provider() != provider.broadcasts()
+            // What was taken in one form goes on in it, whatever the mode is by now.
+            && self.store.request(order.request_id).await?.is_none()
         {
             return Err(SignerError::BroadcastMode { signer: order.signer, by_provider: provider.broadcasts() });
         }

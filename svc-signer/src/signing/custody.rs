@@ -226,6 +226,9 @@ impl Signer {
             return Ok(Ended::Busy);
         };
         let order = order(key, request, &payload, &claim.external_id);
+        if outcome.error == WITHDRAWN {
+            self.store.ask_withdrawal(&claim).await?;
+        }
         let given_up = !claim.maybe_sent || given_up(custody, &order, claim.provider_id.as_deref()).await;
         let ended = if given_up { ended(self.conclude(outcome).await?) } else { Ended::Kept };
         // Looked at again at once: giving up may have changed how it stands.
@@ -330,7 +333,14 @@ async fn given_up(custody: &dyn Custody, order: &Order<'_>, id: Option<&str>) ->
             Err(_) => return !moves,
         },
     };
-    match custody.cancel(order, &id).await {
+    let until = Instant::now() + custody.pace().settle;
+    let mut report = custody.cancel(order, &id).await;
+    // It may take a while to give it up.
+    while moves && matches!(&report, Ok(Report { state: State::Processing, .. })) && Instant::now() < until {
+        tokio::time::sleep(SETTLE_FIRST).await;
+        report = custody.look(order, &id).await;
+    }
+    match report {
         Ok(report) => !moves || over(&report),
         Err(error) => {
             tracing::warn!(external_id = order.external_id, %error, "not given up by the custodian");
@@ -424,6 +434,7 @@ impl Case<'_> {
             }
             State::Blocked if late => ends(Status::Expired, "PROVIDER_BLOCKED"),
             State::Denied | State::Blocked | State::Failed { .. } if late => ends(Status::Expired, "POLL_TIMEOUT"),
+            State::Denied if self.claim.withdrawal_asked => ends(Status::Denied, WITHDRAWN),
             State::Denied => ends(Status::Denied, ""),
             State::Expired => ends(Status::Expired, "PROVIDER_EXPIRED"),
             State::Blocked => Verdict::Stands {

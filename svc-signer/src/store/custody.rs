@@ -28,6 +28,8 @@ pub struct Claim {
     pub looks: u32,
     /// What the provider said last.
     pub said: String,
+    /// It was asked to give it up, because the caller wants it so.
+    pub withdrawal_asked: bool,
 }
 
 /// What a look at an attempt has found.
@@ -112,13 +114,14 @@ impl Store {
                     maybe_sent: false,
                     looks: 0,
                     said: String::new(),
+                    withdrawal_asked: false,
                 }));
             }
             let row = sqlx::query(
                 "update signer.custody_attempts attempt set claims = claims + 1, due_at = now() + make_interval(secs => $2), asking_until = now() + make_interval(secs => $2)
                  where attempt.request_id = $1 and attempt.ended_at is null and (attempt.due_at <= now() or ($3 and attempt.asking_until <= now()))
                     and exists (select from signer.requests request where request.request_id = $1 and (request.status in ('PENDING', 'BLOCKED') or request.stage <> ''))
-                 returning attempt, external_id, provider_id, claims, looks, said",
+                 returning attempt, external_id, provider_id, claims, looks, said, withdrawal_asked",
             )
             .bind(request_id)
             .bind(longest.as_secs_f64())
@@ -135,9 +138,25 @@ impl Store {
                     maybe_sent: row.try_get::<i32, _>("claims")? > 1,
                     looks: row.try_get::<i32, _>("looks")?.unsigned_abs(),
                     said: row.try_get("said")?,
+                    withdrawal_asked: row.try_get("withdrawal_asked")?,
                 })
             })
             .transpose()
+        };
+        self.patience.within(work).await
+    }
+
+    /// Writes down that the provider is asked to give an attempt up, before it is.
+    pub async fn ask_withdrawal(&self, claim: &Claim) -> Result<(), StoreError> {
+        let work = async {
+            sqlx::query(
+                "update signer.custody_attempts set withdrawal_asked = true where request_id = $1 and attempt = $2",
+            )
+            .bind(claim.request_id)
+            .bind(i16::try_from(claim.attempt).unwrap_or(i16::MAX))
+            .execute(&self.pool)
+            .await?;
+            Ok(())
         };
         self.patience.within(work).await
     }

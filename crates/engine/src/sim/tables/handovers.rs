@@ -2,6 +2,7 @@
 
 use super::{Done, Tables};
 use crate::{
+    sim::bug::Bug,
     model::{LaneId, RequestId, ServiceName, TransactionId},
     states::TransactionState,
     store::{Attempt, Handover, HandoverEnding, Heard, Inclusion, PARKED_AGAIN, Refusal, Standing},
@@ -179,7 +180,29 @@ impl Tables {
         Ok(written.into_iter().filter_map(|id| self.handover_view(id)).collect())
     }
 
-    pub(crate) fn heard(&mut self, _: &ServiceName, of: &Handover, heard: &Heard) -> Done<()> {
+    /// A defect: what the provider says is believed.
+    fn failed_at_its_word(&mut self, of: &Handover) -> Done<()> {
+        if let Some(row) = self.handovers.get_mut(&of.request_id).filter(|row| row.tx_hash.is_some()) {
+            row.place = Place::Dropped;
+        }
+        let refusal = Refusal {
+            tenant: of.transaction.tenant.clone(),
+            operation_id: of.transaction.operation_id,
+            transaction_id: of.transaction.id,
+            state: TransactionState::Failed,
+            sub_status: "dropped",
+            failure: crate::flow::Failure::new("PROVIDER_FAILED", "simulated"),
+        };
+        self.settle(vec![(refusal, None)], &[TransactionState::Signing, TransactionState::Broadcasting])
+    }
+
+    pub(crate) fn heard(&mut self, service: &ServiceName, of: &Handover, heard: &Heard) -> Done<()> {
+        if self.bug == Some(Bug::HandedOverAgain) && heard.standing == Standing::Signing && of.tries > 0 {
+            return self.requeue_handover(service, of, heard.pause);
+        }
+        if self.bug == Some(Bug::FailedAtTheProvidersWord) && heard.sub_status == "provider_failed" {
+            return self.failed_at_its_word(of);
+        }
         let stands = |row: &&mut HandoverRow| row.place == Place::At(of.standing);
         let Some(row) = self.handovers.get_mut(&of.request_id).filter(stands) else { return Ok(()) };
         row.place = Place::At(heard.standing);

@@ -19,7 +19,8 @@ use dalp_proto::signer::{
 use dalp_simulators::{fault::Fault, keys::Twist};
 use serde_json::json;
 use support::{
-    Bench, Setting, age, approved_transaction, by_provider, call, create, from_caller, order, reason, sender, sign, until,
+    Bench, Setting, age, approved_transaction, by_provider, call, create, from_caller, order, reason, sender, sign,
+    until,
 };
 use svc_signer::{providers::ProviderKind, store::evidence::Wanted};
 
@@ -467,12 +468,8 @@ async fn a_call_by_the_provider_takes_nothing_of_a_lane_and_is_denied_for_good(k
     assert_eq!(held.status(), SignStatus::Pending, "{held:?}");
     assert!(!held.provider_request_id.is_empty(), "the provider's own id: {held:?}");
     assert_eq!(watermarks(&bench).await, 0);
-    let list = ListIntentsRequest {
-        tenant: "bank".to_owned(),
-        chain_id: 31337,
-        signer: key.address.clone(),
-        from_nonce: 0,
-    };
+    let list =
+        ListIntentsRequest { tenant: "bank".to_owned(), chain_id: 31337, signer: key.address.clone(), from_nonce: 0 };
     let told = bench.edge.list_intents(support::from_peer(list, support::PEER)).await.unwrap().into_inner();
     assert!(told.by_provider && told.intents.is_empty(), "{told:?}");
     bench.custodian().deny().await;
@@ -519,7 +516,10 @@ async fn a_call_in_the_wrong_form_is_refused_and_not_stored(kind: ProviderKind) 
     let (bench, key, _) = broadcasting(kind, &anvil).await;
     let numbered = order(&key.address, call(0));
     let refused = sign(&bench, &numbered).await.unwrap_err();
-    assert_eq!((reason(&refused), support::meta(&refused, "by_provider")), ("BROADCAST_MODE_MISMATCH".to_owned(), "true".to_owned()));
+    assert_eq!(
+        (reason(&refused), support::meta(&refused, "by_provider")),
+        ("BROADCAST_MODE_MISMATCH".to_owned(), "true".to_owned())
+    );
     // As after a change of the mode: both replicas share everything else.
     let signing = bench.replica_of(brief(kind)).await;
     let request = order(&key.address, payment());
@@ -549,8 +549,7 @@ async fn what_is_sent_again_has_another_hash(kind: ProviderKind) {
     assert_eq!((again.status(), again.stage()), (SignStatus::Approved, SignStage::Broadcast));
     assert_eq!(again.provider_request_id, sent.provider_request_id, "the same request");
     let _: serde_json::Value = node.raw_request("evm_mine".into(), ()).await.unwrap();
-    let done =
-        until(async || sign(&bench, &request).await.unwrap(), |told| told.stage() == SignStage::Confirmed).await;
+    let done = until(async || sign(&bench, &request).await.unwrap(), |told| told.stage() == SignStage::Confirmed).await;
     assert_eq!(done.tx_hash, again.tx_hash);
     assert!(node.get_transaction_receipt(done.tx_hash.parse().unwrap()).await.unwrap().unwrap().status());
     assert_eq!(bench.custodian().external_ids().await.len(), 1);
@@ -569,8 +568,7 @@ async fn what_reverts_is_for_the_chain_to_tell(kind: ProviderKind) {
     let request = order(&key.address, payment());
     let sent = becomes(&bench, &request, SignStatus::Approved).await;
     // Between the provider's estimate and the block the target becomes a contract that refuses everything.
-    let _: serde_json::Value =
-        node.raw_request("anvil_setCode".into(), (support::TARGET, "0x5f5ffd")).await.unwrap();
+    let _: serde_json::Value = node.raw_request("anvil_setCode".into(), (support::TARGET, "0x5f5ffd")).await.unwrap();
     let _: serde_json::Value = node.raw_request("evm_mine".into(), ()).await.unwrap();
     let failed = until(async || sign(&bench, &request).await.unwrap(), |told| told.stage() == SignStage::Failed).await;
     assert_eq!((failed.status(), failed.tx_hash.as_str()), (SignStatus::Approved, sent.tx_hash.as_str()));
@@ -593,8 +591,7 @@ async fn what_the_provider_broadcasts_is_on_the_chain_once(kind: ProviderKind) {
     assert_eq!((found.inner.signer(), found.value()), (address, U256::from(7)));
     assert_eq!(found.to(), Some(support::TARGET.parse().unwrap()));
     assert_eq!(node.get_transaction_count(address).await.unwrap(), 1);
-    let done =
-        until(async || sign(&bench, &request).await.unwrap(), |told| told.stage() == SignStage::Confirmed).await;
+    let done = until(async || sign(&bench, &request).await.unwrap(), |told| told.stage() == SignStage::Confirmed).await;
     assert_eq!((done.status(), &done.tx_hash), (SignStatus::Approved, &sent.tx_hash), "for ever");
 
     let elsewhere = order(&key.address, EvmTransaction { chain_id: 1, ..pay });

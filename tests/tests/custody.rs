@@ -113,14 +113,18 @@ impl Desk<'_> {
         assert_eq!((attempt.nonce, attempt.gas_limit, attempt.tx_hash.as_str()), (None, 0, ""), "{attempt:?}");
         let transaction = record.transaction.expect("a transaction");
         assert!(transaction.nonce.is_none(), "no nonce is reserved: {transaction:?}");
-        assert!(transaction.history.iter().any(|one| !one.last_error.is_empty()), "the custodian's words: {transaction:?}");
+        assert!(
+            transaction.history.iter().any(|one| !one.last_error.is_empty()),
+            "the custodian's words: {transaction:?}"
+        );
         let client = self.stack.client().expect("a client");
         let mut transactions = TransactionServiceClient::new(client.gateway());
         let bump = BumpTransactionRequest {
             transaction_id: transaction.transaction_id.clone(),
             reason: "somebody is in a hurry".to_owned(),
         };
-        let refused = transactions.bump_transaction(keyed(bump, &format!("{}-bump", self.name))).await.expect_err("not ours");
+        let refused =
+            transactions.bump_transaction(keyed(bump, &format!("{}-bump", self.name))).await.expect_err("not ours");
         assert_eq!(reason(&refused), "BROADCAST_BY_PROVIDER", "{refused:?}");
         let mut lanes = OperatorServiceClient::new(client.gateway());
         let request = ExplainLaneRequest { chain_id: CHAIN, sender: self.load.holders[self.lane].text.clone() };

@@ -157,15 +157,17 @@ mod tests {
             ProviderCall { value: U256::from(6), ..pay.clone() },
             ProviderCall { input: Bytes::new(), ..pay.clone() },
         ];
-        let named = |call: &ProviderCall| {
-            digest(&Payload::Transaction(UnsignedTransaction::ByProvider(call.clone()))).unwrap()
-        };
+        let named =
+            |call: &ProviderCall| digest(&Payload::Transaction(UnsignedTransaction::ByProvider(call.clone()))).unwrap();
         assert!(others.iter().all(|other| named(other) != named(&pay)));
         let key = PrivateKeySigner::random();
         let signature = key.sign_hash_sync(&named(&pay)).unwrap();
         assert_eq!(assemble(&UnsignedTransaction::ByProvider(pay.clone()), signature), None);
         let stored = serde_json::to_vec(&UnsignedTransaction::ByProvider(pay.clone())).unwrap();
-        assert_eq!(serde_json::from_slice::<UnsignedTransaction>(&stored).unwrap(), UnsignedTransaction::ByProvider(pay));
+        assert_eq!(
+            serde_json::from_slice::<UnsignedTransaction>(&stored).unwrap(),
+            UnsignedTransaction::ByProvider(pay)
+        );
     }
 
     #[test]

@@ -69,7 +69,9 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
             None
         }
     };
-    if replaces.is_some() && payload.as_ref().is_some_and(|one| one.is_by_provider() || !matches!(one, Payload::Transaction(_))) {
+    if replaces.is_some()
+        && payload.as_ref().is_some_and(|one| one.is_by_provider() || !matches!(one, Payload::Transaction(_)))
+    {
         bad.push("replaces_request_id", "only a transaction with a nonce can replace another");
     }
     let digest = payload.as_ref().and_then(|payload| match payload.validate().and_then(|()| digest::digest(payload)) {

@@ -5,7 +5,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use dalp_proto::signer::{
     CreateSecretRequest, CreateSecretResponse, EnsureAuditKeyRequest, EnsureAuditKeyResponse, Intent,
     ListIntentsRequest, ListIntentsResponse, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse,
-    StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse, WithdrawRequest, WithdrawResponse, signer_service_server::SignerService,
+    StatusRequest, StatusResponse, WatchStatusRequest, WatchStatusResponse, WithdrawRequest, WithdrawResponse,
+    signer_service_server::SignerService,
 };
 use dalp_service::{
     Reason, Refusal,

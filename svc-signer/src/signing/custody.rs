@@ -307,7 +307,11 @@ impl Signer {
                 Ended::Kept => return Ok(self.store.request(request_id).await?.unwrap_or(request)),
                 // Someone asks the custodian about it right now.
                 Ended::Busy if Instant::now() < until => tokio::time::sleep(SETTLE_FIRST).await,
-                Ended::Busy => return Err(ProviderError::Unavailable("its answer about the request is waited for".to_owned()).into()),
+                Ended::Busy => {
+                    return Err(
+                        ProviderError::Unavailable("its answer about the request is waited for".to_owned()).into()
+                    );
+                }
             }
             let now = self.store.request(request_id).await?.unwrap_or_else(|| request.clone());
             if now.status.is_final() {

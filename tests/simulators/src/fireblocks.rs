@@ -172,8 +172,7 @@ impl FireblocksSimulator {
         let sent = |one: &&mut Transaction| matches!(one.status.as_str(), "BROADCASTING" | "CONFIRMING");
         for transaction in transactions.iter_mut().filter(sent) {
             let vault = vaults.get(&transaction.vault);
-            if let (Some(vault), Some(hash), book::Work::Call(wanted)) =
-                (vault, transaction.tx_hash, &transaction.work)
+            if let (Some(vault), Some(hash), book::Work::Call(wanted)) = (vault, transaction.tx_hash, &transaction.work)
             {
                 transaction.tx_hash = Some(chain.send_again(&vault.key, wanted, hash).await?);
             }

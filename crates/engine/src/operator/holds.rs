@@ -119,7 +119,9 @@ fn of_a_transaction(one: &WaitingTransaction, account: Option<&AccountView>) -> 
     let last_error = one.last.as_ref().map(|action| action.last_error.as_str()).unwrap_or_default();
     let last_action = one.last.as_ref().map(|action| action.action.as_str()).unwrap_or_default();
     let (kind, message) = match one.sub_status.as_str() {
-        "provider_hold" | "provider_policy" => (HoldKind::Approval, format!("the custody provider waits for an approval: {last_error}")),
+        "provider_hold" | "provider_policy" => {
+            (HoldKind::Approval, format!("the custody provider waits for an approval: {last_error}"))
+        }
         "blocked" => (HoldKind::Approval, format!("the custody provider has blocked the request: {last_error}")),
         "watermark" | "known_to_signer" => {
             (HoldKind::Signer, format!("the signer contradicts this database: {last_error}"))
@@ -154,8 +156,10 @@ fn of_the_chain(lane: &LaneView, front: &LaneFront, account: &AccountView, now: 
         let oldest = front.in_flight.iter().filter(|one| one.sent && one.nonce.is_none());
         let oldest = oldest.filter_map(|one| Some((one, one.attempt_at?))).min_by_key(|(_, since)| *since);
         if let Some((one, since)) = oldest.filter(|(_, since)| now - *since >= NOT_MINED_AFTER) {
-            let message =
-                format!("sent by the provider, handed over {} s ago, and in no block yet", (now - since).whole_seconds());
+            let message = format!(
+                "sent by the provider, handed over {} s ago, and in no block yet",
+                (now - since).whole_seconds()
+            );
             let transaction_id = Some(one.transaction_id);
             found.push(Hold { transaction_id, ..Hold::new(HoldKind::ByProvider, message) });
         }
@@ -229,7 +233,9 @@ impl HoldKind {
             Self::InsufficientFunds => "send native currency to the sender, or CancelTransaction",
             Self::FeeCap => "wait for cheaper blocks, or raise chain.fees.max_fee_cap_wei of the service",
             Self::NotMined => "BumpTransaction, or CancelTransaction",
-            Self::ByProvider => "speed it up or replace it in the custody provider's console; its further hashes are followed",
+            Self::ByProvider => {
+                "speed it up or replace it in the custody provider's console; its further hashes are followed"
+            }
             Self::Window => "nothing, as blocks take transactions others follow",
         }
     }
@@ -322,8 +328,10 @@ mod tests {
             sent,
             ..sent_by(sub_status)
         };
-        let front =
-            LaneFront { in_flight: vec![handed("provider_policy", false), handed("sent_by_provider", true)], ..LaneFront::default() };
+        let front = LaneFront {
+            in_flight: vec![handed("provider_policy", false), handed("sent_by_provider", true)],
+            ..LaneFront::default()
+        };
         let found = holds(&by_provider, &front, Some(&account()), NOW);
         assert_eq!(kinds(&found), [HoldKind::Approval], "a hold holds itself up, and no other: {found:?}");
         let later = NOW + Duration::from_secs(31);

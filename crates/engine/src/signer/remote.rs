@@ -216,7 +216,8 @@ fn handed(answer: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
         }
         wire::SignStatus::Denied | wire::SignStatus::Expired => return outcome(Some(answer)),
     };
-    let detail = [answer.error, answer.detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+    let detail =
+        [answer.error, answer.detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
     Ok(SignOutcome::ByProvider(ProviderWord { provider_id: answer.provider_request_id, stage, detail }))
 }
 
@@ -349,7 +350,10 @@ mod tests {
         assert_eq!(stage(failed), Ok(ProviderStage::Failed(hash)), "not a refusal: the chain decides");
         assert!(matches!(stage(told(Approved, "", "tx-1")), Err(Err(SignError::Unavailable(_)))), "without a hash");
         let withdrawn = stage(told(Denied, "WITHDRAWN", "tx-1"));
-        assert!(matches!(&withdrawn, Err(Ok(SignOutcome::Denied(failure))) if failure.reason == "WITHDRAWN"), "{withdrawn:?}");
+        assert!(
+            matches!(&withdrawn, Err(Ok(SignOutcome::Denied(failure))) if failure.reason == "WITHDRAWN"),
+            "{withdrawn:?}"
+        );
     }
 
     #[test]

@@ -140,7 +140,8 @@ fn ended_once(world: &World, tables: &Tables, ledger: &Ledger, id: TransactionId
 /// One final event, and nothing told twice.
 fn told_once(world: &World, tables: &Tables, id: TransactionId, row: &TransactionRow) {
     let of = |topic: &str| tables.outbox.iter().filter(|event| event.subject == id.0 && event.topic == topic).count();
-    let withdrawn = row.state == TransactionState::Cancelled && !matches!(row.sub_status.as_str(), "cancelled" | "given_up");
+    let withdrawn =
+        row.state == TransactionState::Cancelled && !matches!(row.sub_status.as_str(), "cancelled" | "given_up");
     let (finals, retracted) = (of("engine.transaction.final"), of("engine.transaction.retracted"));
     let expected = usize::from(!withdrawn);
     if finals != expected {

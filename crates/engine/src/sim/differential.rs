@@ -19,8 +19,8 @@ use crate::{
     states::TransactionState,
     store::{
         Admitted, Adoption, Attempt, AttemptKind, BindOrder, Binding, Ending, Finished, Forgotten, Handover, Inclusion,
-        LaneLook,
-        NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes, Store, migrate,
+        LaneLook, NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes, Store,
+        migrate,
     },
     testing::TestPostgres,
 };

@@ -90,7 +90,9 @@ impl Request {
                 let raw = encode(unsigned);
                 SignOutcome::SignedTransaction { tx_hash: keccak256(&raw), raw }
             }
-            (Decision::Approved, SignPayload::Document(_) | SignPayload::ByProvider(_)) => SignOutcome::Signed(Signature(Bytes::from_static(b"s"))),
+            (Decision::Approved, SignPayload::Document(_) | SignPayload::ByProvider(_)) => {
+                SignOutcome::Signed(Signature(Bytes::from_static(b"s")))
+            }
         }
     }
 }

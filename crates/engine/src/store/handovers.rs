@@ -120,8 +120,11 @@ impl Store {
             leaf(&mut commit, &tenant, "lane.broadcasts", self.service.as_str(), &lane.to_string(), body).await?;
         }
         for table in ["attempts", "handovers"] {
-            let states =
-                if table == "attempts" { "'SIGNING', 'SIGNED', 'SENT'" } else { "'SIGNING', 'HANDED', 'SENT', 'PARKED'" };
+            let states = if table == "attempts" {
+                "'SIGNING', 'SIGNED', 'SENT'"
+            } else {
+                "'SIGNING', 'HANDED', 'SENT', 'PARKED'"
+            };
             sqlx::query(AssertSqlSafe(format!(
                 "UPDATE engine.{table} SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ({states})"
             )))

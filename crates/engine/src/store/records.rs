@@ -3,8 +3,8 @@
 
 use super::{
     Admitted, Adoption, Attempt, BindOrder, Ending, FinalAttempt, Finished, Forgotten, Handover, HandoverEnding, Heard,
-    Inclusion, LaneLook, NewAttempt,
-    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Refusal, Settled, SignedBytes, Store,
+    Inclusion, LaneLook, NewAttempt, NewOperation, PendingSignature, QueueLook, QueuedTransaction, Refusal, Settled,
+    SignedBytes, Store,
 };
 use crate::{
     error::StoreError,

@@ -182,7 +182,9 @@ impl Transaction {
             (Meaning::Completed, false, _) => State::Confirmed(tx_hash),
             (Meaning::Broadcast, _, _) => State::Broadcast(tx_hash),
             // What has a hash was sent: it is the chain that says how it ended, and a further attempt would be a second payment.
-            (Meaning::Failed { .. } | Meaning::Expired | Meaning::Denied | Meaning::Blocked, false, Some(hash)) => State::Ended(hash),
+            (Meaning::Failed { .. } | Meaning::Expired | Meaning::Denied | Meaning::Blocked, false, Some(hash)) => {
+                State::Ended(hash)
+            }
             (meaning, _, _) => meaning.state(),
         };
         Report { id: Some(self.id), said, state }

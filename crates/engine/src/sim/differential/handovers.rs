@@ -59,7 +59,7 @@ impl Twins {
         let Some(one) = self.any_handover() else { return };
         let (id, pause) = (one.request_id, self.pause());
         let nothing = |done: &()| *done;
-        match self.rng.below(11) {
+        match self.rng.below(14) {
             0..=4 => {
                 let standing = self.rng.pick(&[Standing::Handed, Standing::Sent, Standing::Sent, one.standing]);
                 let tx_hash = if standing == Standing::Sent { Some(self.told_hash(id)) } else { None };
@@ -78,10 +78,8 @@ impl Twins {
                 both!(self, heard(&one, &heard), nothing);
             }
             5..=6 => {
-                let ending =
-                    self.rng.pick(&[HandoverEnding::Refused, HandoverEnding::Dropped, HandoverEnding::Parked]);
-                let state =
-                    if self.rng.per_mille(200) { TransactionState::Cancelled } else { ending.state() };
+                let ending = self.rng.pick(&[HandoverEnding::Refused, HandoverEnding::Dropped, HandoverEnding::Parked]);
+                let state = if self.rng.per_mille(200) { TransactionState::Cancelled } else { ending.state() };
                 let refusal = self.refusal(&one.transaction, state);
                 both!(self, end_handover(&one, ending, refusal.clone()), nothing);
             }
@@ -101,7 +99,9 @@ impl Twins {
     }
 
     async fn include_one(&mut self, one: &Handover) {
-        let tx_hash = self.told_hash(one.request_id);
+        let known = self.tables.handovers.get(&one.request_id).and_then(|row| row.hashes.last().copied());
+        let any = self.told_hash(one.request_id);
+        let tx_hash = known.filter(|_| self.rng.per_mille(800)).unwrap_or(any);
         let number = self.rng.between(10, 14);
         let mut block_hash = B256::repeat_byte(self.rng.below(2) as u8);
         block_hash.0[..8].copy_from_slice(&number.to_be_bytes());

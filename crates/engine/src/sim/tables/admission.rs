@@ -130,7 +130,13 @@ impl Tables {
         wanted: &BTreeSet<(TenantId, LaneId)>,
     ) -> BTreeSet<(TenantId, LaneId)> {
         for (tenant, lane) in wanted {
-            let fresh = || LaneRow { tenant: tenant.clone(), next_nonce: None, needs_approval: false, paused: false, by_provider: false };
+            let fresh = || LaneRow {
+                tenant: tenant.clone(),
+                next_nonce: None,
+                needs_approval: false,
+                paused: false,
+                by_provider: false,
+            };
             self.lanes.entry(*lane).or_insert_with(fresh);
             let lease = LeaseRow { holder: None, expires_at: self.begin, resync_asked: 0, resync_done: 0 };
             self.leases.entry((service.clone(), *lane)).or_insert(lease);

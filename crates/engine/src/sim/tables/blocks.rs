@@ -18,8 +18,7 @@ impl Tables {
             .attempts
             .values()
             .filter(|one| one.service == *service && !(newest_only && one.phase == Phase::Superseded));
-        let mut ours: Vec<B256> =
-            watched.filter_map(|one| one.tx_hash).filter(|hash| hashes.contains(hash)).collect();
+        let mut ours: Vec<B256> = watched.filter_map(|one| one.tx_hash).filter(|hash| hashes.contains(hash)).collect();
         let last_only = self.bug == Some(Bug::OnlyTheLastToldHashIsWatched);
         let handed = self.handovers.values().filter(|one| one.service == *service);
         let handed = handed.flat_map(|one| one.hashes.iter().filter(|hash| !last_only || one.tx_hash == Some(**hash)));
@@ -85,9 +84,10 @@ impl Tables {
             .attempts
             .values()
             .filter(|one| one.service == *service && one.lane.chain_id == chain_id && one.phase == Phase::Mined);
-        let handed = self.handovers.values().filter(|one| {
-            one.service == *service && one.lane.chain_id == chain_id && one.place == Place::Mined
-        });
+        let handed = self
+            .handovers
+            .values()
+            .filter(|one| one.service == *service && one.lane.chain_id == chain_id && one.place == Place::Mined);
         let blocks: BTreeSet<(u64, B256)> = mined
             .filter_map(|one| one.inclusion.as_ref())
             .chain(handed.filter_map(|one| one.inclusion.as_ref()))
@@ -158,9 +158,10 @@ impl Tables {
                 data: transaction.data.clone(),
             })
         });
-        let handed = self.handovers.iter().filter(|(_, one)| {
-            one.service == *service && one.lane.chain_id == chain_id && one.place == Place::Mined
-        });
+        let handed = self
+            .handovers
+            .iter()
+            .filter(|(_, one)| one.service == *service && one.lane.chain_id == chain_id && one.place == Place::Mined);
         let handed = handed.filter_map(|(id, one)| {
             let transaction = &self.transactions[&one.transaction_id];
             Some(FinalAttempt {

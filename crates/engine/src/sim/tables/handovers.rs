@@ -2,8 +2,8 @@
 
 use super::{Done, Tables};
 use crate::{
-    sim::bug::Bug,
     model::{LaneId, RequestId, ServiceName, TransactionId},
+    sim::bug::Bug,
     states::TransactionState,
     store::{Attempt, Handover, HandoverEnding, Heard, Inclusion, PARKED_AGAIN, Refusal, Standing},
 };
@@ -221,8 +221,7 @@ impl Tables {
         if !matches!(before.state, TransactionState::Signing | TransactionState::Broadcasting) {
             return Ok(());
         }
-        let state =
-            if heard.standing == Standing::Signing { before.state } else { TransactionState::Broadcasting };
+        let state = if heard.standing == Standing::Signing { before.state } else { TransactionState::Broadcasting };
         let row = self.become_state(id, state)?;
         if heard.is_answer || !heard.sub_status.is_empty() {
             row.sub_status = heard.sub_status.to_owned();
@@ -320,9 +319,10 @@ impl Tables {
             let Some((id, row)) = self.handovers.iter_mut().find(|(_, row)| of(row)) else { continue };
             let moves = match row.place {
                 Place::At(_) => true,
-                Place::Mined => row.inclusion.as_ref().is_none_or(|old| {
-                    (old.mined.block_hash, old.mined.tx_hash) != (mined.block_hash, mined.tx_hash)
-                }),
+                Place::Mined => row
+                    .inclusion
+                    .as_ref()
+                    .is_none_or(|old| (old.mined.block_hash, old.mined.tx_hash) != (mined.block_hash, mined.tx_hash)),
                 Place::Done | Place::Dropped | Place::Refused => false,
             };
             if !moves {

@@ -7,8 +7,8 @@ use crate::{
     sim::bug::Bug,
     states::TransactionState,
     store::{
-        Adoption, Attempt, AttemptKind, BindOrder, Forgotten, LaneLook, Numbers, QueueLook, QueuedTransaction, Standing,
-        owners,
+        Adoption, Attempt, AttemptKind, BindOrder, Forgotten, LaneLook, Numbers, QueueLook, QueuedTransaction,
+        Standing, owners,
     },
 };
 use alloy::primitives::B256;

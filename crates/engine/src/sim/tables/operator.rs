@@ -158,9 +158,7 @@ impl Tables {
                 CancelOutcome::Withdrawn
             }
             Signing | Broadcasting => {
-                let sent = |place: Place| {
-                    matches!(place, Place::At(Standing::Sent | Standing::Parked) | Place::Mined)
-                };
+                let sent = |place: Place| matches!(place, Place::At(Standing::Sent | Standing::Parked) | Place::Mined);
                 if self.handovers.values().any(|one| one.transaction_id == id && sent(one.place)) {
                     return Ok(None);
                 }

@@ -99,8 +99,7 @@ impl LaneWorker {
                 self.end(&one, ending, (ending.state(), "denied"), failure).await
             }
             Ok(SignOutcome::Expired(failure)) => {
-                let sub_status =
-                    if failure.reason == PROVIDER_BLOCKED { "policy_blocked" } else { "approval_expired" };
+                let sub_status = if failure.reason == PROVIDER_BLOCKED { "policy_blocked" } else { "approval_expired" };
                 let ending = HandoverEnding::Refused;
                 self.end(&one, ending, (ending.state(), sub_status), failure).await
             }
@@ -178,7 +177,8 @@ impl LaneWorker {
             }
         }
         if one.standing != Standing::Parked && one.tries >= self.shared.config.retry_budget {
-            let failure = Failure::new("PROVIDER_FAILED", heard.detail).with("tx_hash", heard.tx_hash.unwrap_or_default());
+            let failure =
+                Failure::new("PROVIDER_FAILED", heard.detail).with("tx_hash", heard.tx_hash.unwrap_or_default());
             let ending = HandoverEnding::Parked;
             return self.end(one, ending, (ending.state(), "provider_failed"), failure).await;
         }
@@ -217,7 +217,8 @@ impl LaneWorker {
     }
 
     async fn write_down(&self, one: &Handover, heard: Heard) -> Result<bool, LaneError> {
-        let changed = heard.standing != one.standing || (heard.tx_hash.is_some() && heard.tx_hash != one.hashes.last().copied());
+        let changed =
+            heard.standing != one.standing || (heard.tx_hash.is_some() && heard.tx_hash != one.hashes.last().copied());
         store::retry("heard", || self.shared.store.heard(one, &heard)).await?;
         if changed {
             self.shared.changed();
@@ -253,7 +254,8 @@ impl LaneWorker {
         if one.chain_nonce.is_some() {
             return Ok(None);
         }
-        let asked = self.node.batch(vec![("eth_getTransactionByHash", json!([hash]))]).await.map_err(ChainError::from)?;
+        let asked =
+            self.node.batch(vec![("eth_getTransactionByHash", json!([hash]))]).await.map_err(ChainError::from)?;
         let shown = asked.into_iter().next().and_then(Result::ok);
         let shown: Value = shown.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
         let nonce = shown.get("nonce").and_then(|nonce| serde_json::from_value::<U64>(nonce.clone()).ok());

@@ -98,8 +98,7 @@ impl LaneWorker {
         }
         if !bindings.is_empty() && self.look.by_provider {
             let ids: Vec<_> = bindings.iter().map(|binding| binding.transaction.id).collect();
-            prepared.handed =
-                store::retry("hand over", || shared.store.hand_over(self.lane, &ids)).await?;
+            prepared.handed = store::retry("hand over", || shared.store.hand_over(self.lane, &ids)).await?;
         } else if !bindings.is_empty() {
             let order = BindOrder { lane: self.lane, holes: self.look.holes, bindings };
             prepared.bound = shared.joint.bind(order).await?;

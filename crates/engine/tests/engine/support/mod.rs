@@ -505,7 +505,8 @@ impl Bench {
     /// Until the node's pool holds so many transactions of a lane that somebody else has sent at this price.
     pub async fn until_pool_holds(&self, count: usize) {
         let held = async || {
-            let pool: serde_json::Value = self.upstreams.request("txpool_content", serde_json::json!([])).await.expect("a pool");
+            let pool: serde_json::Value =
+                self.upstreams.request("txpool_content", serde_json::json!([])).await.expect("a pool");
             let senders = pool["pending"].as_object().cloned().unwrap_or_default();
             let transactions = senders.values().filter_map(|one| one.as_object()).flat_map(|one| one.values());
             transactions.filter(|one| one["to"] == one["from"]).count()

@@ -15,7 +15,7 @@ const FRONT: i64 = 20;
 
 const LANES: &str = "
 SELECT l.chain_id, l.sender, l.next_nonce, l.needs_approval, l.by_provider, l.paused_at, l.paused_by, l.pause_reason, w.queued, w.queued_at, f.in_flight + h.in_flight AS in_flight, least(f.in_flight_at, h.in_flight_at) AS in_flight_at,
-       c.confirming + h.confirming AS confirming
+       c.confirming + m.confirming AS confirming
 FROM engine.lanes l
 CROSS JOIN LATERAL (
     SELECT count(*) AS queued, min(t.created_at) AS queued_at FROM engine.transactions t
@@ -27,10 +27,11 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT count(*) AS confirming FROM engine.attempts a WHERE a.chain_id = l.chain_id AND a.sender = l.sender AND a.state = 'MINED') c
 CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE d.state <> 'MINED') AS in_flight, min(t.created_at) FILTER (WHERE d.state <> 'MINED') AS in_flight_at,
-           count(*) FILTER (WHERE d.state = 'MINED') AS confirming FROM engine.handovers d
+    SELECT count(*) AS in_flight, min(t.created_at) AS in_flight_at FROM engine.handovers d
     JOIN engine.transactions t ON t.tenant = d.tenant AND t.transaction_id = d.transaction_id
-    WHERE d.chain_id = l.chain_id AND d.sender = l.sender AND d.state IN ('SIGNING', 'HANDED', 'SENT', 'MINED')) h
+    WHERE d.chain_id = l.chain_id AND d.sender = l.sender AND d.state IN ('SIGNING', 'HANDED', 'SENT')) h
+CROSS JOIN LATERAL (
+    SELECT count(*) AS confirming FROM engine.handovers d WHERE d.chain_id = l.chain_id AND d.sender = l.sender AND d.state = 'MINED') m
 WHERE l.tenant = $1 AND ($2::bigint IS NULL OR (l.chain_id, l.sender) > ($2, $3)) AND ($4::bigint IS NULL OR l.chain_id = $4)
   AND ($5::bytea IS NULL OR l.sender = $5) AND (NOT $6 OR w.queued > 0 OR f.in_flight + h.in_flight > 0)
 ORDER BY l.chain_id, l.sender LIMIT $7";

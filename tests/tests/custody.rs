@@ -179,6 +179,22 @@ impl Desk<'_> {
         (got.to(), nonce)
     }
 
+    /// Killed wherever they stand between acceptance and block, three times.
+    async fn killed_on_the_way(&mut self) {
+        self.custodian.allow().await;
+        for round in 0..3 {
+            let (got, _) = self.seen().await;
+            let operation = self.asked(&format!("on-the-way-{round}")).await;
+            for service in ["svc-signer", "svc-compliance"] {
+                self.stack.service(service).expect("a service").restart().expect("it starts again");
+            }
+            self.stack.wait_until_serving().await.expect("it serves again");
+            self.ends(&operation, OperationState::Completed).await;
+            assert_eq!(self.seen().await.0, got + 1, "once");
+        }
+        self.custodian.ask_people().await;
+    }
+
     async fn killed_while_it_waits(&mut self) {
         let (got, _) = self.seen().await;
         let operation = self.asked("killed").await;
@@ -264,9 +280,10 @@ async fn a_token_moves_by_keys_whose_custodians_broadcast_by_themselves() {
         desk.cancelled_while_it_waits().await;
         desk.one_waits_and_another_goes().await;
         desk.killed_while_it_waits().await;
+        desk.killed_on_the_way().await;
         let ids = custodian.external_ids().await;
         let (_, nonce) = desk.seen().await;
-        // Five were sent, and each of the eight orders was handed over once.
-        assert_eq!((ids.len(), nonce), (8, 5), "{ids:?}");
+        // Eight were sent, and each of the eleven orders was handed over once.
+        assert_eq!((ids.len(), nonce), (11, 8), "{ids:?}");
     }
 }

@@ -72,6 +72,14 @@ impl<S: Signer> Signer for InTurn<S> {
         self.inner.release(request_id).await
     }
 
+    async fn broadcasts(&self, tenant: &TenantId, lane: LaneId) -> Result<bool, SignError> {
+        self.inner.broadcasts(tenant, lane).await
+    }
+
+    async fn withdraw(&self, request_id: RequestId) -> Result<SignOutcome, SignError> {
+        self.inner.withdraw(request_id).await
+    }
+
     async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
         self.inner.list_intents(tenant, lane, from_nonce).await
     }

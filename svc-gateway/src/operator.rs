@@ -259,7 +259,7 @@ fn done(answer: DeadLetterAnswer, id: Uuid) -> RefusalResult<()> {
 
 fn refusal(error: ControlError, lane: LaneId) -> Refusal {
     match error {
-        ControlError::NotFound | ControlError::NotPossible => absent(lane),
+        ControlError::NotFound | ControlError::NotPossible | ControlError::ByProvider { .. } => absent(lane),
         ControlError::Store(error) => store_refusal(error),
     }
 }

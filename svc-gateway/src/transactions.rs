@@ -155,6 +155,12 @@ fn refusal(error: ControlError, id: TransactionId, not_possible: Reason) -> Refu
             Refusal::new(not_possible, "the transaction does not stand where this is possible")
                 .meta("transaction_id", id)
         }
+        ControlError::ByProvider { provider_id } => {
+            let message = "the sender's custody provider broadcasts it; speed it up or replace it there";
+            Refusal::new(Reason::BroadcastByProvider, message)
+                .meta("transaction_id", id)
+                .meta("provider_request_id", provider_id)
+        }
         ControlError::Store(error) => store_refusal(error),
     }
 }

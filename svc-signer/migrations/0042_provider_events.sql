@@ -12,11 +12,8 @@ comment on table signer.provider_events is
 create index provider_events_over on signer.provider_events (kept_until);
 
 alter table signer.custody_attempts
-    add column asked_until timestamptz,
-    add column heard_at    timestamptz,
-    add column woken       boolean not null default false;
-comment on column signer.custody_attempts.asked_until is
-    'Until when whoever asks right now may take; null while nobody does. An event does not take the turn away from them.';
+    add column heard_at timestamptz,
+    add column woken    boolean not null default false;
 comment on column signer.custody_attempts.heard_at is 'When an event of the custodian last named the attempt: events arrive, so that it is looked at more rarely without one.';
 comment on column signer.custody_attempts.woken is 'An event named it while somebody was asking about it: it is looked at once more, at once.';
 create index custody_attempts_by_provider_id on signer.custody_attempts (provider, provider_id) where ended_at is null and provider_id is not null;

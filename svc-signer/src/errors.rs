@@ -114,6 +114,17 @@ pub enum SignerError {
         /// How far that may be from now, in seconds.
         tolerance_s: u64,
     },
+    /// The key's provider broadcasts by itself, and the request does not say so, or the other way round. Nothing is stored of it.
+    #[error("transactions of key {signer} are broadcast by {}", if *.by_provider { "its provider" } else { "us" })]
+    BroadcastMode {
+        /// Address.
+        signer: Address,
+        /// Who does.
+        by_provider: bool,
+    },
+    /// Only what the provider broadcasts is withdrawn.
+    #[error("request_id is not of a transaction that the key's provider broadcasts")]
+    NotWithdrawn,
     /// There is no such secret of the tenant.
     #[error("the tenant has no such secret")]
     SecretNotFound,
@@ -165,7 +176,8 @@ impl SignerError {
             Self::RequestIdReused(_) => Reason::RequestIdReused,
             Self::IdempotencyKeyReused => Reason::IdempotencyKeyReused,
             Self::RequestNotFound | Self::SecretNotFound => Reason::NotFound,
-            Self::RevealRefused(_) => Reason::InvalidField,
+            Self::RevealRefused(_) | Self::NotWithdrawn => Reason::InvalidField,
+            Self::BroadcastMode { .. } => Reason::BroadcastModeMismatch,
             Self::SecretUnbound => Reason::PolicyDenied,
             Self::RevealTooLate { .. } => Reason::CutoffPassed,
             Self::SecretReused => Reason::RequestIdReused,
@@ -202,6 +214,7 @@ impl From<SignerError> for Refusal {
             SignerError::WatermarkConflict { nonce, next_nonce } => {
                 refusal.meta("nonce", nonce).meta("next_nonce", next_nonce)
             }
+            SignerError::BroadcastMode { by_provider, .. } => refusal.meta("by_provider", by_provider),
             SignerError::RevealTooLate { not_after_s } => refusal.meta("cutoff", not_after_s),
             // What a caller needs whose own memory of the request is lost.
             SignerError::RequestIdReused(Some(known)) => {

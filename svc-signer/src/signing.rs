@@ -207,8 +207,15 @@ impl Signer {
             return Err(SignerError::KeyPurpose { signer: order.signer, kind: order.payload.kind().as_str() });
         }
         let rule = self.allowed(peer, &order.tenant, order.signer, &order.payload)?;
-        if self.providers.select(key.provider).is_none() {
+        let Some(provider) = self.providers.select(key.provider) else {
             return Err(SignerError::ProviderNotActive(key.provider));
+        };
+        if let Payload::Transaction(tx) = &order.payload
+            && tx.is_by_provider() != provider.broadcasts()
+            // What was taken in one form goes on in it, whatever the mode is by now.
+            && self.store.request(order.request_id).await?.is_none()
+        {
+            return Err(SignerError::BroadcastMode { signer: order.signer, by_provider: provider.broadcasts() });
         }
         // A payload without value uses up nothing, and need not wait for the key's row.
         let rolling = rule
@@ -237,7 +244,7 @@ impl Signer {
             digest: admission.digest,
             payload: StoredPayload::None,
             chain_id: admission.chain_id,
-            nonce: admission.lane.as_ref().map(|lane| lane.nonce),
+            nonce: admission.lane.as_ref().and_then(|lane| lane.nonce),
             status: Status::Pending,
             signature: None,
             signed_tx: None,
@@ -263,7 +270,7 @@ impl Signer {
         let rule = admission.rule.clone();
         let refusal = match self.admissions.submit(admission).await? {
             Admitted::New => return self.drive(&key, fresh, payload).await,
-            Admitted::Known(known) if known.status.is_final() => return Ok(*known),
+            Admitted::Known(known) if known.status.is_final() => return self.followed(*known).await,
             Admitted::Known(known) => return self.drive(&key, *known, payload).await,
             Admitted::Reused(known) => SignerError::RequestIdReused(known),
             Admitted::Disabled => {
@@ -315,7 +322,7 @@ impl Signer {
             {
                 return self.deny(known, &refusal.to_string()).await;
             }
-            Some(known) if known.payload_hash == payload_hash => return Ok(known),
+            Some(known) if known.payload_hash == payload_hash => return self.followed(known).await,
             Some(known) => SignerError::RequestIdReused(Some(Box::new(known))),
             None => refusal,
         };
@@ -339,6 +346,15 @@ impl Signer {
             Released::Done => Ok(()),
             Released::NotFound => Err(SignerError::RequestNotFound),
             Released::Held => Err(SignerError::ReleaseRefused),
+        }
+    }
+
+    /// Whether the provider of a tenant's key numbers and broadcasts its transactions by itself. `false` where there is no such key.
+    pub async fn broadcasts_by_provider(&self, tenant: &str, signer: Address) -> Result<bool, SignerError> {
+        match self.key(tenant, signer).await {
+            Ok(key) => Ok(self.providers.select(key.provider).is_some_and(|provider| provider.broadcasts())),
+            Err(SignerError::KeyNotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -399,7 +415,7 @@ fn admission(
 fn lane_entry(tx: &UnsignedTransaction, signer: Address) -> LaneEntry {
     LaneEntry {
         // The edge refuses larger nonces.
-        nonce: i64::try_from(tx.nonce()).unwrap_or(i64::MAX),
+        nonce: tx.nonce().map(|nonce| i64::try_from(nonce).unwrap_or(i64::MAX)),
         content_hash: content_hash(tx),
         is_cancel: is_cancel(tx, signer),
         unsigned_tx: serde_json::to_vec(tx).expect("a transaction is plain data"),

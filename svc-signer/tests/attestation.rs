@@ -370,7 +370,7 @@ async fn a_custodial_broadcast_is_found_before_the_attestor_is_asked() {
     bench.custodian().faults().inject(bench.custodian().broadcasts(), Fault::LoseAnswer, 1);
     let mut pay = call(0);
     (pay.value_wei, pay.data) = ("7".to_owned(), String::new());
-    let request = order(&key.address, pay);
+    let request = order(&key.address, support::by_provider(pay));
     let lost = sign(&bench, &request).await.unwrap();
     assert_eq!((lost.status(), lost.error.as_str()), (SignStatus::Pending, "PROVIDER_UNAVAILABLE"), "{lost:?}");
     let until_s = lost.attestation.unwrap().expires_at_s;

@@ -76,6 +76,7 @@ impl Taken {
             max_fee_per_gas_wei: "10000000000".to_owned(),
             max_priority_fee_per_gas_wei: "1".to_owned(),
             gas_price_wei: String::new(),
+            by_provider: false,
         })
     }
 

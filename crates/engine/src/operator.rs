@@ -67,6 +67,8 @@ pub struct LaneView {
     pub oldest_at: Option<OffsetDateTime>,
     /// Its key waits for approvals.
     pub needs_approval: bool,
+    /// Its sender's provider numbers and broadcasts by itself.
+    pub by_provider: bool,
     /// Why it is paused, if it is.
     pub pause: Option<PauseView>,
     /// A comparison was asked for and is not done.
@@ -204,13 +206,17 @@ pub struct AttemptView {
     pub kind: AttemptPurpose,
     /// Where it stands.
     pub state: AttemptStanding,
-    /// Its nonce.
-    pub nonce: u64,
-    /// Its gas limit.
-    pub gas_limit: u64,
-    /// Its prices.
-    pub fees: Fees,
-    /// Hash of the signed bytes.
+    /// Its nonce; of a handover the one that the provider gave it, once a node has shown it.
+    pub nonce: Option<u64>,
+    /// Its gas limit; of a handover the provider decides.
+    pub gas_limit: Option<u64>,
+    /// Its prices; of a handover the provider decides.
+    pub fees: Option<Fees>,
+    /// Of a handover: the provider's own id of it, once it has told one.
+    pub provider_id: String,
+    /// Of a handover: hashes that the provider told before the present one.
+    pub earlier_hashes: Vec<B256>,
+    /// Hash of the signed bytes, or the one that the provider told last.
     pub tx_hash: Option<B256>,
     /// The provider has held it for an approval.
     pub held: bool,
@@ -260,6 +266,8 @@ named! {
         Replacement = "REPLACEMENT",
         /// A transfer of nothing to its own sender.
         Cancel = "CANCEL",
+        /// The call itself, for the provider to number, price and broadcast.
+        Handover = "HANDOVER",
     }
 }
 
@@ -268,10 +276,16 @@ named! {
     AttemptStanding {
         /// With the signer.
         Signing = "SIGNING",
+        /// The provider has it and has told no hash.
+        Handed = "HANDED",
         /// Signed, with no node yet.
         Signed = "SIGNED",
-        /// A node has it.
+        /// A node has it, or the provider has told a hash.
         Sent = "SENT",
+        /// Nobody knows what the provider made of it. It is still watched.
+        Parked = "PARKED",
+        /// The provider sent it, and it can never be included any more.
+        Dropped = "DROPPED",
         /// In a block, below finality.
         Mined = "MINED",
         /// In a block, final.
@@ -292,6 +306,8 @@ named! {
         Withdrawn = "withdrawn",
         /// The wish is recorded for the worker of its lane.
         ReplacementRecorded = "replacement recorded",
+        /// The wish is recorded for the worker of its lane, who asks the provider to give it up. The provider may not.
+        WithdrawalRecorded = "withdrawal recorded",
     }
 }
 
@@ -372,6 +388,12 @@ pub enum ControlError {
     /// It is too late, or too early, for this.
     #[error("not possible as it stands")]
     NotPossible,
+    /// The sender's provider broadcasts it by itself: only there it can be made faster or replaced.
+    #[error("the provider broadcasts it, as {provider_id:?}")]
+    ByProvider {
+        /// The provider's own id of it.
+        provider_id: String,
+    },
     /// The database did not answer.
     #[error("not stored")]
     Store(#[from] StoreError),
@@ -518,7 +540,10 @@ impl Operator {
         let cancel = || self.reads.cancel_transaction(tenant, id, actor, reason);
         let outcome = store::retry_quickly("cancel transaction", cancel).await?;
         let record = self.transaction(tenant, id).await?.ok_or(ControlError::NotFound)?;
-        Ok((record, outcome.ok_or(ControlError::NotPossible)?))
+        match outcome {
+            Some(outcome) => Ok((record, outcome)),
+            None => Err(record.refused()),
+        }
     }
 
     /// Records that a sent transaction shall be replaced at a higher price.
@@ -532,13 +557,22 @@ impl Operator {
         let bump = || self.reads.bump_transaction(tenant, id, actor, reason);
         let asked = store::retry_quickly("bump transaction", bump).await?;
         let record = self.transaction(tenant, id).await?.ok_or(ControlError::NotFound)?;
-        if asked { Ok(record) } else { Err(ControlError::NotPossible) }
+        if asked { Ok(record) } else { Err(record.refused()) }
     }
 }
 
 // === impl TransactionRecord ===
 
 impl TransactionRecord {
+    /// Why nothing can be done about it: it is with a provider that broadcasts by itself, or it is too late.
+    fn refused(&self) -> ControlError {
+        let open = matches!(self.view.state, TransactionState::Signing | TransactionState::Broadcasting);
+        match self.attempts.last().filter(|last| open && last.kind == AttemptPurpose::Handover) {
+            Some(last) => ControlError::ByProvider { provider_id: last.provider_id.clone() },
+            None => ControlError::NotPossible,
+        }
+    }
+
     /// Why it failed or was parked.
     pub fn error(&self) -> Option<&Failure> {
         self.view.error.as_ref()

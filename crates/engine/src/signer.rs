@@ -22,6 +22,10 @@ pub trait Signer: Send + Sync + 'static {
     async fn release(&self, request_id: RequestId) -> Result<(), SignError>;
     /// The requests that the signer knows of a lane, from a nonce on.
     async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError>;
+    /// Whether the sender's provider numbers, prices and broadcasts by itself, so that transactions are asked for with [`SignPayload::ByProvider`].
+    async fn broadcasts(&self, tenant: &TenantId, lane: LaneId) -> Result<bool, SignError>;
+    /// Asks for a [`SignPayload::ByProvider`] to be given up. Only [`SignOutcome::Denied`] says that it is.
+    async fn withdraw(&self, request_id: RequestId) -> Result<SignOutcome, SignError>;
 }
 
 /// A request to sign.
@@ -49,8 +53,27 @@ pub enum SignPayload {
         /// The secret.
         secret: Secret,
     },
+    /// A call that the sender's provider numbers, prices and broadcasts by itself.
+    ByProvider(ProviderCall),
     /// A document or claim.
     Document(SignDocument),
+}
+
+/// A call for a provider that broadcasts by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderCall {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Sender.
+    pub sender: Address,
+    /// Called contract; absent to create one.
+    pub target: Option<Address>,
+    /// Native amount.
+    pub value_wei: U256,
+    /// Calldata.
+    pub data: Bytes,
+    /// Set where the calldata lacks a secret, which the signer writes in.
+    pub secret: Option<Secret>,
 }
 
 // === impl SignPayload ===
@@ -60,7 +83,7 @@ impl SignPayload {
     pub fn transaction(&self) -> Option<&UnsignedTransaction> {
         match self {
             Self::Transaction(transaction) | Self::Reveal { transaction, .. } => Some(transaction),
-            Self::Document(_) => None,
+            Self::Document(_) | Self::ByProvider(_) => None,
         }
     }
 }
@@ -108,10 +131,38 @@ pub enum SignOutcome {
     },
     /// A signature over a document.
     Signed(Signature),
+    /// With a provider that broadcasts by itself, and not refused.
+    ByProvider(ProviderWord),
     /// Refused by a person or policy of the provider; final.
     Denied(Failure),
     /// Not decided in time; final.
     Expired(Failure),
+}
+
+/// What is known of a call that is with a provider that broadcasts by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderWord {
+    /// The provider's own id of it; empty while it has told none.
+    pub provider_id: String,
+    /// How it stands there.
+    pub stage: ProviderStage,
+    /// The provider's own words, for people.
+    pub detail: String,
+}
+
+/// How a call stands at a provider that broadcasts by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderStage {
+    /// It is being worked on.
+    Working,
+    /// A person has to decide.
+    Held,
+    /// The provider's policy has stopped it, or it cannot be given to the provider, until an operator acts.
+    Blocked,
+    /// It was sent, under this hash. The provider may send it again under another one.
+    Sent(B256),
+    /// It was sent, under this hash, and the provider says that it failed: reverted, or dropped. The chain has the last word.
+    Failed(B256),
 }
 
 /// One transaction request that the signer knows.

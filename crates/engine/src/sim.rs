@@ -7,6 +7,7 @@
 
 mod bug;
 mod check;
+mod custody;
 #[cfg(all(test, feature = "testing"))]
 mod differential;
 mod fleet;
@@ -145,7 +146,11 @@ impl Schedule {
         let orders = orders(&mut rng, self.calm);
         let faults_for = Duration::from_millis(rng.between(3_000, 20_000));
         let block_every = setup.block_every;
-        let world = Arc::new(World::new(rng, plan, setup.depth, self.bug, self.crash_at, self.traced));
+        // Beside the schedule's own randomness: seeds from before there were such providers play as they did, but for their keys.
+        let mut keys = Rng::new(!self.seed);
+        let by_provider = [1, 2].map(Address::repeat_byte).into_iter().filter(|_| keys.per_mille(300)).collect();
+        let world = World::new(rng, plan, setup.depth, self.bug, self.crash_at, self.traced).with_provider(by_provider);
+        let world = Arc::new(world);
         world.note(|| format!("{setup:?}"));
         world.note(|| world.draw(|_, plan| format!("{plan:?}")));
         let replicas = setup.services.len();
@@ -306,6 +311,7 @@ async fn mine(world: Arc<World>, every: Duration) {
         let reorg = world.fault("reorg", |plan| plan.reorg);
         let drop = world.fault("pool forgets", |plan| plan.drop);
         let outside = world.fault("used outside", |plan| plan.outside);
+        custody::work(&world);
         let mut ledger = locked(&world.ledger);
         world.draw(|rng, plan| {
             if drop {

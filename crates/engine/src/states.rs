@@ -4,7 +4,7 @@
 //!
 //! Two states of transactions are entered by nobody yet. `RECEIVED`: the commit that stores a transaction also puts it into its lane, and
 //! what a policy holds for a second person has no transactions at all, its operation is `AWAITING_CHECKER`. `PENDING_APPROVAL` is for the
-//! co-signers of a smart wallet; what a custody provider holds back stays `SIGNING`.
+//! co-signers of a smart wallet; what a custody provider holds back stays `SIGNING`, or `BROADCASTING` where that provider broadcasts by itself.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -69,9 +69,9 @@ states! {
         Preparing = "PREPARING",
         /// Smart-wallet co-signers must release it.
         PendingApproval = "PENDING_APPROVAL",
-        /// A nonce is bound and the signer has it.
+        /// A nonce is bound, or the call is to be handed over without one, and the signer has it.
         Signing = "SIGNING",
-        /// Signed bytes are stored and being sent.
+        /// Signed bytes are stored and being sent, or the key's provider has it and broadcasts by itself.
         Broadcasting = "BROADCASTING",
         /// In a block, below the finality depth.
         Confirming = "CONFIRMING",
@@ -79,7 +79,7 @@ states! {
         Completed = "COMPLETED",
         /// Final: a definite refusal or revert.
         Failed = "FAILED",
-        /// Final: withdrawn before signing, or replaced by a cancel.
+        /// Final: withdrawn before signing, replaced by a cancel, or given up by the provider that would have broadcast it.
         Cancelled = "CANCELLED",
         /// Parked for an operator; its operation waits.
         DeadLetter = "DEAD_LETTER",
@@ -106,15 +106,25 @@ pub const TRANSITIONS: &[(TransactionState, TransactionState, &str)] = &[
     (S::PendingApproval, S::Signing, "released by co-signers"),
     (S::PendingApproval, S::Failed, "refused by co-signers"),
     (S::PendingApproval, S::Cancelled, "withdrawn"),
-    (S::Signing, S::Broadcasting, "signed bytes stored"),
+    (S::Signing, S::Broadcasting, "signed bytes stored, or taken by the provider that broadcasts"),
     (S::Signing, S::Confirming, "included while a replacement is being signed"),
-    (S::Signing, S::Queued, "its nonce was used outside, or the reservation was moved"),
+    (
+        S::Signing,
+        S::Queued,
+        "its nonce was used outside, or the reservation was moved, or the key's provider broadcasts now",
+    ),
     (S::Signing, S::Failed, "refused for good by the signer or its provider, or refused when simulated again"),
+    (S::Signing, S::Cancelled, "given up by the provider that would broadcast it"),
     (S::Signing, S::DeadLetter, "the signer keeps failing"),
     (S::Broadcasting, S::Confirming, "in a block"),
     (S::Broadcasting, S::Queued, "its nonce was used outside, finally"),
-    (S::Broadcasting, S::Failed, "refused when simulated again after a hold"),
-    (S::Broadcasting, S::DeadLetter, "no node will ever take it"),
+    (
+        S::Broadcasting,
+        S::Failed,
+        "refused when simulated again after a hold, or by the provider that broadcasts, or dropped for good",
+    ),
+    (S::Broadcasting, S::Cancelled, "given up by the provider that would broadcast it"),
+    (S::Broadcasting, S::DeadLetter, "no node will ever take it, or nobody knows what the provider made of it"),
     (S::Confirming, S::Completed, "final, succeeded"),
     (S::Confirming, S::Failed, "final, reverted"),
     (S::Confirming, S::Cancelled, "final, replaced by a cancel"),

@@ -13,6 +13,7 @@ mod dead_letters;
 mod examine;
 #[cfg(all(test, feature = "testing"))]
 mod fairness;
+mod handovers;
 mod lanes;
 mod operations;
 mod outbox;
@@ -36,6 +37,7 @@ pub(crate) use bind::Numbers;
 pub(crate) use bind::{BindOrder, Binding};
 pub(crate) use blocks::{FinalAttempt, Finished, Inclusion};
 pub(crate) use dead_letters::Recovery;
+pub(crate) use handovers::{Handover, HandoverEnding, Heard, PARKED_AGAIN, Standing};
 pub(crate) use lanes::{LaneLook, QueueLook};
 #[cfg(feature = "sim")]
 pub(crate) use operations::{Change, Woken};

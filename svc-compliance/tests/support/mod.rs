@@ -162,6 +162,14 @@ impl Signer for MemorySigner {
         Ok(())
     }
 
+    async fn broadcasts(&self, _: &TenantId, _: LaneId) -> Result<bool, SignError> {
+        Ok(false)
+    }
+
+    async fn withdraw(&self, _: RequestId) -> Result<SignOutcome, SignError> {
+        Err(SignError::NotFound)
+    }
+
     async fn list_intents(&self, _: &TenantId, _: LaneId, _: u64) -> Result<Vec<Intent>, SignError> {
         Ok(Vec::new())
     }

@@ -8,7 +8,7 @@ use alloy::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::payload::{Claim, Payload, PayloadError, UnsignedTransaction};
+use super::payload::{Claim, Payload, PayloadError, ProviderCall, UnsignedTransaction};
 
 /// A signed transaction as it goes on the wire of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub fn digest(payload: &Payload) -> Result<B256, PayloadError> {
     Ok(match payload {
         Payload::Transaction(UnsignedTransaction::Eip1559(tx)) => tx.signature_hash(),
         Payload::Transaction(UnsignedTransaction::Legacy(tx)) => tx.signature_hash(),
+        Payload::Transaction(UnsignedTransaction::ByProvider(tx)) => provider_call_digest(tx),
         Payload::Document(document) => {
             document.eip712_signing_hash().map_err(|error| PayloadError::Document(error.to_string()))?
         }
@@ -39,15 +40,32 @@ fn claim_digest(claim: &Claim) -> B256 {
     eip191_hash_message(keccak256(encoded))
 }
 
-/// Puts a signature into its transaction.
+/// Names what a provider is asked to broadcast, and is the hash of nothing that a chain takes: no key signs it.
+fn provider_call_digest(call: &ProviderCall) -> B256 {
+    let mut bytes = b"dalp.signer.provider_call.v1\0".to_vec();
+    bytes.extend(call.chain_id.to_be_bytes());
+    match call.to.to() {
+        Some(to) => {
+            bytes.push(1);
+            bytes.extend(to);
+        }
+        None => bytes.push(0),
+    }
+    bytes.extend(call.value.to_be_bytes::<32>());
+    bytes.extend(&call.input);
+    keccak256(bytes)
+}
+
+/// Puts a signature into its transaction. `None` where there is none to put it into: its provider broadcasts by itself.
 #[must_use]
-pub fn assemble(tx: &UnsignedTransaction, signature: Signature) -> SignedTransaction {
+pub fn assemble(tx: &UnsignedTransaction, signature: Signature) -> Option<SignedTransaction> {
     let envelope = match tx.clone() {
         UnsignedTransaction::Eip1559(tx) => TxEnvelope::from(tx.into_signed(signature)),
         UnsignedTransaction::Legacy(tx) => TxEnvelope::from(tx.into_signed(signature)),
+        UnsignedTransaction::ByProvider(_) => return None,
     };
     let raw = Bytes::from(envelope.encoded_2718());
-    SignedTransaction { hash: keccak256(&raw), raw }
+    Some(SignedTransaction { hash: keccak256(&raw), raw })
 }
 
 /// What makes two requests under one id the same request. The digest covers every field of the payload.
@@ -115,7 +133,7 @@ mod tests {
             TxLegacy { chain_id: Some(31337), nonce: 3, gas_price: 9, gas_limit: 21_000, ..Default::default() };
         for tx in [UnsignedTransaction::Eip1559(call(0)), UnsignedTransaction::Legacy(legacy)] {
             let digest = digest(&Payload::Transaction(tx.clone())).unwrap();
-            let signed = assemble(&tx, key.sign_hash_sync(&digest).unwrap());
+            let signed = assemble(&tx, key.sign_hash_sync(&digest).unwrap()).unwrap();
             let decoded = TxEnvelope::decode_2718(&mut signed.raw.as_ref()).unwrap();
             assert_eq!(
                 decoded.signature().recover_address_from_prehash(&decoded.signature_hash()).unwrap(),
@@ -123,6 +141,33 @@ mod tests {
             );
             assert_eq!(*decoded.tx_hash(), signed.hash);
         }
+    }
+
+    #[test]
+    fn a_call_by_the_provider_is_named_by_all_its_fields_and_never_assembled() {
+        let pay = ProviderCall {
+            chain_id: 31337,
+            to: TxKind::Call(address!("70997970C51812dc3A010C7d01b50e0d17dc79C8")),
+            value: U256::from(5),
+            input: Bytes::from_static(&[1]),
+        };
+        let others = [
+            ProviderCall { chain_id: 31338, ..pay.clone() },
+            ProviderCall { to: TxKind::Create, ..pay.clone() },
+            ProviderCall { value: U256::from(6), ..pay.clone() },
+            ProviderCall { input: Bytes::new(), ..pay.clone() },
+        ];
+        let named =
+            |call: &ProviderCall| digest(&Payload::Transaction(UnsignedTransaction::ByProvider(call.clone()))).unwrap();
+        assert!(others.iter().all(|other| named(other) != named(&pay)));
+        let key = PrivateKeySigner::random();
+        let signature = key.sign_hash_sync(&named(&pay)).unwrap();
+        assert_eq!(assemble(&UnsignedTransaction::ByProvider(pay.clone()), signature), None);
+        let stored = serde_json::to_vec(&UnsignedTransaction::ByProvider(pay.clone())).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<UnsignedTransaction>(&stored).unwrap(),
+            UnsignedTransaction::ByProvider(pay)
+        );
     }
 
     #[test]

@@ -48,6 +48,21 @@ pub enum UnsignedTransaction {
     Eip1559(TxEip1559),
     /// Legacy with EIP-155.
     Legacy(TxLegacy),
+    /// Numbered, priced and broadcast by the key's provider.
+    ByProvider(ProviderCall),
+}
+
+/// A transaction as a provider is asked for it that numbers, prices and broadcasts by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderCall {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Target or creation.
+    pub to: TxKind,
+    /// Value in wei.
+    pub value: U256,
+    /// Calldata.
+    pub input: Bytes,
 }
 
 /// A claim of ERC-735.
@@ -155,15 +170,23 @@ impl UnsignedTransaction {
         match self {
             Self::Eip1559(tx) => tx.chain_id,
             Self::Legacy(tx) => tx.chain_id.unwrap_or(0),
+            Self::ByProvider(tx) => tx.chain_id,
         }
     }
 
-    /// Nonce of the sender.
+    /// Whether the key's provider broadcasts it by itself.
     #[must_use]
-    pub const fn nonce(&self) -> u64 {
+    pub const fn is_by_provider(&self) -> bool {
+        matches!(self, Self::ByProvider(_))
+    }
+
+    /// Nonce of the sender; `None` where the provider gives one.
+    #[must_use]
+    pub const fn nonce(&self) -> Option<u64> {
         match self {
-            Self::Eip1559(tx) => tx.nonce,
-            Self::Legacy(tx) => tx.nonce,
+            Self::Eip1559(tx) => Some(tx.nonce),
+            Self::Legacy(tx) => Some(tx.nonce),
+            Self::ByProvider(_) => None,
         }
     }
 
@@ -173,15 +196,17 @@ impl UnsignedTransaction {
         match self {
             Self::Eip1559(tx) => tx.to,
             Self::Legacy(tx) => tx.to,
+            Self::ByProvider(tx) => tx.to,
         }
     }
 
-    /// Most gas that it may use.
+    /// Most gas that it may use: what a provider gives it nobody knows here.
     #[must_use]
     pub const fn gas_limit(&self) -> u64 {
         match self {
             Self::Eip1559(tx) => tx.gas_limit,
             Self::Legacy(tx) => tx.gas_limit,
+            Self::ByProvider(_) => u64::MAX,
         }
     }
 
@@ -191,6 +216,7 @@ impl UnsignedTransaction {
         match self {
             Self::Eip1559(tx) => tx.value,
             Self::Legacy(tx) => tx.value,
+            Self::ByProvider(tx) => tx.value,
         }
     }
 
@@ -200,6 +226,16 @@ impl UnsignedTransaction {
         match self {
             Self::Eip1559(tx) => &tx.input,
             Self::Legacy(tx) => &tx.input,
+            Self::ByProvider(tx) => &tx.input,
+        }
+    }
+
+    /// Calldata, to be filled in.
+    pub const fn data_mut(&mut self) -> &mut Bytes {
+        match self {
+            Self::Eip1559(tx) => &mut tx.input,
+            Self::Legacy(tx) => &mut tx.input,
+            Self::ByProvider(tx) => &mut tx.input,
         }
     }
 }
@@ -218,6 +254,12 @@ impl Payload {
             },
             Self::Transaction(_) | Self::Claim(_) | Self::AuditRoot(_) => Ok(()),
         }
+    }
+
+    /// Whether the key's provider broadcasts it by itself.
+    #[must_use]
+    pub const fn is_by_provider(&self) -> bool {
+        matches!(self, Self::Transaction(tx) if tx.is_by_provider())
     }
 
     /// The kind, as grants and rules name it.

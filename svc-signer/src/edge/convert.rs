@@ -17,7 +17,7 @@ use crate::{
     core::{
         digest,
         document::check_size,
-        payload::{AuditRoot, Claim, Payload, UnsignedTransaction},
+        payload::{AuditRoot, Claim, Payload, PayloadKind, ProviderCall, UnsignedTransaction},
         reveal::{Purpose, SecretHash},
     },
     signing::{Reveal, SignOrder},
@@ -69,8 +69,10 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
             None
         }
     };
-    if replaces.is_some() && !matches!(payload, Some(Payload::Transaction(_)) | None) {
-        bad.push("replaces_request_id", "only a transaction can replace another");
+    if replaces.is_some()
+        && payload.as_ref().is_some_and(|one| one.is_by_provider() || !matches!(one, Payload::Transaction(_)))
+    {
+        bad.push("replaces_request_id", "only a transaction with a nonce can replace another");
     }
     let digest = payload.as_ref().and_then(|payload| match payload.validate().and_then(|()| digest::digest(payload)) {
         Ok(digest) => Some(digest),
@@ -188,7 +190,7 @@ fn transaction(bad: &mut Violations, tx: &proto::EvmTransaction) -> Option<Unsig
     if i64::try_from(tx.nonce).is_err() {
         bad.push(at("nonce"), "must be below 2^63");
     }
-    if tx.gas_limit == 0 {
+    if tx.gas_limit == 0 && !tx.by_provider {
         bad.push(at("gas_limit"), "must be at least 1");
     }
     let value = bad.check(fields::amount(&at("value_wei"), &tx.value_wei));
@@ -203,6 +205,18 @@ fn transaction(bad: &mut Violations, tx: &proto::EvmTransaction) -> Option<Unsig
         }
         target => bad.check(fields::address(&at("target"), target)).map(TxKind::Call),
     };
+    if tx.by_provider {
+        let prices = [&tx.max_fee_per_gas_wei, &tx.max_priority_fee_per_gas_wei, &tx.gas_price_wei];
+        if tx.nonce != 0 || tx.gas_limit != 0 || prices.iter().any(|price| !price.is_empty()) {
+            bad.push(at("by_provider"), "excludes nonce, gas limit and prices: the key's provider gives them");
+        }
+        return Some(UnsignedTransaction::ByProvider(ProviderCall {
+            chain_id: tx.chain_id,
+            to: to?,
+            value: value?,
+            input: input?,
+        }));
+    }
     let mut fee = |field: &str, text: &str| {
         let path = at(field);
         let value = bad.check(fields::amount(&path, text))?;
@@ -307,7 +321,7 @@ fn audit_root(
 pub fn outcome(request: &StoredRequest, provider: &str) -> proto::SignOutcome {
     let hex =
         |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| format!("0x{}", hex::encode(bytes))).unwrap_or_default();
-    let is_transaction = request.nonce.is_some();
+    let is_transaction = request.kind == PayloadKind::EvmTransaction;
     proto::SignOutcome {
         request_id: request.request_id.to_string(),
         status: match request.status {
@@ -328,9 +342,11 @@ pub fn outcome(request: &StoredRequest, provider: &str) -> proto::SignOutcome {
         stage: match request.stage.as_str() {
             "BROADCAST" => proto::SignStage::Broadcast,
             "CONFIRMED" => proto::SignStage::Confirmed,
+            "FAILED" => proto::SignStage::Failed,
             _ => proto::SignStage::Unspecified,
         }
         .into(),
+        provider_request_id: String::new(),
         attestation: request.attestation.as_ref().map(attestation),
     }
 }

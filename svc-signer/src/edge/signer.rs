@@ -6,7 +6,8 @@ use dalp_proto::signer::{
     CreateSecretRequest, CreateSecretResponse, DeliverProviderEventRequest, DeliverProviderEventResponse,
     EnsureAuditKeyRequest, EnsureAuditKeyResponse, Intent, ListIntentsRequest, ListIntentsResponse,
     ProviderEventOutcome, ReleaseRequest, ReleaseResponse, SignOutcome, SignRequest, SignResponse, StatusRequest,
-    StatusResponse, WatchStatusRequest, WatchStatusResponse, signer_service_server::SignerService,
+    StatusResponse, WatchStatusRequest, WatchStatusResponse, WithdrawRequest, WithdrawResponse,
+    signer_service_server::SignerService,
 };
 use dalp_service::{
     Reason, Refusal,
@@ -22,6 +23,7 @@ use super::{
     peer_of,
 };
 use crate::{
+    core::payload::PayloadKind,
     errors::SignerError,
     providers::{ProviderKind, hook::Delivery},
     signing::{Delivered, Signer},
@@ -56,7 +58,12 @@ impl SignerEdge {
 
     async fn outcome(&self, request: &StoredRequest) -> Result<SignOutcome, Refusal> {
         let key = self.signer.key(&request.tenant, request.signer).await?;
-        Ok(convert::outcome(request, key.provider.as_str()))
+        let mut outcome = convert::outcome(request, key.provider.as_str());
+        if request.kind == PayloadKind::EvmTransaction && request.nonce.is_none() {
+            let attempt = self.signer.store().open_attempt(request.request_id).await.map_err(SignerError::from)?;
+            outcome.provider_request_id = attempt.and_then(|(_, id)| id).unwrap_or_default();
+        }
+        Ok(outcome)
     }
 }
 
@@ -123,6 +130,13 @@ impl SignerService for SignerEdge {
         let id = convert::request_id("request_id", &request.get_ref().request_id)?;
         self.signer.release(&peer, id).await.map_err(Refusal::from)?;
         Ok(Response::new(ReleaseResponse {}))
+    }
+
+    async fn withdraw(&self, request: Request<WithdrawRequest>) -> Result<Response<WithdrawResponse>, Status> {
+        let peer = peer_of(&request)?;
+        let id = convert::request_id("request_id", &request.get_ref().request_id)?;
+        let stored = self.signer.withdraw_request(&peer, id).await.map_err(Refusal::from)?;
+        Ok(Response::new(WithdrawResponse { outcome: Some(self.outcome(&stored).await?) }))
     }
 
     async fn create_secret(
@@ -200,6 +214,7 @@ impl SignerService for SignerEdge {
             let nonce = intent.nonce.unwrap_or_default().unsigned_abs();
             intents.push(Intent { nonce, outcome: Some(self.outcome(intent).await?) });
         }
-        Ok(Response::new(ListIntentsResponse { intents }))
+        let by_provider = self.signer.broadcasts_by_provider(&tenant, signer).await.map_err(Refusal::from)?;
+        Ok(Response::new(ListIntentsResponse { intents, by_provider }))
     }
 }

@@ -62,6 +62,8 @@ pub enum State {
     Broadcast(Option<B256>),
     /// In a block, as the provider sees it.
     Confirmed(Option<B256>),
+    /// Sent by the provider, and over: reverted, dropped, given up. How it ended the chain says.
+    Ended(B256),
     /// Refused by a person; final.
     Denied,
     /// Not decided within the provider's own time; final.
@@ -98,7 +100,7 @@ pub trait Custody: Send + Sync {
     /// How often it is asked.
     fn pace(&self) -> Pace;
 
-    /// Whether it numbers and broadcasts transactions by itself, so that a request which is not given up may move something.
+    /// Whether it numbers and broadcasts new transactions by itself.
     fn broadcasts(&self) -> bool;
 
     /// What verifies its events, where they are taken.

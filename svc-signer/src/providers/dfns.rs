@@ -134,7 +134,11 @@ impl DfnsProvider {
 
     /// The wallet that broadcasts an order; `None`: it is only signed.
     fn wallet<'p>(&self, order: &Order<'_>, place: &'p Place) -> Result<Option<&'p str>, ProviderError> {
-        let (Payload::Transaction(tx), Mode::Broadcast) = (order.payload, self.config.mode) else { return Ok(None) };
+        // As it was asked for, whatever the mode is by now: what is signed for us is never broadcast, and the other way round.
+        let Payload::Transaction(tx) = order.payload else { return Ok(None) };
+        if !tx.is_by_provider() {
+            return Ok(None);
+        }
         let network = self.config.network_of(tx.chain_id());
         let wallet = network.and_then(|network| place.wallets.get(network)).ok_or_else(|| {
             ProviderError::ChainNotServed(format!("the key has no wallet on a network of chain {}", tx.chain_id()))
@@ -146,7 +150,8 @@ impl DfnsProvider {
     fn call(&self, order: &Order<'_>, place: &Place) -> Result<Call, ProviderError> {
         Ok(match (order.payload, self.wallet(order, place)?) {
             (Payload::Transaction(tx), Some(wallet)) => request::broadcast(wallet, tx, order.external_id),
-            (Payload::Transaction(tx), None) => request::sign_transaction(place, tx, order.external_id),
+            (Payload::Transaction(tx), None) => request::sign_transaction(place, tx, order.external_id)
+                .ok_or_else(|| ProviderError::Failed("a call without a wallet".to_owned()))?,
             (Payload::Document(document), _) => request::sign_document(place, document, order.external_id),
             (Payload::Claim(_) | Payload::AuditRoot(_), _) => {
                 request::sign_hash(place, order.digest, order.external_id)

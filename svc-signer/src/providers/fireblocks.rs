@@ -102,8 +102,9 @@ impl FireblocksProvider {
     /// What an order is at this provider.
     fn call(&self, order: &Order<'_>, place: &Place) -> Result<Call, ProviderError> {
         let note = format!("{} {}", order.key.name.tenant, order.key.name.wallet);
-        Ok(match (order.payload, self.config.mode) {
-            (Payload::Transaction(tx), Mode::Broadcast) => {
+        // As it was asked for, whatever the mode is by now: what is signed for us is never broadcast, and the other way round.
+        Ok(match order.payload {
+            Payload::Transaction(tx) if tx.is_by_provider() => {
                 let asset = self.config.asset_of(tx.chain_id()).ok_or_else(|| {
                     ProviderError::ChainNotServed(format!(
                         "fireblocks.assets names no asset of chain {}",
@@ -112,8 +113,8 @@ impl FireblocksProvider {
                 })?;
                 request::contract_call(&self.prefix, place, asset, tx, order.external_id, &note)
             }
-            (Payload::Document(document), _) => request::typed(&self.prefix, place, document, order.external_id, &note),
-            (Payload::Transaction(_), Mode::SignOnly) | (Payload::Claim(_) | Payload::AuditRoot(_), _) => {
+            Payload::Document(document) => request::typed(&self.prefix, place, document, order.external_id, &note),
+            Payload::Transaction(_) | Payload::Claim(_) | Payload::AuditRoot(_) => {
                 request::raw(&self.prefix, place, order.digest, order.external_id, &note)
             }
         })

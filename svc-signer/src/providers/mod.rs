@@ -197,6 +197,11 @@ pub trait Provider: Send + Sync {
 
     /// How it is doing; may try to reconnect.
     async fn status(&self) -> ProviderStatus;
+
+    /// Whether it numbers, prices and broadcasts new transactions by itself.
+    fn broadcasts(&self) -> bool {
+        matches!(self.signing(), Signing::Custody(custody) if custody.broadcasts())
+    }
 }
 
 /// How a provider signs.

@@ -1,4 +1,7 @@
 //! An accepted request at a custodian, which decides later: handed over once, followed, and given up only with the custodian's word for it.
+//!
+//! What a custodian broadcasts by itself is asked for by one holder of the claim at a time, also when it is given up: else one could be about to hand over what
+//! another has just declared dead.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,7 @@ use crate::{
     errors::SignerError,
     metric_definitions as names,
     providers::{
-        KeyHandle, ProviderError,
+        KeyHandle, ProviderError, Signing,
         custody::{Custody, Known, Order, Report, State},
     },
     store::{
@@ -25,6 +28,8 @@ use crate::{
 const SETTLE_FIRST: Duration = Duration::from_millis(100);
 /// What a custodian works on for longer than this is a hold to the caller: nobody here can hasten it.
 const WORKED_ON: time::Duration = time::Duration::seconds(60);
+/// The error beside a request that was given up because its caller asked for it.
+const WITHDRAWN: &str = "WITHDRAWN";
 /// What only an operator's further attempt can change is looked at so rarely.
 const STOPPED_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -48,6 +53,16 @@ struct Look {
     outcome: Option<Outcome>,
     /// Another look, soon, may find more.
     moving: bool,
+}
+
+/// What came of ending a request.
+pub(super) enum Ended {
+    /// It is over, as it stands.
+    Done(Box<StoredRequest>),
+    /// The custodian may still carry it out.
+    Kept,
+    /// Someone else asks about it right now.
+    Busy,
 }
 
 /// What becomes of a request whose attempt stands as reported.
@@ -161,11 +176,21 @@ impl Signer {
         let Case { custody, key, request, claim, .. } = *case;
         let looks = claim.looks.saturating_add(1);
         let pause = custody.pace().pause(looks, rand::random());
+        let order = order(key, request, case.payload, &claim.external_id);
+        let given_up = outcome.status != Status::Denied
+            || !claim.maybe_sent
+            || given_up(custody, &order, claim.provider_id.as_deref()).await;
         let seen = Seen { provider_id: id, said: &claim.said, stopped: false, looks, pause };
+        if !given_up {
+            self.store.seen(claim, &seen).await?;
+            return Ok(Look { outcome: None, moving: false });
+        }
+        // Concluded before the claim is given back.
+        if outcome.status == Status::Denied {
+            self.conclude(outcome.clone()).await?;
+        }
         self.store.seen(claim, &seen).await?;
-        let given_up =
-            outcome.status != Status::Denied || !claim.maybe_sent || self.withdraw(custody, key, request).await;
-        Ok(Look { outcome: given_up.then_some(outcome), moving: false })
+        Ok(Look { outcome: Some(outcome), moving: false })
     }
 
     /// Asks the custodian to give up what we no longer want. `false`: it may still be carried out.
@@ -176,25 +201,154 @@ impl Signer {
             Ok(None) => return true,
             Err(_) => return false,
         };
-        let order = order(key, request, &payload, &external_id);
-        let id = match id {
-            Some(id) => id,
-            // It may be there all the same: the answer that named it was lost.
-            None => match custody.find(&order).await {
-                Ok(Some(Report { id: Some(id), .. })) => id,
-                Ok(_) => return true,
-                Err(_) => return !custody.broadcasts(),
-            },
-        };
-        match custody.cancel(&order, &id).await {
+        given_up(custody, &order(key, request, &payload, &external_id), id.as_deref()).await
+    }
+
+    /// Ends a request for good once the custodian has given it up.
+    pub(super) async fn end(
+        &self,
+        custody: &dyn Custody,
+        key: &KeyRecord,
+        request: &StoredRequest,
+        outcome: Outcome,
+    ) -> Result<Ended, SignerError> {
+        let ended = |stands| Ended::Done(Box::new(stands));
+        let Ok(payload) = request.payload() else { return self.conclude(outcome).await.map(ended) };
+        if !payload.is_by_provider() {
             // A signature that stays with us moves nothing.
-            Ok(report) => {
-                !custody.broadcasts() || matches!(report.state, State::Denied | State::Expired | State::Blocked)
+            return match self.withdraw(custody, key, request).await {
+                true => self.conclude(outcome).await.map(ended),
+                false => Ok(Ended::Kept),
+            };
+        }
+        let longest = custody.pace().longest_call;
+        let Some(claim) = self.store.claim_at_once(request.request_id, key.provider, longest).await? else {
+            return Ok(Ended::Busy);
+        };
+        let order = order(key, request, &payload, &claim.external_id);
+        if outcome.error == WITHDRAWN {
+            self.store.ask_withdrawal(&claim).await?;
+        }
+        let given_up = !claim.maybe_sent || given_up(custody, &order, claim.provider_id.as_deref()).await;
+        let ended = if given_up { ended(self.conclude(outcome).await?) } else { Ended::Kept };
+        // Looked at again at once: giving up may have changed how it stands.
+        let seen = Seen { provider_id: None, said: &claim.said, stopped: false, looks: 0, pause: Duration::ZERO };
+        self.store.seen(&claim, &seen).await?;
+        Ok(ended)
+    }
+
+    /// Looks at what its custodian has sent to the chain, if that is due: it may have been sent again at another price, under another hash.
+    pub(super) async fn followed(&self, request: StoredRequest) -> Result<StoredRequest, SignerError> {
+        if request.status != Status::Approved || request.stage.is_empty() {
+            return Ok(request);
+        }
+        let key = self.key(&request.tenant, request.signer).await?;
+        let provider = self.providers.select(key.provider).map(|provider| provider.signing());
+        let (Some(Signing::Custody(custody)), Ok(payload)) = (provider, request.payload()) else { return Ok(request) };
+        let pace = custody.pace();
+        let Some(claim) = self.store.claim(request.request_id, key.provider, pace.longest_call).await? else {
+            return Ok(request);
+        };
+        let order = order(&key, &request, &payload, &claim.external_id);
+        let asked = match &claim.provider_id {
+            Some(id) => timed(key.provider.as_str(), custody.look(&order, id)).await.map(Some),
+            None => timed(key.provider.as_str(), custody.find(&order)).await,
+        };
+        let report = match asked {
+            Ok(Some(report)) => report,
+            Ok(None) | Err(_) => {
+                let looks = claim.looks.saturating_add(1);
+                let pause = pace.pause(looks, rand::random());
+                let seen = Seen { provider_id: None, said: &claim.said, stopped: false, looks, pause };
+                self.store.seen(&claim, &seen).await?;
+                return Ok(request);
             }
-            Err(error) => {
-                tracing::warn!(request_id = %request.request_id, %error, "not given up by the custodian");
-                !custody.broadcasts()
+        };
+        let told = request.tx_hash.as_deref().and_then(|hash| B256::try_from(hash).ok());
+        let (stage, hash) = match report.state {
+            State::Broadcast(hash) => ("BROADCAST", hash.or(told)),
+            State::Confirmed(hash) => ("CONFIRMED", hash.or(told)),
+            State::Ended(hash) => ("FAILED", Some(hash)),
+            State::Denied | State::Expired | State::Blocked | State::Failed { .. } => ("FAILED", told),
+            State::Processing | State::Awaiting | State::Signed(_) => ("BROADCAST", told),
+        };
+        let same = claim.said == report.said && hash == told;
+        let looks = if same { claim.looks.saturating_add(1) } else { 0 };
+        let pause = pace.pause(if stage == "BROADCAST" { looks } else { u32::MAX }, rand::random());
+        let seen = Seen { provider_id: report.id.as_deref(), said: &report.said, stopped: false, looks, pause };
+        let request = match hash.filter(|_| stage != request.stage || hash != told) {
+            Some(hash) => self.store.progress(&request, stage, hash.0, &report.said).await?,
+            None => request,
+        };
+        self.store.seen(&claim, &seen).await?;
+        Ok(request)
+    }
+
+    /// Asks the custodian to give up a transaction that it would broadcast by itself; answers how the request stands then.
+    pub async fn withdraw_request(&self, peer: &str, request_id: uuid::Uuid) -> Result<StoredRequest, SignerError> {
+        let found = self.store.request(request_id).await?.filter(|found| found.peer == peer);
+        let request = found.ok_or(SignerError::RequestNotFound)?;
+        if !request.payload().is_ok_and(|payload| payload.is_by_provider()) {
+            return Err(SignerError::NotWithdrawn);
+        }
+        if request.status.is_final() {
+            return self.followed(request).await;
+        }
+        let key = self.key(&request.tenant, request.signer).await?;
+        let Some(Signing::Custody(custody)) = self.providers.select(key.provider).map(|provider| provider.signing())
+        else {
+            return Ok(request);
+        };
+        let outcome = outcome(&request, Status::Denied, "withdrawn".to_owned(), WITHDRAWN);
+        let until = Instant::now() + custody.pace().longest_call;
+        loop {
+            match self.end(custody, &key, &request, outcome.clone()).await? {
+                Ended::Done(ended) => return Ok(*ended),
+                Ended::Kept => return Ok(self.store.request(request_id).await?.unwrap_or(request)),
+                // Someone asks the custodian about it right now.
+                Ended::Busy if Instant::now() < until => tokio::time::sleep(SETTLE_FIRST).await,
+                Ended::Busy => {
+                    return Err(
+                        ProviderError::Unavailable("its answer about the request is waited for".to_owned()).into()
+                    );
+                }
             }
+            let now = self.store.request(request_id).await?.unwrap_or_else(|| request.clone());
+            if now.status.is_final() {
+                return self.followed(now).await;
+            }
+        }
+    }
+}
+
+/// Whether the custodian has nothing of an order, or gives it up, for good.
+async fn given_up(custody: &dyn Custody, order: &Order<'_>, id: Option<&str>) -> bool {
+    // A signature that stays with us moves nothing.
+    let moves = order.payload.is_by_provider();
+    let over = |report: &Report| {
+        matches!(report.state, State::Denied | State::Expired | State::Blocked | State::Failed { .. })
+    };
+    let id = match id {
+        Some(id) => id.to_owned(),
+        // It may be there all the same: the answer that named it was lost.
+        None => match custody.find(order).await {
+            Ok(Some(Report { id: Some(id), .. })) => id,
+            Ok(_) => return true,
+            Err(_) => return !moves,
+        },
+    };
+    let until = Instant::now() + custody.pace().settle;
+    let mut report = custody.cancel(order, &id).await;
+    // It may take a while to give it up.
+    while moves && matches!(&report, Ok(Report { state: State::Processing, .. })) && Instant::now() < until {
+        tokio::time::sleep(SETTLE_FIRST).await;
+        report = custody.look(order, &id).await;
+    }
+    match report {
+        Ok(report) => !moves || over(&report),
+        Err(error) => {
+            tracing::warn!(external_id = order.external_id, %error, "not given up by the custodian");
+            !moves
         }
     }
 }
@@ -251,8 +405,11 @@ impl Case<'_> {
         match &report.state {
             State::Signed(raw) => match raw.normalise(B256::from(request.digest), &self.key.public_key) {
                 Ok(signature) => {
+                    if self.payload.is_by_provider() {
+                        return self.failed(format!("{}: signed, and not sent", report.said), false);
+                    }
                     let transaction = match self.payload {
-                        Payload::Transaction(tx) => Some(assemble(tx, signature)),
+                        Payload::Transaction(tx) => assemble(tx, signature),
                         Payload::Document(_) | Payload::Claim(_) | Payload::AuditRoot(_) => None,
                     };
                     self.approved(Outcome {
@@ -268,12 +425,20 @@ impl Case<'_> {
                     self.failed(format!("{}: {error}", report.said), true)
                 }
             },
-            State::Broadcast(Some(hash)) | State::Confirmed(Some(hash)) => {
-                let stage = if matches!(report.state, State::Confirmed(_)) { "CONFIRMED" } else { "BROADCAST" };
+            State::Broadcast(Some(hash)) | State::Confirmed(Some(hash)) | State::Ended(hash) => {
+                let (stage, looks) = match report.state {
+                    State::Confirmed(_) => ("CONFIRMED", u32::MAX),
+                    State::Ended(_) => ("FAILED", u32::MAX),
+                    _ => ("BROADCAST", 0),
+                };
                 let tx_hash = Some(hash.to_vec());
-                self.approved(Outcome { tx_hash, stage, ..outcome(request, Status::Approved, said(), "") })
+                let outcome = Outcome { tx_hash, stage, ..outcome(request, Status::Approved, said(), "") };
+                let pause = self.custody.pace().pause(looks, rand::random());
+                Verdict::Stands { outcome, pause, stopped: false, moving: false }
             }
+            State::Blocked if late => ends(Status::Expired, "PROVIDER_BLOCKED"),
             State::Denied | State::Blocked | State::Failed { .. } if late => ends(Status::Expired, "POLL_TIMEOUT"),
+            State::Denied if self.claim.withdrawal_asked => ends(Status::Denied, WITHDRAWN),
             State::Denied => ends(Status::Denied, ""),
             State::Expired => ends(Status::Expired, "PROVIDER_EXPIRED"),
             State::Blocked => Verdict::Stands {

@@ -95,7 +95,7 @@ impl Signer {
         match signed {
             Ok(signature) => {
                 let transaction = match payload {
-                    Payload::Transaction(tx) => Some(assemble(tx, signature)),
+                    Payload::Transaction(tx) => assemble(tx, signature),
                     Payload::Document(_) | Payload::Claim(_) | Payload::AuditRoot(_) => None,
                 };
                 Outcome {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use super::{Signer, drive::outcome};
+use super::{Signer, custody::Ended, drive::outcome};
 use crate::{
     errors::SignerError,
     metric_definitions as names,
@@ -70,13 +70,15 @@ impl Signer {
     pub(super) async fn deny(&self, request: StoredRequest, why: &str) -> Result<StoredRequest, SignerError> {
         let request_id = request.request_id;
         let key = self.key(&request.tenant, request.signer).await?;
-        if let Some(Signing::Custody(custody)) = self.providers.select(key.provider).map(|provider| provider.signing())
-            && !self.withdraw(custody, &key, &request).await
-        {
-            return Ok(request);
-        }
-        tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
         let outcome = outcome(&request, Status::Denied, why.to_owned(), "");
-        self.conclude(outcome).await
+        let denied = match self.providers.select(key.provider).map(|provider| provider.signing()) {
+            Some(Signing::Custody(custody)) => match self.end(custody, &key, &request, outcome).await? {
+                Ended::Done(denied) => *denied,
+                Ended::Kept | Ended::Busy => return Ok(request),
+            },
+            _ => self.conclude(outcome).await?,
+        };
+        tracing::warn!(%request_id, signer = %request.signer, why, "open request denied");
+        Ok(denied)
     }
 }

@@ -8,7 +8,7 @@ use super::{SignOrder, Signer};
 use crate::{
     core::{
         digest,
-        payload::{Payload, UnsignedTransaction},
+        payload::Payload,
         reveal::{Call, Purpose, SecretHash, Withheld, filled, may_show},
     },
     errors::SignerError,
@@ -75,10 +75,7 @@ impl Signer {
         let secret = self.vault()?.open_secret(&order.tenant, sealed_for, &stored.sealed)?;
         let Payload::Transaction(tx) = &mut order.payload else { return Err(SignerError::SecretNotFound) };
         let (chain_id, target) = (tx.chain_id(), tx.to().into_to());
-        let input = match tx {
-            UnsignedTransaction::Eip1559(tx) => &mut tx.input,
-            UnsignedTransaction::Legacy(tx) => &mut tx.input,
-        };
+        let input = tx.data_mut();
         let written = filled(Call { chain_id, target, data: input }, stored.purpose.as_ref(), stored.kind, &secret);
         if let Err(error) = &written {
             let why = format!("secret {} in request {}: {error}", reveal.secret_id, order.request_id);

@@ -61,8 +61,8 @@ pub struct Admission {
 /// What a transaction takes of its lane.
 #[derive(Debug, Clone)]
 pub struct LaneEntry {
-    /// Nonce.
-    pub nonce: i64,
+    /// Nonce; `None` where the key's provider gives one, so that nothing of the lane is taken.
+    pub nonce: Option<i64>,
     /// Hash over target, value and calldata.
     pub content_hash: [u8; 32],
     /// Whether it only cancels.
@@ -181,7 +181,7 @@ impl Store {
         .bind(items.iter().map(|item| item.payload_hash.as_slice()).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.digest.as_slice()).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.chain_id).collect::<Vec<_>>())
-        .bind(lanes.iter().map(|lane| lane.map(|lane| lane.nonce)).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|lane| lane.and_then(|lane| lane.nonce)).collect::<Vec<_>>())
         .bind(lanes.iter().map(|lane| lane.map(|lane| lane.content_hash.as_slice())).collect::<Vec<_>>())
         .bind(lanes.iter().map(|lane| lane.map(|lane| lane.unsigned_tx.as_slice())).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.rule.as_str()).collect::<Vec<_>>())
@@ -218,7 +218,8 @@ impl Store {
             return self.refused(tx, item, ("POLICY_DENIED", LIMIT_USED_UP), Admitted::LimitExceeded).await;
         }
         if let (Some(lane), Some(chain_id)) = (&item.lane, item.chain_id)
-            && !take_nonce(&mut tx, item, lane, chain_id).await?
+            && let Some(nonce) = lane.nonce
+            && !take_nonce(&mut tx, item, lane, (chain_id, nonce)).await?
         {
             let next_nonce = sqlx::query(
                 "select coalesce(max(nonce) + 1, 0) as next_nonce from signer.watermarks where tenant = $1 and chain_id = $2 and signer = $3",
@@ -298,7 +299,7 @@ async fn insert(
     .bind(item.payload_hash.as_slice())
     .bind(item.digest.as_slice())
     .bind(item.chain_id)
-    .bind(item.lane.as_ref().map(|lane| lane.nonce))
+    .bind(item.lane.as_ref().and_then(|lane| lane.nonce))
     .bind(item.lane.as_ref().map(|lane| lane.content_hash.as_slice()))
     .bind(item.lane.as_ref().map(|lane| lane.unsigned_tx.as_slice()))
     .bind(item.replaces)
@@ -345,7 +346,7 @@ async fn take_nonce(
     tx: &mut PgTransaction<'_>,
     item: &Admission,
     lane: &LaneEntry,
-    chain_id: i64,
+    (chain_id, nonce): (i64, i64),
 ) -> Result<bool, StoreError> {
     let free = sqlx::query(
         "insert into signer.watermarks (tenant, chain_id, signer, nonce, request_id, content_hash) values ($1, $2, $3, $4, $5, $6)
@@ -354,7 +355,7 @@ async fn take_nonce(
     .bind(&item.tenant)
     .bind(chain_id)
     .bind(item.signer.as_slice())
-    .bind(lane.nonce)
+    .bind(nonce)
     .bind(item.request_id)
     .bind(lane.content_hash.as_slice())
     .execute(&mut **tx)
@@ -371,7 +372,7 @@ async fn take_nonce(
     .bind(&item.tenant)
     .bind(chain_id)
     .bind(item.signer.as_slice())
-    .bind(lane.nonce)
+    .bind(nonce)
     .bind(item.replaces)
     .fetch_optional(&mut **tx)
     .await?;
@@ -398,7 +399,7 @@ async fn take_nonce(
     .bind(&item.tenant)
     .bind(chain_id)
     .bind(item.signer.as_slice())
-    .bind(lane.nonce)
+    .bind(nonce)
     .bind(item.request_id)
     .bind(lane.content_hash.as_slice())
     .execute(&mut **tx)

@@ -30,6 +30,8 @@ pub struct Claim {
     pub said: String,
     /// An event of the provider has named it: events arrive, and looks without one may be rare.
     pub heard: bool,
+    /// It was asked to give it up, because the caller wants it so.
+    pub withdrawal_asked: bool,
 }
 
 /// What a look at an attempt has found.
@@ -64,19 +66,40 @@ impl Claim {
 // === impl Store ===
 
 impl Store {
-    /// Takes a request up for asking its custodian, in a first attempt if there is none. `None`: it is not due, or someone asks right now.
+    /// Takes a request up for asking its custodian, in a first attempt if there is none. `None`: it is not due, or someone asks right now, or it is over.
     pub async fn claim(
         &self,
         request_id: Uuid,
         provider: ProviderKind,
         longest: Duration,
     ) -> Result<Option<Claim>, StoreError> {
+        self.claimed(request_id, provider, longest, false).await
+    }
+
+    /// As [`Self::claim`], also before the next look is due; not while someone asks.
+    pub async fn claim_at_once(
+        &self,
+        request_id: Uuid,
+        provider: ProviderKind,
+        longest: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        self.claimed(request_id, provider, longest, true).await
+    }
+
+    async fn claimed(
+        &self,
+        request_id: Uuid,
+        provider: ProviderKind,
+        longest: Duration,
+        at_once: bool,
+    ) -> Result<Option<Claim>, StoreError> {
         let work = async {
             let first = external_id(request_id, 0);
             let begun = sqlx::query(
                 "insert into signer.custody_attempts (request_id, attempt, provider, external_id, claims, due_at, asked_until)
                  select $1, 0, $2, $3, 1, now() + make_interval(secs => $4), now() + make_interval(secs => $4)
-                 where not exists (select from signer.custody_attempts where request_id = $1) on conflict do nothing",
+                 where not exists (select from signer.custody_attempts where request_id = $1)
+                    and exists (select from signer.requests where request_id = $1 and status in ('PENDING', 'BLOCKED')) on conflict do nothing",
             )
             .bind(request_id)
             .bind(provider.as_str())
@@ -94,16 +117,20 @@ impl Store {
                     looks: 0,
                     said: String::new(),
                     heard: false,
+                    withdrawal_asked: false,
                 }));
             }
             let row = sqlx::query(
-                "update signer.custody_attempts set claims = claims + 1, woken = false,
+                "update signer.custody_attempts attempt set claims = claims + 1, woken = false,
                     due_at = now() + make_interval(secs => $2), asked_until = now() + make_interval(secs => $2)
-                 where request_id = $1 and ended_at is null and due_at <= now()
-                 returning attempt, external_id, provider_id, claims, looks, said, heard_at is not null as heard",
+                 where attempt.request_id = $1 and attempt.ended_at is null
+                    and (attempt.due_at <= now() or ($3 and coalesce(attempt.asked_until, '-infinity') <= now()))
+                    and exists (select from signer.requests request where request.request_id = $1 and (request.status in ('PENDING', 'BLOCKED') or request.stage <> ''))
+                 returning attempt, external_id, provider_id, claims, looks, said, heard_at is not null as heard, withdrawal_asked",
             )
             .bind(request_id)
             .bind(longest.as_secs_f64())
+            .bind(at_once)
             .fetch_optional(&self.pool)
             .await?;
             row.map(|row| {
@@ -117,9 +144,25 @@ impl Store {
                     looks: row.try_get::<i32, _>("looks")?.unsigned_abs(),
                     said: row.try_get("said")?,
                     heard: row.try_get("heard")?,
+                    withdrawal_asked: row.try_get("withdrawal_asked")?,
                 })
             })
             .transpose()
+        };
+        self.patience.within(work).await
+    }
+
+    /// Writes down that the provider is asked to give an attempt up, before it is.
+    pub async fn ask_withdrawal(&self, claim: &Claim) -> Result<(), StoreError> {
+        let work = async {
+            sqlx::query(
+                "update signer.custody_attempts set withdrawal_asked = true where request_id = $1 and attempt = $2",
+            )
+            .bind(claim.request_id)
+            .bind(i16::try_from(claim.attempt).unwrap_or(i16::MAX))
+            .execute(&self.pool)
+            .await?;
+            Ok(())
         };
         self.patience.within(work).await
     }

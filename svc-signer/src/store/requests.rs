@@ -166,6 +166,8 @@ impl Store {
         let read = async {
             let found: bool = sqlx::query_scalar(
                 "select exists (select from signer.requests where signer = $1 and chain_id = $2 and nonce is not null
+                    and tenant = $3 and content_hash = $4 and status = 'APPROVED')
+                 or exists (select from signer.requests where signer = $1 and chain_id = $2 and nonce is null and kind = 'evm_transaction'
                     and tenant = $3 and content_hash = $4 and status = 'APPROVED')",
             )
             .bind(signer.as_slice())
@@ -302,6 +304,44 @@ impl Store {
         self.patience.within(work).await
     }
 
+    /// Writes how far the provider has brought what it broadcasts by itself, under which hash. Answers with the request as it then stands.
+    pub async fn progress(
+        &self,
+        request: &StoredRequest,
+        stage: &str,
+        hash: [u8; 32],
+        said: &str,
+    ) -> Result<StoredRequest, StoreError> {
+        let work = async {
+            let mut tx = self.pool.begin().await?;
+            let changed = sqlx::query(concat!(
+                "update signer.requests set stage = $2, tx_hash = $3, detail = $4, updated_at = now()
+                 where request_id = $1 and status = 'APPROVED' and stage <> '' and (stage, tx_hash) is distinct from ($2, $3) returning ",
+                columns!()
+            ))
+            .bind(request.request_id)
+            .bind(stage)
+            .bind(hash.as_slice())
+            .bind(said)
+            .fetch_optional(&mut *tx)
+            .await?;
+            let Some(changed) = changed.as_ref().map(record).transpose()? else { return Ok(request.clone()) };
+            let leaf = Leaf {
+                subject: "sign",
+                tenant: changed.tenant.clone(),
+                peer: changed.peer.clone(),
+                signer: Some(changed.signer.into_array()),
+                request_id: Some(changed.request_id),
+                decision: "followed",
+                reason: format!("{} 0x{}", changed.stage, hex::encode(hash)),
+            };
+            write_leaves(&mut *tx, &[leaf]).await?;
+            tx.commit().await?;
+            Ok(changed)
+        };
+        self.patience.within(work).await
+    }
+
     /// Frees the nonce of a finally refused transaction request.
     pub async fn release(&self, request_id: Uuid, peer: &str) -> Result<Released, StoreError> {
         let work = async {
@@ -317,7 +357,7 @@ impl Store {
             .await?;
             let row = sqlx::query(
                 "select tenant, chain_id, signer, nonce, status, released from signer.requests
-                 where request_id = $1 and peer = $2 and kind = 'evm_transaction' for update",
+                 where request_id = $1 and peer = $2 and nonce is not null for update",
             )
             .bind(request_id)
             .bind(peer)

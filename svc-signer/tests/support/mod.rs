@@ -421,6 +421,19 @@ pub fn call(nonce: u64) -> EvmTransaction {
         max_fee_per_gas_wei: "10".to_owned(),
         max_priority_fee_per_gas_wei: "1".to_owned(),
         gas_price_wei: String::new(),
+        by_provider: false,
+    }
+}
+
+/// The same for a provider that numbers, prices and broadcasts by itself.
+pub fn by_provider(tx: EvmTransaction) -> EvmTransaction {
+    EvmTransaction {
+        chain_id: tx.chain_id,
+        target: tx.target,
+        value_wei: tx.value_wei,
+        data: tx.data,
+        by_provider: true,
+        ..Default::default()
     }
 }
 

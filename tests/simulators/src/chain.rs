@@ -1,7 +1,7 @@
 //! What a custodian does with a chain when it broadcasts by itself: it numbers, prices, signs and sends.
 
 use alloy::{
-    consensus::{SignableTransaction as _, TxEip1559, TxEnvelope},
+    consensus::{SignableTransaction as _, Transaction as _, TxEip1559, TxEnvelope},
     eips::Encodable2718 as _,
     network::TransactionBuilder as _,
     primitives::{Address, B256, Bytes, Signature, TxKind, U256},
@@ -64,12 +64,34 @@ impl Chain {
         let gas_limit = self.node.estimate_gas(request).await?;
         let nonce = self.node.get_transaction_count(from).pending().await?;
         let gas_price = self.node.get_gas_price().await?;
+        self.sign_and_send(key, wanted, nonce, gas_limit, (gas_price * 2, gas_price.min(1_000_000_000))).await
+    }
+
+    /// Sends what is not in a block yet once more, with its nonce and at a higher price.
+    ///
+    /// # Errors
+    /// When the node does not know it, or refuses.
+    pub async fn send_again(&self, key: &Key, wanted: &Wanted, hash: B256) -> anyhow::Result<B256> {
+        let sent = self.node.get_transaction_by_hash(hash).await?.context("the node does not know it")?;
+        let dearer = |wei: u128| wei * 3 / 2 + 1;
+        let prices = (dearer(sent.max_fee_per_gas()), dearer(sent.max_priority_fee_per_gas().unwrap_or_default()));
+        self.sign_and_send(key, wanted, sent.nonce(), sent.gas_limit(), prices).await
+    }
+
+    async fn sign_and_send(
+        &self,
+        key: &Key,
+        wanted: &Wanted,
+        nonce: u64,
+        gas_limit: u64,
+        (max_fee_per_gas, max_priority_fee_per_gas): (u128, u128),
+    ) -> anyhow::Result<B256> {
         let tx = TxEip1559 {
             chain_id: self.node.get_chain_id().await?,
             nonce,
             gas_limit,
-            max_fee_per_gas: gas_price * 2,
-            max_priority_fee_per_gas: gas_price.min(1_000_000_000),
+            max_fee_per_gas,
+            max_priority_fee_per_gas,
             to: wanted.to.map_or(TxKind::Create, TxKind::Call),
             value: wanted.value_wei,
             access_list: Default::default(),

@@ -328,6 +328,17 @@ impl Custodian {
         }
     }
 
+    /// What it has sent and no block has is sent again at a higher price, under another hash.
+    ///
+    /// # Errors
+    /// When the node refuses.
+    pub async fn speed_up(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Dfns(simulator) => simulator.speed_up().await,
+            Self::Fireblocks(simulator) => simulator.speed_up().await,
+        }
+    }
+
     /// External ids of the requests that it has taken, oldest first.
     pub async fn external_ids(&self) -> Vec<String> {
         match self {

@@ -207,6 +207,23 @@ impl DfnsSimulator {
         }
     }
 
+    /// What was sent and is in no block yet is sent again at a higher price: it keeps its id and gets another hash.
+    ///
+    /// # Errors
+    /// When the node refuses.
+    pub async fn speed_up(&self) -> anyhow::Result<()> {
+        let mut book = self.shared.book.lock().await;
+        let Some(chain) = &self.shared.chain else { return Ok(()) };
+        let book::Book { requests, keys, .. } = &mut *book;
+        for asked in requests.iter_mut().filter(|asked| asked.status == "Broadcasted") {
+            let held = keys.iter().find(|held| held.id == asked.key);
+            if let (Some(held), Some(hash), book::Work::Call(wanted)) = (held, asked.tx_hash, &asked.work) {
+                asked.tx_hash = Some(chain.send_again(&held.key, wanted, hash).await?);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes everything as far as it goes without anybody looking.
     pub async fn settle(&self) {
         let mut book = self.shared.book.lock().await;

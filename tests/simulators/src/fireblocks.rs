@@ -177,6 +177,25 @@ impl FireblocksSimulator {
         self.decide(|transaction| transaction.approvals += 1).await;
     }
 
+    /// What was sent and is in no block yet is sent again at a higher price: it keeps its id and gets another hash.
+    ///
+    /// # Errors
+    /// When the node refuses.
+    pub async fn speed_up(&self) -> anyhow::Result<()> {
+        let mut book = self.shared.book.lock().await;
+        let Some(chain) = &self.shared.chain else { return Ok(()) };
+        let book::Book { transactions, vaults, .. } = &mut *book;
+        let sent = |one: &&mut Transaction| matches!(one.status.as_str(), "BROADCASTING" | "CONFIRMING");
+        for transaction in transactions.iter_mut().filter(sent) {
+            let vault = vaults.get(&transaction.vault);
+            if let (Some(vault), Some(hash), book::Work::Call(wanted)) = (vault, transaction.tx_hash, &transaction.work)
+            {
+                transaction.tx_hash = Some(chain.send_again(&vault.key, wanted, hash).await?);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes everything as far as it goes without anybody looking.
     pub async fn settle(&self) {
         let mut book = self.shared.book.lock().await;

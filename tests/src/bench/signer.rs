@@ -500,6 +500,7 @@ fn order(key: &str, nonce: u64) -> SignRequest {
             max_fee_per_gas_wei: "100000000000".to_owned(),
             max_priority_fee_per_gas_wei: "1000000000".to_owned(),
             gas_price_wei: String::new(),
+            by_provider: false,
         })),
         replaces_request_id: String::new(),
     }

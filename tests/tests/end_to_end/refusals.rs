@@ -39,6 +39,7 @@ fn payment(load: &Load) -> SignRequest {
         max_fee_per_gas_wei: "10".to_owned(),
         max_priority_fee_per_gas_wei: "1".to_owned(),
         gas_price_wei: String::new(),
+        by_provider: false,
     };
     SignRequest {
         request_id: uuid::Uuid::new_v4().to_string(),

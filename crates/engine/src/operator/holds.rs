@@ -59,6 +59,8 @@ pub enum HoldKind {
     NotMined,
     /// As many in flight as there may be.
     Window,
+    /// Its provider broadcasts by itself, and has not brought it into a block: only there it can be hastened.
+    ByProvider,
 }
 
 /// Something that holds a lane, or a transaction of it.
@@ -102,7 +104,7 @@ fn of_the_lane(lane: &LaneView, front: &LaneFront) -> Vec<Hold> {
     if work && !lane.leases.iter().any(|lease| lease.live) {
         found.push(Hold::new(HoldKind::NoWorker, "no replica of the service works on the lane"));
     }
-    if lane.next_nonce.is_none() && work {
+    if lane.next_nonce.is_none() && work && !lane.by_provider {
         found.push(Hold::new(HoldKind::NeverCompared, "the lane was never compared with the chain"));
     }
     if let Some(hole) = front.holes.first().filter(|hole| front.in_flight.iter().any(|one| one.nonce > Some(**hole))) {
@@ -117,7 +119,9 @@ fn of_a_transaction(one: &WaitingTransaction, account: Option<&AccountView>) -> 
     let last_error = one.last.as_ref().map(|action| action.last_error.as_str()).unwrap_or_default();
     let last_action = one.last.as_ref().map(|action| action.action.as_str()).unwrap_or_default();
     let (kind, message) = match one.sub_status.as_str() {
-        "provider_hold" => (HoldKind::Approval, format!("the custody provider waits for an approval: {last_error}")),
+        "provider_hold" | "provider_policy" => {
+            (HoldKind::Approval, format!("the custody provider waits for an approval: {last_error}"))
+        }
         "blocked" => (HoldKind::Approval, format!("the custody provider has blocked the request: {last_error}")),
         "watermark" | "known_to_signer" => {
             (HoldKind::Signer, format!("the signer contradicts this database: {last_error}"))
@@ -126,6 +130,10 @@ fn of_a_transaction(one: &WaitingTransaction, account: Option<&AccountView>) -> 
         "fee_cap" => (HoldKind::FeeCap, last_error.to_owned()),
         "retrying_upstream" => (HoldKind::Chain, format!("no node gives a definite answer: {last_error}")),
         "waiting_for_nonce" => (HoldKind::Gap, "the node waits for lower nonces".to_owned()),
+        "provider_failed" => (
+            HoldKind::ByProvider,
+            format!("the provider says that it failed, and the chain may still take it: {last_error}"),
+        ),
         "" if last_action == "sign" && !last_error.is_empty() && !one.sent => {
             (HoldKind::Signer, format!("the signer does not answer: {last_error}"))
         }
@@ -143,6 +151,20 @@ fn of_a_transaction(one: &WaitingTransaction, account: Option<&AccountView>) -> 
 
 fn of_the_chain(lane: &LaneView, front: &LaneFront, account: &AccountView, now: OffsetDateTime) -> Vec<Hold> {
     let mut found = Vec::new();
+    if lane.by_provider {
+        // Its nonces and prices are the provider's.
+        let oldest = front.in_flight.iter().filter(|one| one.sent && one.nonce.is_none());
+        let oldest = oldest.filter_map(|one| Some((one, one.attempt_at?))).min_by_key(|(_, since)| *since);
+        if let Some((one, since)) = oldest.filter(|(_, since)| now - *since >= NOT_MINED_AFTER) {
+            let message = format!(
+                "sent by the provider, handed over {} s ago, and in no block yet",
+                (now - since).whole_seconds()
+            );
+            let transaction_id = Some(one.transaction_id);
+            found.push(Hold { transaction_id, ..Hold::new(HoldKind::ByProvider, message) });
+        }
+        return found;
+    }
     if let Some(next) = lane.next_nonce.filter(|next| *next < account.latest_nonce) {
         let message = format!("the chain uses nonce {} next, this lane would give {next}", account.latest_nonce);
         found.push(Hold { nonce: Some(next), ..Hold::new(HoldKind::BehindChain, message) });
@@ -211,6 +233,9 @@ impl HoldKind {
             Self::InsufficientFunds => "send native currency to the sender, or CancelTransaction",
             Self::FeeCap => "wait for cheaper blocks, or raise chain.fees.max_fee_cap_wei of the service",
             Self::NotMined => "BumpTransaction, or CancelTransaction",
+            Self::ByProvider => {
+                "speed it up or replace it in the custody provider's console; its further hashes are followed"
+            }
             Self::Window => "nothing, as blocks take transactions others follow",
         }
     }
@@ -240,6 +265,7 @@ mod tests {
             confirming: 0,
             oldest_at: None,
             needs_approval: false,
+            by_provider: false,
             pause: None,
             resync_pending: false,
             leases: vec![lease],
@@ -277,6 +303,10 @@ mod tests {
         }
     }
 
+    fn sent_by(sub_status: &str) -> WaitingTransaction {
+        sent(4, sub_status, "approval", "two of three have approved")
+    }
+
     fn kinds(found: &[Hold]) -> Vec<HoldKind> {
         found.iter().map(|hold| hold.kind).collect()
     }
@@ -286,6 +316,28 @@ mod tests {
         let front = LaneFront { in_flight: vec![sent(4, "accepted_by_node", "sign", "")], ..LaneFront::default() };
         assert_eq!(holds(&lane(1, 1), &front, Some(&account()), NOW), []);
         assert_eq!(holds(&lane(0, 0), &LaneFront::default(), None, NOW), [], "nothing to do, nothing to ask");
+    }
+
+    #[test]
+    fn a_lane_of_a_provider_has_no_nonces_to_wait_for() {
+        let by_provider = LaneView { by_provider: true, next_nonce: None, ..lane(1, 2) };
+        let handed = |sub_status: &str, sent| WaitingTransaction {
+            nonce: None,
+            gas_limit: None,
+            fees: None,
+            sent,
+            ..sent_by(sub_status)
+        };
+        let front = LaneFront {
+            in_flight: vec![handed("provider_policy", false), handed("sent_by_provider", true)],
+            ..LaneFront::default()
+        };
+        let found = holds(&by_provider, &front, Some(&account()), NOW);
+        assert_eq!(kinds(&found), [HoldKind::Approval], "a hold holds itself up, and no other: {found:?}");
+        let later = NOW + Duration::from_secs(31);
+        let found = holds(&by_provider, &front, Some(&account()), later);
+        assert_eq!(kinds(&found), [HoldKind::Approval, HoldKind::ByProvider]);
+        assert!(found[1].kind.remedy().contains("console"), "{found:?}");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! svc-signer behind the [`Signer`] trait.
 
-use super::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction};
+use super::{
+    Intent, ProviderCall, ProviderStage, ProviderWord, SignError, SignOutcome, SignPayload, SignRequest, Signer,
+    UnsignedTransaction,
+};
 use crate::{
-    flow::{Failure, SignDocument, Signature},
+    flow::{Failure, Secret, SignDocument, Signature},
     model::{LaneId, RequestId, TenantId},
 };
 use alloy::{
@@ -39,8 +42,9 @@ impl RemoteSigner {
 #[async_trait::async_trait]
 impl Signer for RemoteSigner {
     async fn sign(&self, request: SignRequest) -> Result<SignOutcome, SignError> {
+        let by_provider = matches!(request.payload, SignPayload::ByProvider(_));
         let answer = self.client.clone().sign(to_wire(request)).await.map_err(sign_error)?.into_inner();
-        decided(answer.outcome)
+        if by_provider { handed(answer.outcome) } else { decided(answer.outcome) }
     }
 
     async fn status(&self, request_id: RequestId) -> Result<SignOutcome, SignError> {
@@ -55,6 +59,26 @@ impl Signer for RemoteSigner {
             .await
             .map_err(sign_error)?;
         Ok(())
+    }
+
+    async fn broadcasts(&self, tenant: &TenantId, lane: LaneId) -> Result<bool, SignError> {
+        let request = wire::ListIntentsRequest {
+            tenant: tenant.to_string(),
+            chain_id: lane.chain_id,
+            signer: lane.sender.to_checksum(None),
+            // Beyond every nonce: only the lane itself is asked for.
+            from_nonce: i64::MAX.unsigned_abs(),
+        };
+        match self.client.clone().list_intents(request).await.map_err(sign_error) {
+            Ok(answer) => Ok(answer.into_inner().by_provider),
+            Err(SignError::NotFound | SignError::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn withdraw(&self, request_id: RequestId) -> Result<SignOutcome, SignError> {
+        let request = wire::WithdrawRequest { request_id: request_id.to_string() };
+        handed(self.client.clone().withdraw(request).await.map_err(sign_error)?.into_inner().outcome)
     }
 
     async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
@@ -102,6 +126,25 @@ fn transaction_to_wire(transaction: &UnsignedTransaction) -> wire::EvmTransactio
     fields
 }
 
+fn provider_call_to_wire(call: &ProviderCall) -> wire::EvmTransaction {
+    wire::EvmTransaction {
+        chain_id: call.chain_id,
+        target: call.target.map(|target| target.to_checksum(None)).unwrap_or_default(),
+        value_wei: call.value_wei.to_string(),
+        data: call.data.to_string(),
+        by_provider: true,
+        ..Default::default()
+    }
+}
+
+fn reveal(transaction: wire::EvmTransaction, secret: &Secret) -> wire::SettlementReveal {
+    wire::SettlementReveal {
+        transaction: Some(transaction),
+        secret_id: secret.id.to_string(),
+        not_after: secret.not_after_s,
+    }
+}
+
 fn to_wire(request: SignRequest) -> wire::SignRequest {
     use wire::sign_request::Payload;
     let (signer, payload) = match request.payload {
@@ -109,12 +152,15 @@ fn to_wire(request: SignRequest) -> wire::SignRequest {
             (transaction.sender, Payload::EvmTransaction(transaction_to_wire(&transaction)))
         }
         SignPayload::Reveal { transaction, secret } => {
-            let reveal = wire::SettlementReveal {
-                transaction: Some(transaction_to_wire(&transaction)),
-                secret_id: secret.id.to_string(),
-                not_after: secret.not_after_s,
+            (transaction.sender, Payload::SettlementReveal(reveal(transaction_to_wire(&transaction), &secret)))
+        }
+        SignPayload::ByProvider(call) => {
+            let transaction = provider_call_to_wire(&call);
+            let payload = match &call.secret {
+                Some(secret) => Payload::SettlementReveal(reveal(transaction, secret)),
+                None => Payload::EvmTransaction(transaction),
             };
-            (transaction.sender, Payload::SettlementReveal(reveal))
+            (call.sender, payload)
         }
         SignPayload::Document(SignDocument::Eip712 { signer, document }) => {
             (signer, Payload::Eip712(wire::Eip712Document { document_json: document.to_string() }))
@@ -150,6 +196,31 @@ fn decided(answer: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> 
     outcome(answer)
 }
 
+/// The outcome of a call that its provider broadcasts. What the provider has is with it, whether it answers now or not.
+fn handed(answer: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
+    let answer = answer.ok_or_else(|| malformed("outcome"))?;
+    let stage = match answer.status() {
+        wire::SignStatus::Unspecified | wire::SignStatus::Pending => match answer.error.as_str() {
+            "" => ProviderStage::Held,
+            _ if !answer.provider_request_id.is_empty() => ProviderStage::Working,
+            _ => return decided(Some(answer)),
+        },
+        wire::SignStatus::Blocked => ProviderStage::Blocked,
+        wire::SignStatus::Approved => {
+            let tx_hash = answer.tx_hash.parse().map_err(|_| malformed("tx_hash"))?;
+            if answer.stage() == wire::SignStage::Failed {
+                ProviderStage::Failed(tx_hash)
+            } else {
+                ProviderStage::Sent(tx_hash)
+            }
+        }
+        wire::SignStatus::Denied | wire::SignStatus::Expired => return outcome(Some(answer)),
+    };
+    let detail =
+        [answer.error, answer.detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+    Ok(SignOutcome::ByProvider(ProviderWord { provider_id: answer.provider_request_id, stage, detail }))
+}
+
 fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
     let outcome = outcome.ok_or_else(|| malformed("outcome"))?;
     let refusal = |reason: &str| Failure::new(reason, outcome.detail.clone()).with("provider", &outcome.provider);
@@ -160,6 +231,10 @@ fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError>
         // What the signer itself refused is stored with its reason.
         wire::SignStatus::Denied if !outcome.error.is_empty() => SignOutcome::Denied(refusal(&outcome.error)),
         wire::SignStatus::Denied => SignOutcome::Denied(refusal("APPROVAL_DENIED")),
+        // Blocked by the provider's policy, and released by nobody in time.
+        wire::SignStatus::Expired if outcome.error == "PROVIDER_BLOCKED" => {
+            SignOutcome::Expired(refusal("PROVIDER_BLOCKED"))
+        }
         wire::SignStatus::Expired => SignOutcome::Expired(refusal("APPROVAL_EXPIRED")),
         wire::SignStatus::Approved if !outcome.signed_transaction.is_empty() => SignOutcome::SignedTransaction {
             raw: bytes(&outcome.signed_transaction)?,
@@ -248,6 +323,37 @@ mod tests {
             error: error.to_owned(),
             ..Default::default()
         })
+    }
+
+    #[test]
+    fn what_a_provider_has_is_with_it_whatever_it_says() {
+        let told = |status: wire::SignStatus, error: &str, id: &str| wire::SignOutcome {
+            status: status.into(),
+            error: error.to_owned(),
+            provider_request_id: id.to_owned(),
+            ..Default::default()
+        };
+        let stage = |answer: wire::SignOutcome| match handed(Some(answer)) {
+            Ok(SignOutcome::ByProvider(word)) => Ok(word.stage),
+            other => Err(other),
+        };
+        use wire::SignStatus::{Approved, Blocked, Denied, Pending};
+        assert_eq!(stage(told(Pending, "", "tx-1")), Ok(ProviderStage::Held));
+        assert_eq!(stage(told(Pending, "PROVIDER_UNAVAILABLE", "tx-1")), Ok(ProviderStage::Working));
+        let lost = stage(told(Pending, "PROVIDER_UNAVAILABLE", ""));
+        assert!(matches!(lost, Err(Err(SignError::Unavailable(_)))), "it may never have got there: {lost:?}");
+        assert_eq!(stage(told(Blocked, "CHAIN_NOT_SERVED", "")), Ok(ProviderStage::Blocked));
+        let hash = alloy::primitives::B256::repeat_byte(7);
+        let sent = wire::SignOutcome { tx_hash: hash.to_string(), ..told(Approved, "", "tx-1") };
+        assert_eq!(stage(sent.clone()), Ok(ProviderStage::Sent(hash)));
+        let failed = wire::SignOutcome { stage: wire::SignStage::Failed.into(), ..sent };
+        assert_eq!(stage(failed), Ok(ProviderStage::Failed(hash)), "not a refusal: the chain decides");
+        assert!(matches!(stage(told(Approved, "", "tx-1")), Err(Err(SignError::Unavailable(_)))), "without a hash");
+        let withdrawn = stage(told(Denied, "WITHDRAWN", "tx-1"));
+        assert!(
+            matches!(&withdrawn, Err(Ok(SignOutcome::Denied(failure))) if failure.reason == "WITHDRAWN"),
+            "{withdrawn:?}"
+        );
     }
 
     #[test]

@@ -43,6 +43,12 @@ pub enum Bug {
     UnansweredIsRefused,
     /// The signer is waited for as long as it takes.
     NoTimeout,
+    /// A handover that was not answered is taken for refused, and handed over as another request.
+    HandedOverAgain,
+    /// Of a handover only the hash that was told last is looked for in blocks.
+    OnlyTheLastToldHashIsWatched,
+    /// What a provider says has failed has failed, whatever the chain may still do.
+    FailedAtTheProvidersWord,
 }
 
 impl Bug {
@@ -68,5 +74,8 @@ impl Bug {
         Self::ReplacedOnceIncluded,
         Self::UnansweredIsRefused,
         Self::NoTimeout,
+        Self::HandedOverAgain,
+        Self::OnlyTheLastToldHashIsWatched,
+        Self::FailedAtTheProvidersWord,
     ];
 }

@@ -2,7 +2,7 @@
 
 use super::{
     ledger::Ledger,
-    tables::{Phase, Tables, TransactionRow},
+    tables::{Phase, Place, Tables, TransactionRow},
     world::{World, locked},
 };
 use crate::{
@@ -26,6 +26,10 @@ pub(super) fn unrest(tables: &Tables, ledger: &Ledger) -> Option<String> {
     if let Some((id, row)) = tables.attempts.iter().find(|(_, row)| at_work(row.phase) || row.release_pending) {
         return Some(format!("attempt {id} of nonce {} is {}", row.nonce, row.phase.as_str()));
     }
+    let at_work = |place: Place| place.is_live() || place == Place::Mined;
+    if let Some((id, row)) = tables.handovers.iter().find(|(_, row)| at_work(row.place)) {
+        return Some(format!("handover {id} is {:?}", row.place));
+    }
     if let Some((lane, nonce)) = tables.hole(|lane| ledger.next_nonce(lane.sender)) {
         return Some(format!("nonce {nonce} of {lane} is a hole"));
     }
@@ -48,6 +52,17 @@ pub(super) fn check(world: &World, accepted: &BTreeMap<String, OperationId>) {
         world.saw(row.state.as_str());
     }
     tables.attempts.values().for_each(|row| world.saw(row.phase.as_str()));
+    for row in tables.handovers.values() {
+        world.saw(match row.place {
+            Place::Done => "handed over, DONE",
+            Place::Dropped => "handed over, DROPPED",
+            Place::Refused => "handed over, REFUSED",
+            Place::At(_) | Place::Mined => "handed over, open",
+        });
+        if tables.attempts.values().any(|one| one.transaction_id == row.transaction_id) {
+            world.violated(format!("{} was handed over and has a nonce of ours", row.transaction_id));
+        }
+    }
     for (key, id) in accepted {
         ended_as_its_steps_did(world, &tables, key, *id);
     }
@@ -58,7 +73,9 @@ pub(super) fn check(world: &World, accepted: &BTreeMap<String, OperationId>) {
     for receipt in ledger.blocks.iter().flat_map(|block| &block.receipts) {
         let hash = receipt.transaction_hash;
         let outside = ledger.transaction(hash).is_some_and(|sent| sent.outside);
-        if !outside && !tables.attempts.values().any(|one| one.tx_hash == Some(hash) && one.phase == Phase::Done) {
+        let done = tables.attempts.values().any(|one| one.tx_hash == Some(hash) && one.phase == Phase::Done)
+            || tables.handovers.values().any(|one| one.tx_hash == Some(hash) && one.place == Place::Done);
+        if !outside && !done {
             world.violated(format!("mined and not recorded as final: {hash}"));
         }
     }
@@ -123,7 +140,8 @@ fn ended_once(world: &World, tables: &Tables, ledger: &Ledger, id: TransactionId
 /// One final event, and nothing told twice.
 fn told_once(world: &World, tables: &Tables, id: TransactionId, row: &TransactionRow) {
     let of = |topic: &str| tables.outbox.iter().filter(|event| event.subject == id.0 && event.topic == topic).count();
-    let withdrawn = row.state == TransactionState::Cancelled && row.sub_status != "cancelled";
+    let withdrawn =
+        row.state == TransactionState::Cancelled && !matches!(row.sub_status.as_str(), "cancelled" | "given_up");
     let (finals, retracted) = (of("engine.transaction.final"), of("engine.transaction.retracted"));
     let expected = usize::from(!withdrawn);
     if finals != expected {

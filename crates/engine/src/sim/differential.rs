@@ -1,6 +1,7 @@
 //! The model of the store against the store: the same random statements on both, with old looks and in any order, must give the
 //! same answers, the same refusals and the same rows.
 
+mod handovers;
 mod operator;
 mod rows;
 
@@ -17,8 +18,9 @@ use crate::{
     signer::UnsignedTransaction,
     states::TransactionState,
     store::{
-        Admitted, Adoption, Attempt, AttemptKind, BindOrder, Binding, Ending, Finished, Forgotten, Inclusion, LaneLook,
-        NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes, Store, migrate,
+        Admitted, Adoption, Attempt, AttemptKind, BindOrder, Binding, Ending, Finished, Forgotten, Handover, Inclusion,
+        LaneLook, NewAttempt, NewOperation, QueueLook, QueuedTransaction, Reads, Refusal, Settled, SignedBytes, Store,
+        migrate,
     },
     testing::TestPostgres,
 };
@@ -34,7 +36,7 @@ use std::{
 use uuid::Uuid;
 
 const SEQUENCES: u64 = 60;
-const STATEMENTS: usize = 90;
+const STATEMENTS: usize = 120;
 const LONG: Duration = Duration::from_secs(3_600);
 const FEES: Fees = Fees::Eip1559 { max_fee_wei: 30, priority_fee_wei: 1 };
 
@@ -49,6 +51,7 @@ struct Twins {
     lanes: Vec<LaneId>,
     /// Everything that was ever looked at: statements come with old looks, too.
     attempts: Vec<Attempt>,
+    handovers: Vec<Handover>,
     queued: Vec<QueuedTransaction>,
     operations: Vec<(TenantId, OperationId)>,
     blocks: Vec<(u64, B256)>,
@@ -99,7 +102,8 @@ fn look(looks: &[LaneLook]) -> Vec<LaneLook> {
     let view = |look: &LaneLook| {
         let mut due: Vec<Attempt> = look.due.iter().map(of_any_age).collect();
         due.sort_by_key(|attempt| (attempt.nonce, attempt.request_id));
-        LaneLook { due, ..look.clone() }
+        let handovers = look.handovers.iter().map(handovers::of_any_age).collect();
+        LaneLook { due, handovers, ..look.clone() }
     };
     looks.iter().map(view).collect()
 }
@@ -119,6 +123,7 @@ impl Twins {
             chains: [chain_id].into(),
             lanes: vec![lane(1), lane(2)],
             attempts: Vec::new(),
+            handovers: Vec::new(),
             queued: Vec::new(),
             operations: Vec::new(),
             blocks: Vec::new(),
@@ -448,7 +453,8 @@ impl Twins {
     }
 
     async fn step(&mut self) {
-        match self.rng.below(28) {
+        match self.rng.below(36) {
+            28..=35 => self.handover().await,
             0..=2 => self.admit().await,
             3..=4 => {
                 let (flows, chains) = (self.flows.clone(), self.chains.clone());
@@ -484,6 +490,7 @@ async fn the_model_answers_like_postgresql() {
     let pool = postgres.pool().await;
     migrate(&pool).await.expect("migrates");
     let mut phases: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut places: BTreeSet<String> = BTreeSet::new();
     for seed in 0..SEQUENCES {
         let mut twins = Twins::new(seed, pool.clone());
         for _ in 0..STATEMENTS {
@@ -493,7 +500,9 @@ async fn the_model_answers_like_postgresql() {
         for row in twins.tables.attempts.values() {
             *phases.entry(row.phase.as_str()).or_default() += 1;
         }
+        places.extend(twins.tables.handovers.values().map(|row| format!("{:?}", row.place)));
     }
+    assert_eq!(places.len(), 8, "every state of a handover comes about: {places:?}");
     assert_eq!(phases.len(), 8, "every state of an attempt comes about: {phases:?}");
     pool.close().await;
 }

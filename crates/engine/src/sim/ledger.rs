@@ -259,6 +259,30 @@ impl Ledger {
         self.pool.insert((sent.unsigned.sender, sent.unsigned.nonce), sent);
     }
 
+    /// Takes what a provider sends, whatever a pool holds for its nonce, unless that is somebody else's.
+    pub(super) fn send_for(&mut self, unsigned: UnsignedTransaction) -> B256 {
+        let hash = keccak256(encode(&unsigned));
+        let sent = Arc::new(Sent { hash, unsigned, outside: false });
+        let held = self.pool.get(&(sent.unsigned.sender, sent.unsigned.nonce));
+        if held.is_some_and(|held| held.outside) {
+            self.learn(&sent);
+        } else {
+            self.enter(sent);
+        }
+        hash
+    }
+
+    /// Whether the pool holds anything for a nonce.
+    pub(super) fn is_taken(&self, sender: Address, nonce: u64) -> bool {
+        self.pool.contains_key(&(sender, nonce))
+    }
+
+    /// Whether a block of the chain that stands has it, and whether it succeeded there.
+    pub(super) fn receipt_of(&self, hash: B256) -> Option<bool> {
+        let mut receipts = self.blocks.iter().rev().flat_map(|block| &block.receipts);
+        receipts.find(|receipt| receipt.transaction_hash == hash).map(|receipt| receipt.succeeded)
+    }
+
     /// Somebody else uses the key, with a nonce that the chain would take next.
     pub(super) fn send_outside(&mut self, sender: Address) {
         let nonce = self.next_nonce(sender);

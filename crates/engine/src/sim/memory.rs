@@ -2,7 +2,7 @@
 
 use super::{
     bug::Bug,
-    tables::{Phase, Tables},
+    tables::{Phase, Place, Tables},
     world::{World, locked, no_database},
 };
 use crate::{error::StoreError, model::ServiceName, states::TransactionState};
@@ -76,16 +76,20 @@ impl Memory {
     /// Included is not final: asked of the chain at the moment at which it is told.
     fn is_final(&self, tables: &mut Tables) {
         let ledger = locked(&self.world.ledger);
-        for row in tables.attempts.values().filter(|one| one.phase == Phase::Done) {
-            let Some(inclusion) = &row.inclusion else { continue };
+        let attempts = tables.attempts.values().filter(|one| one.phase == Phase::Done);
+        let attempts = attempts.map(|one| (one.transaction_id, one.lane, Some(one.nonce), &one.inclusion));
+        let handovers = tables.handovers.values().filter(|one| one.place == Place::Done);
+        let handovers = handovers.map(|one| (one.transaction_id, one.lane, one.chain_nonce, &one.inclusion));
+        for (id, lane, nonce, inclusion) in attempts.chain(handovers) {
+            let Some(inclusion) = inclusion else { continue };
             let mined = &inclusion.mined;
             if !ledger.is_final(mined.block_number, mined.block_hash) {
-                let state = tables.transactions[&row.transaction_id].state;
+                let state = tables.transactions[&id].state;
                 let told = matches!(state, TransactionState::Completed | TransactionState::Failed);
                 if told || state == TransactionState::Cancelled {
                     self.world.violated(format!(
-                        "{state} is told of block {} before it is final: nonce {} of {}",
-                        mined.block_number, row.nonce, row.lane
+                        "{state} is told of block {} before it is final: nonce {nonce:?} of {lane}",
+                        mined.block_number
                     ));
                 }
             }

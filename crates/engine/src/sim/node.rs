@@ -80,8 +80,14 @@ impl SimNode {
     }
 
     /// One call of a batch, all of which one node answers.
-    fn answer(view: &View, method: &str, params: &Value) -> Result<Value, NodeError> {
+    fn answer(&self, view: &View, method: &str, params: &Value) -> Result<Value, NodeError> {
         let malformed = || refused(NodeErrorKind::InvalidParams, "unreadable call");
+        if method == "eth_getTransactionByHash" {
+            let hash: B256 =
+                params.get(0).cloned().and_then(|hash| serde_json::from_value(hash).ok()).ok_or_else(malformed)?;
+            let nonce = locked(&self.world.ledger).transaction(hash).map(|sent| U64::from(sent.unsigned.nonce));
+            return Ok(nonce.map_or(Value::Null, |nonce| serde_json::json!({"hash": hash, "nonce": nonce})));
+        }
         let block: BlockNumberOrTag =
             params.get(1).cloned().and_then(|block| serde_json::from_value(block).ok()).ok_or_else(malformed)?;
         let number = Self::number(view, block, 0).ok_or_else(no_such_block)?;
@@ -171,7 +177,7 @@ impl Node for SimNode {
             serde_json::value::to_raw_value(&value)
                 .map_err(|error| refused(NodeErrorKind::Internal, &error.to_string()))
         };
-        Ok(calls.iter().map(|(method, params)| Self::answer(&view, method, params).and_then(raw)).collect())
+        Ok(calls.iter().map(|(method, params)| self.answer(&view, method, params).and_then(raw)).collect())
     }
 
     async fn nonce(&self, address: Address, block: BlockNumberOrTag) -> Result<u64, ChainError> {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     flow::{Failure, Signature},
     model::{LaneId, RequestId, TenantId},
-    signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction},
+    signer::{Intent, ProviderCall, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction},
 };
 use alloy::primitives::{Bytes, U256, keccak256};
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ const FOR_EVER: Duration = Duration::from_secs(100_000);
 
 /// What was decided of a request, or will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decision {
+pub(super) enum Decision {
     Approved,
     Denied,
     Expired,
@@ -90,7 +90,9 @@ impl Request {
                 let raw = encode(unsigned);
                 SignOutcome::SignedTransaction { tx_hash: keccak256(&raw), raw }
             }
-            (Decision::Approved, SignPayload::Document(_)) => SignOutcome::Signed(Signature(Bytes::from_static(b"s"))),
+            (Decision::Approved, SignPayload::Document(_) | SignPayload::ByProvider(_)) => {
+                SignOutcome::Signed(Signature(Bytes::from_static(b"s")))
+            }
         }
     }
 }
@@ -219,6 +221,28 @@ impl SimSigner {
         Ok(())
     }
 
+    /// A call that the provider broadcasts: handed over once, and asked about as often as anybody likes.
+    async fn hand_over(&self, id: RequestId, call: &ProviderCall) -> Result<SignOutcome, SignError> {
+        let away = || SignError::Unavailable("simulated".into());
+        let standing = locked(&self.world.tables).handovers.contains_key(&id);
+        if !standing {
+            self.world.violated(format!("signer asked for {id} before it was written"));
+        }
+        locked(&self.world.custody).take(&self.world, id, call)?;
+        let is_calm = self.world.draw(|_, plan| plan.sign_deaf == 0);
+        if !is_calm && locked(&self.world.custody).is_deaf(id) {
+            self.world.saw("deaf");
+            tokio::time::sleep(FOR_EVER).await;
+        }
+        let outcome = locked(&self.world.custody).outcome(id)?;
+        self.world.line(self.replica, "sign").await;
+        if self.world.fault("sign unsure", |plan| plan.sign_unsure) {
+            return Err(away());
+        }
+        self.world.note(|| format!("provider: {id} answered {outcome:?}"));
+        Ok(outcome)
+    }
+
     /// Written ahead: the row stands before the signer is asked.
     fn must_be_written(&self, request: &SignRequest) {
         let tables = locked(&self.world.tables);
@@ -228,6 +252,7 @@ impl SimSigner {
                     row.nonce == unsigned.nonce && row.gas_limit == unsigned.gas_limit && row.fees == unsigned.fees
                 })
             }
+            SignPayload::ByProvider(_) => tables.handovers.contains_key(&request.request_id),
             SignPayload::Document(_) => tables.steps.values().any(|row| row.request_id == Some(request.request_id)),
         };
         if !written {
@@ -264,6 +289,9 @@ impl Signer for SimSigner {
         if self.world.fault("sign lost", |plan| plan.sign_lost) {
             return Err(away());
         }
+        if let SignPayload::ByProvider(call) = &request.payload {
+            return self.hand_over(request.request_id, call).await;
+        }
         self.take(&request)?;
         let is_calm = self.world.draw(|_, plan| plan.sign_deaf == 0);
         let deaf = !is_calm && locked(&self.world.vault).requests[&request.request_id].deaf;
@@ -278,6 +306,24 @@ impl Signer for SimSigner {
         }
         self.world.note(|| format!("signer: {} answered {outcome:?}", request.request_id));
         Ok(outcome)
+    }
+
+    async fn broadcasts(&self, _: &TenantId, lane: LaneId) -> Result<bool, SignError> {
+        self.world.line(self.replica, "broadcasts").await;
+        if self.world.fault("sign lost", |plan| plan.sign_lost) {
+            return Err(SignError::Unavailable("simulated".into()));
+        }
+        Ok(self.world.is_by_provider(lane.sender))
+    }
+
+    async fn withdraw(&self, id: RequestId) -> Result<SignOutcome, SignError> {
+        self.world.line(self.replica, "withdraw").await;
+        if self.world.fault("sign lost", |plan| plan.sign_lost) {
+            return Err(SignError::Unavailable("simulated".into()));
+        }
+        let outcome = locked(&self.world.custody).withdraw(&self.world, id);
+        self.world.line(self.replica, "withdraw").await;
+        outcome
     }
 
     async fn status(&self, id: RequestId) -> Result<SignOutcome, SignError> {

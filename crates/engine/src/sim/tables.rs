@@ -6,9 +6,11 @@ mod admission;
 mod attempts;
 mod blocks;
 mod ends;
+mod handovers;
 mod lanes;
 mod operator;
 
+pub(crate) use handovers::{HandoverRow, Place};
 pub(super) use lanes::Snapshot;
 
 use super::bug::Bug;
@@ -55,6 +57,7 @@ pub(crate) struct LaneRow {
     pub(crate) next_nonce: Option<u64>,
     pub(crate) needs_approval: bool,
     pub(crate) paused: bool,
+    pub(crate) by_provider: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -164,6 +167,7 @@ pub(crate) struct Tables {
     pub(crate) transactions: BTreeMap<TransactionId, TransactionRow>,
     pub(crate) nonces: BTreeMap<(LaneId, u64), NonceRow>,
     pub(crate) attempts: BTreeMap<RequestId, AttemptRow>,
+    pub(crate) handovers: BTreeMap<RequestId, HandoverRow>,
     pub(crate) outbox: Vec<Event>,
     pub(crate) leaves: Vec<LeafRow>,
     /// Written back late, when a defect says so.
@@ -230,6 +234,7 @@ impl Tables {
             transactions: BTreeMap::new(),
             nonces: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            handovers: BTreeMap::new(),
             outbox: Vec::new(),
             leaves: Vec::new(),
             unwritten: Vec::new(),
@@ -268,7 +273,14 @@ impl Tables {
         let operations = self.operations.iter().map(|(id, row)| {
             format!("operation {id} {} wake {} {:?} {:?}", row.state, row.wake, row.result, row.error)
         });
-        lanes.chain(operations).chain(transactions).chain(attempts).chain(nonces).collect()
+        let handovers = self.handovers.iter().map(|(id, row)| {
+            let due = row.due_at.saturating_duration_since(self.begin);
+            format!(
+                "handover {id} {} of {} {:?} {:?} nonce {:?} due {due:?} tries {}",
+                row.number, row.transaction_id, row.place, row.hashes, row.chain_nonce, row.tries
+            )
+        });
+        lanes.chain(operations).chain(transactions).chain(attempts).chain(handovers).chain(nonces).collect()
     }
 
     pub(crate) fn bug(&self) -> Option<Bug> {

@@ -1,9 +1,10 @@
 //! What the seams of a schedule share: its randomness, its faults, what happened, and what must not have.
 
-use super::{bug::Bug, ledger::Ledger, rng::Rng, signer::Vault, tables::Tables};
+use super::{bug::Bug, custody::Custody, ledger::Ledger, rng::Rng, signer::Vault, tables::Tables};
 use crate::error::StoreError;
+use alloy::primitives::Address;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -68,6 +69,9 @@ pub(super) struct World {
     pub(super) tables: Mutex<Tables>,
     pub(super) ledger: Mutex<Ledger>,
     pub(super) vault: Mutex<Vault>,
+    pub(super) custody: Mutex<Custody>,
+    /// Senders whose provider broadcasts by itself.
+    by_provider: BTreeSet<Address>,
     /// A replica has ended.
     pub(super) ended: Notify,
     started: Instant,
@@ -147,10 +151,21 @@ impl World {
             tables: Mutex::new(Tables::new(bug)),
             ledger: Mutex::new(Ledger::new(depth)),
             vault: Mutex::default(),
+            custody: Mutex::default(),
+            by_provider: BTreeSet::new(),
             ended: Notify::new(),
             started: Instant::now(),
             tracing,
         }
+    }
+
+    /// The providers of these senders broadcast by themselves.
+    pub(super) fn with_provider(self, by_provider: BTreeSet<Address>) -> Self {
+        Self { by_provider, ..self }
+    }
+
+    pub(super) fn is_by_provider(&self, sender: Address) -> bool {
+        self.by_provider.contains(&sender)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

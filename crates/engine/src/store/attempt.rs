@@ -162,12 +162,13 @@ pub(super) async fn add_attempt(
     .bind(&transaction.tenant)
     .fetch_optional(&mut *commit)
     .await?;
-    let last: i32 =
-        sqlx::query_scalar("SELECT max(attempt) FROM engine.attempts WHERE tenant = $1 AND transaction_id = $2")
-            .bind(&transaction.tenant)
-            .bind(transaction.id.0)
-            .fetch_one(&mut *commit)
-            .await?;
+    let last: i32 = sqlx::query_scalar(
+        "SELECT engine.attempts_of(t) FROM engine.transactions t WHERE tenant = $1 AND transaction_id = $2",
+    )
+    .bind(&transaction.tenant)
+    .bind(transaction.id.0)
+    .fetch_one(&mut *commit)
+    .await?;
     let number = last + 1;
     sqlx::query(
         "INSERT INTO engine.attempts (tenant, transaction_id, attempt, service, chain_id, sender, nonce, kind, request_id, replaces, gas_limit, fees, state, due_at)

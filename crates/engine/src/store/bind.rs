@@ -119,8 +119,7 @@ async fn still_queued(commit: &mut PgConnection, orders: &[BindOrder]) -> Result
     let ids: Vec<Uuid> =
         orders.iter().flat_map(|order| &order.bindings).map(|binding| binding.transaction.id.0).collect();
     let rows: Vec<(Uuid, i32)> = sqlx::query_as(
-        "SELECT t.transaction_id, coalesce((SELECT max(a.attempt) FROM engine.attempts a WHERE a.tenant = t.tenant AND a.transaction_id = t.transaction_id), 0)
-         FROM engine.transactions t WHERE t.transaction_id = ANY($1) AND t.state IN ('QUEUED', 'PREPARING') ORDER BY t.transaction_id FOR NO KEY UPDATE OF t",
+        "SELECT t.transaction_id, engine.attempts_of(t) FROM engine.transactions t WHERE t.transaction_id = ANY($1) AND t.state IN ('QUEUED', 'PREPARING') ORDER BY t.transaction_id FOR NO KEY UPDATE OF t",
     )
     .bind(ids)
     .fetch_all(commit)

@@ -77,7 +77,8 @@ impl Store {
     pub(crate) async fn our_hashes(&self, hashes: &[B256]) -> Result<Vec<B256>, StoreError> {
         let hashes: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.to_vec()).collect();
         let ours: Vec<Vec<u8>> =
-            sqlx::query_scalar("SELECT tx_hash FROM engine.attempts WHERE tx_hash = ANY($1) AND service = $2")
+            sqlx::query_scalar("SELECT tx_hash FROM engine.attempts WHERE tx_hash = ANY($1) AND service = $2
+                 UNION ALL SELECT w.tx_hash FROM engine.handover_hashes w JOIN engine.handovers h USING (request_id) WHERE w.tx_hash = ANY($1) AND h.service = $2")
                 .bind(hashes)
                 .bind(self.service.as_str())
                 .fetch_all(&self.pool)
@@ -122,19 +123,55 @@ impl Store {
              )
              SELECT chain_id, sender FROM included",
         )
-        .bind(hashes)
-        .bind(numbers)
-        .bind(blocks)
-        .bind(receipts)
+        .bind(&hashes)
+        .bind(&numbers)
+        .bind(&blocks)
+        .bind(&receipts)
         .bind(self.service.as_str())
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(super::lanes::lane).collect()
+        let mut lanes: BTreeSet<LaneId> = rows.iter().map(super::lanes::lane).collect::<Result<_, _>>()?;
+        if rows.len() < inclusions.len() {
+            // Of a handover any hash that was told may be the one.
+            let rows = sqlx::query(
+                "WITH named AS (
+                     SELECT DISTINCT ON (w.request_id) w.request_id, x.* FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::jsonb[]) AS x(h, n, b, r)
+                     JOIN engine.handover_hashes w ON w.tx_hash = x.h ORDER BY w.request_id, x.n DESC
+                 ), included AS (
+                     UPDATE engine.handovers d SET state = 'MINED', tx_hash = x.h, block_number = x.n, block_hash = x.b, receipt = x.r FROM named x
+                     WHERE d.request_id = x.request_id AND d.service = $5
+                       AND (d.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED') OR (d.state = 'MINED' AND (d.block_hash, d.tx_hash) IS DISTINCT FROM (x.b, x.h)))
+                     RETURNING d.tenant, d.transaction_id, d.chain_id, d.sender, d.tx_hash, d.block_number, d.receipt
+                 ), moved AS (
+                     UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = i.tx_hash,
+                            block_number = i.block_number, gas_used = (i.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
+                     FROM included i WHERE t.tenant = i.tenant AND t.transaction_id = i.transaction_id AND t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING', 'DEAD_LETTER')
+                     RETURNING t.tenant, t.operation_id, t.transaction_id
+                 ), told AS (
+                     INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body)
+                     SELECT tenant, 'engine.transaction.pending', transaction_id::text, operation_id,
+                            jsonb_build_object('state', 'CONFIRMING', 'sub_status', 'included', 'nonce', NULL) FROM moved
+                 )
+                 SELECT chain_id, sender FROM included",
+            )
+            .bind(&hashes)
+            .bind(&numbers)
+            .bind(&blocks)
+            .bind(&receipts)
+            .bind(self.service.as_str())
+            .fetch_all(&self.pool)
+            .await?;
+            for row in &rows {
+                lanes.insert(super::lanes::lane(row)?);
+            }
+        }
+        Ok(lanes)
     }
 
     /// Blocks that hold included, not yet final attempts.
     pub(crate) async fn mined_blocks(&self, chain_id: u64) -> Result<Vec<(u64, B256)>, StoreError> {
-        let rows = sqlx::query("SELECT DISTINCT block_number, block_hash FROM engine.attempts WHERE chain_id = $1 AND service = $2 AND state = 'MINED' ORDER BY block_number")
+        let rows = sqlx::query("SELECT block_number, block_hash FROM engine.attempts WHERE chain_id = $1 AND service = $2 AND state = 'MINED'
+             UNION SELECT block_number, block_hash FROM engine.handovers WHERE chain_id = $1 AND service = $2 AND state = 'MINED' ORDER BY block_number")
             .bind(signed(chain_id)?)
             .bind(self.service.as_str())
             .fetch_all(&self.pool)
@@ -152,17 +189,29 @@ impl Store {
         )
         .bind(signed(chain_id)?)
         .bind(self.service.as_str())
-        .bind(blocks)
+        .bind(&blocks)
+        .fetch_all(&mut *commit)
+        .await?;
+        // Its provider sends it again, or tells another hash.
+        let handed: Vec<Uuid> = sqlx::query_scalar(
+            "UPDATE engine.handovers SET state = 'SENT', tries = 0, due_at = '-infinity', block_number = NULL, block_hash = NULL, receipt = NULL
+             WHERE chain_id = $1 AND service = $2 AND state = 'MINED' AND block_hash = ANY($3) RETURNING request_id",
+        )
+        .bind(signed(chain_id)?)
+        .bind(self.service.as_str())
+        .bind(&blocks)
         .fetch_all(&mut *commit)
         .await?;
         let rows = sqlx::query(
             "UPDATE engine.transactions t SET state = 'BROADCASTING', sub_status = 'reorged', block_number = NULL, gas_used = NULL,
                     history = engine.note(history, 'reorged', ''), updated_at = now()
-             FROM engine.attempts a WHERE a.request_id = ANY($1) AND t.transaction_id = a.transaction_id AND t.state = 'CONFIRMING'
-               AND (t.nonce = a.nonce OR a.kind <> 'CANCEL')
+             FROM (SELECT transaction_id, nonce, kind FROM engine.attempts WHERE request_id = ANY($1)
+                   UNION ALL SELECT transaction_id, NULL, 'HANDOVER' FROM engine.handovers WHERE request_id = ANY($2)) a
+             WHERE t.transaction_id = a.transaction_id AND t.state = 'CONFIRMING' AND (t.nonce = a.nonce OR a.kind <> 'CANCEL')
              RETURNING t.tenant, t.operation_id, t.transaction_id",
         )
         .bind(&gone)
+        .bind(&handed)
         .fetch_all(&mut *commit)
         .await?;
         let mut events = Vec::with_capacity(rows.len());
@@ -173,8 +222,9 @@ impl Store {
         }
         emit(&mut commit, events).await?;
         commit.commit().await?;
-        crate::metric_definitions::reorged(gone.len());
-        Ok(gone.len())
+        let count = gone.len() + handed.len();
+        crate::metric_definitions::reorged(count);
+        Ok(count)
     }
 
     /// Included attempts of blocks that are final.
@@ -188,8 +238,11 @@ impl Store {
         let rows = sqlx::query(
             "SELECT a.request_id, a.tenant, t.operation_id, a.transaction_id, a.kind, a.receipt, t.sender, t.target, t.value_wei::text AS value_wei, t.data,
                     a.kind <> 'CANCEL' OR a.nonce IS NOT DISTINCT FROM t.nonce AS settles
-             FROM engine.attempts a JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id
-             WHERE a.chain_id = $1 AND a.service = $2 AND a.state = 'MINED' AND a.block_hash = ANY($3) LIMIT $4",
+             FROM (SELECT tenant, transaction_id, request_id, kind, receipt, nonce FROM engine.attempts
+                   WHERE chain_id = $1 AND service = $2 AND state = 'MINED' AND block_hash = ANY($3)
+                   UNION ALL SELECT tenant, transaction_id, request_id, 'HANDOVER', receipt, NULL FROM engine.handovers
+                   WHERE chain_id = $1 AND service = $2 AND state = 'MINED' AND block_hash = ANY($3) LIMIT $4) a
+             JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id",
         )
         .bind(signed(chain_id)?)
         .bind(self.service.as_str())
@@ -227,8 +280,12 @@ impl Store {
         let mut commit = begin(&self.pool).await?;
         lock_operations(&mut commit, settling.iter().map(|(_, (refusal, _))| refusal)).await?;
         let done: Vec<Uuid> = sqlx::query_scalar(
-            "UPDATE engine.attempts a SET state = 'DONE' FROM unnest($1::uuid[], $2::bytea[]) AS f(id, block)
-             WHERE a.request_id = f.id AND a.state = 'MINED' AND a.block_hash = f.block RETURNING a.request_id",
+            "WITH f AS (SELECT * FROM unnest($1::uuid[], $2::bytea[]) AS f(id, block)), attempts AS (
+                 UPDATE engine.attempts a SET state = 'DONE' FROM f WHERE a.request_id = f.id AND a.state = 'MINED' AND a.block_hash = f.block RETURNING a.request_id
+             ), handovers AS (
+                 UPDATE engine.handovers h SET state = 'DONE' FROM f WHERE h.request_id = f.id AND h.state = 'MINED' AND h.block_hash = f.block RETURNING h.request_id
+             )
+             SELECT request_id FROM attempts UNION ALL SELECT request_id FROM handovers",
         )
         .bind(ids)
         .bind(blocks)

@@ -14,7 +14,8 @@ use time::OffsetDateTime;
 const FRONT: i64 = 20;
 
 const LANES: &str = "
-SELECT l.chain_id, l.sender, l.next_nonce, l.needs_approval, l.paused_at, l.paused_by, l.pause_reason, w.queued, w.queued_at, f.in_flight, f.in_flight_at, c.confirming
+SELECT l.chain_id, l.sender, l.next_nonce, l.needs_approval, l.by_provider, l.paused_at, l.paused_by, l.pause_reason, w.queued, w.queued_at, f.in_flight + h.in_flight AS in_flight, least(f.in_flight_at, h.in_flight_at) AS in_flight_at,
+       c.confirming + m.confirming AS confirming
 FROM engine.lanes l
 CROSS JOIN LATERAL (
     SELECT count(*) AS queued, min(t.created_at) AS queued_at FROM engine.transactions t
@@ -25,8 +26,14 @@ CROSS JOIN LATERAL (
     WHERE a.chain_id = l.chain_id AND a.sender = l.sender AND a.state IN ('SIGNING', 'SIGNED', 'SENT')) f
 CROSS JOIN LATERAL (
     SELECT count(*) AS confirming FROM engine.attempts a WHERE a.chain_id = l.chain_id AND a.sender = l.sender AND a.state = 'MINED') c
+CROSS JOIN LATERAL (
+    SELECT count(*) AS in_flight, min(t.created_at) AS in_flight_at FROM engine.handovers d
+    JOIN engine.transactions t ON t.tenant = d.tenant AND t.transaction_id = d.transaction_id
+    WHERE d.chain_id = l.chain_id AND d.sender = l.sender AND d.state IN ('SIGNING', 'HANDED', 'SENT')) h
+CROSS JOIN LATERAL (
+    SELECT count(*) AS confirming FROM engine.handovers d WHERE d.chain_id = l.chain_id AND d.sender = l.sender AND d.state = 'MINED') m
 WHERE l.tenant = $1 AND ($2::bigint IS NULL OR (l.chain_id, l.sender) > ($2, $3)) AND ($4::bigint IS NULL OR l.chain_id = $4)
-  AND ($5::bytea IS NULL OR l.sender = $5) AND (NOT $6 OR w.queued > 0 OR f.in_flight > 0)
+  AND ($5::bytea IS NULL OR l.sender = $5) AND (NOT $6 OR w.queued > 0 OR f.in_flight + h.in_flight > 0)
 ORDER BY l.chain_id, l.sender LIMIT $7";
 
 impl Reads {
@@ -99,7 +106,11 @@ impl Reads {
             "SELECT t.transaction_id, t.state, t.sub_status, a.nonce, t.created_at, t.history->-1 AS last, t.value_wei::text AS value_wei,
                     a.gas_limit, a.fees, a.created_at AS attempt_at, a.state = 'SENT' AS sent
              FROM engine.attempts a JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id
-             WHERE a.chain_id = $1 AND a.sender = $2 AND a.state IN ('SIGNING', 'SIGNED', 'SENT') ORDER BY a.nonce, a.attempt LIMIT $3",
+             WHERE a.chain_id = $1 AND a.sender = $2 AND a.state IN ('SIGNING', 'SIGNED', 'SENT')
+             UNION ALL
+             SELECT t.transaction_id, t.state, t.sub_status, NULL, t.created_at, t.history->-1, t.value_wei::text, NULL, NULL, d.created_at, d.state = 'SENT'
+             FROM engine.handovers d JOIN engine.transactions t ON t.tenant = d.tenant AND t.transaction_id = d.transaction_id
+             WHERE d.chain_id = $1 AND d.sender = $2 AND d.state IN ('SIGNING', 'HANDED', 'SENT') ORDER BY nonce, attempt_at LIMIT $3",
         )
         .bind(signed(lane.chain_id)?)
         .bind(lane.sender.as_slice())
@@ -240,6 +251,7 @@ fn lane_view(row: &PgRow) -> Result<LaneView, StoreError> {
         confirming: unsigned(row.try_get("confirming")?)?,
         oldest_at: [queued_at, in_flight_at].into_iter().flatten().min(),
         needs_approval: row.try_get("needs_approval")?,
+        by_provider: row.try_get("by_provider")?,
         pause,
         resync_pending: false,
         leases: Vec::new(),

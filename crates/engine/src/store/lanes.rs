@@ -1,7 +1,7 @@
 //! Lanes: who works on them, what there is to do, how they compare with the chain.
 
 use super::{
-    Store,
+    Handover, Store,
     accept::begin,
     address,
     attempt::{ATTEMPT, Attempt, QueuedTransaction, TRANSACTION, attempt, transaction},
@@ -43,6 +43,12 @@ pub(crate) struct LaneLook {
     /// Another replica of the service has it now.
     pub(crate) leased_elsewhere: bool,
     pub(crate) due: Vec<Attempt>,
+    /// The sender's provider broadcasts by itself: what is queued is handed over, without a nonce.
+    pub(crate) by_provider: bool,
+    /// Handed over, and not taken by the signer yet, due or not.
+    pub(crate) handing: usize,
+    /// Handovers that are due.
+    pub(crate) handovers: Vec<Handover>,
 }
 
 /// A lane whose queue is asked for, and how many of it.
@@ -83,7 +89,9 @@ impl Store {
                      OR EXISTS (SELECT FROM engine.transactions t WHERE t.chain_id = c.chain_id AND t.sender = c.sender AND t.service = $1
                                 AND t.state IN ('QUEUED', 'PREPARING'))
                      OR EXISTS (SELECT FROM engine.attempts a WHERE a.chain_id = c.chain_id AND a.sender = c.sender AND a.service = $1
-                                AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending)))
+                                AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending))
+                     OR EXISTS (SELECT FROM engine.handovers h WHERE h.chain_id = c.chain_id AND h.sender = c.sender AND h.service = $1
+                                AND h.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED')))
                  ORDER BY c.chain_id, c.sender FOR NO KEY UPDATE SKIP LOCKED
              ), chosen AS (
                  SELECT chain_id, sender FROM busy WHERE ours UNION ALL (SELECT chain_id, sender FROM busy WHERE NOT ours LIMIT $4)
@@ -104,7 +112,7 @@ impl Store {
     pub(crate) async fn look_at_lanes(&self, instance: &str, lanes: &[LaneId]) -> Result<Vec<LaneLook>, StoreError> {
         let (chains, senders) = columns(lanes.iter().copied())?;
         let rows = sqlx::query(
-            "SELECT l.chain_id, l.sender, l.tenant, l.next_nonce, l.needs_approval, l.paused_at IS NOT NULL AS paused, x.open, x.lowest_open, x.signing, x.filling, x.due,
+            "SELECT l.chain_id, l.sender, l.tenant, l.next_nonce, l.needs_approval, l.paused_at IS NOT NULL AS paused, x.open, x.lowest_open, x.signing, x.filling, x.due, l.by_provider, y.handing, y.handovers_due,
                     CASE WHEN e.resync_asked > e.resync_done THEN e.resync_asked END AS resync_asked,
                     EXISTS (SELECT FROM engine.nonces h WHERE h.chain_id = l.chain_id AND h.sender = l.sender AND h.released AND h.nonce < l.next_nonce) AS holes,
                     coalesce(e.holder <> $4 AND e.expires_at >= now(), false) AS leased_elsewhere
@@ -115,7 +123,10 @@ impl Store {
                         min(a.nonce) FILTER (WHERE a.state IN ('SIGNING', 'SIGNED', 'SENT')) AS lowest_open,
                         coalesce(bool_or(a.kind = 'CANCEL' AND a.state = 'SIGNING'), false) AS filling, count(*) FILTER (WHERE a.due_at <= now()) AS due
                  FROM engine.attempts a WHERE a.chain_id = n.c AND a.sender = n.s AND a.service = $1
-                   AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending)) x",
+                   AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending)) x
+             CROSS JOIN LATERAL (
+                 SELECT count(*) FILTER (WHERE h.state = 'SIGNING') AS handing, count(*) FILTER (WHERE h.due_at <= now()) AS handovers_due
+                 FROM engine.handovers h WHERE h.chain_id = n.c AND h.sender = n.s AND h.service = $1 AND h.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED')) y",
         )
         .bind(self.service.as_str())
         .bind(&chains)
@@ -124,11 +135,14 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let mut looks: HashMap<LaneId, LaneLook> = HashMap::new();
-        let mut busy = Vec::new();
+        let (mut busy, mut handing) = (Vec::new(), Vec::new());
         for row in &rows {
             let id = lane(row)?;
             if row.try_get::<i64, _>("due")? > 0 {
                 busy.push(id);
+            }
+            if row.try_get::<i64, _>("handovers_due")? > 0 {
+                handing.push(id);
             }
             let look = LaneLook {
                 tenant: Some(TenantId::new(row.try_get::<String, _>("tenant")?)),
@@ -143,12 +157,20 @@ impl Store {
                 resync_asked: row.try_get::<Option<i64>, _>("resync_asked")?.map(unsigned).transpose()?,
                 leased_elsewhere: row.try_get("leased_elsewhere")?,
                 due: Vec::new(),
+                by_provider: row.try_get("by_provider")?,
+                handing: unsigned(row.try_get("handing")?)? as usize,
+                handovers: Vec::new(),
             };
             looks.insert(id, look);
         }
         if !busy.is_empty() {
             for (id, due) in self.due_attempts(&busy).await? {
                 looks.entry(id).or_default().due.push(due);
+            }
+        }
+        if !handing.is_empty() {
+            for (id, due) in self.due_handovers(&handing).await? {
+                looks.entry(id).or_default().handovers.push(due);
             }
         }
         Ok(lanes.iter().map(|id| looks.get(id).cloned().unwrap_or_default()).collect())

@@ -138,7 +138,7 @@ impl Store {
         let row = sqlx::query(
             "SELECT count(*) FILTER (WHERE h.held) AS held, count(*) FILTER (WHERE NOT h.held) AS other FROM engine.operations o
              CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM engine.transactions t WHERE t.tenant = o.tenant AND t.operation_id = o.operation_id
-                                                AND t.state IN ('SIGNING', 'BROADCASTING', 'PENDING_APPROVAL') AND t.sub_status IN ('provider_hold', 'blocked')) AS held) h
+                                                AND t.state IN ('SIGNING', 'BROADCASTING', 'PENDING_APPROVAL') AND t.sub_status IN ('provider_hold', 'provider_policy', 'blocked')) AS held) h
              WHERE o.service = $1 AND o.state = 'RUNNING' AND o.created_at < now() - make_interval(secs => $2)",
         )
         .bind(self.service.as_str())

@@ -165,6 +165,9 @@ impl Reads {
              ), woken AS (
                  UPDATE engine.attempts a SET due_at = '-infinity' FROM asked
                  WHERE a.tenant = $1 AND a.transaction_id = asked.transaction_id AND a.state IN ('SIGNING', 'SIGNED', 'SENT')
+             ), handed AS (
+                 UPDATE engine.handovers h SET due_at = '-infinity' FROM asked
+                 WHERE h.tenant = $1 AND h.transaction_id = asked.transaction_id AND h.state IN ('SIGNING', 'HANDED', 'SENT')
              )
              SELECT step FROM asked",
         )
@@ -188,6 +191,8 @@ impl Reads {
         .await?;
         let signed_for: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM engine.attempts a JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id
+                            WHERE t.tenant = $1 AND t.operation_id = $2)
+                 OR EXISTS (SELECT FROM engine.handovers h JOIN engine.transactions t ON t.tenant = h.tenant AND t.transaction_id = h.transaction_id
                             WHERE t.tenant = $1 AND t.operation_id = $2)",
         )
         .bind(tenant.as_str())

@@ -2,8 +2,9 @@
 //! test compares with PostgreSQL call by call. Each method is one commit.
 
 use super::{
-    Admitted, Adoption, Attempt, BindOrder, Ending, FinalAttempt, Finished, Forgotten, Inclusion, LaneLook, NewAttempt,
-    NewOperation, PendingSignature, QueueLook, QueuedTransaction, Refusal, Settled, SignedBytes, Store,
+    Admitted, Adoption, Attempt, BindOrder, Ending, FinalAttempt, Finished, Forgotten, Handover, HandoverEnding, Heard,
+    Inclusion, LaneLook, NewAttempt, NewOperation, PendingSignature, QueueLook, QueuedTransaction, Refusal, Settled,
+    SignedBytes, Store,
 };
 use crate::{
     error::StoreError,
@@ -72,6 +73,13 @@ statements! {
     fn end_attempts(lane: LaneId, ended: Vec<(Attempt, Refusal)>, ending: Ending, fill_fees: Fees) -> ();
     fn refuse_filler(lane: LaneId, filler: &Attempt, pause: Duration) -> ();
     fn fill_holes(lane: LaneId, fees: Fees) -> ();
+    fn broadcasts(lane: LaneId, by_provider: bool) -> ();
+    fn hand_over(lane: LaneId, ids: &[TransactionId]) -> Vec<Handover>;
+    fn heard(of: &Handover, heard: &Heard) -> ();
+    fn end_handover(of: &Handover, ending: HandoverEnding, refusal: Refusal) -> ();
+    fn requeue_handover(of: &Handover, pause: Duration) -> ();
+    fn requeue_attempt(lane: LaneId, attempt: &Attempt, pause: Duration) -> ();
+    fn not_withdrawn(of: &Handover, why: &str) -> ();
     fn our_hashes(hashes: &[B256]) -> Vec<B256>;
     fn include(inclusions: &[Inclusion]) -> BTreeSet<LaneId>;
     fn mined_blocks(chain_id: u64) -> Vec<(u64, B256)>;

@@ -304,7 +304,7 @@ async fn end_as_seen(
     .await?)
 }
 
-async fn lock_lane(commit: &mut PgConnection, lane: LaneId) -> Result<i64, StoreError> {
+pub(super) async fn lock_lane(commit: &mut PgConnection, lane: LaneId) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("SELECT next_nonce FROM engine.lanes WHERE chain_id = $1 AND sender = $2 FOR NO KEY UPDATE")
         .bind(signed(lane.chain_id)?)
         .bind(lane.sender.as_slice())
@@ -312,7 +312,7 @@ async fn lock_lane(commit: &mut PgConnection, lane: LaneId) -> Result<i64, Store
         .await?)
 }
 
-async fn set_next_nonce(commit: &mut PgConnection, lane: LaneId, next: i64) -> Result<(), StoreError> {
+pub(super) async fn set_next_nonce(commit: &mut PgConnection, lane: LaneId, next: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE engine.lanes SET next_nonce = $3 WHERE chain_id = $1 AND sender = $2")
         .bind(signed(lane.chain_id)?)
         .bind(lane.sender.as_slice())
@@ -322,7 +322,7 @@ async fn set_next_nonce(commit: &mut PgConnection, lane: LaneId, next: i64) -> R
     Ok(())
 }
 
-async fn give_back(commit: &mut PgConnection, lane: LaneId, nonce: i64) -> Result<(), StoreError> {
+pub(super) async fn give_back(commit: &mut PgConnection, lane: LaneId, nonce: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE engine.nonces SET released = true WHERE chain_id = $1 AND sender = $2 AND nonce = $3")
         .bind(signed(lane.chain_id)?)
         .bind(lane.sender.as_slice())

@@ -43,8 +43,13 @@ impl Reads {
         let mut found = record(&row)?;
         let attempts = sqlx::query(
             "SELECT attempt, kind, state, nonce, gas_limit, fees, tx_hash, held, block_number, tries, request_id, created_at,
-                    CASE WHEN isfinite(due_at) THEN due_at END AS due_at
-             FROM engine.attempts WHERE tenant = $1 AND transaction_id = $2 ORDER BY attempt",
+                    CASE WHEN isfinite(due_at) THEN due_at END AS due_at, '' AS provider_id, '{}'::bytea[] AS earlier
+             FROM engine.attempts WHERE tenant = $1 AND transaction_id = $2
+             UNION ALL
+             SELECT attempt, 'HANDOVER', state, chain_nonce, NULL, NULL, tx_hash, held, block_number, tries, request_id, created_at,
+                    CASE WHEN isfinite(due_at) THEN due_at END, provider_id,
+                    ARRAY(SELECT w.tx_hash FROM engine.handover_hashes w WHERE w.request_id = h.request_id AND w.tx_hash <> h.tx_hash ORDER BY w.told_at, w.tx_hash)
+             FROM engine.handovers h WHERE tenant = $1 AND transaction_id = $2 ORDER BY attempt",
         )
         .bind(tenant.as_str())
         .bind(id.0)
@@ -140,23 +145,28 @@ impl Reads {
             let asked = sqlx::query(
                 "WITH asked AS (
                      UPDATE engine.transactions SET cancel_requested = true, history = engine.note(history, 'cancel_requested', ''), updated_at = now()
-                     WHERE tenant = $1 AND transaction_id = $2 AND state IN ('SIGNING', 'BROADCASTING') RETURNING transaction_id
+                     WHERE tenant = $1 AND transaction_id = $2 AND state IN ('SIGNING', 'BROADCASTING')
+                       AND NOT EXISTS (SELECT FROM engine.handovers h WHERE h.tenant = $1 AND h.transaction_id = $2 AND h.state IN ('SENT', 'PARKED', 'MINED'))
+                     RETURNING transaction_id
                  ), woken AS (
                      UPDATE engine.attempts a SET due_at = '-infinity' FROM asked
                      WHERE a.tenant = $1 AND a.transaction_id = asked.transaction_id AND a.state IN ('SIGNING', 'SIGNED', 'SENT')
+                 ), handed AS (
+                     UPDATE engine.handovers h SET due_at = '-infinity' FROM asked
+                     WHERE h.tenant = $1 AND h.transaction_id = asked.transaction_id AND h.state IN ('SIGNING', 'HANDED') RETURNING h.request_id
                  )
-                 SELECT FROM asked",
+                 SELECT EXISTS (SELECT FROM handed) FROM asked",
             )
             .bind(tenant.as_str())
             .bind(id.0)
             .fetch_optional(&mut *commit)
             .await?;
-            if asked.is_none() {
+            let Some(asked) = asked else {
                 // Not left to the drop, which gives the lock back a moment later.
                 commit.rollback().await?;
                 return Ok(None);
-            }
-            CancelOutcome::ReplacementRecorded
+            };
+            if asked.try_get(0)? { CancelOutcome::WithdrawalRecorded } else { CancelOutcome::ReplacementRecorded }
         };
         let body = json!({"reason": reason, "outcome": outcome.as_str()});
         leaf(&mut commit, tenant.as_str(), "transaction.cancel", actor, &id.to_string(), body).await?;
@@ -177,7 +187,9 @@ impl Reads {
         let asked = sqlx::query(
             "WITH asked AS (
                  UPDATE engine.transactions SET bump_requested = true, history = engine.note(history, 'bump_requested', ''), updated_at = now()
-                 WHERE tenant = $1 AND transaction_id = $2 AND state = 'BROADCASTING' RETURNING transaction_id
+                 WHERE tenant = $1 AND transaction_id = $2 AND state = 'BROADCASTING'
+                   AND NOT EXISTS (SELECT FROM engine.handovers h WHERE h.tenant = $1 AND h.transaction_id = $2 AND h.state NOT IN ('REFUSED', 'DROPPED'))
+                 RETURNING transaction_id
              ), woken AS (
                  UPDATE engine.attempts a SET due_at = '-infinity' FROM asked
                  WHERE a.tenant = $1 AND a.transaction_id = asked.transaction_id AND a.state IN ('SIGNED', 'SENT')
@@ -226,9 +238,15 @@ fn attempt_view(row: &PgRow) -> Result<AttemptView, StoreError> {
         number: u32::try_from(row.try_get::<i32, _>("attempt")?).map_err(StoreError::corrupt)?,
         kind: row.try_get::<&str, _>("kind")?.parse().map_err(StoreError::Corrupt)?,
         state: row.try_get::<&str, _>("state")?.parse().map_err(StoreError::Corrupt)?,
-        nonce: unsigned(row.try_get("nonce")?)?,
-        gas_limit: unsigned(row.try_get("gas_limit")?)?,
-        fees: fees(&row.try_get("fees")?)?,
+        nonce: row.try_get::<Option<i64>, _>("nonce")?.map(unsigned).transpose()?,
+        gas_limit: row.try_get::<Option<i64>, _>("gas_limit")?.map(unsigned).transpose()?,
+        fees: row.try_get::<Option<serde_json::Value>, _>("fees")?.as_ref().map(fees).transpose()?,
+        provider_id: row.try_get("provider_id")?,
+        earlier_hashes: row
+            .try_get::<Vec<Vec<u8>>, _>("earlier")?
+            .iter()
+            .map(|bytes| hash(bytes))
+            .collect::<Result<_, _>>()?,
         tx_hash: row.try_get::<Option<&[u8]>, _>("tx_hash")?.map(hash).transpose()?,
         held: row.try_get("held")?,
         block_number: row.try_get::<Option<i64>, _>("block_number")?.map(unsigned).transpose()?,

@@ -35,17 +35,20 @@ impl From<TransactionRecord> for transaction::TransactionRecord {
 impl From<AttemptView> for transaction::Attempt {
     fn from(attempt: AttemptView) -> Self {
         let (max_fee_wei, priority_fee_wei, gas_price_wei) = match attempt.fees {
-            Fees::Eip1559 { max_fee_wei, priority_fee_wei } => {
+            Some(Fees::Eip1559 { max_fee_wei, priority_fee_wei }) => {
                 (max_fee_wei.to_string(), priority_fee_wei.to_string(), String::new())
             }
-            Fees::Legacy { gas_price_wei } => (String::new(), String::new(), gas_price_wei.to_string()),
+            Some(Fees::Legacy { gas_price_wei }) => (String::new(), String::new(), gas_price_wei.to_string()),
+            None => Default::default(),
         };
         Self {
             number: attempt.number,
             kind: transaction::AttemptKind::from(attempt.kind).into(),
             state: transaction::AttemptState::from(attempt.state).into(),
             nonce: attempt.nonce,
-            gas_limit: attempt.gas_limit,
+            gas_limit: attempt.gas_limit.unwrap_or_default(),
+            provider_request_id: attempt.provider_id,
+            earlier_tx_hashes: attempt.earlier_hashes.iter().map(ToString::to_string).collect(),
             max_fee_wei,
             priority_fee_wei,
             gas_price_wei,
@@ -66,6 +69,7 @@ impl From<AttemptPurpose> for transaction::AttemptKind {
             AttemptPurpose::Call => Self::Call,
             AttemptPurpose::Replacement => Self::Replacement,
             AttemptPurpose::Cancel => Self::Cancel,
+            AttemptPurpose::Handover => Self::Handover,
         }
     }
 }
@@ -74,6 +78,9 @@ impl From<AttemptStanding> for transaction::AttemptState {
     fn from(state: AttemptStanding) -> Self {
         match state {
             AttemptStanding::Signing => Self::Signing,
+            AttemptStanding::Handed => Self::Handed,
+            AttemptStanding::Parked => Self::Parked,
+            AttemptStanding::Dropped => Self::Dropped,
             AttemptStanding::Signed => Self::Signed,
             AttemptStanding::Sent => Self::Sent,
             AttemptStanding::Mined => Self::Mined,
@@ -90,6 +97,7 @@ impl From<CancelOutcome> for transaction::CancelOutcome {
         match outcome {
             CancelOutcome::Withdrawn => Self::Withdrawn,
             CancelOutcome::ReplacementRecorded => Self::ReplacementRecorded,
+            CancelOutcome::WithdrawalRecorded => Self::WithdrawalRecorded,
         }
     }
 }
@@ -106,6 +114,7 @@ impl From<LaneView> for operator::Lane {
             confirming: view.confirming,
             oldest_at: view.oldest_at.map(timestamp),
             needs_approval: view.needs_approval,
+            by_provider: view.by_provider,
             pause: view.pause.map(Into::into),
             resync_pending: view.resync_pending,
             leases: view.leases.into_iter().map(Into::into).collect(),
@@ -171,6 +180,7 @@ impl From<HoldKind> for operator::HoldKind {
             HoldKind::FeeCap => Self::FeeCap,
             HoldKind::NotMined => Self::NotMined,
             HoldKind::Window => Self::Window,
+            HoldKind::ByProvider => Self::ByProvider,
         }
     }
 }

@@ -91,7 +91,7 @@ async fn ask(shared: &Shared, pending: PendingSignature) -> (RequestId, Option<S
         Ok(SignOutcome::Denied(failure) | SignOutcome::Expired(failure)) | Err(SignError::Refused(failure)) => {
             StepOutcome::Failed { failure }
         }
-        Ok(SignOutcome::SignedTransaction { .. }) => StepOutcome::Failed {
+        Ok(SignOutcome::SignedTransaction { .. } | SignOutcome::ByProvider(_)) => StepOutcome::Failed {
             failure: Failure::new("SIGNER_PROTOCOL", "the signer answered a document with a transaction"),
         },
         Ok(SignOutcome::Pending { .. } | SignOutcome::Blocked { .. }) => return (request_id, None),

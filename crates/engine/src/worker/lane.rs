@@ -5,6 +5,7 @@
 //! what is in a pool may never happen. So two transactions that need one another's effect must be two steps of a flow, which
 //! waits for finality between them. What passes here and fails in its block is reported as `reverted`, with its reason.
 
+mod handover;
 mod operator;
 mod prepare;
 mod reconcile;
@@ -137,9 +138,13 @@ impl LaneWorker {
                 return Ok(true);
             }
             let due = std::mem::take(&mut self.look.due);
+            let handovers = std::mem::take(&mut self.look.handovers);
             if !due.is_empty() {
                 self.looked_at = None;
                 progress |= self.deal_with(due).await?;
+            }
+            if !handovers.is_empty() {
+                progress |= self.carry(handovers).await?;
             }
         }
         let room = self.room();
@@ -155,7 +160,9 @@ impl LaneWorker {
         }
         let prepared = timed("prepare", self.prepare(&queued)).await?;
         progress |= prepared.progress;
-        if prepared.bound.is_empty() {
+        if !prepared.handed.is_empty() {
+            self.carry(prepared.handed).await?;
+        } else if prepared.bound.is_empty() {
             self.looked_at = None; // what was prepared and not bound has gone elsewhere, or the lane was paused
         } else {
             self.look.open += prepared.bound.len();
@@ -201,9 +208,11 @@ impl LaneWorker {
         Ok(progress)
     }
 
-    /// How many more may be bound. A key that needs approvals binds one at a time, so that a refused nonce is the highest.
+    /// How many more may be bound, or handed over: there what waits for the signer counts, and what waits at the provider holds nothing up. A key that needs approvals binds one at a time, so that a refused nonce is the highest.
     fn room(&self) -> usize {
-        if self.look.filling || self.look.paused || self.look.next_nonce.is_none() {
+        if self.look.by_provider && !self.look.paused {
+            self.shared.config.lane_window.saturating_sub(self.look.handing)
+        } else if self.look.filling || self.look.paused || self.look.next_nonce.is_none() {
             0
         } else if self.look.needs_approval {
             usize::from(self.look.signing == 0)

@@ -4,6 +4,7 @@
 mod checkers;
 mod documents;
 mod faults;
+mod handovers;
 mod life;
 mod operator;
 mod plans;

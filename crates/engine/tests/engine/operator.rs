@@ -117,8 +117,8 @@ async fn a_bump_outbids_and_keeps_the_call() {
     assert!(!record.bump_requested);
     let told: Vec<_> = record.attempts.iter().map(|one| (one.number, one.kind, one.state, one.nonce)).collect();
     let (first, second) = (AttemptStanding::Superseded, AttemptStanding::Done);
-    assert_eq!(told, [(1, AttemptPurpose::Call, first, 0), (2, AttemptPurpose::Replacement, second, 0)]);
-    let prices: Vec<u128> = record.attempts.iter().map(|one| one.fees.max_price_wei()).collect();
+    assert_eq!(told, [(1, AttemptPurpose::Call, first, Some(0)), (2, AttemptPurpose::Replacement, second, Some(0))]);
+    let prices: Vec<u128> = record.attempts.iter().map(|one| one.fees.expect("prices").max_price_wei()).collect();
     assert!(prices[1] * 1000 >= prices[0] * 1125, "{prices:?}");
     assert_eq!(bench.payments_on_chain().await, 1);
     let late = operator.bump_transaction(&tenant, id, ANYBODY, "again").await.expect_err("it is final");

@@ -151,6 +151,8 @@ reasons! {
     TransactionNotCancellable = "TRANSACTION_NOT_CANCELLABLE", FailedPrecondition, FixInput, None;
     /// Nothing of the transaction waits for a block.
     TransactionNotBumpable = "TRANSACTION_NOT_BUMPABLE", FailedPrecondition, FixInput, None;
+    /// The sender's custody provider broadcasts the transaction by itself: only there it can be made faster or replaced.
+    BroadcastByProvider = "BROADCAST_BY_PROVIDER", FailedPrecondition, FixInput, None;
     /// One of its attempts may still be included in a block.
     DeadLetterUndecided = "DEAD_LETTER_UNDECIDED", Aborted, RetrySameKey, Some(30_000);
     /// The operation of the dead letter has ended by itself.
@@ -353,6 +355,8 @@ reasons! {
     ApprovalDenied = "APPROVAL_DENIED", FailedPrecondition, FixInput, None;
     /// Nobody decided in time.
     ApprovalExpired = "APPROVAL_EXPIRED", FailedPrecondition, FixInput, None;
+    /// The key's provider broadcasts by itself, and the request would have us broadcast, or the other way round.
+    BroadcastModeMismatch = "BROADCAST_MODE_MISMATCH", FailedPrecondition, CallUs, None;
     /// The key belongs to a provider that is not the active one.
     ProviderNotActive = "PROVIDER_NOT_ACTIVE", FailedPrecondition, CallUs, None;
     /// The key provider is blocked.

@@ -184,7 +184,10 @@ impl Request {
             "Broadcasted" => State::Broadcast(tx_hash),
             "Confirmed" => State::Confirmed(tx_hash),
             // Of a broadcast it is the chain's last word, so that a further attempt would be a second payment.
-            "Failed" => State::Failed { again: !is_broadcast },
+            "Failed" => match tx_hash.filter(|_| is_broadcast) {
+                Some(hash) => State::Ended(hash),
+                None => State::Failed { again: !is_broadcast },
+            },
             "Rejected" => match approval {
                 Some("Denied") => State::Denied,
                 Some("Expired") => State::Expired,
@@ -245,6 +248,8 @@ mod tests {
         assert_eq!(state(of("sig-1", "Signed"), None), State::Failed { again: true }, "without what it says it has");
         assert_eq!(state(of("sig-1", "Failed"), None), State::Failed { again: true });
         assert_eq!(state(of("tx-1", "Failed"), None), State::Failed { again: false });
+        let reverted = with(of("tx-1", "Failed"), "txHash", json!(hash.to_string()));
+        assert_eq!(state(reverted, None), State::Ended(hash), "the chain says how");
         let sent = with(of("tx-1", "Broadcasted"), "txHash", json!(hash.to_string()));
         assert_eq!(state(sent, None), State::Broadcast(Some(hash)));
         let confirmed = with(of("tx-1", "Confirmed"), "txHash", json!(hash.to_string()));

@@ -83,15 +83,16 @@ pub fn create_wallet(network: &str, key: &str, name: &str) -> Call {
     Call::post("/wallets", &body)
 }
 
-/// The signature over a transaction, which the provider's policy and approvers can read.
+/// The signature over a transaction, which the provider's policy and approvers can read. `None`: it is not to be signed for us.
 #[must_use]
-pub fn sign_transaction(place: &Place, tx: &UnsignedTransaction, external_id: &str) -> Call {
+pub fn sign_transaction(place: &Place, tx: &UnsignedTransaction, external_id: &str) -> Option<Call> {
     let unsigned = match tx {
         UnsignedTransaction::Eip1559(tx) => tx.encoded_for_signing(),
         UnsignedTransaction::Legacy(tx) => tx.encoded_for_signing(),
+        UnsignedTransaction::ByProvider(_) => return None,
     };
     let transaction = format!("0x{}", hex::encode(unsigned));
-    sign(place, external_id, json!({"kind": "Transaction", "transaction": transaction}))
+    Some(sign(place, external_id, json!({"kind": "Transaction", "transaction": transaction})))
 }
 
 /// The signature over a document. The provider derives the domain's type by itself.
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_transaction_is_sent_unsigned_and_readable() {
-        let call = sign_transaction(&place(), &tx(), "dalp-1");
+        let call = sign_transaction(&place(), &tx(), "dalp-1").unwrap();
         assert_eq!(call.target, "/keys/key-1/signatures");
         assert_eq!(
             body(&call),

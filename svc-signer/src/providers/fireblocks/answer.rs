@@ -174,16 +174,18 @@ impl Transaction {
         let signs = matches!(self.operation.as_deref(), Some("RAW" | "TYPED_MESSAGE"));
         let tx_hash = self.tx_hash.as_deref().and_then(|hash| hash.parse::<B256>().ok());
         let signature = self.signed_messages.unwrap_or_default().into_iter().find_map(|message| message.signature);
-        let state = match (meaning(&status, &sub_status), signs) {
-            (Meaning::Completed, true) => match signature.and_then(|signature| signature.raw()) {
+        let state = match (meaning(&status, &sub_status), signs, tx_hash) {
+            (Meaning::Completed, true, _) => match signature.and_then(|signature| signature.raw()) {
                 Some(raw) => State::Signed(raw),
                 None => Meaning::Completed.state(),
             },
-            (Meaning::Completed, false) => State::Confirmed(tx_hash),
-            (Meaning::Broadcast, _) => State::Broadcast(tx_hash),
+            (Meaning::Completed, false, _) => State::Confirmed(tx_hash),
+            (Meaning::Broadcast, _, _) => State::Broadcast(tx_hash),
             // What has a hash was sent: it is the chain that says how it ended, and a further attempt would be a second payment.
-            (Meaning::Failed { .. }, false) if tx_hash.is_some() => State::Failed { again: false },
-            (meaning, _) => meaning.state(),
+            (Meaning::Failed { .. } | Meaning::Expired | Meaning::Denied | Meaning::Blocked, false, Some(hash)) => {
+                State::Ended(hash)
+            }
+            (meaning, _, _) => meaning.state(),
         };
         Report { id: Some(self.id), said, state }
     }
@@ -250,7 +252,7 @@ mod tests {
             "id": "t", "status": "FAILED", "subStatus": "INTERNAL_ERROR", "operation": "CONTRACT_CALL",
             "txHash": hash.to_string(),
         });
-        assert_eq!(report(failed).state, State::Failed { again: false }, "sent once is sent");
+        assert_eq!(report(failed).state, State::Ended(hash), "sent once is sent");
     }
 
     #[test]

@@ -130,7 +130,13 @@ impl Tables {
         wanted: &BTreeSet<(TenantId, LaneId)>,
     ) -> BTreeSet<(TenantId, LaneId)> {
         for (tenant, lane) in wanted {
-            let fresh = || LaneRow { tenant: tenant.clone(), next_nonce: None, needs_approval: false, paused: false };
+            let fresh = || LaneRow {
+                tenant: tenant.clone(),
+                next_nonce: None,
+                needs_approval: false,
+                paused: false,
+                by_provider: false,
+            };
             self.lanes.entry(*lane).or_insert_with(fresh);
             let lease = LeaseRow { holder: None, expires_at: self.begin, resync_asked: 0, resync_done: 0 };
             self.leases.entry((service.clone(), *lane)).or_insert(lease);
@@ -301,6 +307,11 @@ impl Tables {
                     attempt.due_at = self.begin;
                 }
             }
+            for one in self.handovers.values_mut().filter(|one| one.transaction_id == *transaction) {
+                if one.place.is_live() {
+                    one.due_at = self.begin;
+                }
+            }
         }
         if withdrawn.is_empty() && replacing.is_empty() {
             return Ok(false);
@@ -313,7 +324,9 @@ impl Tables {
             }
         }
         let of_this = |one: &&super::AttemptRow| self.transactions[&one.transaction_id].operation_id == id;
-        let signed_for = self.attempts.values().any(|one| of_this(&one));
+        let handed = |id_of: crate::model::TransactionId| self.transactions[&id_of].operation_id == id;
+        let signed_for = self.attempts.values().any(|one| of_this(&one))
+            || self.handovers.values().any(|one| handed(one.transaction_id));
         if let Some(row) = self.operations.get_mut(&id) {
             row.cancel_requested = true;
             row.wake = signed_for;

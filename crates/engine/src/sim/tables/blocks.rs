@@ -1,6 +1,6 @@
 //! Inclusion, finality and reorgs.
 
-use super::{AttemptRow, Done, Phase, Tables};
+use super::{AttemptRow, Done, HandoverRow, Phase, Place, Tables};
 use crate::{
     model::{LaneId, RequestId, ServiceName},
     sim::bug::Bug,
@@ -18,7 +18,12 @@ impl Tables {
             .attempts
             .values()
             .filter(|one| one.service == *service && !(newest_only && one.phase == Phase::Superseded));
-        Ok(watched.filter_map(|one| one.tx_hash).filter(|hash| hashes.contains(hash)).collect())
+        let mut ours: Vec<B256> = watched.filter_map(|one| one.tx_hash).filter(|hash| hashes.contains(hash)).collect();
+        let last_only = self.bug == Some(Bug::OnlyTheLastToldHashIsWatched);
+        let handed = self.handovers.values().filter(|one| one.service == *service);
+        let handed = handed.flat_map(|one| one.hashes.iter().filter(|hash| !last_only || one.tx_hash == Some(**hash)));
+        ours.extend(handed.filter(|hash| hashes.contains(hash)));
+        Ok(ours)
     }
 
     pub(crate) fn include(&mut self, service: &ServiceName, inclusions: &[Inclusion]) -> Done<BTreeSet<LaneId>> {
@@ -70,6 +75,7 @@ impl Tables {
             let body = json!({"state": "CONFIRMING", "sub_status": "included", "nonce": row.nonce});
             self.tell("engine.transaction.pending", row.transaction_id, body);
         }
+        lanes.extend(self.include_handovers(service, inclusions)?);
         Ok(lanes)
     }
 
@@ -78,8 +84,13 @@ impl Tables {
             .attempts
             .values()
             .filter(|one| one.service == *service && one.lane.chain_id == chain_id && one.phase == Phase::Mined);
+        let handed = self
+            .handovers
+            .values()
+            .filter(|one| one.service == *service && one.lane.chain_id == chain_id && one.place == Place::Mined);
         let blocks: BTreeSet<(u64, B256)> = mined
             .filter_map(|one| one.inclusion.as_ref())
+            .chain(handed.filter_map(|one| one.inclusion.as_ref()))
             .map(|inclusion| (inclusion.mined.block_number, inclusion.mined.block_hash))
             .collect();
         Ok(blocks.into_iter().collect())
@@ -101,6 +112,7 @@ impl Tables {
                 gone.push((row.transaction_id, (row.kind == AttemptKind::Cancel).then_some(row.nonce)));
             }
         }
+        gone.extend(self.retract_handovers(service, chain_id, blocks).into_iter().map(|id| (id, None)));
         for (id, cancels) in &gone {
             let of = &self.transactions[id];
             let elsewhere = cancels.is_some() && of.nonce != *cancels;
@@ -146,7 +158,27 @@ impl Tables {
                 data: transaction.data.clone(),
             })
         });
-        Ok(attempts.take(limit as usize).collect())
+        let handed = self
+            .handovers
+            .iter()
+            .filter(|(_, one)| one.service == *service && one.lane.chain_id == chain_id && one.place == Place::Mined);
+        let handed = handed.filter_map(|(id, one)| {
+            let transaction = &self.transactions[&one.transaction_id];
+            Some(FinalAttempt {
+                request_id: id.0,
+                tenant: transaction.tenant.to_string(),
+                operation_id: transaction.operation_id.0,
+                transaction_id: one.transaction_id,
+                is_cancel: false,
+                settles: true,
+                inclusion: one.inclusion.as_ref().filter(stands)?.clone(),
+                sender: transaction.lane.sender,
+                target: transaction.target,
+                value_wei: transaction.value_wei,
+                data: transaction.data.clone(),
+            })
+        });
+        Ok(attempts.chain(handed).take(limit as usize).collect())
     }
 
     pub(crate) fn finish(&mut self, _: &ServiceName, finished: Vec<Finished>) -> Done<()> {
@@ -156,8 +188,17 @@ impl Tables {
             let stands = |row: &&mut AttemptRow| {
                 row.phase == Phase::Mined && row.inclusion.as_ref().is_some_and(|known| known.mined.block_hash == block)
             };
-            let Some(row) = self.attempts.get_mut(&RequestId(one.attempt.request_id)).filter(stands) else { continue };
-            row.phase = Phase::Done;
+            let id = RequestId(one.attempt.request_id);
+            if let Some(row) = self.attempts.get_mut(&id).filter(stands) {
+                row.phase = Phase::Done;
+            } else {
+                let stands = |row: &&mut HandoverRow| {
+                    row.place == Place::Mined
+                        && row.inclusion.as_ref().is_some_and(|known| known.mined.block_hash == block)
+                };
+                let Some(row) = self.handovers.get_mut(&id).filter(stands) else { continue };
+                row.place = Place::Done;
+            }
             if one.attempt.settles {
                 settled.push(one.settled());
             }

@@ -7,7 +7,8 @@ use crate::{
     sim::bug::Bug,
     states::TransactionState,
     store::{
-        Adoption, Attempt, AttemptKind, BindOrder, Forgotten, LaneLook, Numbers, QueueLook, QueuedTransaction, owners,
+        Adoption, Attempt, AttemptKind, BindOrder, Forgotten, LaneLook, Numbers, QueueLook, QueuedTransaction,
+        Standing, owners,
     },
 };
 use alloy::primitives::B256;
@@ -48,6 +49,8 @@ impl Tables {
             let queued =
                 self.transactions.values().any(|one| one.lane == *lane && one.service == *service && waits(one.state));
             let work = queued || self.attempts.values().any(|one| Self::is_live(one, service, *lane));
+            let handed = |one: &super::HandoverRow| one.lane == *lane && one.service == *service && one.place.is_live();
+            let work = work || self.handovers.values().any(handed);
             let work = work || row.resync_asked > row.resync_done;
             if work && (ours || (free && taken < more)) {
                 taken += i64::from(!ours);
@@ -73,6 +76,7 @@ impl Tables {
             let mut due: Vec<_> = live.iter().filter(|(_, one)| one.due_at <= now).collect();
             due.sort_by_key(|(_, one)| (one.nonce, one.number));
             let signing = |one: &AttemptRow| one.phase == Phase::Signing;
+            let handing = |one: &super::HandoverRow| one.place == super::Place::At(Standing::Signing);
             let lease = self.leases.get(&(service.clone(), *lane));
             let elsewhere = |row: &LeaseRow| {
                 row.holder.as_deref().is_some_and(|holder| holder != instance) && row.expires_at >= now
@@ -90,6 +94,9 @@ impl Tables {
                 resync_asked: lease.filter(|row| row.resync_asked > row.resync_done).map(|row| row.resync_asked),
                 leased_elsewhere: lease.is_some_and(elsewhere),
                 due: due.into_iter().take(DUE_AT_ONCE).map(|(id, _)| self.attempt_view(**id)).collect(),
+                by_provider: row.by_provider,
+                handing: self.live_handovers(service, *lane).iter().filter(|(_, one)| handing(one)).count(),
+                handovers: self.due_handovers(service, *lane),
             }
         };
         let mut looks: Vec<LaneLook> = lanes.iter().map(look).collect();
@@ -321,6 +328,8 @@ impl Tables {
     }
 
     pub(super) fn last_number(&self, id: crate::model::TransactionId) -> u32 {
-        self.attempts.values().filter(|one| one.transaction_id == id).map(|one| one.number).max().unwrap_or(0)
+        let attempts = self.attempts.values().filter(|one| one.transaction_id == id).map(|one| one.number);
+        let handovers = self.handovers.values().filter(|one| one.transaction_id == id).map(|one| one.number);
+        attempts.chain(handovers).max().unwrap_or(0)
     }
 }

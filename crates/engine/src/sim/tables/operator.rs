@@ -1,12 +1,12 @@
 //! What an operator asks of lanes and transactions: what [`crate::Operator`] does, and the workers' answers to it.
 
-use super::{Done, Phase, Tables};
+use super::{Done, Phase, Place, Tables};
 use crate::{
     flow::{Failure, StepOutcome},
     model::{LaneId, ServiceName, TenantId, TransactionId},
     operator::{CancelOutcome, DeadLetterAnswer},
     states::{OperationState, TransactionState},
-    store::{AttemptKind, Recovery},
+    store::{AttemptKind, Recovery, Standing},
 };
 use serde_json::json;
 
@@ -54,7 +54,8 @@ impl Tables {
     pub(crate) fn bump_transaction(&mut self, tenant: &TenantId, id: TransactionId, reason: &str) -> Done<bool> {
         let waits =
             |row: &&mut super::TransactionRow| row.tenant == *tenant && row.state == TransactionState::Broadcasting;
-        let Some(row) = self.transactions.get_mut(&id).filter(waits) else { return Ok(false) };
+        let over = self.handovers_are_over(id);
+        let Some(row) = self.transactions.get_mut(&id).filter(waits).filter(|_| over) else { return Ok(false) };
         row.bump_requested = true;
         row.note("bump_requested", "");
         for attempt in self.attempts.values_mut().filter(|one| one.transaction_id == id) {
@@ -77,6 +78,9 @@ impl Tables {
     /// Nothing of a dead letter can be included any more.
     pub(crate) fn is_decided(&self, id: TransactionId) -> bool {
         let Some(row) = self.transactions.get(&id) else { return false };
+        if !self.handovers_are_over(id) {
+            return false;
+        }
         let Some(nonce) = row.nonce else { return true };
         let used_up = |one: &super::AttemptRow| {
             one.lane == row.lane && one.nonce == nonce && one.kind == AttemptKind::Cancel && one.phase == Phase::Done
@@ -154,6 +158,10 @@ impl Tables {
                 CancelOutcome::Withdrawn
             }
             Signing | Broadcasting => {
+                let sent = |place: Place| matches!(place, Place::At(Standing::Sent | Standing::Parked) | Place::Mined);
+                if self.handovers.values().any(|one| one.transaction_id == id && sent(one.place)) {
+                    return Ok(None);
+                }
                 if let Some(row) = self.transactions.get_mut(&id) {
                     row.cancel_requested = true;
                     row.note("cancel_requested", "");
@@ -163,7 +171,14 @@ impl Tables {
                         attempt.due_at = self.begin;
                     }
                 }
-                CancelOutcome::ReplacementRecorded
+                let mut handed = false;
+                for one in self.handovers.values_mut().filter(|one| one.transaction_id == id) {
+                    if one.place.is_live() {
+                        one.due_at = self.begin;
+                        handed = true;
+                    }
+                }
+                if handed { CancelOutcome::WithdrawalRecorded } else { CancelOutcome::ReplacementRecorded }
             }
             _ => return Ok(None),
         };

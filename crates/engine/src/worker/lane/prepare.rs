@@ -8,7 +8,7 @@ use super::{LaneError, LaneWorker, backoff, refusal};
 use crate::{
     flow::Failure,
     states::TransactionState,
-    store::{self, Attempt, BindOrder, Binding, QueuedTransaction},
+    store::{self, Attempt, BindOrder, Binding, Handover, QueuedTransaction},
     worker::market::CallKind,
 };
 use alloy::primitives::{Bytes, U64, U256};
@@ -45,6 +45,8 @@ enum Effort {
 #[derive(Default)]
 pub(super) struct Prepared {
     pub(super) bound: Vec<Attempt>,
+    /// Written down to be handed over.
+    pub(super) handed: Vec<Handover>,
     /// Something left the queue or was put off.
     pub(super) progress: bool,
 }
@@ -89,12 +91,15 @@ impl LaneWorker {
                 }
             }
         }
-        let mut prepared = Prepared { progress: !bindings.is_empty() || !refused.is_empty(), bound: Vec::new() };
+        let mut prepared = Prepared { progress: !bindings.is_empty() || !refused.is_empty(), ..Prepared::default() };
         if !refused.is_empty() {
             shared.store.refuse_queued(refused).await?;
             shared.woken();
         }
-        if !bindings.is_empty() {
+        if !bindings.is_empty() && self.look.by_provider {
+            let ids: Vec<_> = bindings.iter().map(|binding| binding.transaction.id).collect();
+            prepared.handed = store::retry("hand over", || shared.store.hand_over(self.lane, &ids)).await?;
+        } else if !bindings.is_empty() {
             let order = BindOrder { lane: self.lane, holes: self.look.holes, bindings };
             prepared.bound = shared.joint.bind(order).await?;
         }

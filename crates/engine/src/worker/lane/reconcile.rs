@@ -22,8 +22,19 @@ const RECONCILE_AGAIN: Duration = Duration::from_secs(10);
 impl LaneWorker {
     /// Compares the lane with chain and signer before anything is sent.
     pub(super) async fn reconcile(&mut self) -> Result<(), LaneError> {
-        let latest = self.node.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
         let look = self.shared.joint.look(self.lane).await?;
+        if let Some(tenant) = &look.tenant {
+            let by_provider = self.shared.signer.broadcasts(tenant, self.lane).await?;
+            if by_provider || look.by_provider {
+                store::retry("broadcasts", || self.shared.store.broadcasts(self.lane, by_provider)).await?;
+            }
+            // The provider's nonces are its own. What was bound before it broadcast is compared all the same.
+            if by_provider && look.open == 0 {
+                self.compared();
+                return Ok(());
+            }
+        }
+        let latest = self.node.nonce(self.lane.sender, BlockNumberOrTag::Latest).await?;
         let mut least = latest;
         if look.next_nonce.is_none() {
             // A sender that we have never used: what others have in the pool is theirs.
@@ -35,10 +46,14 @@ impl LaneWorker {
             least = least.max(self.recall(tenant, from, latest).await?);
         }
         store::retry("reconcile lane", || self.shared.store.reconcile_lane(self.lane, least)).await?;
+        self.compared();
+        Ok(())
+    }
+
+    fn compared(&mut self) {
         self.reconcile_due = false;
         self.reconciled_at = Some(Instant::now());
         self.looked_at = None;
-        Ok(())
     }
 
     /// The signer knows something of this lane that this database does not: compare, but not in a circle without a pause.
@@ -101,7 +116,7 @@ impl LaneWorker {
                     return Err(LaneError::Undecided(request_id));
                 }
                 (SignOutcome::Pending { .. } | SignOutcome::Blocked { .. }, None) => least = least.max(nonce + 1),
-                (SignOutcome::Signed(_), _) => {}
+                (SignOutcome::Signed(_) | SignOutcome::ByProvider(_), _) => {}
             }
         }
         adoptions.sort_by_key(|one| one.forgotten.number);

@@ -118,7 +118,7 @@ impl LaneWorker {
     }
 
     /// Records receipts; returns their hashes.
-    async fn included(&self, receipts: Vec<Receipt>) -> Result<Vec<B256>, LaneError> {
+    pub(super) async fn included(&self, receipts: Vec<Receipt>) -> Result<Vec<B256>, LaneError> {
         let inclusions: Vec<_> = receipts.into_iter().map(chain::inclusion).collect();
         chain::include(&self.shared, &inclusions).await?;
         Ok(inclusions.iter().map(|inclusion| inclusion.mined.tx_hash).collect())

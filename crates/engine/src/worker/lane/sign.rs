@@ -1,6 +1,10 @@
 //! Ask the signer, store what it signed, send that.
 
-use super::{LaneError, LaneWorker, backoff, refusal, timed};
+use super::{
+    LaneError, LaneWorker, backoff,
+    handover::{MODE_MISMATCH, OTHER_FORM_AFTER},
+    refusal, timed,
+};
 use crate::{
     flow::Failure,
     jitter::jittered,
@@ -16,13 +20,13 @@ use std::time::Duration;
 /// After a refused replacement or filler the lane is left alone for this long.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// A signer that has answered anybody within this time is at work: who it never answers is the trouble itself.
-const AT_WORK: Duration = Duration::from_secs(60);
+pub(super) const AT_WORK: Duration = Duration::from_secs(60);
 
 /// The signer's reason for a request id that it holds with another payload.
-const REQUEST_ID_REUSED: &str = "REQUEST_ID_REUSED";
+pub(super) const REQUEST_ID_REUSED: &str = "REQUEST_ID_REUSED";
 
 /// A held request is asked about after a tenth of the time that it has waited.
-fn until_asked_again(waited: Duration) -> Duration {
+pub(super) fn until_asked_again(waited: Duration) -> Duration {
     jittered((waited / 10).clamp(Duration::from_millis(100), Duration::from_secs(10)), 0.7..1.0)
 }
 
@@ -122,7 +126,7 @@ impl LaneWorker {
                         sorted.to_send.push(Attempt { state: AttemptState::Signed, raw: Some(raw), ..attempt });
                     }
                 }
-                Ok(SignOutcome::SignedTransaction { .. } | SignOutcome::Signed(_)) => {
+                Ok(SignOutcome::SignedTransaction { .. } | SignOutcome::Signed(_) | SignOutcome::ByProvider(_)) => {
                     self.again(&attempt, "sign", "", "the signer's answer does not fit the request", false).await?;
                 }
                 Ok(SignOutcome::Pending { detail }) => {
@@ -137,6 +141,17 @@ impl LaneWorker {
                     tracing::error!(lane = %self.lane, request_id = %attempt.request_id, %failure, "signed before a restore of this database: an operator must compare it with the chain");
                     self.in_doubt();
                     self.again(&attempt, "sign", "known_to_signer", &failure.message, false).await?;
+                }
+                Err(SignError::Refused(failure))
+                    if failure.reason == MODE_MISMATCH && attempt.kind == AttemptKind::Call =>
+                {
+                    // The signer has not taken it: without a nonce it is taken.
+                    self.in_doubt();
+                    self.looked_at = None;
+                    store::retry("requeue attempt", || {
+                        self.shared.store.requeue_attempt(self.lane, &attempt, OTHER_FORM_AFTER)
+                    })
+                    .await?;
                 }
                 Ok(SignOutcome::Denied(failure)) | Err(SignError::Refused(failure)) => {
                     self.denied(attempt, "denied", failure, &mut sorted).await?;

@@ -1,6 +1,7 @@
 //! A bench of PostgreSQL, anvil, a local signer and one small flow.
 
 pub mod documents;
+pub mod provider;
 mod wire;
 
 use alloy::{
@@ -134,12 +135,14 @@ pub struct LocalSigner {
     asked: Mutex<(u64, HashSet<RequestId>)>,
     rules: Mutex<Rules>,
     documents: documents::Documents,
+    pub provider: provider::Provider,
     count: watch::Sender<u64>,
 }
 
 impl LocalSigner {
-    fn new(keys: &[PrivateKeySigner]) -> Self {
+    fn new(keys: &[PrivateKeySigner], chain: Upstreams) -> Self {
         Self {
+            provider: provider::Provider::new(keys, chain),
             keys: keys.iter().map(|key| (key.address(), key.clone())).collect(),
             stored: Mutex::default(),
             asked: Mutex::default(),
@@ -239,7 +242,17 @@ impl Signer for LocalSigner {
                 return self.documents.answer(&document).await;
             }
             SignPayload::Document(_) => return Err(SignError::Refused(Failure::new("UNSUPPORTED", ""))),
+            SignPayload::ByProvider(call) => {
+                if !self.provider.broadcasts_for(call.sender) && !self.provider.knows(request.request_id) {
+                    return Err(SignError::Refused(Failure::new("BROADCAST_MODE_MISMATCH", "")));
+                }
+                return self.provider.hand_over(request.request_id, &call).await;
+            }
         };
+        let known = self.stored.lock().expect("not poisoned").contains_key(&request.request_id);
+        if self.provider.broadcasts_for(unsigned.sender) && !known {
+            return Err(SignError::Refused(Failure::new("BROADCAST_MODE_MISMATCH", "")));
+        }
         let filler = unsigned.target == Some(unsigned.sender) && unsigned.data.is_empty();
         let deaf = !filler && self.rules.lock().expect("not poisoned").deaf.contains(&unsigned.nonce);
         if deaf {
@@ -262,6 +275,12 @@ impl Signer for LocalSigner {
     }
     async fn release(&self, _: RequestId) -> Result<(), SignError> {
         Ok(())
+    }
+    async fn broadcasts(&self, _: &TenantId, lane: LaneId) -> Result<bool, SignError> {
+        Ok(self.provider.broadcasts_for(lane.sender))
+    }
+    async fn withdraw(&self, id: RequestId) -> Result<SignOutcome, SignError> {
+        self.provider.withdraw(id)
     }
     async fn list_intents(&self, _: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
         let stored = self.stored.lock().expect("not poisoned");
@@ -328,7 +347,7 @@ impl Bench {
         let mut through = upstreams.config().clone();
         through.upstreams[0].url = wire.url.clone();
         let wired = Upstreams::connect(through).await.expect("connects");
-        let signer = Arc::new(LocalSigner::new(&keys));
+        let signer = Arc::new(LocalSigner::new(&keys, upstreams.clone()));
         let pool = postgres.pool().await;
         Self { signer, pool, wire, upstreams, wired, keys, _anvil: anvil, postgres }
     }
@@ -480,6 +499,20 @@ impl Bench {
         // A node that mines at once has it in a block a moment after it took it.
         while self.upstreams.nonce(key.address(), BlockNumberOrTag::Latest).await.expect("readable") <= nonce {
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Until the node's pool holds so many transactions of a lane that somebody else has sent at this price.
+    pub async fn until_pool_holds(&self, count: usize) {
+        let held = async || {
+            let pool: serde_json::Value =
+                self.upstreams.request("txpool_content", serde_json::json!([])).await.expect("a pool");
+            let senders = pool["pending"].as_object().cloned().unwrap_or_default();
+            let transactions = senders.values().filter_map(|one| one.as_object()).flat_map(|one| one.values());
+            transactions.filter(|one| one["to"] == one["from"]).count()
+        };
+        while held().await < count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

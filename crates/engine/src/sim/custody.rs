@@ -82,7 +82,7 @@ impl Custody {
         if order.decided_at > now {
             world.saw("held by a provider");
         }
-        world.note(|| format!("provider: {id} taken: {order:?}"));
+        world.note(|| format!("provider: {id} taken: {:?} after {:?}", order.decision, order.decided_at - now));
         self.orders.insert(id, order);
         Ok(())
     }

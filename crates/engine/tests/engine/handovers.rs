@@ -233,13 +233,13 @@ async fn a_block_that_disappears_takes_a_handover_back() {
     stands(&bench, &engine, id, TransactionState::Confirming, "included").await;
     bench.automine(false).await;
     bench.reorg(1).await;
-    stands(&bench, &engine, id, TransactionState::Broadcasting, "reorged").await;
+    let told = "SELECT count(*) FROM engine.outbox WHERE topic = 'engine.transaction.retracted'";
+    bench.until_scalar(told, 1).await;
     // The provider sees to it that it comes into a block again.
     bench.signer.provider.speed_up().await;
     bench.until_scalar("SELECT count(*) FROM engine.handover_hashes", 2).await;
     bench.mine(5).await;
     completed(&bench, &engine, id).await;
-    let told = "SELECT count(*) FROM engine.outbox WHERE topic = 'engine.transaction.retracted'";
     assert_eq!((bench.payments_on_chain().await, bench.scalar::<i64>(told).await), (1, 1));
     engine.stop().await;
 }

@@ -78,7 +78,9 @@ impl Twins {
                 both!(self, heard(&one, &heard), nothing);
             }
             5..=6 => {
-                let ending = self.rng.pick(&[HandoverEnding::Refused, HandoverEnding::Dropped, HandoverEnding::Parked]);
+                use HandoverEnding::{Dropped, Parked, Refused};
+                let usual = if one.hashes.is_empty() { Refused } else { Dropped };
+                let ending = self.rng.pick(&[usual, usual, usual, Refused, Dropped, Parked]);
                 let state = if self.rng.per_mille(200) { TransactionState::Cancelled } else { ending.state() };
                 let refusal = self.refusal(&one.transaction, state);
                 both!(self, end_handover(&one, ending, refusal.clone()), nothing);
@@ -113,6 +115,9 @@ impl Twins {
         both!(self, include(&inclusions), |lanes: &BTreeSet<LaneId>| lanes.clone());
         let hashes = [tx_hash];
         both!(self, our_hashes(&hashes), |ours: &Vec<B256>| ours.clone());
+        if self.rng.per_mille(500) {
+            self.finish().await;
+        }
     }
 
     pub(super) fn handover_rows(&self) -> Vec<String> {

@@ -149,6 +149,7 @@ impl Signer for MemorySigner {
                 ))
             }
             SignPayload::Document(SignDocument::Eip712 { .. }) => panic!("this service signs no documents"),
+            SignPayload::ByProvider(_) => panic!("keys of this signer broadcast nothing themselves"),
         };
         self.outcomes.lock().unwrap().insert(request.request_id, outcome.clone());
         Ok(outcome)

@@ -21,6 +21,7 @@ fn by_kind(checkers: u32) -> Policy {
         threshold: None,
         checkers,
         time_limit_s: 3_600,
+        unowned_makers: false,
     }
 }
 

@@ -45,8 +45,6 @@ pub enum Bug {
     NoTimeout,
     /// A handover that was not answered is taken for refused, and handed over as another request.
     HandedOverAgain,
-    /// Of a handover only the hash that was told last is looked for in blocks.
-    OnlyTheLastToldHashIsWatched,
     /// What a provider says has failed has failed, whatever the chain may still do.
     FailedAtTheProvidersWord,
 }
@@ -75,7 +73,6 @@ impl Bug {
         Self::UnansweredIsRefused,
         Self::NoTimeout,
         Self::HandedOverAgain,
-        Self::OnlyTheLastToldHashIsWatched,
         Self::FailedAtTheProvidersWord,
     ];
 }

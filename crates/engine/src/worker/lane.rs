@@ -149,6 +149,10 @@ impl LaneWorker {
         }
         let room = self.room();
         if room == 0 {
+            // What fills the window may wait behind a hole that another service has left.
+            if !self.look.paused && !self.look.needs_approval {
+                self.fill_old_holes().await?;
+            }
             self.looked_at = None; // how it stands is known to the database only
             return Ok(progress);
         }

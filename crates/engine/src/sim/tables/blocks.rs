@@ -19,9 +19,7 @@ impl Tables {
             .values()
             .filter(|one| one.service == *service && !(newest_only && one.phase == Phase::Superseded));
         let mut ours: Vec<B256> = watched.filter_map(|one| one.tx_hash).filter(|hash| hashes.contains(hash)).collect();
-        let last_only = self.bug == Some(Bug::OnlyTheLastToldHashIsWatched);
-        let handed = self.handovers.values().filter(|one| one.service == *service);
-        let handed = handed.flat_map(|one| one.hashes.iter().filter(|hash| !last_only || one.tx_hash == Some(**hash)));
+        let handed = self.handovers.values().filter(|one| one.service == *service).flat_map(|one| &one.hashes);
         ours.extend(handed.filter(|hash| hashes.contains(hash)));
         Ok(ours)
     }

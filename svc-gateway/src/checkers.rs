@@ -398,6 +398,7 @@ fn read_policy(asked: Option<&wire::Policy>) -> RefusalResult<Policy> {
             false => Err(invalid_field(path, "expected at most 200 names of at most 100 characters")),
         }
     };
+    let held = kinds("policy.kinds", &asked.kinds)?;
     let asset = match asked.asset.as_str() {
         "" => None,
         text => Some(fields::address("policy.asset", text).map_err(invalid)?),
@@ -410,7 +411,7 @@ fn read_policy(asked: Option<&wire::Policy>) -> RefusalResult<Policy> {
         })?),
     };
     if threshold.is_some()
-        && let Some(kind) = asked.kinds.iter().find(|kind| !TELL_AMOUNTS.contains(&kind.as_str()))
+        && let Some(kind) = held.iter().find(|kind| !TELL_AMOUNTS.contains(&kind.as_str()))
     {
         let why = format!("{kind} does not tell what it moves and reaches no threshold: hold it without one");
         return Err(invalid_field("policy.threshold", &why));
@@ -422,7 +423,7 @@ fn read_policy(asked: Option<&wire::Policy>) -> RefusalResult<Policy> {
         .map_err(invalid)?;
     Ok(Policy {
         policy_id: policy_id("policy.policy_id", &asked.policy_id)?,
-        kinds: kinds("policy.kinds", &asked.kinds)?,
+        kinds: held,
         except_kinds: kinds("policy.except_kinds", &asked.except_kinds)?,
         asset,
         threshold,

@@ -495,12 +495,12 @@ async fn the_model_answers_like_postgresql() {
         let mut twins = Twins::new(seed, pool.clone());
         for _ in 0..STATEMENTS {
             twins.step().await;
+            places.extend(twins.tables.handovers.values().map(|row| format!("{:?}", row.place)));
         }
         twins.compare_rows().await;
         for row in twins.tables.attempts.values() {
             *phases.entry(row.phase.as_str()).or_default() += 1;
         }
-        places.extend(twins.tables.handovers.values().map(|row| format!("{:?}", row.place)));
     }
     assert_eq!(places.len(), 8, "every state of a handover comes about: {places:?}");
     assert_eq!(phases.len(), 8, "every state of an attempt comes about: {phases:?}");

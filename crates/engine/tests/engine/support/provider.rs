@@ -162,7 +162,7 @@ impl Provider {
             .collect()
         });
         for id in sent {
-            self.send(id).await;
+            self.send(id, false).await;
         }
     }
 
@@ -206,18 +206,20 @@ impl Provider {
     }
 
     async fn carry_out(&self, id: RequestId) {
-        let is_new = self.state(|state| {
-            state.orders.get(&id).is_some_and(|one| one.standing == Standing::Approved && one.nonce.is_none())
-        });
-        if !is_new {
+        // Whoever asks may go away in between: what has its nonce and was not sent is sent by the next who asks.
+        let unsent = |one: &&Order| one.standing == Standing::Approved && one.told.is_empty();
+        if self.state(|state| state.orders.get(&id).filter(unsent).is_none()) {
             return;
         }
         let _one_at_a_time = self.sending.lock().await;
-        let Some(sender) =
-            self.state(|state| state.orders.get(&id).filter(|one| one.nonce.is_none()).map(|one| one.call.sender))
+        let Some((sender, nonce)) =
+            self.state(|state| state.orders.get(&id).filter(unsent).map(|one| (one.call.sender, one.nonce)))
         else {
             return;
         };
+        if nonce.is_some() {
+            return self.send(id, true).await;
+        }
         let on_chain = self.chain.nonce(sender, BlockNumberOrTag::Pending).await.expect("a nonce");
         self.state(|state| {
             let next = state.next.entry(sender).or_default();
@@ -227,10 +229,11 @@ impl Provider {
                 one.nonce = Some(nonce);
             }
         });
-        self.send(id).await;
+        self.send(id, false).await;
     }
 
-    async fn send(&self, id: RequestId) {
+    /// `again`: it may have arrived before, and be in a block by now.
+    async fn send(&self, id: RequestId, again: bool) {
         let order = self.state(|state| state.orders[&id].clone());
         let ProviderCall { chain_id, sender, target, value_wei, data, .. } = order.call;
         let mut transaction = TxEip1559 {
@@ -247,7 +250,7 @@ impl Provider {
         let signature = self.keys[&sender].sign_transaction_sync(&mut transaction).expect("signs");
         let envelope = TxEnvelope::from(transaction.into_signed(signature));
         let outcome = self.chain.send_raw(Bytes::from(envelope.encoded_2718())).await;
-        assert!(outcome.is_in_a_pool(), "{outcome:?}");
+        assert!(again || outcome.is_in_a_pool(), "{outcome:?}");
         self.state(|state| {
             if let Some(one) = state.orders.get_mut(&id) {
                 one.told.push(*envelope.tx_hash());

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    api_key::KeyDigest, hooks::HooksConfig, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig, verification::VerificationConfig,
+    api_key::KeyDigest, hooks::HooksConfig, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig,
+    verification::VerificationConfig,
 };
 
 pub(crate) use validation::is_cell;

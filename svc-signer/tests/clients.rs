@@ -26,7 +26,7 @@ use svc_signer::{
     config::{dfns::DfnsConfig, fireblocks::FireblocksConfig},
     core::{
         digest::digest,
-        payload::{Claim, Payload, UnsignedTransaction},
+        payload::{Claim, Payload, ProviderCall, UnsignedTransaction},
     },
     providers::{
         KeyHandle, KeyName, NewKey, Provider as _,
@@ -79,6 +79,13 @@ fn transaction() -> Payload {
         access_list: Default::default(),
         input: Bytes::from_static(&[0xa9, 0x05, 0x9c, 0xbb]),
     }))
+}
+
+/// The same for a provider that numbers, prices and broadcasts by itself.
+fn handed_over() -> Payload {
+    let Payload::Transaction(UnsignedTransaction::Eip1559(tx)) = transaction() else { panic!() };
+    let TxEip1559 { chain_id, to, value, input, .. } = tx;
+    Payload::Transaction(UnsignedTransaction::ByProvider(ProviderCall { chain_id, to, value, input }))
 }
 
 fn claim() -> Payload {
@@ -251,7 +258,7 @@ async fn fireblocks_calls(secrets: &Path) -> (Recorder, Vec<Request>, Value) {
     let name = KeyName { tenant: "bank".to_owned(), wallet: "desk".to_owned() };
     assert!(signs.status().await.ready);
     let key = signs.create(&name).await.unwrap();
-    let (claim, typed, call) = (claim(), typed(), transaction());
+    let (claim, typed, call) = (claim(), typed(), handed_over());
     let raw = order(&name, &key, &claim, "dalp-raw");
     let id = signs.submit(&raw).await.unwrap().id.unwrap();
     signs.find(&raw).await.unwrap().unwrap();
@@ -342,7 +349,7 @@ async fn our_requests_to_dfns_are_those_of_its_own_client() {
     let (desk, fund) = (name("desk"), name("fund"));
     assert!(signs.status().await.ready);
     let key = signs.create(&desk).await.unwrap();
-    let (claim, typed, call) = (claim(), typed(), transaction());
+    let (claim, typed, call, handed) = (claim(), typed(), transaction(), handed_over());
     let hash = order(&desk, &key, &claim, "dalp-hash");
     let id = signs.submit(&hash).await.unwrap().id.unwrap();
     signs.look(&hash, &id).await.unwrap();
@@ -357,7 +364,7 @@ async fn our_requests_to_dfns_are_those_of_its_own_client() {
     signs.look(&denied, &denied_id).await.unwrap();
     custodian.allow().await;
     let funds = broadcasts.create(&fund).await.unwrap();
-    let sent = order(&fund, &funds, &call, "dalp-sent");
+    let sent = order(&fund, &funds, &handed, "dalp-sent");
     let sent_id = broadcasts.submit(&sent).await.unwrap().id.unwrap();
     broadcasts.look(&sent, &sent_id).await.unwrap();
     broadcasts.find(&sent).await.unwrap().unwrap();

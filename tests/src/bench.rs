@@ -96,8 +96,11 @@ pub async fn run(scope: &Scope) -> Measured {
     if wanted(only, &["treasury."]) {
         measured.take("treasuries", treasuries::figures().await);
     }
-    if wanted(only, &["gateway."]) {
+    if wanted(only, &["gateway.auth"]) {
         measured.take("who may call", access::figures().await);
+    }
+    if wanted(only, &["gateway.adds"]) {
+        measured.take("what the gateway adds", feeds::gateway_adds().await);
     }
     if wanted(only, &["audit."]) {
         measured.take("the audit log", audit::figures().await);

@@ -43,6 +43,8 @@ const UPDATES: usize = 20;
 const READS: usize = 20_000;
 /// Reads that come at a steady rate, and for how long.
 const READS_PER_SECOND: usize = 5_000;
+/// Reads through the gateway, and of the service itself, that are compared.
+const PROXIED_PER_SECOND: usize = 2_000;
 const READS_LAST: Duration = Duration::from_secs(10);
 const STEADY_RUNS: usize = 3;
 /// What the tests of the contracts allow a whole transaction of one update, and an update of a batch.
@@ -79,6 +81,25 @@ pub(super) async fn figures(many_rounds: bool) -> anyhow::Result<Vec<Figure>> {
         figures.extend(at_many);
     }
     Ok(figures)
+}
+
+/// What the gateway adds to a read that comes at a steady rate: `gateway.adds_ms.p50` and `gateway.adds_ms.p99`.
+pub(super) async fn gateway_adds() -> anyhow::Result<Vec<Figure>> {
+    let mut stack = Stack::start(&Options { log_filter: "warn".to_owned(), ..Options::default() }).await?;
+    let load = Load::prepare(&stack.client()?, &ChainView::new(stack.chain_url())?, 0, "local").await?;
+    let database = PgConnection::connect(&stack.settings().database_url).await?;
+    let feeds = Feeds::prepare(stack.client()?, database, &load.issuer.text).await?;
+    let accepted = feeds.batch("first").await?;
+    feeds.all_accepted(accepted).await?;
+    feeds.indexed().await;
+    let identity = stack.pki().files("svc-gateway");
+    feeds.added(&stack.channel_to("svc-feeds", Some(&identity))?).await
+}
+
+/// From when a read was due to its answer, in milliseconds.
+struct TookMs {
+    p50: f64,
+    p99: f64,
 }
 
 /// Reads a feed's latest value.
@@ -278,13 +299,36 @@ impl Feeds {
             figures.push(Figure::of(&name, "1/s", vec![reads_s], Some(count(READS_PER_SECOND)), &note));
             let (mut p99_ms, name) = (Vec::new(), format!("feeds.read_ms.p99{way}{suffix}"));
             for _ in 0..STEADY_RUNS {
-                p99_ms.push(self.read_steadily(&read).await?);
+                p99_ms.push(self.read_steadily(&read, READS_PER_SECOND).await?.p99);
             }
             let lasting_s = READS_LAST.as_secs();
             let note = format!("{what}, {READS_PER_SECOND} a second for {lasting_s} s, from when each was due");
             figures.push(Figure::of(&name, "ms", p99_ms, Some(10.0), &note));
         }
         Ok(figures)
+    }
+
+    /// The same reads of the service itself and through the gateway in turn, and by how much the latter takes longer.
+    async fn added(&self, service: &Channel) -> anyhow::Result<Vec<Figure>> {
+        let (direct, through) = (from_service(service)?, through_gateway(&self.client));
+        let (mut p50, mut p99) = (Vec::new(), Vec::new());
+        for _ in 0..STEADY_RUNS {
+            let itself = self.read_steadily(&direct, PROXIED_PER_SECOND).await?;
+            let proxied = self.read_steadily(&through, PROXIED_PER_SECOND).await?;
+            p50.push((itself.p50, proxied.p50));
+            p99.push((itself.p99, proxied.p99));
+        }
+        let figure = |name: &str, goal: f64, runs: Vec<(f64, f64)>| {
+            let shown: Vec<String> = runs.iter().map(|(itself, proxied)| format!("{proxied:.2} - {itself:.2}")).collect();
+            let note = format!(
+                "GetLatest at {PROXIED_PER_SECOND} a second for {} s, through the gateway less of svc-feeds itself, client, services and database on the same cores: {}",
+                READS_LAST.as_secs(),
+                shown.join(", ")
+            );
+            let added = runs.into_iter().map(|(itself, proxied)| proxied - itself).collect();
+            Figure::of(name, "ms", added, Some(goal), &note)
+        };
+        Ok(vec![figure("gateway.adds_ms.p50", 1.0, p50), figure("gateway.adds_ms.p99", 5.0, p99)])
     }
 
     /// Reads as fast as they are answered: how many a second.
@@ -295,9 +339,9 @@ impl Feeds {
         Ok(rate(READS, begun.elapsed()))
     }
 
-    /// Reads at a steady rate, whatever becomes of the earlier ones: the 99th percentile of the milliseconds from when each was due.
-    async fn read_steadily(&self, read: &Read) -> anyhow::Result<f64> {
-        let (reads, begun) = (READS_PER_SECOND * usize::try_from(READS_LAST.as_secs())?, Instant::now());
+    /// Reads at a steady rate, whatever becomes of the earlier ones.
+    async fn read_steadily(&self, read: &Read, per_second: usize) -> anyhow::Result<TookMs> {
+        let (reads, begun) = (per_second * usize::try_from(READS_LAST.as_secs())?, Instant::now());
         let mut readers = JoinSet::new();
         for reader in 0..IN_FLIGHT {
             let (feeds, read) = (self.feeds.clone(), read.clone());
@@ -317,7 +361,7 @@ impl Feeds {
             took_ms.extend(of_reader??);
         }
         took_ms.sort_by(f64::total_cmp);
-        Ok(took_ms[took_ms.len() * 99 / 100])
+        Ok(TookMs { p50: took_ms[took_ms.len() / 2], p99: took_ms[took_ms.len() * 99 / 100] })
     }
 
     /// Waits until the index has a round of every feed.

@@ -66,7 +66,7 @@ async fn turn(
             seen.pop_first();
         }
     }
-    finalise(shared, chain_id, node, head.number).await
+    finalise(shared, chain_id, node, seen, head.number).await
 }
 
 /// Takes the blocks up to the head. On another branch, what was included is compared with it first.
@@ -204,10 +204,28 @@ async fn compare(
     Ok(stand)
 }
 
-async fn finalise(shared: &Shared, chain_id: u64, node: &dyn Node, head: u64) -> Result<(), TurnError> {
-    let mined = store::retry("mined blocks", || shared.store.mined_blocks(chain_id)).await?;
+/// Blocks of included attempts where the followed branch has others: a lane found them by receipt before this one looked there, and they are gone, or
+/// of a branch that is followed next.
+fn doubted(mined: &[(u64, B256)], seen: &BTreeMap<u64, B256>) -> Vec<(u64, B256)> {
+    mined.iter().filter(|(number, hash)| seen.get(number).is_some_and(|followed| followed != hash)).copied().collect()
+}
+
+async fn finalise(
+    shared: &Shared,
+    chain_id: u64,
+    node: &dyn Node,
+    seen: &BTreeMap<u64, B256>,
+    head: u64,
+) -> Result<(), TurnError> {
+    let mut mined = store::retry("mined blocks", || shared.store.mined_blocks(chain_id)).await?;
     if mined.is_empty() {
         return Ok(());
+    }
+    let doubted = doubted(&mined, seen);
+    if !doubted.is_empty() {
+        let known = node.blocks(heights(&doubted, head)).await?;
+        let stand = compare(shared, chain_id, doubted.clone(), &known).await?;
+        mined.retain(|block| !doubted.contains(block) || stand.contains(&block.1));
     }
     let final_height = match node.config().finality {
         rule @ Finality::Depth(_) => rule.final_height(head, None),
@@ -267,4 +285,17 @@ async fn revert_reason(shared: &Shared, node: &dyn Node, attempt: &FinalAttempt)
         }
     };
     Ok(failure.with("tx_hash", mined.tx_hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_found_by_receipt_is_doubted_where_the_followed_branch_has_another() {
+        let block = B256::repeat_byte;
+        let seen = BTreeMap::from([(7, block(1)), (8, block(2))]);
+        let mined = [(6, block(9)), (7, block(1)), (8, block(3)), (9, block(4))];
+        assert_eq!(doubted(&mined, &seen), [(8, block(3))]);
+    }
 }

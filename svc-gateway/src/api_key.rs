@@ -155,6 +155,8 @@ impl<'de> Deserialize<'de> for KeyDigest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -190,5 +192,20 @@ mod tests {
         }
         assert!(format!("dalp_abcd_{secret}").parse::<ApiKey>().is_ok());
         assert!("xyz".parse::<KeyDigest>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_read_whole_or_not_at_all(text in "\\PC{0,80}", prefix in "[a-z0-9]{1,20}", secret in "[0-9a-zA-Z_]{20,140}") {
+            for text in [text.clone(), format!("{SCHEME}{text}"), format!("{SCHEME}{prefix}_{secret}")] {
+                if let Ok(key) = text.parse::<ApiKey>() {
+                    prop_assert!(is_prefix(key.prefix()));
+                    prop_assert_eq!(key.expose(), text.as_str());
+                    let shown = format!("{key:?}");
+                    prop_assert!(!shown.contains(&text));
+                }
+                prop_assert!(text.parse::<KeyDigest>().is_err() || text.len() == 64);
+            }
+        }
     }
 }

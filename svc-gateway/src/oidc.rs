@@ -408,3 +408,27 @@ fn read_key(value: Value) -> Option<(String, (DecodingKey, Option<String>))> {
     let key: Jwk = serde_json::from_value(value).ok()?;
     Some((id, (DecodingKey::from_jwk(&key).ok()?, algorithm)))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_brings_the_choice_of_the_issuer_down(text in "\\PC{0,60}", issuer in "\\PC{0,40}") {
+            let _ = issuer_named_by(&text);
+            let claims = URL_SAFE_NO_PAD.encode(json!({"iss": issuer}).to_string());
+            let token = format!("{}.{claims}.x", text.replace('.', ""));
+            prop_assert_eq!(issuer_named_by(&token), Some(issuer));
+        }
+
+        #[test]
+        fn a_shared_secret_is_never_a_key(kid in "\\PC{0,20}", k in "[A-Za-z0-9_-]{0,60}", kind in "(oct|RSA|EC|OKP|x)") {
+            let key = read_key(json!({"kty": kind, "kid": kid, "k": k, "n": k, "e": "AQAB", "crv": "P-256", "x": k, "y": k}));
+            prop_assert!(kind != "oct" || key.is_none());
+        }
+    }
+}

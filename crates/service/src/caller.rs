@@ -213,6 +213,9 @@ text_identifier!(TenantId, PrincipalId);
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn caller() -> Caller {
@@ -272,5 +275,24 @@ mod tests {
         set_idempotency(&mut response, "pay-1", true);
         assert_eq!(response.metadata().get(IDEMPOTENCY_KEY).unwrap(), "pay-1");
         assert_eq!(response.metadata().get(IDEMPOTENCY_REPLAYED).unwrap(), "true");
+    }
+
+    proptest! {
+        #[test]
+        fn metadata_of_any_bytes_is_a_caller_or_a_refusal(values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 4)) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [TENANT, PRINCIPAL, ROLES, IDEMPOTENCY_KEY].into_iter().zip(&values) {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    headers.append(name, value);
+                }
+            }
+            if let Ok(Some(key)) = idempotency_key(&headers) {
+                prop_assert_eq!(key.as_bytes(), values[3].as_slice());
+            }
+            if let Ok(caller) = Caller::from_metadata(&MetadataMap::from_headers(headers)) {
+                prop_assert_eq!(caller.tenant.as_str().as_bytes(), values[0].as_slice());
+                prop_assert_eq!(caller.principal.as_str().as_bytes(), values[1].as_slice());
+            }
+        }
     }
 }

@@ -73,6 +73,8 @@ fn parse(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -84,6 +86,17 @@ mod tests {
         assert_eq!(parse("99999999n"), Some(Duration::from_nanos(99_999_999)));
         for text in ["", "S", "1", "123456789S", "-1S", "1s", "1é"] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_header_says_it_is_a_number_and_a_unit_or_nothing(text in "\\PC{0,12}", digits in "[0-9]{1,8}", unit in "[HMSmun]") {
+            if parse(&text).is_some() {
+                prop_assert!(text.len() >= 2 && text.len() <= 9 && text.is_ascii());
+            }
+            let sound = format!("{digits}{unit}");
+            prop_assert!(parse(&sound).is_some());
         }
     }
 }

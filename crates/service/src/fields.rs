@@ -210,6 +210,8 @@ impl From<Violation> for tonic::Status {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CHECKSUMMED: &str = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
@@ -271,5 +273,33 @@ mod tests {
         let paths: Vec<_> = refusal.violations().iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, ["to", "legs[2].amount"]);
         assert_eq!(refusal.reason(), Reason::InvalidField);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_brings_a_field_down(text in "(0x)?\\PC{0,90}", min in 0_usize..3, max in 0_usize..100) {
+            if let Ok(read) = amount("f", &text) {
+                prop_assert_eq!(read.to_string(), text.clone());
+            }
+            if let Ok(read) = address("f", &text) {
+                prop_assert_eq!(read.to_string().to_lowercase(), text.to_lowercase());
+            }
+            if let Ok(read) = bytes32("f", &text) {
+                prop_assert_eq!(read.to_string(), text.to_lowercase());
+            }
+            if let Ok(read) = hex_bytes("f", &text, 20) {
+                prop_assert!(read.len() <= 20);
+                prop_assert_eq!(read.to_string(), text.to_lowercase());
+            }
+            if let Ok(read) = bounded_string("f", &text, min, max) {
+                prop_assert!((min..=max).contains(&read.chars().count()));
+            }
+        }
+
+        #[test]
+        fn every_amount_that_fits_is_read(limbs in any::<[u64; 4]>()) {
+            let meant = U256::from_limbs(limbs);
+            prop_assert_eq!(amount("f", &meant.to_string()), Ok(meant));
+        }
     }
 }

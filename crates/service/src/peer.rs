@@ -160,6 +160,8 @@ pub fn spiffe_of_certificate(der: &[u8]) -> Result<SpiffeId, PeerIdentityError> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -184,6 +186,35 @@ mod tests {
             "spiffe://dalp.dev/x?y",
         ] {
             assert_eq!(text.parse::<SpiffeId>(), Err(SpiffeIdError), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_identity_is_read_whole_or_not_at_all(text in "\\PC{0,80}", name in "[a-z0-9._/-]{1,40}") {
+            for text in [text, format!("spiffe://dalp.dev/{name}")] {
+                if let Ok(id) = text.parse::<SpiffeId>() {
+                    prop_assert_eq!(id.to_string(), text);
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_a_certificate_with_an_identity(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(spiffe_of_certificate(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_certificate_with_bytes_changed_brings_nothing_down(at in 0_usize..2_000, byte in any::<u8>()) {
+            let mut parameters = rcgen::CertificateParams::default();
+            parameters.subject_alt_names = vec![rcgen::SanType::URI("spiffe://dalp.dev/svc-signer".try_into().expect("a URI"))];
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let mut der = parameters.self_signed(&key).expect("a certificate").der().to_vec();
+            let read = spiffe_of_certificate(&der).expect("sound");
+            prop_assert_eq!(read.name(), "svc-signer");
+            let at = at % der.len();
+            der[at] = byte;
+            let _ = spiffe_of_certificate(&der);
         }
     }
 }

@@ -382,3 +382,76 @@ pub fn key(record: &KeyRecord) -> proto::Key {
         .into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dalp_proto::signer::{Eip712Document, EvmTransaction, SettlementReveal, SignRequest, sign_request};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"types":{"EIP712Domain":[{"name":"name","type":"string"},{"name":"chainId","type":"uint256"}],"Permit":[{"name":"owner","type":"address"},
+        {"name":"amounts","type":"uint256[2][]"},{"name":"note","type":"string"}]},"primaryType":"Permit","domain":{"name":"x","chainId":"0x7a69"},
+        "message":{"owner":"0x1111111111111111111111111111111111111111","amounts":[["1","2"]],"note":"once"}}"#;
+
+    /// A request whose content is `payload`, and else sound.
+    fn with(payload: sign_request::Payload) -> SignRequest {
+        SignRequest {
+            request_id: Uuid::from_u128(1).to_string(),
+            tenant: "acme".to_owned(),
+            signer: "0x1111111111111111111111111111111111111111".to_owned(),
+            payload: Some(payload),
+            replaces_request_id: String::new(),
+        }
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["\\PC{0,80}", "0x[0-9a-fA-F]{0,130}", "[0-9]{0,80}"]
+    }
+
+    proptest! {
+        #[test]
+        fn a_transaction_is_read_or_refused(texts in proptest::collection::vec(text(), 8), numbers in any::<[u64; 3]>(), by_provider in any::<bool>()) {
+            let [target, value_wei, data, max_fee_per_gas_wei, max_priority_fee_per_gas_wei, gas_price_wei, secret_id, other] =
+                <[String; 8]>::try_from(texts).expect("eight");
+            let transaction = EvmTransaction {
+                chain_id: numbers[0],
+                nonce: numbers[1],
+                target,
+                value_wei,
+                data,
+                gas_limit: numbers[2],
+                max_fee_per_gas_wei,
+                max_priority_fee_per_gas_wei,
+                gas_price_wei,
+                by_provider,
+            };
+            let reveal = SettlementReveal { transaction: Some(transaction.clone()), secret_id, not_after: numbers[2] };
+            for mut request in [
+                with(sign_request::Payload::EvmTransaction(transaction)),
+                with(sign_request::Payload::SettlementReveal(reveal)),
+            ] {
+                let _ = sign_order(request.clone());
+                request.tenant = other.clone();
+                request.signer = other.clone();
+                request.request_id = other.clone();
+                prop_assert!(sign_order(request).is_err());
+            }
+        }
+
+        #[test]
+        fn a_document_is_read_or_refused(free in "\\PC{0,200}", at in 0_usize..DOCUMENT.len(), cut in 0_usize..20, insert in r#"[\[\]{}",:0-9a-z]{0,20}"#) {
+            let end = (at + cut).min(DOCUMENT.len());
+            let changed = format!("{}{insert}{}", &DOCUMENT[..at], &DOCUMENT[end..]);
+            for document_json in [free, changed] {
+                let _ = sign_order(with(sign_request::Payload::Eip712(Eip712Document { document_json })));
+            }
+        }
+    }
+
+    #[test]
+    fn the_document_that_is_changed_is_sound() {
+        let document_json = DOCUMENT.to_owned();
+        assert!(sign_order(with(sign_request::Payload::Eip712(Eip712Document { document_json }))).is_ok());
+    }
+}

@@ -21,6 +21,7 @@ use dalp_service::Caller;
 use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -319,7 +320,8 @@ impl Feeds {
             p99.push((itself.p99, proxied.p99));
         }
         let figure = |name: &str, goal: f64, runs: Vec<(f64, f64)>| {
-            let shown: Vec<String> = runs.iter().map(|(itself, proxied)| format!("{proxied:.2} - {itself:.2}")).collect();
+            let shown: Vec<String> =
+                runs.iter().map(|(itself, proxied)| format!("{proxied:.2} - {itself:.2}")).collect();
             let note = format!(
                 "GetLatest at {PROXIED_PER_SECOND} a second for {} s, through the gateway less of svc-feeds itself, client, services and database on the same cores: {}",
                 READS_LAST.as_secs(),
@@ -339,26 +341,32 @@ impl Feeds {
         Ok(rate(READS, begun.elapsed()))
     }
 
-    /// Reads at a steady rate, whatever becomes of the earlier ones.
+    /// Reads at a steady rate, whatever becomes of the earlier ones. A thread of its own keeps the time: the runtime's timers know whole milliseconds only, and would
+    /// have the reads come in bunches.
     async fn read_steadily(&self, read: &Read, per_second: usize) -> anyhow::Result<TookMs> {
-        let (reads, begun) = (per_second * usize::try_from(READS_LAST.as_secs())?, Instant::now());
-        let mut readers = JoinSet::new();
-        for reader in 0..IN_FLIGHT {
-            let (feeds, read) = (self.feeds.clone(), read.clone());
-            readers.spawn(async move {
-                let mut took_ms = Vec::new();
-                for number in (reader..reads).step_by(IN_FLIGHT) {
-                    let due = begun + READS_LAST.mul_f64(count(number) / count(reads));
-                    tokio::time::sleep_until(due).await;
-                    read(feeds[number % FEEDS].clone()).await?;
-                    took_ms.push(due.elapsed().as_secs_f64() * 1_000.0);
+        let reads = per_second * usize::try_from(READS_LAST.as_secs())?;
+        let (due, mut dues) = mpsc::unbounded_channel();
+        let begun = Instant::now();
+        std::thread::spawn(move || {
+            for number in 0..reads {
+                let at = begun + READS_LAST.mul_f64(count(number) / count(reads));
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                if due.send((number, at)).is_err() {
+                    return;
                 }
-                anyhow::Ok(took_ms)
+            }
+        });
+        let mut readers = JoinSet::new();
+        while let Some((number, at)) = dues.recv().await {
+            let asked = read(self.feeds[number % FEEDS].clone());
+            readers.spawn(async move {
+                asked.await?;
+                anyhow::Ok(at.elapsed().as_secs_f64() * 1_000.0)
             });
         }
         let mut took_ms = Vec::with_capacity(reads);
-        while let Some(of_reader) = readers.join_next().await {
-            took_ms.extend(of_reader??);
+        while let Some(took) = readers.join_next().await {
+            took_ms.push(took??);
         }
         took_ms.sort_by(f64::total_cmp);
         Ok(TookMs { p50: took_ms[took_ms.len() / 2], p99: took_ms[took_ms.len() * 99 / 100] })

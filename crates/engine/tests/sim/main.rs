@@ -90,8 +90,14 @@ const SELDOM_SHOWN: [Bug; 5] = [
 #[test]
 fn every_known_bug_is_found() {
     const WITHIN: u64 = 64_000;
+    // Near a schedule that has shown it, where others show it seldom. All are searched if these do not.
+    const BEGINS_AT: [(Bug, u64); 1] = [(Bug::UnansweredIsRefused, 35_000)];
     let shown: Vec<Bug> = Bug::ALL.iter().copied().filter(|bug| !SELDOM_SHOWN.contains(bug)).collect();
-    let is_found = |bug: &Bug| !play_many(0..WITHIN, Some(*bug), threads(), 1).violated.is_empty();
+    let shows = |bug: &Bug, seeds| !play_many(seeds, Some(*bug), threads(), 1).violated.is_empty();
+    let is_found = |bug: &Bug| {
+        let begin = BEGINS_AT.iter().find(|(seldom, _)| seldom == bug).map_or(0, |(_, seed)| *seed);
+        shows(bug, begin..WITHIN) || shows(bug, 0..begin)
+    };
     let missed: Vec<&Bug> = shown.iter().filter(|bug| !is_found(bug)).collect();
     assert!(missed.is_empty(), "put back, and not found: {missed:?}");
 }

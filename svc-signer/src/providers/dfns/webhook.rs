@@ -96,6 +96,8 @@ fn names(data: &Value) -> impl Iterator<Item = Named> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -183,5 +185,25 @@ mod tests {
     #[test]
     fn no_secret_is_shown() {
         assert!(!format!("{:?}", webhook()).contains("old"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_an_event_unless_signed(header in proptest::collection::vec(any::<u8>(), 0..90), body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let verified = verified(&[(HEADER.to_owned(), header)], &body).now_or_never().expect("nobody is asked");
+            prop_assert!(verified.is_err());
+        }
+
+        #[test]
+        fn nothing_signed_brings_it_down(kind in "\\PC{0,20}", sent_s in any::<i64>(), name in "\\PC{0,300}", raw in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let data = json!({"signatureRequest": {"externalId": name, "id": [name]}, "approval": {"activity": name}});
+            let meant = json!({"id": name, "kind": kind, "data": data, "timestampSent": sent_s}).to_string().into_bytes();
+            for body in [meant, raw] {
+                let verified = verified(&signed("new", &body), &body).now_or_never().expect("nobody is asked");
+                if let Ok(Some(event)) = verified {
+                    prop_assert!(webhook().kept_until(&event) > now());
+                }
+            }
+        }
     }
 }

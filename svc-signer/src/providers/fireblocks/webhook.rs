@@ -135,6 +135,8 @@ mod tests {
         rsa::{KeyPair, KeySize},
         signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding},
     };
+    use futures::FutureExt as _;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::{super::jwks::KeySet, *};
@@ -251,6 +253,28 @@ mod tests {
         for odd in ["", "[]", "{}", r#"{"id":"e","eventType":"k","createdAt":{}}"#] {
             let verified = verified(&signed(odd.as_bytes()), odd.as_bytes()).await;
             assert!(matches!(verified, Ok(None) | Err(HookError::Unverified("it is of another workspace"))), "{odd}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_text_is_a_signature(header in "\\PC{0,90}", head in "\\PC{0,60}", body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for header in [header.clone(), format!("{}..{}", URL_SAFE_NO_PAD.encode(head), URL_SAFE_NO_PAD.encode(header))] {
+                prop_assert!(verified(&header, &body).now_or_never().expect("nobody is asked").is_err());
+            }
+        }
+
+        #[test]
+        fn nothing_signed_brings_it_down(kind in "\\PC{0,20}", at_ms in any::<i64>(), name in "\\PC{0,300}", raw in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let meant = json!({"id": name, "eventType": kind, "createdAt": at_ms, "workspaceId": "ws", "resourceId": name, "data": {"id": [name], "externalTxId": name}});
+            for body in [meant.to_string().into_bytes(), raw] {
+                let verified = verified(&signed(&body), &body).now_or_never().expect("nobody is asked");
+                if let Ok(Some(event)) = verified {
+                    prop_assert!(webhook().kept_until(&event) > now());
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod bindings;
 pub mod deployer;
 pub mod eip712;
 pub mod encode;
+pub mod erc4337;
 pub mod reasons;
 pub mod revert;
 pub mod roles;

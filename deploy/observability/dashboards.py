@@ -37,6 +37,7 @@ PLACES = {
     "dalp_offering_": ["offerings"],
     "dalp_treasury_": ["treasury"],
     "dalp_settlement_": ["settlement"],
+    "dalp_wallet_": ["smart-wallets"],
 }
 # Title, tenants of the wire (packages and services whose calls belong to it) and kinds of operations of each dashboard.
 BOARDS = {
@@ -51,6 +52,7 @@ BOARDS = {
     "airdrops": ("Airdrops", "/dalp.distribution.v1.AirdropService.+", "airdrop.+"),
     "treasury": ("Treasury payouts", "/dalp.distribution.v1.TreasuryService.+", "treasury.+"),
     "settlement": ("Settlement", "/dalp.settlement.v1.+", "settlement.+"),
+    "smart-wallets": ("Smart wallets", "/dalp.wallet.v1.+", "wallet.+"),
     "lanes-and-custody": ("Lanes and custody", None, None),
 }
 # What the dashboards show of the objectives, by the rules that record it (rules/slo.yaml).

@@ -37,5 +37,5 @@ pub use generated::dalp::{
     feeds::v1 as feeds, holder::v1 as holder, identity::v1 as identity, operation::v1 as operation,
     operator::v1 as operator, principal::v1 as principal, settlement::v1 as settlement, signer::v1 as signer,
     system::v1 as system, tenant::v1 as tenant, transaction::v1 as transaction, verification::v1 as verification,
-    webhook::v1 as webhook,
+    wallet::v1 as wallet, webhook::v1 as webhook,
 };

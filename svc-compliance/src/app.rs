@@ -3,6 +3,7 @@
 use crate::{
     readers::ChainReader,
     store::{Store, Taken, systems::SystemAddresses},
+    wallet,
 };
 use alloy::primitives::Address;
 use dalp_contracts::bindings::AssetFactory;
@@ -14,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// How long a caller waits for the index.
 const INDEX_PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +37,8 @@ pub struct App {
     pub create2_deployer: Option<Address>,
     /// Gas that one transaction of a batch may use.
     pub batch_gas_limit: u64,
+    /// Tells that a user operation was approved.
+    pub approved: Arc<Notify>,
     systems: Mutex<HashMap<String, Arc<SystemAddresses>>>,
     assets: Mutex<HashSet<(String, Address)>>,
 }
@@ -47,6 +51,7 @@ pub type AppHandle = dalp_domain::AppHandle<App>;
 impl App {
     /// An app of these parts.
     #[must_use]
+    #[allow(clippy::too_many_arguments)] // its fields
     pub fn new(
         engine: Engine,
         store: Store,
@@ -55,6 +60,7 @@ impl App {
         rights: Rights,
         create2_deployer: Option<Address>,
         batch_gas_limit: u64,
+        approved: Arc<Notify>,
     ) -> Self {
         Self {
             engine,
@@ -64,6 +70,7 @@ impl App {
             rights,
             create2_deployer,
             batch_gas_limit,
+            approved,
             systems: Mutex::default(),
             assets: Mutex::default(),
         }
@@ -156,6 +163,8 @@ impl Desk for App {
                 Reason::Conflict,
                 "another bootstrap of the tenant was faster; repeat to get its operation",
             ),
+            Taken::Approval => wallet::edge::already_approved(),
+            Taken::UserOperation => wallet::edge::closed(),
         })
     }
 }

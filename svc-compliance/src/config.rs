@@ -50,6 +50,9 @@ pub struct ComplianceSection {
     /// Gas that one transaction of a batch transfer may use.
     #[serde(default = "default_batch_gas_limit")]
     pub batch_gas_limit: u64,
+    /// How often user operations of smart wallets are looked at, in milliseconds.
+    #[serde(default = "default_user_operations_ms")]
+    pub user_operations_ms: u64,
     /// Most operations of one tenant that are unfinished at once.
     #[serde(default = "default_tenant_quota")]
     pub tenant_quota: u64,
@@ -61,6 +64,10 @@ fn yes() -> bool {
 
 fn default_batch_gas_limit() -> u64 {
     10_000_000
+}
+
+fn default_user_operations_ms() -> u64 {
+    1_000
 }
 
 fn default_tenant_quota() -> u64 {
@@ -89,6 +96,9 @@ impl Validate for ComplianceConfig {
             }
             if self.compliance.batch_gas_limit < 500_000 {
                 problems.push("batch_gas_limit", "must be at least 500000");
+            }
+            if !(50..=600_000).contains(&self.compliance.user_operations_ms) {
+                problems.push("user_operations_ms", "must lie between 50 and 600000");
             }
             if !(1..=10_000_000).contains(&self.compliance.tenant_quota) {
                 problems.push("tenant_quota", "must lie between 1 and 10000000");

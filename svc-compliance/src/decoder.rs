@@ -5,8 +5,17 @@ use crate::{
     metric_definitions as metric,
     readers::{assets, systems},
 };
-use alloy::{primitives::Address, sol_types::SolCall as _};
-use dalp_contracts::{Refusal, bindings::AssetToken, decode_revert, revert::reason_text};
+use alloy::{
+    primitives::Address,
+    sol_types::{SolCall as _, SolError as _},
+};
+use dalp_contracts::{
+    Refusal,
+    bindings::AssetToken,
+    decode_revert,
+    erc4337::interface::EntryPoint::{FailedOp, FailedOpWithRevert},
+    revert::reason_text,
+};
 use dalp_domain::refusals::failure_of;
 use dalp_engine::{Decoder, Failure};
 use dalp_service::Reason;
@@ -20,6 +29,9 @@ pub struct ContractDecoder;
 
 impl Decoder for ContractDecoder {
     fn decode_revert(&self, data: &[u8]) -> Failure {
+        if let Some(failure) = of_entry_point(data) {
+            return failure;
+        }
         let refusal = decode_revert(data);
         if let (Some(module), Some(reason)) = (refusal.module, &refusal.reason) {
             return refused(module, reason);
@@ -42,6 +54,20 @@ impl Decoder for ContractDecoder {
             false => Err(refused(verdict.module, &reason_text(verdict.reason))),
         }
     }
+}
+
+/// What an entry point refuses a user operation with, before any call of it is made.
+fn of_entry_point(data: &[u8]) -> Option<Failure> {
+    let (why, cause) = match FailedOpWithRevert::abi_decode(data) {
+        Ok(error) => (error.reason, Some(decode_revert(&error.inner).to_string())),
+        Err(_) => (FailedOp::abi_decode(data).ok()?.reason, None),
+    };
+    let failure = Failure::new(Reason::SimulationReverted.as_str(), format!("the entry point refuses: {why}"));
+    let failure = failure.with("contract_error", "FailedOp").with("entry_point_error", why);
+    Some(match cause {
+        Some(cause) => failure.with("cause", cause),
+        None => failure,
+    })
 }
 
 /// A movement that compliance refuses, with who and why.
@@ -74,7 +100,7 @@ mod tests {
     use super::*;
     use alloy::{
         primitives::{B256, address},
-        sol_types::{SolError as _, SolValue as _},
+        sol_types::SolValue as _,
     };
     use dalp_contracts::bindings::{
         AssetFactory,
@@ -131,5 +157,20 @@ mod tests {
             ("0xdeadbeef", "0x01")
         );
         assert!(failure.message.contains("0xdeadbeef"), "{}", failure.message);
+    }
+
+    #[test]
+    fn an_entry_point_says_why_it_takes_no_operation() {
+        use alloy::primitives::{Bytes, U256};
+        let plain = FailedOp { opIndex: U256::ZERO, reason: "AA24 signature error".into() };
+        let failure = ContractDecoder.decode_revert(&plain.abi_encode());
+        assert_eq!((failure.reason.as_str(), failure.metadata.get("cause")), ("SIMULATION_REVERTED", None));
+        assert_eq!(failure.metadata["entry_point_error"], "AA24 signature error");
+        let inner = AssetToken::NotPaused {}.abi_encode().into();
+        let caused = FailedOpWithRevert { opIndex: U256::ZERO, reason: "AA23 reverted".into(), inner };
+        let failure = ContractDecoder.decode_revert(&caused.abi_encode());
+        assert_eq!(failure.metadata["cause"], "NotPaused()");
+        let none = FailedOpWithRevert { opIndex: U256::ZERO, reason: "AA23 reverted".into(), inner: Bytes::new() };
+        assert_eq!(ContractDecoder.decode_revert(&none.abi_encode()).metadata["cause"], "no reason given");
     }
 }

@@ -7,6 +7,7 @@
 //! - `edge`: gRPC in and out: message, command, right, acceptance.
 //! - [`readers`]: the chain as typed reads. [`indexer`]: who holds what after each block.
 //! - [`store`]: our tables.
+//! - [`wallet`]: smart wallets, whole, from their edge to their tables.
 //! - [`start`]: all of it as a running service.
 //! - [`attest`]: the compliance attestor, a role of its own of the same program.
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ pub mod indexer;
 pub mod metric_definitions;
 pub mod readers;
 pub mod store;
+pub mod wallet;
 
 use app::{App, AppHandle};
 use config::ComplianceConfig;
@@ -32,8 +34,9 @@ use dalp_service::{
     server::{PeerPolicy, Routes},
     stop::Stop,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use store::Store;
+use wallet::driver::Driver;
 
 pub use dalp_domain::{Running, StartError};
 
@@ -71,13 +74,17 @@ pub async fn start(config: ComplianceConfig, stop: Stop) -> Result<Running, Star
     let app = AppHandle::default();
     let (routes, until) = (routes(&app), stop.clone());
     let begin = move |up: Up| {
-        let (store, upstreams) = (Store::from(up.tables), up.chain.upstreams().clone());
+        let (store, upstreams) = (Store::from(up.tables.clone()), up.chain.upstreams().clone());
+        let approved = Arc::default();
+        let every = Duration::from_millis(section.user_operations_ms);
+        let driver = Driver::new(&up, store.clone(), section.instance.clone(), every, Arc::clone(&approved));
         let (deployer, gas_limit) = (section.create2_deployer, section.batch_gas_limit);
         let chains = up.chains.keys().copied().collect();
-        app.set(App::new(up.engine, store.clone(), up.chain, chains, up.rights, deployer, gas_limit));
+        app.set(App::new(up.engine, store.clone(), up.chain, chains, up.rights, deployer, gas_limit, approved));
         async move {
             if section.index {
-                indexer::run(store, upstreams, section.index_from_block, section.instance, until).await;
+                let index = indexer::run(store, upstreams, section.index_from_block, section.instance, until.clone());
+                tokio::join!(index, driver.run(until));
             }
         }
     };

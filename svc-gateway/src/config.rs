@@ -45,6 +45,7 @@ const DEFAULT_SERVICES: &[(&str, &[&str])] = &[
             "dalp.asset.v1.AssetService",
             "dalp.compliance.v1.ComplianceService",
             "dalp.holder.v1.HolderService",
+            "dalp.wallet.v1.SmartWalletService",
         ],
     ),
     ("svc-feeds", &["dalp.feeds.v1.FeedService", "dalp.feeds.v1.FeedDirectoryService"]),

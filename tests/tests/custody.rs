@@ -14,6 +14,8 @@ use dalp_proto::transaction::{
     AttemptKind, AttemptState, BumpTransactionRequest, CancelOutcome, CancelTransactionRequest, GetTransactionRequest,
     TransactionRecord,
 };
+use dalp_proto::wallet::smart_wallet_service_client::SmartWalletServiceClient;
+use dalp_proto::wallet::{ApproveUserOperationRequest, CancelUserOperationRequest};
 use dalp_simulators::custodian::{Custodian, Kind, Pace};
 use dalp_tests::load::Load;
 use dalp_tests::waiting::until;
@@ -86,12 +88,31 @@ impl Desk<'_> {
         let (got, nonce) = self.seen().await;
         let operation = self.asked(what).await;
         self.waits(&operation).await;
+        self.is_no_smart_wallet_s(&operation).await;
         assert_eq!(self.seen().await, (got, nonce), "nothing moves before somebody decides");
         decide(self.custodian).await;
         let ended = self.ends(&operation, state).await;
         let moved = u64::from(state == OperationState::Completed);
         assert_eq!(self.seen().await.0, got + moved, "{what}");
         ended
+    }
+
+    /// What a custodian holds is released by no approval of a smart wallet's, nor taken back as one.
+    async fn is_no_smart_wallet_s(&self, held: &Operation) {
+        let client = self.stack.client().expect("a client");
+        let mut wallets = SmartWalletServiceClient::new(client.gateway());
+        let user_operation_id = held.operation_id.clone();
+        let approve = ApproveUserOperationRequest {
+            user_operation_id: user_operation_id.clone(),
+            signer: self.load.holders[self.lane].text.clone(),
+            signature: String::new(),
+        };
+        let refused = wallets.approve_user_operation(approve).await.expect_err("it is none");
+        assert_eq!(reason(&refused), "NOT_FOUND", "{refused:?}");
+        let cancel = CancelUserOperationRequest { user_operation_id, reason: "not the custodian's".to_owned() };
+        let refused = wallets.cancel_user_operation(cancel).await.expect_err("it is none");
+        assert_eq!(reason(&refused), "NOT_FOUND", "{refused:?}");
+        self.waits(held).await;
     }
 
     /// A transaction of an operation with its attempts.

@@ -148,7 +148,7 @@ fn read(sender: Address, selector: [u8; 4], data: &[u8]) -> Option<Act> {
         AssetToken::upgradeToAndCallCall::SELECTOR => {
             Act::Trusts(vec![AssetToken::upgradeToAndCallCall::abi_decode(data).ok()?.implementation])
         }
-        _ => return None,
+        other => return super::operations::hides(other),
     })
 }
 

@@ -13,7 +13,8 @@ use dalp_chain::TransactionRequest;
 use dalp_contracts::{
     DeploymentPlan, TenantParams,
     bindings::{
-        AssetFactory, AssetToken, Bootstrap, Create2Deployer, IdentityFactory, IdentityRegistry, System, VotingPower,
+        AssetFactory, AssetToken, Bootstrap, Create2Deployer, IdentityFactory, IdentityRegistry, SmartAccount,
+        SmartAccountFactory::AccountCreated, System, VotingPower,
     },
     deployer,
     roles::{self, names},
@@ -95,6 +96,7 @@ pub struct Directory {
     judged: JudgedChain,
     systems: Mutex<HashMap<String, Aged<Arc<Vec<Known>>>>>,
     standings: Mutex<HashMap<(String, Address), Aged<Found>>>,
+    wallets: Mutex<HashMap<(String, Address), Aged<Found>>>,
 }
 
 // === impl Directory ===
@@ -103,7 +105,7 @@ impl Directory {
     /// A directory read through these nodes.
     #[must_use]
     pub fn new(chain: ChainReader, judged: JudgedChain) -> Self {
-        Self { chain, judged, systems: Mutex::default(), standings: Mutex::default() }
+        Self { chain, judged, systems: Mutex::default(), standings: Mutex::default(), wallets: Mutex::default() }
     }
 
     /// Who an account is to a tenant.
@@ -123,6 +125,35 @@ impl Directory {
             remember(&self.standings, id, found);
         }
         Ok(found)
+    }
+
+    /// Whether an account is a smart wallet of the tenant's system: then its code is ours, and what it is told is what it does. It says nothing of whose it
+    /// is, for anybody may have that factory make one; so it is no party to anything by that alone.
+    pub async fn smart_wallet(&self, tenant: &str, account: Address, head: Head) -> Result<Option<Found>, NotAsked> {
+        let id = (tenant.to_owned(), account);
+        if let Some(found) = remembered(&self.wallets, &id, REMEMBERED_FOR) {
+            return Ok(Some(found));
+        }
+        for at_most in [REMEMBERED_FOR, ANEW_AFTER] {
+            for system in self.systems_of(tenant, head, at_most).await?.iter() {
+                let Some(factory) = system.book.get(&names::SMART_ACCOUNT_FACTORY) else { continue };
+                let filter = self.since(head).address(*factory).event_signature(AccountCreated::SIGNATURE_HASH);
+                let filter = filter.topic1(account.into_word());
+                let logs = self.chain.upstreams().logs(&filter).await.map_err(|error| NotAsked(error.to_string()))?;
+                if !logs.is_empty() {
+                    let found = Found { standing: Standing::Contract, presumes: system.presumes };
+                    remember(&self.wallets, id, found);
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Who signs for a smart wallet now.
+    pub async fn signers(&self, wallet: Address, head: Head) -> Result<Vec<Bytes>, NotAsked> {
+        let asked = SmartAccount::getSignersCall { start: 0, end: u64::MAX };
+        Ok(self.ask(wallet, asked, head).await?.unwrap_or_default())
     }
 
     async fn find_in(&self, systems: &[Known], account: Address, head: Head) -> Result<Found, NotAsked> {

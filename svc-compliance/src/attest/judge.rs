@@ -5,9 +5,10 @@ use super::{
     config::JudgedChain,
     directory::{Directory, NotAsked, preview},
     doubts::Doubts,
+    operations::{self, OnItself, Ordered},
     ruling::{
-        CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, admits, admits_promised,
-        left_to_compliance, rule, unknown_target, veto,
+        COUNTERPARTY_UNKNOWN, CREATION_UNKNOWN, Case, DOCUMENT_UNKNOWN, Standing, VALUE_FORBIDDEN, Veto, admits,
+        admits_promised, left_to_compliance, rule, unknown_target, veto,
     },
     shown::{self, Shown},
 };
@@ -21,7 +22,7 @@ use alloy::{
 };
 use dalp_attestation::{Attestation, Judgement, Subject, Verdict, wire::Content};
 use dalp_chain::{CallError, NodeErrorKind, TransactionRequest, Upstreams};
-use dalp_contracts::bindings::IssuerSignedScalarFeed::FeedUpdate;
+use dalp_contracts::{bindings::IssuerSignedScalarFeed::FeedUpdate, deployer::ENTRY_POINT};
 use dalp_domain::{ChainReader, Head};
 use dalp_engine::{Decoder as _, Failure};
 use dalp_service::Reason;
@@ -207,6 +208,15 @@ impl Judge {
                 self.call(tenant, called, head).await
             }
             Content::Document(document) => {
+                if let Some(ordered) = operations::approved(document, self.chain.chain_id()) {
+                    let ordered = ordered.map_err(Unfit::Vetoed)?;
+                    // Nothing is sent yet: what the wallet would do is run as the entry point has it done.
+                    let told = TransactionRequest::default().from(ENTRY_POINT).to(ordered.wallet);
+                    let told = told.input(ordered.call_data.clone().into());
+                    let mut questions = Questions { call: Some(told), ..Questions::default() };
+                    self.operation(tenant, &ordered, head, &mut questions).await?;
+                    return Ok(questions);
+                }
                 let known = document.encode_type().ok().as_deref() == Some(&*FeedUpdate::eip712_encode_type());
                 match subject.target.filter(|_| known) {
                     Some(feed) => self.about(tenant, feed, head).await,
@@ -252,6 +262,17 @@ impl Judge {
         let request = TransactionRequest::default().from(sender).to(target).value(value_wei).input(data.clone().into());
         let shown = shown::asked(target, data);
         let mut questions = Questions { call: Some(request), shown, ..Questions::default() };
+        if let Some(ordered) = operations::handed_over(sender, target, data) {
+            let ordered = ordered.map_err(Unfit::Vetoed)?;
+            if !value_wei.is_zero() {
+                let detail = "user operations are handed over without value".to_owned();
+                return Err(Unfit::Vetoed(veto(VALUE_FORBIDDEN, detail)));
+            }
+            for one in &ordered {
+                self.operation(tenant, one, head, &mut questions).await?;
+            }
+            return Ok(questions);
+        }
         if value_wei.is_zero() && self.directory.deploys(tenant, sender, target, data, head).await? {
             return Ok(questions);
         }
@@ -271,6 +292,72 @@ impl Judge {
         }
         questions.presumed = presumed;
         Ok(questions)
+    }
+
+    /// A user operation: each of its calls is judged as one that the wallet makes, and which the tenant is asked to bear.
+    async fn operation(
+        &self,
+        tenant: &str,
+        ordered: &Ordered,
+        head: Head,
+        questions: &mut Questions,
+    ) -> Result<(), Unfit> {
+        let wallet = ordered.wallet;
+        let Some(found) = self.directory.smart_wallet(tenant, wallet, head).await? else {
+            return Err(Unfit::Vetoed(unknown_target(wallet)));
+        };
+        let mut presumed: Vec<Address> = found.presumes.into_iter().collect();
+        for call in &ordered.calls {
+            if call.to == wallet {
+                let change = operations::on_itself(call).map_err(Unfit::Vetoed)?;
+                self.changes_signers(tenant, wallet, change, head, &mut presumed).await?;
+                continue;
+            }
+            let act = acts::act_of(wallet, &call.data);
+            if matches!(act, Act::Executes { .. }) {
+                let detail = "execute within a user operation".to_owned();
+                return Err(Unfit::Vetoed(veto(super::ruling::FUNCTION_FORBIDDEN, detail)));
+            }
+            let called = Called { sender: wallet, target: call.to, value_wei: call.value_wei, data: &call.data };
+            self.ruled(tenant, called, &act, head, questions, &mut presumed).await?;
+        }
+        questions.presumed.extend(presumed);
+        Ok(())
+    }
+
+    /// Who signs for a wallet decides over what it has. So whoever comes to sign is known to the tenant, or one of its keys.
+    async fn changes_signers(
+        &self,
+        tenant: &str,
+        wallet: Address,
+        change: OnItself,
+        head: Head,
+        presumed: &mut Vec<Address>,
+    ) -> Result<(), Unfit> {
+        let coming = match change {
+            OnItself::CancelsRecovery => return Ok(()),
+            OnItself::Guardian(guardian) if guardian.is_zero() => return Ok(()),
+            OnItself::Guardian(guardian) => vec![guardian],
+            OnItself::Signers(signers) => {
+                let present = self.directory.signers(wallet, head).await?;
+                let coming = signers.into_iter().filter(|signer| !present.contains(signer));
+                let coming = coming.map(|signer| {
+                    <[u8; 20]>::try_from(&signer[..]).map(Address::from).map_err(|_| {
+                        let detail = format!("{signer}, who would come to sign for {wallet}, is no address");
+                        Unfit::Vetoed(veto(COUNTERPARTY_UNKNOWN, detail))
+                    })
+                });
+                coming.collect::<Result<Vec<_>, _>>()?
+            }
+        };
+        for account in coming {
+            let party = self.directory.find(tenant, account, head).await?;
+            presumed.extend(party.presumes);
+            if party.standing == Standing::Unknown {
+                presumed.push(account);
+            }
+        }
+        Ok(())
     }
 
     async fn ruled(

@@ -4,6 +4,7 @@
 //! In reading order:
 //! - [`ruleset`]: what an operator allows beside what the chain says; its version.
 //! - [`acts`]: what a call does, read from its bytes; pure. [`ruling`]: whether it may, given who is who; pure. [`doubts`]: when a veto counts; pure.
+//! - [`operations`]: user operations of smart wallets, call by call; pure.
 //! - [`shown`]: calls that show a secret which the attestor is not told; pure.
 //! - [`directory`]: who is who, read from the tenant's own contracts. [`judge`]: both put together at one block of one chain.
 //! - [`chains`]: a judge for each chain, and which of them a payload belongs to.
@@ -16,6 +17,7 @@ pub mod directory;
 pub mod doubts;
 mod edge;
 pub mod judge;
+pub mod operations;
 pub mod ruleset;
 pub mod ruling;
 pub mod shown;

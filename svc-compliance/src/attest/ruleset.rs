@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Number of the rules that are code: it rises whenever [`super::ruling`] decides anything otherwise.
-const CODE: u32 = 3;
+const CODE: u32 = 4;
 
 /// The rules of one chain that are configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,6 +46,7 @@ pub(crate) fn routes(app: &AppHandle) -> Routes {
         .add_service(AssetServiceServer::new(asset::AssetEdge::new(app.clone())))
         .add_service(ComplianceServiceServer::new(compliance::ComplianceEdge::new(app.clone())))
         .add_service(HolderServiceServer::new(holder::HolderEdge::new(app.clone())))
+        .add_service(crate::wallet::edge::server(app))
         .add_service(probe(app.clone()))
 }
 

@@ -78,7 +78,9 @@ pub fn all() -> Flows {
         .with::<batch_transfer::BatchTransferFlow>()
         .with::<features::AttachFeatureFlow>()
         .with::<features::DetachFeatureFlow>();
-    asset::register(flows).with_priority(Priority::Urgent, URGENT).with_priority(Priority::Bulk, BULK)
+    crate::wallet::flows::add(asset::register(flows))
+        .with_priority(Priority::Urgent, URGENT)
+        .with_priority(Priority::Bulk, BULK)
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ pub mod rule_logs;
 pub mod systems;
 pub mod templates;
 
-use crate::NAME;
+use crate::{
+    NAME,
+    wallet::store::{APPROVAL_CONSTRAINTS, PENDING_CONSTRAINT},
+};
 use dalp_domain::store::{Schema, Tables, address_of, during, hex_of, signed, unsigned};
 use sqlx::migrate::Migrator;
 use std::ops::Deref;
@@ -33,6 +36,10 @@ pub enum Taken {
     Symbol,
     /// The tenant's place for a system on the chain.
     System,
+    /// The place of a signer, or of a principal, among the approvals of a user operation.
+    Approval,
+    /// The user operation itself, which is pending no more.
+    UserOperation,
 }
 
 // === impl Taken ===
@@ -45,6 +52,8 @@ impl Taken {
         match error.constraint() {
             Some(assets::SYMBOL_CONSTRAINT) => Some(Self::Symbol),
             Some(systems::SYSTEM_CONSTRAINT) => Some(Self::System),
+            Some(PENDING_CONSTRAINT) => Some(Self::UserOperation),
+            Some(constraint) if APPROVAL_CONSTRAINTS.contains(&constraint) => Some(Self::Approval),
             _ => None,
         }
     }

@@ -202,7 +202,7 @@ impl Stack {
         let tenants = wallets.iter().map(|wallet| (*wallet, TENANT)).chain([(rival, RIVAL)]).collect();
         let rights = Rights::new(Box::new(MemoryKeys(tenants)));
         let (chain, chains) = (ChainReader::new(upstreams.clone()), [upstreams.config().chain_id].into());
-        app.set(App::new(engine.clone(), store.clone(), chain, chains, rights, None, 10_000_000));
+        app.set(App::new(engine.clone(), store.clone(), chain, chains, rights, None, 10_000_000, Arc::default()));
         let stop = Stop::new();
         let indexer = tokio::spawn(indexer::run(store.clone(), upstreams.clone(), 0, "test".into(), stop.clone()));
         let routes = svc_compliance::routes(&app).prepare();

@@ -113,13 +113,14 @@ mod tests {
 
     #[test]
     fn everything_else_moves() {
-        let selectors: [&[u8]; 8] = [
+        let selectors: [&[u8]; 9] = [
             &[0xa9, 0x05, 0x9c, 0xbb], // transfer
             &[0x09, 0x5e, 0xa7, 0xb3], // approve
             &[0xd5, 0x05, 0xac, 0xcf], // permit
             &[0xac, 0x96, 0x50, 0xd8], // multicall
             &[0xb6, 0x1d, 0x27, 0xf6], // execute
             &[0x4f, 0x1e, 0xf2, 0x86], // upgradeToAndCall
+            &[0x76, 0x5e, 0x82, 0x7f], // handleOps
             &[0xde, 0xad, 0xbe, 0xef], // nobody knows
             &[1, 2, 3],
         ];
@@ -138,6 +139,8 @@ mod tests {
         let permit = json!([{"name": "owner", "type": "address"}, {"name": "spender", "type": "address"}, {"name": "value", "type": "uint256"}]);
         assert!(moves(&document("Permit", &permit), SIGNER));
         assert!(moves(&document("FeedUpdate", &permit), SIGNER), "another's fields under the name");
+        let operation = json!([{"name": "sender", "type": "address"}, {"name": "nonce", "type": "uint256"}]);
+        assert!(moves(&document("PackedUserOperation", &operation), SIGNER), "what a smart wallet is told");
         let mut longer = feed_update();
         longer.as_array_mut().unwrap().push(json!({"name": "spender", "type": "address"}));
         assert!(moves(&document("FeedUpdate", &longer), SIGNER));

@@ -307,6 +307,14 @@ reasons! {
     LegBreached = "LEG_BREACHED", FailedPrecondition, FixInput, None;
     /// Locked amounts cannot be reclaimed yet.
     ReclaimNotOpen = "RECLAIM_NOT_OPEN", FailedPrecondition, FixInput, None;
+    /// The smart wallet is not deployed.
+    WalletNotDeployed = "WALLET_NOT_DEPLOYED", FailedPrecondition, FixInput, None;
+    /// The address does not sign for the smart wallet.
+    NotASigner = "NOT_A_SIGNER", PermissionDenied, FixInput, None;
+    /// The deadline of the user operation has passed.
+    UserOperationExpired = "USER_OPERATION_EXPIRED", FailedPrecondition, FixInput, None;
+    /// The user operation was sent, or has ended.
+    UserOperationClosed = "USER_OPERATION_CLOSED", FailedPrecondition, FixInput, None;
     /// The update was signed for another topic or schema than the feed's.
     FeedUpdateMismatch = "FEED_UPDATE_MISMATCH", FailedPrecondition, FixInput, None;
     /// The update's signature is not one of a CLAIM key of the issuer.

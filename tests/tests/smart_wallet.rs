@@ -1,0 +1,33 @@
+//! Smart wallets on the whole stack, through the gateway as an ordinary client, with the canonical entry point of ERC-4337 as its authors publish it.
+
+#[path = "smart_wallet/approving.rs"]
+mod approving;
+#[path = "smart_wallet/elsewhere.rs"]
+mod elsewhere;
+#[path = "smart_wallet/ending.rs"]
+mod ending;
+#[path = "smart_wallet/refusing.rs"]
+mod refusing;
+#[path = "smart_wallet/support.rs"]
+mod support;
+
+use support::World;
+
+/// One stack for all, because a stack costs more than what is asked of it here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smart_wallet_acts_once_enough_weight_has_signed() {
+    let mut world = World::start().await;
+    refusing::a_wallet_that_is_not_deployed_is_told_at_preflight(&mut world).await;
+    approving::the_threshold_sends_it_once(&world).await;
+    refusing::what_does_not_count_is_told(&world).await;
+    refusing::what_the_attestor_would_not_have_moved_is_not_signed(&world).await;
+    refusing::what_others_hold_is_not_released_here(&world).await;
+    ending::a_refused_call_fails_with_its_reason(&world).await;
+    elsewhere::what_somebody_else_sends_is_found(&world).await;
+    elsewhere::a_contract_signs_by_its_own_word(&world).await;
+    ending::what_is_cancelled_is_not_sent(&world).await;
+    ending::below_the_threshold_it_expires(&world).await;
+    approving::a_signer_that_was_removed_meanwhile_counts_no_more(&mut world).await;
+    approving::a_kill_between_approval_and_submission_sends_it_once(&mut world).await;
+    dalp_tests::histories::record(&world.stack.settings().database_url, "wallet.", "svc-compliance").await;
+}

@@ -1,0 +1,107 @@
+//! What happens past the platform, and signers that are contracts.
+
+use alloy::primitives::{Address, B256, Bytes, U256, hex};
+use alloy::signers::{SignerSync as _, local::PrivateKeySigner};
+use alloy::sol_types::{SolCall as _, SolStruct as _, eip712_domain};
+use dalp_contracts::deployer::ENTRY_POINT;
+use dalp_devstack::scenario::Wallet;
+use dalp_proto::wallet::{
+    ApproveUserOperationRequest, CreateSmartWalletRequest, UserOperation, UserOperationState, WalletCall, WalletSigner,
+};
+use svc_compliance::wallet::operation::{Signed, UserOperation as Operation, together};
+
+use crate::support::{World, mintCall, text};
+
+alloy::sol! {
+    /// What the signers of an account sign for it to vouch for a hash (ERC-1271).
+    struct AccountMessage {
+        bytes32 hash;
+    }
+}
+
+/// A wallet of two outside keys, of which both must sign.
+async fn of_two_keys(world: &World, name: &str, keys: &[PrivateKeySigner; 2]) -> Wallet {
+    let signers = keys.iter().map(|key| WalletSigner { address: text(key.address()), weight: 1 }).collect();
+    let request = CreateSmartWalletRequest { name: name.to_owned(), signers, threshold: 2, ..Default::default() };
+    world.deployed(request).await
+}
+
+fn mint(world: &World, amount: u64) -> WalletCall {
+    let data = mintCall { to: world.load.receiver.address, amount: U256::from(amount) }.abi_encode();
+    WalletCall { to: text(world.coin), value_wei: String::new(), data: hex::encode_prefixed(data) }
+}
+
+async fn proposed(world: &World, wallet: &Wallet, calls: Vec<WalletCall>) -> UserOperation {
+    let mut request = world.proposal(calls).await;
+    request.wallet = wallet.text.clone();
+    world.try_propose(request).await.expect("proposed")
+}
+
+fn signed(key: &PrivateKeySigner, hash: B256) -> Signed {
+    let signature = key.sign_hash_sync(&hash).expect("signed").as_bytes();
+    Signed { signer: key.address(), signature: Bytes::copy_from_slice(&signature) }
+}
+
+/// Whoever has the signatures may send it: the platform takes over what the chain says.
+pub(crate) async fn what_somebody_else_sends_is_found(world: &World) {
+    let keys = [PrivateKeySigner::random(), PrivateKeySigner::random()];
+    let wallet = of_two_keys(world, "Sent elsewhere", &keys).await;
+    let before = world.balance(world.coin, world.load.receiver.address).await;
+    let one = proposed(world, &wallet, vec![mint(world, 4)]).await;
+    let hash: B256 = one.hash.parse().expect("a hash");
+    let operation = Operation {
+        chain_id: one.chain_id,
+        entry_point: one.entry_point.parse().expect("an address"),
+        wallet: wallet.address,
+        nonce: one.nonce.parse().expect("a nonce"),
+        call_data: {
+            let document: serde_json::Value = serde_json::from_str(&one.document_json).expect("a document");
+            document["message"]["callData"].as_str().and_then(|text| text.parse().ok()).expect("call data")
+        },
+        call_gas_limit: one.call_gas_limit,
+        verification_gas_limit: one.verification_gas_limit,
+    };
+    assert_eq!(operation.hash(), hash, "what the answer shows is what is signed");
+    let signatures = keys.iter().map(|key| signed(key, hash)).collect();
+    let handle = operation.handle(signatures, Address::repeat_byte(0xbe));
+    world.chain.send_as_node(Some(ENTRY_POINT), handle.abi_encode().into()).await.expect("sent");
+    let found = world.stands(&one, UserOperationState::Executed).await;
+    assert!(found.submission_id.is_empty() && !found.tx_hash.is_empty() && found.block_number > 0, "{found:?}");
+    assert_eq!(world.balance(world.coin, world.load.receiver.address).await, before + 4);
+}
+
+/// A wallet that signs for another wallet by its own co-signers' word.
+pub(crate) async fn a_contract_signs_by_its_own_word(world: &World) {
+    let keys = [PrivateKeySigner::random(), PrivateKeySigner::random()];
+    let board = of_two_keys(world, "Board", &keys).await;
+    let request = CreateSmartWalletRequest {
+        name: "Subsidiary".to_owned(),
+        signers: vec![WalletSigner { address: board.text.clone(), weight: 1 }],
+        threshold: 1,
+        ..Default::default()
+    };
+    let subsidiary = world.deployed(request).await;
+    let coins = mintCall { to: subsidiary.address, amount: U256::from(9) };
+    world.chain.send_as_node(Some(world.coin), coins.abi_encode().into()).await.expect("minted");
+    let receiver = world.load.receiver.address;
+    let before = world.balance(world.coin, receiver).await;
+    let one = proposed(world, &subsidiary, vec![world.transfer(world.coin, receiver, 9)]).await;
+
+    let domain = eip712_domain! {
+        name: "SmartAccount",
+        version: "1",
+        chain_id: one.chain_id,
+        verifying_contract: board.address,
+    };
+    let hash: B256 = one.hash.parse().expect("a hash");
+    let message = AccountMessage { hash }.eip712_signing_hash(&domain);
+    let by = |keys: &[PrivateKeySigner]| ApproveUserOperationRequest {
+        user_operation_id: one.user_operation_id.clone(),
+        signer: board.text.clone(),
+        signature: together(keys.iter().map(|key| signed(key, message)).collect()).to_string(),
+    };
+    assert_eq!(world.approval_refused(by(&keys[..1])).await, "SIGNATURE_INVALID", "one of two");
+    world.try_approve(by(&keys)).await.expect("approved");
+    world.stands(&one, UserOperationState::Executed).await;
+    assert_eq!(world.balance(world.coin, receiver).await, before + 9);
+}

@@ -1,0 +1,99 @@
+//! What is refused, and how it is told.
+
+use alloy::primitives::{Address, hex};
+use alloy::signers::{SignerSync as _, local::PrivateKeySigner};
+use dalp_devstack::client::{keyed, reason};
+use dalp_proto::operation::OperationState;
+use dalp_proto::wallet::{
+    ApproveUserOperationRequest, CancelUserOperationRequest, DeploySmartWalletRequest, GetSmartWalletRequest,
+    UserOperationState,
+};
+use dalp_tests::airdrops::key;
+use uuid::Uuid;
+
+use crate::support::{World, text};
+
+pub(crate) async fn a_wallet_that_is_not_deployed_is_told_at_preflight(world: &mut World) {
+    let before = world.view().await;
+    assert!(!before.on_chain.expect("on chain").deployed);
+    let refused = world.try_propose(world.proposal(vec![world.bonds(1)]).await).await.expect_err("refused");
+    assert_eq!(reason(&refused), "WALLET_NOT_DEPLOYED");
+
+    let mut other = world.creation();
+    other.threshold = 2;
+    let refused = world.service().create_smart_wallet(other).await.expect_err("the name is taken");
+    assert_eq!(reason(&refused), "ALREADY_EXISTS");
+    let unknown = text(Address::repeat_byte(0x77));
+    let refused = world.service().get_smart_wallet(GetSmartWalletRequest { wallet: unknown.clone() }).await;
+    assert_eq!(reason(&refused.expect_err("unknown")), "NOT_FOUND");
+    let mut proposal = world.proposal(vec![world.bonds(1)]).await;
+    proposal.wallet = unknown;
+    assert_eq!(reason(&world.try_propose(proposal).await.expect_err("unknown")), "NOT_FOUND");
+
+    world.deploy().await;
+    let on_chain = world.view().await.on_chain.expect("on chain");
+    assert!(on_chain.deployed);
+    assert_eq!((on_chain.signers.len(), on_chain.threshold), (3, 3));
+    let request = DeploySmartWalletRequest { sender: world.sender(), wallet: world.wallet.text.clone() };
+    let refused = world.service().deploy_smart_wallet(keyed(request, &key())).await.expect_err("deployed");
+    assert_eq!(reason(&refused), "ALREADY_EXISTS");
+}
+
+pub(crate) async fn what_does_not_count_is_told(world: &World) {
+    let proposed = world.propose(vec![world.bonds(2)]).await;
+    let stranger = PrivateKeySigner::random();
+    let hash = proposed.hash.parse().expect("a hash");
+    let signed =
+        |signer: &PrivateKeySigner| hex::encode_prefixed(signer.sign_hash_sync(&hash).expect("signed").as_bytes());
+    let by = |signer: Address, signature: String| ApproveUserOperationRequest {
+        user_operation_id: proposed.user_operation_id.clone(),
+        signer: text(signer),
+        signature,
+    };
+    assert_eq!(world.approval_refused(by(stranger.address(), signed(&stranger))).await, "NOT_A_SIGNER");
+    // A signer's name under another's signature, and a signature over something else.
+    let one = world.outside[0].address();
+    assert_eq!(world.approval_refused(by(one, signed(&stranger))).await, "SIGNATURE_INVALID");
+    let other = world.propose(vec![world.bonds(3)]).await;
+    assert_eq!(world.approval_refused(by(one, world.signature(0, &other))).await, "SIGNATURE_INVALID");
+    assert_eq!(world.approval_refused(by(one, "0x1234".to_owned())).await, "SIGNATURE_INVALID");
+    // The platform signs with its own keys only.
+    assert_eq!(world.approval_refused(by(one, String::new())).await, "KEY_NOT_FOUND");
+    let nobody =
+        ApproveUserOperationRequest { user_operation_id: Uuid::new_v4().to_string(), ..by(one, signed(&stranger)) };
+    assert_eq!(world.approval_refused(nobody).await, "NOT_FOUND");
+    let mut late = world.proposal(vec![world.bonds(1)]).await;
+    late.deadline = world.chain.time_s().await.expect("a time");
+    assert_eq!(reason(&world.try_propose(late).await.expect_err("over")), "INVALID_FIELD");
+    let look = world.look(&proposed).await;
+    assert_eq!((look.approved_weight, look.user_operation.expect("it").approvals.len()), (0, 0));
+}
+
+/// Calls that an attestor refuses of a wallet of one key, it refuses of a smart wallet: as a statement of a co-signer, and as what is sent.
+pub(crate) async fn what_the_attestor_would_not_have_moved_is_not_signed(world: &World) {
+    let stranger = Address::repeat_byte(0x66);
+    let gift = world.propose(vec![world.transfer(world.coin, stranger, 1)]).await;
+    let accepted = world.try_approve(world.platform_approval(&gift)).await.expect("accepted");
+    let refused = world.client.finished(accepted.operation).await.expect("an end");
+    assert_eq!(refused.state(), OperationState::Failed);
+    assert_eq!(refused.error.expect("an error").reason, "ATTESTATION_REFUSED");
+    let approvals = world.look(&gift).await.user_operation.expect("it").approvals;
+    assert!(approvals.iter().all(|approval| !approval.signed), "{approvals:?}");
+    assert_eq!(world.balance(world.coin, stranger).await, 0);
+    assert_eq!(world.look(&gift).await.user_operation.expect("it").state(), UserOperationState::Pending);
+}
+
+/// Other approvals are none of these: what somebody else holds has ids of its own, and here nothing is known under them.
+pub(crate) async fn what_others_hold_is_not_released_here(world: &World) {
+    let operation = world.load.transfer(0, &key()).await.expect("accepted");
+    let approval = ApproveUserOperationRequest {
+        user_operation_id: operation.operation_id.clone(),
+        signer: world.platform_signer().text.clone(),
+        signature: String::new(),
+    };
+    assert_eq!(world.approval_refused(approval).await, "NOT_FOUND");
+    let cancel =
+        CancelUserOperationRequest { user_operation_id: operation.operation_id, reason: "not mine".to_owned() };
+    let refused = world.service().cancel_user_operation(cancel).await.expect_err("refused");
+    assert_eq!(reason(&refused), "NOT_FOUND");
+}

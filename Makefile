@@ -32,7 +32,7 @@ build: setup ## build every service
 demo: build ## issue a bond and transfer it, end to end, and write target/demo/report.json
 	@cargo run --quiet -p dalp-devstack -- demo --report target/demo/report.json
 
-up: build $(if $(filter kms,$(KEYS)),aws) ## start the stack, print commands to try, keep it running until Ctrl-C or `make down` (CHAINS=2: with a second chain; KEYS=pkcs11, kms, dfns or fireblocks: who holds the keys)
+up: build $(if $(filter kms,$(KEYS)),aws) ## start the stack, print commands to try, keep it running until Ctrl-C or `make down` (CHAINS=2: with a second chain; KEYS=pkcs11, luna, kms, dfns or fireblocks: who holds the keys)
 	@cargo run --quiet -p dalp-devstack -- up $(if $(filter 2,$(CHAINS)),--second-chain) $(if $(KEYS),--keys $(KEYS))
 
 down: ## end a stack that `make up` started

@@ -193,7 +193,7 @@ impl SignerError {
             Self::Provider(ProviderError::ClockSkewed(_)) => Reason::ProviderClockSkewed,
             Self::Provider(ProviderError::ChainNotServed(_)) => Reason::ChainNotServed,
             Self::Provider(_) => Reason::ProviderUnavailable,
-            Self::Store(StoreError::Unavailable(_)) => Reason::DatabaseUnavailable,
+            Self::Store(StoreError::Unavailable(_) | StoreError::NotMigrated) => Reason::DatabaseUnavailable,
             Self::Store(StoreError::Closed) => Reason::Stopping,
             Self::Store(_) => Reason::Internal,
         }
@@ -224,7 +224,9 @@ impl From<SignerError> for Refusal {
                     _ => refusal,
                 }
             }
-            SignerError::Store(source @ (StoreError::Unavailable(_) | StoreError::Closed)) => refusal.source(source),
+            SignerError::Store(
+                source @ (StoreError::Unavailable(_) | StoreError::NotMigrated | StoreError::Closed),
+            ) => refusal.source(source),
             SignerError::Store(source) => Self::internal(source),
             _ => refusal,
         }

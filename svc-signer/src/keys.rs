@@ -61,7 +61,7 @@ pub enum CeremonyError {
     Provider(#[from] ProviderError),
 }
 
-/// Between two looks whether another login has ended. One that died is waited for as long as a login may take.
+/// Between two looks whether another login has ended, or people have come. A login that died is waited for as long as one may take.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A folder that is taken away, if it is empty by then.
@@ -81,7 +81,7 @@ pub fn is_wallet_name(name: &str) -> bool {
 }
 
 /// Makes a wallet's key in the configured partition as its crypto officer, or finds it there, and has it prove its address by a signature. The officer's PIN has its
-/// place in the memory of logins as every other: a wrong one is tried once. While another process logs in, it waits and says so.
+/// place in the memory of logins as every other: a wrong one is tried once. While another process logs in or people are asked, it waits and says so.
 pub async fn ceremony(
     config: &SignerConfig,
     name: &KeyName,
@@ -110,19 +110,22 @@ pub async fn ceremony(
     }
     // People may need long to log in; nobody but they waits for it here.
     progress("logging in as the crypto officer; a quorum partition asks its people now");
-    let mut waited = false;
+    let mut told = "";
     loop {
-        match provider.opened().await {
+        let waits = match provider.opened().await {
             Ok(()) => break,
             Err(error) if Pkcs11Provider::is_busy(&error) => {
-                if !waited {
-                    progress("another process logs in to the partition right now; waiting for it to end");
-                }
-                waited = true;
-                tokio::time::sleep(LOOK_AGAIN).await;
+                "another process logs in to the partition right now; waiting for it to end"
             }
+            // No PIN was compared, so that asking again is no try of one.
+            Err(ProviderError::Pending(_)) => "the partition is not activated; waiting for its people",
             Err(error) => return Err(error.into()),
+        };
+        if waits != told {
+            progress(waits);
         }
+        told = waits;
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
     progress("logged in; making the key and having it prove its address");
     if !store.reserve(&name, provider.longest_creation()).await? {

@@ -117,7 +117,7 @@ fn main() -> anyhow::Result<ExitCode> {
 #[tokio::main]
 async fn clear_latch(config: &SignerConfig) -> anyhow::Result<ExitCode> {
     let partition = config.pkcs11.as_ref().context("there is no [pkcs11] section")?.partition();
-    let forgotten = Store::new(config)?.clear_latch(&partition).await?;
+    let forgotten = Store::as_it_stands(config)?.clear_latch(&partition).await?;
     writeln!(std::io::stdout(), "{partition}: {forgotten} PINs may be tried again")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -136,7 +136,7 @@ async fn key_ceremony(config: &SignerConfig, name: KeyName, officer_pin: SecretR
 
 #[tokio::main]
 async fn retry_stopped(config: &SignerConfig, request_id: uuid::Uuid) -> anyhow::Result<ExitCode> {
-    let retried = Store::new(config)?.retry_stopped(request_id).await?;
+    let retried = Store::as_it_stands(config)?.retry_stopped(request_id).await?;
     anyhow::ensure!(retried, "{request_id} is not a request that a custodian's policy stopped");
     writeln!(std::io::stdout(), "{request_id}: another attempt is made")?;
     Ok(ExitCode::SUCCESS)
@@ -150,7 +150,7 @@ fn wanted(text: &str) -> Result<Wanted, String> {
 
 #[tokio::main]
 async fn export_evidence(config: &SignerConfig, transaction: Wanted) -> anyhow::Result<ExitCode> {
-    let requests = Store::new(config)?.evidence(transaction).await?;
+    let requests = Store::as_it_stands(config)?.evidence(transaction).await?;
     anyhow::ensure!(!requests.is_empty(), "the signer was never asked for it");
     let exported = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "requests": requests });
     writeln!(std::io::stdout(), "{exported:#}")?;

@@ -41,7 +41,8 @@ use crate::{
         admit::{Admission, Admitted, LIMIT_USED_UP, LaneEntry},
         batch::{Batcher, write_all},
         keys::KeyRecord,
-        requests::{NOT_ASKED, Outcome, Released, Status, StoredPayload, StoredRequest},
+        outcomes::{Outcome, Released},
+        requests::{NOT_ASKED, Status, StoredPayload, StoredRequest},
     },
 };
 

@@ -6,20 +6,20 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use dalp_proto::signer::{
-    EvmTransaction, ReleaseRequest, SignRequest, SignStatus, signer_service_server::SignerService as _,
+    CreateKeyRequest, EvmTransaction, ListKeysRequest, ReleaseRequest, SignRequest, SignStatus, StatusRequest,
+    key_service_server::KeyService as _, signer_service_server::SignerService as _,
 };
 use dalp_service::stop::Stop;
 use dalp_testing::{Signal, signal};
 use sqlx::Row as _;
-use support::{Bench, PEER, approved_transaction, call, create, from_peer, meta, order, reason, sign, until};
+use support::{
+    Bench, PEER, approved_transaction, call, create, from_caller, from_peer, meta, order, reason, sign, until,
+};
 use svc_signer::{
-    edge::signer::SignerEdge,
+    edge::{key::KeyEdge, signer::SignerEdge},
     providers::ProviderKind,
     signing::Signer,
-    store::{
-        Store,
-        requests::{Outcome, Status},
-    },
+    store::{Store, outcomes::Outcome, requests::Status},
 };
 
 /// The request that held a nonce gives it back while another takes it over: the other keeps it.
@@ -75,6 +75,53 @@ async fn a_release_leaves_the_watermark_of_whoever_took_the_nonce_meanwhile() {
     assert_eq!((reason(&conflict).as_str(), meta(&conflict, "next_nonce").as_str()), ("WATERMARK_CONFLICT", "1"));
 }
 
+/// A signer over another store, with the same providers.
+fn over(store: Store, bench: &mut Bench) {
+    bench.store = store;
+    bench.signer = Arc::new(Signer::new(&bench.config, bench.store.clone(), bench.signer.providers().clone()));
+    bench.edge = SignerEdge::new(Arc::clone(&bench.signer), Stop::new());
+    bench.keys = KeyEdge::new(Arc::clone(&bench.signer));
+}
+
+/// The signer listens before its schema is up to date: whoever comes then is asked to come again, and is not told of a defect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_is_not_up_to_date_yet_is_waited_for() {
+    let mut bench = Bench::new(ProviderKind::Local).await;
+    let key = create(&bench, "desk").await;
+    let pool = bench.postgres.pool().await;
+    let change = async |sql: &'static str| {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    };
+    // As it stands between two migrations: the table is there, a column of a later one is not.
+    change("alter table signer.keys rename column tier to tier_of_tomorrow").await;
+    let asked = async |bench: &Bench, wallet: &str| {
+        let made = CreateKeyRequest { wallet: wallet.to_owned(), ..Default::default() };
+        let made = bench.keys.create_key(from_caller(made, "bank", wallet)).await;
+        let listed = bench.keys.list_keys(from_caller(ListKeysRequest::default(), "bank", "list")).await;
+        let request = order(&key.address, call(0));
+        let status = bench.edge.status(from_peer(StatusRequest { request_id: request.request_id.clone() }, PEER)).await;
+        [
+            made.map(drop).unwrap_err(),
+            listed.map(drop).unwrap_err(),
+            status.map(drop).unwrap_err(),
+            sign(bench, &request).await.map(drop).unwrap_err(),
+        ]
+        .map(|refused| reason(&refused))
+    };
+    let store = Store::new(&bench.config).unwrap();
+    over(store.clone(), &mut bench);
+    assert_eq!(asked(&bench, "early").await, ["DATABASE_UNAVAILABLE"; 4]);
+    let half = Store::as_it_stands(&bench.config).unwrap();
+    over(half, &mut bench);
+    assert_eq!(asked(&bench, "early").await[0], "INTERNAL", "which is what was kept from callers");
+    change("alter table signer.keys rename column tier_of_tomorrow to tier").await;
+    over(store.clone(), &mut bench);
+    assert_eq!(asked(&bench, "early").await, ["DATABASE_UNAVAILABLE"; 4], "nobody has said that it is up to date");
+    store.migrate().await.unwrap();
+    create(&bench, "early").await;
+    approved_transaction(&sign(&bench, &order(&key.address, call(0))).await.unwrap());
+}
+
 /// Processes that are stopped, and go on when this is dropped.
 struct Stopped(Vec<u32>);
 
@@ -100,9 +147,8 @@ impl Drop for Stopped {
 async fn a_database_that_stops_answering_does_not_stop_signing_for_ever() {
     let mut bench = Bench::new(ProviderKind::Local).await;
     bench.config.signer.database_timeout_ms = 2_000;
-    bench.store = Store::new(&bench.config).unwrap();
-    bench.signer = Arc::new(Signer::new(&bench.config, bench.store.clone(), bench.signer.providers().clone()));
-    bench.edge = SignerEdge::new(Arc::clone(&bench.signer), Stop::new());
+    let store = Store::as_it_stands(&bench.config).unwrap();
+    over(store, &mut bench);
     let key = create(&bench, "desk").await;
     let before = order(&key.address, call(0));
     let signed = sign(&bench, &before).await.unwrap();

@@ -15,7 +15,7 @@ use dalp_simulators::{
 };
 use serde_json::{Value, json};
 use sqlx::Row as _;
-use support::{Bench, Holders, Setting, call, create, from_peer, order, reason, sign, until};
+use support::{Bench, Holders, Setting, call, create, custodians::cases, from_peer, order, reason, sign, until};
 use svc_signer::{edge::signer::SignerEdge, providers::ProviderKind, store::requests::Status};
 use tonic::Status as Answer;
 
@@ -80,23 +80,6 @@ async fn seen(bench: &Bench) -> Vec<Value> {
     );
     let rows = rows.fetch_all(&bench.postgres.pool().await).await.unwrap();
     rows.iter().map(|row| serde_json::from_str(row.get("row")).unwrap()).collect()
-}
-
-macro_rules! cases {
-    ($($case:ident),* $(,)?) => {
-        mod dfns {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$case(super::ProviderKind::Dfns).await;
-            })*
-        }
-        mod fireblocks {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$case(super::ProviderKind::Fireblocks).await;
-            })*
-        }
-    };
 }
 
 cases! {

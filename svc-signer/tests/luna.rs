@@ -4,62 +4,25 @@
 
 mod support;
 
-use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
+use std::sync::Arc;
 
 use alloy::primitives::Address;
 use dalp_proto::signer::{
-    ClaimAttestation, CreateKeyRequest, Key, SignOutcome, SignRequest, SignStatus, StatusRequest,
-    key_service_server::KeyService as _, sign_request::Payload, signer_service_server::SignerService as _,
+    ClaimAttestation, CreateKeyRequest, SignRequest, SignStatus, StatusRequest, key_service_server::KeyService as _,
+    sign_request::Payload, signer_service_server::SignerService as _,
 };
-use dalp_quorum_module::device::{Hang, Member, State, Twist};
-use dalp_service::config::{Problems, SecretRef, Validate as _};
+use dalp_quorum_module::device::{Hang, Member, Twist};
+use dalp_service::config::{Problems, Validate as _};
 use dalp_testing::TestPostgres;
 use support::{
     Bench, Holders, LABEL, PEER, PIN, Setting, TARGET, age, approved_transaction, call, create, from_caller, from_peer,
+    luna::{becomes, change, create_refused, device, fresh, is_signed, luna},
     order, reason, sender, sign, until,
 };
 use svc_signer::{
     config::pkcs11::Pkcs11Config,
-    keys::CeremonyError,
-    providers::{KeyName, Provider as _, ProviderKind, pkcs11::Pkcs11Provider},
+    providers::{Provider as _, ProviderKind},
 };
-use zeroize::Zeroizing;
-
-async fn luna(partition: &str) -> (Bench, Key) {
-    let bench = Bench::luna(partition).await;
-    let key = create(&bench, "desk").await;
-    (bench, key)
-}
-
-/// Asks again until the request stands so.
-async fn becomes(bench: &Bench, request: &SignRequest, status: SignStatus, error: &str) -> SignOutcome {
-    let wanted = |outcome: &SignOutcome| outcome.status() == status && outcome.error == error;
-    until(async || sign(bench, request).await.unwrap(), wanted).await
-}
-
-async fn is_signed(bench: &Bench, request: &SignRequest) {
-    let signed = becomes(bench, request, SignStatus::Approved, "").await;
-    assert_eq!(sender(&approved_transaction(&signed)), request.signer.parse::<Address>().unwrap());
-}
-
-async fn create_refused(bench: &Bench, wallet: &str) -> String {
-    let request = CreateKeyRequest { wallet: wallet.to_owned(), ..Default::default() };
-    reason(&bench.keys.create_key(from_caller(request, "bank", wallet)).await.unwrap_err())
-}
-
-fn device(bench: &Bench) -> State {
-    bench.device().read().unwrap()
-}
-
-fn change(bench: &Bench, change: impl FnOnce(&mut State)) {
-    bench.device().update(change).unwrap();
-}
-
-/// A replica that has just started over the same database and partition.
-fn fresh(bench: &Bench) -> Pkcs11Provider {
-    let config: Pkcs11Config = bench.config.pkcs11.clone().unwrap();
-    Pkcs11Provider::new(config, support::program(), Zeroizing::new(vec![7; 40]), Arc::new(bench.store.clone()))
-}
 
 // === People ===
 
@@ -315,36 +278,6 @@ async fn a_label_that_no_partition_or_two_have_is_named_and_nobody_logs_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crypto_user_signs_with_the_keys_of_a_ceremony_and_makes_none() {
-    let bench = Bench::luna("crypto_user = true").await;
-    assert_eq!(create_refused(&bench, "desk").await, "KEY_NOT_IN_PARTITION");
-    assert_eq!(device(&bench).generated, 0, "it was not even tried");
-    let name = KeyName { tenant: "bank".to_owned(), wallet: "desk".to_owned() };
-    let officer: SecretRef = bench.token.as_ref().unwrap().secret("officer-pin", PIN).parse().unwrap();
-    let made = svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap();
-    assert_eq!(made.label, "dalp:bank:desk");
-    assert_eq!(svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap(), made, "again");
-    assert_eq!(device(&bench).generated, 1);
-    let key = until(
-        async || {
-            let request = CreateKeyRequest { wallet: "desk".to_owned(), ..Default::default() };
-            bench.keys.create_key(from_caller(request, "bank", "desk")).await
-        },
-        Result::is_ok,
-    );
-    let key = key.await.unwrap().into_inner().key.unwrap();
-    assert_eq!(key.address.parse::<Address>().unwrap(), made.address);
-    is_signed(&bench, &order(&key.address, call(0))).await;
-    let known = svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap_err();
-    assert!(matches!(known, CeremonyError::Taken(_)), "{known:?}");
-    assert_eq!(device(&bench).generated, 1, "a known wallet gets no second key, wherever its first one is");
-    for wallet in ["", "No Name", "a:b"] {
-        let name = KeyName { wallet: wallet.to_owned(), ..name.clone() };
-        svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap_err();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn keys_with_an_authorisation_of_their_own_are_opened_once_and_wrong_data_is_tried_once() {
     const OPEN: &str = "open sesame";
     let holders = Holders::luna();
@@ -412,55 +345,6 @@ async fn an_authorisation_whose_caller_gives_up_is_carried_through() {
         until(undecided, |row| *row == Some(("clear".to_owned(), 0))).await;
     }
     is_signed(&bench, &order(&key.address, call(9))).await;
-}
-
-/// The public key beside a private key is an object of its own: whose it is, only a signature tells.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_its_key_does_not_prove_is_not_used() {
-    let bench = Bench::luna("").await;
-    change(&bench, |device| device.twist = Twist::OtherKey);
-    assert_eq!(create_refused(&bench, "desk").await, "PROVIDER_FAILED");
-    let name = KeyName { tenant: "bank".to_owned(), wallet: "desk".to_owned() };
-    let officer: SecretRef = bench.token.as_ref().unwrap().secret("officer-pin", PIN).parse().unwrap();
-    let refused = svc_signer::keys::ceremony(&bench.config, &name, officer.clone(), |_| {}).await.unwrap_err();
-    assert!(matches!(refused, CeremonyError::Provider(_)), "{refused:?}");
-    let keys: i64 =
-        sqlx::query_scalar("select count(*) from signer.keys").fetch_one(&bench.postgres.pool().await).await.unwrap();
-    assert_eq!(keys, 0);
-    change(&bench, |device| device.twist = Twist::Honest);
-    let made = svc_signer::keys::ceremony(&bench.config, &name, officer, |_| {}).await.unwrap();
-    assert_eq!(create(&bench, "desk").await.address.parse::<Address>().unwrap(), made.address, "the same key");
-    assert_eq!(device(&bench).generated, 1);
-}
-
-/// A ceremony beside a login of somebody else waits for its turn, and says so.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_ceremony_waits_while_somebody_else_logs_in() {
-    let (bench, _) = luna("login_deadline_ms = 600000").await;
-    let other = |state: &'static str| {
-        sqlx::query(
-            "insert into signer.pin_latch (partition, pin_digest, state) values ($1, decode(repeat('ab', 32), 'hex'), $2)
-             on conflict (partition, pin_digest) do update set state = excluded.state",
-        )
-        .bind(bench.config.pkcs11.as_ref().unwrap().partition())
-        .bind(state)
-    };
-    other("trying").execute(&bench.postgres.pool().await).await.unwrap();
-    let officer: SecretRef = bench.token.as_ref().unwrap().secret("officer-pin", PIN).parse().unwrap();
-    let (told, mut said) = tokio::sync::mpsc::unbounded_channel();
-    let ceremony = tokio::spawn({
-        let config = bench.config.clone();
-        async move {
-            let name = KeyName { tenant: "bank".to_owned(), wallet: "treasury".to_owned() };
-            let progress = |said: &str| told.send(said.to_owned()).unwrap();
-            svc_signer::keys::ceremony(&config, &name, officer, progress).await
-        }
-    });
-    while !said.recv().await.unwrap().contains("another process") {}
-    assert!(!ceremony.is_finished());
-    other("clear").execute(&bench.postgres.pool().await).await.unwrap();
-    assert_eq!(ceremony.await.unwrap().unwrap().label, "dalp:bank:treasury");
-    assert!(said.recv().await.unwrap().contains("logged in"));
 }
 
 // === The device ===
@@ -634,39 +518,4 @@ async fn what_return_codes_mean_is_configuration() {
     assert_eq!(problems("0x80000007 = \"quorum\", 0xA4 = \"transport\""), 2, "locked by wrong PINs");
     assert_eq!(problems("0x80000007 = \"locked\""), 0);
     assert_eq!(problems("PIN_INCORRECT = \"bad_pin\""), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_clients_files_are_written_before_the_module_is_loaded() {
-    let holders = Holders::luna();
-    let token = holders.token.clone().unwrap();
-    let run = token.dir.path().join("run");
-    let template =
-        "ClientCertFile = {client_certificate};\nClientPrivKeyFile = {client_key};\nServerCAFile = {server_ca};\n";
-    token.secret("Chrystoki.template", template);
-    let ntls = format!(
-        "ntls = {{ directory = \"{}\", template = \"{}\", client_certificate = \"{}\", client_key = \"{}\", server_ca = \"{}\" }}",
-        run.display(),
-        token.dir.path().join("Chrystoki.template").display(),
-        token.secret("client.pem", "certificate"),
-        token.secret("client.key", "planted key"),
-        token.secret("ca.pem", "authority"),
-    );
-    let setting = Setting { partition: ntls, ..Setting::of(ProviderKind::Pkcs11) };
-    let bench = Bench::over(setting, Arc::new(TestPostgres::start()), holders).await;
-    assert!(!run.exists(), "not before it is used");
-    create(&bench, "desk").await;
-    let conf = std::fs::read_to_string(run.join("Chrystoki.conf")).unwrap();
-    assert!(conf.contains(&run.join("client.key").display().to_string()), "{conf}");
-    let key = std::fs::metadata(run.join("client.key")).unwrap();
-    assert_eq!(key.permissions().mode() & 0o777, 0o600);
-    // A ceremony beside the running signer has files of its own, and takes only those away.
-    let name = KeyName { tenant: "bank".to_owned(), wallet: "treasury".to_owned() };
-    let officer: SecretRef = token.secret("officer-pin", PIN).parse().unwrap();
-    svc_signer::keys::ceremony(&bench.config, &name, officer, |_| {}).await.unwrap();
-    let mut left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["Chrystoki.conf", "client.key", "client.pem", "server-ca.pem"]);
-    drop(bench);
-    until(async || run.join("client.key").exists(), |there| !there).await;
 }

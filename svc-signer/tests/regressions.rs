@@ -14,7 +14,7 @@ use dalp_service::stop::Stop;
 use support::{Bench, PEER, approved_transaction, call, create, from_caller, from_peer, order, reason, sign, until};
 use svc_signer::{
     providers::{KeyHandle, KeyName, Provider as _, ProviderError, ProviderKind, SignAtOnce as _},
-    store::requests::{Outcome, Status},
+    store::{outcomes::Outcome, requests::Status},
 };
 
 /// Named regression: retried logins locked the HSM user out.

@@ -1,12 +1,10 @@
 //! A regulated transfer by a key in a Luna partition that waits for its people: granted, granted after everything restarted, and not granted in time.
 //! The partition is SoftHSM behind the module of `tests/simulators/quorum-module`; all else is the platform as it runs.
 
-use std::path::{Path, PathBuf};
-
 use alloy::primitives::U256;
 use dalp_devstack::client::Client;
 use dalp_devstack::scenario::ChainView;
-use dalp_devstack::stack::{Options, Stack, binary};
+use dalp_devstack::stack::{Options, Stack, quorum_module};
 use dalp_proto::operation::operation_service_client::OperationServiceClient;
 use dalp_proto::operation::{GetOperationRequest, Operation, OperationState};
 use dalp_quorum_module::device::{Device, FOLDER_VARIABLE, WRAPPED_VARIABLE};
@@ -70,9 +68,10 @@ async fn put_behind_luna(stack: &mut Stack) {
     let path = stack.folder().join("svc-signer.toml");
     let text = std::fs::read_to_string(&path).expect("a configuration");
     let softhsm = stack.settings().pkcs11_module.clone();
+    let module = quorum_module().expect("cargo builds the module with the tests");
     let text = text.replace(
         &format!("module = \"{}\"", softhsm.display()),
-        &format!("module = \"{}\"\nquorum_retry_s = {WINDOW_S}", quorum_module().display()),
+        &format!("module = \"{}\"\nquorum_retry_s = {WINDOW_S}", module.display()),
     );
     let text = text.replace(
         "environment = { SOFTHSM2_CONF",
@@ -86,15 +85,6 @@ async fn put_behind_luna(stack: &mut Stack) {
     std::fs::write(path, text).expect("written");
     stack.service("svc-signer").expect("the signer").restart().expect("it starts");
     stack.wait_until_serving().await.expect("the partition opens");
-}
-
-/// Cargo builds the module with the tests, beside the programs.
-fn quorum_module() -> PathBuf {
-    let signer = binary("svc-signer").expect("a program");
-    let folder = signer.parent().unwrap_or(Path::new("."));
-    let name = "libdalp_quorum_module.so";
-    let mut places = [folder.join("deps").join(name), folder.join(name)].into_iter();
-    places.find(|path| path.is_file()).expect("cargo builds the module with the tests")
 }
 
 async fn look(client: &Client, operation: &Operation) -> Operation {

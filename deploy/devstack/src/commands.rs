@@ -7,8 +7,7 @@ use heck::ToKebabCase as _;
 use crate::stack::{self, Stack};
 
 /// Method, request as JSON, what it shows.
-const TABLE: [(&str, &str, &str); 6] = [
-    ("dalp.signer.v1.KeyService/CreateKey", r#"{"wallet":"treasury","provider":"pkcs11"}"#, "create a key in the HSM"),
+const TABLE: [(&str, &str, &str); 5] = [
     ("dalp.signer.v1.KeyService/ListKeys", "{}", "list the keys"),
     ("dalp.system.v1.SystemService/GetSystem", "{}", "addresses of the on-chain system, once bootstrapped"),
     ("dalp.asset.v1.AssetService/ListAssets", "{}", "list the assets"),
@@ -20,7 +19,7 @@ const TABLE: [(&str, &str, &str); 6] = [
 #[derive(Debug, Clone)]
 pub struct Line {
     /// What it shows.
-    pub shows: &'static str,
+    pub shows: String,
     /// The command.
     pub command: String,
 }
@@ -28,7 +27,7 @@ pub struct Line {
 /// The lines for `buf curl`; they need nothing beside the npm packages of this repository: the schema comes by reflection.
 #[must_use]
 pub fn buf_curl(stack: &Stack) -> Vec<Line> {
-    lines(|method, body| {
+    lines(stack, |method, body| {
         format!(
             "contracts/tools/buf curl --protocol grpc --cacert {} --servername localhost -H 'authorization: Bearer {}' --reflect-header '*' -d '{body}' https://{}/{method}",
             stack.folder().join("pki/ca.pem").display(),
@@ -41,7 +40,7 @@ pub fn buf_curl(stack: &Stack) -> Vec<Line> {
 /// The same lines for grpcurl.
 #[must_use]
 pub fn grpcurl(stack: &Stack) -> Vec<Line> {
-    lines(|method, body| {
+    lines(stack, |method, body| {
         format!(
             "grpcurl -cacert {} -authority localhost -H 'authorization: Bearer {}' -d '{body}' {} {method}",
             stack.folder().join("pki/ca.pem").display(),
@@ -57,7 +56,7 @@ pub fn grpcurl(stack: &Stack) -> Vec<Line> {
 /// When the program was not built.
 pub fn dalp(stack: &Stack) -> anyhow::Result<Vec<Line>> {
     let program = stack::binary("dalp")?;
-    Ok(lines(|method, body| {
+    Ok(lines(stack, |method, body| {
         let (service, rpc) = method.rsplit_once('/').unwrap_or(("", method));
         let area = service.rsplit('.').next().unwrap_or(service).trim_end_matches("Service").to_kebab_case();
         format!(
@@ -71,8 +70,20 @@ pub fn dalp(stack: &Stack) -> anyhow::Result<Vec<Line>> {
     }))
 }
 
-fn lines(command: impl Fn(&str, &str) -> String) -> Vec<Line> {
-    TABLE.iter().map(|(method, body, shows)| Line { shows, command: command(method, body) }).collect()
+/// A key is made where the stack's keys are; where that is the signer itself, in the HSM that stands beside it.
+fn lines(stack: &Stack, command: impl Fn(&str, &str) -> String) -> Vec<Line> {
+    let provider = match stack.settings().provider.as_str() {
+        "local" => "pkcs11",
+        other => other,
+    };
+    let body = format!(r#"{{"wallet":"treasury","provider":"{provider}"}}"#);
+    let create = Line {
+        shows: format!("create a key, provider {provider}"),
+        command: command("dalp.signer.v1.KeyService/CreateKey", &body),
+    };
+    let others =
+        TABLE.iter().map(|(method, body, shows)| Line { shows: (*shows).to_owned(), command: command(method, body) });
+    std::iter::once(create).chain(others).collect()
 }
 
 /// What `up` prints.
@@ -92,6 +103,5 @@ pub fn text(stack: &Stack) -> String {
             let _ = writeln!(text, "# {}\n{}", line.shows, line.command);
         }
     }
-    let _ = write!(text, "\nend it with Ctrl-C or `make down`");
     text
 }

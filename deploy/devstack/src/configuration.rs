@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use dalp_quorum_module::device::{FOLDER_VARIABLE, WRAPPED_VARIABLE};
 
 /// Label of the development token.
 pub const TOKEN_LABEL: &str = "dalp-dev";
@@ -12,6 +13,18 @@ pub const TOKEN_LABEL: &str = "dalp-dev";
 pub const TENANT: &str = "example-bank";
 /// Trust domain of the development certificates.
 pub const TRUST_DOMAIN: &str = "dalp.dev";
+
+/// The file from which the client of a Luna appliance gets its configuration.
+const LUNA_TEMPLATE: &str = "Chrystoki.template";
+
+/// A simulated Luna appliance before the token.
+#[derive(Debug, Clone)]
+pub struct Luna {
+    /// The module with its manners.
+    pub module: PathBuf,
+    /// The folder that stands for it.
+    pub device: PathBuf,
+}
 
 /// Everything the configurations are made of.
 #[derive(Clone)]
@@ -62,6 +75,8 @@ pub struct Settings {
     pub provider: String,
     /// Appended to svc-signer's configuration: sections of custodians.
     pub signer: String,
+    /// The appliance that the token is a partition of; absent: it is a plain one.
+    pub luna: Option<Luna>,
 }
 
 // === impl Settings ===
@@ -159,6 +174,16 @@ pub fn write(settings: &Settings) -> anyhow::Result<()> {
     ] {
         write_secret(&settings.secret(name), secret)?;
     }
+    if let Some(luna) = &settings.luna {
+        std::fs::write(
+            settings.folder.join(LUNA_TEMPLATE),
+            format!(
+                "Chrystoki2 = {{\n   LibUNIX64 = {};\n}}\nLunaSA Client = {{\n   ClientCertFile = {{client_certificate}};\n   \
+                 ClientPrivKeyFile = {{client_key}};\n   ServerCAFile = {{server_ca}};\n}}\n",
+                luna.module.display()
+            ),
+        )?;
+    }
     for (service, text) in [
         ("svc-attestor", attestor(settings)),
         ("svc-signer", signer(settings)),
@@ -205,12 +230,7 @@ peer = {{ address = "{attestor}", spiffe_id = "{attestor_identity}" }}
 [local]
 key_encryption_key = "file:{kek}"
 
-[pkcs11]
-module = "{module}"
-token_label = "{TOKEN_LABEL}"
-pin = "file:{pin}"
-environment = {{ SOFTHSM2_CONF = "{softhsm}" }}
-
+{pkcs11}
 [[policy.rules]]
 name = "development-allows"
 action = "allow"
@@ -221,9 +241,7 @@ action = "allow"
         client_tls = settings.tls("attestor.client_tls", "svc-signer"),
         digest_key = settings.secret("digest-key").display(),
         kek = settings.secret("kek").display(),
-        module = settings.pkcs11_module.display(),
-        pin = settings.secret("pin").display(),
-        softhsm = settings.softhsm_configuration().display(),
+        pkcs11 = pkcs11(settings),
     );
     for service in ["svc-compliance", "svc-feeds", "svc-settlement", "svc-distribution"] {
         let _ = write!(
@@ -235,6 +253,37 @@ action = "allow"
     }
     let _ = write!(text, "\n[[grants]]\npeer = \"{}\"\nkinds = [\"audit_root\"]\n", Settings::spiffe("svc-gateway"));
     text + "\n" + &settings.signer
+}
+
+/// The token: a plain one, or a partition whose crypto user the signer is.
+fn pkcs11(settings: &Settings) -> String {
+    let module = settings.pkcs11_module.display();
+    let head = format!("token_label = \"{TOKEN_LABEL}\"\npin = \"file:{}\"\n", settings.secret("pin").display());
+    let softhsm = format!("SOFTHSM2_CONF = \"{}\"", settings.softhsm_configuration().display());
+    let Some(luna) = &settings.luna else {
+        return format!("[pkcs11]\nmodule = \"{module}\"\n{head}environment = {{ {softhsm} }}\n");
+    };
+    format!(
+        r#"[pkcs11]
+module = "{luna_module}"
+{head}crypto_user = true
+quorum_retry_s = 14400
+environment = {{ {FOLDER_VARIABLE} = "{device}", {WRAPPED_VARIABLE} = "{module}", {softhsm} }}
+
+[pkcs11.ntls]
+directory = "{folder}/luna"
+template = "{folder}/{LUNA_TEMPLATE}"
+client_certificate = "file:{certificate}"
+client_key = "file:{key}"
+server_ca = "file:{authority}"
+"#,
+        luna_module = luna.module.display(),
+        device = luna.device.display(),
+        folder = settings.folder.display(),
+        certificate = settings.pki("svc-signer.pem"),
+        key = settings.pki("svc-signer.key"),
+        authority = settings.pki("ca.pem"),
+    )
 }
 
 /// The attestor looks at the one node that each chain has, so a refusal needs no second look; and whose latest block is as old as the last transaction.

@@ -1,6 +1,6 @@
 //! The development stack: everything on one machine, and the demo scenario.
 //!
-//! In reading order: [`stack`] starts the platform, [`configuration`] writes what each service reads, [`client`] is an
+//! In reading order: [`stack`] starts the platform, [`trial`] with whoever holds its keys for people to try, [`configuration`] writes what each service reads, [`client`] is an
 //! ordinary client of it, [`scenario`] is the main job, [`report`] the shape in which every measuring target reports.
 #![forbid(unsafe_code)]
 
@@ -13,4 +13,5 @@ pub mod process;
 pub mod report;
 pub mod scenario;
 pub mod stack;
+pub mod trial;
 pub mod up;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dalp_devstack::{demo, up};
+use dalp_devstack::{demo, trial, up};
 
 /// Runs the whole platform on this machine: PostgreSQL, SoftHSM, a development chain and all six services over mutual TLS, in a temporary folder
 /// on free ports, ended and removed at the end.
@@ -30,10 +30,10 @@ enum Command {
         /// With a second chain, for settlements across chains.
         #[arg(long)]
         second_chain: bool,
-        /// Who makes and holds the keys where a request names nobody. A custodian is simulated, as strict as the real one, with a console for its
-        /// approvers.
-        #[arg(long, value_enum, default_value_t = up::Keys::Local)]
-        keys: up::Keys,
+        /// Who makes and holds the keys where a request names nobody. Custodians and the Luna partition are simulated, as strict as the real ones, with a
+        /// console for their people.
+        #[arg(long, value_enum, default_value_t = trial::Keys::Local)]
+        keys: trial::Keys,
     },
     /// Ends a stack that `up` started.
     Down,

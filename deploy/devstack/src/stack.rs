@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::transport::Channel;
 
 use crate::client::{self, Client};
-use crate::configuration::{self, Settings};
+use crate::configuration::{self, Luna, Settings};
 use crate::pki::{DevPki, LeafFiles};
 use crate::process::Service;
 
@@ -45,6 +45,9 @@ pub struct Options {
     pub provider: String,
     /// Appended to svc-signer's configuration: sections of custodians.
     pub signer: String,
+    /// The folder of a simulated Luna appliance (`dalp_quorum_module::device`) that the token is a partition of: the signer is its crypto user and reaches it
+    /// with a client's files. Absent: a plain token.
+    pub luna: Option<PathBuf>,
     /// JSON-RPC address of a chain that stands already, of the development chain's id. Absent: the stack starts a development chain.
     pub chain_url: Option<String>,
     /// Whether there is a second development chain, for settlements across chains.
@@ -79,6 +82,7 @@ impl Default for Options {
             attestor: String::new(),
             provider: "local".to_owned(),
             signer: String::new(),
+            luna: None,
             chain_url: None,
             second_chain: false,
             finality_depth: 0,
@@ -95,6 +99,16 @@ impl Stack {
     /// # Errors
     /// When a part is missing or does not start; the error says which and what to do.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
+        let stack = Self::launch(options).await?;
+        stack.wait_until_serving().await?;
+        Ok(stack)
+    }
+
+    /// Starts everything and waits until every service listens. Whether they serve may depend on people.
+    ///
+    /// # Errors
+    /// When a part is missing or does not start; the error says which and what to do.
+    pub async fn launch(options: &Options) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dalp-").tempdir().context("cannot make a temporary folder")?;
         let postgres = TestPostgres::start_durable();
         let (anvil, chain_url) = match &options.chain_url {
@@ -127,7 +141,6 @@ impl Stack {
             };
             stack.services.push(service);
         }
-        stack.wait_until_serving().await?;
         Ok(stack)
     }
 
@@ -274,6 +287,10 @@ async fn settings(
         attestor: options.attestor.clone(),
         provider: options.provider.clone(),
         signer: options.signer.clone(),
+        luna: match &options.luna {
+            Some(device) => Some(Luna { module: quorum_module()?, device: device.clone() }),
+            None => None,
+        },
     })
 }
 
@@ -304,6 +321,20 @@ pub fn pkcs11_module() -> anyhow::Result<PathBuf> {
         .map(|folder| folder.join("softhsm/libsofthsm2.so"))
         .find(|path| path.is_file())
         .context("SoftHSM is not installed: run `make setup`, or set DALP_PKCS11_MODULE to its library")
+}
+
+/// Where the module with the manners of a Luna partition stands. Cargo builds it with this program, beside the others.
+///
+/// # Errors
+/// When it is not there, with the command that builds it.
+pub fn quorum_module() -> anyhow::Result<PathBuf> {
+    const NAME: &str = "libdalp_quorum_module.so";
+    let signer = binary("svc-signer")?;
+    let folder = signer.parent().unwrap_or(Path::new("."));
+    let places = [folder.join("deps").join(NAME), folder.join(NAME)];
+    places.into_iter().find(|path| path.is_file()).with_context(|| {
+        format!("{NAME} is not built beside {}: run `cargo build -p dalp-quorum-module`", signer.display())
+    })
 }
 
 fn init_token(settings: &Settings) -> anyhow::Result<()> {

@@ -30,7 +30,8 @@ use crate::{
     store::{
         Store, StoreError,
         batch::Batcher,
-        requests::{Outcome, Status, StoredRequest},
+        outcomes::Outcome,
+        requests::{Status, StoredRequest},
     },
 };
 

@@ -20,7 +20,8 @@ use crate::{
     store::{
         custody::{Claim, Seen},
         keys::KeyRecord,
-        requests::{NOT_ASKED, Outcome, Status, StoredRequest},
+        outcomes::Outcome,
+        requests::{NOT_ASKED, Status, StoredRequest},
     },
 };
 

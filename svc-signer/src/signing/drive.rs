@@ -13,7 +13,8 @@ use crate::{
     providers::{KeyHandle, ProviderError, Signing},
     store::{
         keys::KeyRecord,
-        requests::{Outcome, Status, StoredRequest},
+        outcomes::Outcome,
+        requests::{Status, StoredRequest},
     },
 };
 

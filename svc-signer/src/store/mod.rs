@@ -8,6 +8,7 @@ pub mod events;
 pub mod evidence;
 pub mod keys;
 pub mod latch;
+pub mod outcomes;
 pub mod patience;
 pub mod requests;
 pub mod secrets;
@@ -30,6 +31,9 @@ pub enum StoreError {
     /// The database refused a statement.
     #[error("a statement failed")]
     Statement(#[source] Arc<sqlx::Error>),
+    /// The schema is not up to date yet, as just after a start; the same call may be repeated.
+    #[error("the database's schema is being brought up to date")]
+    NotMigrated,
     /// The schema cannot be brought up to date.
     #[error("the schema cannot be migrated")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
@@ -82,7 +86,8 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 // === impl Store ===
 
 impl Store {
-    /// Prepares the pools; connects when first used, so that the signer starts before its database.
+    /// Prepares the pools; connects when first used, so that the signer starts before its database. Until [`Store::migrate`] has succeeded everything
+    /// is refused with [`StoreError::NotMigrated`].
     pub fn new(config: &SignerConfig) -> Result<Self, StoreError> {
         let url = config.database.url.resolve().map_err(|_| StoreError::Damaged("database.url cannot be resolved"))?;
         let patience = Patience::new(Duration::from_millis(config.signer.database_timeout_ms));
@@ -100,6 +105,13 @@ impl Store {
         })
     }
 
+    /// As [`Store::new`], over the schema as it stands: for the commands of operators, which change none.
+    pub fn as_it_stands(config: &SignerConfig) -> Result<Self, StoreError> {
+        let store = Self::new(config)?;
+        store.patience.schema_is_current();
+        Ok(store)
+    }
+
     /// Brings the schema up to date.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         // Connections of its own: no other one goes without the limit.
@@ -113,7 +125,9 @@ impl Store {
             }
             MIGRATIONS.run(&pool).await.map_err(|error| StoreError::Migration(Arc::new(error)))
         };
-        tokio::time::timeout(MIGRATE_WITHIN, migrating).await.unwrap_or_else(|_| Err(patience::silent().into()))
+        tokio::time::timeout(MIGRATE_WITHIN, migrating).await.unwrap_or_else(|_| Err(patience::silent().into()))?;
+        self.patience.schema_is_current();
+        Ok(())
     }
 
     /// Whether the database answers.
@@ -187,9 +201,8 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::Tls(_) => true,
             sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                // Without its table the schema is not migrated yet, which happens while we serve.
                 // 57014 and 25P03 are the server's end of our limit.
-                matches!(code.as_ref(), "42P01" | "3F000" | "57014" | "25P03")
+                matches!(code.as_ref(), "57014" | "25P03")
                     || code == "40001"
                     || code == "40P01"
                     || code.starts_with("57P0")

@@ -5,7 +5,10 @@ use std::{
     future::Future,
     io,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -25,15 +28,23 @@ pub struct Patience {
     limit: Duration,
     /// When the database last left a statement unanswered. No connection that is older is used again: they all lead to the same silent host.
     lost_at: Arc<Mutex<Option<Instant>>>,
+    /// Whether the schema is the one that this code is written for. Until it is nothing is asked: while an older one is brought up to date, a table
+    /// lacks a column, and that would be told as a defect of ours.
+    is_current: Arc<AtomicBool>,
 }
 
 // === impl Patience ===
 
 impl Patience {
-    /// With this limit.
+    /// With this limit, for a schema that is to be brought up to date first.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
-        Self { limit, lost_at: Arc::default() }
+        Self { limit, lost_at: Arc::default(), is_current: Arc::default() }
+    }
+
+    /// From now on the schema is up to date.
+    pub(super) fn schema_is_current(&self) {
+        self.is_current.store(true, Ordering::Release);
     }
 
     /// The settings by which the server keeps limits, too: it gives a slow statement up a little before we stop waiting, so that only silence
@@ -75,8 +86,12 @@ impl Patience {
             .connect_lazy_with(options)
     }
 
-    /// Does work that asks the database, but waits no longer than the limit. What was under way may have been done all the same.
+    /// Does work that asks the database, but waits no longer than the limit. What was under way may have been done all the same. None is begun
+    /// before the schema is up to date.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        if !self.is_current.load(Ordering::Acquire) {
+            return Err(StoreError::NotMigrated);
+        }
         let mut work = pin!(work);
         tokio::time::timeout(self.limit, work.as_mut()).await.unwrap_or_else(|_| {
             // Noted before the work ends and gives its connection back.

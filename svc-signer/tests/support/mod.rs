@@ -1,7 +1,11 @@
 //! A private SoftHSM token, a signer over a private PostgreSQL, and requests as peers and callers make them.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
-use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
+pub mod custodians;
+pub mod luna;
+pub mod token;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use alloy::{
     consensus::TxEnvelope,
@@ -31,136 +35,14 @@ use svc_signer::{
     store::Store,
 };
 use tempfile::TempDir;
+pub use token::{LABEL, PIN, TestToken};
 use tonic::{Request, Status};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 pub const PEER: &str = "spiffe://dalp.dev/svc-compliance";
-pub const PIN: &str = "4711-test";
-
-/// Label of the token that tests use.
-pub const LABEL: &str = "dalp-test";
-
-/// A SoftHSM token of its own, bare or behind the manners of a Luna partition.
-pub struct TestToken {
-    pub dir: TempDir,
-    pub module: PathBuf,
-    /// The appliance, where it is one.
-    device: Option<Device>,
-}
-
-impl TestToken {
-    /// A Luna partition that needs no activation yet.
-    pub fn luna() -> Self {
-        let token = Self::new();
-        let device = Device::open(&token.dir.path().join("device")).unwrap();
-        Self { module: quorum_module(), device: Some(device), ..token }
-    }
-
-    pub fn device(&self) -> &Device {
-        self.device.as_ref().unwrap()
-    }
-
-    pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let tokens = dir.path().join("tokens");
-        std::fs::create_dir(&tokens).unwrap();
-        let conf =
-            format!("directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n", tokens.display());
-        std::fs::write(dir.path().join("softhsm2.conf"), conf).unwrap();
-        for (name, pin) in [("so-pin", "so-4711"), ("pin", PIN)] {
-            std::fs::write(dir.path().join(name), format!("{pin}\n")).unwrap();
-        }
-        let token = Self { dir, module: softhsm(), device: None };
-        token.initialise(LABEL);
-        token
-    }
-
-    /// Makes a token of this label beside the others.
-    pub fn initialise(&self, label: &str) {
-        let made = Command::new(program())
-            .args(["init-token", "--label", label, "--module"])
-            .arg(softhsm())
-            .arg("--so-pin-file")
-            .arg(self.dir.path().join("so-pin"))
-            .arg("--pin-file")
-            .arg(self.pin_file())
-            .env("SOFTHSM2_CONF", self.conf())
-            .status()
-            .unwrap();
-        assert!(made.success(), "init-token");
-    }
-
-    pub fn conf(&self) -> PathBuf {
-        self.dir.path().join("softhsm2.conf")
-    }
-
-    pub fn pin_file(&self) -> PathBuf {
-        self.dir.path().join("pin")
-    }
-
-    /// A secret beside the token, as a reference to it.
-    pub fn secret(&self, name: &str, text: &str) -> String {
-        let path = self.dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        format!("file:{}", path.display())
-    }
-
-    /// The `[pkcs11]` section of a signer that uses it.
-    pub fn section(&self) -> String {
-        self.section_with("")
-    }
-
-    /// As [`TestToken::section`]; keys in `extra` replace those that are there by default.
-    pub fn section_with(&self, extra: &str) -> String {
-        let mut environment = vec![("SOFTHSM2_CONF", self.conf())];
-        if self.device.is_some() {
-            environment.push((dalp_quorum_module::device::FOLDER_VARIABLE, self.dir.path().join("device")));
-            environment.push((dalp_quorum_module::device::WRAPPED_VARIABLE, softhsm()));
-        }
-        let environment: Vec<_> =
-            environment.iter().map(|(name, value)| format!("{name} = \"{}\"", value.display())).collect();
-        let defaults = [
-            ("module", format!("\"{}\"", self.module.display())),
-            ("token_label", format!("\"{LABEL}\"")),
-            ("pin", format!("\"file:{}\"", self.pin_file().display())),
-            ("call_deadline_ms", "1500".to_owned()),
-            ("login_deadline_ms", "5000".to_owned()),
-            ("environment", format!("{{ {} }}", environment.join(", "))),
-        ];
-        let given = |key: &str| extra.lines().any(|line| line.split_once(" = ").is_some_and(|(name, _)| name == key));
-        let kept = defaults.iter().filter(|(key, _)| !given(key)).map(|(key, value)| format!("{key} = {value}\n"));
-        format!("[pkcs11]\n{}{extra}\n", kept.collect::<String>())
-    }
-}
-
-/// The module with a Luna partition's manners. Cargo builds it with the tests, beside their programs.
-fn quorum_module() -> PathBuf {
-    let folder = program().parent().unwrap().to_owned();
-    let name = "libdalp_quorum_module.so";
-    [folder.join("deps").join(name), folder.join(name)]
-        .into_iter()
-        .find(|path| path.is_file())
-        .expect("cargo builds the module with the tests")
-}
-
 pub fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_svc-signer"))
-}
-
-fn softhsm() -> PathBuf {
-    let named = std::env::var_os("DALP_PKCS11_MODULE").map(PathBuf::from);
-    let multiarch = std::fs::read_dir("/usr/lib")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("softhsm/libsofthsm2.so"));
-    named
-        .into_iter()
-        .chain([PathBuf::from("/usr/lib/softhsm/libsofthsm2.so")])
-        .chain(multiarch)
-        .find(|path| path.is_file())
-        .expect("SoftHSM is not installed: apt-get install softhsm2, or set DALP_PKCS11_MODULE")
 }
 
 /// A signer without its listener: the edge is called as the listener would, with a verified peer.
@@ -193,6 +75,8 @@ pub struct Setting {
     pub looks_ms: (u64, u64),
     /// Custodians number and broadcast by themselves.
     pub broadcast: bool,
+    /// Where the custodian is looked for instead of where it is.
+    pub custodian_at: Option<String>,
     /// Whose word is needed; absent: nobody's.
     pub attestor: Option<Arc<dyn Attestor>>,
     pub extra: String,
@@ -212,6 +96,7 @@ impl Setting {
             settle_ms: 20_000,
             looks_ms: (10, 20),
             broadcast: false,
+            custodian_at: None,
             attestor: None,
             extra: RULES.to_owned(),
             partition: String::new(),
@@ -286,6 +171,20 @@ impl Bench {
         let custody = custodian
             .as_ref()
             .map_or(String::new(), |custodian| custodian.section(secrets.path(), &setting.pace()).unwrap());
+        let custody =
+            match &setting.custodian_at {
+                Some(url) => custody
+                    .lines()
+                    .map(|line| {
+                        if line.starts_with("base_url") {
+                            format!("base_url = \"{url}\"\n")
+                        } else {
+                            format!("{line}\n")
+                        }
+                    })
+                    .collect(),
+                None => custody,
+            };
         let kms = aws
             .as_ref()
             .map_or(String::new(), |aws| aws.section(secrets.path(), setting.call_timeout_ms, &setting.kms).unwrap());

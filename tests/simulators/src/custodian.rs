@@ -304,6 +304,14 @@ impl Custodian {
         }
     }
 
+    /// Our credentials are good there no longer, or are again: the service account's token has ended, the API user has another key.
+    pub fn turn_away(&self, away: bool) {
+        match self {
+            Self::Dfns(simulator) => simulator.end_token(away),
+            Self::Fireblocks(simulator) => simulator.rekey(away),
+        }
+    }
+
     /// A status that nobody has heard of, from now on, of all that is not final.
     pub async fn invent_a_status(&self) {
         match self {

@@ -8,7 +8,10 @@ pub mod book;
 pub mod events;
 pub mod routes;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use async_trait::async_trait;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -29,7 +32,7 @@ use self::{
 use crate::{
     chain::Chain,
     fault::Faults,
-    hooks::Hooks,
+    hooks::{Hooks, now_ms},
     http::{Broken, Reply, Request, Running, Service},
     keys::Twist,
 };
@@ -44,6 +47,9 @@ pub struct Options {
     /// The policy.
     pub policy: Policy,
 }
+
+/// When the service account's token ends: in the year 2100.
+const TOKEN_ENDS_S: i64 = 4_102_444_800;
 
 /// A running organisation. Dropped: gone.
 #[derive(Debug)]
@@ -64,6 +70,8 @@ struct Shared {
     hooks: Hooks,
     /// Of the webhook.
     secret: String,
+    /// How far the service's clock is ahead of ours.
+    ahead_s: AtomicI64,
 }
 
 /// A refusal in the service's envelope.
@@ -84,7 +92,7 @@ impl DfnsSimulator {
         let pem = STANDARD.encode(key.to_pkcs8v1()?.as_ref());
         let organisation = format!("or-{}", Uuid::new_v4().simple());
         let claims = json!({
-            "exp": 4_102_444_800_u64,
+            "exp": TOKEN_ENDS_S,
             "jti": Uuid::new_v4(),
             "https://custom/app_metadata": {"orgId": organisation},
         });
@@ -96,6 +104,7 @@ impl DfnsSimulator {
         );
         let account = Account {
             token,
+            token_ends_s: TOKEN_ENDS_S,
             credential_id: format!("cr-{}", Uuid::new_v4().simple()),
             public_key: key.public_key().as_ref().to_vec(),
         };
@@ -107,6 +116,7 @@ impl DfnsSimulator {
             faults: Faults::default(),
             hooks: Hooks::default(),
             secret: Uuid::new_v4().simple().to_string(),
+            ahead_s: AtomicI64::new(0),
         });
         let server = Running::start(options.port, Arc::clone(&shared) as Arc<dyn Service>).await?;
         let credential_pem = format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n");
@@ -159,6 +169,11 @@ impl DfnsSimulator {
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
+    }
+
+    /// The service account's token has ended, or, as after it was renewed for longer, has not.
+    pub fn end_token(&self, ended: bool) {
+        self.shared.ahead_s.store(if ended { TOKEN_ENDS_S } else { 0 }, Ordering::SeqCst);
     }
 
     /// Replaces the policy; it is asked for new requests.
@@ -247,7 +262,9 @@ impl Service for Shared {
         if self.faults.is_over_limit("organisation") {
             return Ok(refused(429, "Too many requests"));
         }
-        if let Err(refused) = action::authorised(&request, &self.account) {
+        let now_s =
+            i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX).saturating_add(self.ahead_s.load(Ordering::SeqCst));
+        if let Err(refused) = action::authorised(&request, &self.account, now_s) {
             return Ok(refused);
         }
         let reply = match (request.method == Method::POST, request.path.as_str()) {

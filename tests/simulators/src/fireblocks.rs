@@ -12,7 +12,7 @@ pub mod token;
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -77,6 +77,8 @@ struct Shared {
     faults: Faults,
     /// How far the service's clock is ahead of ours.
     ahead_s: AtomicI64,
+    /// The API user has another key by now.
+    rekeyed: AtomicBool,
     hooks: Hooks,
 }
 
@@ -100,6 +102,7 @@ impl FireblocksSimulator {
             chain: options.node.as_deref().map(Chain::new).transpose()?,
             faults: Faults::default(),
             ahead_s: AtomicI64::new(0),
+            rekeyed: AtomicBool::new(false),
             hooks: Hooks::default(),
         });
         let server = Running::start(options.port, Arc::clone(&shared) as Arc<dyn Service>).await?;
@@ -145,6 +148,11 @@ impl FireblocksSimulator {
     /// Sets the service's clock ahead of ours, or behind.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.shared.ahead_s.store(seconds, Ordering::SeqCst);
+    }
+
+    /// The API user has another key from now on, or its old one again.
+    pub fn rekey(&self, rekeyed: bool) {
+        self.shared.rekeyed.store(rekeyed, Ordering::SeqCst);
     }
 
     /// Replaces the authorization policy; it is asked for new transactions.
@@ -265,7 +273,9 @@ impl Service for Shared {
         let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX) + self.ahead_s.load(Ordering::SeqCst);
         let checked = {
             let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            token::check(&request, &self.user, &mut seen, now_s)
+            let other = || User { api_key: Uuid::new_v4().to_string(), ..self.user.clone() };
+            let rekeyed = self.rekeyed.load(Ordering::SeqCst).then(other);
+            token::check(&request, rekeyed.as_ref().unwrap_or(&self.user), &mut seen, now_s)
         };
         if let Err(refused) = checked {
             return Ok(refused);

@@ -14,6 +14,11 @@ pub const FOLDER_VARIABLE: &str = "DALP_QUORUM_FOLDER";
 /// Names the module that is wrapped.
 pub const WRAPPED_VARIABLE: &str = "DALP_QUORUM_WRAPS";
 
+/// Names the folder of the client's configuration, as for the vendor's own client.
+pub const CONFIGURATION_VARIABLE: &str = "ChrystokiConfigurationPath";
+/// That configuration.
+const CONFIGURATION: &str = "Chrystoki.conf";
+
 /// `PED_UNPLUGGED`: what a login answers by default while too few shares were presented.
 pub const PED_UNPLUGGED: u64 = 0x8000_002E;
 /// `USER_NOT_AUTHORIZED`: what a signature answers while the partition is not activated.
@@ -106,6 +111,8 @@ pub struct State {
     pub dies_while_hanging: bool,
     /// `C_GetTokenInfo` says of the security officer that its PIN was wrong, has one try left, and is locked.
     pub tells_of_the_security_officer: bool,
+    /// It is reached over a network link that a client opens with files of its own: without them a client has no slots.
+    pub wants_client_files: bool,
     /// The appliance is off, or the network to it.
     pub lost: bool,
     /// How often it was switched on again: what was opened before is void.
@@ -157,6 +164,7 @@ impl Default for State {
             dies_in_login: false,
             dies_while_hanging: false,
             tells_of_the_security_officer: false,
+            wants_client_files: false,
             lost: false,
             restarts: 0,
             twist: Twist::Honest,
@@ -182,6 +190,21 @@ impl State {
     #[must_use]
     pub const fn is_locked(&self) -> bool {
         self.bad_pins >= self.bad_pins_max
+    }
+
+    /// Whether a client with this folder for its configuration gets a link: the configuration is there and names three files that hold something.
+    #[must_use]
+    pub fn is_linked(&self, configuration: Option<&Path>) -> bool {
+        if !self.wants_client_files {
+            return true;
+        }
+        let text = configuration.and_then(|folder| std::fs::read_to_string(folder.join(CONFIGURATION)).ok());
+        let text = text.unwrap_or_default();
+        ["ClientCertFile", "ClientPrivKeyFile", "ServerCAFile"].iter().all(|entry| {
+            let value =
+                text.split([';', '{', '\n']).find_map(|part| part.trim().strip_prefix(entry)?.trim().strip_prefix('='));
+            value.is_some_and(|path| std::fs::read(path.trim()).is_ok_and(|content| content.len() > 1))
+        })
     }
 
     /// Whether it answers: it is on, and where it stands for an HA group, a member is.
@@ -290,6 +313,29 @@ mod tests {
         assert!(Device::open(folder.path()).unwrap().present(3).unwrap(), "another process is at the same device");
         device.deactivate().unwrap();
         assert!(!device.read().unwrap().is_active());
+    }
+
+    #[test]
+    fn a_client_without_its_files_has_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = State::default();
+        let state = State { wants_client_files: true, ..State::default() };
+        assert!(open.is_linked(None) && !state.is_linked(None) && !state.is_linked(Some(folder.path())));
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let text = format!(
+            "Chrystoki2 = {{ LibUNIX64 = /lib.so; }}\nLunaSA Client = {{ ClientCertFile = {}; ClientPrivKeyFile = {};\n ServerCAFile = {}; }}\n",
+            at("client.pem"),
+            at("client.key"),
+            at("ca.pem"),
+        );
+        std::fs::write(folder.path().join(CONFIGURATION), text).unwrap();
+        for name in ["client.pem", "client.key", "ca.pem"] {
+            assert!(!state.is_linked(Some(folder.path())), "without {name}");
+            std::fs::write(at(name), name).unwrap();
+        }
+        assert!(state.is_linked(Some(folder.path())));
+        std::fs::write(at("client.key"), "\n").unwrap();
+        assert!(!state.is_linked(Some(folder.path())), "an empty one is none");
     }
 
     #[test]

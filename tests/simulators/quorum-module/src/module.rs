@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     ffi::c_void,
-    path::Path,
+    path::{Path, PathBuf},
     slice,
     sync::{
         Mutex, OnceLock, PoisonError,
@@ -24,8 +24,8 @@ use cryptoki_sys::{
 };
 
 use crate::device::{
-    AUTH_DATA_INCORRECT, Device, FOLDER_VARIABLE, Hang, KEY_NOT_AUTHORIZED, State, Twist, UNABLE_TO_CONNECT,
-    USER_LOCKED_OUT, USER_NOT_AUTHORIZED, WRAPPED_VARIABLE,
+    AUTH_DATA_INCORRECT, CONFIGURATION_VARIABLE, Device, FOLDER_VARIABLE, Hang, KEY_NOT_AUTHORIZED, State, Twist,
+    UNABLE_TO_CONNECT, USER_LOCKED_OUT, USER_NOT_AUTHORIZED, WRAPPED_VARIABLE,
 };
 
 /// `CKU_CRYPTO_USER` of Luna, for which SoftHSM has no name.
@@ -49,6 +49,8 @@ struct Module {
     /// The same, with our functions in some places.
     table: CK_FUNCTION_LIST,
     device: Device,
+    /// Where this client's configuration stands.
+    configuration: Option<PathBuf>,
     /// The life of the device in which this process opened it.
     life: AtomicU64,
     /// Logged in as one who signs and creates nothing.
@@ -150,6 +152,7 @@ impl Module {
             wrapped,
             table,
             device,
+            configuration: std::env::var_os(CONFIGURATION_VARIABLE).map(PathBuf::from),
             life: AtomicU64::new(0),
             crypto_user: AtomicBool::new(false),
             authorised: Mutex::default(),
@@ -218,7 +221,7 @@ unsafe extern "C" fn initialize(arguments: *mut c_void) -> CK_RV {
 unsafe extern "C" fn get_slot_list(present: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG) -> CK_RV {
     let module = module!();
     let state = allowed!(module.device.read().map_err(|_| CKR_GENERAL_ERROR));
-    if state.is_reachable() {
+    if state.is_reachable() && state.is_linked(module.configuration.as_deref()) {
         return wrapped!(module, C_GetSlotList(present, slots, count));
     }
     if count.is_null() {

@@ -15,6 +15,8 @@ use crate::http::{Reply, Request};
 pub struct Account {
     /// Its token.
     pub token: String,
+    /// When that ends, in seconds since 1970, as it says itself.
+    pub token_ends_s: i64,
     /// Id of its credential.
     pub credential_id: String,
     /// The credential's public key, an uncompressed point.
@@ -37,13 +39,13 @@ pub struct Actions {
     used: std::collections::HashSet<String>,
 }
 
-/// What every request needs: a client that says who it is, and the account's token.
-pub fn authorised(request: &Request, account: &Account) -> Result<(), Reply> {
+/// What every request needs: a client that says who it is, and the account's token before its end.
+pub fn authorised(request: &Request, account: &Account, now_s: i64) -> Result<(), Reply> {
     if request.header("user-agent").is_none_or(|agent| agent.trim().is_empty()) {
         return Err(refused(403, "User-Agent is missing"));
     }
     match request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")) {
-        Some(token) if token == account.token => Ok(()),
+        Some(token) if token == account.token && now_s < account.token_ends_s => Ok(()),
         _ => Err(refused(401, "Not Authorized.")),
     }
 }

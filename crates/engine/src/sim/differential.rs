@@ -363,8 +363,8 @@ impl Twins {
                 both!(self, mark_sent(&[id], pause), nothing);
             }
             6 => {
-                let held = self.rng.per_mille(300);
-                both!(self, defer_attempt(&attempt, pause, "sign", "put_off", "why", held), nothing);
+                let hold = self.any_hold();
+                both!(self, defer_attempt(&attempt, pause, "sign", "put_off", "why", hold), nothing);
             }
             7 => {
                 let kind = self.rng.pick(&[AttemptKind::Replacement, AttemptKind::Cancel]);

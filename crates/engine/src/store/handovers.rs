@@ -9,6 +9,7 @@ use super::{
     signed, unsigned,
 };
 use crate::{
+    custody::{Held, KeyProvider},
     error::StoreError,
     model::{LaneId, RequestId, TransactionId},
     states::TransactionState,
@@ -57,8 +58,8 @@ pub(crate) struct Heard {
     pub(crate) provider_id: String,
     pub(crate) tx_hash: Option<B256>,
     pub(crate) chain_nonce: Option<u64>,
-    /// A person has to decide there, or did.
-    pub(crate) held: bool,
+    /// Somebody has to act there.
+    pub(crate) hold: Option<Held>,
     /// Empty without an answer: what was told before stands.
     pub(crate) sub_status: &'static str,
     /// The provider's words, or why there are none.
@@ -215,7 +216,9 @@ impl Store {
         sqlx::query(
             "WITH seen AS (
                  UPDATE engine.handovers SET state = $3, provider_id = coalesce(nullif($4, ''), provider_id), tx_hash = coalesce($5, tx_hash), chain_nonce = coalesce($6, chain_nonce),
-                        held = held OR $7, tries = CASE WHEN $8 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $9)
+                        held = held OR $7, hold = CASE WHEN $8 THEN $13 ELSE hold END, held_by = CASE WHEN $8 THEN $14 ELSE held_by END,
+                        held_since = CASE WHEN NOT $8 THEN held_since WHEN NOT $7 THEN NULL WHEN hold IS NOT DISTINCT FROM $13 THEN held_since ELSE now() END,
+                        tries = CASE WHEN $8 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $9)
                  WHERE request_id = $1 AND state = $2 RETURNING tenant, transaction_id, request_id, state
              ), named AS (
                  INSERT INTO engine.handover_hashes (tx_hash, request_id) SELECT $5, request_id FROM seen WHERE $5 IS NOT NULL ON CONFLICT DO NOTHING
@@ -237,12 +240,14 @@ impl Store {
         .bind(&heard.provider_id)
         .bind(heard.tx_hash.map(|hash| hash.to_vec()))
         .bind(heard.chain_nonce.map(signed).transpose()?)
-        .bind(heard.held)
+        .bind(heard.hold.is_some())
         .bind(heard.is_answer)
         .bind(heard.pause.as_secs_f64())
         .bind(heard.sub_status)
         .bind(heard.action())
         .bind(&heard.detail)
+        .bind(heard.hold.map(|hold| hold.cause.as_str()))
+        .bind(heard.hold.and_then(|hold| hold.provider).map(KeyProvider::as_str))
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -365,7 +370,7 @@ impl Standing {
 impl Heard {
     /// The name under which it is counted in the history of the transaction.
     pub(crate) fn action(&self) -> &'static str {
-        match (self.is_answer, self.held) {
+        match (self.is_answer, self.hold.is_some()) {
             (false, _) if self.tx_hash.is_none() => "sign",
             (true, true) => "approval",
             _ => "provider",

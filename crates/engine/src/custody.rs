@@ -87,7 +87,9 @@ pub fn reply(is_setup: bool, holds: &[OperationHold]) -> Reply<'_> {
             ) => false,
         }
     };
-    match holds.iter().filter(stops).min_by_key(|one| one.hold.since).filter(|_| is_setup) {
+    // What waits there itself is told before what only stands behind it.
+    let place = |one: &&OperationHold| (one.hold.since, one.waiting != one.hold.transaction_id);
+    match holds.iter().filter(stops).min_by_key(place).filter(|_| is_setup) {
         Some(hold) => Reply::ApprovalPending(hold),
         None => Reply::Operation,
     }
@@ -141,7 +143,9 @@ mod tests {
         let mut later = dfns.clone();
         later.hold.since += Duration::from_secs(1);
         later.waiting = TransactionId(Uuid::from_u128(2));
-        assert_eq!(reply(true, &[quorum, later, dfns.clone()]), Reply::ApprovalPending(&dfns));
+        let behind = OperationHold { waiting: TransactionId(Uuid::from_u128(0)), ..dfns.clone() };
+        assert_eq!(reply(true, &[quorum, later, behind.clone(), dfns.clone()]), Reply::ApprovalPending(&dfns));
+        assert_eq!(reply(true, std::slice::from_ref(&behind)), Reply::ApprovalPending(&behind), "a nonce holds it up");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sqlx::{Row, postgres::PgRow};
 
 /// Transactions of an operation that wait at a provider, or for a nonce behind one that does: those of a sender whose provider broadcasts wait for none.
 const OF_OPERATION: &str = "
-SELECT t.transaction_id AS waiting, a.transaction_id AS held_transaction_id, a.hold, a.held_by, a.held_since, false AS held_by_provider
+SELECT * FROM (SELECT t.transaction_id AS waiting, a.transaction_id AS held_transaction_id, a.hold, a.held_by, a.held_since, false AS held_by_provider
 FROM engine.transactions t JOIN engine.lanes l ON l.chain_id = t.chain_id AND l.sender = t.sender
 JOIN engine.attempts a ON a.chain_id = t.chain_id AND a.sender = t.sender
 WHERE t.tenant = $1 AND t.operation_id = $2 AND a.state = 'SIGNING' AND a.hold IS NOT NULL
@@ -20,8 +20,8 @@ WHERE t.tenant = $1 AND t.operation_id = $2 AND a.state = 'SIGNING' AND a.hold I
 UNION ALL
 SELECT t.transaction_id, t.transaction_id, h.hold, h.held_by, h.held_since, true
 FROM engine.transactions t JOIN engine.handovers h ON h.tenant = t.tenant AND h.transaction_id = t.transaction_id
-WHERE t.tenant = $1 AND t.operation_id = $2 AND h.state = 'HANDED' AND h.hold IS NOT NULL
-ORDER BY held_since, waiting LIMIT $3";
+WHERE t.tenant = $1 AND t.operation_id = $2 AND h.state = 'HANDED' AND h.hold IS NOT NULL) found
+ORDER BY held_since, waiting <> held_transaction_id, waiting LIMIT $3";
 
 /// More of them tell a caller nothing new.
 const MOST: i64 = 100;

@@ -4,7 +4,9 @@ use super::{
     Refusal, Store,
     accept::begin,
     attempt::{Attempt, QueuedTransaction, TRANSACTION, request_of, transaction},
-    hash, lanes, leaf,
+    hash,
+    lanes::{self, HASTEN_ATTEMPTS},
+    leaf,
     settle::{give_back, lock_lane, lock_operations, set_next_nonce},
     signed, unsigned,
 };
@@ -81,6 +83,9 @@ pub(crate) enum HandoverEnding {
     Parked,
 }
 
+/// Makes the handovers of a lane that are under way due at once.
+const HASTEN_HANDOVERS: &str = "UPDATE engine.handovers SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED')";
+
 /// Columns of a handover `h` that [`handover`] reads beside those of its transaction.
 const HANDOVER: &str = "h.request_id, h.state, h.provider_id, h.tx_hash, h.chain_nonce, h.tries AS tries, extract(epoch FROM now() - h.created_at)::float8 AS age_s,
  ARRAY(SELECT w.tx_hash FROM engine.handover_hashes w WHERE w.request_id = h.request_id ORDER BY w.tx_hash IS NOT DISTINCT FROM h.tx_hash, w.told_at, w.tx_hash) AS hashes";
@@ -120,21 +125,8 @@ impl Store {
             let body = json!({"by_provider": by_provider});
             leaf(&mut commit, &tenant, "lane.broadcasts", self.service.as_str(), &lane.to_string(), body).await?;
         }
-        for table in ["attempts", "handovers"] {
-            let states = if table == "attempts" {
-                "'SIGNING', 'SIGNED', 'SENT'"
-            } else {
-                "'SIGNING', 'HANDED', 'SENT', 'PARKED'"
-            };
-            sqlx::query(AssertSqlSafe(format!(
-                "UPDATE engine.{table} SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ({states})"
-            )))
-            .bind(signed(lane.chain_id)?)
-            .bind(lane.sender.as_slice())
-            .bind(self.service.as_str())
-            .execute(&mut *commit)
-            .await?;
-        }
+        lanes::look_again(&mut commit, &self.service, lane, HASTEN_ATTEMPTS).await?;
+        lanes::look_again(&mut commit, &self.service, lane, HASTEN_HANDOVERS).await?;
         commit.commit().await?;
         Ok(())
     }
@@ -194,21 +186,14 @@ impl Store {
 
     /// Handovers of lanes that are due.
     pub(super) async fn due_handovers(&self, lanes: &[LaneId]) -> Result<Vec<(LaneId, Handover)>, StoreError> {
-        let (chains, senders) = lanes::columns(lanes.iter().copied())?;
-        let rows = sqlx::query(AssertSqlSafe(format!(
+        let due = format!(
             "SELECT n.c AS chain_id, n.s AS sender, {TRANSACTION}, {HANDOVER} FROM unnest($2::bigint[], $3::bytea[]) AS n(c, s)
              CROSS JOIN LATERAL (
                  SELECT * FROM engine.handovers d WHERE d.chain_id = n.c AND d.sender = n.s AND d.service = $1
                    AND d.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED') AND d.due_at <= now() ORDER BY d.due_at, d.created_at, d.request_id LIMIT $4) h
              JOIN engine.transactions t ON t.tenant = h.tenant AND t.transaction_id = h.transaction_id ORDER BY t.priority, t.sequence"
-        )))
-        .bind(self.service.as_str())
-        .bind(&chains)
-        .bind(&senders)
-        .bind(DUE_AT_ONCE)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(|row| Ok((lanes::lane(row)?, handover(row)?))).collect()
+        );
+        self.due(due, lanes, DUE_AT_ONCE, handover).await
     }
 
     /// Writes down what was heard of a handover that still stands as it was seen, and tells readers what has changed.

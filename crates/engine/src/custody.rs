@@ -81,8 +81,7 @@ pub fn reply(is_setup: bool, holds: &[OperationHold]) -> Reply<'_> {
             (Some(KeyProvider::Dfns), HoldCause::Approval) => !by_provider,
             (Some(KeyProvider::Dfns), HoldCause::Blocked) => false,
             (
-                None
-                | Some(KeyProvider::Local | KeyProvider::Pkcs11 | KeyProvider::Fireblocks | KeyProvider::Kms),
+                None | Some(KeyProvider::Local | KeyProvider::Pkcs11 | KeyProvider::Fireblocks | KeyProvider::Kms),
                 HoldCause::Approval | HoldCause::Blocked,
             ) => false,
         }

@@ -61,7 +61,10 @@ fn told(answer: Result<(Option<Operation>, bool), Status>, key: &str) -> Said {
     assert_eq!(refused.metadata().get("idempotency-key").expect("the key"), key);
     let details = Refusal::details(&refused).expect("details");
     assert!(details.retry_after.is_some(), "{details:?}");
-    assert_eq!((details.metadata["next"].as_str(), details.metadata["provider"].as_str()), ("wait_for_approval", "dfns"));
+    assert_eq!(
+        (details.metadata["next"].as_str(), details.metadata["provider"].as_str()),
+        ("wait_for_approval", "dfns")
+    );
     Said::Pending(details.metadata)
 }
 
@@ -92,7 +95,8 @@ fn told_over_http((status, head, body): (u16, String, String)) -> (Said, String)
 }
 
 fn over_http(gateway: &Gateway, path: &str, body: &Value, key: Option<&str>, wait_s: Option<u32>) -> (Said, String) {
-    let (key, wait) = (key.map(|key| format!("Idempotency-Key: {key}")), wait_s.map(|wait| format!("Prefer: wait={wait}")));
+    let (key, wait) =
+        (key.map(|key| format!("Idempotency-Key: {key}")), wait_s.map(|wait| format!("Prefer: wait={wait}")));
     let body = body.to_string();
     let mut arguments = vec!["--header", "Content-Type: application/json", "--data", &body];
     for header in key.iter().chain(&wait) {
@@ -167,7 +171,11 @@ impl Desk<'_> {
         let shown = |hold: &Option<ProviderHold>| {
             let hold = hold.as_ref().unwrap_or_else(|| panic!("a hold of {}", self.name));
             assert_eq!((hold.provider(), hold.cause()), (provider, ProviderHoldCause::Approval), "{hold:?}");
-            assert_eq!((hold.transaction_id.as_str(), hold.by_provider), (transaction_id, self.by_provider), "{hold:?}");
+            assert_eq!(
+                (hold.transaction_id.as_str(), hold.by_provider),
+                (transaction_id, self.by_provider),
+                "{hold:?}"
+            );
             assert!(hold.since.is_some(), "{hold:?}");
         };
         let mut lanes = OperatorServiceClient::new(self.client().gateway());
@@ -260,7 +268,8 @@ pub(crate) async fn a_set_up_call_by(desk: &mut Desk<'_>) {
 
     // Three topics and a transfer, each asked for once.
     let list = ListOperationsRequest { page_size: 500, kind: "topic.register".to_owned(), ..Default::default() };
-    let listed = OperationServiceClient::new(client.gateway()).list_operations(list).await.expect("a list").into_inner();
+    let listed =
+        OperationServiceClient::new(client.gateway()).list_operations(list).await.expect("a list").into_inner();
     let ids = [first.as_str(), behind.operation_id(), denied.operation_id()];
     assert_eq!(listed.operations.iter().filter(|one| ids.contains(&one.operation_id.as_str())).count(), 3);
     let taken = desk.custodian.external_ids().await.len() - taken_before;
@@ -348,6 +357,9 @@ async fn wallet_at_dfns(client: &Client, chain: &ChainView) -> Wallet {
     let created = KeyServiceClient::new(client.gateway()).create_key(keyed(request, "admin")).await.expect("a key");
     let text = created.into_inner().key.expect("a key").address;
     let address = text.parse().expect("an address");
-    chain.fund(address, alloy::primitives::U256::from(10u64).pow(alloy::primitives::U256::from(21u64))).await.expect("funded");
+    chain
+        .fund(address, alloy::primitives::U256::from(10u64).pow(alloy::primitives::U256::from(21u64)))
+        .await
+        .expect("funded");
     Wallet { text, address }
 }

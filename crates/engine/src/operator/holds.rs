@@ -216,7 +216,15 @@ impl WaitingTransaction {
 impl Hold {
     fn new(kind: HoldKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, transaction_id: None, nonce: None, needed_wei: None, available_wei: None, provider_hold: None }
+        Self {
+            kind,
+            message,
+            transaction_id: None,
+            nonce: None,
+            needed_wei: None,
+            available_wei: None,
+            provider_hold: None,
+        }
     }
 }
 

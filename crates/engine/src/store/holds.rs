@@ -28,12 +28,7 @@ const MOST: i64 = 100;
 
 impl Reads {
     pub(crate) async fn holds_of(&self, tenant: &TenantId, id: OperationId) -> Result<Vec<OperationHold>, StoreError> {
-        let rows = sqlx::query(OF_OPERATION)
-            .bind(tenant.as_str())
-            .bind(id.0)
-            .bind(MOST)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(OF_OPERATION).bind(tenant.as_str()).bind(id.0).bind(MOST).fetch_all(&self.pool).await?;
         rows.iter()
             .map(|row| {
                 let hold = hold(row)?.ok_or_else(|| StoreError::corrupt("a hold without a cause"))?;

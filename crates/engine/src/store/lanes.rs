@@ -69,8 +69,7 @@ pub(super) fn columns(lanes: impl Iterator<Item = LaneId>) -> Result<(Vec<i64>, 
 }
 
 /// Makes the attempts of a lane that are under way due at once.
-pub(super) const HASTEN_ATTEMPTS: &str =
-    "UPDATE engine.attempts SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ('SIGNING', 'SIGNED', 'SENT')";
+pub(super) const HASTEN_ATTEMPTS: &str = "UPDATE engine.attempts SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ('SIGNING', 'SIGNED', 'SENT')";
 
 /// Makes what is under way on a lane due at once: `statement` says what of it.
 pub(super) async fn look_again(

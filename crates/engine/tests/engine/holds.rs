@@ -161,7 +161,8 @@ async fn what_a_provider_broadcasts_is_held_alone() {
     for view in [&held, &behind] {
         assert_eq!(bench.wait(&engine, view.operation_id).await.state, OperationState::Completed);
     }
-    let query = "SELECT count(*) FROM engine.handovers WHERE hold IS NOT NULL OR held_by IS NOT NULL OR held_since IS NOT NULL";
+    let query =
+        "SELECT count(*) FROM engine.handovers WHERE hold IS NOT NULL OR held_by IS NOT NULL OR held_since IS NOT NULL";
     assert_eq!(bench.scalar::<i64>(query).await, 0, "it was sent: nobody holds it any more");
     engine.stop().await;
 }

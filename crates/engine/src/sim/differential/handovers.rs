@@ -2,7 +2,7 @@
 
 use super::{LONG, Twins, both, rows::told};
 use crate::{
-    custody::{HoldCause, Held, KeyProvider},
+    custody::{Held, HoldCause, KeyProvider},
     flow::Mined,
     model::{LaneId, RequestId},
     sim::tables::Place,

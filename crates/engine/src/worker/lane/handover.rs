@@ -132,7 +132,9 @@ impl LaneWorker {
         };
         let (hash, failed) = match stage {
             ProviderStage::Working => return self.write_down(&one, waits("handed_over", None)).await,
-            ProviderStage::Held => return self.write_down(&one, waits("provider_policy", Some(HoldCause::Approval))).await,
+            ProviderStage::Held => {
+                return self.write_down(&one, waits("provider_policy", Some(HoldCause::Approval))).await;
+            }
             ProviderStage::Blocked => return self.write_down(&one, waits("blocked", Some(HoldCause::Blocked))).await,
             ProviderStage::Sent(hash) => (hash, false),
             ProviderStage::Failed(hash) => (hash, true),

@@ -566,9 +566,13 @@ impl Bench {
     pub async fn until_scalar(&self, query: &'static str, wanted: i64) {
         let mut looks = tokio::time::interval(Duration::from_millis(50));
         let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
-        while self.scalar::<i64>(query).await != wanted {
+        loop {
+            let answer = self.scalar::<i64>(query).await;
+            if answer == wanted {
+                return;
+            }
             looks.tick().await;
-            assert!(tokio::time::Instant::now() < deadline, "not {wanted}: {query}");
+            assert!(tokio::time::Instant::now() < deadline, "{answer}, not {wanted}: {query}");
         }
     }
 

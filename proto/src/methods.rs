@@ -25,6 +25,8 @@ pub struct Method {
     pub exposure: Exposure,
     /// Whether a request may have several messages.
     pub client_streaming: bool,
+    /// Whether it sets up the tenant's system: the option says what follows from that.
+    pub setup: bool,
 }
 
 /// All RPCs of `dalp.*` by path.
@@ -57,6 +59,7 @@ impl Methods {
                     rate: RateClass::try_from(number(&pool, &set, "rate")).unwrap_or_default(),
                     exposure: Exposure::try_from(number(&pool, &set, "exposure")).unwrap_or_default(),
                     client_streaming: method.is_client_streaming(),
+                    setup: matches!(value(&pool, &set, "setup"), Some(Value::Bool(true))),
                     path: path.clone(),
                     service,
                 };
@@ -126,6 +129,13 @@ mod tests {
         }
         assert!(seen > 5, "the streams are read");
         assert_eq!(methods.get("/dalp.feeds.v1.FeedService/WatchFeeds").unwrap().rate, RateClass::Stream);
+    }
+
+    #[test]
+    fn set_up_calls_are_read() {
+        let methods = Methods::load();
+        assert!(methods.get("/dalp.system.v1.SystemService/Bootstrap").unwrap().setup);
+        assert!(!methods.get("/dalp.asset.v1.AssetService/Transfer").unwrap().setup);
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl<S: Signer> Signer for InTurn<S> {
         {
             match self.turn(&request.tenant, request.request_id, place).await {
                 Ok(Turn::Now) => {}
-                Ok(Turn::Later) => return Ok(SignOutcome::Pending { detail: "other updates come first".to_owned() }),
+                Ok(Turn::Later) => {
+                    return Ok(SignOutcome::Pending { provider: None, detail: "other updates come first".to_owned() });
+                }
                 Ok(Turn::Refused(failure)) => return Ok(SignOutcome::Denied(failure)),
                 Err(error) => return Err(SignError::Unavailable(error)),
             }

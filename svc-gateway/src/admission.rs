@@ -121,6 +121,7 @@ impl Gate {
             rate: dalp_proto::RateClass::Stream,
             exposure: Exposure::Public,
             client_streaming: true,
+            setup: false,
         };
         Self {
             methods,

@@ -4,6 +4,7 @@
 
 pub mod airdrops;
 pub mod bench;
+pub mod curl;
 pub mod drill;
 pub mod event_catalogue;
 pub mod histories;

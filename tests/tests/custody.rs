@@ -1,6 +1,9 @@
 //! A regulated token moves by a key that is at a custodian: when its approvers let it, and not when they do not. One stack with both custodians for each mode: they sign and
 //! we broadcast, or they number, price and broadcast by themselves.
 
+#[path = "custody/setup.rs"]
+mod setup;
+
 use dalp_chain::testing::Anvil;
 use dalp_devstack::client::{keyed, reason};
 use dalp_devstack::scenario::ChainView;
@@ -262,6 +265,7 @@ async fn a_token_moves_by_keys_at_custodians_when_their_approvers_let_it() {
         assert_eq!(failure(&expired), "APPROVAL_EXPIRED", "{expired:?}");
         desk.decided("granted-after", async |custodian| custodian.approve().await, OperationState::Completed).await;
         desk.killed_while_it_waits().await;
+        setup::a_set_up_call_by(&mut desk).await;
     }
 }
 
@@ -306,5 +310,6 @@ async fn a_token_moves_by_keys_whose_custodians_broadcast_by_themselves() {
         let (_, nonce) = desk.seen().await;
         // Eight were sent, and each of the eleven orders was handed over once.
         assert_eq!((ids.len(), nonce), (11, 8), "{ids:?}");
+        setup::a_set_up_call_by(&mut desk).await;
     }
 }

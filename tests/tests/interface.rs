@@ -9,6 +9,7 @@ mod rest;
 
 use dalp_devstack::scenario::ChainView;
 use dalp_devstack::stack::Stack;
+use dalp_tests::curl::Gateway;
 use dalp_tests::load::Load;
 
 /// One stack, because a stack costs more than all that is asked of it here.
@@ -19,7 +20,7 @@ async fn strangers_use_the_interface() {
     let chain = ChainView::new(stack.chain_url()).expect("a chain");
     let client = stack.client().expect("a client");
     let load = Load::prepare(&client, &chain, 1, "local").await.expect("a bond");
-    let gateway = clients::Gateway::of(&stack);
+    let gateway = Gateway::of(&stack);
     let operation = rest::a_transfer_with_curl(&gateway, &client, &load).await;
     rest::streams_in_both_directions(&gateway, &load, &operation);
     events::listed_and_watched(&stack, &client, &load, &gateway, &operation, &foreign).await;

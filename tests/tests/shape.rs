@@ -123,9 +123,15 @@ fn every_rpc_says_who_may_what_a_repeat_means_and_what_it_costs() {
         golden("rpcs_of_the_mesh.txt"),
         "what the gateway does not route is decided in the golden file too"
     );
+    let setting_up: BTreeSet<_> =
+        methods.iter().filter(|method| method.setup).map(|method| method.path.clone()).collect();
+    assert_eq!(setting_up, golden("setup_rpcs.txt"), "what sets a system up is decided in the golden file too");
     for method in methods.iter() {
         assert_ne!(method.idempotency, IdempotencyClass::Unspecified, "{}", method.path);
         assert_ne!(method.rate, RateClass::Unspecified, "{}", method.path);
+        // Its caller resumes it with the key.
+        let resumes = method.idempotency == IdempotencyClass::Keyed && !method.client_streaming;
+        assert!(!method.setup || resumes, "{}", method.path);
     }
 }
 

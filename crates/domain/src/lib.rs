@@ -1,7 +1,7 @@
 //! What every domain service does alike.
 //!
 //! - [`rights`]: whose wallets are whose.
-//! - [`write`]: from a request to an accepted operation, repeats included.
+//! - [`write`]: from a request to an accepted operation, repeats included. [`setup`]: calls that say so while an approval is pending.
 //! - [`chain`]: the chain as typed reads.
 //! - [`refusals`]: what contracts and the engine's store refuse with, in the words of the error catalogue.
 //! - [`store`]: a service's own tables.
@@ -19,6 +19,7 @@ pub mod indexing;
 pub mod pages;
 pub mod refusals;
 pub mod rights;
+pub mod setup;
 mod start;
 pub mod store;
 pub mod supervision;

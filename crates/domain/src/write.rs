@@ -4,9 +4,13 @@ use crate::{
     handle::AppHandle,
     refusals::{engine_store, not_accepted},
     rights::Rights,
+    setup::{approval_pending, is_setup},
 };
 use alloy::primitives::Address;
-use dalp_engine::{AcceptHook, Admission, AdmitError, Engine, Flow, OperationView, Question, StoreError, TenantId};
+use dalp_engine::{
+    AcceptHook, Admission, AdmitError, Engine, Flow, OperationView, Question, StoreError, TenantId,
+    custody::{self, Reply},
+};
 use dalp_service::{
     Caller, Refusal,
     caller::{self, ANY_WALLET},
@@ -89,7 +93,35 @@ impl<'a, A: Desk> Write<'a, A> {
     /// Accepts the flow's order in one commit. `order` makes it from the command and what the chain says, with every
     /// precondition; a repeat takes what was resolved then, so that it finds its operation whatever has changed since.
     pub async fn accept<F, C>(
-        self,
+        &self,
+        command: &C,
+        order: impl Future<Output = Result<(F::Order, Option<AcceptHook>), Refusal>>,
+    ) -> Result<Admitted, Refusal>
+    where
+        F: Flow,
+        F::Order: DeserializeOwned,
+        C: Serialize,
+    {
+        let admitted = self.accepted::<F, C>(command, order).await?;
+        self.answer(admitted.operation, admitted.replayed).await
+    }
+
+    /// What is answered of an operation that stands for this call: the operation, or of a set-up call that an approval is pending.
+    pub async fn answer(&self, operation: OperationView, replayed: bool) -> Result<Admitted, Refusal> {
+        let (is_setup, tenant) = (is_setup(self.method), TenantId::new(self.tenant()));
+        let holds = match is_setup && !operation.state.is_final() {
+            true => self.app.engine().reader().holds_of(&tenant, operation.operation_id).await.map_err(engine_store)?,
+            false => Vec::new(),
+        };
+        let admitted = Admitted { operation, key: self.key.clone(), replayed };
+        match custody::reply(is_setup, &holds) {
+            Reply::Operation => Ok(admitted),
+            Reply::ApprovalPending(waits) => Err(approval_pending(&admitted, waits)),
+        }
+    }
+
+    async fn accepted<F, C>(
+        &self,
         command: &C,
         order: impl Future<Output = Result<(F::Order, Option<AcceptHook>), Refusal>>,
     ) -> Result<Admitted, Refusal>

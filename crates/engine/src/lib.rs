@@ -8,6 +8,7 @@
 //! - [`Engine`]: admission and the workers.
 //! - [`checker`]: what policies hold for a second person, and what decisions about it do.
 //! - [`Reader`]: operations and the outbox for whoever has only a connection pool.
+//! - [`custody`]: what waits at the providers of keys, and what callers are told meanwhile.
 //! - [`operator`]: lanes and single transactions, what holds them, and what may be asked of them; also with a pool alone.
 //! - [`group`]: what callers ask for at the same time, done in one statement.
 //! - [`probe`]: what a running engine can tell of its nodes. [`doctor`]: what is well, what is not, and what to do.
@@ -18,6 +19,7 @@
 
 pub mod audit;
 pub mod checker;
+pub mod custody;
 pub mod doctor;
 mod engine;
 mod error;
@@ -26,6 +28,7 @@ pub mod group;
 mod jitter;
 pub mod metric_definitions;
 pub mod model;
+mod named;
 pub mod operator;
 pub mod probe;
 mod quota;

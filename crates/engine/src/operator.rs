@@ -7,10 +7,12 @@ mod holds;
 pub use holds::{AccountView, Hold, HoldKind, holds};
 
 use crate::{
+    custody::ProviderHold,
     doctor::DatabaseReport,
     error::StoreError,
     flow::Failure,
     model::{ActionView, LaneId, OperationId, RequestId, ServiceName, TenantId, TransactionId, TransactionView},
+    named::named,
     states::TransactionState,
     store::{self, Reads, Recovery},
 };
@@ -69,6 +71,8 @@ pub struct LaneView {
     pub needs_approval: bool,
     /// Its sender's provider numbers and broadcasts by itself.
     pub by_provider: bool,
+    /// What waits longest at the provider of its key.
+    pub provider_hold: Option<ProviderHold>,
     /// Why it is paused, if it is.
     pub pause: Option<PauseView>,
     /// A comparison was asked for and is not done.
@@ -137,6 +141,8 @@ pub struct WaitingTransaction {
     pub attempt_at: Option<OffsetDateTime>,
     /// A node has its attempt.
     pub sent: bool,
+    /// Where it waits for somebody at the provider of its key.
+    pub provider_hold: Option<ProviderHold>,
 }
 
 /// Which transactions to list.
@@ -220,6 +226,8 @@ pub struct AttemptView {
     pub tx_hash: Option<B256>,
     /// The provider has held it for an approval.
     pub held: bool,
+    /// Where it waits for somebody there now.
+    pub provider_hold: Option<ProviderHold>,
     /// Block that has it.
     pub block_number: Option<u64>,
     /// Tries in its present state.
@@ -230,31 +238,6 @@ pub struct AttemptView {
     pub created_at: OffsetDateTime,
     /// When its lane looks at it again; absent: at once.
     pub due_at: Option<OffsetDateTime>,
-}
-
-macro_rules! named {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)* }
-
-        impl $name {
-            /// Every one of them.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The name in the database.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                match text { $($text => Ok(Self::$variant),)* other => Err(format!("unknown name {other}")) }
-            }
-        }
-    };
 }
 
 named! {

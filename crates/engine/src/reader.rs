@@ -1,6 +1,7 @@
 //! Operations and the outbox for whoever has only a connection pool.
 
 use crate::{
+    custody::OperationHold,
     error::StoreError,
     model::{
         OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor, OutboxEvent, ServiceName,
@@ -55,6 +56,11 @@ impl Reader {
     /// One operation with its transactions.
     pub async fn get_operation(&self, tenant: &TenantId, id: OperationId) -> Result<Option<OperationView>, StoreError> {
         self.reads.operation(tenant, id).await
+    }
+
+    /// What of an operation waits at the providers of keys at this moment, or behind the nonces of what does; what has waited longest first.
+    pub async fn holds_of(&self, tenant: &TenantId, id: OperationId) -> Result<Vec<OperationHold>, StoreError> {
+        self.reads.holds_of(tenant, id).await
     }
 
     /// The order of the operation that an idempotency key stands for: a repeat takes from it what was resolved then.

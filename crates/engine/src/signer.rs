@@ -5,6 +5,7 @@ mod remote;
 pub use remote::RemoteSigner;
 
 use crate::{
+    custody::KeyProvider,
     flow::{Failure, Secret, SignDocument, Signature},
     model::{LaneId, RequestId, TenantId},
 };
@@ -114,11 +115,15 @@ pub struct UnsignedTransaction {
 pub enum SignOutcome {
     /// Not decided yet; ask again.
     Pending {
+        /// Who holds the key, if the signer says so.
+        provider: Option<KeyProvider>,
         /// Detail of the provider, for people.
         detail: String,
     },
     /// Blocked by the provider until an operator acts; ask again.
     Blocked {
+        /// Who holds the key, if the signer says so.
+        provider: Option<KeyProvider>,
         /// Detail of the provider, for people.
         detail: String,
     },
@@ -142,6 +147,8 @@ pub enum SignOutcome {
 /// What is known of a call that is with a provider that broadcasts by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderWord {
+    /// Which provider it is, if the signer says so.
+    pub provider: Option<KeyProvider>,
     /// The provider's own id of it; empty while it has told none.
     pub provider_id: String,
     /// How it stands there.

@@ -14,6 +14,7 @@ mod examine;
 #[cfg(all(test, feature = "testing"))]
 mod fairness;
 mod handovers;
+mod holds;
 mod lanes;
 mod operations;
 mod outbox;

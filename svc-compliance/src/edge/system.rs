@@ -31,12 +31,12 @@ impl SystemEdge {
         let write = Write::begin(&self.app, "dalp.system.v1.SystemService/Bootstrap", &request).await?;
         let command = Bootstrap::try_from(request.get_ref())?;
         write.require_wallet(command.admin).await?;
-        let (app, tenant, key) = (write.app, write.tenant().to_owned(), write.key.clone());
+        let (app, tenant) = (write.app, write.tenant().to_owned());
         let chain_id = chain_of(app, &command)?;
         let mut replaces = None;
         if write.repeated.is_none() {
             match ordered(app, &tenant, &command).await? {
-                Ordered::Stands(operation) => return Ok(Admitted { operation: *operation, key, replayed: true }),
+                Ordered::Stands(operation) => return write.answer(*operation, true).await,
                 Ordered::CameToNothing(operation_id) => replaces = Some(operation_id),
                 Ordered::Never => {}
             }
@@ -54,7 +54,7 @@ impl SystemEdge {
         match write.accept::<BootstrapFlow, _>(&command, async { Ok((order, Some(hook))) }).await {
             // Another bootstrap of the tenant was faster; this one asks for the same.
             Err(refusal) if refusal.reason() == Reason::Conflict => match ordered(app, &tenant, &command).await? {
-                Ordered::Stands(operation) => Ok(Admitted { operation: *operation, key, replayed: true }),
+                Ordered::Stands(operation) => write.answer(*operation, true).await,
                 Ordered::CameToNothing(_) | Ordered::Never => Err(refusal),
             },
             other => other,

@@ -131,6 +131,8 @@ fn kept(reason: &str) -> Kept {
     match reason.parse::<Reason>() {
         Ok(Reason::RateLimited | Reason::Overloaded | Reason::TenantQuotaExceeded) => Kept::Count,
         Ok(Reason::Internal | Reason::NotImplemented) => Kept::Nothing,
+        // Accepted: the operation has its leaf, and is what waits.
+        Ok(Reason::CustodyApprovalPending) => Kept::Nothing,
         Ok(reason) if reason.next() == Next::RetrySameKey => Kept::Nothing,
         // A newer service's reason: it decided something.
         Ok(_) | Err(_) => Kept::Leaf,
@@ -387,8 +389,15 @@ mod tests {
         assert_eq!(kept("SOMETHING_NEWER"), Kept::Leaf);
         assert_eq!(kept("RATE_LIMITED"), Kept::Count);
         assert_eq!(kept("TENANT_QUOTA_EXCEEDED"), Kept::Count);
-        for nothing in ["DATABASE_UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "INTERNAL", "DEADLINE", "STOPPING", "CONFLICT"]
-        {
+        for nothing in [
+            "DATABASE_UNAVAILABLE",
+            "UPSTREAM_UNAVAILABLE",
+            "INTERNAL",
+            "DEADLINE",
+            "STOPPING",
+            "CONFLICT",
+            "CUSTODY_APPROVAL_PENDING",
+        ] {
             assert_eq!(kept(nothing), Kept::Nothing, "{nothing}");
         }
     }

@@ -49,7 +49,7 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "schemas": components,
-            "responses": {"Refused": refused()},
+            "responses": {"Refused": refused(), "ApprovalPending": approval_pending()},
             "securitySchemes": {
                 "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer <key>`."},
                 "clientCertificate": {"type": "mutualTLS", "description": "A client certificate with the principal's SPIFFE identity."},
@@ -209,6 +209,9 @@ fn responses(route: &Route, schemas: &mut Schemas<'_>) -> Value {
         };
         let accepted = json!({"description": description, "headers": headers, "content": {"application/json": {"schema": schema}}});
         object.insert("202".to_owned(), accepted);
+        if route.method.setup {
+            object.insert("409".to_owned(), json!({"$ref": "#/components/responses/ApprovalPending"}));
+        }
     }
     responses
 }
@@ -223,6 +226,16 @@ fn refused() -> Value {
         "headers": {"Retry-After": {"description": "Seconds until a repeat helps.", "schema": {"type": "integer"}}},
         "content": {"application/json": {"schema": {"$ref": reference("google.rpc.Status")}}},
     })
+}
+
+fn approval_pending() -> Value {
+    let mut answer = refused();
+    answer["description"] = json!(
+        "In conflict. With the reason `CUSTODY_APPROVAL_PENDING` the call is accepted, and waits for an approval at DFNS: repeat it with the `Idempotency-Key` \
+         of this answer. `operation_id` in its metadata is the operation."
+    );
+    answer["headers"]["Idempotency-Key"] = header("The key in force, also a generated one.");
+    answer
 }
 
 /// The form of refusals, as `problem` writes them.
@@ -325,6 +338,9 @@ mod tests {
             reference("dalp.asset.v1.TransferRequest")
         );
         assert!(transfer["responses"]["202"].is_object());
+        assert!(transfer["responses"]["409"].is_null(), "it is no set-up call");
+        let topic = &document["paths"]["/v1/topics"]["post"];
+        assert_eq!(topic["responses"]["409"]["$ref"], "#/components/responses/ApprovalPending");
         let operations = &document["paths"]["/v1/operations"]["get"];
         assert!(
             operations["parameters"]

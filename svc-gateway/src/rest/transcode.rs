@@ -41,6 +41,8 @@ const GOES_ON: [HeaderName; 7] = [
 const COMES_BACK: [HeaderName; 2] =
     [HeaderName::from_static(IDEMPOTENCY_KEY), HeaderName::from_static(IDEMPOTENCY_REPLAYED)];
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// A wait for a set-up call looks so often whether an approval is pending.
+const SLICE: Duration = Duration::from_secs(2);
 const WAIT: &str = "/dalp.operation.v1.OperationService/WaitOperation";
 
 /// Answers a request for a route of the contracts.
@@ -77,6 +79,7 @@ async fn transcode(
     let early = |problem: Problem| (HeaderMap::new(), problem);
     let headers = outgoing(&head.headers);
     let body = request_body(shared, route, bound, &head, body).await.map_err(early)?;
+    let (body, again) = repeatable(route, &head.headers, body).await;
     let response = call(next.clone(), &route.method.path, &headers, body).await;
     let (parts, body) = response.into_parts();
     if let Some(status) = Status::from_header_map(&parts.headers).filter(|status| status.code() != Code::Ok) {
@@ -88,12 +91,45 @@ async fn transcode(
         response
     } else {
         match unary(body, &route.rpc.output()).await {
-            Ok(answer) => finished(shared, route, &head.headers, &headers, answer, next).await,
+            Ok(answer) => {
+                let again = again.zip(parts.headers.get(IDEMPOTENCY_KEY).cloned());
+                finished(shared, route, &head.headers, &headers, (answer, again), next).await?
+            }
             Err(status) => return Err((parts.headers, status.into())),
         }
     };
     hand_back(&parts.headers, response.headers_mut());
     Ok(response)
+}
+
+/// The message of a set-up call that its caller would like to wait for, to be sent once more.
+async fn repeatable(route: &Route, asked: &HeaderMap, body: Body) -> (Body, Option<Bytes>) {
+    if !route.method.setup || prefer::wait(asked).is_none() {
+        return (body, None);
+    }
+    match body.collect().await {
+        Ok(whole) => {
+            let message = whole.to_bytes();
+            (problem::full(message.clone()), Some(message))
+        }
+        Err(_) => (Body::empty(), None),
+    }
+}
+
+/// A set-up call as a repeat of it is answered, if that says that an approval is pending.
+async fn pending(
+    route: &Route,
+    headers: &HeaderMap,
+    (message, key): &(Bytes, HeaderValue),
+    next: Next,
+) -> Option<Refused> {
+    let mut headers = headers.clone();
+    headers.insert(IDEMPOTENCY_KEY, key.clone());
+    headers.remove(HEADER);
+    let response = call(next, &route.method.path, &headers, problem::full(message.clone())).await;
+    let status = Status::from_header_map(response.headers())?;
+    let is_pending = Refusal::from_status(&status)?.reason() == Reason::CustodyApprovalPending;
+    is_pending.then(|| (response.into_parts().0.headers, status.into()))
 }
 
 /// The body of the gRPC call.
@@ -204,22 +240,33 @@ async fn unary(body: Body, output: &MessageDescriptor) -> Result<DynamicMessage,
     answer.ok_or_else(|| Refusal::new(Reason::Internal, "the answer cannot be understood").to_status())
 }
 
-/// The answer, after the wait that its caller would like.
+/// The answer, after the wait that its caller would like. A set-up call comes with its message and key: its wait ends once a repeat would say that an
+/// approval is pending.
 async fn finished(
     shared: &Shared,
     route: &Route,
     asked: &HeaderMap,
     headers: &HeaderMap,
-    mut answer: DynamicMessage,
+    (mut answer, again): (DynamicMessage, Option<(Bytes, HeaderValue)>),
     next: Next,
-) -> Response<Body> {
+) -> Result<Response<Body>, Refused> {
     let mut applied = None;
     if route.accepts_an_operation()
         && let (Some(wait), Some(operation)) = (prefer::wait(asked), unfinished(&answer, false))
-        && let Some(waited) = wait_for(shared, &operation, wait, headers, next).await
     {
-        answer.set_field_by_name("operation", Value::Message(waited));
-        applied = prefer::applied(wait);
+        let mut left = wait;
+        while !left.is_zero() && unfinished(&answer, false).is_some() {
+            let slice = if again.is_some() { left.min(SLICE) } else { left };
+            let Some(waited) = wait_for(shared, &operation, slice, headers, next.clone()).await else { break };
+            left = left.saturating_sub(slice);
+            answer.set_field_by_name("operation", Value::Message(waited));
+            applied = prefer::applied(wait);
+            if let (Some(again), Some(_)) = (&again, unfinished(&answer, false))
+                && let Some(refused) = pending(route, headers, again, next.clone()).await
+            {
+                return Err(refused);
+            }
+        }
     }
     let mut response = Response::new(problem::full(message::to_json(&answer)));
     let sent = response.headers_mut();
@@ -233,7 +280,7 @@ async fn finished(
         }
         *response.status_mut() = StatusCode::ACCEPTED;
     }
-    response
+    Ok(response)
 }
 
 /// The identifier of the operation in an answer, while it runs; `or_held`: also while it waits for a second person, who may take days.

@@ -3,59 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use dalp_devstack::stack::Stack;
+use dalp_tests::curl::{Gateway, succeeded};
 use serde_json::{Value, json};
 
 const OPERATIONS: &str = "dalp.operation.v1.OperationService";
 /// How long the fuzzer may go on.
 const FUZZED_FOR_S: &str = "75";
 
-/// What a stranger is told: address, authority, key.
-pub(crate) struct Gateway {
-    pub(crate) url: String,
-    pub(crate) authority: PathBuf,
-    pub(crate) api_key: String,
-    folder: PathBuf,
-}
-
-// === impl Gateway ===
-
-impl Gateway {
-    pub(crate) fn of(stack: &Stack) -> Self {
-        let address = stack.settings().address("svc-gateway");
-        let port = address.rsplit(':').next().expect("a port").to_owned();
-        Self {
-            url: format!("https://localhost:{port}"),
-            authority: stack.folder().join("pki/ca.pem"),
-            api_key: stack.settings().api_key.clone(),
-            folder: stack.folder().to_owned(),
-        }
-    }
-
-    fn authorization(&self) -> String {
-        format!("Authorization: Bearer {}", self.api_key)
-    }
-
-    /// curl with the authority and the key: the status, the head, the body.
-    pub(crate) fn curl(&self, arguments: &[&str], path: &str) -> (u16, String, String) {
-        let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--max-time", "90", "--dump-header", "-", "--cacert"])
-            .arg(&self.authority);
-        curl.args(["--resolve", &format!("localhost:{}:127.0.0.1", self.url.rsplit(':').next().expect("a port"))]);
-        curl.args(["--header", &self.authorization()]).args(arguments).arg(format!("{}{path}", self.url));
-        let said = succeeded(curl.output().expect("curl runs (make tools)"));
-        let (head, body) = said.split_once("\r\n\r\n").expect("a head and a body");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, head.to_ascii_lowercase(), body.to_owned())
-    }
-
-    fn buf(&self, arguments: &[&str], method: &str, message: &Value) -> Output {
-        let mut buf = Command::new(root().join("contracts/tools/buf"));
-        // Nowhere near the contracts: what it knows it knows from the gateway.
-        buf.current_dir(&self.folder).args(["curl", "--cacert"]).arg(&self.authority);
-        buf.args(["--header", &self.authorization(), "--data", &message.to_string()]).args(arguments);
-        buf.arg(format!("{}/{method}", self.url)).output().expect("buf runs (make setup)")
-    }
+fn buf(gateway: &Gateway, arguments: &[&str], method: &str, message: &Value) -> Output {
+    let mut buf = Command::new(root().join("contracts/tools/buf"));
+    // Nowhere near the contracts: what it knows it knows from the gateway.
+    buf.current_dir(&gateway.folder).args(["curl", "--cacert"]).arg(&gateway.authority);
+    buf.args(["--header", &gateway.authorization(), "--data", &message.to_string()]).args(arguments);
+    buf.arg(format!("{}/{method}", gateway.url)).output().expect("buf runs (make setup)")
 }
 
 fn root() -> PathBuf {
@@ -68,21 +28,15 @@ fn python(program: &str) -> PathBuf {
     path
 }
 
-fn succeeded(output: Output) -> String {
-    let (said, erred) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{:?}\n{said}\n{erred}", output.status);
-    said.into_owned()
-}
-
 pub(crate) fn buf_by_reflection(gateway: &Gateway, operation: &str) {
     // What there is to call is told to those who may call: reflection takes the credential of the call.
     let by_reflection = ["--protocol", "grpc", "--reflect-header", "*"];
     let method = format!("{OPERATIONS}/GetOperation");
-    let said = succeeded(gateway.buf(&by_reflection, &method, &json!({"operationId": operation})));
+    let said = succeeded(buf(gateway, &by_reflection, &method, &json!({"operationId": operation})));
     let answer: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(answer["operation"]["operationId"], operation);
     assert_eq!(answer["operation"]["state"], "OPERATION_STATE_COMPLETED");
-    let refused = gateway.buf(&by_reflection, &method, &json!({"operationId": "no-uuid"}));
+    let refused = buf(gateway, &by_reflection, &method, &json!({"operationId": "no-uuid"}));
     // It ends with the gRPC code, shifted by three bits.
     assert_eq!(refused.status.code(), Some(3 << 3), "{refused:?}");
 }
@@ -91,10 +45,10 @@ pub(crate) fn buf_by_grpc_web(gateway: &Gateway, operation: &str) {
     let contracts = root().join("proto");
     let web = ["--protocol", "grpcweb", "--reflect=false", "--schema", contracts.to_str().expect("a path")];
     let asked = json!({"operationId": operation});
-    let said = succeeded(gateway.buf(&web, &format!("{OPERATIONS}/GetOperation"), &asked));
+    let said = succeeded(buf(gateway, &web, &format!("{OPERATIONS}/GetOperation"), &asked));
     let answer: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(answer["operation"]["operationId"], operation);
-    let streamed = succeeded(gateway.buf(&web, &format!("{OPERATIONS}/WatchOperation"), &asked));
+    let streamed = succeeded(buf(gateway, &web, &format!("{OPERATIONS}/WatchOperation"), &asked));
     assert!(streamed.contains("OPERATION_STATE_COMPLETED"), "{streamed}");
 }
 
@@ -146,5 +100,5 @@ pub(crate) fn fuzzed(gateway: &Gateway) {
     // A key that it has learned of and asks to disable is disabled: then nothing sends any more, and nothing is wrong.
     let left_out = r"(:watch|:validateRecipients|/v1/airdrops|/v1/keys/\{address\}:disable)$";
     fuzzer.args(["--exclude-path-regex", left_out, "--request-retries", "2"]);
-    succeeded(fuzzer.output().expect("schemathesis runs"));
+    let _report = succeeded(fuzzer.output().expect("schemathesis runs"));
 }

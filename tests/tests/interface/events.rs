@@ -8,7 +8,7 @@ use dalp_tests::event_catalogue;
 use dalp_tests::load::Load;
 use serde_json::Value;
 
-use crate::clients::Gateway;
+use dalp_tests::curl::Gateway;
 
 /// Options of a stack with a second tenant, and the key of its operator.
 pub(crate) fn another_bank() -> (Options, String) {

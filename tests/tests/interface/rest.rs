@@ -6,7 +6,7 @@ use dalp_proto::asset::asset_service_client::AssetServiceClient;
 use dalp_tests::load::Load;
 use serde_json::{Value, json};
 
-use crate::clients::Gateway;
+use dalp_tests::curl::Gateway;
 
 const JSON: &str = "Content-Type: application/json";
 

@@ -1,7 +1,7 @@
 //! What holds a lane, from what is stored and what a node says. Pure.
 
 use super::{LaneFront, LaneView, WaitingTransaction};
-use crate::model::TransactionId;
+use crate::{custody::ProviderHold, model::TransactionId};
 use alloy::primitives::U256;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -78,6 +78,8 @@ pub struct Hold {
     pub needed_wei: Option<U256>,
     /// What there is.
     pub available_wei: Option<U256>,
+    /// Where it waits for somebody at the provider of its key.
+    pub provider_hold: Option<ProviderHold>,
 }
 
 /// Everything that holds a lane, worst first. `account` is absent when no node could be asked.
@@ -140,7 +142,9 @@ fn of_a_transaction(one: &WaitingTransaction, account: Option<&AccountView>) -> 
         _ => return None,
     };
     let mut hold = Hold { transaction_id: Some(one.transaction_id), nonce: one.nonce, ..Hold::new(kind, message) };
-    if kind == HoldKind::InsufficientFunds {
+    if kind == HoldKind::Approval {
+        hold.provider_hold = one.provider_hold.clone();
+    } else if kind == HoldKind::InsufficientFunds {
         hold.needed_wei = one.needed_wei();
         hold.available_wei = account.map(|account| account.balance_wei);
     } else if kind == HoldKind::FeeCap {
@@ -212,7 +216,15 @@ impl WaitingTransaction {
 impl Hold {
     fn new(kind: HoldKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, transaction_id: None, nonce: None, needed_wei: None, available_wei: None }
+        Self {
+            kind,
+            message,
+            transaction_id: None,
+            nonce: None,
+            needed_wei: None,
+            available_wei: None,
+            provider_hold: None,
+        }
     }
 }
 
@@ -245,6 +257,7 @@ impl HoldKind {
 mod tests {
     use super::*;
     use crate::{
+        custody::{HoldCause, KeyProvider},
         model::{ActionView, LaneId},
         operator::{LeaseView, PauseView},
         states::TransactionState,
@@ -266,6 +279,7 @@ mod tests {
             oldest_at: None,
             needs_approval: false,
             by_provider: false,
+            provider_hold: None,
             pause: None,
             resync_pending: false,
             leases: vec![lease],
@@ -300,6 +314,7 @@ mod tests {
             fees: Some(Fees::Legacy { gas_price_wei: 20 }),
             attempt_at: Some(NOW),
             sent: true,
+            provider_hold: None,
         }
     }
 
@@ -400,6 +415,21 @@ mod tests {
             ))
         };
         assert_eq!(with("provider_hold", "approval", "2 of 3"), [HoldKind::Approval]);
+        let waits = ProviderHold {
+            provider: Some(KeyProvider::Dfns),
+            cause: HoldCause::Approval,
+            since: NOW,
+            transaction_id: TransactionId(Uuid::from_u128(4)),
+            by_provider: false,
+        };
+        let one = WaitingTransaction {
+            sent: false,
+            provider_hold: Some(waits.clone()),
+            ..sent(4, "provider_hold", "approval", "2 of 3")
+        };
+        let front = LaneFront { in_flight: vec![one], ..LaneFront::default() };
+        let told = holds(&lane(0, 1), &front, Some(&account()), NOW);
+        assert_eq!(told[0].provider_hold, Some(waits), "whom to ask, and since when it waits");
         assert_eq!(with("known_to_signer", "sign", "reused"), [HoldKind::Signer]);
         assert_eq!(with("", "sign", "connection refused"), [HoldKind::Signer]);
         assert_eq!(with("", "sign", ""), []);

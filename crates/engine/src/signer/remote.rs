@@ -218,16 +218,21 @@ fn handed(answer: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
     };
     let detail =
         [answer.error, answer.detail].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
-    Ok(SignOutcome::ByProvider(ProviderWord { provider_id: answer.provider_request_id, stage, detail }))
+    let provider = answer.provider.parse().ok();
+    Ok(SignOutcome::ByProvider(ProviderWord { provider, provider_id: answer.provider_request_id, stage, detail }))
 }
 
 fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError> {
     let outcome = outcome.ok_or_else(|| malformed("outcome"))?;
+    // One that this build does not know is a hold all the same.
+    let provider = outcome.provider.parse().ok();
     let refusal = |reason: &str| Failure::new(reason, outcome.detail.clone()).with("provider", &outcome.provider);
     // A status that this build does not know must not make work fail: it waits, and the next build reads it.
     Ok(match wire::SignStatus::try_from(outcome.status).unwrap_or(wire::SignStatus::Unspecified) {
-        wire::SignStatus::Unspecified | wire::SignStatus::Pending => SignOutcome::Pending { detail: outcome.detail },
-        wire::SignStatus::Blocked => SignOutcome::Blocked { detail: outcome.detail },
+        wire::SignStatus::Unspecified | wire::SignStatus::Pending => {
+            SignOutcome::Pending { provider, detail: outcome.detail }
+        }
+        wire::SignStatus::Blocked => SignOutcome::Blocked { provider, detail: outcome.detail },
         // What the signer itself refused is stored with its reason.
         wire::SignStatus::Denied if !outcome.error.is_empty() => SignOutcome::Denied(refusal(&outcome.error)),
         wire::SignStatus::Denied => SignOutcome::Denied(refusal("APPROVAL_DENIED")),
@@ -244,7 +249,7 @@ fn outcome(outcome: Option<wire::SignOutcome>) -> Result<SignOutcome, SignError>
             SignOutcome::Signed(Signature(bytes(&outcome.signature)?))
         }
         // The provider broadcasts by itself and has no bytes for us yet.
-        wire::SignStatus::Approved => SignOutcome::Pending { detail: outcome.detail },
+        wire::SignStatus::Approved => SignOutcome::Pending { provider, detail: outcome.detail },
     })
 }
 
@@ -315,6 +320,7 @@ fn sign_error(status: Status) -> SignError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::custody::KeyProvider;
 
     fn pending(error: &str) -> Option<wire::SignOutcome> {
         Some(wire::SignOutcome {
@@ -358,7 +364,13 @@ mod tests {
 
     #[test]
     fn a_provider_that_is_away_is_no_approval_hold() {
-        assert_eq!(decided(pending("")), Ok(SignOutcome::Pending { detail: "detail".to_owned() }));
+        let waiting = |provider| Ok(SignOutcome::Pending { provider, detail: "detail".to_owned() });
+        assert_eq!(decided(pending("")), waiting(None));
+        let at = |provider: &str| {
+            decided(pending("").map(|outcome| wire::SignOutcome { provider: provider.to_owned(), ..outcome }))
+        };
+        assert_eq!(at("dfns"), waiting(Some(KeyProvider::Dfns)));
+        assert_eq!(at("somebody-new"), waiting(None), "a provider of a later release holds, too");
         for error in ["PROVIDER_UNAVAILABLE", "PROVIDER_FAILED", UNDECIDED] {
             assert!(matches!(decided(pending(error)), Err(SignError::Unavailable(_))), "{error}");
             assert!(outcome(pending(error)).is_ok(), "a lane with such a request can still be listed");

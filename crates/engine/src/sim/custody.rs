@@ -8,6 +8,7 @@ use super::{
     world::{Plan, World, locked},
 };
 use crate::{
+    custody::KeyProvider,
     flow::Failure,
     model::RequestId,
     signer::{ProviderCall, ProviderStage, ProviderWord, SignError, SignOutcome, UnsignedTransaction},
@@ -95,6 +96,7 @@ impl Custody {
         let Some(one) = self.orders.get(&id) else { return Err(SignError::NotFound) };
         let word = |stage| {
             Ok(SignOutcome::ByProvider(ProviderWord {
+                provider: Some(KeyProvider::Fireblocks),
                 provider_id: format!("tx-{id}"),
                 stage,
                 detail: "simulated".to_owned(),

@@ -363,8 +363,8 @@ impl Twins {
                 both!(self, mark_sent(&[id], pause), nothing);
             }
             6 => {
-                let held = self.rng.per_mille(300);
-                both!(self, defer_attempt(&attempt, pause, "sign", "put_off", "why", held), nothing);
+                let hold = self.any_hold();
+                both!(self, defer_attempt(&attempt, pause, "sign", "put_off", "why", hold), nothing);
             }
             7 => {
                 let kind = self.rng.pick(&[AttemptKind::Replacement, AttemptKind::Cancel]);
@@ -502,7 +502,8 @@ async fn the_model_answers_like_postgresql() {
             *phases.entry(row.phase.as_str()).or_default() += 1;
         }
     }
-    // What a block has is done before its step has ended: no handover is seen as mined only.
+    // What a block has is mostly done before its step has ended: whether one is seen as mined only is chance.
+    places.remove("Mined");
     assert_eq!(places.len(), 7, "every state of a handover that a step ends in comes about: {places:?}");
     assert_eq!(phases.len(), 8, "every state of an attempt comes about: {phases:?}");
     pool.close().await;

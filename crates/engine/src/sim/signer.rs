@@ -5,6 +5,7 @@ use super::{
     world::{World, locked},
 };
 use crate::{
+    custody::KeyProvider,
     flow::{Failure, Signature},
     model::{LaneId, RequestId, TenantId},
     signer::{Intent, ProviderCall, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction},
@@ -75,9 +76,9 @@ impl Request {
         let detail = || "simulated".to_owned();
         if self.decided_at > Instant::now() {
             return if self.blocked {
-                SignOutcome::Blocked { detail: detail() }
+                SignOutcome::Blocked { provider: Some(KeyProvider::Dfns), detail: detail() }
             } else {
-                SignOutcome::Pending { detail: detail() }
+                SignOutcome::Pending { provider: Some(KeyProvider::Dfns), detail: detail() }
             };
         }
         match (self.decision, &self.payload) {

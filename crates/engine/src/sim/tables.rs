@@ -15,6 +15,7 @@ pub(super) use lanes::Snapshot;
 
 use super::bug::Bug;
 use crate::{
+    custody::Held,
     error::StoreError,
     flow::{PreCheck, Priority, Secret, StepInput, StepOutcome},
     model::{LaneId, OperationId, RequestId, ServiceName, TenantId, TransactionId},
@@ -135,6 +136,7 @@ pub(crate) struct AttemptRow {
     pub(crate) fees: Fees,
     pub(crate) phase: Phase,
     pub(crate) held: bool,
+    pub(crate) hold: Option<Held>,
     pub(crate) release_pending: bool,
     pub(crate) raw: Option<Bytes>,
     pub(crate) tx_hash: Option<B256>,

@@ -44,6 +44,79 @@ pub(crate) struct Finished {
     pub(crate) reverted: Option<Failure>,
 }
 
+/// Inclusions of attempts, and what they overtake.
+const INCLUDE_ATTEMPTS: &str = "
+WITH included AS (
+    UPDATE engine.attempts a SET state = 'MINED', block_number = x.n, block_hash = x.b, receipt = x.r
+    FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::jsonb[]) AS x(h, n, b, r)
+    WHERE a.tx_hash = x.h AND a.service = $5 AND (a.state IN ('SIGNED', 'SENT', 'SUPERSEDED', 'SEALED') OR (a.state = 'MINED' AND a.block_hash <> x.b))
+    RETURNING a.tenant, a.transaction_id, a.request_id, a.kind, a.chain_id, a.sender, a.nonce, a.tx_hash, a.block_number, a.receipt
+), overtaken AS (
+    UPDATE engine.attempts o SET state = CASE WHEN o.raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END,
+           block_number = NULL, block_hash = NULL, receipt = NULL FROM included i
+    WHERE o.chain_id = i.chain_id AND o.sender = i.sender AND o.nonce = i.nonce AND o.service = $5
+      AND o.state IN ('SIGNING', 'SIGNED', 'SENT', 'MINED') AND o.request_id <> ALL (SELECT request_id FROM included)
+), moved AS (
+    UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = i.tx_hash, nonce = i.nonce,
+           block_number = i.block_number, gas_used = (i.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
+    FROM included i WHERE t.tenant = i.tenant AND t.transaction_id = i.transaction_id
+      AND (t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING') OR (t.state = 'DEAD_LETTER' AND i.kind <> 'CANCEL'))
+      AND (t.nonce = i.nonce OR i.kind <> 'CANCEL')
+    RETURNING t.tenant, t.operation_id, t.transaction_id, t.nonce
+), told AS (
+    INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body)
+    SELECT tenant, 'engine.transaction.pending', transaction_id::text, operation_id,
+           jsonb_build_object('state', 'CONFIRMING', 'sub_status', 'included', 'nonce', nonce) FROM moved
+)
+SELECT chain_id, sender FROM included";
+
+/// Inclusions of handovers, under any hash that was told.
+const INCLUDE_HANDOVERS: &str = "
+WITH named AS (
+    SELECT DISTINCT ON (w.request_id) w.request_id, x.* FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::jsonb[]) AS x(h, n, b, r)
+    JOIN engine.handover_hashes w ON w.tx_hash = x.h ORDER BY w.request_id, x.n DESC
+), included AS (
+    UPDATE engine.handovers d SET state = 'MINED', tx_hash = x.h, block_number = x.n, block_hash = x.b, receipt = x.r FROM named x
+    WHERE d.request_id = x.request_id AND d.service = $5
+      AND (d.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED') OR (d.state = 'MINED' AND (d.block_hash, d.tx_hash) IS DISTINCT FROM (x.b, x.h)))
+    RETURNING d.tenant, d.transaction_id, d.chain_id, d.sender, d.tx_hash, d.block_number, d.receipt
+), moved AS (
+    UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = i.tx_hash,
+           block_number = i.block_number, gas_used = (i.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
+    FROM included i WHERE t.tenant = i.tenant AND t.transaction_id = i.transaction_id AND t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING', 'DEAD_LETTER')
+    RETURNING t.tenant, t.operation_id, t.transaction_id
+), told AS (
+    INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body)
+    SELECT tenant, 'engine.transaction.pending', transaction_id::text, operation_id,
+           jsonb_build_object('state', 'CONFIRMING', 'sub_status', 'included', 'nonce', NULL) FROM moved
+)
+SELECT chain_id, sender FROM included";
+
+/// Inclusions as columns.
+struct Columns {
+    hashes: Vec<Vec<u8>>,
+    numbers: Vec<i64>,
+    blocks: Vec<Vec<u8>>,
+    receipts: Vec<serde_json::Value>,
+}
+
+// === impl Columns ===
+
+impl Columns {
+    fn of(inclusions: &[Inclusion]) -> Result<Self, StoreError> {
+        let mined = || inclusions.iter().map(|inclusion| &inclusion.mined);
+        Ok(Self {
+            hashes: mined().map(|mined| mined.tx_hash.to_vec()).collect(),
+            numbers: mined().map(|mined| signed(mined.block_number)).collect::<Result<_, _>>()?,
+            blocks: mined().map(|mined| mined.block_hash.to_vec()).collect(),
+            receipts: inclusions
+                .iter()
+                .map(|inclusion| serde_json::to_value(inclusion).map_err(StoreError::corrupt))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 // === impl Finished ===
 
 impl Finished {
@@ -90,82 +163,26 @@ impl Store {
     /// that was seen stands, and every other version is only watched: a node on another branch may have shown it.
     /// Returns the lanes that moved.
     pub(crate) async fn include(&self, inclusions: &[Inclusion]) -> Result<BTreeSet<LaneId>, StoreError> {
-        let hashes: Vec<Vec<u8>> = inclusions.iter().map(|inclusion| inclusion.mined.tx_hash.to_vec()).collect();
-        let numbers: Vec<i64> =
-            inclusions.iter().map(|inclusion| signed(inclusion.mined.block_number)).collect::<Result<_, _>>()?;
-        let blocks: Vec<Vec<u8>> = inclusions.iter().map(|inclusion| inclusion.mined.block_hash.to_vec()).collect();
-        let receipts: Vec<serde_json::Value> = inclusions
-            .iter()
-            .map(|inclusion| serde_json::to_value(inclusion).map_err(StoreError::corrupt))
-            .collect::<Result<_, _>>()?;
-        let rows = sqlx::query(
-            "WITH included AS (
-                 UPDATE engine.attempts a SET state = 'MINED', block_number = x.n, block_hash = x.b, receipt = x.r
-                 FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::jsonb[]) AS x(h, n, b, r)
-                 WHERE a.tx_hash = x.h AND a.service = $5 AND (a.state IN ('SIGNED', 'SENT', 'SUPERSEDED', 'SEALED') OR (a.state = 'MINED' AND a.block_hash <> x.b))
-                 RETURNING a.tenant, a.transaction_id, a.request_id, a.kind, a.chain_id, a.sender, a.nonce, a.tx_hash, a.block_number, a.receipt
-             ), overtaken AS (
-                 UPDATE engine.attempts o SET state = CASE WHEN o.raw IS NULL THEN 'REFUSED' ELSE 'SUPERSEDED' END,
-                        block_number = NULL, block_hash = NULL, receipt = NULL FROM included i
-                 WHERE o.chain_id = i.chain_id AND o.sender = i.sender AND o.nonce = i.nonce AND o.service = $5
-                   AND o.state IN ('SIGNING', 'SIGNED', 'SENT', 'MINED') AND o.request_id <> ALL (SELECT request_id FROM included)
-             ), moved AS (
-                 UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = i.tx_hash, nonce = i.nonce,
-                        block_number = i.block_number, gas_used = (i.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
-                 FROM included i WHERE t.tenant = i.tenant AND t.transaction_id = i.transaction_id
-                   AND (t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING') OR (t.state = 'DEAD_LETTER' AND i.kind <> 'CANCEL'))
-                   AND (t.nonce = i.nonce OR i.kind <> 'CANCEL')
-                 RETURNING t.tenant, t.operation_id, t.transaction_id, t.nonce
-             ), told AS (
-                 INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body)
-                 SELECT tenant, 'engine.transaction.pending', transaction_id::text, operation_id,
-                        jsonb_build_object('state', 'CONFIRMING', 'sub_status', 'included', 'nonce', nonce) FROM moved
-             )
-             SELECT chain_id, sender FROM included",
-        )
-        .bind(&hashes)
-        .bind(&numbers)
-        .bind(&blocks)
-        .bind(&receipts)
-        .bind(self.service.as_str())
-        .fetch_all(&self.pool)
-        .await?;
-        let mut lanes: BTreeSet<LaneId> = rows.iter().map(super::lanes::lane).collect::<Result<_, _>>()?;
-        if rows.len() < inclusions.len() {
+        let columns = Columns::of(inclusions)?;
+        let mut lanes = self.moved_by(INCLUDE_ATTEMPTS, &columns).await?;
+        if lanes.len() < inclusions.len() {
             // Of a handover any hash that was told may be the one.
-            let rows = sqlx::query(
-                "WITH named AS (
-                     SELECT DISTINCT ON (w.request_id) w.request_id, x.* FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::jsonb[]) AS x(h, n, b, r)
-                     JOIN engine.handover_hashes w ON w.tx_hash = x.h ORDER BY w.request_id, x.n DESC
-                 ), included AS (
-                     UPDATE engine.handovers d SET state = 'MINED', tx_hash = x.h, block_number = x.n, block_hash = x.b, receipt = x.r FROM named x
-                     WHERE d.request_id = x.request_id AND d.service = $5
-                       AND (d.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED') OR (d.state = 'MINED' AND (d.block_hash, d.tx_hash) IS DISTINCT FROM (x.b, x.h)))
-                     RETURNING d.tenant, d.transaction_id, d.chain_id, d.sender, d.tx_hash, d.block_number, d.receipt
-                 ), moved AS (
-                     UPDATE engine.transactions t SET state = 'CONFIRMING', sub_status = 'included', tx_hash = i.tx_hash,
-                            block_number = i.block_number, gas_used = (i.receipt->'mined'->>'gas_used')::bigint, updated_at = now()
-                     FROM included i WHERE t.tenant = i.tenant AND t.transaction_id = i.transaction_id AND t.state IN ('SIGNING', 'BROADCASTING', 'CONFIRMING', 'DEAD_LETTER')
-                     RETURNING t.tenant, t.operation_id, t.transaction_id
-                 ), told AS (
-                     INSERT INTO engine.outbox (tenant, topic, subject, operation_id, body)
-                     SELECT tenant, 'engine.transaction.pending', transaction_id::text, operation_id,
-                            jsonb_build_object('state', 'CONFIRMING', 'sub_status', 'included', 'nonce', NULL) FROM moved
-                 )
-                 SELECT chain_id, sender FROM included",
-            )
-            .bind(&hashes)
-            .bind(&numbers)
-            .bind(&blocks)
-            .bind(&receipts)
+            lanes.extend(self.moved_by(INCLUDE_HANDOVERS, &columns).await?);
+        }
+        Ok(lanes.into_iter().collect())
+    }
+
+    /// The lane of each that a statement of inclusions has moved.
+    async fn moved_by(&self, statement: &'static str, columns: &Columns) -> Result<Vec<LaneId>, StoreError> {
+        let rows = sqlx::query(statement)
+            .bind(&columns.hashes)
+            .bind(&columns.numbers)
+            .bind(&columns.blocks)
+            .bind(&columns.receipts)
             .bind(self.service.as_str())
             .fetch_all(&self.pool)
             .await?;
-            for row in &rows {
-                lanes.insert(super::lanes::lane(row)?);
-            }
-        }
-        Ok(lanes)
+        rows.iter().map(super::lanes::lane).collect()
     }
 
     /// Blocks that hold included, not yet final attempts.

@@ -1,6 +1,8 @@
 //! Lanes as an operator sees them, and what an operator asks of them. Each action stands in the audit in the commit that makes it.
 
-use super::{Reads, accept::begin, attempt::fees, lanes::lane, leaf, signed, transactions::notify, unsigned};
+use super::{
+    Reads, accept::begin, attempt::fees, holds::hold, lanes::lane, leaf, signed, transactions::notify, unsigned,
+};
 use crate::{
     error::StoreError,
     model::{ActionView, LaneId, ServiceName, TenantId, TransactionId},
@@ -15,7 +17,7 @@ const FRONT: i64 = 20;
 
 const LANES: &str = "
 SELECT l.chain_id, l.sender, l.next_nonce, l.needs_approval, l.by_provider, l.paused_at, l.paused_by, l.pause_reason, w.queued, w.queued_at, f.in_flight + h.in_flight AS in_flight, least(f.in_flight_at, h.in_flight_at) AS in_flight_at,
-       c.confirming + m.confirming AS confirming
+       c.confirming + m.confirming AS confirming, o.hold, o.held_by, o.held_since, o.held_transaction_id, o.held_by_provider
 FROM engine.lanes l
 CROSS JOIN LATERAL (
     SELECT count(*) AS queued, min(t.created_at) AS queued_at FROM engine.transactions t
@@ -32,6 +34,13 @@ CROSS JOIN LATERAL (
     WHERE d.chain_id = l.chain_id AND d.sender = l.sender AND d.state IN ('SIGNING', 'HANDED', 'SENT')) h
 CROSS JOIN LATERAL (
     SELECT count(*) AS confirming FROM engine.handovers d WHERE d.chain_id = l.chain_id AND d.sender = l.sender AND d.state = 'MINED') m
+LEFT JOIN LATERAL (
+    SELECT a.hold, a.held_by, a.held_since, a.transaction_id AS held_transaction_id, false AS held_by_provider FROM engine.attempts a
+    WHERE a.chain_id = l.chain_id AND a.sender = l.sender AND a.state = 'SIGNING' AND a.hold IS NOT NULL
+    UNION ALL
+    SELECT d.hold, d.held_by, d.held_since, d.transaction_id, true FROM engine.handovers d
+    WHERE d.chain_id = l.chain_id AND d.sender = l.sender AND d.state = 'HANDED' AND d.hold IS NOT NULL
+    ORDER BY held_since, held_transaction_id LIMIT 1) o ON true
 WHERE l.tenant = $1 AND ($2::bigint IS NULL OR (l.chain_id, l.sender) > ($2, $3)) AND ($4::bigint IS NULL OR l.chain_id = $4)
   AND ($5::bytea IS NULL OR l.sender = $5) AND (NOT $6 OR w.queued > 0 OR f.in_flight + h.in_flight > 0)
 ORDER BY l.chain_id, l.sender LIMIT $7";
@@ -104,11 +113,13 @@ impl Reads {
     pub(crate) async fn lane_front(&self, lane: LaneId) -> Result<LaneFront, StoreError> {
         let in_flight = sqlx::query(
             "SELECT t.transaction_id, t.state, t.sub_status, a.nonce, t.created_at, t.history->-1 AS last, t.value_wei::text AS value_wei,
-                    a.gas_limit, a.fees, a.created_at AS attempt_at, a.state = 'SENT' AS sent
+                    a.gas_limit, a.fees, a.created_at AS attempt_at, a.state = 'SENT' AS sent,
+                    CASE WHEN a.state = 'SIGNING' THEN a.hold END AS hold, a.held_by, a.held_since, a.transaction_id AS held_transaction_id, false AS held_by_provider
              FROM engine.attempts a JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id
              WHERE a.chain_id = $1 AND a.sender = $2 AND a.state IN ('SIGNING', 'SIGNED', 'SENT')
              UNION ALL
-             SELECT t.transaction_id, t.state, t.sub_status, NULL, t.created_at, t.history->-1, t.value_wei::text, NULL, NULL, d.created_at, d.state = 'SENT'
+             SELECT t.transaction_id, t.state, t.sub_status, NULL, t.created_at, t.history->-1, t.value_wei::text, NULL, NULL, d.created_at, d.state = 'SENT',
+                    CASE WHEN d.state = 'HANDED' THEN d.hold END, d.held_by, d.held_since, d.transaction_id, true
              FROM engine.handovers d JOIN engine.transactions t ON t.tenant = d.tenant AND t.transaction_id = d.transaction_id
              WHERE d.chain_id = $1 AND d.sender = $2 AND d.state IN ('SIGNING', 'HANDED', 'SENT') ORDER BY nonce, attempt_at LIMIT $3",
         )
@@ -119,7 +130,8 @@ impl Reads {
         .await?;
         let queue = sqlx::query(
             "SELECT t.transaction_id, t.state, t.sub_status, t.nonce, t.created_at, t.history->-1 AS last, t.value_wei::text AS value_wei,
-                    NULL::bigint AS gas_limit, NULL::jsonb AS fees, NULL::timestamptz AS attempt_at, false AS sent
+                    NULL::bigint AS gas_limit, NULL::jsonb AS fees, NULL::timestamptz AS attempt_at, false AS sent,
+                    NULL AS hold
              FROM engine.transactions t WHERE t.chain_id = $1 AND t.sender = $2 AND t.state IN ('QUEUED', 'PREPARING') ORDER BY t.priority, t.sequence LIMIT $3",
         )
         .bind(signed(lane.chain_id)?)
@@ -252,6 +264,7 @@ fn lane_view(row: &PgRow) -> Result<LaneView, StoreError> {
         oldest_at: [queued_at, in_flight_at].into_iter().flatten().min(),
         needs_approval: row.try_get("needs_approval")?,
         by_provider: row.try_get("by_provider")?,
+        provider_hold: hold(row)?,
         pause,
         resync_pending: false,
         leases: Vec::new(),
@@ -272,5 +285,6 @@ fn waiting(row: &PgRow) -> Result<WaitingTransaction, StoreError> {
         fees: price,
         attempt_at: row.try_get("attempt_at")?,
         sent: row.try_get("sent")?,
+        provider_hold: hold(row)?,
     })
 }

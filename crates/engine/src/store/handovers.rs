@@ -4,11 +4,14 @@ use super::{
     Refusal, Store,
     accept::begin,
     attempt::{Attempt, QueuedTransaction, TRANSACTION, request_of, transaction},
-    hash, lanes, leaf,
+    hash,
+    lanes::{self, HASTEN_ATTEMPTS},
+    leaf,
     settle::{give_back, lock_lane, lock_operations, set_next_nonce},
     signed, unsigned,
 };
 use crate::{
+    custody::{Held, KeyProvider},
     error::StoreError,
     model::{LaneId, RequestId, TransactionId},
     states::TransactionState,
@@ -57,8 +60,8 @@ pub(crate) struct Heard {
     pub(crate) provider_id: String,
     pub(crate) tx_hash: Option<B256>,
     pub(crate) chain_nonce: Option<u64>,
-    /// A person has to decide there, or did.
-    pub(crate) held: bool,
+    /// Somebody has to act there.
+    pub(crate) hold: Option<Held>,
     /// Empty without an answer: what was told before stands.
     pub(crate) sub_status: &'static str,
     /// The provider's words, or why there are none.
@@ -79,6 +82,9 @@ pub(crate) enum HandoverEnding {
     /// It may have been sent, or may be. It stays watched.
     Parked,
 }
+
+/// Makes the handovers of a lane that are under way due at once.
+const HASTEN_HANDOVERS: &str = "UPDATE engine.handovers SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED')";
 
 /// Columns of a handover `h` that [`handover`] reads beside those of its transaction.
 const HANDOVER: &str = "h.request_id, h.state, h.provider_id, h.tx_hash, h.chain_nonce, h.tries AS tries, extract(epoch FROM now() - h.created_at)::float8 AS age_s,
@@ -119,21 +125,8 @@ impl Store {
             let body = json!({"by_provider": by_provider});
             leaf(&mut commit, &tenant, "lane.broadcasts", self.service.as_str(), &lane.to_string(), body).await?;
         }
-        for table in ["attempts", "handovers"] {
-            let states = if table == "attempts" {
-                "'SIGNING', 'SIGNED', 'SENT'"
-            } else {
-                "'SIGNING', 'HANDED', 'SENT', 'PARKED'"
-            };
-            sqlx::query(AssertSqlSafe(format!(
-                "UPDATE engine.{table} SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ({states})"
-            )))
-            .bind(signed(lane.chain_id)?)
-            .bind(lane.sender.as_slice())
-            .bind(self.service.as_str())
-            .execute(&mut *commit)
-            .await?;
-        }
+        lanes::look_again(&mut commit, &self.service, lane, HASTEN_ATTEMPTS).await?;
+        lanes::look_again(&mut commit, &self.service, lane, HASTEN_HANDOVERS).await?;
         commit.commit().await?;
         Ok(())
     }
@@ -193,21 +186,14 @@ impl Store {
 
     /// Handovers of lanes that are due.
     pub(super) async fn due_handovers(&self, lanes: &[LaneId]) -> Result<Vec<(LaneId, Handover)>, StoreError> {
-        let (chains, senders) = lanes::columns(lanes.iter().copied())?;
-        let rows = sqlx::query(AssertSqlSafe(format!(
+        let due = format!(
             "SELECT n.c AS chain_id, n.s AS sender, {TRANSACTION}, {HANDOVER} FROM unnest($2::bigint[], $3::bytea[]) AS n(c, s)
              CROSS JOIN LATERAL (
                  SELECT * FROM engine.handovers d WHERE d.chain_id = n.c AND d.sender = n.s AND d.service = $1
                    AND d.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED') AND d.due_at <= now() ORDER BY d.due_at, d.created_at, d.request_id LIMIT $4) h
              JOIN engine.transactions t ON t.tenant = h.tenant AND t.transaction_id = h.transaction_id ORDER BY t.priority, t.sequence"
-        )))
-        .bind(self.service.as_str())
-        .bind(&chains)
-        .bind(&senders)
-        .bind(DUE_AT_ONCE)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(|row| Ok((lanes::lane(row)?, handover(row)?))).collect()
+        );
+        self.due(due, lanes, DUE_AT_ONCE, handover).await
     }
 
     /// Writes down what was heard of a handover that still stands as it was seen, and tells readers what has changed.
@@ -215,7 +201,9 @@ impl Store {
         sqlx::query(
             "WITH seen AS (
                  UPDATE engine.handovers SET state = $3, provider_id = coalesce(nullif($4, ''), provider_id), tx_hash = coalesce($5, tx_hash), chain_nonce = coalesce($6, chain_nonce),
-                        held = held OR $7, tries = CASE WHEN $8 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $9)
+                        held = held OR $7, hold = CASE WHEN $8 THEN $13 ELSE hold END, held_by = CASE WHEN $8 THEN $14 ELSE held_by END,
+                        held_since = CASE WHEN NOT $8 THEN held_since WHEN NOT $7 THEN NULL WHEN hold IS NOT DISTINCT FROM $13 THEN held_since ELSE now() END,
+                        tries = CASE WHEN $8 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $9)
                  WHERE request_id = $1 AND state = $2 RETURNING tenant, transaction_id, request_id, state
              ), named AS (
                  INSERT INTO engine.handover_hashes (tx_hash, request_id) SELECT $5, request_id FROM seen WHERE $5 IS NOT NULL ON CONFLICT DO NOTHING
@@ -237,12 +225,14 @@ impl Store {
         .bind(&heard.provider_id)
         .bind(heard.tx_hash.map(|hash| hash.to_vec()))
         .bind(heard.chain_nonce.map(signed).transpose()?)
-        .bind(heard.held)
+        .bind(heard.hold.is_some())
         .bind(heard.is_answer)
         .bind(heard.pause.as_secs_f64())
         .bind(heard.sub_status)
         .bind(heard.action())
         .bind(&heard.detail)
+        .bind(heard.hold.map(|hold| hold.cause.as_str()))
+        .bind(heard.hold.and_then(|hold| hold.provider).map(KeyProvider::as_str))
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -365,7 +355,7 @@ impl Standing {
 impl Heard {
     /// The name under which it is counted in the history of the transaction.
     pub(crate) fn action(&self) -> &'static str {
-        match (self.is_answer, self.held) {
+        match (self.is_answer, self.hold.is_some()) {
             (false, _) if self.tx_hash.is_none() => "sign",
             (true, true) => "approval",
             _ => "provider",

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     error::StoreError,
-    model::{LaneId, RequestId, TenantId},
+    model::{LaneId, RequestId, ServiceName, TenantId},
 };
 use alloy::primitives::B256;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
@@ -66,6 +66,25 @@ pub(super) fn columns(lanes: impl Iterator<Item = LaneId>) -> Result<(Vec<i64>, 
         senders.push(lane.sender.to_vec());
     }
     Ok((chains, senders))
+}
+
+/// Makes the attempts of a lane that are under way due at once.
+pub(super) const HASTEN_ATTEMPTS: &str = "UPDATE engine.attempts SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ('SIGNING', 'SIGNED', 'SENT')";
+
+/// Makes what is under way on a lane due at once: `statement` says what of it.
+pub(super) async fn look_again(
+    commit: &mut PgConnection,
+    service: &ServiceName,
+    lane: LaneId,
+    statement: &'static str,
+) -> Result<(), StoreError> {
+    sqlx::query(statement)
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
+        .bind(service.as_str())
+        .execute(commit)
+        .await?;
+    Ok(())
 }
 
 pub(super) fn lane(row: &PgRow) -> Result<LaneId, StoreError> {
@@ -177,21 +196,33 @@ impl Store {
     }
 
     async fn due_attempts(&self, lanes: &[LaneId]) -> Result<Vec<(LaneId, Attempt)>, StoreError> {
-        let (chains, senders) = columns(lanes.iter().copied())?;
-        let rows = sqlx::query(AssertSqlSafe(format!(
+        let due = format!(
             "SELECT n.c AS chain_id, n.s AS sender, {TRANSACTION}, {ATTEMPT} FROM unnest($2::bigint[], $3::bytea[]) AS n(c, s)
              CROSS JOIN LATERAL (
                  SELECT * FROM engine.attempts a WHERE a.chain_id = n.c AND a.sender = n.s AND a.service = $1
                    AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending) AND a.due_at <= now() ORDER BY a.nonce, a.attempt LIMIT $4) a
              JOIN engine.transactions t ON t.tenant = a.tenant AND t.transaction_id = a.transaction_id ORDER BY a.nonce, a.attempt"
-        )))
-        .bind(self.service.as_str())
-        .bind(&chains)
-        .bind(&senders)
-        .bind(DUE_AT_ONCE)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(|row| Ok((lane(row)?, attempt(row)?))).collect()
+        );
+        self.due(due, lanes, DUE_AT_ONCE, attempt).await
+    }
+
+    /// What of lanes is due, each with its lane: `query` says what, of each lane so many at most.
+    pub(super) async fn due<T>(
+        &self,
+        query: String,
+        lanes: &[LaneId],
+        at_most: i64,
+        read: impl Fn(&PgRow) -> Result<T, StoreError>,
+    ) -> Result<Vec<(LaneId, T)>, StoreError> {
+        let (chains, senders) = columns(lanes.iter().copied())?;
+        let rows = sqlx::query(AssertSqlSafe(query))
+            .bind(self.service.as_str())
+            .bind(&chains)
+            .bind(&senders)
+            .bind(at_most)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok((lane(row)?, read(row)?))).collect()
     }
 
     /// What waits in the queues of lanes, in their order: the urgent first, then as it came.
@@ -287,14 +318,7 @@ impl Store {
                 leaf(&mut commit, tenant, "lane.resync", self.service.as_str(), &subject, body).await?;
             }
         }
-        sqlx::query(
-            "UPDATE engine.attempts SET due_at = '-infinity' WHERE chain_id = $1 AND sender = $2 AND service = $3 AND state IN ('SIGNING', 'SIGNED', 'SENT')",
-        )
-        .bind(signed(lane.chain_id)?)
-        .bind(lane.sender.as_slice())
-        .bind(self.service.as_str())
-        .execute(&mut *commit)
-        .await?;
+        look_again(&mut commit, &self.service, lane, HASTEN_ATTEMPTS).await?;
         commit.commit().await?;
         Ok(())
     }

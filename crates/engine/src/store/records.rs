@@ -7,6 +7,7 @@ use super::{
     SignedBytes, Store,
 };
 use crate::{
+    custody::Held,
     error::StoreError,
     flow::Flows,
     model::{LaneId, RequestId, TransactionId},
@@ -60,7 +61,7 @@ statements! {
     fn bind(orders: &[BindOrder]) -> Vec<Vec<Attempt>>;
     fn store_signed(given: &[SignedBytes]) -> Vec<RequestId>;
     fn mark_sent(ids: &[RequestId], again_after: Duration) -> ();
-    fn defer_attempt(attempt: &Attempt, pause: Duration, action: &str, sub_status: &str, error: &str, held: bool) -> ();
+    fn defer_attempt(attempt: &Attempt, pause: Duration, action: &str, sub_status: &str, error: &str, hold: Option<Held>) -> ();
     fn defer_queued(ids: &[TransactionId], pause: Duration, action: &str, sub_status: &str, error: &str) -> ();
     fn signs_at_once(lane: LaneId) -> ();
     fn replace(lane: LaneId, new: &NewAttempt<'_>) -> ();

@@ -9,6 +9,7 @@ use super::{
     signed,
 };
 use crate::{
+    custody::{Held, KeyProvider},
     error::StoreError,
     model::{LaneId, RequestId, TransactionId},
 };
@@ -79,8 +80,9 @@ impl Store {
         Ok(())
     }
 
-    /// Puts an attempt off that still stands as it was seen, with the reason in the history of its transaction. `held`: the
-    /// provider has not decided, which is an answer: what failed before it no longer counts, and its lane binds one at a time.
+    /// Puts an attempt off that still stands as it was seen, with the reason in the history of its transaction. `hold`: the
+    /// provider has not decided, which is an answer: what failed before it no longer counts, and its lane binds one at a time. Without one what it
+    /// was held for before stands.
     pub(crate) async fn defer_attempt(
         &self,
         attempt: &Attempt,
@@ -88,11 +90,13 @@ impl Store {
         action: &str,
         sub_status: &str,
         error: &str,
-        held: bool,
+        hold: Option<Held>,
     ) -> Result<(), StoreError> {
         sqlx::query(
             "WITH put_off AS (
-                 UPDATE engine.attempts SET tries = CASE WHEN $3 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $2), held = held OR $3
+                 UPDATE engine.attempts SET tries = CASE WHEN $3 THEN 0 ELSE tries + 1 END, due_at = now() + make_interval(secs => $2), held = held OR $3,
+                        hold = coalesce($8, hold), held_by = CASE WHEN $3 THEN $9 ELSE held_by END,
+                        held_since = CASE WHEN NOT $3 OR hold IS NOT DISTINCT FROM $8 THEN held_since ELSE now() END
                  WHERE request_id = $1 AND (state = $4 OR ($4 = '' AND release_pending)) RETURNING tenant, transaction_id, chain_id, sender
              ), noted AS (
                  UPDATE engine.transactions t SET sub_status = $5, history = engine.note(t.history, $6, $7), updated_at = now() FROM put_off p
@@ -103,11 +107,13 @@ impl Store {
         )
         .bind(attempt.request_id.0)
         .bind(pause.as_secs_f64())
-        .bind(held)
+        .bind(hold.is_some())
         .bind(attempt.state.as_str())
         .bind(sub_status)
         .bind(action)
         .bind(error)
+        .bind(hold.map(|hold| hold.cause.as_str()))
+        .bind(hold.and_then(|hold| hold.provider).map(KeyProvider::as_str))
         .execute(&self.pool)
         .await?;
         Ok(())

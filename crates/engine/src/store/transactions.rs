@@ -4,7 +4,9 @@ use super::{
     HINT_CHANNEL, Reads,
     accept::begin,
     attempt::fees,
-    hash, leaf,
+    hash,
+    holds::hold,
+    leaf,
     reads::{TRANSACTION_VIEW, transaction_view},
     signed, unsigned,
 };
@@ -43,12 +45,14 @@ impl Reads {
         let mut found = record(&row)?;
         let attempts = sqlx::query(
             "SELECT attempt, kind, state, nonce, gas_limit, fees, tx_hash, held, block_number, tries, request_id, created_at,
-                    CASE WHEN isfinite(due_at) THEN due_at END AS due_at, '' AS provider_id, '{}'::bytea[] AS earlier
+                    CASE WHEN isfinite(due_at) THEN due_at END AS due_at, '' AS provider_id, '{}'::bytea[] AS earlier,
+                    CASE WHEN state = 'SIGNING' THEN hold END AS hold, held_by, held_since, transaction_id AS held_transaction_id, false AS held_by_provider
              FROM engine.attempts WHERE tenant = $1 AND transaction_id = $2
              UNION ALL
              SELECT attempt, 'HANDOVER', state, chain_nonce, NULL, NULL, tx_hash, held, block_number, tries, request_id, created_at,
                     CASE WHEN isfinite(due_at) THEN due_at END, provider_id,
-                    ARRAY(SELECT w.tx_hash FROM engine.handover_hashes w WHERE w.request_id = h.request_id AND w.tx_hash <> h.tx_hash ORDER BY w.told_at, w.tx_hash)
+                    ARRAY(SELECT w.tx_hash FROM engine.handover_hashes w WHERE w.request_id = h.request_id AND w.tx_hash <> h.tx_hash ORDER BY w.told_at, w.tx_hash),
+                    CASE WHEN state IN ('HANDED', 'PARKED') THEN hold END, held_by, held_since, transaction_id, true
              FROM engine.handovers h WHERE tenant = $1 AND transaction_id = $2 ORDER BY attempt",
         )
         .bind(tenant.as_str())
@@ -249,6 +253,7 @@ fn attempt_view(row: &PgRow) -> Result<AttemptView, StoreError> {
             .collect::<Result<_, _>>()?,
         tx_hash: row.try_get::<Option<&[u8]>, _>("tx_hash")?.map(hash).transpose()?,
         held: row.try_get("held")?,
+        provider_hold: hold(row)?,
         block_number: row.try_get::<Option<i64>, _>("block_number")?.map(unsigned).transpose()?,
         tries: u32::try_from(row.try_get::<i32, _>("tries")?).unwrap_or(0),
         request_id: RequestId(row.try_get("request_id")?),

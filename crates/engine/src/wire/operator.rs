@@ -1,6 +1,7 @@
 //! Lanes and single transactions as the wire shows them.
 
 use crate::{
+    custody::{HoldCause, KeyProvider, ProviderHold},
     doctor::{Finding, Verdict},
     model::LaneId,
     operator::{
@@ -10,7 +11,7 @@ use crate::{
 };
 use alloy::primitives::U256;
 use dalp_chain::Fees;
-use dalp_proto::{operation, operator, timestamp, transaction};
+use dalp_proto::{operation, operator, signer, timestamp, transaction};
 use time::OffsetDateTime;
 
 impl From<TransactionRecord> for transaction::TransactionRecord {
@@ -54,11 +55,45 @@ impl From<AttemptView> for transaction::Attempt {
             gas_price_wei,
             tx_hash: attempt.tx_hash.map(|hash| hash.to_string()).unwrap_or_default(),
             held: attempt.held,
+            hold: attempt.provider_hold.map(Into::into),
             block_number: attempt.block_number,
             tries: attempt.tries,
             request_id: attempt.request_id.to_string(),
             created_at: Some(timestamp(attempt.created_at)),
             due_at: attempt.due_at.map(timestamp),
+        }
+    }
+}
+
+impl From<ProviderHold> for transaction::ProviderHold {
+    fn from(hold: ProviderHold) -> Self {
+        Self {
+            provider: hold.provider.map(signer::KeyProvider::from).unwrap_or_default().into(),
+            cause: transaction::ProviderHoldCause::from(hold.cause).into(),
+            since: Some(timestamp(hold.since)),
+            transaction_id: hold.transaction_id.to_string(),
+            by_provider: hold.by_provider,
+        }
+    }
+}
+
+impl From<KeyProvider> for signer::KeyProvider {
+    fn from(provider: KeyProvider) -> Self {
+        match provider {
+            KeyProvider::Local => Self::Local,
+            KeyProvider::Pkcs11 => Self::Pkcs11,
+            KeyProvider::Dfns => Self::Dfns,
+            KeyProvider::Fireblocks => Self::Fireblocks,
+            KeyProvider::Kms => Self::Kms,
+        }
+    }
+}
+
+impl From<HoldCause> for transaction::ProviderHoldCause {
+    fn from(cause: HoldCause) -> Self {
+        match cause {
+            HoldCause::Approval => Self::Approval,
+            HoldCause::Blocked => Self::Blocked,
         }
     }
 }
@@ -115,6 +150,7 @@ impl From<LaneView> for operator::Lane {
             oldest_at: view.oldest_at.map(timestamp),
             needs_approval: view.needs_approval,
             by_provider: view.by_provider,
+            provider_hold: view.provider_hold.map(Into::into),
             pause: view.pause.map(Into::into),
             resync_pending: view.resync_pending,
             leases: view.leases.into_iter().map(Into::into).collect(),
@@ -161,6 +197,7 @@ impl From<Hold> for operator::Hold {
             nonce: hold.nonce,
             needed_wei: text(hold.needed_wei),
             available_wei: text(hold.available_wei),
+            provider_hold: hold.provider_hold.map(Into::into),
         }
     }
 }
@@ -296,6 +333,14 @@ mod tests {
         for kind in AttemptPurpose::ALL {
             let wire = transaction::AttemptKind::from(*kind);
             assert_eq!(wire.as_str_name(), format!("ATTEMPT_KIND_{}", kind.as_str()));
+        }
+        for cause in HoldCause::ALL {
+            let wire = transaction::ProviderHoldCause::from(*cause);
+            assert_eq!(wire.as_str_name(), format!("PROVIDER_HOLD_CAUSE_{}", cause.as_str()));
+        }
+        for provider in KeyProvider::ALL {
+            let wire = signer::KeyProvider::from(*provider);
+            assert_eq!(wire.as_str_name(), format!("KEY_PROVIDER_{}", provider.as_str().to_uppercase()));
         }
     }
 }

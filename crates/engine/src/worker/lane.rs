@@ -235,7 +235,7 @@ impl LaneWorker {
             Err(error @ SignError::WatermarkConflict { .. }) => {
                 let (pause, error) = (backoff(attempt.tries), error.to_string());
                 store::retry("defer release", || {
-                    self.shared.store.defer_attempt(attempt, pause, "release", "", &error, false)
+                    self.shared.store.defer_attempt(attempt, pause, "release", "", &error, None)
                 })
                 .await?;
                 Ok(())

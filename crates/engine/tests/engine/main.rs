@@ -5,6 +5,7 @@ mod checkers;
 mod documents;
 mod faults;
 mod handovers;
+mod holds;
 mod life;
 mod operator;
 mod plans;

@@ -2,7 +2,10 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{
+    Code, Status,
+    metadata::{Ascii, MetadataValue},
+};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{Next, Reason};
@@ -25,6 +28,7 @@ struct Inner {
     metadata: Vec<(String, String)>,
     violations: Vec<(String, String)>,
     retry_after: Option<Duration>,
+    headers: Vec<(&'static str, String)>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -53,6 +57,7 @@ impl Refusal {
             metadata: Vec::new(),
             violations: Vec::new(),
             retry_after: reason.retry_after(),
+            headers: Vec::new(),
             source: None,
         }))
     }
@@ -80,6 +85,13 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// Adds metadata of the answer itself, beside its details. A value that metadata cannot carry is left out.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl fmt::Display) -> Self {
+        self.0.headers.push((name, value.to_string()));
         self
     }
 
@@ -117,7 +129,7 @@ impl Refusal {
     /// The status for the wire.
     #[must_use]
     pub fn to_status(&self) -> Status {
-        let Inner { reason, message, metadata, violations, retry_after, source } = &*self.0;
+        let Inner { reason, message, metadata, violations, retry_after, headers, source } = &*self.0;
         if let Some(source) = source {
             let source = source.as_ref() as &(dyn Error + 'static);
             match reason.code() {
@@ -137,7 +149,13 @@ impl Refusal {
         if let Some(delay) = retry_after {
             details.set_retry_info(Some(*delay));
         }
-        Status::with_error_details(reason.code(), message, details)
+        let mut status = Status::with_error_details(reason.code(), message, details);
+        for (name, value) in headers {
+            if let Ok(value) = value.parse::<MetadataValue<Ascii>>() {
+                status.metadata_mut().insert(*name, value);
+            }
+        }
+        status
     }
 
     /// Reads the details of a refusal out of a status, also one of another build. `None` when it carries none of ours.
@@ -268,6 +286,20 @@ mod tests {
         let back = Refusal::from_status(&status).unwrap();
         assert_eq!(back.reason(), Reason::InvalidField);
         assert_eq!(back.metadata(), [("asset".to_owned(), "BOND1".to_owned())]);
+    }
+
+    #[test]
+    fn an_answer_carries_its_headers() {
+        let refusal = Refusal::new(Reason::CustodyApprovalPending, "wait")
+            .header("idempotency-key", "pay-1")
+            .header("idempotency-replayed", true)
+            .header("other", "no\nheader");
+        let (parts, _) = refusal.to_response().into_parts();
+        assert_eq!(parts.headers["idempotency-key"], "pay-1");
+        assert_eq!(parts.headers["idempotency-replayed"], "true");
+        assert!(!parts.headers.contains_key("other"));
+        let status = Status::from_header_map(&parts.headers).unwrap();
+        assert_eq!(Refusal::details(&status).unwrap().retry_after, Some(Duration::from_secs(5)));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Calls handed over to providers that broadcast by themselves, on both.
 
-use super::{LONG, Twins, both};
+use super::{LONG, Twins, both, rows::told};
 use crate::{
+    custody::{Held, HoldCause, KeyProvider},
     flow::Mined,
     model::{LaneId, RequestId},
     sim::tables::Place,
@@ -21,6 +22,13 @@ impl Twins {
         let old = self.any(|twins| &twins.handovers)?;
         let now = self.tables.handover_view(old.request_id);
         Some(if self.rng.per_mille(700) { now.unwrap_or(old) } else { old })
+    }
+
+    /// Mostly none.
+    pub(super) fn any_hold(&mut self) -> Option<Held> {
+        let provider = self.rng.pick(&[None, Some(KeyProvider::Dfns), Some(KeyProvider::Fireblocks)]);
+        let cause = self.rng.pick(&[HoldCause::Approval, HoldCause::Approval, HoldCause::Blocked]);
+        self.rng.per_mille(300).then_some(Held { provider, cause })
     }
 
     /// One of the hashes that a provider may tell of it.
@@ -69,7 +77,7 @@ impl Twins {
                     provider_id: if self.rng.per_mille(600) { format!("tx-{id}") } else { String::new() },
                     tx_hash,
                     chain_nonce: tx_hash.filter(|_| self.rng.per_mille(500)).map(|_| 7),
-                    held: self.rng.per_mille(300),
+                    hold: self.any_hold(),
                     sub_status: self.rng.pick(&["", "provider_policy", "sent_by_provider"]),
                     detail: "by the test".to_owned(),
                     is_answer,
@@ -137,6 +145,7 @@ impl Twins {
                 row.number,
                 place,
                 row.held,
+                told(row.hold),
                 row.provider_id,
                 row.tx_hash.map(alloy::hex::encode),
                 hashes,

@@ -2,6 +2,7 @@
 
 use super::Twins;
 use crate::{
+    custody::{Held, KeyProvider},
     model::{LaneId, OperationId, RequestId, TransactionId},
     sim::tables::{AttemptRow, LaneRow, LeafRow, NonceRow, OperationRow, StepRow, TransactionRow},
     store::{AttemptKind, Event},
@@ -66,6 +67,7 @@ impl Twins {
                 row.nonce,
                 row.phase.as_str(),
                 row.held,
+                told(row.hold),
                 row.release_pending,
                 row.tries,
                 row.tx_hash.map(alloy::hex::encode),
@@ -145,6 +147,12 @@ fn in_order(rows: &[String]) -> Vec<serde_json::Value> {
     rows
 }
 
+/// A hold as its columns tell it.
+pub(super) fn told(hold: Option<Held>) -> serde_json::Value {
+    let provider = hold.and_then(|hold| hold.provider).map(KeyProvider::as_str);
+    serde_json::json!([hold.map(|hold| hold.cause.as_str()), provider, hold.is_some()])
+}
+
 fn kind(kind: AttemptKind) -> &'static str {
     match kind {
         AttemptKind::Call => "CALL",
@@ -156,9 +164,9 @@ fn kind(kind: AttemptKind) -> &'static str {
 const TRANSACTIONS: &str = "SELECT jsonb_build_array(transaction_id, state, sub_status, nonce, encode(tx_hash, 'hex'), block_number, gas_used, error, tries, cancel_requested, bump_requested,
     (SELECT coalesce(jsonb_agg(jsonb_build_array(h->'action', h->'tries', h->'last_error') ORDER BY place), '[]') FROM jsonb_array_elements(history) WITH ORDINALITY AS x(h, place)))::text
     FROM engine.transactions WHERE service = $1 AND chain_id = $2";
-const ATTEMPTS: &str = "SELECT jsonb_build_array(request_id, transaction_id, attempt, kind, nonce, state, held, release_pending, tries, encode(tx_hash, 'hex'), block_number,
+const ATTEMPTS: &str = "SELECT jsonb_build_array(request_id, transaction_id, attempt, kind, nonce, state, held, jsonb_build_array(hold, held_by, held_since IS NOT NULL), release_pending, tries, encode(tx_hash, 'hex'), block_number,
     replaces, gas_limit, due_at <= now())::text FROM engine.attempts WHERE service = $1 AND chain_id = $2";
-const HANDOVERS: &str = "SELECT jsonb_build_array(request_id, transaction_id, attempt, state, held, provider_id, encode(tx_hash, 'hex'),
+const HANDOVERS: &str = "SELECT jsonb_build_array(request_id, transaction_id, attempt, state, held, jsonb_build_array(hold, held_by, held_since IS NOT NULL), provider_id, encode(tx_hash, 'hex'),
     (SELECT coalesce(jsonb_agg(encode(w.tx_hash, 'hex') ORDER BY encode(w.tx_hash, 'hex')), '[]') FROM engine.handover_hashes w WHERE w.request_id = h.request_id),
     chain_nonce, block_number, tries)::text FROM engine.handovers h WHERE service = $1 AND chain_id = $2";
 const NONCES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), nonce, transaction_id, released)::text FROM engine.nonces WHERE chain_id = $2 AND $1 <> ''";

@@ -2,6 +2,7 @@
 
 use super::{AttemptRow, Done, Phase, Tables};
 use crate::{
+    custody::Held,
     model::{LaneId, RequestId, ServiceName, TransactionId},
     sim::bug::Bug,
     states::TransactionState,
@@ -61,6 +62,7 @@ impl Tables {
             fees: new.fees,
             phase: Phase::Signing,
             held: false,
+            hold: None,
             release_pending: false,
             raw: None,
             tx_hash: None,
@@ -140,16 +142,17 @@ impl Tables {
         action: &str,
         sub_status: &str,
         error: &str,
-        held: bool,
+        hold: Option<Held>,
     ) -> Done<()> {
         let stands = |row: &&mut AttemptRow| match attempt.state {
             AttemptState::Other => row.release_pending,
             seen => row.phase.seen_as() == seen,
         };
         let Some(row) = self.attempts.get_mut(&attempt.request_id).filter(stands) else { return Ok(()) };
-        row.tries = if held { 0 } else { row.tries + 1 };
+        row.tries = if hold.is_some() { 0 } else { row.tries + 1 };
         row.due_at = Instant::now() + pause;
-        row.held |= held;
+        row.held |= hold.is_some();
+        row.hold = hold.or(row.hold);
         let lane = row.lane;
         if let Some(row) = self.transactions.get_mut(&attempt.transaction.id)
             && on_its_way(row.state)
@@ -157,7 +160,9 @@ impl Tables {
             row.sub_status = sub_status.to_owned();
             row.note(action, error);
         }
-        if held && let Some(row) = self.lanes.get_mut(&lane) {
+        if hold.is_some()
+            && let Some(row) = self.lanes.get_mut(&lane)
+        {
             row.needs_approval = true;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::{Done, Tables};
 use crate::{
+    custody::Held,
     model::{LaneId, RequestId, ServiceName, TransactionId},
     sim::bug::Bug,
     states::TransactionState,
@@ -32,6 +33,7 @@ pub(crate) struct HandoverRow {
     pub(crate) lane: LaneId,
     pub(crate) place: Place,
     pub(crate) held: bool,
+    pub(crate) hold: Option<Held>,
     pub(crate) provider_id: String,
     pub(crate) tx_hash: Option<B256>,
     /// In the order in which they were told.
@@ -157,6 +159,7 @@ impl Tables {
                 lane,
                 place: Place::At(Standing::Signing),
                 held: false,
+                hold: None,
                 provider_id: String::new(),
                 tx_hash: None,
                 hashes: Vec::new(),
@@ -212,7 +215,8 @@ impl Tables {
         row.tx_hash = heard.tx_hash.or(row.tx_hash);
         row.hashes.extend(heard.tx_hash.filter(|hash| !row.hashes.contains(hash)));
         row.chain_nonce = heard.chain_nonce.or(row.chain_nonce);
-        row.held |= heard.held;
+        row.held |= heard.hold.is_some();
+        row.hold = if heard.is_answer { heard.hold } else { row.hold };
         row.tries = if heard.is_answer { 0 } else { row.tries + 1 };
         row.due_at = Instant::now() + heard.pause;
         let id = row.transaction_id;

@@ -6,6 +6,7 @@
 
 use super::{LaneError, LaneWorker, backoff, refusal, sign::until_asked_again, timed};
 use crate::{
+    custody::{Held, HoldCause},
     flow::Failure,
     model::{LaneId, TenantId},
     signer::{ProviderCall, ProviderStage, ProviderWord, SignError, SignOutcome, SignPayload, SignRequest},
@@ -115,24 +116,26 @@ impl LaneWorker {
 
     /// The provider has it, or the signer does on its way there.
     async fn follow(&self, one: Handover, word: ProviderWord) -> Result<bool, LaneError> {
-        let ProviderWord { provider_id, stage, detail } = word;
+        let ProviderWord { provider, provider_id, stage, detail } = word;
         let parked = one.standing == Standing::Parked;
         let standing = |usual: Standing| if parked { Standing::Parked } else { usual };
-        let waits = |sub_status, held| Heard {
+        let waits = |sub_status, cause: Option<HoldCause>| Heard {
             standing: if one.standing == Standing::Sent { Standing::Sent } else { standing(Standing::Handed) },
             provider_id: provider_id.clone(),
             tx_hash: None,
             chain_nonce: None,
-            held,
+            hold: cause.map(|cause| Held { provider, cause }),
             sub_status,
             detail: detail.clone(),
             is_answer: true,
             pause: if parked { PARKED_AGAIN } else { until_asked_again(one.age) },
         };
         let (hash, failed) = match stage {
-            ProviderStage::Working => return self.write_down(&one, waits("handed_over", false)).await,
-            ProviderStage::Held => return self.write_down(&one, waits("provider_policy", true)).await,
-            ProviderStage::Blocked => return self.write_down(&one, waits("blocked", true)).await,
+            ProviderStage::Working => return self.write_down(&one, waits("handed_over", None)).await,
+            ProviderStage::Held => {
+                return self.write_down(&one, waits("provider_policy", Some(HoldCause::Approval))).await;
+            }
+            ProviderStage::Blocked => return self.write_down(&one, waits("blocked", Some(HoldCause::Blocked))).await,
             ProviderStage::Sent(hash) => (hash, false),
             ProviderStage::Failed(hash) => (hash, true),
         };
@@ -141,7 +144,7 @@ impl LaneWorker {
             tx_hash: Some(hash),
             chain_nonce: self.nonce_of(&one, hash).await?,
             pause: if parked { PARKED_AGAIN } else { self.shared.config.rebroadcast_after },
-            ..waits(if failed { "provider_failed" } else { "sent_by_provider" }, false)
+            ..waits(if failed { "provider_failed" } else { "sent_by_provider" }, None)
         };
         let is_new = one.hashes.last() != Some(&hash);
         if is_new || !failed {
@@ -206,7 +209,7 @@ impl LaneWorker {
             provider_id: String::new(),
             tx_hash: None,
             chain_nonce: None,
-            held: false,
+            hold: None,
             sub_status,
             detail: why,
             is_answer: false,

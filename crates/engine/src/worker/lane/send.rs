@@ -104,7 +104,7 @@ impl LaneWorker {
             } else {
                 let note = "the chain has used the nonce, no receipt yet";
                 store::retry("defer", || {
-                    shared.store.defer_attempt(attempt, RECEIPT_LAG, "find_receipt", "nonce_used", note, false)
+                    shared.store.defer_attempt(attempt, RECEIPT_LAG, "find_receipt", "nonce_used", note, None)
                 })
                 .await?;
             }
@@ -187,7 +187,7 @@ impl LaneWorker {
 
     async fn later(&self, attempt: &Attempt, sub_status: &str, error: &str) -> Result<(), LaneError> {
         store::retry("defer", || {
-            self.shared.store.defer_attempt(attempt, backoff(attempt.tries), "send", sub_status, error, false)
+            self.shared.store.defer_attempt(attempt, backoff(attempt.tries), "send", sub_status, error, None)
         })
         .await?;
         Ok(())

@@ -6,6 +6,7 @@ use super::{
     refusal, timed,
 };
 use crate::{
+    custody::{Held, HoldCause},
     flow::Failure,
     jitter::jittered,
     model::TenantId,
@@ -127,20 +128,22 @@ impl LaneWorker {
                     }
                 }
                 Ok(SignOutcome::SignedTransaction { .. } | SignOutcome::Signed(_) | SignOutcome::ByProvider(_)) => {
-                    self.again(&attempt, "sign", "", "the signer's answer does not fit the request", false).await?;
+                    self.again(&attempt, "sign", "", "the signer's answer does not fit the request", None).await?;
                 }
-                Ok(SignOutcome::Pending { detail }) => {
-                    self.again(&attempt, "approval", "provider_hold", &detail, true).await?;
+                Ok(SignOutcome::Pending { provider, detail }) => {
+                    let hold = Held { provider, cause: HoldCause::Approval };
+                    self.again(&attempt, "approval", "provider_hold", &detail, Some(hold)).await?;
                 }
-                Ok(SignOutcome::Blocked { detail }) => {
-                    self.again(&attempt, "approval", "blocked", &detail, true).await?;
+                Ok(SignOutcome::Blocked { provider, detail }) => {
+                    let hold = Held { provider, cause: HoldCause::Blocked };
+                    self.again(&attempt, "approval", "blocked", &detail, Some(hold)).await?;
                 }
                 Err(SignError::Refused(failure)) if failure.reason == REQUEST_ID_REUSED => {
                     // This database was restored to a moment before the request: the transaction may long be on its way with
                     // another nonce. That is no refusal; failed, it would be asked for and paid a second time.
                     tracing::error!(lane = %self.lane, request_id = %attempt.request_id, %failure, "signed before a restore of this database: an operator must compare it with the chain");
                     self.in_doubt();
-                    self.again(&attempt, "sign", "known_to_signer", &failure.message, false).await?;
+                    self.again(&attempt, "sign", "known_to_signer", &failure.message, None).await?;
                 }
                 Err(SignError::Refused(failure))
                     if failure.reason == MODE_MISMATCH && attempt.kind == AttemptKind::Call =>
@@ -165,7 +168,7 @@ impl LaneWorker {
                 Err(error @ SignError::WatermarkConflict { .. }) => {
                     // The signer knows of something at this nonce that this database does not.
                     self.in_doubt();
-                    self.again(&attempt, "sign", "watermark", &error.to_string(), false).await?;
+                    self.again(&attempt, "sign", "watermark", &error.to_string(), None).await?;
                 }
             }
         }
@@ -180,7 +183,7 @@ impl LaneWorker {
         let hopeless = hopeless && !matches!(error, SignError::Unjudged(_));
         // What a person was asked to approve ends by that request's own deadline, not because an answer got lost.
         if !hopeless || attempt.held || attempt.is_cancel() {
-            return self.again(&attempt, "sign", "", &error.to_string(), false).await;
+            return self.again(&attempt, "sign", "", &error.to_string(), None).await;
         }
         if attempt.kind == AttemptKind::Replacement {
             // The transaction itself is on its way at the lower price: only the higher one is given up.
@@ -230,12 +233,12 @@ impl LaneWorker {
         action: &str,
         sub_status: &str,
         error: &str,
-        held: bool,
+        hold: Option<Held>,
     ) -> Result<(), LaneError> {
         self.looked_at = None;
-        let pause = if held { until_asked_again(attempt.age) } else { backoff(attempt.tries) };
+        let pause = if hold.is_some() { until_asked_again(attempt.age) } else { backoff(attempt.tries) };
         store::retry("defer attempt", || {
-            self.shared.store.defer_attempt(attempt, pause, action, sub_status, error, held)
+            self.shared.store.defer_attempt(attempt, pause, action, sub_status, error, hold)
         })
         .await?;
         Ok(())

@@ -75,7 +75,7 @@ impl Documents {
             Answer::Sign => Ok(SignOutcome::Signed(Signature(Bytes::from(vec![1; 65])))),
             Answer::Denied => Ok(SignOutcome::Denied(failure())),
             Answer::Refused => Err(SignError::Refused(failure())),
-            Answer::Hold => Ok(SignOutcome::Pending { detail: "later".into() }),
+            Answer::Hold => Ok(SignOutcome::Pending { provider: None, detail: "later".into() }),
             Answer::Silence => std::future::pending().await,
         }
     }

@@ -17,6 +17,7 @@ pub use wire::Wire;
 use dalp_engine::{
     Accepted, Admission, AdmitError, Amounts, Call, Cx, Decoder, Engine, EngineConfig, Failure, Flow, Flows, LaneId,
     OperationId, OperationView, PreCheck, Question, RequestId, SignDocument, Step, TenantId,
+    custody::KeyProvider,
     signer::{Intent, SignError, SignOutcome, SignPayload, SignRequest, Signer, UnsignedTransaction},
     testing::TestPostgres,
 };
@@ -120,6 +121,10 @@ pub struct Rules {
     pub deaf: HashSet<u64>,
     /// Nonces that wait for an approval.
     pub hold: HashSet<u64>,
+    /// What is held is blocked instead.
+    pub block: bool,
+    /// Who holds it, if it says so.
+    pub provider: Option<KeyProvider>,
     /// So many next requests get no answer.
     pub fail: u32,
     /// Requests that replace another are refused.
@@ -178,7 +183,11 @@ impl LocalSigner {
             return if rules.deny_fillers { denied() } else { None };
         }
         if rules.hold.contains(&unsigned.nonce) {
-            return Some(Ok(SignOutcome::Pending { detail: "two of three have approved".into() }));
+            let (provider, detail) = (rules.provider, "two of three have approved".to_owned());
+            return Some(Ok(match rules.block {
+                false => SignOutcome::Pending { provider, detail },
+                true => SignOutcome::Blocked { provider, detail },
+            }));
         }
         if (rules.deny_replacements && request.replaces.is_some()) || rules.deny.remove(&unsigned.nonce) {
             return denied();
@@ -557,9 +566,13 @@ impl Bench {
     pub async fn until_scalar(&self, query: &'static str, wanted: i64) {
         let mut looks = tokio::time::interval(Duration::from_millis(50));
         let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
-        while self.scalar::<i64>(query).await != wanted {
+        loop {
+            let answer = self.scalar::<i64>(query).await;
+            if answer == wanted {
+                return;
+            }
             looks.tick().await;
-            assert!(tokio::time::Instant::now() < deadline, "not {wanted}: {query}");
+            assert!(tokio::time::Instant::now() < deadline, "{answer}, not {wanted}: {query}");
         }
     }
 

@@ -10,6 +10,7 @@ use alloy::{
 use dalp_chain::{BlockNumberOrTag, Upstreams};
 use dalp_engine::{
     Failure, RequestId,
+    custody::KeyProvider,
     signer::{ProviderCall, ProviderStage, ProviderWord, SignError, SignOutcome},
 };
 use std::{
@@ -271,6 +272,7 @@ impl Provider {
             (Standing::Withdrawn, _) => return Ok(SignOutcome::Denied(Failure::new("WITHDRAWN", "asked to"))),
         };
         let (provider_id, detail) = (format!("tx-{id}"), "two of three have approved".to_owned());
-        Ok(SignOutcome::ByProvider(ProviderWord { provider_id, stage, detail }))
+        let provider = Some(KeyProvider::Fireblocks);
+        Ok(SignOutcome::ByProvider(ProviderWord { provider, provider_id, stage, detail }))
     }
 }

@@ -12,6 +12,7 @@
 //! - [`verification`]: what a person who signs in by browser shows besides, for each write that the tenant's policy names.
 //! - [`webhooks`]: events brought to receivers of the tenants.
 //! - [`checkers`]: who may decide about what a policy holds for a second person.
+//! - [`standing`]: what principals may do off chain and on chain, and where the two disagree.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
@@ -59,6 +60,7 @@ mod reading;
 mod requests;
 pub mod rest;
 mod right;
+pub mod standing;
 pub mod transactions;
 pub mod upstreams;
 pub mod verification;
@@ -200,7 +202,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         }
         None => (None, None),
     };
-    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain, office);
+    let standings = standing::Standings::new(Arc::clone(&directory), &upstreams);
+    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain, office, standings);
     let verifying = Tables::over(access::store::SCHEMA, pool_of(&config, VERIFYING_CONNECTIONS)?);
     let verifier = verification::Verifier::new(verifying, &config.verification).map_err(StartError::SealingKey)?;
     let factors = admin::verification::Factors::new(desk.clone(), verifier.clone());

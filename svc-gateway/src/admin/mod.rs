@@ -37,6 +37,7 @@ use crate::{
     },
     permissions::{Granted, Granting},
     requests::invalid,
+    standing::Standings,
     webhooks::Office,
 };
 
@@ -51,6 +52,8 @@ pub(crate) struct Desk {
     trust_domain: Arc<str>,
     /// Unset: this gateway sends no webhooks.
     webhooks: Option<Arc<Office>>,
+    /// What principals may do, on chain too.
+    standings: Standings,
 }
 
 /// An identity provider, and whose administrators bind its subjects.
@@ -80,8 +83,9 @@ impl Desk {
         issuers: Arc<[Binding]>,
         trust_domain: Arc<str>,
         webhooks: Option<Arc<Office>>,
+        standings: Standings,
     ) -> Self {
-        Self { directory, cell, issuers, trust_domain, webhooks }
+        Self { directory, cell, issuers, trust_domain, webhooks, standings }
     }
 
     /// The services, beside those that are in `routes`.

@@ -2,10 +2,10 @@
 
 use dalp_proto::{
     principal::{
-        self as wire, Area, BindCredentialRequest, BindCredentialResponse, CreatePrincipalRequest,
+        self as wire, BindCredentialRequest, BindCredentialResponse, CreatePrincipalRequest,
         CreatePrincipalResponse, DisablePrincipalRequest, DisablePrincipalResponse, EnablePrincipalRequest,
-        EnablePrincipalResponse, GetPrincipalRequest, GetPrincipalResponse, GrantRoleRequest, GrantRoleResponse,
-        ListPrincipalsRequest, ListPrincipalsResponse, ListRolesRequest, ListRolesResponse, RevokeRoleRequest,
+        EnablePrincipalResponse, GetAccessRequest, GetAccessResponse, GetPrincipalRequest, GetPrincipalResponse,
+        GrantRoleRequest, GrantRoleResponse, ListAccessRequest, ListAccessResponse, ListPrincipalsRequest, ListPrincipalsResponse, ListRolesRequest, ListRolesResponse, RevokeRoleRequest,
         RevokeRoleResponse, UnbindCredentialRequest, UnbindCredentialResponse, credential::Kind,
         principal_service_server::PrincipalService,
     },
@@ -24,6 +24,7 @@ use crate::{
     config::PrincipalKind,
     permissions::{PLATFORM, is_platform},
     requests::{foreign_page_token, invalid, page_size, reason},
+    standing::messages,
 };
 
 #[tonic::async_trait]
@@ -225,6 +226,16 @@ impl PrincipalService for Desk {
         });
         Ok(Response::new(ListRolesResponse { roles: roles.collect() }))
     }
+
+    async fn get_access(&self, request: Request<GetAccessRequest>) -> Result<Response<GetAccessResponse>, Status> {
+        let caller = Caller::from_metadata(request.metadata())?;
+        Ok(Response::new(self.standings.get(&caller, request.get_ref()).await?))
+    }
+
+    async fn list_access(&self, request: Request<ListAccessRequest>) -> Result<Response<ListAccessResponse>, Status> {
+        let caller = Caller::from_metadata(request.metadata())?;
+        Ok(Response::new(self.standings.list(&caller, request.get_ref()).await?))
+    }
 }
 
 impl Desk {
@@ -318,19 +329,8 @@ fn told(credential: &CredentialKey) -> serde_json::Value {
 
 impl From<PrincipalRow> for wire::Principal {
     fn from(row: PrincipalRow) -> Self {
-        let kind = match row.kind {
-            PrincipalKind::Person => wire::PrincipalKind::Person,
-            PrincipalKind::Service => wire::PrincipalKind::Service,
-        };
-        let grants = row.grants.into_iter().map(|(grant, managed)| {
-            let area = match grant.area.as_str() {
-                "platform" => Area::Platform,
-                "asset" => Area::Asset,
-                _ => Area::System,
-            };
-            let checksummed = fields::address("asset", &grant.asset).map(|asset| asset.to_checksum(None));
-            wire::Grant { role: grant.role, area: area.into(), asset: checksummed.unwrap_or_default(), managed }
-        });
+        let kind = messages::kind(row.kind);
+        let grants = row.grants.iter().map(|(grant, managed)| messages::grant(grant, *managed));
         let credentials = row.credentials.into_iter().filter_map(|(credential, managed)| {
             let kind = match credential {
                 CredentialKey::Certificate(spiffe) => Kind::SpiffeId(spiffe.to_string()),

@@ -9,9 +9,10 @@ use std::{
     time::Instant,
 };
 
+use dalp_proto::IdempotencyClass;
 use dalp_service::{
     PeerIdentity, Refusal,
-    caller::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
+    caller::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, set_hands},
     errors::RefusalResult,
     server::Routes,
     telemetry,
@@ -142,7 +143,10 @@ impl Edge {
             request = request.map(|body| noting.request(body));
         }
         let headers = std::mem::take(request.headers_mut());
-        *request.headers_mut() = outgoing(headers, &admitted);
+        *request.headers_mut() = match outgoing(headers, &admitted) {
+            Ok(headers) => headers,
+            Err(refusal) => return self.refuse(&path, &admitted.denied(refusal)),
+        };
         let right = Right::new(Arc::clone(&self.shared.gate), &admitted, asset);
         let cut_off = Arc::new(CutOff::default());
         let request = {
@@ -260,7 +264,7 @@ async fn drain(mut body: Body) {
 }
 
 /// The metadata of a call as the service behind the gateway sees it.
-fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> HeaderMap {
+fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> RefusalResult<HeaderMap> {
     STOPS_HERE.iter().for_each(|name| drop(headers.remove(name)));
     let reserved: Vec<HeaderName> = headers
         .keys()
@@ -273,8 +277,12 @@ fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> HeaderMap {
     }
     let mut metadata = MetadataMap::from_headers(headers);
     admitted.principal.caller().apply(&mut metadata);
+    // Only decisions about what a policy holds ask for it, and those are about writes.
+    if admitted.method.idempotency != IdempotencyClass::Read {
+        set_hands(&mut metadata, &admitted.principal.hands)?;
+    }
     telemetry::inject(&mut metadata);
-    metadata.into_headers()
+    Ok(metadata.into_headers())
 }
 
 /// Says which idempotency key is in force, and that nothing was replayed unless the service behind said so.

@@ -352,6 +352,7 @@ impl Directory {
                 chain_ids: credential.chain_ids,
                 signed_in: credential.signed_in,
                 verification: credential.verification.map(Arc::new),
+                hands: credential.hands,
             }),
         }
     }

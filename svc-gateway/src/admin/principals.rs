@@ -186,8 +186,8 @@ impl PrincipalService for Desk {
             self.write("dalp.principal.v1.PrincipalService/BindCredential", &request, nothing, async |write| {
                 let (_, tenant) = own(write, &principal_id, false).await?;
                 self.may_bind(&tenant, &credential)?;
-                let by = write.by.clone();
-                if !people::bind(write.commit, &tenant, &principal_id, &credential, &by).await? {
+                let (by, hands) = (write.by.clone(), write.hands().await?);
+                if !people::bind(write.commit, &tenant, &principal_id, &credential, (&by, &hands)).await? {
                     return Err(Refusal::new(Reason::AlreadyExists, "the credential belongs to another principal"));
                 }
                 write.leaf(&tenant, "principal.bind", &principal_id, told(&credential)).await?;

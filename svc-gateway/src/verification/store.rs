@@ -4,7 +4,8 @@ use dalp_domain::store::{StoreError, Tables, during, parsed};
 use sqlx::{PgConnection, PgExecutor, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{Factor, lockout::Lockout, policy::Mode, sealing::Sealed};
+use super::{Factor, lockout::Lockout, policy::Mode};
+use crate::sealing::Sealed;
 
 /// A person of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,6 +32,7 @@ impl Installation {
             ("database-url", "postgres://dalp@database/dalp".to_owned()),
             ("digest-key", "d".repeat(32)),
             ("kek", "0".repeat(64)),
+            ("sealing-key", "5".repeat(64)),
             ("hsm-pin", "pin".to_owned()),
         ] {
             fs::write(secrets.join(name), text).unwrap();

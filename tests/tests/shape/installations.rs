@@ -74,6 +74,10 @@ impl Installation {
                 "[{ name = \"a\", url = \"https://node-a/key\" }, { name = \"b\", url = \"https://node-b/key\" }]";
             variables.push((format!("{prefix}__CHAIN__UPSTREAMS"), upstreams.to_owned()));
         }
+        if section == "GATEWAY" {
+            // As components/webhooks switches them on.
+            variables.push((format!("{prefix}__WEBHOOKS__TIMEOUT_MS"), "15000".to_owned()));
+        }
         MapEnvironment::new(variables)
     }
 }

@@ -70,7 +70,14 @@ pub(super) async fn read(
     request: &proto::ReadRolesRequest,
 ) -> Result<proto::ReadRolesResponse, Refusal> {
     let Question { accounts, asset, page_size, below } = Question::try_from(request)?;
-    let (system, chain_id) = (app.system(tenant).await?, app.chain.chain_id());
+    let chain_id = app.chain.chain_id();
+    let system = app.system(tenant).await.map_err(|refusal| match (refusal.reason(), asset) {
+        // Where nothing was set up there is no asset either, whoever's it is.
+        (Reason::SystemNotBootstrapped, Some(asset)) => {
+            Refusal::new(Reason::NotFound, "the tenant has no such asset").meta("asset", asset.to_checksum(None))
+        }
+        _ => refusal,
+    })?;
     let (assets, next_page_token) = match asset {
         Some(asset) => {
             app.require_asset(tenant, asset).await?;

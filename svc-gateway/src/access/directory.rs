@@ -434,6 +434,7 @@ mod tests {
             principal: prefix.parse().unwrap(),
             signed_in: false,
             verification: None,
+            hands: Default::default(),
             grants: Vec::new(),
         };
         let loaded = Loaded { at: Instant::now() - TRUSTED_FOR, known: Some(directory.known(credential)) };

@@ -75,10 +75,9 @@ pub(super) fn on_asset(held: &AssetHolderRoles) -> BTreeSet<Need> {
     held.roles().map(Need::Asset).chain(held.admin.then_some(Need::AssetAdmin)).collect()
 }
 
-impl From<&ReadRolesResponse> for ReadAt {
-    fn from(read: &ReadRolesResponse) -> Self {
-        Self { chain_id: read.chain_id, block_number: read.block_number, block_hash: read.block_hash.clone() }
-    }
+/// Where roles were read.
+pub(super) fn read_at(read: &ReadRolesResponse) -> ReadAt {
+    ReadAt { chain_id: read.chain_id, block_number: read.block_number, block_hash: read.block_hash.clone() }
 }
 
 impl From<Finding> for AccessFinding {

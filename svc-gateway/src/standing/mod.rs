@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dalp_proto::{
     principal::{
-        Access, GetAccessRequest, GetAccessResponse, HeldGrant, ListAccessRequest, ListAccessResponse, ReadAt,
+        Access, GetAccessRequest, GetAccessResponse, HeldGrant, ListAccessRequest, ListAccessResponse,
     },
     signer::{GetKeyRequest, Key, KeyPurpose, ListKeysRequest, key_service_client::KeyServiceClient},
     system::{ReadRolesRequest, ReadRolesResponse, system_service_client::SystemServiceClient},
@@ -134,7 +134,7 @@ impl Standings {
         let (read, chain_error) = told(read)?;
         let access = self.access(&somebody, &wallets.unwrap_or_default(), read.as_ref(), scope);
         let next_page_token = read.as_ref().map(|read| read.next_page_token.clone()).unwrap_or_default();
-        Ok(GetAccessResponse { access: Some(access), read_at: read.as_ref().map(ReadAt::from), chain_error, next_page_token })
+        Ok(GetAccessResponse { access: Some(access), read_at: read.as_ref().map(messages::read_at), chain_error, next_page_token })
     }
 
     /// Who may do what on an asset.
@@ -171,7 +171,7 @@ impl Standings {
             concerned.then_some(access)
         });
         let access = access.collect();
-        Ok(ListAccessResponse { access, read_at: read.as_ref().map(ReadAt::from), chain_error, next_page_token })
+        Ok(ListAccessResponse { access, read_at: read.as_ref().map(messages::read_at), chain_error, next_page_token })
     }
 
     fn access(&self, somebody: &Somebody, wallets: &Wallets, read: Option<&ReadRolesResponse>, scope: Scope<'_>) -> Access {

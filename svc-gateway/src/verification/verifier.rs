@@ -70,11 +70,11 @@ pub enum Passed {
     Shown(Factor),
 }
 
-fn pin(Person { tenant, principal }: Person<'_>) -> Purpose<'_> {
+fn of_pin(Person { tenant, principal }: Person<'_>) -> Purpose<'_> {
     Purpose::Pin { tenant, principal }
 }
 
-fn totp(Person { tenant, principal }: Person<'_>) -> Purpose<'_> {
+fn of_totp(Person { tenant, principal }: Person<'_>) -> Purpose<'_> {
     Purpose::Totp { tenant, principal }
 }
 
@@ -266,7 +266,7 @@ impl Verifier {
                 let stored = store::pin(&self.shared.tables.pool, person).await?;
                 let record = match &stored {
                     Some(sealed) => {
-                        let opened = self.keys()?.open(pin(person), sealed);
+                        let opened = self.keys()?.open(of_pin(person), sealed);
                         Some(opened.map_err(Refusal::internal)?)
                     }
                     None => None,
@@ -337,7 +337,7 @@ impl Verifier {
         let keys = self.keys()?;
         let place = self.shared.hasher.place().await?;
         let record: Record = self.shared.hasher.record(place, pin).await?;
-        keys.seal(pin(person), record.as_bytes()).map_err(Refusal::internal)
+        keys.seal(of_pin(person), record.as_bytes()).map_err(Refusal::internal)
     }
 
     /// A new secret for an app: what to keep, and what the app reads.
@@ -345,12 +345,12 @@ impl Verifier {
         let keys = self.keys()?;
         let bytes = Secret::make().map_err(Refusal::internal)?;
         let uri = Secret::new(&bytes).map_err(Refusal::internal)?.uri(&self.shared.issuer, person);
-        Ok((keys.seal(totp(person), &bytes).map_err(Refusal::internal)?, uri))
+        Ok((keys.seal(of_totp(person), &bytes).map_err(Refusal::internal)?, uri))
     }
 
     /// The secret of an app.
     pub fn secret(&self, person: Person<'_>, sealed: &Sealed) -> RefusalResult<Secret> {
-        let bytes = self.keys()?.open(totp(person), sealed).map_err(Refusal::internal)?;
+        let bytes = self.keys()?.open(of_totp(person), sealed).map_err(Refusal::internal)?;
         Secret::new(&bytes).map_err(Refusal::internal)
     }
 

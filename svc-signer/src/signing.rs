@@ -183,7 +183,7 @@ impl Signer {
     /// What is asked for a payload of others: the attestor's word, and of a root of an audit log, whether it continues the last one.
     async fn attested(&self, order: &SignOrder) -> Result<Option<dalp_attestation::Attestation>, SignerError> {
         if let Payload::AuditRoot(root) = &order.payload {
-            self.follow(order.request_id, root, &order.continuation).await?;
+            self.require_continued(order.request_id, root, &order.continuation).await?;
         }
         self.attest(order).await
     }

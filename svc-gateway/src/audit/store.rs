@@ -14,6 +14,8 @@ use dalp_domain::store::{StoreError, Tables, during};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
+use super::held::{grown, hold, report};
+
 /// The sealed log of every tenant of the cell. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -45,19 +47,19 @@ pub const MOST_COUNTED: u32 = 100_000;
 
 /// Up to where all leaves are sealed.
 #[derive(Clone, Debug)]
-struct Cursor {
-    xid: u64,
-    sequence: i64,
+pub(super) struct Cursor {
+    pub(super) xid: u64,
+    pub(super) sequence: i64,
     /// Leaves up to this sequence are sealed whatever their transaction says.
-    above: i64,
+    pub(super) above: i64,
 }
 
 /// A tenant's tree, and what a batch adds to it.
-struct Growth {
-    edge: Edge,
+pub(super) struct Growth {
+    pub(super) edge: Edge,
     first: u64,
-    sequences: Vec<i64>,
-    tiles: Vec<Tile>,
+    pub(super) sequences: Vec<i64>,
+    pub(super) tiles: Vec<Tile>,
 }
 
 const LEAVES: &str = "SELECT l.xid::text AS xid, l.sequence, l.tenant, l.actor, l.action, l.subject, l.decision, l.reason, l.payload_hash,
@@ -65,14 +67,6 @@ const LEAVES: &str = "SELECT l.xid::text AS xid, l.sequence, l.tenant, l.actor, 
      FROM engine.audit_leaves l
      WHERE (l.xid, l.sequence) > ($1::text::xid8, $2) AND l.sequence > $3 AND l.xid < $4::text::xid8
        AND NOT EXISTS (SELECT FROM gateway.audit_held h WHERE h.tenant = l.tenant)
-     ORDER BY l.xid, l.sequence LIMIT $5";
-
-/// Leaves of a tenant that the sealer went past without giving them places.
-const HELD_LEAVES: &str = "SELECT l.xid::text AS xid, l.sequence, l.tenant, l.actor, l.action, l.subject, l.decision, l.reason, l.payload_hash,
-            l.body::text AS body, l.created_at
-     FROM engine.audit_leaves l
-     WHERE l.tenant = $1 AND ((l.xid, l.sequence) <= ($2::text::xid8, $3) OR l.sequence <= $4)
-       AND NOT EXISTS (SELECT FROM gateway.audit_entries e WHERE e.leaf_sequence = l.sequence)
      ORDER BY l.xid, l.sequence LIMIT $5";
 
 // === impl Log ===
@@ -124,48 +118,6 @@ impl Log {
         put_cursor(&mut commit, &last).await?;
         commit.commit().await.map_err(during("commit sealing"))?;
         Ok(Round::Sealed(rows.len()))
-    }
-
-    /// Looks at the tenants again whose leaves are held, and seals at most `limit` of each that can be sealed by now.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn mend(&self, limit: u32) -> Result<(), StoreError> {
-        let held: Vec<String> = sqlx::query_scalar("SELECT tenant FROM gateway.audit_held ORDER BY tenant")
-            .fetch_all(&self.tables.pool)
-            .await
-            .map_err(during("look for held audit logs"))?;
-        for tenant in held {
-            self.mend_one(&tenant, limit).await?;
-        }
-        Ok(())
-    }
-
-    async fn mend_one(&self, tenant: &str, limit: u32) -> Result<(), StoreError> {
-        let mut commit = self.tables.begin("begin mending").await?;
-        let Some(cursor) = take_cursor(&mut commit).await? else { return Ok(()) };
-        let rows = sqlx::query(HELD_LEAVES)
-            .bind(tenant)
-            .bind(cursor.xid.to_string())
-            .bind(cursor.sequence)
-            .bind(cursor.above)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *commit)
-            .await
-            .map_err(during("read held leaves"))?;
-        let (growths, held) = grown(&mut commit, &rows).await?;
-        write(&mut commit, &growths).await?;
-        hold(&mut commit, &held).await?;
-        // All behind the cursor are sealed: what is before it is the sealer's again.
-        if held.is_empty() && rows.len() < limit as usize {
-            sqlx::query("DELETE FROM gateway.audit_held WHERE tenant = $1")
-                .bind(tenant)
-                .execute(&mut *commit)
-                .await
-                .map_err(during("release an audit log"))?;
-            tracing::warn!(tenant, "the audit log of the tenant is sealed again");
-        }
-        commit.commit().await.map_err(during("commit mending"))
     }
 
     /// Makes a root of every tree that has grown since its last one, unless one still waits for its signature; of each tenant at most one
@@ -315,7 +267,7 @@ impl Log {
     }
 }
 
-async fn take_cursor(commit: &mut PgConnection) -> Result<Option<Cursor>, StoreError> {
+pub(super) async fn take_cursor(commit: &mut PgConnection) -> Result<Option<Cursor>, StoreError> {
     let row = sqlx::query(
         "SELECT after_xid::text AS xid, after_sequence, above_sequence FROM gateway.audit_sealer FOR UPDATE SKIP LOCKED",
     )
@@ -361,54 +313,8 @@ async fn begin_anew(commit: &mut PgConnection) -> Result<Cursor, StoreError> {
     Ok(Cursor { xid: 0, sequence: 0, above })
 }
 
-/// What rows add to the trees of their tenants, and the tenants that are held from now on, with why.
-async fn grown(
-    commit: &mut PgConnection,
-    rows: &[PgRow],
-) -> Result<(BTreeMap<String, Growth>, BTreeMap<String, String>), StoreError> {
-    let tenants = rows.iter().map(|row| get::<String>(row, "tenant")).collect::<Result<Vec<_>, _>>()?;
-    let (mut growths, mut held) = trees(commit, tenants.iter().cloned().collect()).await?;
-    for (row, tenant) in rows.iter().zip(&tenants) {
-        // Behind the one that cannot be read nothing of its tenant is sealed: each leaf has its place by those before it.
-        let Some(growth) = growths.get_mut(tenant).filter(|_| !held.contains_key(tenant)) else { continue };
-        match leaf(row) {
-            Ok(leaf) => {
-                growth.sequences.push(leaf.sequence.cast_signed());
-                growth.edge.append(leaf.hash(), &mut growth.tiles);
-            }
-            Err(error @ StoreError::Malformed { .. }) => {
-                let why = format!("leaf {}: {error}", get::<i64>(row, "sequence")?);
-                held.insert(tenant.clone(), why);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    growths.retain(|_, growth| !growth.sequences.is_empty());
-    Ok((growths, held))
-}
-
-/// Notes that the leaves of tenants are not sealed until somebody has mended what is wrong.
-async fn hold(commit: &mut PgConnection, held: &BTreeMap<String, String>) -> Result<(), StoreError> {
-    for (tenant, why) in held {
-        tracing::error!(%tenant, why, "the audit log of the tenant is held: its leaves are not sealed");
-        sqlx::query(
-            "INSERT INTO gateway.audit_held AS h (tenant, why) VALUES ($1, $2) ON CONFLICT (tenant) DO UPDATE SET why = excluded.why",
-        )
-        .bind(tenant)
-        .bind(why)
-        .execute(&mut *commit)
-        .await
-        .map_err(during("hold an audit log"))?;
-    }
-    Ok(())
-}
-
-fn report(tenant: &str, what: &'static str, error: &StoreError) {
-    tracing::error!(tenant, what, error = error as &dyn std::error::Error, "the audit log of the tenant is damaged");
-}
-
 /// The trees of tenants, locked, and those that are damaged, with why.
-async fn trees(
+pub(super) async fn trees(
     commit: &mut PgConnection,
     tenants: BTreeSet<String>,
 ) -> Result<(BTreeMap<String, Growth>, BTreeMap<String, String>), StoreError> {
@@ -437,7 +343,7 @@ async fn trees(
     Ok((trees, damaged))
 }
 
-async fn write(commit: &mut PgConnection, growths: &BTreeMap<String, Growth>) -> Result<(), StoreError> {
+pub(super) async fn write(commit: &mut PgConnection, growths: &BTreeMap<String, Growth>) -> Result<(), StoreError> {
     let (mut tenants, mut positions, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
     let (mut tile_tenants, mut levels, mut numbers, mut hashes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (tenant, growth) in growths {

@@ -267,7 +267,8 @@ impl Checkers {
         let mut commit = self.directory.store().begin("begin change of policies").await?;
         let order = serde_json::to_value(ChangeOrder { command: command.clone() }).map_err(Refusal::internal)?;
         let hands = caller::hands(request.metadata());
-        let change = Change { operation_id, tenant: &tenant, service: NAME, principal, method, key: &key, order, hands };
+        let change =
+            Change { operation_id, tenant: &tenant, service: NAME, principal, method, key: &key, order, hands };
         let changing = checker::accept_change(&mut commit, change).await.map_err(not_accepted)?;
         match changing {
             Changing::Repeat(earlier) => operation_id = earlier,

@@ -200,15 +200,17 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let bindings = config.oidc.iter().map(binding).collect();
     let keys = sealing::SealingKeys::read(&config.sealing).map_err(StartError::SealingKey)?.map(Arc::new);
     let (office, courier) = match (&config.webhooks, &keys) {
-        (Some(webhooks), Some(keys)) => webhooks_of(&config, webhooks, keys, &reader)
-            .map(|(office, courier)| (Some(office), Some(courier)))?,
+        (Some(webhooks), Some(keys)) => {
+            webhooks_of(&config, webhooks, keys, &reader).map(|(office, courier)| (Some(office), Some(courier)))?
+        }
         (Some(_), None) => return Err(StartError::Webhooks("there is no key in [[sealing.keys]]".to_owned())),
         (None, _) => (None, None),
     };
     let standings = standing::Standings::new(Arc::clone(&directory), &upstreams);
     let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain, office, standings);
     let verifying = Tables::over(access::store::SCHEMA, pool_of(&config, VERIFYING_CONNECTIONS)?);
-    let verifier = verification::Verifier::new(verifying, &config.verification, keys).map_err(StartError::SealingKey)?;
+    let verifier =
+        verification::Verifier::new(verifying, &config.verification, keys).map_err(StartError::SealingKey)?;
     let factors = admin::verification::Factors::new(desk.clone(), verifier.clone());
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))

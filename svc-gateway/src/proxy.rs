@@ -259,7 +259,10 @@ impl Service<Request<Body>> for Edge {
 }
 
 /// Hears a call out whose caller may go away meanwhile: what it did stands in the audit all the same.
-async fn to_the_end(answering: impl Future<Output = Response<Body>> + Send + 'static, noting: Noting) -> Response<Body> {
+async fn to_the_end(
+    answering: impl Future<Output = Response<Body>> + Send + 'static,
+    noting: Noting,
+) -> Response<Body> {
     let heard_out = async move {
         let (parts, body) = noting.answer(answering.await).into_parts();
         match body.collect().await {

@@ -297,7 +297,8 @@ mod tests {
             Sealed { key_id: "one".to_owned(), bytes: [nonce.as_slice(), &sealed].concat() }
         };
         let keys = keys(&[("one", 7)]);
-        let context = "dalp.gateway.webhook-secret.v1/00000000-0000-0000-0000-000000000001/00000000-0000-0000-0000-000000000002";
+        let context =
+            "dalp.gateway.webhook-secret.v1/00000000-0000-0000-0000-000000000001/00000000-0000-0000-0000-000000000002";
         assert_eq!(keys.open(HOOK, &with(context.as_bytes())).unwrap().as_slice(), b"secret");
         let mut parts = Vec::new();
         for part in ["dalp.gateway.verification.v1", "pin", "one", "acme", "anna"] {

@@ -3,10 +3,10 @@
 
 mod support;
 
-use alloy::signers::SignerSync as _;
 use dalp_audit::{
     Hash,
     export::Line,
+    root::AuditKey,
     tree::{verify_consistency, verify_inclusion},
     verify::{Finding, Verifier},
 };
@@ -18,7 +18,6 @@ use dalp_proto::{
     },
     feeds::{SetStalenessRequest, SubmitUpdateRequest, feed_service_client::FeedServiceClient},
 };
-use serde_json::json;
 use support::{
     ledger::{Desk, json_of, number, reason, with},
     until,
@@ -219,10 +218,7 @@ async fn refused_calls_stand_in_the_log_of_their_tenant_and_a_flood_is_counted()
 async fn a_call_whose_caller_went_away_has_its_leaf() {
     let desk = Desk::new().await;
     let mut feeds = FeedServiceClient::new(desk.world.pki.channel(desk.world.gateway.addr, None));
-    let asked = with(
-        desk.world.keys.operator.expose(),
-        SetStalenessRequest { feed: "wait".into(), stale_after_s: 60 },
-    );
+    let asked = with(desk.world.keys.operator.expose(), SetStalenessRequest { feed: "wait".into(), stale_after_s: 60 });
     let calling = tokio::spawn(async move { feeds.set_staleness(asked).await });
     let upstream = &desk.world.upstream;
     until(async || !upstream.seen.lock().unwrap().is_empty()).await;

@@ -25,7 +25,11 @@ async fn a_leaf_that_cannot_be_read_holds_up_its_own_tenant_alone_until_it_is_me
     assert_eq!(bench.log.make_roots(Duration::ZERO, 10).await.unwrap(), 2, "what is sealed has its root");
     bench.log.mend(100).await.unwrap();
     assert_eq!(bench.whole("acme").await, 3, "nothing has changed");
-    assert_eq!(number(&bench.pool, "SELECT count(*) FROM gateway.audit_held WHERE tenant = 'acme' AND why LIKE '%PERHAPS%'").await, 1);
+    assert_eq!(
+        number(&bench.pool, "SELECT count(*) FROM gateway.audit_held WHERE tenant = 'acme' AND why LIKE '%PERHAPS%'")
+            .await,
+        1
+    );
     assert!(bench.log.backlog().await.unwrap().seal_lag_s > 0.0, "the alert hears of it");
 
     bench.by_hand("UPDATE engine.audit_leaves SET decision = 'ALLOWED' WHERE decision = 'PERHAPS'").await;

@@ -374,7 +374,8 @@ async fn through_whose_hands_a_key_went_is_written_once() {
     let bank = Bank::open().await;
     bank.key_for(&bank.ann_desk, "k1", "bob").await;
     let database = bank.world.database().await;
-    let hands: Vec<String> = sqlx::query_scalar("SELECT hands FROM gateway.api_keys WHERE NOT managed").fetch_one(&database).await.unwrap();
+    let hands: Vec<String> =
+        sqlx::query_scalar("SELECT hands FROM gateway.api_keys WHERE NOT managed").fetch_one(&database).await.unwrap();
     assert_eq!(hands, ["ann", "ann-desk"], "the machine and who answers for it");
     let washed = sqlx::query("UPDATE gateway.api_keys SET hands = '{}' WHERE NOT managed").execute(&database).await;
     assert!(washed.is_err(), "they stay");

@@ -13,8 +13,7 @@ use svc_gateway::{
     access::{Store, store::SCHEMA},
     sealing::{SealingConfig, SealingKeyConfig, SealingKeys},
     verification::{
-        Code, Factor, VerificationConfig, Verifier,
-        recovery,
+        Code, Factor, VerificationConfig, Verifier, recovery,
         store::{self, Ask, Person},
         totp::Secret,
         verifier::Passed,
@@ -55,7 +54,14 @@ impl Bench {
         let key = SealingKeyConfig { id: "one".to_owned(), key: format!("file:{}", file.display()).parse().unwrap() };
         let keys = SealingKeys::read(&SealingConfig { keys: vec![key] }).unwrap().map(Arc::new);
         let config = VerificationConfig::default();
-        Self { tables, clock: Arc::new(AtomicI64::new(BEGINNING_S)), config, keys, _postgres: postgres, _folder: folder }
+        Self {
+            tables,
+            clock: Arc::new(AtomicI64::new(BEGINNING_S)),
+            config,
+            keys,
+            _postgres: postgres,
+            _folder: folder,
+        }
     }
 
     /// A replica.

@@ -89,7 +89,9 @@ pub enum SignerError {
     #[error("the request id was used for another payload")]
     RequestIdReused(Option<Box<StoredRequest>>),
     /// The log is not the one that was signed before.
-    #[error("the root of {size} leaves {what} of {last_size} leaves that was signed before: the log was rewritten, or restored and continued differently")]
+    #[error(
+        "the root of {size} leaves {what} of {last_size} leaves that was signed before: the log was rewritten, or restored and continued differently"
+    )]
     LogRewritten {
         /// Of how many leaves it is.
         size: u64,

@@ -186,8 +186,14 @@ async fn the_right_role_on_the_wrong_asset_is_refused(world: &World) {
     assert_eq!(told(&access), [use_none, idle]);
     assert_eq!(access.wallets.len(), 1);
     let held = &access.wallets[0];
-    assert_eq!((held.address.as_str(), held.wallet.as_str(), held.owner.as_str()), (wallet.as_str(), "mia-desk", "mia"));
-    assert_eq!((held.assets.len(), held.assets[0].asset.as_str(), held.assets[0].symbol.as_str()), (1, euro.as_str(), "EURD"));
+    assert_eq!(
+        (held.address.as_str(), held.wallet.as_str(), held.owner.as_str()),
+        (wallet.as_str(), "mia-desk", "mia")
+    );
+    assert_eq!(
+        (held.assets.len(), held.assets[0].asset.as_str(), held.assets[0].symbol.as_str()),
+        (1, euro.as_str(), "EURD")
+    );
     assert_eq!(held.assets[0].roles().collect::<Vec<_>>(), [AssetRole::Supply]);
     assert!(access.wallets_complete && !access.any_wallet && !held.administrator);
 }
@@ -223,17 +229,15 @@ async fn by_wallet_and_by_asset(world: &World) {
         ..GetAccessRequest::default()
     };
     assert_eq!(reason(&world.get(&world.operator, of_another).await.unwrap_err()), "WALLET_NOT_OWNED");
-    let on_euro = GetAccessRequest {
-        principal_id: "mia".to_owned(),
-        asset: euro.clone(),
-        ..GetAccessRequest::default()
-    };
+    let on_euro =
+        GetAccessRequest { principal_id: "mia".to_owned(), asset: euro.clone(), ..GetAccessRequest::default() };
     let access = world.get(&world.operator, on_euro).await.expect("hers").access.expect("an access");
     assert!(access.grants.iter().all(|held| held.grant.as_ref().is_some_and(|grant| grant.asset.is_empty())));
     assert!(access.wallets[0].assets.is_empty());
     // Page by page: an asset each, and what concerns the system on the first one.
     let mut assets = Vec::new();
-    let mut page = GetAccessRequest { principal_id: "operator".to_owned(), page_size: 1, ..GetAccessRequest::default() };
+    let mut page =
+        GetAccessRequest { principal_id: "operator".to_owned(), page_size: 1, ..GetAccessRequest::default() };
     loop {
         let answer = world.get(&world.operator, page.clone()).await.expect("a page");
         let access = answer.access.expect("an access");
@@ -254,7 +258,8 @@ async fn by_wallet_and_by_asset(world: &World) {
 }
 
 async fn an_administrator_is_told_of_every_wallet(world: &World) {
-    let own = world.get(&world.operator, GetAccessRequest::default()).await.expect("its own").access.expect("an access");
+    let own =
+        world.get(&world.operator, GetAccessRequest::default()).await.expect("its own").access.expect("an access");
     assert_eq!((own.principal_id.as_str(), own.any_wallet, own.wallets_complete), ("operator", true, true));
     let issuer = own.wallets.iter().find(|one| one.address == world.load.issuer.text).expect("the issuer's wallet");
     assert!(issuer.administrator && issuer.registry_agent && !issuer.system_roles.is_empty(), "{issuer:?}");
@@ -284,7 +289,8 @@ async fn another_tenant_learns_nothing(world: &World) {
 async fn a_disabled_wallet_still_holds_its_role(world: &World) {
     let disable = DisableKeyRequest { address: world.mias_wallet.clone(), reason: "lost".to_owned() };
     KeyServiceClient::new(world.mia.gateway()).disable_key(keyed(disable, &key())).await.expect("disabled");
-    let kinds: Vec<_> = told(&world.mias().await).into_iter().map(|(kind, _, roles, asset, _)| (kind, roles, asset)).collect();
+    let kinds: Vec<_> =
+        told(&world.mias().await).into_iter().map(|(kind, _, roles, asset, _)| (kind, roles, asset)).collect();
     let on_bond = |kind| (kind, "supply".to_owned(), world.bond());
     assert_eq!(kinds, [on_bond(AccessFindingKind::GrantWithoutRole), on_bond(AccessFindingKind::RoleOfDisabledWallet)]);
 }

@@ -85,8 +85,7 @@ pub(super) async fn read(
             (vec![(asset, stored.map(|stored| stored.symbol).unwrap_or_default())], String::new())
         }
         None => {
-            let stored =
-                app.store.assets(tenant, chain_id, below, page_size + 1).await.map_err(Refusal::from)?;
+            let stored = app.store.assets(tenant, chain_id, below, page_size + 1).await.map_err(Refusal::from)?;
             let (page, next) = paged(stored, page_size, |last| last.seq.to_string());
             (page.into_iter().filter_map(|stored| Some((stored.asset?, stored.symbol))).collect(), next)
         }
@@ -99,7 +98,9 @@ pub(super) async fn read(
     )
     .map_err(|refusal| match refusal.reason() {
         // What was there a moment ago is not there at this block: a reorganisation, or a node behind.
-        Reason::NotFound => Refusal::new(Reason::ChainUnavailable, "the chain cannot be read at one block").source(refusal),
+        Reason::NotFound => {
+            Refusal::new(Reason::ChainUnavailable, "the chain cannot be read at one block").source(refusal)
+        }
         _ => refusal,
     })?;
     let standing = |(asset, symbol): (Address, String), holders: Vec<OnAsset>| proto::AssetStanding {

@@ -39,8 +39,9 @@ pub async fn in_system(
     at: Head,
 ) -> Result<Vec<InSystem>, Refusal> {
     let masks = accounts.iter().map(|account| (system.system, System::rolesOfCall { account: *account }));
-    let agents =
-        accounts.iter().map(|account| (system.identity_registry, RegistryAdministration::isAgentCall { account: *account }));
+    let agents = accounts
+        .iter()
+        .map(|account| (system.identity_registry, RegistryAdministration::isAgentCall { account: *account }));
     let (admin, masks, agents) = futures::try_join!(
         chain.read_at(system.system, System::adminCall {}, at.id()),
         chain.read_each_at(masks.collect(), at.id()),
@@ -67,8 +68,7 @@ pub async fn on_assets(
     let pairs = || assets.iter().flat_map(|asset| accounts.iter().map(move |account| (*asset, *account)));
     let masks = pairs().map(|(asset, account)| (asset, AssetToken::rolesOfCall { account })).collect();
     let owners = assets.iter().map(|asset| (*asset, AssetToken::ownerCall {})).collect();
-    let (masks, owners) =
-        futures::try_join!(chain.read_each_at(masks, block), chain.read_each_at(owners, block))?;
+    let (masks, owners) = futures::try_join!(chain.read_each_at(masks, block), chain.read_each_at(owners, block))?;
     let mut masks = masks.into_iter();
     let mut found = Vec::with_capacity(assets.len());
     for owner in owners {

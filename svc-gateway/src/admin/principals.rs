@@ -2,12 +2,12 @@
 
 use dalp_proto::{
     principal::{
-        self as wire, BindCredentialRequest, BindCredentialResponse, CreatePrincipalRequest,
-        CreatePrincipalResponse, DisablePrincipalRequest, DisablePrincipalResponse, EnablePrincipalRequest,
-        EnablePrincipalResponse, GetAccessRequest, GetAccessResponse, GetPrincipalRequest, GetPrincipalResponse,
-        GrantRoleRequest, GrantRoleResponse, ListAccessRequest, ListAccessResponse, ListPrincipalsRequest, ListPrincipalsResponse, ListRolesRequest, ListRolesResponse, RevokeRoleRequest,
-        RevokeRoleResponse, UnbindCredentialRequest, UnbindCredentialResponse, credential::Kind,
-        principal_service_server::PrincipalService,
+        self as wire, BindCredentialRequest, BindCredentialResponse, CreatePrincipalRequest, CreatePrincipalResponse,
+        DisablePrincipalRequest, DisablePrincipalResponse, EnablePrincipalRequest, EnablePrincipalResponse,
+        GetAccessRequest, GetAccessResponse, GetPrincipalRequest, GetPrincipalResponse, GrantRoleRequest,
+        GrantRoleResponse, ListAccessRequest, ListAccessResponse, ListPrincipalsRequest, ListPrincipalsResponse,
+        ListRolesRequest, ListRolesResponse, RevokeRoleRequest, RevokeRoleResponse, UnbindCredentialRequest,
+        UnbindCredentialResponse, credential::Kind, principal_service_server::PrincipalService,
     },
     timestamp,
 };

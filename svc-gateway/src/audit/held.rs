@@ -63,10 +63,7 @@ impl Log {
 }
 
 /// What rows add to the trees of their tenants, and the tenants that are held from now on, with why.
-pub(super) async fn grown(
-    commit: &mut PgConnection,
-    rows: &[PgRow],
-) -> Result<Grown, StoreError> {
+pub(super) async fn grown(commit: &mut PgConnection, rows: &[PgRow]) -> Result<Grown, StoreError> {
     let tenants = rows.iter().map(|row| get::<String>(row, "tenant")).collect::<Result<Vec<_>, _>>()?;
     let (mut growths, mut held) = trees(commit, tenants.iter().cloned().collect()).await?;
     for (row, tenant) in rows.iter().zip(&tenants) {

@@ -143,7 +143,8 @@ impl Signing {
         }
         let now = Instant::now();
         let waits = |(tenant, (_, until)): (&String, &(u32, Instant))| (*until > now).then(|| tenant.clone());
-        let without: Vec<String> = self.under_way.iter().cloned().chain(self.put_off.iter().filter_map(waits)).collect();
+        let without: Vec<String> =
+            self.under_way.iter().cloned().chain(self.put_off.iter().filter_map(waits)).collect();
         for root in self.log.roots_to_sign_without(&without, ROOTS).await? {
             if self.asking.len() >= ASKED_AT_ONCE {
                 break;

@@ -194,7 +194,11 @@ impl Log {
         let read = |row: &PgRow| match root(row) {
             Ok(root) => Some(Ok(root)),
             Err(error @ StoreError::Malformed { .. }) => {
-                report(&get::<String>(row, "tenant").unwrap_or_default(), "a root that cannot be read is not signed", &error);
+                report(
+                    &get::<String>(row, "tenant").unwrap_or_default(),
+                    "a root that cannot be read is not signed",
+                    &error,
+                );
                 None
             }
             Err(error) => Some(Err(error)),

@@ -243,7 +243,8 @@ mod tests {
         );
         // The right role on the wrong asset is none.
         let elsewhere = granted(&[("asset:mint", ONE)]);
-        let kinds: Vec<_> = told(&elsewhere, &holdings[..], true).into_iter().map(|(kind, _, _, asset)| (kind, asset)).collect();
+        let kinds: Vec<_> =
+            told(&elsewhere, &holdings[..], true).into_iter().map(|(kind, _, _, asset)| (kind, asset)).collect();
         assert!(kinds.contains(&(Kind::GrantWithoutRole, ONE.to_owned())));
         assert!(kinds.contains(&(Kind::RoleWithoutGrant, TWO.to_owned())));
     }

@@ -13,9 +13,7 @@ pub mod needs;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dalp_proto::{
-    principal::{
-        Access, GetAccessRequest, GetAccessResponse, HeldGrant, ListAccessRequest, ListAccessResponse,
-    },
+    principal::{Access, GetAccessRequest, GetAccessResponse, HeldGrant, ListAccessRequest, ListAccessResponse},
     signer::{GetKeyRequest, Key, KeyPurpose, ListKeysRequest, key_service_client::KeyServiceClient},
     system::{ReadRolesRequest, ReadRolesResponse, system_service_client::SystemServiceClient},
 };
@@ -24,11 +22,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tonic::{Request, transport::Channel};
 
 use crate::{
-    access::{
-        Directory,
-        people::PrincipalRow,
-        store::GrantedRole,
-    },
+    access::{Directory, people::PrincipalRow, store::GrantedRole},
     permissions::Granted,
     requests::{foreign_page_token, invalid},
     upstreams::Upstream,
@@ -134,7 +128,12 @@ impl Standings {
         let (read, chain_error) = told(read)?;
         let access = self.access(&somebody, &wallets.unwrap_or_default(), read.as_ref(), scope);
         let next_page_token = read.as_ref().map(|read| read.next_page_token.clone()).unwrap_or_default();
-        Ok(GetAccessResponse { access: Some(access), read_at: read.as_ref().map(messages::read_at), chain_error, next_page_token })
+        Ok(GetAccessResponse {
+            access: Some(access),
+            read_at: read.as_ref().map(messages::read_at),
+            chain_error,
+            next_page_token,
+        })
     }
 
     /// Who may do what on an asset.
@@ -174,7 +173,13 @@ impl Standings {
         Ok(ListAccessResponse { access, read_at: read.as_ref().map(messages::read_at), chain_error, next_page_token })
     }
 
-    fn access(&self, somebody: &Somebody, wallets: &Wallets, read: Option<&ReadRolesResponse>, scope: Scope<'_>) -> Access {
+    fn access(
+        &self,
+        somebody: &Somebody,
+        wallets: &Wallets,
+        read: Option<&ReadRolesResponse>,
+        scope: Scope<'_>,
+    ) -> Access {
         let Somebody { row, granted } = somebody;
         let holdings = read.map(|read| holdings(&row.id, wallets, read)).unwrap_or_default();
         let assets: Vec<String> =
@@ -214,9 +219,8 @@ impl Standings {
 
     async fn somebody(&self, caller: &Caller, id: &str) -> RefusalResult<Somebody> {
         let row = self.directory.store().principal(caller.tenant.as_str(), id).await?;
-        let row = row.ok_or_else(|| {
-            Refusal::new(Reason::NotFound, "the tenant has no such principal").meta("principal", id)
-        })?;
+        let row = row
+            .ok_or_else(|| Refusal::new(Reason::NotFound, "the tenant has no such principal").meta("principal", id))?;
         Ok(self.granted(row))
     }
 
@@ -247,15 +251,11 @@ impl Standings {
 
     /// Keys of the tenant, of one owner if given, by address.
     async fn keys(&self, caller: &Caller, owner: &str) -> RefusalResult<Wallets> {
-        let request = ListKeysRequest {
-            page_size: MOST_WALLETS as u32,
-            page_token: String::new(),
-            owner: owner.to_owned(),
-        };
+        let request =
+            ListKeysRequest { page_size: MOST_WALLETS as u32, page_token: String::new(), owner: owner.to_owned() };
         let answer = self.signer()?.list_keys(asked(caller, request)).await;
         let answer = answer.map_err(|status| Refusal::from_upstream(SIGNER, status))?.into_inner();
-        let mut keys: Vec<Key> =
-            answer.keys.into_iter().filter(|key| key.purpose() == KeyPurpose::General).collect();
+        let mut keys: Vec<Key> = answer.keys.into_iter().filter(|key| key.purpose() == KeyPurpose::General).collect();
         keys.sort_by(|one, other| one.address.to_lowercase().cmp(&other.address.to_lowercase()));
         Ok(Wallets { keys, complete: answer.next_page_token.is_empty() })
     }

@@ -132,7 +132,10 @@ mod tests {
         assert_eq!(System(SystemRole::TokenManager).name(), "token_manager");
         assert_eq!(Asset(AssetRole::Supply).name(), "supply");
         assert_eq!((Administration.name(), AssetAdmin.name()), ("administrator".to_owned(), "admin".to_owned()));
-        assert_eq!(used_by(Asset(AssetRole::Supply)).collect::<Vec<_>>(), ["asset:burn", "asset:mint", "treasury:approve"]);
+        assert_eq!(
+            used_by(Asset(AssetRole::Supply)).collect::<Vec<_>>(),
+            ["asset:burn", "asset:mint", "treasury:approve"]
+        );
         assert_eq!(used_by(System(SystemRole::ComplianceManager)).count(), 0);
     }
 }

@@ -86,7 +86,8 @@ pub async fn number(pool: &PgPool, query: &'static str) -> i64 {
     sqlx::query_scalar(query).fetch_one(pool).await.unwrap()
 }
 
-pub const QUICK: &str = "[audit]\nseal_every_ms = 20\nroot_every_ms = 50\nrefusals_per_second = 1\nrefusals_burst = 20\n";
+pub const QUICK: &str =
+    "[audit]\nseal_every_ms = 20\nroot_every_ms = 50\nrefusals_per_second = 1\nrefusals_burst = 20\n";
 
 /// A gateway whose signer is played by the test.
 pub struct Desk {

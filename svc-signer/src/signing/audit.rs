@@ -44,7 +44,12 @@ impl Signer {
     }
 
     /// Refuses a root that does not follow the last one of its log, whichever key signed that. What was taken before is not asked again.
-    pub(super) async fn require_continued(&self, id: Uuid, root: &AuditRoot, shown: &Continuation) -> Result<(), SignerError> {
+    pub(super) async fn require_continued(
+        &self,
+        id: Uuid,
+        root: &AuditRoot,
+        shown: &Continuation,
+    ) -> Result<(), SignerError> {
         if self.store.request(id).await?.is_some() {
             return Ok(());
         }

@@ -136,15 +136,15 @@ impl Store {
             sqlx::query(select_keys!(
                 "where tenant = $1 and number > $2 and ($4::text is null or owner = $4) order by number limit $3"
             ))
-                .bind(tenant)
-                .bind(after)
-                .bind(limit)
-                .bind(owner)
-                .fetch_all(&self.pool)
-                .await?
-                .iter()
-                .map(record)
-                .collect()
+            .bind(tenant)
+            .bind(after)
+            .bind(limit)
+            .bind(owner)
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(record)
+            .collect()
         };
         self.patience.within(work).await
     }

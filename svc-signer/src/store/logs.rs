@@ -68,13 +68,14 @@ impl Store {
         let work = async {
             let mut tx = self.pool.begin().await?;
             // Of two that come at once the second one is held against the first.
-            let begun =
-                sqlx::query("insert into signer.audit_logs (tenant, size, root) values ($1, $2, $3) on conflict do nothing")
-                    .bind(&root.tenant)
-                    .bind(root.size.cast_signed())
-                    .bind(root.root.as_slice())
-                    .execute(&mut *tx)
-                    .await?;
+            let begun = sqlx::query(
+                "insert into signer.audit_logs (tenant, size, root) values ($1, $2, $3) on conflict do nothing",
+            )
+            .bind(&root.tenant)
+            .bind(root.size.cast_signed())
+            .bind(root.root.as_slice())
+            .execute(&mut *tx)
+            .await?;
             if begun.rows_affected() == 1 {
                 tx.commit().await?;
                 return Ok(Follows::Yes);
@@ -145,7 +146,10 @@ mod tests {
                     assert_eq!(follows(&fork, &shown(first, &rewritten[..size])), Follows::Not(last), "{first} {size}");
                 }
                 assert_eq!(follows(&fork, &Continuation::default()), Follows::Unproven(last));
-                assert_eq!(follows(&root(&honest[..size]), &Continuation { last_size: before.size, proof: vec![] }), Follows::Not(last));
+                assert_eq!(
+                    follows(&root(&honest[..size]), &Continuation { last_size: before.size, proof: vec![] }),
+                    Follows::Not(last)
+                );
             }
             if first > 3 {
                 assert_eq!(follows(&root(&rewritten[..first]), &Continuation::default()), Follows::Other(last));

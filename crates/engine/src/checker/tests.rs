@@ -26,7 +26,11 @@ fn standing(checkers: u32, decided: &[(&str, bool)]) -> Standing {
         payload_hash: B256::repeat_byte(7),
         expired: false,
         decided: decided.iter().map(|(person, approved)| ((*person).to_owned(), *approved)).collect(),
-        approvals: decided.iter().filter(|(_, approved)| *approved).map(|(person, _)| ((*person).to_owned(), BTreeSet::new())).collect(),
+        approvals: decided
+            .iter()
+            .filter(|(_, approved)| *approved)
+            .map(|(person, _)| ((*person).to_owned(), BTreeSet::new()))
+            .collect(),
     }
 }
 
@@ -101,12 +105,19 @@ fn who_made_the_credential_is_one_with_who_shows_it() {
     let one = standing(1, &[]);
     let refused = one.decide(&by_hands("ann", &["admin", "maker"])).unwrap_err();
     assert!(matches!(&refused, CheckError::MakersHand(hand) if hand == "maker"), "{refused}");
-    assert_eq!(one.decide(&by_hands("ann", &["admin", "ann"])).unwrap(), Next::Begins, "the administrator asked for nothing");
+    assert_eq!(
+        one.decide(&by_hands("ann", &["admin", "ann"])).unwrap(),
+        Next::Begins,
+        "the administrator asked for nothing"
+    );
     let made = |who: &str| {
         let makers_hands = BTreeSet::from(["admin".to_owned()]);
         one.decide(&Decision { makers_hands, ..by_hands(who, &["admin"]) })
     };
-    assert!(matches!(made("admin").unwrap_err(), CheckError::MakersHand(hand) if hand == "admin"), "he may have asked himself");
+    assert!(
+        matches!(made("admin").unwrap_err(), CheckError::MakersHand(hand) if hand == "admin"),
+        "he may have asked himself"
+    );
     assert_eq!(made("bob").unwrap(), Next::Begins);
     let no = Decision { approved: false, ..by_hands("ann", &["maker"]) };
     assert_eq!(one.decide(&no).unwrap(), Next::Ends, "who asked may take it back, by whichever key");

@@ -36,7 +36,7 @@ use crate::{
     NAME,
     access::{
         Directory,
-        checkers::{Somebody, people, waiting},
+        checkers::{Somebody, hands_of, people, waiting},
     },
     permissions::Granted,
     requests::{invalid, store_refusal},
@@ -99,6 +99,8 @@ pub struct Saying {
     pub reason: String,
     /// Of what was seen.
     pub payload_hash: B256,
+    /// Through whose hands the credential went that it comes with.
+    pub hands: BTreeSet<String>,
 }
 
 /// A change of policies, as an operation stores it.
@@ -172,13 +174,21 @@ impl Checkers {
         makers.extend(asked.question.owners.iter().cloned());
         let behind = makers.iter().filter_map(|id| known.get(id)?.person()).map(str::to_owned).collect::<Vec<_>>();
         makers.extend(behind);
+        // Whoever made what the maker showed may have shown it. Where that was not noted, it may have been any credential of his.
+        let mut makers_hands = match &asked.question.hands {
+            Some(hands) => hands.clone(),
+            None => hands_of(&mut commit, tenant.as_str(), &asked.principal).await?.into_iter().collect(),
+        };
+        makers_hands.retain(|hand| !makers.contains(hand));
         if saying.approved {
             self.require_maker(known.get(&asked.principal), &asked)?;
         }
         let decision = Decision {
             principal: principal.to_owned(),
             person: person.to_owned(),
+            hands: saying.hands.iter().filter(|hand| *hand != principal && *hand != person).cloned().collect(),
             makers,
+            makers_hands,
             approved: saying.approved,
             reason: saying.reason.clone(),
             payload_hash: saying.payload_hash,
@@ -256,7 +266,9 @@ impl Checkers {
         let mut operation_id = OperationId::generate();
         let mut commit = self.directory.store().begin("begin change of policies").await?;
         let order = serde_json::to_value(ChangeOrder { command: command.clone() }).map_err(Refusal::internal)?;
-        let change = Change { operation_id, tenant: &tenant, service: NAME, principal, method, key: &key, order };
+        let hands = caller::hands(request.metadata());
+        let change =
+            Change { operation_id, tenant: &tenant, service: NAME, principal, method, key: &key, order, hands };
         let changing = checker::accept_change(&mut commit, change).await.map_err(not_accepted)?;
         match changing {
             Changing::Repeat(earlier) => operation_id = earlier,
@@ -465,6 +477,14 @@ fn not_counted(id: OperationId, error: CheckError) -> Refusal {
             Reason::MakerIsChecker,
             "who asked for an operation, or owns the wallet that it sends from, does not approve it",
         ),
+        CheckError::MakersHand(hand) => {
+            let text = "who asked for the operation made the credential that is shown, or this decider made that one's";
+            return Refusal::new(Reason::MakerIsChecker, text).meta("operation_id", id).meta("made_by", hand);
+        }
+        CheckError::CheckersHand(hand) => {
+            let text = "who has approved already made the credential that is shown, or this decider made that one's: another person is needed";
+            return Refusal::new(Reason::CheckDecided, text).meta("operation_id", id).meta("made_by", hand);
+        }
         CheckError::OtherPayload => (
             Reason::CheckPayloadDiffers,
             "payload_hash is not that of the operation: read it again, and decide about what stands there",

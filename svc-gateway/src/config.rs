@@ -14,7 +14,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     api_key::KeyDigest, hooks::HooksConfig, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig,
-    verification::VerificationConfig,
+    sealing::SealingConfig, verification::VerificationConfig,
 };
 
 pub(crate) use validation::is_cell;
@@ -102,6 +102,9 @@ pub struct GatewayConfig {
     /// Sealing of the audit log.
     #[serde(default)]
     pub audit: AuditConfig,
+    /// Keys that factors of persons and secrets of webhooks are sealed with.
+    #[serde(default)]
+    pub sealing: SealingConfig,
     /// Factors by which persons verify writes.
     #[serde(default)]
     pub verification: VerificationConfig,

@@ -10,8 +10,10 @@
 //! - [`rest`]: the same calls with HTTP and JSON, and with gRPC-Web. [`hooks`]: where custodians send their events.
 //! - [`audit`]: the audit log: sealed, signed, read, proven; and refused calls on their way into it.
 //! - [`verification`]: what a person who signs in by browser shows besides, for each write that the tenant's policy names.
+//! - [`sealing`]: what must be had again, and nobody else may have, as it is stored.
 //! - [`webhooks`]: events brought to receivers of the tenants.
 //! - [`checkers`]: who may decide about what a policy holds for a second person.
+//! - [`standing`]: what principals may do off chain and on chain, and where the two disagree.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
@@ -59,6 +61,8 @@ mod reading;
 mod requests;
 pub mod rest;
 mod right;
+pub mod sealing;
+pub mod standing;
 pub mod transactions;
 pub mod upstreams;
 pub mod verification;
@@ -101,8 +105,8 @@ pub enum StartError {
     /// The database URL is not one. Its text is not repeated, for it holds a password.
     #[error("the database URL is not a PostgreSQL URL")]
     NotADatabaseUrl,
-    /// A key that factors of persons are sealed with is not usable.
-    #[error("a key of [[verification.keys]] is not usable: {0}")]
+    /// A key to seal with is not usable.
+    #[error("a key of [[sealing.keys]] is not usable: {0}")]
     SealingKey(String),
     /// An identity provider is not usable as configured.
     #[error("an identity provider is not usable")]
@@ -194,15 +198,19 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let issuers = oidc::Issuers::new(&config.oidc)?;
     let binding = |one: &oidc::OidcConfig| admin::Binding { issuer: one.issuer.clone(), tenant: one.tenant.clone() };
     let bindings = config.oidc.iter().map(binding).collect();
-    let (office, courier) = match &config.webhooks {
-        Some(webhooks) => {
-            webhooks_of(&config, webhooks, &reader).map(|(office, courier)| (Some(office), Some(courier)))?
+    let keys = sealing::SealingKeys::read(&config.sealing).map_err(StartError::SealingKey)?.map(Arc::new);
+    let (office, courier) = match (&config.webhooks, &keys) {
+        (Some(webhooks), Some(keys)) => {
+            webhooks_of(&config, webhooks, keys, &reader).map(|(office, courier)| (Some(office), Some(courier)))?
         }
-        None => (None, None),
+        (Some(_), None) => return Err(StartError::Webhooks("there is no key in [[sealing.keys]]".to_owned())),
+        (None, _) => (None, None),
     };
-    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain, office);
+    let standings = standing::Standings::new(Arc::clone(&directory), &upstreams);
+    let desk = admin::Desk::new(Arc::clone(&directory), config.cell.clone(), bindings, trust_domain, office, standings);
     let verifying = Tables::over(access::store::SCHEMA, pool_of(&config, VERIFYING_CONNECTIONS)?);
-    let verifier = verification::Verifier::new(verifying, &config.verification).map_err(StartError::SealingKey)?;
+    let verifier =
+        verification::Verifier::new(verifying, &config.verification, keys).map_err(StartError::SealingKey)?;
     let factors = admin::verification::Factors::new(desk.clone(), verifier.clone());
     let own = Routes::new(OperationServiceServer::new(operations))
         .add_service(TransactionServiceServer::new(transactions::Transactions::new(operator)))
@@ -245,17 +253,17 @@ fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, Start
 fn webhooks_of(
     config: &GatewayConfig,
     webhooks: &config::WebhooksConfig,
+    keys: &Arc<sealing::SealingKeys>,
     reader: &Reader,
 ) -> Result<(Arc<webhooks::Office>, webhooks::courier::Courier), StartError> {
-    let seal = Arc::new(webhooks::seal::Seal::new(&webhooks.key().map_err(StartError::Webhooks)?));
     let (reach, pace) = (Arc::new(webhooks.reach()), webhooks.pace());
     let authority = webhooks.authority_file.as_ref().map(std::fs::read).transpose();
     let authority = authority.map_err(|error| StartError::Webhooks(format!("authority_file: {error}")))?;
     let sender = webhooks::sender::Sender::new(Arc::clone(&reach), pace.timeout, authority.as_deref());
     let sender = sender.map_err(|error| StartError::Webhooks(error.to_string()))?;
     let tables = Tables::over(access::store::SCHEMA, pool_of(config, WEBHOOK_CONNECTIONS)?);
-    let courier = webhooks::courier::Courier::new(tables, reader.clone(), Arc::clone(&seal), sender, pace);
-    Ok((Arc::new(webhooks::Office { seal, reach, reader: reader.clone() }), courier))
+    let courier = webhooks::courier::Courier::new(tables, reader.clone(), Arc::clone(keys), sender, pace);
+    Ok((Arc::new(webhooks::Office { keys: Arc::clone(keys), reach, reader: reader.clone() }), courier))
 }
 
 /// What works in the background once its tables are there.

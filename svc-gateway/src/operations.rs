@@ -1,6 +1,6 @@
 //! The Operation service, answered from the engine's records. Another tenant's operation does not exist here.
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::BTreeSet, pin::Pin, time::Duration};
 
 use dalp_engine::{CancelError, OperationFilter, OperationId, OperationState, OperationView, Reader, TenantId};
 use dalp_proto::operation::{
@@ -9,7 +9,13 @@ use dalp_proto::operation::{
     RejectOperationResponse, WaitOperationRequest, WaitOperationResponse, WatchOperationRequest,
     WatchOperationResponse, operation_service_server::OperationService,
 };
-use dalp_service::{Caller, Reason, Refusal, caller::ANY_WALLET, errors::RefusalResult, fields, stop::Stop};
+use dalp_service::{
+    Caller, Reason, Refusal,
+    caller::{ANY_WALLET, hands},
+    errors::RefusalResult,
+    fields,
+    stop::Stop,
+};
 use futures::{Stream, StreamExt as _, future, stream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -153,7 +159,7 @@ impl OperationService for Operations {
     ) -> Result<Response<ApproveOperationResponse>, Status> {
         let caller = Caller::from_metadata(request.metadata())?;
         let ApproveOperationRequest { operation_id, payload_hash, reason } = request.get_ref();
-        let saying = saying(true, operation_id, payload_hash, reason)?;
+        let saying = saying(true, operation_id, payload_hash, reason, hands(request.metadata()))?;
         let view = self.checkers.decide(&caller, &saying).await?;
         Ok(Response::new(ApproveOperationResponse { operation: Some(view.into()) }))
     }
@@ -164,17 +170,17 @@ impl OperationService for Operations {
     ) -> Result<Response<RejectOperationResponse>, Status> {
         let caller = Caller::from_metadata(request.metadata())?;
         let RejectOperationRequest { operation_id, payload_hash, reason } = request.get_ref();
-        let saying = saying(false, operation_id, payload_hash, reason)?;
+        let saying = saying(false, operation_id, payload_hash, reason, hands(request.metadata()))?;
         let view = self.checkers.decide(&caller, &saying).await?;
         Ok(Response::new(RejectOperationResponse { operation: Some(view.into()) }))
     }
 }
 
-fn saying(approved: bool, id: &str, payload_hash: &str, why: &str) -> RefusalResult<Saying> {
+fn saying(approved: bool, id: &str, payload_hash: &str, why: &str, hands: BTreeSet<String>) -> RefusalResult<Saying> {
     let hash = payload_hash.parse().map_err(|_| {
         invalid(fields::violation("payload_hash", "expected 0x and 64 hex digits: that of the operation's check"))
     })?;
-    Ok(Saying { id: operation_id(id)?, approved, reason: reason(why)?, payload_hash: hash })
+    Ok(Saying { id: operation_id(id)?, approved, reason: reason(why)?, payload_hash: hash, hands })
 }
 
 /// An operation among others: what is asked for is read where it is decided about.

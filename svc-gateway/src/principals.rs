@@ -1,6 +1,6 @@
 //! Who calls: from a certificate, an API key or a token to a principal with its tenant and permissions.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use dalp_service::{Caller, PeerIdentity, PrincipalId, Reason, Refusal, TenantId, errors::RefusalResult};
 use http::HeaderValue;
@@ -37,6 +37,8 @@ pub struct Principal {
     pub signed_in: bool,
     /// Of such a person, which writes need a wallet verification, if the tenant says so.
     pub verification: Option<Arc<Policy>>,
+    /// Through whose hands the credential went that it was found by.
+    pub hands: BTreeSet<String>,
 }
 
 /// What is known of a credential.

@@ -9,9 +9,10 @@ use std::{
     time::Instant,
 };
 
+use dalp_proto::IdempotencyClass;
 use dalp_service::{
-    PeerIdentity, Refusal,
-    caller::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
+    PeerIdentity, Reason, Refusal,
+    caller::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, set_hands},
     errors::RefusalResult,
     server::Routes,
     telemetry,
@@ -24,7 +25,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::{
     admission::{Admitted, Denied, Gate, Route},
-    audit::refusals::{Refusals, Refused},
+    audit::refusals::{Noting, Refusals, Refused},
     body::CutOff,
     metric_definitions as names,
     reading::{self, Read, Wanted},
@@ -54,6 +55,9 @@ const STOPS_HERE: &[HeaderName] = &[
 /// Of a refused call's message, so much is taken in, for so long.
 const DRAINED_BYTES: usize = 64 * 1024;
 const DRAIN_WITHIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Of a call without its caller, so long is waited for its end.
+const HEARD_WITHIN: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Metadata under this prefix is the platform's own: what a client sends under it is dropped.
 const RESERVED: &str = "dalp-";
@@ -137,22 +141,33 @@ impl Edge {
             request.extensions_mut().insert(Presented { code: code.map(|code| code.map(Arc::new)), signed_in });
         }
         let key = admitted.idempotency_key.as_deref();
-        let noting = self.shared.refusals.of(&admitted.principal, &admitted.method, key);
+        let mut noting = self.shared.refusals.of(&admitted.principal, &admitted.method, key);
         if let Some(noting) = &noting {
             request = request.map(|body| noting.request(body));
         }
         let headers = std::mem::take(request.headers_mut());
-        *request.headers_mut() = outgoing(headers, &admitted);
+        *request.headers_mut() = match outgoing(headers, &admitted) {
+            Ok(headers) => headers,
+            Err(refusal) => return self.refuse(&path, &admitted.denied(refusal)),
+        };
         let right = Right::new(Arc::clone(&self.shared.gate), &admitted, asset);
         let cut_off = Arc::new(CutOff::default());
         let request = {
             let (right, cut_off) = (right.clone(), Arc::clone(&cut_off));
             request.map(|body| Body::new(RightfulBody::new(body, right, cut_off, binding)))
         };
+        let carried_out = noting.take_if(|noting| noting.hears_the_end(&admitted.method));
         let answered = async {
-            match admitted.route {
-                Route::Own => self.own(request).await,
-                Route::Upstream(index) => self.shared.upstreams[index].forward(request, Arc::clone(&cut_off)).await,
+            let (edge, cut_off, route) = (self.clone(), Arc::clone(&cut_off), admitted.route);
+            let answering = async move {
+                match route {
+                    Route::Own => edge.own(request).await,
+                    Route::Upstream(index) => edge.shared.upstreams[index].forward(request, cut_off).await,
+                }
+            };
+            match carried_out {
+                Some(noting) => to_the_end(answering, noting).await,
+                None => answering.await,
             }
         };
         let mut response = match right.lasts() {
@@ -243,6 +258,27 @@ impl Service<Request<Body>> for Edge {
     }
 }
 
+/// Hears a call out whose caller may go away meanwhile: what it did stands in the audit all the same.
+async fn to_the_end(
+    answering: impl Future<Output = Response<Body>> + Send + 'static,
+    noting: Noting,
+) -> Response<Body> {
+    let heard_out = async move {
+        let (parts, body) = noting.answer(answering.await).into_parts();
+        match body.collect().await {
+            Ok(whole) => Response::from_parts(parts, Body::new(whole.map_err(|never| match never {}))),
+            Err(status) => status.into_http(),
+        }
+    };
+    let heard_out = tokio::spawn(tokio::time::timeout(HEARD_WITHIN, heard_out));
+    match heard_out.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => Refusal::new(Reason::Deadline, "the service did not answer in time").to_status().into_http(),
+        // A panic in it was logged by the runtime.
+        Err(error) => Refusal::internal(error).to_status().into_http(),
+    }
+}
+
 /// Takes in what a refused call has sent already. Messages that come for a call that is over count against the connection, and a
 /// client that is refused often would lose it, with the calls of others on it.
 async fn drain(mut body: Body) {
@@ -260,7 +296,7 @@ async fn drain(mut body: Body) {
 }
 
 /// The metadata of a call as the service behind the gateway sees it.
-fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> HeaderMap {
+fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> RefusalResult<HeaderMap> {
     STOPS_HERE.iter().for_each(|name| drop(headers.remove(name)));
     let reserved: Vec<HeaderName> = headers
         .keys()
@@ -273,8 +309,12 @@ fn outgoing(mut headers: HeaderMap, admitted: &Admitted) -> HeaderMap {
     }
     let mut metadata = MetadataMap::from_headers(headers);
     admitted.principal.caller().apply(&mut metadata);
+    // Only decisions about what a policy holds ask for it, and those are about writes.
+    if admitted.method.idempotency != IdempotencyClass::Read {
+        set_hands(&mut metadata, &admitted.principal.hands)?;
+    }
     telemetry::inject(&mut metadata);
-    metadata.into_headers()
+    Ok(metadata.into_headers())
 }
 
 /// Says which idempotency key is in force, and that nothing was replayed unless the service behind said so.

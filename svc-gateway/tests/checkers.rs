@@ -4,6 +4,7 @@
 mod support;
 
 use dalp_proto::{
+    apikey::{CreateApiKeyRequest, RotateApiKeyRequest, Scope, api_key_service_client::ApiKeyServiceClient},
     checker::{
         ListPoliciesRequest, Policy, RemovePolicyRequest, SetPolicyRequest,
         checker_service_client::CheckerServiceClient,
@@ -13,8 +14,8 @@ use dalp_proto::{
         RejectOperationRequest, operation_service_client::OperationServiceClient,
     },
     principal::{
-        CreatePrincipalRequest, DisablePrincipalRequest, GetPrincipalRequest, PrincipalKind,
-        principal_service_client::PrincipalServiceClient,
+        BindCredentialRequest, CreatePrincipalRequest, Credential, DisablePrincipalRequest, GetPrincipalRequest,
+        PrincipalKind, credential::Kind, principal_service_client::PrincipalServiceClient,
     },
 };
 use dalp_service::Refusal;
@@ -28,6 +29,7 @@ struct Bank {
     ann: String,
     ann_desk: String,
     bob: String,
+    dan: String,
     /// May change policies, and decide nothing.
     clerk: String,
     channel: Channel,
@@ -69,10 +71,11 @@ impl Bank {
         let ann_desk = principal("ann-desk", "operator", "owner = \"ann\"");
         let ann = principal("ann", "operator", "kind = \"person\"");
         let bob = principal("bob", "operator", "kind = \"person\"");
+        let dan = principal("dan", "operator", "kind = \"person\"");
         let clerk = principal("clerk", "clerk", "kind = \"person\"");
         let world = world_with("", &sections).await;
         let channel = world.pki.channel(world.gateway.addr, None);
-        Self { world, ann, ann_desk, bob, clerk, channel }
+        Self { world, ann, ann_desk, bob, dan, clerk, channel }
     }
 
     async fn set(&self, key: &str, name: &str, policy: Policy) -> Result<Operation, Status> {
@@ -108,6 +111,17 @@ impl Bank {
         let answer =
             OperationServiceClient::new(self.channel.clone()).approve_operation(with(key, "", request)).await?;
         Ok(answer.into_inner().operation.unwrap())
+    }
+
+    /// A key for somebody, made with another key.
+    async fn key_for(&self, with_key: &str, name: &str, principal: &str) -> String {
+        let request = CreateApiKeyRequest {
+            principal_id: principal.to_owned(),
+            scope: Scope::ReadWrite.into(),
+            ..CreateApiKeyRequest::default()
+        };
+        let answer = ApiKeyServiceClient::new(self.channel.clone()).create_api_key(with(with_key, name, request)).await;
+        answer.unwrap().into_inner().secret
     }
 
     async fn reject(&self, key: &str, held: &Operation) -> Result<Operation, Status> {
@@ -274,4 +288,95 @@ async fn what_nobody_answers_for_is_approved_only_where_the_policy_says_so() {
     bank.approve(&bank.bob, &strict).await.unwrap();
     let held = bank.set(&machine, "by-machine-again", policy("fourth", 1)).await.unwrap();
     assert_eq!(reason(bank.approve(&bank.bob, &held).await), "MAKER_NOT_A_PERSON");
+}
+
+/// Why an approval is refused, and who made the credential.
+fn made_by<T: std::fmt::Debug>(answer: Result<T, Status>) -> (String, String) {
+    let details = Refusal::details(&answer.unwrap_err()).unwrap();
+    let made_by = details.metadata.get("made_by").cloned().unwrap_or_default();
+    (details.reason, made_by)
+}
+
+#[tokio::test]
+async fn a_credential_that_the_maker_made_is_the_maker_s() {
+    let bank = Bank::open().await;
+    bank.set(&bank.ann, "guard", policy("guard", 1)).await.unwrap();
+    let bobs_by_ann = bank.key_for(&bank.ann, "k1", "bob").await;
+    let bobs_by_anns_desk = bank.key_for(&bank.ann_desk, "k2", "bob").await;
+    let dans_by_that = bank.key_for(&bobs_by_ann, "k3", "dan").await;
+    let rotate = RotateApiKeyRequest {
+        prefix: bobs_by_ann.split('_').nth(1).unwrap().to_owned(),
+        overlap_s: 3_600,
+        expires_at: None,
+    };
+    let mut keys = ApiKeyServiceClient::new(bank.channel.clone());
+    let rotated = keys.rotate_api_key(with(&bobs_by_ann, "k4", rotate)).await.unwrap().into_inner().secret;
+    let spiffe = "spiffe://dalp.dev/tenants/acme/bob".to_owned();
+    let bind = BindCredentialRequest {
+        principal_id: "bob".to_owned(),
+        credential: Some(Credential { kind: Some(Kind::SpiffeId(spiffe)), managed: false }),
+    };
+    let mut principals = PrincipalServiceClient::new(bank.channel.clone());
+    principals.bind_credential(with(&bank.ann, "k5", bind)).await.unwrap();
+
+    let held = bank.set(&bank.ann, "one", policy("one", 1)).await.unwrap();
+    assert_eq!(held.state(), OperationState::AwaitingChecker);
+    for key in [&bobs_by_ann, &bobs_by_anns_desk, &dans_by_that, &rotated] {
+        assert_eq!(made_by(bank.approve(key, &held).await), ("MAKER_IS_CHECKER".to_owned(), "ann".to_owned()));
+    }
+    let certificate = bank.world.pki.channel(bank.world.gateway.addr, Some("tenants/acme/bob"));
+    let request = ApproveOperationRequest {
+        operation_id: held.operation_id.clone(),
+        payload_hash: held.check.as_ref().unwrap().payload_hash.clone(),
+        reason: "seen".to_owned(),
+    };
+    let refused = OperationServiceClient::new(certificate).approve_operation(Request::new(request)).await;
+    assert_eq!(made_by(refused), ("MAKER_IS_CHECKER".to_owned(), "ann".to_owned()));
+    assert_eq!(bank.get(&held.operation_id).await.check.unwrap().decisions.len(), 0);
+    // The same persons with what is their own.
+    assert_eq!(bank.approve(&bank.dan, &held).await.unwrap().state(), OperationState::Completed);
+    // Of what others asked for, ann's hand in a key says nothing.
+    let held = bank.set(&bank.clerk, "two", policy("two", 1)).await.unwrap();
+    assert_eq!(bank.approve(&dans_by_that, &held).await.unwrap().state(), OperationState::Completed);
+}
+
+#[tokio::test]
+async fn who_made_what_the_maker_showed_may_have_asked() {
+    let bank = Bank::open().await;
+    bank.set(&bank.ann, "guard", policy("guard", 1)).await.unwrap();
+    let bobs_by_ann = bank.key_for(&bank.ann, "k1", "bob").await;
+    let held = bank.set(&bobs_by_ann, "one", policy("one", 1)).await.unwrap();
+    assert_eq!(made_by(bank.approve(&bank.ann, &held).await), ("MAKER_IS_CHECKER".to_owned(), "ann".to_owned()));
+    assert_eq!(reason(bank.approve(&bank.ann_desk, &held).await), "MAKER_IS_CHECKER");
+    assert_eq!(bank.approve(&bank.dan, &held).await.unwrap().state(), OperationState::Completed);
+    // Asked for with a key of his own, it is bob's alone.
+    let held = bank.set(&bank.bob, "two", policy("two", 1)).await.unwrap();
+    assert_eq!(bank.approve(&bank.ann, &held).await.unwrap().state(), OperationState::Completed);
+}
+
+#[tokio::test]
+async fn two_approvals_of_one_hand_are_one() {
+    let bank = Bank::open().await;
+    bank.set(&bank.ann, "guard", policy("guard", 2)).await.unwrap();
+    let bobs_by_ann = bank.key_for(&bank.ann, "k1", "bob").await;
+    let held = bank.set(&bank.clerk, "one", policy("one", 1)).await.unwrap();
+    assert_eq!(bank.approve(&bank.ann, &held).await.unwrap().state(), OperationState::AwaitingChecker);
+    assert_eq!(made_by(bank.approve(&bobs_by_ann, &held).await), ("CHECK_DECIDED".to_owned(), "ann".to_owned()));
+    assert_eq!(bank.approve(&bank.bob, &held).await.unwrap().state(), OperationState::Completed);
+    let held = bank.set(&bank.clerk, "two", policy("two", 1)).await.unwrap();
+    assert_eq!(bank.approve(&bobs_by_ann, &held).await.unwrap().state(), OperationState::AwaitingChecker);
+    assert_eq!(made_by(bank.approve(&bank.ann, &held).await), ("CHECK_DECIDED".to_owned(), "ann".to_owned()));
+    assert_eq!(bank.approve(&bank.dan, &held).await.unwrap().state(), OperationState::Completed);
+}
+
+#[tokio::test]
+async fn through_whose_hands_a_key_went_is_written_once() {
+    let bank = Bank::open().await;
+    bank.key_for(&bank.ann_desk, "k1", "bob").await;
+    let database = bank.world.database().await;
+    let hands: Vec<String> =
+        sqlx::query_scalar("SELECT hands FROM gateway.api_keys WHERE NOT managed").fetch_one(&database).await.unwrap();
+    assert_eq!(hands, ["ann", "ann-desk"], "the machine and who answers for it");
+    let washed = sqlx::query("UPDATE gateway.api_keys SET hands = '{}' WHERE NOT managed").execute(&database).await;
+    assert!(washed.is_err(), "they stay");
 }

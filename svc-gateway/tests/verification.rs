@@ -328,8 +328,8 @@ async fn what_was_verified_stays_so_over_a_restart_and_a_rotation_of_the_key() {
     let file = bank.world.pki.path("second-key");
     std::fs::write(&file, "08".repeat(32)).unwrap();
     let rotated = bank.world.text.replacen(
-        "[[verification.keys]]",
-        &format!("[[verification.keys]]\nid = \"two\"\nkey = \"file:{}\"\n[[verification.keys]]", file.display()),
+        "[[sealing.keys]]",
+        &format!("[[sealing.keys]]\nid = \"two\"\nkey = \"file:{}\"\n[[sealing.keys]]", file.display()),
         1,
     );
     let later = bank.world.replica(&rotated).await;

@@ -11,10 +11,9 @@ use dalp_service::Reason;
 use dalp_testing::TestPostgres;
 use svc_gateway::{
     access::{Store, store::SCHEMA},
+    sealing::{SealingConfig, SealingKeyConfig, SealingKeys},
     verification::{
-        Code, Factor, VerificationConfig, Verifier,
-        config::SealingKeyConfig,
-        recovery,
+        Code, Factor, VerificationConfig, Verifier, recovery,
         store::{self, Ask, Person},
         totp::Secret,
         verifier::Passed,
@@ -32,6 +31,7 @@ struct Bench {
     tables: Tables,
     clock: Arc<AtomicI64>,
     config: VerificationConfig,
+    keys: Option<Arc<SealingKeys>>,
     _postgres: TestPostgres,
     _folder: tempfile::TempDir,
 }
@@ -52,15 +52,23 @@ impl Bench {
         let file = folder.path().join("key");
         std::fs::write(&file, "07".repeat(32)).unwrap();
         let key = SealingKeyConfig { id: "one".to_owned(), key: format!("file:{}", file.display()).parse().unwrap() };
-        let config = VerificationConfig { keys: vec![key], ..VerificationConfig::default() };
-        Self { tables, clock: Arc::new(AtomicI64::new(BEGINNING_S)), config, _postgres: postgres, _folder: folder }
+        let keys = SealingKeys::read(&SealingConfig { keys: vec![key] }).unwrap().map(Arc::new);
+        let config = VerificationConfig::default();
+        Self {
+            tables,
+            clock: Arc::new(AtomicI64::new(BEGINNING_S)),
+            config,
+            keys,
+            _postgres: postgres,
+            _folder: folder,
+        }
     }
 
     /// A replica.
     fn verifier(&self) -> Verifier {
         let clock = Arc::clone(&self.clock);
         let clock = Arc::new(move || OffsetDateTime::from_unix_timestamp(clock.load(Ordering::SeqCst)).unwrap());
-        Verifier::with_clock(self.tables.clone(), &self.config, clock).unwrap()
+        Verifier::with_clock(self.tables.clone(), &self.config, self.keys.clone(), clock).unwrap()
     }
 
     fn passes(&self, seconds: i64) {

@@ -129,7 +129,7 @@ impl Hall {
         let key = tempfile::NamedTempFile::new().unwrap().into_temp_path().keep().unwrap();
         std::fs::write(&key, "07".repeat(32)).unwrap();
         let section = format!(
-            "[webhooks]\nsecrets_key = \"file:{}\"\nallow_networks = [\"127.0.0.0/8\"]\nallow_http = true\n{lines}",
+            "[[sealing.keys]]\nid = \"one\"\nkey = \"file:{}\"\n[webhooks]\nallow_networks = [\"127.0.0.0/8\"]\nallow_http = true\n{lines}",
             key.display()
         );
         let world = world_with("", &section).await;

@@ -1,6 +1,6 @@
 //! Why the signer refuses, and what that is on the wire.
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use dalp_attestation::Attestation;
 use dalp_service::{Reason, Refusal};
 use time::OffsetDateTime;
@@ -88,6 +88,26 @@ pub enum SignerError {
     /// The id stands for another payload; with the request it stands for, where that is the caller's own.
     #[error("the request id was used for another payload")]
     RequestIdReused(Option<Box<StoredRequest>>),
+    /// The log is not the one that was signed before.
+    #[error(
+        "the root of {size} leaves {what} of {last_size} leaves that was signed before: the log was rewritten, or restored and continued differently"
+    )]
+    LogRewritten {
+        /// Of how many leaves it is.
+        size: u64,
+        /// How it stands to the last one.
+        what: &'static str,
+        /// Of how many leaves that was.
+        last_size: u64,
+        /// That one.
+        last_root: B256,
+    },
+    /// Nothing shows that the root continues the last one.
+    #[error("the root needs a proof that it continues that of {last_size} leaves, the last one that was signed")]
+    RootUnproven {
+        /// Of how many leaves that was.
+        last_size: u64,
+    },
     /// The idempotency key stands for another payload.
     #[error("the idempotency key was used for another request")]
     IdempotencyKeyReused,
@@ -174,6 +194,8 @@ impl SignerError {
             Self::AttestationUndecided(_) => Reason::AttestationUndecided,
             Self::WatermarkConflict { .. } | Self::ReleaseRefused => Reason::WatermarkConflict,
             Self::RequestIdReused(_) => Reason::RequestIdReused,
+            Self::LogRewritten { .. } => Reason::AuditLogRewritten,
+            Self::RootUnproven { .. } => Reason::AuditRootUnproven,
             Self::IdempotencyKeyReused => Reason::IdempotencyKeyReused,
             Self::RequestNotFound | Self::SecretNotFound => Reason::NotFound,
             Self::RevealRefused(_) | Self::NotWithdrawn => Reason::InvalidField,
@@ -214,6 +236,10 @@ impl From<SignerError> for Refusal {
             SignerError::WatermarkConflict { nonce, next_nonce } => {
                 refusal.meta("nonce", nonce).meta("next_nonce", next_nonce)
             }
+            SignerError::LogRewritten { size, last_size, last_root, .. } => {
+                refusal.meta("size", size).meta("last_size", last_size).meta("last_root", last_root)
+            }
+            SignerError::RootUnproven { last_size } => refusal.meta("last_size", last_size),
             SignerError::BroadcastMode { by_provider, .. } => refusal.meta("by_provider", by_provider),
             SignerError::RevealTooLate { not_after_s } => refusal.meta("cutoff", not_after_s),
             // What a caller needs whose own memory of the request is lost.

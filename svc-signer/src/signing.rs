@@ -41,6 +41,7 @@ use crate::{
         admit::{Admission, Admitted, LIMIT_USED_UP, LaneEntry},
         batch::{Batcher, write_all},
         keys::KeyRecord,
+        logs::Continuation,
         outcomes::{Outcome, Released},
         requests::{NOT_ASKED, Status, StoredPayload, StoredRequest},
     },
@@ -63,6 +64,8 @@ pub struct SignOrder {
     pub replaces: Option<Uuid>,
     /// The secret that it is to show, which its calldata lacks.
     pub reveal: Option<Reveal>,
+    /// Of the root of an audit log: what shows that it continues the last one.
+    pub continuation: Continuation,
 }
 
 /// The signer.
@@ -168,7 +171,7 @@ impl Signer {
         };
         let payload_hash = request_hash(&order.tenant, order.signer, &order.payload, order.digest, order.replaces);
         match self.check(peer, &order, payload_hash).await {
-            Ok((key, admission)) => match self.attest(&order).await {
+            Ok((key, admission)) => match self.attested(&order).await {
                 Ok(attestation) => {
                     self.admit_and_sign(key, Admission { attestation, ..admission }, &order.payload).await
                 }
@@ -176,6 +179,14 @@ impl Signer {
             },
             Err(refusal) => self.refuse(peer, &order, payload_hash, refusal).await,
         }
+    }
+
+    /// What is asked for a payload of others: the attestor's word, and of a root of an audit log, whether it continues the last one.
+    async fn attested(&self, order: &SignOrder) -> Result<Option<dalp_attestation::Attestation>, SignerError> {
+        if let Payload::AuditRoot(root) = &order.payload {
+            self.require_continued(order.request_id, root, &order.continuation).await?;
+        }
+        self.attest(order).await
     }
 
     /// Grant and policy: what is asked of a new request, and again of an old one before it is signed late.

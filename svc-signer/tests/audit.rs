@@ -4,7 +4,7 @@
 mod support;
 
 use alloy::primitives::Address;
-use dalp_audit::{Root, root::request_id};
+use dalp_audit::{Hash, Root, root::request_id, tree};
 use dalp_proto::signer::{
     AuditRootStatement, CreateKeyRequest, DisableKeyRequest, Eip712Document, EnsureAuditKeyRequest, Key, KeyPurpose,
     SignOutcome, SignRequest, SignStatus, key_service_server::KeyService as _, sign_request::Payload,
@@ -40,6 +40,7 @@ fn asked(key: &str, root: &Root) -> SignRequest {
         size: root.size,
         root_hash: format!("0x{}", hex::encode(root.root)),
         sealed_at_us: root.sealed_at_us,
+        ..AuditRootStatement::default()
     };
     SignRequest {
         request_id: request_id(address, root.size).to_string(),
@@ -95,7 +96,82 @@ async fn a_key_never_signs_two_roots_of_one_size() {
         let other = SignRequest { request_id: id.to_string(), ..asked(&key, &root(7, 2)) };
         assert_eq!(reason(&signed(&bench, other).await.unwrap_err()), "INVALID_FIELD");
     }
-    signed(&bench, asked(&key, &root(8, 2))).await.unwrap();
+}
+
+/// A log of so many leaves, of which one was changed.
+fn leaves(count: u64, changed: Option<u64>) -> Vec<Hash> {
+    let bytes = |number: u64| if changed == Some(number) { u64::MAX } else { number }.to_be_bytes();
+    (0..count).map(|number| tree::leaf_hash(&bytes(number))).collect()
+}
+
+fn hash_of(leaves: &[Hash]) -> Hash {
+    match leaves {
+        [one] => *one,
+        more => {
+            let (left, right) = more.split_at(more.len().next_power_of_two() / 2);
+            tree::node_hash(&hash_of(left), &hash_of(right))
+        }
+    }
+}
+
+fn root_of(leaves: &[Hash]) -> Root {
+    Root { root: hash_of(leaves), ..root(leaves.len() as u64, 0) }
+}
+
+/// Asked for with a proof from the first so many leaves on.
+fn continued(key: &str, leaves: &[Hash], from: usize) -> SignRequest {
+    let mut request = asked(key, &root_of(leaves));
+    let Some(Payload::AuditRoot(statement)) = &mut request.payload else { unreachable!("a root was asked for") };
+    let ranges = tree::consistency(from as u64, leaves.len() as u64).unwrap();
+    let hash = |range: &tree::Range| {
+        hash_of(&leaves[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()])
+    };
+    statement.last_size = from as u64;
+    statement.consistency_proof = ranges.iter().map(|range| format!("0x{}", hex::encode(hash(range)))).collect();
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_does_not_continue_the_last_one_is_not_signed() {
+    let bench = bench(ProviderKind::Local).await;
+    let key = key_of(&bench, "bank").await.address;
+    let (honest, forged) = (leaves(20, None), leaves(20, Some(3)));
+    let refused = async |request: SignRequest| {
+        let status = signed(&bench, request).await.unwrap_err();
+        let last_size = dalp_service::Refusal::details(&status).unwrap().metadata.get("last_size").cloned();
+        (reason(&status), last_size.unwrap_or_default())
+    };
+    let not_the_log = |last: &str| ("AUDIT_LOG_REWRITTEN".to_owned(), last.to_owned());
+    signed(&bench, asked(&key, &root_of(&honest[..7]))).await.unwrap();
+    // A history that was rewritten, whatever it comes with.
+    assert_eq!(refused(continued(&key, &forged[..12], 7)).await, not_the_log("7"));
+    assert_eq!(refused(asked(&key, &root_of(&forged[..12]))).await, ("AUDIT_ROOT_UNPROVEN".to_owned(), "7".to_owned()));
+    let mut mixed = continued(&key, &forged[..12], 7);
+    if let (Some(Payload::AuditRoot(forged)), Some(Payload::AuditRoot(true_one))) =
+        (&mut mixed.payload, continued(&key, &honest[..12], 7).payload)
+    {
+        forged.consistency_proof = true_one.consistency_proof;
+    }
+    assert_eq!(refused(mixed).await, not_the_log("7"));
+    // The honest one goes on, also after all that.
+    let outcome = signed(&bench, continued(&key, &honest[..12], 7)).await.unwrap();
+    assert_eq!(outcome.status(), SignStatus::Approved);
+    assert_eq!(refused(asked(&key, &root_of(&honest[..9]))).await, not_the_log("12"), "shorter");
+    let from_before = refused(continued(&key, &honest[..20], 7)).await;
+    assert_eq!(from_before, ("AUDIT_ROOT_UNPROVEN".to_owned(), "12".to_owned()), "and told from where on");
+    // What was signed before is answered as before.
+    let again = signed(&bench, asked(&key, &root_of(&honest[..7]))).await.unwrap();
+    assert_eq!(again.status(), SignStatus::Approved);
+
+    // Another key begins no other history, and another replica knows the same.
+    let disable = DisableKeyRequest { address: key.clone(), reason: "replaced".to_owned() };
+    bench.keys.disable_key(from_caller(disable, "bank", "d")).await.unwrap();
+    let second = key_of(&bench, "bank").await.address;
+    assert_eq!(refused(asked(&second, &root_of(&forged[..12]))).await, not_the_log("12"), "of the same size");
+    assert_eq!(refused(continued(&second, &forged[..20], 12)).await, not_the_log("12"));
+    signed(&bench, continued(&second, &honest[..20], 12)).await.unwrap();
+    let shrunk = "update signer.audit_logs set size = 3";
+    assert!(sqlx::query(shrunk).execute(&bench.postgres.pool().await).await.is_err(), "what is remembered only grows");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -286,7 +286,7 @@ async fn administration(bench: &Bench, address: &str) {
     loop {
         let page = bench
             .keys
-            .list_keys(from_caller(ListKeysRequest { page_size: 2, page_token }, "bank", "l"))
+            .list_keys(from_caller(ListKeysRequest { page_size: 2, page_token, ..Default::default() }, "bank", "l"))
             .await
             .unwrap()
             .into_inner();

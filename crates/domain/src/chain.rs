@@ -128,11 +128,20 @@ impl ChainReader {
         &self,
         calls: Vec<(Address, C)>,
     ) -> Result<Vec<Result<C::Return, ReadError>>, ReadError> {
+        self.read_each_at(calls, BlockId::latest()).await
+    }
+
+    /// Makes one kind of call to many contracts at a block, in few requests and in order.
+    pub async fn read_each_at<C: SolCall>(
+        &self,
+        calls: Vec<(Address, C)>,
+        block: BlockId,
+    ) -> Result<Vec<Result<C::Return, ReadError>>, ReadError> {
         let (targets, requests): (Vec<Address>, Vec<TransactionRequest>) = calls
             .into_iter()
             .map(|(target, call)| (target, request(Address::ZERO, target, &call).gas_limit(GAS_OF_ONE_OF_MANY)))
             .unzip();
-        let answers = self.upstreams.calls(&requests, BlockId::latest()).await;
+        let answers = self.upstreams.calls(&requests, block).await;
         let answers = answers.map_err(|error| ReadError::Chain(error.into()))?;
         let mut decoded_each = Vec::with_capacity(targets.len());
         for (target, answer) in targets.into_iter().zip(answers) {

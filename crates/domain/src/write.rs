@@ -65,7 +65,9 @@ impl<'a, A: Desk> Write<'a, A> {
             Some(key) => key,
             None => uuid::Uuid::new_v4().to_string(),
         };
-        let mut write = Self { app: app.get()?, caller, key, method, repeated: None, question: Mutex::default() };
+        let hands = Some(caller::hands(request.metadata()));
+        let question = Mutex::new(Question { hands, ..Question::default() });
+        let mut write = Self { app: app.get()?, caller, key, method, repeated: None, question };
         write.repeated = write.stored_order().await?;
         Ok(write)
     }

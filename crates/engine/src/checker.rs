@@ -41,6 +41,9 @@ pub struct Question {
     /// Roles that it takes beside the permission of its RPC.
     #[serde(default)]
     pub roles: BTreeSet<String>,
+    /// Principals through whose hands the credential went that it was asked with; none: nobody has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hands: Option<BTreeSet<String>>,
 }
 
 /// A policy of a tenant.
@@ -125,8 +128,12 @@ pub struct Decision {
     pub principal: String,
     /// The person behind that principal.
     pub person: String,
+    /// Through whose hands the credential went that it comes with: they are one with the decider.
+    pub hands: BTreeSet<String>,
     /// Who may not: the maker, the owners of the wallets, and the persons behind them.
     pub makers: BTreeSet<String>,
+    /// Nor these: through their hands went what the maker asked with.
+    pub makers_hands: BTreeSet<String>,
     /// Or refuses.
     pub approved: bool,
     /// Why.
@@ -148,6 +155,8 @@ pub struct Standing {
     pub expired: bool,
     /// Who has decided, and how.
     pub decided: BTreeMap<String, bool>,
+    /// Those who have approved, with through whose hands each one's credential went.
+    pub approvals: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// What a decision does.
@@ -178,6 +187,12 @@ pub enum CheckError {
     /// The decider is the maker, or owns a wallet that it sends from.
     #[error("who asked for an operation does not approve it")]
     Maker,
+    /// The credential of the decider went through the hands of the maker, or the maker's through the decider's.
+    #[error("the credential went through the hands of who asked")]
+    MakersHand(String),
+    /// The credential of the decider went through the hands of one who has approved, or that one's through the decider's.
+    #[error("the credential went through the hands of who has approved")]
+    CheckersHand(String),
     /// What the decider has seen is not what is held.
     #[error("the hash is not that of what is held")]
     OtherPayload,
@@ -217,6 +232,8 @@ pub struct Change<'a> {
     pub key: &'a str,
     /// What is to be changed.
     pub order: serde_json::Value,
+    /// Through whose hands the credential went that asks.
+    pub hands: BTreeSet<String>,
 }
 
 /// What was asked for, and by whom: enough to find out who may decide.
@@ -303,6 +320,23 @@ impl Policy {
     }
 }
 
+// === impl Decision ===
+
+impl Decision {
+    /// The maker who made what the decider shows, or the decider who made what the maker showed. A third one who made both is neither.
+    fn makers_hand(&self) -> Option<String> {
+        let own = [&self.person, &self.principal];
+        let made_mine = self.hands.intersection(&self.makers).next();
+        made_mine.or_else(|| own.into_iter().find(|who| self.makers_hands.contains(*who))).cloned()
+    }
+
+    /// The same of this decider and one who has approved.
+    fn shares_a_hand(&self, (person, hands): (&String, &BTreeSet<String>)) -> Option<String> {
+        let own = [&self.person, &self.principal];
+        self.hands.get(person).or_else(|| own.into_iter().find(|who| hands.contains(*who))).cloned()
+    }
+}
+
 // === impl Standing ===
 
 impl Standing {
@@ -322,11 +356,21 @@ impl Standing {
         if decision.approved && is_maker {
             return Err(CheckError::Maker);
         }
+        if decision.approved
+            && let Some(hand) = decision.makers_hand()
+        {
+            return Err(CheckError::MakersHand(hand));
+        }
         if self.payload_hash != decision.payload_hash {
             return Err(CheckError::OtherPayload);
         }
         if self.decided.contains_key(&decision.person) {
             return Err(CheckError::Decided);
+        }
+        if decision.approved
+            && let Some(hand) = self.approvals.iter().find_map(|approval| decision.shares_a_hand(approval))
+        {
+            return Err(CheckError::CheckersHand(hand));
         }
         if !decision.approved {
             return Ok(Next::Ends);

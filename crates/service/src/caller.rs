@@ -1,6 +1,6 @@
 //! On whose behalf a request is made: what the gateway established and the services behind it may believe.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub const TENANT: &str = "dalp-tenant";
 pub const PRINCIPAL: &str = "dalp-principal";
 /// Metadata key of the roles, comma separated.
 pub const ROLES: &str = "dalp-roles";
+/// Metadata key of the principals through whose hands the credential of the call went, comma separated: who made it, and by what that was made.
+pub const HANDS: &str = "dalp-hands";
 /// Metadata key of the idempotency key, in requests and in responses.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Metadata key of a response: `true` when an earlier request with the same key was answered again.
@@ -73,6 +75,27 @@ pub fn idempotency_key(metadata: &HeaderMap) -> Result<Option<String>, Refusal> 
         }
         _ => Err(refuse("an idempotency key is 1 to 128 visible ASCII characters without blanks")),
     }
+}
+
+/// Through whose hands the credential of a call went, from metadata whose origin was already checked.
+#[must_use]
+pub fn hands(metadata: &MetadataMap) -> BTreeSet<String> {
+    let values = metadata.get_all(HANDS).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter(|hand| !hand.is_empty()).map(str::to_owned).collect()
+}
+
+/// Writes through whose hands the credential of a call went into outgoing metadata, replacing whatever a client put there.
+///
+/// # Errors
+/// When metadata cannot carry them: nobody is to be left out.
+pub fn set_hands(metadata: &mut MetadataMap, hands: &BTreeSet<String>) -> Result<(), Refusal> {
+    metadata.remove(HANDS);
+    if hands.is_empty() {
+        return Ok(());
+    }
+    let value = hands.iter().map(String::as_str).collect::<Vec<_>>().join(",").parse::<MetadataValue<Ascii>>();
+    metadata.insert(HANDS, value.map_err(Refusal::internal)?);
+    Ok(())
 }
 
 /// Says in the response which key is in force and whether the answer is that of an earlier request.

@@ -55,8 +55,8 @@ pub struct Settings {
     pub api_key_sha256: String,
     /// Key-encryption key of the local provider, hex.
     pub key_encryption_key: String,
-    /// Seals secrets of webhooks, hex.
-    pub webhooks_key: String,
+    /// Seals factors of persons and secrets of webhooks, hex.
+    pub sealing_key: String,
     /// Key of the signer's keyed digests.
     pub digest_key: String,
     /// PIN of the token's user.
@@ -170,7 +170,7 @@ pub fn write(settings: &Settings) -> anyhow::Result<()> {
         ("pin", &settings.pin),
         ("so-pin", &settings.security_officer_pin),
         ("api-key", &settings.api_key),
-        ("webhooks-key", &settings.webhooks_key),
+        ("sealing-key", &settings.sealing_key),
     ] {
         write_secret(&settings.secret(name), secret)?;
     }
@@ -405,8 +405,11 @@ admin = {{ per_second = 1000, burst = 1000 }}
 seal_every_ms = 200
 root_every_ms = 1000
 
+[[sealing.keys]]
+id = "devstack"
+key = "file:{sealing_key}"
+
 [webhooks]
-secrets_key = "file:{webhooks_key}"
 allow_networks = ["127.0.0.0/8", "::1/128"]
 allow_http = true
 
@@ -426,7 +429,7 @@ api_key_sha256 = "{}"
 scope = "read-write"
 "#,
         settings.api_key_sha256,
-        webhooks_key = settings.secret("webhooks-key").display(),
+        sealing_key = settings.secret("sealing-key").display(),
     );
     text + &settings.gateway
 }

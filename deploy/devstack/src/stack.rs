@@ -277,7 +277,7 @@ async fn settings(
         api_key_sha256: hex::encode(Sha256::digest(api_key.as_bytes())),
         api_key,
         key_encryption_key: hex::encode(rand::random::<[u8; 32]>()),
-        webhooks_key: hex::encode(rand::random::<[u8; 32]>()),
+        sealing_key: hex::encode(rand::random::<[u8; 32]>()),
         digest_key: hex::encode(rand::random::<[u8; 32]>()),
         pin: format!("{:08}", rand::random::<u32>() % 100_000_000),
         security_officer_pin: format!("{:08}", rand::random::<u32>() % 100_000_000),

@@ -19,7 +19,7 @@ import kubernetes_validate
 import yaml
 
 HERE = pathlib.Path(__file__).resolve().parent
-OVERLAYS = ["single-node", "production", "single-node with aws-keys"]
+OVERLAYS = ["single-node", "production", "single-node with aws-keys", "single-node with webhooks", "production with webhooks"]
 KUBERNETES = "1.35"
 DOMAIN = ["svc-compliance", "svc-distribution", "svc-feeds", "svc-settlement"]
 SERVICES = sorted(["svc-attestor", "svc-gateway", "svc-signer", *DOMAIN])
@@ -45,6 +45,17 @@ def render(overlay):
     if done.returncode:
         sys.exit(f"{overlay}: {done.stderr}")
     return list(yaml.safe_load_all(done.stdout))
+
+
+def base_of(overlay):
+    return overlay.partition(" with ")[0]
+
+
+def components_of(overlay):
+    """The components that the overlay names itself."""
+    folder = HERE.parent / "overlays" / base_of(overlay)
+    named = yaml.safe_load((folder / "kustomization.yaml").read_text()).get("components", [])
+    return [pathlib.Path(path).name for path in named]
 
 
 def of(docs, kind):
@@ -118,7 +129,7 @@ def every_service_is_there(docs, overlay):
     if sorted(of(docs, "Deployment")) != SERVICES:
         yield f"deployments: {sorted(of(docs, 'Deployment'))}"
     expected = {"Service": SERVICES, "ServiceAccount": SERVICES}
-    if overlay == "production":
+    if base_of(overlay) == "production":
         expected |= {"PodDisruptionBudget": SERVICES, "HorizontalPodAutoscaler": [name for name in SERVICES if name not in ("svc-signer", "svc-attestor")]}
     else:
         expected |= {"PodDisruptionBudget": [], "HorizontalPodAutoscaler": []}
@@ -137,7 +148,7 @@ def images_are_pinned(docs, overlay):
         pod = doc["spec"]["template"]["spec"]
         for container in pod["containers"] + pod.get("initContainers", []):
             image = container["image"]
-            pinned = re.search(r"@sha256:[0-9a-f]{64}$", image) if overlay == "production" else re.search(r":[0-9]+\.[0-9]+\.[0-9]+$", image)
+            pinned = re.search(r"@sha256:[0-9a-f]{64}$", image) if base_of(overlay) == "production" else re.search(r":[0-9]+\.[0-9]+\.[0-9]+$", image)
             if not pinned:
                 yield f"{name}: the image {image} may be another tomorrow"
 
@@ -163,8 +174,8 @@ def secrets_are_references(docs, overlay):
             if other != name and any(wanted.startswith(f"{other}-") for _, wanted in used):
                 yield f"{name}: has what belongs to {other}"
     for name in of(docs, "Deployment"):
-        for found in re.findall(r'^(?:url|pin|auth_token|credential_key|api_key|secret_key|digest_key|key_encryption_key) = "([^"]*)"', configuration(docs, name), re.M):
-            if not found.startswith(("file:/etc/dalp/secrets/", "http")) or "@" in found:
+        for found in re.findall(r'^(?:url|pin|key|auth_token|credential_key|api_key|secret_key|digest_key|key_encryption_key) = "([^"]*)"', configuration(docs, name), re.M):
+            if not found.startswith(("file:/etc/dalp/secrets/", "/etc/dalp/tls/", "http")) or "@" in found:
                 yield f"{name}: a secret stands in its configuration"
 
 
@@ -201,7 +212,7 @@ def configurations_fit_the_objects(docs, overlay):
             if not any(file.startswith(mount + "/") for mount in mounts):
                 yield f"{name}: {file} is mounted nowhere"
     signer = tomllib.loads(configuration(docs, "svc-signer"))["signer"]
-    if overlay == "production" and (signer["environment"], signer["attestation"], signer.get("allow_mixed", False)) != ("production", "required", False):
+    if base_of(overlay) == "production" and (signer["environment"], signer["attestation"], signer.get("allow_mixed", False)) != ("production", "required", False):
         yield "svc-signer: production signs with attestation and one provider"
     judge = tomllib.loads(configuration(docs, "svc-attestor"))
     if judge.keys() & {"database", "signer", "client_tls"}:
@@ -219,6 +230,19 @@ def configurations_fit_the_objects(docs, overlay):
     for service, chain in sorted(ids):
         if chain not in known:
             yield f"svc-attestor: judges nothing on chain {chain}, on which {service} works"
+
+
+def webhooks_are_whole(docs, overlay):
+    """On or off: the section in the configuration, a key that secrets are sealed with, and the way out go together."""
+    config = tomllib.loads(configuration(docs, "svc-gateway"))
+    variables = [one["name"] for one in of(docs, "Deployment")["svc-gateway"]["spec"]["template"]["spec"]["containers"][0].get("env", [])]
+    on = "webhooks" in config or any(name.startswith("DALP_GATEWAY__WEBHOOKS__") for name in variables)
+    if on != ("gateway-webhooks" in of(docs, "NetworkPolicy")):
+        yield "svc-gateway: webhooks are on without a way out, or the other way round"
+    if on != overlay.endswith(" with webhooks"):
+        yield "svc-gateway: webhooks are the component's to switch on"
+    if (on or "verification" in config) and not config.get("sealing", {}).get("keys"):
+        yield "svc-gateway: nothing to seal secrets and factors with"
 
 
 def setting(docs, variable, otherwise):
@@ -279,7 +303,7 @@ def only_who_must_speaks(docs, overlay):
     for key in sorted(got.keys() | wanted_in.keys(), key=str):
         if got.get(key) != wanted_in.get(key):
             yield f"{key[0]}:{key[1]} is reached by {sorted(got.get(key, []))}, not by {sorted(wanted_in.get(key, []))}"
-    outside = {"address"} if overlay == "production" else set()
+    outside = {"address"} if base_of(overlay) == "production" else set()
     wanted_out = {(service, 53): {"names"} for service in SERVICES}
     wanted_out |= {(service, 4317): {"telemetry"} for service in SERVICES if service != "svc-signer"}
     wanted_out |= {("svc-gateway", 7000): {"svc-signer", *DOMAIN}, ("svc-gateway", 5432): {"engine-database"} | outside}
@@ -295,6 +319,8 @@ def only_who_must_speaks(docs, overlay):
         wanted_out["svc-signer", 1792] = outside
     if overlay.endswith(" with aws-keys"):
         wanted_out["svc-signer", 443] = {"address"}
+    if overlay.endswith(" with webhooks"):
+        wanted_out["svc-gateway", 443] = {"address", "anywhere"}
     got = reach(docs, "egress")
     for key in sorted(got.keys() | wanted_out.keys(), key=str):
         if got.get(key) != wanted_out.get(key):
@@ -317,7 +343,7 @@ def certificates_renew(docs, overlay):
 FIRST = [every_service_is_there, schemas]
 RULES = [
     pods_are_hardened, pods_are_probed, images_are_pinned, secrets_are_references, configurations_fit_the_objects,
-    only_who_must_speaks, certificates_renew,
+    only_who_must_speaks, certificates_renew, webhooks_are_whole,
 ]  # fmt: skip
 
 

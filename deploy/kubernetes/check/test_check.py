@@ -66,6 +66,9 @@ BREAKS = {
     "svc-signer:7000 is reached by": lambda docs: policy(docs, "signer")["ingress"][0]["from"].append({"podSelector": {}} | {"namespaceSelector": {"matchLabels": {"dalp.dev/network": "edge"}}}),
     "svc-feeds:7000 is reached by": lambda docs: policy(docs, "domain-services")["ingress"][0]["from"].append({"podSelector": {"matchLabels": {check.NAME: "svc-compliance"}}}),
     "svc-signer reaches": lambda docs: policy(docs, "signer")["egress"].append({"to": [ANYWHERE], "ports": [{"port": 443}]}),
+    "webhooks are on without a way out": lambda docs: edit(docs, "svc-gateway", "[verification]", "[webhooks]\nallow_http = true\n\n[verification]"),
+    "webhooks are the component's": lambda docs: container(docs, "svc-gateway").setdefault("env", []).append({"name": "DALP_GATEWAY__WEBHOOKS__TIMEOUT_MS", "value": "1000"}),
+    "nothing to seal secrets and factors with": lambda docs: edit(docs, "svc-gateway", '[[sealing.keys]]\nid = "first"\nkey = "file:/etc/dalp/secrets/sealing-key"\n', ""),
     "its key is kept": lambda docs: check.of(docs, "Certificate")["svc-feeds"]["spec"]["privateKey"].update(rotationPolicy="Never"),
     "renewed too late": lambda docs: check.of(docs, "Certificate")["svc-feeds"]["spec"].update(renewBefore="24h"),
     "Additional properties are not allowed": lambda docs: check.of(docs, "Certificate")["svc-feeds"]["spec"].update(renewbefore="240h"),
@@ -78,6 +81,14 @@ OF_SCHEMAS = list(BREAKS)[-2:]
 class Check(unittest.TestCase):
     def test_what_is_rendered_passes(self):
         self.assertEqual(check.problems_of(PRODUCTION, "production"), [])
+
+    def test_every_component_is_rendered(self):
+        in_overlays = {"luna-client", "monitoring"}  # named by an overlay itself
+        here = {path.name for path in (check.HERE.parent / "components").iterdir()}
+        rendered = {overlay.partition(" with ")[2] for overlay in check.OVERLAYS} - {""}
+        self.assertEqual(here - in_overlays, rendered)
+        used = [component for overlay in check.OVERLAYS for component in check.components_of(overlay)]
+        self.assertTrue(in_overlays <= set(used), used)
 
     def test_each_break_is_found(self):
         for said, break_it in BREAKS.items():

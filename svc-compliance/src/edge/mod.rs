@@ -12,6 +12,7 @@ mod holder;
 mod identity;
 mod identity_messages;
 mod recovery;
+mod roles;
 mod rule_messages;
 mod rules;
 mod simulation;

@@ -156,6 +156,15 @@ impl SystemService for SystemEdge {
         Ok(Response::new(proto::GetRolesResponse { roles, administrator: standing.administrator }))
     }
 
+    async fn read_roles(
+        &self,
+        request: Request<proto::ReadRolesRequest>,
+    ) -> Result<Response<proto::ReadRolesResponse>, Status> {
+        let caller = Caller::from_request(&request)?;
+        let answer = super::roles::read(self.app.get()?, caller.tenant.as_str(), request.get_ref()).await?;
+        Ok(Response::new(answer))
+    }
+
     async fn get_system(
         &self,
         request: Request<proto::GetSystemRequest>,

@@ -6,6 +6,7 @@ pub mod expressions;
 pub mod identities;
 pub mod modules;
 pub mod recovery;
+pub mod roles;
 pub mod rule_parameters;
 pub mod rules;
 pub mod simulation;

@@ -60,6 +60,21 @@ pub async fn people(
         .collect()
 }
 
+/// Through whose hands the credentials of a principal went, also of those that have ended.
+pub async fn hands_of(commit: &mut PgConnection, tenant: &str, id: &str) -> Result<Vec<String>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT DISTINCT h FROM (
+             SELECT unnest(hands) AS h FROM gateway.api_keys WHERE tenant_id = $1 AND principal_id = $2
+             UNION SELECT unnest(hands) FROM gateway.certificates WHERE tenant_id = $1 AND principal_id = $2
+             UNION SELECT unnest(hands) FROM gateway.oidc_identities WHERE tenant_id = $1 AND principal_id = $2) made ORDER BY h",
+    )
+    .bind(tenant)
+    .bind(id)
+    .fetch_all(commit)
+    .await
+    .map_err(during("read through whose hands credentials went"))
+}
+
 /// How many changes of policies wait for a second person, and for how many seconds the oldest.
 pub async fn waiting(pool: &PgPool) -> Result<(i64, f64), StoreError> {
     let row = sqlx::query(

@@ -352,6 +352,7 @@ impl Directory {
                 chain_ids: credential.chain_ids,
                 signed_in: credential.signed_in,
                 verification: credential.verification.map(Arc::new),
+                hands: credential.hands,
             }),
         }
     }
@@ -433,6 +434,7 @@ mod tests {
             principal: prefix.parse().unwrap(),
             signed_in: false,
             verification: None,
+            hands: Default::default(),
             grants: Vec::new(),
         };
         let loaded = Loaded { at: Instant::now() - TRUSTED_FOR, known: Some(directory.known(credential)) };

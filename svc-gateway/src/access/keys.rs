@@ -75,7 +75,7 @@ pub async fn lock(commit: &mut PgConnection, tenant: &str, prefix: &str) -> Resu
     find(commit, tenant, prefix).await
 }
 
-/// Writes a new key.
+/// Writes a new key. `by` whom, and through whose hands it went.
 pub async fn create(
     commit: &mut PgConnection,
     tenant: &str,
@@ -83,11 +83,11 @@ pub async fn create(
     key: &ApiKey,
     scope: Scope,
     expires_at: Option<OffsetDateTime>,
-    by: &str,
+    (by, hands): (&str, &[String]),
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO gateway.api_keys (prefix, tenant_id, principal_id, digest, scope, expires_at, managed, created_by)
-         VALUES ($1, $2, $3, $4, $5, $6, false, $7)",
+        "INSERT INTO gateway.api_keys (prefix, tenant_id, principal_id, digest, scope, expires_at, managed, created_by, hands)
+         VALUES ($1, $2, $3, $4, $5, $6, false, $7, $8)",
     )
     .bind(key.prefix())
     .bind(tenant)
@@ -96,6 +96,7 @@ pub async fn create(
     .bind(scope.as_str())
     .bind(expires_at)
     .bind(by)
+    .bind(hands)
     .execute(commit)
     .await
     .map(drop)

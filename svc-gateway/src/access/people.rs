@@ -196,23 +196,24 @@ pub async fn revoke(
     Ok(taken.map_err(during("revoke role"))?.rows_affected() > 0)
 }
 
-/// Binds a credential; `false` when it belongs to somebody else.
+/// Binds a credential; `false` when it belongs to somebody else. `by` whom, and through whose hands it went.
 pub async fn bind(
     commit: &mut PgConnection,
     tenant: &str,
     id: &str,
     credential: &CredentialKey,
-    by: &str,
+    (by, hands): (&str, &[String]),
 ) -> Result<bool, StoreError> {
     let owner: Option<(String, String)> = match credential {
         CredentialKey::Certificate(spiffe) => {
             sqlx::query(
-                "INSERT INTO gateway.certificates (spiffe_id, tenant_id, principal_id, managed, bound_by) VALUES ($1, $2, $3, false, $4) ON CONFLICT DO NOTHING",
+                "INSERT INTO gateway.certificates (spiffe_id, tenant_id, principal_id, managed, bound_by, hands) VALUES ($1, $2, $3, false, $4, $5) ON CONFLICT DO NOTHING",
             )
             .bind(spiffe.to_string())
             .bind(tenant)
             .bind(id)
             .bind(by)
+            .bind(hands)
             .execute(&mut *commit)
             .await
             .map_err(during("bind certificate"))?;
@@ -223,13 +224,14 @@ pub async fn bind(
         }
         CredentialKey::Oidc { issuer, subject } => {
             sqlx::query(
-                "INSERT INTO gateway.oidc_identities (issuer, subject, tenant_id, principal_id, managed, bound_by) VALUES ($1, $2, $3, $4, false, $5) ON CONFLICT DO NOTHING",
+                "INSERT INTO gateway.oidc_identities (issuer, subject, tenant_id, principal_id, managed, bound_by, hands) VALUES ($1, $2, $3, $4, false, $5, $6) ON CONFLICT DO NOTHING",
             )
             .bind(issuer)
             .bind(subject)
             .bind(tenant)
             .bind(id)
             .bind(by)
+            .bind(hands)
             .execute(&mut *commit)
             .await
             .map_err(during("bind identity"))?;

@@ -408,7 +408,7 @@ impl<'s> Seed<'s> {
             let spiffe = spiffe.to_string();
             let changed = sqlx::query(
                 "INSERT INTO gateway.certificates AS c (spiffe_id, tenant_id, principal_id, managed, bound_by) VALUES ($1, $2, $3, true, $4)
-                 ON CONFLICT (spiffe_id) DO UPDATE SET tenant_id = excluded.tenant_id, principal_id = excluded.principal_id, managed = true
+                 ON CONFLICT (spiffe_id) DO UPDATE SET tenant_id = excluded.tenant_id, principal_id = excluded.principal_id, managed = true, hands = '{}'
                  WHERE (c.tenant_id, c.principal_id, c.managed) IS DISTINCT FROM (excluded.tenant_id, excluded.principal_id, true)",
             )
             .bind(&spiffe)
@@ -438,7 +438,7 @@ impl<'s> Seed<'s> {
             let Some(subject) = &section.oidc else { continue };
             let changed = sqlx::query(
                 "INSERT INTO gateway.oidc_identities AS o (issuer, subject, tenant_id, principal_id, managed, bound_by) VALUES ($1, $2, $3, $4, true, $5)
-                 ON CONFLICT (issuer, subject) DO UPDATE SET tenant_id = excluded.tenant_id, principal_id = excluded.principal_id, managed = true
+                 ON CONFLICT (issuer, subject) DO UPDATE SET tenant_id = excluded.tenant_id, principal_id = excluded.principal_id, managed = true, hands = '{}'
                  WHERE (o.tenant_id, o.principal_id, o.managed) IS DISTINCT FROM (excluded.tenant_id, excluded.principal_id, true)",
             )
             .bind(&subject.issuer)

@@ -1,6 +1,6 @@
 //! The gateway's own tables. No sqlx type passes beyond this module and the ones beside it.
 
-use std::ops::Deref;
+use std::{collections::BTreeSet, ops::Deref};
 
 use dalp_domain::store::{Schema, Tables, during, parsed};
 use dalp_service::{PrincipalId, SpiffeId, TenantId};
@@ -72,6 +72,8 @@ pub struct Credential {
     pub verification: Option<Policy>,
     /// What it was granted.
     pub grants: Vec<GrantedRole>,
+    /// Through whose hands the credential went.
+    pub hands: BTreeSet<String>,
 }
 
 /// A role that a principal holds, with what the role permits now.
@@ -92,7 +94,7 @@ macro_rules! credential_query {
     ($own:literal, $from:literal) => {
         concat!(
             "SELECT ", $own, ", p.disabled_at IS NOT NULL AS principal_disabled, t.disabled_at IS NOT NULL AS tenant_disabled,
-                    t.tenant_id, t.cell, t.limits, t.chain_ids, p.principal_id,
+                    t.tenant_id, t.cell, t.limits, t.chain_ids, p.principal_id, c.hands,
                     coalesce((SELECT jsonb_agg(jsonb_build_object('role', g.role, 'asset', g.asset, 'area', g.area, 'permissions', r.permissions) ORDER BY g.role, g.asset)
                               FROM gateway.grants g JOIN gateway.roles r ON r.role = g.role
                               WHERE g.tenant_id = p.tenant_id AND g.principal_id = p.principal_id), '[]'::jsonb) AS grants
@@ -216,5 +218,9 @@ fn credential(row: &PgRow) -> Result<Credential, StoreError> {
         signed_in,
         verification,
         grants,
+        hands: {
+            let hands: Vec<String> = row.try_get("hands").map_err(during("read credential"))?;
+            hands.into_iter().collect()
+        },
     })
 }

@@ -156,7 +156,8 @@ async fn make(
     })?;
     write.require_all_of(&write.granted(&owner))?;
     let key = ApiKey::generate().map_err(Refusal::internal)?;
-    keys::create(write.commit, &tenant, principal, &key, scope, ends_at, &by).await?;
+    let hands = write.hands().await?;
+    keys::create(write.commit, &tenant, principal, &key, scope, ends_at, (&by, &hands)).await?;
     let row = keys::find(write.commit, &tenant, key.prefix()).await?;
     Ok((row.ok_or_else(|| absent(key.prefix()))?, key.expose().to_owned()))
 }

@@ -6,7 +6,7 @@ mod tenants;
 pub(crate) mod verification;
 mod webhooks;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use dalp_engine::{CallLeaf, audit_leaf, call_leaves};
 use dalp_proto::{
@@ -31,12 +31,13 @@ use crate::{
     access::{
         Directory, Store,
         directory::Change,
-        people::PrincipalRow,
+        people::{self, PrincipalRow},
         requests::{self, Repeat, RequestName},
         store::{GrantedRole, StoreError},
     },
     permissions::{Granted, Granting},
     requests::invalid,
+    standing::Standings,
     webhooks::Office,
 };
 
@@ -51,6 +52,8 @@ pub(crate) struct Desk {
     trust_domain: Arc<str>,
     /// Unset: this gateway sends no webhooks.
     webhooks: Option<Arc<Office>>,
+    /// What principals may do, on chain too.
+    standings: Standings,
 }
 
 /// An identity provider, and whose administrators bind its subjects.
@@ -67,8 +70,18 @@ struct Write<'w> {
     /// `<tenant>/<principal>`: who it was, also for who looks from another tenant.
     by: String,
     granting: &'w Granting,
+    /// Through whose hands the credential of the caller went.
+    hands: &'w BTreeSet<String>,
     /// What others must read again, told to our own cache with the commit: the tables tell everybody, but may not reach us.
     changes: Vec<Change>,
+}
+
+/// Who asks for a write.
+#[derive(Clone, Copy)]
+struct Asking<'w> {
+    caller: &'w Caller,
+    by: &'w str,
+    hands: &'w BTreeSet<String>,
 }
 
 // === impl Desk ===
@@ -80,8 +93,9 @@ impl Desk {
         issuers: Arc<[Binding]>,
         trust_domain: Arc<str>,
         webhooks: Option<Arc<Office>>,
+        standings: Standings,
     ) -> Self {
-        Self { directory, cell, issuers, trust_domain, webhooks }
+        Self { directory, cell, issuers, trust_domain, webhooks, standings }
     }
 
     /// The services, beside those that are in `routes`.
@@ -133,7 +147,8 @@ impl Desk {
         let name =
             RequestName { tenant: caller.tenant.as_str(), principal: caller.principal.as_str(), method, key: &key };
         let by = format!("{}/{}", caller.tenant, caller.principal);
-        let outcome = self.carry_out(name, &payload_hash, &caller, &by, secret, work).await;
+        let asking = Asking { caller: &caller, by: &by, hands: &caller::hands(request.metadata()) };
+        let outcome = self.carry_out(name, &payload_hash, asking, secret, work).await;
         let (answer, replayed) = match outcome {
             Ok(answered) => answered,
             Err(refusal) => {
@@ -150,8 +165,7 @@ impl Desk {
         &self,
         name: RequestName<'_>,
         payload_hash: &[u8],
-        caller: &Caller,
-        by: &str,
+        Asking { caller, by, hands }: Asking<'_>,
         secret: fn(&mut R),
         work: impl AsyncFnOnce(&mut Write<'_>) -> RefusalResult<R>,
     ) -> RefusalResult<(R, bool)> {
@@ -168,7 +182,7 @@ impl Desk {
             }
             Repeat::First => {
                 let (by, granting) = (by.to_owned(), self.directory.granting());
-                let mut write = Write { commit: &mut commit, caller, by, granting, changes: Vec::new() };
+                let mut write = Write { commit: &mut commit, caller, by, granting, hands, changes: Vec::new() };
                 let answer = work(&mut write).await?;
                 let changes = std::mem::take(&mut write.changes);
                 let mut kept = answer.clone();
@@ -227,6 +241,16 @@ impl Write<'_> {
             .await
             .map_err(dalp_domain::store::during("write audit leaf"))
             .map_err(Refusal::from)
+    }
+
+    /// Through whose hands goes what the caller makes: its own, those of the person who answers for it, and those that its own credential came from.
+    async fn hands(&mut self) -> RefusalResult<Vec<String>> {
+        let (tenant, id) = (self.caller.tenant.as_str(), self.caller.principal.as_str());
+        let own = people::find(self.commit, tenant, id).await?;
+        let mut hands = self.hands.clone();
+        hands.insert(id.to_owned());
+        hands.extend(own.and_then(|own| own.owner));
+        Ok(hands.into_iter().collect())
     }
 
     /// Nobody gives what he does not hold.

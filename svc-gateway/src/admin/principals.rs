@@ -2,12 +2,12 @@
 
 use dalp_proto::{
     principal::{
-        self as wire, Area, BindCredentialRequest, BindCredentialResponse, CreatePrincipalRequest,
-        CreatePrincipalResponse, DisablePrincipalRequest, DisablePrincipalResponse, EnablePrincipalRequest,
-        EnablePrincipalResponse, GetPrincipalRequest, GetPrincipalResponse, GrantRoleRequest, GrantRoleResponse,
-        ListPrincipalsRequest, ListPrincipalsResponse, ListRolesRequest, ListRolesResponse, RevokeRoleRequest,
-        RevokeRoleResponse, UnbindCredentialRequest, UnbindCredentialResponse, credential::Kind,
-        principal_service_server::PrincipalService,
+        self as wire, BindCredentialRequest, BindCredentialResponse, CreatePrincipalRequest, CreatePrincipalResponse,
+        DisablePrincipalRequest, DisablePrincipalResponse, EnablePrincipalRequest, EnablePrincipalResponse,
+        GetAccessRequest, GetAccessResponse, GetPrincipalRequest, GetPrincipalResponse, GrantRoleRequest,
+        GrantRoleResponse, ListAccessRequest, ListAccessResponse, ListPrincipalsRequest, ListPrincipalsResponse,
+        ListRolesRequest, ListRolesResponse, RevokeRoleRequest, RevokeRoleResponse, UnbindCredentialRequest,
+        UnbindCredentialResponse, credential::Kind, principal_service_server::PrincipalService,
     },
     timestamp,
 };
@@ -24,6 +24,7 @@ use crate::{
     config::PrincipalKind,
     permissions::{PLATFORM, is_platform},
     requests::{foreign_page_token, invalid, page_size, reason},
+    standing::messages,
 };
 
 #[tonic::async_trait]
@@ -185,8 +186,8 @@ impl PrincipalService for Desk {
             self.write("dalp.principal.v1.PrincipalService/BindCredential", &request, nothing, async |write| {
                 let (_, tenant) = own(write, &principal_id, false).await?;
                 self.may_bind(&tenant, &credential)?;
-                let by = write.by.clone();
-                if !people::bind(write.commit, &tenant, &principal_id, &credential, &by).await? {
+                let (by, hands) = (write.by.clone(), write.hands().await?);
+                if !people::bind(write.commit, &tenant, &principal_id, &credential, (&by, &hands)).await? {
                     return Err(Refusal::new(Reason::AlreadyExists, "the credential belongs to another principal"));
                 }
                 write.leaf(&tenant, "principal.bind", &principal_id, told(&credential)).await?;
@@ -224,6 +225,16 @@ impl PrincipalService for Desk {
             wire::Role { name, permissions: permissions.iter().map(str::to_owned).collect() }
         });
         Ok(Response::new(ListRolesResponse { roles: roles.collect() }))
+    }
+
+    async fn get_access(&self, request: Request<GetAccessRequest>) -> Result<Response<GetAccessResponse>, Status> {
+        let caller = Caller::from_metadata(request.metadata())?;
+        Ok(Response::new(self.standings.get(&caller, request.get_ref()).await?))
+    }
+
+    async fn list_access(&self, request: Request<ListAccessRequest>) -> Result<Response<ListAccessResponse>, Status> {
+        let caller = Caller::from_metadata(request.metadata())?;
+        Ok(Response::new(self.standings.list(&caller, request.get_ref()).await?))
     }
 }
 
@@ -318,19 +329,8 @@ fn told(credential: &CredentialKey) -> serde_json::Value {
 
 impl From<PrincipalRow> for wire::Principal {
     fn from(row: PrincipalRow) -> Self {
-        let kind = match row.kind {
-            PrincipalKind::Person => wire::PrincipalKind::Person,
-            PrincipalKind::Service => wire::PrincipalKind::Service,
-        };
-        let grants = row.grants.into_iter().map(|(grant, managed)| {
-            let area = match grant.area.as_str() {
-                "platform" => Area::Platform,
-                "asset" => Area::Asset,
-                _ => Area::System,
-            };
-            let checksummed = fields::address("asset", &grant.asset).map(|asset| asset.to_checksum(None));
-            wire::Grant { role: grant.role, area: area.into(), asset: checksummed.unwrap_or_default(), managed }
-        });
+        let kind = messages::kind(row.kind);
+        let grants = row.grants.iter().map(|(grant, managed)| messages::grant(grant, *managed));
         let credentials = row.credentials.into_iter().filter_map(|(credential, managed)| {
             let kind = match credential {
                 CredentialKey::Certificate(spiffe) => Kind::SpiffeId(spiffe.to_string()),

@@ -184,7 +184,8 @@ impl Opening {
         }
         let key = ApiKey::generate().map_err(Refusal::internal)?;
         let ends = Some(self.ends_at);
-        keys::create(write.commit, id, administrator, &key, Scope::ReadWrite, ends, &by).await?;
+        // Whoever opens a tenant is nobody in it.
+        keys::create(write.commit, id, administrator, &key, Scope::ReadWrite, ends, (&by, &[])).await?;
         let stored = keys::find(write.commit, id, key.prefix()).await?;
         let body = json!({"administrator": administrator, "roles": self.roles, "api_key": key.prefix()});
         write.leaf(id, "tenant.create", id, body.clone()).await?;

@@ -21,6 +21,7 @@ use super::{Desk, Write, invalid_field, nothing, page};
 use crate::{
     events::{self, check_types},
     requests::{foreign_page_token, invalid, page_size, reason, store_refusal},
+    sealing::Purpose,
     webhooks::{
         Office,
         event::Letter,
@@ -296,7 +297,8 @@ async fn found(write: &mut Write<'_>, id: Uuid) -> RefusalResult<WebhookRow> {
 /// Makes a secret and stores it sealed.
 async fn new_secret(write: &mut Write<'_>, office: &Office, webhook: Uuid, overlap_s: u32) -> RefusalResult<String> {
     let (secret, id) = (Secret::generate().map_err(Refusal::internal)?, Uuid::now_v7());
-    let sealed = office.seal.seal(&rows::context(webhook, id), secret.bytes()).map_err(Refusal::internal)?;
+    let purpose = Purpose::WebhookSecret { webhook, secret: id };
+    let sealed = office.keys.seal(purpose, secret.bytes()).map_err(Refusal::internal)?;
     if !rows::add_secret(write.commit, webhook, (id, &sealed), overlap_s).await? {
         let why = format!("{MOST_SECRETS} secrets are in force; rotate without an overlap to end those before");
         return Err(Refusal::new(Reason::FailedPrecondition, why));

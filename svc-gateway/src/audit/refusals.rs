@@ -13,7 +13,7 @@ use std::{
 
 use dalp_domain::store::{StoreError, Tables, during};
 use dalp_engine::{CallLeaf, call_leaves};
-use dalp_proto::{IdempotencyClass, Method};
+use dalp_proto::{IdempotencyClass, Method, RateClass};
 use dalp_service::{Reason, errors::Next, stop::Stop};
 use http::HeaderMap;
 use http_body::Frame;
@@ -230,6 +230,11 @@ impl Noting {
             }
             frame
         }))
+    }
+
+    /// Whether the end of the call is to be heard also without its caller: no commit of its service has a leaf.
+    pub(crate) fn hears_the_end(&self, method: &Method) -> bool {
+        self.is_noted_if_allowed && method.rate != RateClass::Stream
     }
 
     /// The answer, looked at as it passes: the status stands in its headers or at its end.

@@ -1,13 +1,16 @@
 //! Seals in the background: leaves get their places, trees their roots, roots their signatures. Every replica runs it; the row of the sealer lets
 //! one of them seal at a time, and what is signed twice is the same signature.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use dalp_audit::Root;
 use dalp_domain::store::StoreError;
 use dalp_service::stop::Stop;
-use futures::StreamExt as _;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     Log,
@@ -19,7 +22,13 @@ use crate::{config::AuditConfig, metric_definitions as names};
 /// Roots made, or signed, in one round.
 const ROOTS: u32 = 500;
 /// Roots that are asked for at once.
-const SIGNED_AT_ONCE: usize = 8;
+const ASKED_AT_ONCE: usize = 32;
+/// A root that is not signed is asked for again after this, then after twice as long,
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// and after this at the latest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often tenants are looked at again whose leaves cannot be sealed.
+const MENDED_EVERY: Duration = Duration::from_secs(5);
 /// How often the backlog is counted.
 const COUNTED_EVERY: Duration = Duration::from_secs(2);
 
@@ -32,7 +41,7 @@ pub async fn run(log: Log, signer: Option<RootSigner>, config: AuditConfig, stop
 }
 
 async fn seal(log: &Log, config: AuditConfig, stop: &Stop) {
-    let mut counted_at = None;
+    let (mut counted_at, mut mended_at) = (None, Instant::now());
     while !stop.is_requested() {
         let begun = Instant::now();
         let more = match log.seal(config.seal_batch).await {
@@ -49,6 +58,12 @@ async fn seal(log: &Log, config: AuditConfig, stop: &Stop) {
                 false
             }
         };
+        if mended_at.elapsed() >= MENDED_EVERY {
+            mended_at = Instant::now();
+            if let Err(error) = log.mend(config.seal_batch).await {
+                report("tenants whose leaves are held are not looked at", &error);
+            }
+        }
         if counted_at.is_none_or(|at: Instant| at.elapsed() >= COUNTED_EVERY) {
             counted_at = Some(Instant::now());
             count_backlog(log).await;
@@ -70,13 +85,26 @@ async fn count_backlog(log: &Log) {
     }
 }
 
+/// What is asked of the signer. Each tenant's root is asked for by itself: one that the signer holds back, or does not answer about, is asked
+/// about more and more rarely, and nobody else's waits for it.
+struct Signing {
+    log: Log,
+    signer: Arc<RootSigner>,
+    asking: JoinSet<(String, bool)>,
+    /// Tenants that are asked about now.
+    under_way: HashSet<String>,
+    /// Tenants whose root was not signed: how often, and when it is asked for again.
+    put_off: HashMap<String, (u32, Instant)>,
+}
+
 async fn sign_roots(log: Log, signer: Option<Arc<RootSigner>>, config: AuditConfig, stop: Stop) {
     let every = Duration::from_millis(config.root_every_ms);
     // A root of a tenant is made so often; looked is more often, for tenants take turns.
     let looks = (every / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    let mut signing = signer.map(|signer| Signing::new(log.clone(), signer));
     while !stop.is_requested() {
         tokio::select! {
-            made = round(&log, signer.as_ref(), every) => {
+            made = round(&log, signing.as_mut(), every) => {
                 if let Err(error) = made {
                     report("roots are not made or kept", &error);
                 }
@@ -88,19 +116,63 @@ async fn sign_roots(log: Log, signer: Option<Arc<RootSigner>>, config: AuditConf
     }
 }
 
-async fn round(log: &Log, signer: Option<&Arc<RootSigner>>, every: Duration) -> Result<(), StoreError> {
+async fn round(log: &Log, signing: Option<&mut Signing>, every: Duration) -> Result<(), StoreError> {
     log.make_roots(every, ROOTS).await?;
-    let Some(signer) = signer else { return Ok(()) };
-    let waiting = log.roots_to_sign(ROOTS).await?;
-    futures::stream::iter(waiting)
-        .for_each_concurrent(SIGNED_AT_ONCE, |root| async move {
-            let answer = signer.sign(&root).await;
-            if let Err(error) = kept(log, &root, answer).await {
-                report("a root's signature is not kept", &error);
+    match signing {
+        Some(signing) => signing.round().await,
+        None => Ok(()),
+    }
+}
+
+// === impl Signing ===
+
+impl Signing {
+    fn new(log: Log, signer: Arc<RootSigner>) -> Self {
+        let (under_way, put_off) = (HashSet::new(), HashMap::new());
+        Self { log, signer, asking: JoinSet::new(), under_way, put_off }
+    }
+
+    /// Takes in what was answered, and asks for the roots that wait and are not put off.
+    async fn round(&mut self) -> Result<(), StoreError> {
+        while let Some(answered) = self.asking.try_join_next() {
+            match answered {
+                Ok((tenant, decided)) => self.answered(tenant, decided),
+                // A panic was logged by the runtime; whose it was is found by who is not asked about any more.
+                Err(_) => self.under_way.retain(|_| false),
             }
-        })
-        .await;
-    Ok(())
+        }
+        let now = Instant::now();
+        let waits = |(tenant, (_, until)): (&String, &(u32, Instant))| (*until > now).then(|| tenant.clone());
+        let without: Vec<String> =
+            self.under_way.iter().cloned().chain(self.put_off.iter().filter_map(waits)).collect();
+        for root in self.log.roots_to_sign_without(&without, ROOTS).await? {
+            if self.asking.len() >= ASKED_AT_ONCE {
+                break;
+            }
+            self.under_way.insert(root.tenant.clone());
+            let (log, signer) = (self.log.clone(), Arc::clone(&self.signer));
+            self.asking.spawn(async move {
+                let answer = signer.sign(&log, &root).await;
+                let decided = !matches!(answer, Answer::Later(_));
+                if let Err(error) = kept(&log, &root, answer).await {
+                    report("a root's signature is not kept", &error);
+                }
+                (root.tenant, decided)
+            });
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, tenant: String, decided: bool) {
+        self.under_way.remove(&tenant);
+        if decided {
+            self.put_off.remove(&tenant);
+            return;
+        }
+        let tries = self.put_off.get(&tenant).map_or(0, |(tries, _)| *tries).saturating_add(1);
+        let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
+        self.put_off.insert(tenant, (tries, Instant::now() + pause));
+    }
 }
 
 async fn kept(log: &Log, root: &Root, answer: Answer) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@
 //! Leaves are taken in the order (transaction, sequence), and only of transactions below the oldest running one: of those all have ended, so
 //! nothing can appear behind the sealer. A transaction that stays open for long holds the sealing up, nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dalp_audit::{
     Hash, Leaf, Root,
@@ -13,6 +13,8 @@ use dalp_audit::{
 use dalp_domain::store::{StoreError, Tables, during};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
+
+use super::held::{grown, hold, report};
 
 /// The sealed log of every tenant of the cell. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,25 +47,26 @@ pub const MOST_COUNTED: u32 = 100_000;
 
 /// Up to where all leaves are sealed.
 #[derive(Clone, Debug)]
-struct Cursor {
-    xid: u64,
-    sequence: i64,
+pub(super) struct Cursor {
+    pub(super) xid: u64,
+    pub(super) sequence: i64,
     /// Leaves up to this sequence are sealed whatever their transaction says.
-    above: i64,
+    pub(super) above: i64,
 }
 
 /// A tenant's tree, and what a batch adds to it.
-struct Growth {
-    edge: Edge,
+pub(super) struct Growth {
+    pub(super) edge: Edge,
     first: u64,
-    sequences: Vec<i64>,
-    tiles: Vec<Tile>,
+    pub(super) sequences: Vec<i64>,
+    pub(super) tiles: Vec<Tile>,
 }
 
 const LEAVES: &str = "SELECT l.xid::text AS xid, l.sequence, l.tenant, l.actor, l.action, l.subject, l.decision, l.reason, l.payload_hash,
             l.body::text AS body, l.created_at
      FROM engine.audit_leaves l
      WHERE (l.xid, l.sequence) > ($1::text::xid8, $2) AND l.sequence > $3 AND l.xid < $4::text::xid8
+       AND NOT EXISTS (SELECT FROM gateway.audit_held h WHERE h.tenant = l.tenant)
      ORDER BY l.xid, l.sequence LIMIT $5";
 
 // === impl Log ===
@@ -96,31 +99,25 @@ impl Log {
             .fetch_all(&mut *commit)
             .await
             .map_err(during("read leaves to seal"))?;
-        let (mut last, mut leaves) = (cursor, Vec::with_capacity(rows.len()));
-        for row in &rows {
-            let leaf = leaf(row)?;
+        let mut last = cursor;
+        if let Some(row) = rows.last() {
             last.xid = transaction(row)?;
-            last.sequence = leaf.sequence.cast_signed();
-            leaves.push(leaf);
+            last.sequence = get(row, "sequence")?;
         }
         let is_last = rows.len() < limit as usize;
-        if leaves.is_empty() && !is_restored {
+        if rows.is_empty() && !is_restored {
             return Ok(Round::Sealed(0));
         }
-        let mut growths = trees(&mut commit, &leaves).await?;
-        for leaf in &leaves {
-            let growth = growths.get_mut(&leaf.tenant).expect("every tenant of the batch has a tree");
-            growth.sequences.push(leaf.sequence.cast_signed());
-            growth.edge.append(leaf.hash(), &mut growth.tiles);
-        }
+        let (growths, held) = grown(&mut commit, &rows).await?;
         write(&mut commit, &growths).await?;
+        hold(&mut commit, &held).await?;
         if is_restored && is_last {
             tracing::warn!("the database was restored into another one; sealing goes on by its transaction numbers");
             last = begin_anew(&mut commit).await?;
         }
         put_cursor(&mut commit, &last).await?;
         commit.commit().await.map_err(during("commit sealing"))?;
-        Ok(Round::Sealed(leaves.len()))
+        Ok(Round::Sealed(rows.len()))
     }
 
     /// Makes a root of every tree that has grown since its last one, unless one still waits for its signature; of each tenant at most one
@@ -143,8 +140,15 @@ impl Log {
         .map_err(during("find trees that have grown"))?;
         let (mut tenants, mut sizes, mut roots) = (Vec::new(), Vec::new(), Vec::new());
         for row in &rows {
-            let edge = edge(row)?;
-            tenants.push(get::<String>(row, "tenant")?);
+            let tenant = get::<String>(row, "tenant")?;
+            let edge = match edge(row) {
+                Ok(edge) => edge,
+                Err(error) => {
+                    report(&tenant, "a damaged tree gets no root", &error);
+                    continue;
+                }
+            };
+            tenants.push(tenant);
             sizes.push(edge.size().cast_signed());
             roots.push(edge.root().to_vec());
         }
@@ -170,14 +174,36 @@ impl Log {
     /// # Errors
     /// When the database is away.
     pub async fn roots_to_sign(&self, limit: u32) -> Result<Vec<Root>, StoreError> {
+        self.roots_to_sign_without(&[], limit).await
+    }
+
+    /// Roots that wait for their signature, but for those of some tenants, the oldest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn roots_to_sign_without(&self, tenants: &[String], limit: u32) -> Result<Vec<Root>, StoreError> {
         let rows = sqlx::query(
-            "SELECT tenant, size, root, sealed_at FROM gateway.audit_roots WHERE signature IS NULL AND refused IS NULL ORDER BY sealed_at LIMIT $1",
+            "SELECT tenant, size, root, sealed_at FROM gateway.audit_roots WHERE signature IS NULL AND refused IS NULL AND tenant <> ALL ($2)
+             ORDER BY sealed_at LIMIT $1",
         )
         .bind(i64::from(limit))
+        .bind(tenants)
         .fetch_all(&self.tables.pool)
         .await
         .map_err(during("find roots to sign"))?;
-        rows.iter().map(root).collect()
+        let read = |row: &PgRow| match root(row) {
+            Ok(root) => Some(Ok(root)),
+            Err(error @ StoreError::Malformed { .. }) => {
+                report(
+                    &get::<String>(row, "tenant").unwrap_or_default(),
+                    "a root that cannot be read is not signed",
+                    &error,
+                );
+                None
+            }
+            Err(error) => Some(Err(error)),
+        };
+        rows.iter().filter_map(read).collect()
     }
 
     /// Writes a signature down. Another replica may have been faster.
@@ -226,7 +252,7 @@ impl Log {
     /// When the database is away.
     pub async fn backlog(&self) -> Result<Backlog, StoreError> {
         let row = sqlx::query(
-            "SELECT w.unsealed, coalesce(extract(epoch FROM now() - w.oldest), 0)::float8 AS seal_lag_s,
+            "SELECT w.unsealed, coalesce(extract(epoch FROM now() - least(w.oldest, (SELECT min(h.held_at) FROM gateway.audit_held h))), 0)::float8 AS seal_lag_s,
                     coalesce((SELECT extract(epoch FROM now() - min(t.unsigned_since)) FROM gateway.audit_trees t), 0)::float8 AS root_lag_s
              FROM (SELECT count(*) AS unsealed, min(u.created_at) AS oldest FROM (
                 SELECT l.created_at FROM gateway.audit_sealer s JOIN engine.audit_leaves l
@@ -245,7 +271,7 @@ impl Log {
     }
 }
 
-async fn take_cursor(commit: &mut PgConnection) -> Result<Option<Cursor>, StoreError> {
+pub(super) async fn take_cursor(commit: &mut PgConnection) -> Result<Option<Cursor>, StoreError> {
     let row = sqlx::query(
         "SELECT after_xid::text AS xid, after_sequence, above_sequence FROM gateway.audit_sealer FOR UPDATE SKIP LOCKED",
     )
@@ -291,11 +317,15 @@ async fn begin_anew(commit: &mut PgConnection) -> Result<Cursor, StoreError> {
     Ok(Cursor { xid: 0, sequence: 0, above })
 }
 
-/// The trees of the tenants of a batch, locked.
-async fn trees(commit: &mut PgConnection, leaves: &[Leaf]) -> Result<BTreeMap<String, Growth>, StoreError> {
+/// The trees of tenants, locked, and those that are damaged, with why.
+pub(super) async fn trees(
+    commit: &mut PgConnection,
+    tenants: BTreeSet<String>,
+) -> Result<(BTreeMap<String, Growth>, BTreeMap<String, String>), StoreError> {
     let growth = |edge: Edge| Growth { first: edge.size(), edge, sequences: Vec::new(), tiles: Vec::new() };
+    let mut damaged = BTreeMap::new();
     let mut trees: BTreeMap<String, Growth> =
-        leaves.iter().map(|leaf| (leaf.tenant.clone(), growth(Edge::default()))).collect();
+        tenants.into_iter().map(|tenant| (tenant, growth(Edge::default()))).collect();
     let rows = sqlx::query(
         "SELECT tenant, size, edge FROM gateway.audit_trees WHERE tenant = ANY($1) ORDER BY tenant FOR UPDATE",
     )
@@ -304,12 +334,20 @@ async fn trees(commit: &mut PgConnection, leaves: &[Leaf]) -> Result<BTreeMap<St
     .await
     .map_err(during("read trees"))?;
     for row in &rows {
-        trees.insert(get(row, "tenant")?, growth(edge(row)?));
+        let tenant: String = get(row, "tenant")?;
+        match edge(row) {
+            Ok(edge) => drop(trees.insert(tenant, growth(edge))),
+            Err(error @ StoreError::Malformed { .. }) => {
+                trees.remove(&tenant);
+                damaged.insert(tenant, error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(trees)
+    Ok((trees, damaged))
 }
 
-async fn write(commit: &mut PgConnection, growths: &BTreeMap<String, Growth>) -> Result<(), StoreError> {
+pub(super) async fn write(commit: &mut PgConnection, growths: &BTreeMap<String, Growth>) -> Result<(), StoreError> {
     let (mut tenants, mut positions, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
     let (mut tile_tenants, mut levels, mut numbers, mut hashes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (tenant, growth) in growths {

@@ -28,9 +28,13 @@ impl Validate for GatewayConfig {
         problems.section("limits", |problems| self.limits.validate(problems));
         problems.section("access", |problems| self.access.validate(problems));
         problems.section("audit", |problems| self.audit.validate(problems));
+        problems.section("sealing", |problems| self.sealing.validate(problems));
         problems.section("verification", |problems| self.verification.validate(problems));
         if let Some(webhooks) = &self.webhooks {
             problems.section("webhooks", |problems| webhooks.validate(problems));
+            if self.sealing.keys.is_empty() {
+                problems.push("webhooks", "needs a key in [[sealing.keys]], which their secrets are sealed with");
+            }
         }
         if !is_cell(&self.cell) {
             problems.push("cell", CELL_SHAPE);

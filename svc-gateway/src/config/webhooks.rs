@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use dalp_service::config::{Problems, SecretRef, Validate};
+use dalp_service::config::{Problems, Validate};
 use ipnet::IpNet;
-use secrecy::ExposeSecret as _;
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use crate::webhooks::{address::Reach, courier::Pace};
 
-/// `[webhooks]`.
+/// `[webhooks]`. Secrets are sealed with the keys of `[sealing]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhooksConfig {
-    /// Seals the secrets of webhooks in the database: 64 hex digits.
-    pub secrets_key: SecretRef,
     /// Networks that are not public and may be called all the same.
     #[serde(default)]
     pub allow_networks: Vec<IpNet>,
@@ -59,18 +55,6 @@ const fn default_in_flight_each() -> usize {
 // === impl WebhooksConfig ===
 
 impl WebhooksConfig {
-    /// The key that seals secrets.
-    ///
-    /// # Errors
-    /// What is wrong with it, without its text.
-    pub fn key(&self) -> Result<Zeroizing<[u8; 32]>, String> {
-        let text = self.secrets_key.resolve().map_err(|error| error.to_string())?;
-        let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.expose_secret(), key.as_mut_slice())
-            .map_err(|_| "must be 64 hex digits, for instance from `openssl rand -hex 32`".to_owned())?;
-        Ok(key)
-    }
-
     /// Where may be called.
     #[must_use]
     pub fn reach(&self) -> Reach {
@@ -91,9 +75,6 @@ impl WebhooksConfig {
 
 impl Validate for WebhooksConfig {
     fn validate(&self, problems: &mut Problems) {
-        if let Err(problem) = self.key() {
-            problems.push("secrets_key", problem);
-        }
         if !(100..=60_000).contains(&self.timeout_ms) {
             problems.push("timeout_ms", "must lie between 100 and 60000");
         }

@@ -1,17 +1,12 @@
 //! What an operator writes down about wallet verification.
 
-use std::collections::BTreeSet;
-
-use dalp_service::config::{ExposeSecret as _, Problems, SecretRef, Validate};
-use secrecy::zeroize::Zeroizing;
+use dalp_service::config::{Problems, Validate};
 use serde::Deserialize;
 
-/// `[verification]`: factors of persons, and what wrong ones cost.
+/// `[verification]`: factors of persons, and what wrong ones cost. They are sealed with the keys of `[sealing]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VerificationConfig {
-    /// Keys that factors are sealed with: the first seals, all open. None: nobody can enrol, and no policy can ask for it.
-    pub keys: Vec<SealingKeyConfig>,
     /// The name that authenticator apps show.
     pub issuer: String,
     /// PINs that are hashed at once in this process.
@@ -26,20 +21,9 @@ pub struct VerificationConfig {
     pub failures_most: u32,
 }
 
-/// `[[verification.keys]]`: a key that factors are sealed with.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SealingKeyConfig {
-    /// Its name, stored beside what it has sealed.
-    pub id: String,
-    /// 64 hex digits, by reference.
-    pub key: SecretRef,
-}
-
 impl Default for VerificationConfig {
     fn default() -> Self {
         Self {
-            keys: Vec::new(),
             issuer: "DALP".to_owned(),
             hashes_at_once: 2,
             free_failures: 4,
@@ -50,36 +34,8 @@ impl Default for VerificationConfig {
     }
 }
 
-// === impl SealingKeyConfig ===
-
-impl SealingKeyConfig {
-    /// Reads the key.
-    ///
-    /// # Errors
-    /// What is wrong with it, without quoting it.
-    pub fn read(&self) -> Result<Zeroizing<[u8; 32]>, String> {
-        let text = self.key.resolve().map_err(|error| error.to_string())?;
-        let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.expose_secret(), key.as_mut_slice())
-            .map_err(|_| "must be 64 hex digits, for instance from `openssl rand -hex 32`".to_owned())?;
-        Ok(key)
-    }
-}
-
 impl Validate for VerificationConfig {
     fn validate(&self, problems: &mut Problems) {
-        let mut seen = BTreeSet::new();
-        for (index, key) in self.keys.iter().enumerate() {
-            if !(1..=64).contains(&key.id.len()) || !key.id.bytes().all(|byte| byte.is_ascii_graphic()) {
-                problems.push(format!("keys[{index}].id"), "a name of 1 to 64 visible ASCII characters");
-            }
-            if !seen.insert(&key.id) {
-                problems.push(format!("keys[{index}].id"), format!("{} is configured twice", key.id));
-            }
-            if let Err(problem) = key.read() {
-                problems.push(format!("keys[{index}].key"), problem);
-            }
-        }
         let plain = |character: char| character.is_ascii_alphanumeric() || " .-".contains(character);
         if !(1..=40).contains(&self.issuer.len()) || !self.issuer.chars().all(plain) {
             problems.push("issuer", "1 to 40 letters, digits, blanks, dots and hyphens");

@@ -4,7 +4,7 @@
 //! - [`header`]: what is shown, as it stands in the metadata; it ends at the gateway.
 //! - [`policy`]: which writes need it.
 //! - [`lockout`]: for how long nothing is taken after wrong ones.
-//! - [`sealing`], [`pin`], [`totp`], [`recovery`]: what is kept of the factors, and how something shown is compared with it.
+//! - [`pin`], [`totp`], [`recovery`]: what is kept of the factors, and how something shown is compared with it.
 //! - [`store`]: the tables. Every race is decided there, by one conditional statement each, so replicas need not know of each other.
 //! - [`verifier`]: from what was shown to a verdict, and which repeats need nothing.
 //! - [`stream`]: the same for a call whose message is a stream.
@@ -18,7 +18,6 @@ pub mod lockout;
 pub mod pin;
 pub mod policy;
 pub mod recovery;
-pub mod sealing;
 pub mod store;
 pub(crate) mod stream;
 pub mod totp;

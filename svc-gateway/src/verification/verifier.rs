@@ -14,11 +14,13 @@ use super::{
     lockout::Lockout,
     pin::{Hasher, Record},
     recovery,
-    sealing::{Purpose, Sealed, SealingKeys},
     store::{self, Ask, Counted, Enrolled, Person},
     totp::Secret,
 };
-use crate::metric_definitions as names;
+use crate::{
+    metric_definitions as names,
+    sealing::{Purpose, Sealed, SealingKeys},
+};
 
 /// What tells the time; tests tell their own.
 pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
@@ -34,7 +36,7 @@ pub struct Verifier {
 
 struct Shared {
     tables: Tables,
-    keys: Option<SealingKeys>,
+    keys: Option<Arc<SealingKeys>>,
     hasher: Hasher,
     lockout: Lockout,
     issuer: String,
@@ -68,6 +70,14 @@ pub enum Passed {
     Shown(Factor),
 }
 
+fn of_pin(Person { tenant, principal }: Person<'_>) -> Purpose<'_> {
+    Purpose::Pin { tenant, principal }
+}
+
+fn of_totp(Person { tenant, principal }: Person<'_>) -> Purpose<'_> {
+    Purpose::Totp { tenant, principal }
+}
+
 // === impl Verifier ===
 
 impl fmt::Debug for Verifier {
@@ -80,20 +90,25 @@ impl Verifier {
     /// Over the gateway's tables, by connections of its own: a count is committed while its caller may hold another one.
     ///
     /// # Errors
-    /// What is wrong with a sealing key.
-    pub fn new(tables: Tables, config: &VerificationConfig) -> Result<Self, String> {
-        Self::with_clock(tables, config, Arc::new(OffsetDateTime::now_utc))
+    /// When the operating system gives no random numbers.
+    pub fn new(tables: Tables, config: &VerificationConfig, keys: Option<Arc<SealingKeys>>) -> Result<Self, String> {
+        Self::with_clock(tables, config, keys, Arc::new(OffsetDateTime::now_utc))
     }
 
     /// As [`new`](Self::new), by this clock.
     ///
     /// # Errors
-    /// What is wrong with a sealing key.
-    pub fn with_clock(tables: Tables, config: &VerificationConfig, clock: Clock) -> Result<Self, String> {
+    /// When the operating system gives no random numbers.
+    pub fn with_clock(
+        tables: Tables,
+        config: &VerificationConfig,
+        keys: Option<Arc<SealingKeys>>,
+        clock: Clock,
+    ) -> Result<Self, String> {
         let nobodys = Secret::make().map_err(|error| error.to_string())?;
         let shared = Shared {
             tables,
-            keys: SealingKeys::read(&config.keys)?,
+            keys,
             hasher: Hasher::new(config.hashes_at_once),
             lockout: Lockout::new(config),
             issuer: config.issuer.clone(),
@@ -120,10 +135,10 @@ impl Verifier {
     /// # Errors
     /// FAILED_PRECONDITION when the gateway has none: then nobody can have a factor.
     pub fn keys(&self) -> RefusalResult<&SealingKeys> {
-        self.shared.keys.as_ref().ok_or_else(|| {
+        self.shared.keys.as_deref().ok_or_else(|| {
             Refusal::new(
                 Reason::FailedPrecondition,
-                "this gateway keeps no factors: its configuration has no [[verification.keys]]",
+                "this gateway keeps no factors: its configuration has no [[sealing.keys]]",
             )
         })
     }
@@ -251,7 +266,7 @@ impl Verifier {
                 let stored = store::pin(&self.shared.tables.pool, person).await?;
                 let record = match &stored {
                     Some(sealed) => {
-                        let opened = self.keys()?.open(person, Purpose::Pin, sealed);
+                        let opened = self.keys()?.open(of_pin(person), sealed);
                         Some(opened.map_err(Refusal::internal)?)
                     }
                     None => None,
@@ -322,7 +337,7 @@ impl Verifier {
         let keys = self.keys()?;
         let place = self.shared.hasher.place().await?;
         let record: Record = self.shared.hasher.record(place, pin).await?;
-        keys.seal(person, Purpose::Pin, record.as_bytes()).map_err(Refusal::internal)
+        keys.seal(of_pin(person), record.as_bytes()).map_err(Refusal::internal)
     }
 
     /// A new secret for an app: what to keep, and what the app reads.
@@ -330,12 +345,12 @@ impl Verifier {
         let keys = self.keys()?;
         let bytes = Secret::make().map_err(Refusal::internal)?;
         let uri = Secret::new(&bytes).map_err(Refusal::internal)?.uri(&self.shared.issuer, person);
-        Ok((keys.seal(person, Purpose::Totp, &bytes).map_err(Refusal::internal)?, uri))
+        Ok((keys.seal(of_totp(person), &bytes).map_err(Refusal::internal)?, uri))
     }
 
     /// The secret of an app.
     pub fn secret(&self, person: Person<'_>, sealed: &Sealed) -> RefusalResult<Secret> {
-        let bytes = self.keys()?.open(person, Purpose::Totp, sealed).map_err(Refusal::internal)?;
+        let bytes = self.keys()?.open(of_totp(person), sealed).map_err(Refusal::internal)?;
         Secret::new(&bytes).map_err(Refusal::internal)
     }
 

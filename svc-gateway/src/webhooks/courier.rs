@@ -19,10 +19,9 @@ use super::{
     queue::{self, Due, Room, UnderWay},
     rows,
     schedule::{Tried, Verdict, judge},
-    seal::Seal,
     sender::Sender,
 };
-use crate::metric_definitions as names;
+use crate::{metric_definitions as names, sealing::SealingKeys};
 
 /// How often tries are looked for when nothing hints at any.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -53,7 +52,7 @@ pub struct Pace {
 pub struct Courier {
     tables: Tables,
     reader: Reader,
-    seal: Arc<Seal>,
+    keys: Arc<SealingKeys>,
     sender: Sender,
     pace: Pace,
     /// There may be tries to make.
@@ -65,8 +64,8 @@ pub struct Courier {
 impl Courier {
     /// Over connections of its own, so that callers never wait for receivers.
     #[must_use]
-    pub fn new(tables: Tables, reader: Reader, seal: Arc<Seal>, sender: Sender, pace: Pace) -> Self {
-        Self { tables, reader, seal, sender, pace, fed: Notify::new() }
+    pub fn new(tables: Tables, reader: Reader, keys: Arc<SealingKeys>, sender: Sender, pace: Pace) -> Self {
+        Self { tables, reader, keys, sender, pace, fed: Notify::new() }
     }
 
     /// Works until stopped.
@@ -200,7 +199,7 @@ impl Courier {
     /// Makes one try and notes what came of it.
     async fn bring(&self, due: &Due) {
         let begun = Instant::now();
-        let secrets = match rows::secrets(&self.tables.pool, &self.seal, due.webhook).await {
+        let secrets = match rows::secrets(&self.tables.pool, &self.keys, due.webhook).await {
             Ok(secrets) => secrets,
             Err(error) => {
                 report("a webhook's secrets are not read", &error);

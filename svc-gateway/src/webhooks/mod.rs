@@ -4,7 +4,6 @@
 //! - [`event`]: what is sent. [`signature`]: what proves it. [`schedule`]: what becomes of a try, and when the next one is.
 //! - [`address`]: where may be called. [`sender`]: who calls.
 //! - [`courier`]: makes deliveries of events and brings them, in the background; every replica does.
-//! - [`seal`]: how secrets are stored.
 //!
 //! What callers ask is answered beside tenants and keys, in `admin/webhooks.rs`.
 
@@ -14,7 +13,6 @@ pub mod event;
 pub mod queue;
 pub mod rows;
 pub mod schedule;
-pub mod seal;
 pub mod sender;
 pub mod signature;
 
@@ -22,11 +20,13 @@ use std::sync::Arc;
 
 use dalp_engine::Reader;
 
+use crate::sealing::SealingKeys;
+
 /// What webhooks are written with.
 #[derive(Clone, Debug)]
 pub struct Office {
     /// Seals their secrets.
-    pub seal: Arc<seal::Seal>,
+    pub keys: Arc<SealingKeys>,
     /// Where they may point.
     pub reach: Arc<address::Reach>,
     /// The events, to begin at their end.

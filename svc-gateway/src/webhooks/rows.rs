@@ -6,7 +6,8 @@ use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{seal::Seal, signature::Secret};
+use super::signature::Secret;
+use crate::sealing::{Purpose, Sealed, SealingError, SealingKeys};
 
 /// Webhooks of one tenant.
 pub const MOST_WEBHOOKS: i64 = 50;
@@ -188,7 +189,7 @@ pub async fn delete(commit: &mut PgConnection, id: Uuid) -> Result<(), StoreErro
 pub async fn add_secret(
     commit: &mut PgConnection,
     webhook: Uuid,
-    secret: (Uuid, &[u8]),
+    secret: (Uuid, &Sealed),
     overlap_s: u32,
 ) -> Result<bool, StoreError> {
     let ending = [
@@ -200,13 +201,14 @@ pub async fn add_secret(
         ended.map_err(during("end secrets"))?;
     }
     let written = sqlx::query(
-        "INSERT INTO gateway.webhook_secrets (secret_id, webhook_id, sealed) SELECT $1, $2, $3
+        "INSERT INTO gateway.webhook_secrets (secret_id, webhook_id, key_id, sealed) SELECT $1, $2, $5, $3
          WHERE (SELECT count(*) FROM gateway.webhook_secrets WHERE webhook_id = $2) < $4",
     )
     .bind(secret.0)
     .bind(webhook)
-    .bind(secret.1)
+    .bind(&secret.1.bytes)
     .bind(MOST_SECRETS)
+    .bind(&secret.1.key_id)
     .execute(commit)
     .await
     .map_err(during("write secret"))?;
@@ -217,9 +219,9 @@ pub async fn add_secret(
 ///
 /// # Errors
 /// When the database does not answer, or one does not open.
-pub async fn secrets(pool: &PgPool, seal: &Seal, webhook: Uuid) -> Result<Vec<Secret>, StoreError> {
+pub async fn secrets(pool: &PgPool, keys: &SealingKeys, webhook: Uuid) -> Result<Vec<Secret>, StoreError> {
     let rows = sqlx::query(
-        "SELECT secret_id, sealed FROM gateway.webhook_secrets WHERE webhook_id = $1 AND (ends_at IS NULL OR ends_at > now())
+        "SELECT secret_id, key_id, sealed FROM gateway.webhook_secrets WHERE webhook_id = $1 AND (ends_at IS NULL OR ends_at > now())
          ORDER BY ends_at IS NULL DESC, created_at DESC",
     )
     .bind(webhook)
@@ -228,20 +230,15 @@ pub async fn secrets(pool: &PgPool, seal: &Seal, webhook: Uuid) -> Result<Vec<Se
     .map_err(during("read secrets"))?;
     rows.iter()
         .map(|row| {
-            let opened = seal.open(&context(webhook, row.get("secret_id")), row.get("sealed"));
-            let broken = |_| StoreError::Malformed {
+            let sealed = Sealed { key_id: row.get("key_id"), bytes: row.get("sealed") };
+            let opened = keys.open(Purpose::WebhookSecret { webhook, secret: row.get("secret_id") }, &sealed);
+            let broken = |error: SealingError| StoreError::Malformed {
                 what: "sealed secret of a webhook",
-                value: "does not open under secrets_key".to_owned(),
+                value: error.to_string(),
             };
             opened.map(Secret::from_bytes).map_err(broken)
         })
         .collect()
-}
-
-/// What a secret is sealed for.
-#[must_use]
-pub fn context(webhook: Uuid, secret: Uuid) -> String {
-    format!("dalp.gateway.webhook-secret.v1/{webhook}/{secret}")
 }
 
 fn parse(row: &PgRow) -> Result<WebhookRow, StoreError> {

@@ -46,7 +46,7 @@ impl Bank {
         let people = format!(
             "{}[[principals]]\nid = \"bert\"\ntenant = \"acme\"\nkind = \"person\"\nroles = [\"operator\"]\noidc = {{ issuer = \"{iss}\", subject = \"user-2\" }}\n\
              [[principals]]\nid = \"bot\"\ntenant = \"acme\"\nkind = \"service\"\nroles = [\"operator\"]\noidc = {{ issuer = \"{iss}\", subject = \"robot\" }}\n\
-             [verification]\nissuer = \"Acme Bank\"\n{lines}\n[[verification.keys]]\nid = \"one\"\nkey = \"file:{}\"\n",
+             [verification]\nissuer = \"Acme Bank\"\n{lines}\n[[sealing.keys]]\nid = \"one\"\nkey = \"file:{}\"\n",
             issuer.sections(""),
             file.display(),
             iss = ISSUER,

@@ -3,6 +3,7 @@
 
 pub mod bank;
 pub mod issuer;
+pub mod ledger;
 
 use std::{
     fs,
@@ -126,10 +127,12 @@ impl Pki {
 pub type Seen = Arc<Mutex<Vec<(MetadataMap, Option<Caller>)>>>;
 
 /// A feed service that remembers the metadata of its calls and the idempotency keys it has met.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Upstream {
     pub seen: Seen,
     keys: Arc<Mutex<Vec<String>>>,
+    /// What waits at the service goes on with a permit.
+    pub gate: Arc<tokio::sync::Semaphore>,
 }
 
 /// Calls that no test makes.
@@ -157,6 +160,17 @@ macro_rules! not_called {
                 Err(Status::unimplemented("not called"))
             }
 
+            async fn set_staleness(
+                &self,
+                request: Request<feeds::SetStalenessRequest>,
+            ) -> Result<Response<feeds::SetStalenessResponse>, Status> {
+                self.remember(&request)?;
+                if request.get_ref().feed == "wait" {
+                    self.gate.acquire().await.expect("it is never closed").forget();
+                }
+                Ok(Response::new(feeds::SetStalenessResponse::default()))
+            }
+
             $(async fn $name(&self, _: Request<feeds::$request>) -> Result<Response<feeds::$response>, Status> {
                 Err(Status::unimplemented("not called"))
             })+
@@ -168,12 +182,17 @@ not_called! {
     create_feed: CreateFeedRequest => CreateFeedResponse;
     submit_batch: SubmitBatchRequest => SubmitBatchResponse;
     submit_signed_update: SubmitSignedUpdateRequest => SubmitSignedUpdateResponse;
-    set_staleness: SetStalenessRequest => SetStalenessResponse;
     get_feed: GetFeedRequest => GetFeedResponse;
     get_round: GetRoundRequest => GetRoundResponse;
     list_rounds: ListRoundsRequest => ListRoundsResponse;
     get_nonce: GetNonceRequest => GetNonceResponse;
     verify_round: VerifyRoundRequest => VerifyRoundResponse;
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self { seen: Seen::default(), keys: Arc::default(), gate: Arc::new(tokio::sync::Semaphore::new(0)) }
+    }
 }
 
 impl Upstream {

@@ -23,6 +23,7 @@ use crate::{
     signing::{Reveal, SignOrder},
     store::{
         keys::{KeyPurpose, KeyRecord},
+        logs::Continuation,
         requests::{Status, StoredRequest},
     },
 };
@@ -35,6 +36,8 @@ const CLAIM_MAX_BYTES: usize = 64 * 1024;
 const MOVEMENTS_MAX: usize = 32;
 /// The contract keeps times in 40 bits.
 const CUTOFF_MAX_S: u64 = (1 << 40) - 1;
+/// Most hashes of a consistency proof; those of a log of 2^63 leaves are fewer.
+const PROOF_MAX_HASHES: usize = 128;
 /// Longest document.
 const DOCUMENT_MAX_BYTES: usize = 256 * 1024;
 
@@ -48,7 +51,7 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
         "" => None,
         id => uuid(&mut bad, "replaces_request_id", id),
     };
-    let mut reveal = None;
+    let (mut reveal, mut continuation) = (None, Continuation::default());
     let payload = match request.payload {
         Some(proto::sign_request::Payload::EvmTransaction(tx)) => transaction(&mut bad, &tx).map(Payload::Transaction),
         Some(proto::sign_request::Payload::Eip712(document)) => self::document(&mut bad, &document.document_json),
@@ -59,6 +62,7 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
             transaction(&mut bad, &shown.transaction.unwrap_or_default()).map(Payload::Transaction)
         }
         Some(proto::sign_request::Payload::AuditRoot(root)) => {
+            continuation = self::continuation(&mut bad, &root);
             audit_root(&mut bad, &root, tenant.clone(), signer, request_id).map(Payload::AuditRoot)
         }
         None => {
@@ -90,7 +94,7 @@ pub fn sign_order(request: proto::SignRequest) -> Result<SignOrder, Refusal> {
     bad.finish()?;
     match (request_id, tenant, signer, payload, digest) {
         (Some(request_id), Some(tenant), Some(signer), Some(payload), Some(digest)) => {
-            Ok(SignOrder { request_id, tenant, signer, payload, digest, replaces, reveal })
+            Ok(SignOrder { request_id, tenant, signer, payload, digest, replaces, reveal, continuation })
         }
         _ => Err(Refusal::internal("a field was neither read nor refused")),
     }
@@ -314,6 +318,18 @@ fn audit_root(
         bad.push("request_id", "is not that of this key and size");
     }
     Some(AuditRoot { tenant: tenant?, size: root.size, root: hash?, sealed_at_us: root.sealed_at_us })
+}
+
+/// What shows that a root continues the last one.
+fn continuation(bad: &mut Violations, root: &proto::AuditRootStatement) -> Continuation {
+    if root.consistency_proof.len() > PROOF_MAX_HASHES {
+        bad.push("audit_root.consistency_proof", format!("holds at most {PROOF_MAX_HASHES} hashes"));
+        return Continuation::default();
+    }
+    let hash = |(index, text): (usize, &String)| {
+        bad.check(fields::bytes32(&format!("audit_root.consistency_proof[{index}]"), text)).unwrap_or_default().0
+    };
+    Continuation { last_size: root.last_size, proof: root.consistency_proof.iter().enumerate().map(hash).collect() }
 }
 
 /// The outcome of a stored request as a message. Documents and claims carry the bare signature, transactions the signed bytes.

@@ -108,10 +108,11 @@ impl KeyService for KeyEdge {
                 .parse::<i64>()
                 .map_err(|_| Refusal::new(Reason::PageTokenInvalid, "this page token is not of this list"))?,
         };
+        let owner = Some(request.owner.as_str()).filter(|owner| !owner.is_empty());
         let mut keys = self
             .signer
             .store()
-            .keys(caller.tenant.as_str(), after, page_size + 1)
+            .keys(caller.tenant.as_str(), owner, after, page_size + 1)
             .await
             .map_err(SignerError::from)
             .map_err(Refusal::from)?;

@@ -1,11 +1,17 @@
 //! The keys that sign the roots of audit logs: one of each tenant, made when it is asked for first.
 
+use uuid::Uuid;
+
 use super::Signer;
 use crate::{
+    core::payload::AuditRoot,
     errors::SignerError,
     keys::create_key,
     providers::KeyName,
-    store::keys::{Creation, KeyPurpose, KeyRecord},
+    store::{
+        keys::{Creation, KeyPurpose, KeyRecord},
+        logs::{Continuation, Follows},
+    },
 };
 
 /// Names of these keys begin so; nobody else's may.
@@ -35,5 +41,30 @@ impl Signer {
         };
         let (key, _) = create_key(self, self.providers().active(), &creation).await?;
         Ok(key)
+    }
+
+    /// Refuses a root that does not follow the last one of its log, whichever key signed that. What was taken before is not asked again.
+    pub(super) async fn require_continued(
+        &self,
+        id: Uuid,
+        root: &AuditRoot,
+        shown: &Continuation,
+    ) -> Result<(), SignerError> {
+        if self.store.request(id).await?.is_some() {
+            return Ok(());
+        }
+        let rewritten = |what, last: crate::store::logs::Last| SignerError::LogRewritten {
+            size: root.size,
+            what,
+            last_size: last.size,
+            last_root: last.root,
+        };
+        match self.store.follow(root, shown).await? {
+            Follows::Yes => Ok(()),
+            Follows::Shorter(last) => Err(rewritten("is of a shorter log than that", last)),
+            Follows::Other(last) => Err(rewritten("is not the one", last)),
+            Follows::Not(last) => Err(rewritten("does not continue that", last)),
+            Follows::Unproven(last) => Err(SignerError::RootUnproven { last_size: last.size }),
+        }
     }
 }

@@ -124,18 +124,27 @@ impl Store {
         self.patience.within(work).await
     }
 
-    /// Keys of a tenant after a position, oldest first.
-    pub async fn keys(&self, tenant: &str, after: i64, limit: i64) -> Result<Vec<KeyRecord>, StoreError> {
+    /// Keys of a tenant after a position, oldest first; only those of one owner, if given.
+    pub async fn keys(
+        &self,
+        tenant: &str,
+        owner: Option<&str>,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
         let work = async {
-            sqlx::query(select_keys!("where tenant = $1 and number > $2 order by number limit $3"))
-                .bind(tenant)
-                .bind(after)
-                .bind(limit)
-                .fetch_all(&self.pool)
-                .await?
-                .iter()
-                .map(record)
-                .collect()
+            sqlx::query(select_keys!(
+                "where tenant = $1 and number > $2 and ($4::text is null or owner = $4) order by number limit $3"
+            ))
+            .bind(tenant)
+            .bind(after)
+            .bind(limit)
+            .bind(owner)
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(record)
+            .collect()
         };
         self.patience.within(work).await
     }

@@ -8,6 +8,7 @@ pub mod events;
 pub mod evidence;
 pub mod keys;
 pub mod latch;
+pub mod logs;
 pub mod outcomes;
 pub mod patience;
 pub mod requests;

@@ -32,6 +32,7 @@ impl Installation {
             ("database-url", "postgres://dalp@database/dalp".to_owned()),
             ("digest-key", "d".repeat(32)),
             ("kek", "0".repeat(64)),
+            ("sealing-key", "5".repeat(64)),
             ("hsm-pin", "pin".to_owned()),
         ] {
             fs::write(secrets.join(name), text).unwrap();
@@ -72,6 +73,10 @@ impl Installation {
             let upstreams =
                 "[{ name = \"a\", url = \"https://node-a/key\" }, { name = \"b\", url = \"https://node-b/key\" }]";
             variables.push((format!("{prefix}__CHAIN__UPSTREAMS"), upstreams.to_owned()));
+        }
+        if section == "GATEWAY" {
+            // As components/webhooks switches them on.
+            variables.push((format!("{prefix}__WEBHOOKS__TIMEOUT_MS"), "15000".to_owned()));
         }
         MapEnvironment::new(variables)
     }

@@ -26,6 +26,11 @@ fn standing(checkers: u32, decided: &[(&str, bool)]) -> Standing {
         payload_hash: B256::repeat_byte(7),
         expired: false,
         decided: decided.iter().map(|(person, approved)| ((*person).to_owned(), *approved)).collect(),
+        approvals: decided
+            .iter()
+            .filter(|(_, approved)| *approved)
+            .map(|(person, _)| ((*person).to_owned(), BTreeSet::new()))
+            .collect(),
     }
 }
 
@@ -33,7 +38,9 @@ fn decision(principal: &str, person: &str, approved: bool) -> Decision {
     Decision {
         principal: principal.into(),
         person: person.into(),
+        hands: BTreeSet::new(),
         makers: ["maker-key", "maker"].map(str::to_owned).into(),
+        makers_hands: BTreeSet::new(),
         approved,
         reason: "seen".into(),
         payload_hash: B256::repeat_byte(7),
@@ -87,6 +94,53 @@ fn each_person_counts_once() {
     assert!(matches!(after.decide(&decision("a", "ann", false)), Err(CheckError::Decided)));
     assert_eq!(after.decide(&decision("b", "bob", true)).unwrap(), Next::Begins);
     assert_eq!(after.decide(&decision("b", "bob", false)).unwrap(), Next::Ends);
+}
+
+fn by_hands(principal: &str, hands: &[&str]) -> Decision {
+    Decision { hands: hands.iter().map(|hand| (*hand).to_owned()).collect(), ..decision(principal, principal, true) }
+}
+
+#[test]
+fn who_made_the_credential_is_one_with_who_shows_it() {
+    let one = standing(1, &[]);
+    let refused = one.decide(&by_hands("ann", &["admin", "maker"])).unwrap_err();
+    assert!(matches!(&refused, CheckError::MakersHand(hand) if hand == "maker"), "{refused}");
+    assert_eq!(
+        one.decide(&by_hands("ann", &["admin", "ann"])).unwrap(),
+        Next::Begins,
+        "the administrator asked for nothing"
+    );
+    let made = |who: &str| {
+        let makers_hands = BTreeSet::from(["admin".to_owned()]);
+        one.decide(&Decision { makers_hands, ..by_hands(who, &["admin"]) })
+    };
+    assert!(
+        matches!(made("admin").unwrap_err(), CheckError::MakersHand(hand) if hand == "admin"),
+        "he may have asked himself"
+    );
+    assert_eq!(made("bob").unwrap(), Next::Begins);
+    let no = Decision { approved: false, ..by_hands("ann", &["maker"]) };
+    assert_eq!(one.decide(&no).unwrap(), Next::Ends, "who asked may take it back, by whichever key");
+}
+
+#[test]
+fn two_credentials_of_one_hand_are_one_person() {
+    let after = |hands: &[&str]| {
+        let mut two = standing(2, &[("ann", true)]);
+        two.approvals.insert("ann".into(), hands.iter().map(|hand| (*hand).to_owned()).collect());
+        two
+    };
+    let hand = |standing: &Standing, decision: &Decision| match standing.decide(decision) {
+        Err(CheckError::CheckersHand(hand)) => Some(hand),
+        other => {
+            assert_eq!(other.unwrap(), Next::Begins);
+            None
+        }
+    };
+    assert_eq!(hand(&after(&[]), &by_hands("bob", &["ann"])).as_deref(), Some("ann"), "ann has made bob's");
+    assert_eq!(hand(&after(&["bob"]), &by_hands("bob", &[])).as_deref(), Some("bob"), "bob has made ann's");
+    assert_eq!(hand(&after(&["admin"]), &by_hands("bob", &["admin"])), None, "the administrator has approved nothing");
+    assert_eq!(hand(&after(&["ann"]), &by_hands("bob", &["bob"])), None, "each has made its own");
 }
 
 #[test]

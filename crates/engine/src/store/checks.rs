@@ -128,7 +128,7 @@ async fn standing(
     // A statement of its own: it sees what was decided before the lock was taken.
     let expires_at: OffsetDateTime = row.try_get("expires_at")?;
     let decided = sqlx::query(
-        "SELECT clock_timestamp() >= $3 AS expired, d.person, d.approved FROM (SELECT) one
+        "SELECT clock_timestamp() >= $3 AS expired, d.person, d.approved, d.hands FROM (SELECT) one
          LEFT JOIN engine.check_decisions d ON d.tenant = $1 AND d.operation_id = $2",
     )
     .bind(tenant.as_str())
@@ -136,12 +136,16 @@ async fn standing(
     .bind(expires_at)
     .fetch_all(&mut *commit)
     .await?;
-    let mut by_person = BTreeMap::new();
+    let (mut by_person, mut approvals) = (BTreeMap::new(), BTreeMap::new());
     let mut expired = false;
     for one in &decided {
         expired = one.try_get("expired")?;
         if let Some(person) = one.try_get::<Option<String>, _>("person")? {
-            by_person.insert(person, one.try_get("approved")?);
+            let approved = one.try_get("approved")?;
+            if approved {
+                approvals.insert(person.clone(), one.try_get::<Vec<String>, _>("hands")?.into_iter().collect());
+            }
+            by_person.insert(person, approved);
         }
     }
     Ok(Standing {
@@ -150,6 +154,7 @@ async fn standing(
         payload_hash: payload_hash(row.try_get("payload_hash")?)?,
         expired,
         decided: by_person,
+        approvals,
     })
 }
 
@@ -160,8 +165,8 @@ async fn note(
     decision: &Decision,
 ) -> Result<(), CheckError> {
     let noted = sqlx::query(
-        "INSERT INTO engine.check_decisions (tenant, operation_id, person, principal, makers, approved, reason, payload_hash, decided_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())",
+        "INSERT INTO engine.check_decisions (tenant, operation_id, person, principal, makers, approved, reason, payload_hash, hands, makers_hands, decided_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp())",
     )
     .bind(tenant.as_str())
     .bind(id.0)
@@ -171,6 +176,8 @@ async fn note(
     .bind(decision.approved)
     .bind(&decision.reason)
     .bind(decision.payload_hash.as_slice())
+    .bind(decision.hands.iter().map(String::as_str).collect::<Vec<_>>())
+    .bind(decision.makers_hands.iter().map(String::as_str).collect::<Vec<_>>())
     .execute(commit)
     .await;
     match noted {
@@ -178,6 +185,9 @@ async fn note(
         // The tables have the last word about it.
         Err(sqlx::Error::Database(error)) if error.constraint() == Some("check_decisions_another") => {
             Err(CheckError::Maker)
+        }
+        Err(sqlx::Error::Database(error)) if error.constraint() == Some("check_decisions_by_other_hands") => {
+            Err(CheckError::MakersHand(decision.principal.clone()))
         }
         Err(error) => Err(StoreError::from(error).into()),
     }
@@ -210,7 +220,7 @@ async fn carry_out(
     .await?;
     let action = if decision.approved { "operation.approve" } else { "operation.reject" };
     let said = json!({
-        "approved": decision.approved, "principal": decision.principal, "person": decision.person, "reason": decision.reason,
+        "approved": decision.approved, "principal": decision.principal, "person": decision.person, "hands": decision.hands, "reason": decision.reason,
         "payload_hash": hex::encode(decision.payload_hash), "needed": needed,
     });
     leaf(commit, tenant.as_str(), action, &decision.principal, &id.to_string(), said.clone()).await?;
@@ -358,7 +368,7 @@ pub async fn accept_change(commit: &mut PgConnection, change: Change<'_>) -> Res
         order: change.order,
         decision: flow::Decision { new_steps: Vec::new(), verdict: Verdict::Waiting },
         priority: Priority::Normal,
-        question: Some(Question::default()),
+        question: Some(Question { hands: Some(change.hands), ..Question::default() }),
     };
     let service = ServiceName::new(change.service);
     let admitted = accept::write(&service, commit, &new.tenant, &[&new]).await?.remove(&new.id);

@@ -42,7 +42,9 @@ fn by(person: &str, view: &OperationView, approved: bool) -> Decision {
     Decision {
         principal: person.into(),
         person: person.into(),
+        hands: [].into(),
         makers: [view.principal.clone()].into(),
+        makers_hands: [].into(),
         approved,
         reason: "looked at".into(),
         payload_hash: view.check.as_ref().expect("a check").payload_hash,

@@ -357,6 +357,10 @@ reasons! {
     WatermarkConflict = "WATERMARK_CONFLICT", Aborted, CallUs, None;
     /// The signing request id stands for another payload.
     RequestIdReused = "REQUEST_ID_REUSED", AlreadyExists, CallUs, None;
+    /// The audit log is not the one whose root was signed before.
+    AuditLogRewritten = "AUDIT_LOG_REWRITTEN", FailedPrecondition, CallUs, None;
+    /// Nothing shows that the root continues the last one.
+    AuditRootUnproven = "AUDIT_ROOT_UNPROVEN", FailedPrecondition, FixInput, None;
     /// The custody provider holds the request for approval.
     CustodyApprovalPending = "CUSTODY_APPROVAL_PENDING", Aborted, WaitForApproval, Some(5000);
     /// The approval was refused.

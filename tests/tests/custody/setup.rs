@@ -35,6 +35,8 @@ enum Said {
     Accepted(Box<Operation>, bool),
     /// An approval is pending; the details that it came with.
     Pending(BTreeMap<String, String>),
+    /// Not at all: the service comes up again.
+    Away,
 }
 
 impl Said {
@@ -42,6 +44,7 @@ impl Said {
         match self {
             Self::Accepted(operation, _) => &operation.operation_id,
             Self::Pending(details) => &details["operation_id"],
+            Self::Away => "",
         }
     }
 
@@ -55,6 +58,7 @@ impl Said {
 fn told(answer: Result<(Option<Operation>, bool), Status>, key: &str) -> Said {
     let refused = match answer {
         Ok((operation, replayed)) => return Said::Accepted(Box::new(operation.expect("an operation")), replayed),
+        Err(refused) if refused.code() == Code::Unavailable => return Said::Away,
         Err(refused) => refused,
     };
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "CUSTODY_APPROVAL_PENDING"), "{refused:?}");
@@ -219,6 +223,7 @@ pub(crate) async fn a_set_up_call_by(desk: &mut Desk<'_>) {
             assert_eq!((&operation.operation_id, *again), (&first, true), "{said:?}");
             assert_eq!(operation.state(), OperationState::Running, "accepted, pending");
         }
+        Said::Away => panic!("it serves"),
     };
     is_told(&desk.registers("first", &key).await);
     let (said, told_key) = desk.registers_over_http("first", Some(&key), None);
@@ -310,6 +315,7 @@ async fn a_system_is_set_up_by_a_key_whose_approvers_are_asked_for_each_part() {
             |said| match said {
                 Said::Pending(details) => !stages.contains(&details["transaction_id"]),
                 Said::Accepted(operation, _) => operation.state() != OperationState::Running,
+                Said::Away => false,
             },
         );
         let Said::Pending(details) = pending.await else { break };

@@ -85,7 +85,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Permissions to write in the domain services that no role on chain is needed for: one's own, keys of an identity, or nothing on chain.
-    const WITHOUT: [&str; 19] = [
+    const WITHOUT: [&str; 22] = [
         "airdrop:claim",
         "asset:templates",
         "asset:transfer",
@@ -100,6 +100,9 @@ mod tests {
         "settlement:approve",
         "settlement:create",
         "settlement:execute",
+        "smart-wallet:approve",
+        "smart-wallet:manage",
+        "smart-wallet:propose",
         "system:bootstrap",
         "treasury:claim",
         "treasury:fund",

@@ -112,7 +112,14 @@ impl<'a, A: Desk> Write<'a, A> {
     pub async fn answer(&self, operation: OperationView, replayed: bool) -> Result<Admitted, Refusal> {
         let (is_setup, tenant) = (is_setup(self.method), TenantId::new(self.tenant()));
         let holds = match is_setup && !operation.state.is_final() {
-            true => self.app.engine().reader().holds_of(&tenant, operation.operation_id).await.map_err(engine_store)?,
+            true => {
+                let holds = self.app.engine().reader().holds_of(&tenant, operation.operation_id).await;
+                // It is accepted, whether that can be read now or not: its own state tells the caller no less.
+                holds.unwrap_or_else(|error| {
+                    tracing::warn!(%error, operation_id = %operation.operation_id, "cannot tell whether a set-up call is held");
+                    Vec::new()
+                })
+            }
             false => Vec::new(),
         };
         let admitted = Admitted { operation, key: self.key.clone(), replayed };

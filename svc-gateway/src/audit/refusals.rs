@@ -39,6 +39,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often what still waits at the end is tried again.
 const LAST_TRIES: u32 = 3;
 const MESSAGE_CHARACTERS: usize = 1_000;
+/// Its calls make no operation: what waits for an approval there was not accepted.
+const KEYS: &str = "/dalp.signer.v1.KeyService/";
 
 /// Services that write their refusals themselves, with the hash of the message that they read.
 const WRITE_THEIR_OWN: [&str; 5] = [
@@ -127,12 +129,13 @@ pub fn refusals(config: AuditConfig, tables: Tables) -> (Refusals, Writer) {
     (Refusals { shared: Arc::clone(&shared) }, Writer { shared, waiting, tables })
 }
 
-fn kept(reason: &str) -> Kept {
+/// What is kept of a refusal of the RPC at `path`.
+fn kept(reason: &str, path: &str) -> Kept {
     match reason.parse::<Reason>() {
         Ok(Reason::RateLimited | Reason::Overloaded | Reason::TenantQuotaExceeded) => Kept::Count,
         Ok(Reason::Internal | Reason::NotImplemented) => Kept::Nothing,
-        // Accepted: the operation has its leaf, and is what waits.
-        Ok(Reason::CustodyApprovalPending) => Kept::Nothing,
+        // Of a set-up call the operation is accepted, has its leaf, and is what waits. No key was made.
+        Ok(Reason::CustodyApprovalPending) if !path.starts_with(KEYS) => Kept::Nothing,
         Ok(reason) if reason.next() == Next::RetrySameKey => Kept::Nothing,
         // A newer service's reason: it decided something.
         Ok(_) | Err(_) => Kept::Leaf,
@@ -145,7 +148,7 @@ impl Refusals {
     /// Takes a refusal in; never waits.
     pub fn note(&self, refused: &Refused<'_>) {
         let tenant = refused.principal.tenant.as_str();
-        let kept = kept(refused.reason);
+        let kept = kept(refused.reason, refused.path);
         if kept == Kept::Nothing {
             return;
         }
@@ -387,13 +390,16 @@ impl Writer {
 mod tests {
     use super::*;
 
+    const PATH: &str = "/dalp.system.v1.SystemService/Bootstrap";
+
     #[test]
     fn what_nobody_decided_is_no_refusal() {
-        assert_eq!(kept("PERMISSION_DENIED"), Kept::Leaf);
-        assert_eq!(kept("COMPLIANCE_REFUSED"), Kept::Leaf);
-        assert_eq!(kept("SOMETHING_NEWER"), Kept::Leaf);
-        assert_eq!(kept("RATE_LIMITED"), Kept::Count);
-        assert_eq!(kept("TENANT_QUOTA_EXCEEDED"), Kept::Count);
+        assert_eq!(kept("CUSTODY_APPROVAL_PENDING", "/dalp.signer.v1.KeyService/CreateKey"), Kept::Leaf);
+        assert_eq!(kept("PERMISSION_DENIED", PATH), Kept::Leaf);
+        assert_eq!(kept("COMPLIANCE_REFUSED", PATH), Kept::Leaf);
+        assert_eq!(kept("SOMETHING_NEWER", PATH), Kept::Leaf);
+        assert_eq!(kept("RATE_LIMITED", PATH), Kept::Count);
+        assert_eq!(kept("TENANT_QUOTA_EXCEEDED", PATH), Kept::Count);
         for nothing in [
             "DATABASE_UNAVAILABLE",
             "UPSTREAM_UNAVAILABLE",
@@ -403,7 +409,7 @@ mod tests {
             "CONFLICT",
             "CUSTODY_APPROVAL_PENDING",
         ] {
-            assert_eq!(kept(nothing), Kept::Nothing, "{nothing}");
+            assert_eq!(kept(nothing, PATH), Kept::Nothing, "{nothing}");
         }
     }
 

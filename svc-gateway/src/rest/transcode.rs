@@ -93,7 +93,14 @@ async fn transcode(
         match unary(body, &route.rpc.output()).await {
             Ok(answer) => {
                 let again = again.zip(parts.headers.get(IDEMPOTENCY_KEY).cloned());
-                finished(shared, route, &head.headers, &headers, (answer, again), next).await?
+                let finished = finished(shared, route, &head.headers, &headers, (answer, again), next).await;
+                finished.map_err(|(mut refused, problem)| {
+                    // The repeat was ours: the caller asked once, and hears what that was.
+                    if let Some(replayed) = parts.headers.get(IDEMPOTENCY_REPLAYED) {
+                        refused.insert(IDEMPOTENCY_REPLAYED, replayed.clone());
+                    }
+                    (refused, problem)
+                })?
             }
             Err(status) => return Err((parts.headers, status.into())),
         }

@@ -14,14 +14,14 @@ SELECT * FROM (SELECT t.transaction_id AS waiting, a.transaction_id AS held_tran
 FROM engine.transactions t JOIN engine.lanes l ON l.chain_id = t.chain_id AND l.sender = t.sender
 JOIN engine.attempts a ON a.chain_id = t.chain_id AND a.sender = t.sender
 WHERE t.tenant = $1 AND t.operation_id = $2 AND a.state = 'SIGNING' AND a.hold IS NOT NULL
-  AND (a.transaction_id = t.transaction_id AND t.state IN ('SIGNING', 'BROADCASTING')
+  AND (a.transaction_id = t.transaction_id AND a.kind = 'CALL' AND t.state IN ('SIGNING', 'BROADCASTING')
     OR t.nonce IS NULL AND t.state IN ('RECEIVED', 'QUEUED', 'PREPARING') AND NOT l.by_provider
     OR a.nonce < t.nonce AND t.state IN ('SIGNING', 'BROADCASTING'))
 UNION ALL
 SELECT t.transaction_id, t.transaction_id, h.hold, h.held_by, h.held_since, true
 FROM engine.transactions t JOIN engine.handovers h ON h.tenant = t.tenant AND h.transaction_id = t.transaction_id
 WHERE t.tenant = $1 AND t.operation_id = $2 AND h.state = 'HANDED' AND h.hold IS NOT NULL) found
-ORDER BY held_since, waiting <> held_transaction_id, waiting LIMIT $3";
+ORDER BY hold <> 'APPROVAL', held_since, waiting <> held_transaction_id, waiting LIMIT $3";
 
 /// More of them tell a caller nothing new.
 const MOST: i64 = 100;
@@ -29,22 +29,25 @@ const MOST: i64 = 100;
 impl Reads {
     pub(crate) async fn holds_of(&self, tenant: &TenantId, id: OperationId) -> Result<Vec<OperationHold>, StoreError> {
         let rows = sqlx::query(OF_OPERATION).bind(tenant.as_str()).bind(id.0).bind(MOST).fetch_all(&self.pool).await?;
-        rows.iter()
-            .map(|row| {
-                let hold = hold(row)?.ok_or_else(|| StoreError::corrupt("a hold without a cause"))?;
-                Ok(OperationHold { waiting: TransactionId(row.try_get("waiting")?), hold })
-            })
-            .collect()
+        let mut holds = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(hold) = hold(row)? {
+                holds.push(OperationHold { waiting: TransactionId(row.try_get("waiting")?), hold });
+            }
+        }
+        Ok(holds)
     }
 }
 
-/// The hold that a row tells in `hold`, `held_by`, `held_since`, `held_transaction_id` and `held_by_provider`, if it tells one.
+/// The hold that a row tells in `hold`, `held_by`, `held_since`, `held_transaction_id` and `held_by_provider`, if it tells one. A cause of a later release is
+/// none that is known here, and its provider is left out.
 pub(super) fn hold(row: &PgRow) -> Result<Option<ProviderHold>, StoreError> {
-    let Some(cause) = row.try_get::<Option<&str>, _>("hold")? else { return Ok(None) };
+    let cause = row.try_get::<Option<&str>, _>("hold")?.and_then(|text| text.parse::<HoldCause>().ok());
+    let Some(cause) = cause else { return Ok(None) };
     let provider = row.try_get::<Option<&str>, _>("held_by")?;
     Ok(Some(ProviderHold {
-        provider: provider.map(str::parse::<KeyProvider>).transpose().map_err(StoreError::Corrupt)?,
-        cause: cause.parse::<HoldCause>().map_err(StoreError::Corrupt)?,
+        provider: provider.and_then(|text| text.parse::<KeyProvider>().ok()),
+        cause,
         since: row.try_get("held_since")?,
         transaction_id: TransactionId(row.try_get("held_transaction_id")?),
         by_provider: row.try_get("held_by_provider")?,

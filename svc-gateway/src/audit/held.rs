@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 
 use dalp_domain::store::{StoreError, during};
-use sqlx::{PgConnection, postgres::PgRow};
+use sqlx::{PgConnection, PgExecutor, postgres::PgRow};
 
 use super::store::{Growth, Log, get, leaf, take_cursor, trees, write};
 
-/// Leaves of a tenant that the sealer went past without giving them places.
+/// The first leaves of a tenant that the sealer went past without giving them places. It may walk through the whole log of the tenant, so it is asked before the
+/// sealer's row is taken; the cursor only goes on, so what it finds stays the first.
+const PASSED: &str = "SELECT l.sequence FROM engine.audit_leaves l CROSS JOIN gateway.audit_sealer s
+     WHERE l.tenant = $1 AND ((l.xid, l.sequence) <= (s.after_xid, s.after_sequence) OR l.sequence <= s.above_sequence)
+       AND NOT EXISTS (SELECT FROM gateway.audit_entries e WHERE e.leaf_sequence = l.sequence)
+     ORDER BY l.xid, l.sequence LIMIT $2";
+
+/// Those of them that have no places yet.
 const HELD_LEAVES: &str = "SELECT l.xid::text AS xid, l.sequence, l.tenant, l.actor, l.action, l.subject, l.decision, l.reason, l.payload_hash,
             l.body::text AS body, l.created_at
      FROM engine.audit_leaves l
-     WHERE l.tenant = $1 AND ((l.xid, l.sequence) <= ($2::text::xid8, $3) OR l.sequence <= $4)
-       AND NOT EXISTS (SELECT FROM gateway.audit_entries e WHERE e.leaf_sequence = l.sequence)
-     ORDER BY l.xid, l.sequence LIMIT $5";
+     WHERE l.sequence = ANY($1) AND NOT EXISTS (SELECT FROM gateway.audit_entries e WHERE e.leaf_sequence = l.sequence)
+     ORDER BY l.xid, l.sequence";
 
 /// What batches add, and the tenants that are held from then on, with why.
 type Grown = (BTreeMap<String, Growth>, BTreeMap<String, String>);
@@ -29,28 +35,28 @@ impl Log {
             .await
             .map_err(during("look for held audit logs"))?;
         for tenant in held {
-            self.mend_one(&tenant, limit).await?;
+            // One that cannot be looked at holds up none of those after it.
+            if let Err(error) = self.mend_one(&tenant, limit).await {
+                report(&tenant, "its held leaves cannot be looked at", &error);
+            }
         }
         Ok(())
     }
 
     async fn mend_one(&self, tenant: &str, limit: u32) -> Result<(), StoreError> {
+        let passed = passed(&self.tables.pool, tenant, i64::from(limit)).await?;
         let mut commit = self.tables.begin("begin mending").await?;
-        let Some(cursor) = take_cursor(&mut commit).await? else { return Ok(()) };
-        let rows = sqlx::query(HELD_LEAVES)
-            .bind(tenant)
-            .bind(cursor.xid.to_string())
-            .bind(cursor.sequence)
-            .bind(cursor.above)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *commit)
-            .await
-            .map_err(during("read held leaves"))?;
+        if take_cursor(&mut commit).await?.is_none() {
+            return Ok(());
+        }
+        let rows =
+            sqlx::query(HELD_LEAVES).bind(&passed).fetch_all(&mut *commit).await.map_err(during("read held leaves"))?;
         let (growths, held) = grown(&mut commit, &rows).await?;
         write(&mut commit, &growths).await?;
         hold(&mut commit, &held).await?;
         // All behind the cursor are sealed: what is before it is the sealer's again.
-        if held.is_empty() && rows.len() < limit as usize {
+        let may_be_all = held.is_empty() && passed.len() < limit as usize;
+        if may_be_all && self::passed(&mut *commit, tenant, 1).await?.is_empty() {
             sqlx::query("DELETE FROM gateway.audit_held WHERE tenant = $1")
                 .bind(tenant)
                 .execute(&mut *commit)
@@ -60,6 +66,11 @@ impl Log {
         }
         commit.commit().await.map_err(during("commit mending"))
     }
+}
+
+async fn passed(database: impl PgExecutor<'_>, tenant: &str, limit: i64) -> Result<Vec<i64>, StoreError> {
+    let found = sqlx::query_scalar(PASSED).bind(tenant).bind(limit).fetch_all(database).await;
+    found.map_err(during("look for held leaves"))
 }
 
 /// What rows add to the trees of their tenants, and the tenants that are held from now on, with why.

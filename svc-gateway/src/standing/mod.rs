@@ -127,7 +127,8 @@ impl Standings {
         };
         let (read, chain_error) = told(read)?;
         let access = self.access(&somebody, &wallets.unwrap_or_default(), read.as_ref(), scope);
-        let next_page_token = read.as_ref().map(|read| read.next_page_token.clone()).unwrap_or_default();
+        // Where the chain was not read this page comes again: an empty token would say that it was the last.
+        let next_page_token = read.as_ref().map_or(request.page_token.clone(), |read| read.next_page_token.clone());
         Ok(GetAccessResponse {
             access: Some(access),
             read_at: read.as_ref().map(messages::read_at),
@@ -166,7 +167,10 @@ impl Standings {
         let scope = Scope { asset: &asset, system: false };
         let access = everybody.iter().zip(&wallets).filter_map(|(somebody, wallets)| {
             let access = self.access(somebody, wallets, read.as_ref(), scope);
-            let concerned = !access.grants.is_empty() || access.wallets.iter().any(|one| !one.assets.is_empty());
+            // Whose wallets were not all looked at may be: left out, the list would look complete.
+            let concerned = !access.grants.is_empty()
+                || !wallets.complete
+                || access.wallets.iter().any(|one| !one.assets.is_empty());
             concerned.then_some(access)
         });
         let access = access.collect();

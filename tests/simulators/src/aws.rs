@@ -280,23 +280,29 @@ impl Aws {
 
 #[async_trait]
 impl Service for Door {
-    async fn answer(&self, request: Request) -> Result<Reply, Broken> {
+    async fn before(&self, request: &Request) -> Result<Option<Reply>, Broken> {
         if request.path == "/agent" {
-            return Ok(self.tell(&request));
+            return Ok(Some(self.tell(request)));
         }
-        let operation =
-            format!("{} {}{}", request.method, request.path, request.header("x-amz-target").unwrap_or_default());
+        let operation = operation(request);
         *locked(&self.asked).entry(operation.clone()).or_default() += 1;
         if self.faults.is_over_limit(&operation) {
-            return Ok(Reply::new(400, json!({ "__type": "ThrottlingException", "message": "Rate exceeded" })));
+            return Ok(Some(Reply::new(400, json!({ "__type": "ThrottlingException", "message": "Rate exceeded" }))));
         }
-        if let Some(reply) = self.faults.before(&operation).await? {
-            return Ok(reply);
-        }
+        self.faults.before(&operation).await
+    }
+
+    async fn answer(&self, request: Request) -> Result<Reply, Broken> {
+        let operation = operation(&request);
         let reply = self.forward(&request).await.map_err(|_| Broken)?;
         self.faults.after(&operation)?;
         if operation == SIGN && reply.status == 200 { self.twisted(&request, reply) } else { Ok(reply) }
     }
+}
+
+/// What a request asks for, as faults are injected by.
+fn operation(request: &Request) -> String {
+    format!("{} {}{}", request.method, request.path, request.header("x-amz-target").unwrap_or_default())
 }
 
 // === impl Door ===

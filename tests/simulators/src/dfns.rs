@@ -253,11 +253,12 @@ impl DfnsSimulator {
 
 #[async_trait]
 impl Service for Shared {
+    async fn before(&self, request: &Request) -> Result<Option<Reply>, Broken> {
+        self.faults.before(&format!("{} {}", request.method, request.path)).await
+    }
+
     async fn answer(&self, request: Request) -> Result<Reply, Broken> {
         let route = format!("{} {}", request.method, request.path);
-        if let Some(reply) = self.faults.before(&route).await? {
-            return Ok(reply);
-        }
         // The rate is the organisation's, whatever is asked.
         if self.faults.is_over_limit("organisation") {
             return Ok(refused(429, "Too many requests"));

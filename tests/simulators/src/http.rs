@@ -46,7 +46,12 @@ pub struct Broken;
 /// What answers.
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
-    /// Answers a request, or breaks its connection.
+    /// What is to go wrong with a request before it is looked at. It ends with the connection.
+    async fn before(&self, _: &Request) -> Result<Option<Reply>, Broken> {
+        Ok(None)
+    }
+
+    /// Answers a request, or breaks its connection. It goes to its end, whatever becomes of the connection.
     async fn answer(&self, request: Request) -> Result<Reply, Broken>;
 }
 
@@ -159,7 +164,15 @@ async fn converse(socket: TcpStream, service: Arc<dyn Service>) {
             let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
             let request =
                 Request { method: head.method, path: head.uri.path().to_owned(), target, headers: head.headers, body };
-            let reply = service.answer(request).await.map_err(|Broken| Gone)?;
+            let early = service.before(&request).await.map_err(|Broken| Gone)?;
+            let reply = match early {
+                Some(reply) => reply,
+                // In a task of its own: who goes away leaves nothing half done, as no custodian forgets an order with the connection.
+                None => {
+                    let answered = tokio::spawn(async move { service.answer(request).await });
+                    answered.await.map_err(|_| Gone)?.map_err(|Broken| Gone)?
+                }
+            };
             let mut response = Response::builder().status(reply.status).header("content-type", "application/json");
             for (name, value) in reply.headers {
                 response = response.header(name, value);

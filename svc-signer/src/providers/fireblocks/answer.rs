@@ -185,6 +185,8 @@ impl Transaction {
             (Meaning::Failed { .. } | Meaning::Expired | Meaning::Denied | Meaning::Blocked, false, Some(hash)) => {
                 State::Ended(hash)
             }
+            // Nor is one made where the platform failed without telling a hash: it may have sent it before it did.
+            (Meaning::Failed { .. }, false, None) => State::Failed { again: false },
             (meaning, _, _) => meaning.state(),
         };
         Report { id: Some(self.id), said, state }
@@ -253,6 +255,9 @@ mod tests {
             "txHash": hash.to_string(),
         });
         assert_eq!(report(failed).state, State::Ended(hash), "sent once is sent");
+        let untold =
+            json!({"id": "t", "status": "FAILED", "subStatus": "INTERNAL_ERROR", "operation": "CONTRACT_CALL"});
+        assert_eq!(report(untold).state, State::Failed { again: false }, "it may have been sent");
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl World {
         let chain = ChainView::new(stack.chain_url()).expect("a chain");
         let load = Load::prepare(&operator, &chain, 1, "local").await.expect("a bond");
         let offerings = Offerings { client: &operator, load: &load };
-        let euro = offerings.issue_cash("EUR", 2, &[load.receiver.clone()], 1_000).await.expect("euros");
+        let euro = offerings.issue_cash("EUR", 2, std::slice::from_ref(&load.receiver), 1_000).await.expect("euros");
         let create = CreateKeyRequest { wallet: "mia-desk".to_owned(), ..CreateKeyRequest::default() };
         let made = KeyServiceClient::new(mia.gateway()).create_key(keyed(create, &key())).await.expect("a wallet");
         let mias_wallet = made.into_inner().key.expect("a key").address;
@@ -157,10 +157,10 @@ async fn grants_and_roles_are_shown_together_and_both_are_needed_on_one_asset() 
 async fn the_right_role_on_the_wrong_asset_is_refused(world: &World) {
     let (bond, euro, wallet) = (world.bond(), world.euro.text.clone(), world.mias_wallet.clone());
     assert!(world.mias().await.findings.is_empty(), "she may mint nowhere, on neither side");
-    assert_eq!(reason(&world.mints(&bond).await.unwrap_err()), "PERMISSION_DENIED");
+    assert_eq!(reason(&world.mints(&bond).await.expect_err("refused")), "PERMISSION_DENIED");
 
     world.off_chain(&bond).await;
-    assert_eq!(reason(&world.mints(&bond).await.unwrap_err()), "ASSET_ROLE_MISSING");
+    assert_eq!(reason(&world.mints(&bond).await.expect_err("refused")), "ASSET_ROLE_MISSING");
     let use_none = (
         AccessFindingKind::GrantWithoutRole,
         "asset:mint".to_owned(),
@@ -168,13 +168,13 @@ async fn the_right_role_on_the_wrong_asset_is_refused(world: &World) {
         bond.clone(),
         String::new(),
     );
-    assert_eq!(told(&world.mias().await), [use_none.clone()]);
+    assert_eq!(told(&world.mias().await), std::slice::from_ref(&use_none));
 
     world.on_chain(&euro, true).await;
     // The right grant and the right role, each on another asset.
-    let refused = world.mints(&bond).await.unwrap_err();
+    let refused = world.mints(&bond).await.expect_err("refused");
     assert_eq!(reason(&refused), "ASSET_ROLE_MISSING");
-    assert_eq!(reason(&world.mints(&euro).await.unwrap_err()), "PERMISSION_DENIED");
+    assert_eq!(reason(&world.mints(&euro).await.expect_err("refused")), "PERMISSION_DENIED");
     let idle = (
         AccessFindingKind::RoleWithoutGrant,
         "asset:burn,asset:mint,treasury:approve".to_owned(),
@@ -215,7 +215,7 @@ async fn both_on_one_asset_will_do(world: &World) {
     assert_eq!(grants, [("desk", "", false), ("minter", bond.as_str(), true)]);
     let minted = world.mia.finished(Some(world.mints(&bond).await.expect("accepted"))).await.expect("final");
     assert_eq!(minted.state(), OperationState::Completed, "{minted:?}");
-    assert_eq!(reason(&world.mints(&euro).await.unwrap_err()), "PERMISSION_DENIED");
+    assert_eq!(reason(&world.mints(&euro).await.expect_err("refused")), "PERMISSION_DENIED");
 }
 
 async fn by_wallet_and_by_asset(world: &World) {
@@ -228,7 +228,7 @@ async fn by_wallet_and_by_asset(world: &World) {
         wallet: world.load.issuer.text.clone(),
         ..GetAccessRequest::default()
     };
-    assert_eq!(reason(&world.get(&world.operator, of_another).await.unwrap_err()), "WALLET_NOT_OWNED");
+    assert_eq!(reason(&world.get(&world.operator, of_another).await.expect_err("refused")), "WALLET_NOT_OWNED");
     let on_euro =
         GetAccessRequest { principal_id: "mia".to_owned(), asset: euro.clone(), ..GetAccessRequest::default() };
     let access = world.get(&world.operator, on_euro).await.expect("hers").access.expect("an access");
@@ -274,12 +274,12 @@ async fn an_administrator_is_told_of_every_wallet(world: &World) {
 
 async fn another_tenant_learns_nothing(world: &World) {
     let hers = GetAccessRequest { principal_id: "mia".to_owned(), ..GetAccessRequest::default() };
-    assert_eq!(reason(&world.get(&world.foreign, hers).await.unwrap_err()), "NOT_FOUND");
+    assert_eq!(reason(&world.get(&world.foreign, hers).await.expect_err("refused")), "NOT_FOUND");
     let wallet = GetAccessRequest { wallet: world.mias_wallet.clone(), ..GetAccessRequest::default() };
-    assert_eq!(reason(&world.get(&world.foreign, wallet).await.unwrap_err()), "KEY_NOT_FOUND");
+    assert_eq!(reason(&world.get(&world.foreign, wallet).await.expect_err("refused")), "KEY_NOT_FOUND");
     let asset = GetAccessRequest { asset: world.bond(), ..GetAccessRequest::default() };
-    assert_eq!(reason(&world.get(&world.foreign, asset).await.unwrap_err()), "NOT_FOUND");
-    assert_eq!(reason(&world.list(&world.foreign, &world.bond()).await.unwrap_err()), "NOT_FOUND");
+    assert_eq!(reason(&world.get(&world.foreign, asset).await.expect_err("refused")), "NOT_FOUND");
+    assert_eq!(reason(&world.list(&world.foreign, &world.bond()).await.expect_err("refused")), "NOT_FOUND");
     // Its own is told without a chain, because nothing was set up for it.
     let own = world.get(&world.foreign, GetAccessRequest::default()).await.expect("its own");
     assert!(own.chain_error.starts_with("SYSTEM_NOT_BOOTSTRAPPED") && own.read_at.is_none(), "{own:?}");

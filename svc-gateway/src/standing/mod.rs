@@ -260,7 +260,7 @@ impl Standings {
         let answer = self.signer()?.list_keys(asked(caller, request)).await;
         let answer = answer.map_err(|status| Refusal::from_upstream(SIGNER, status))?.into_inner();
         let mut keys: Vec<Key> = answer.keys.into_iter().filter(|key| key.purpose() == KeyPurpose::General).collect();
-        keys.sort_by(|one, other| one.address.to_lowercase().cmp(&other.address.to_lowercase()));
+        keys.sort_by_key(|one| one.address.to_lowercase());
         Ok(Wallets { keys, complete: answer.next_page_token.is_empty() })
     }
 

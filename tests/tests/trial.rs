@@ -99,9 +99,14 @@ impl Trier {
         let line = self.trial.ceremony(wallet).expect("a command");
         let printed = self.trial.ceremony("treasury").expect("a command");
         assert!(self.printed.lines().any(|line| line == printed), "{}", self.printed);
-        let run =
-            tokio::process::Command::new("sh").args(["-c", &line]).stdin(Stdio::null()).kill_on_drop(true).output();
-        tokio::spawn(async move { run.await.expect("a shell runs the line") })
+        let run = async move || {
+            let mut shell = tokio::process::Command::new("sh");
+            let run = shell.args(["-c", &line]).stdin(Stdio::null()).kill_on_drop(true).output().await;
+            run.expect("a shell runs the line")
+        };
+        // The signer may look for the very key at that moment: who is told so repeats it.
+        let done = |held: &Output| !String::from_utf8_lossy(&held.stderr).contains("is being made: wait and look");
+        tokio::spawn(async move { until("nobody else makes the key", run, done).await })
     }
 }
 

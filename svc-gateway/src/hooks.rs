@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use dalp_proto::signer::{
     DeliverProviderEventRequest, ProviderEventHeader, ProviderEventOutcome, signer_service_client::SignerServiceClient,
 };
@@ -20,8 +19,7 @@ use dalp_service::{
     config::ServerConfig,
     server::{Answer, Front, Next},
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
-use http_body_util::{BodyExt as _, Limited};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tonic::{body::Body, transport::Channel};
@@ -33,6 +31,7 @@ use crate::{
     metric_definitions as names,
     rest::{
         Rest,
+        body::Limits,
         problem::{JSON, Problem, full},
     },
 };
@@ -53,8 +52,7 @@ struct Desk {
     signer: SignerServiceClient<Channel>,
     buckets: BTreeMap<&'static str, Mutex<Bucket>>,
     places: Semaphore,
-    max_body_bytes: usize,
-    body_timeout: Duration,
+    body: Limits,
 }
 
 // === impl Hooks ===
@@ -71,8 +69,7 @@ impl Hooks {
                 signer: SignerServiceClient::new(signer),
                 buckets: config.providers.iter().map(bucket).collect(),
                 places: Semaphore::new(config.at_once as usize),
-                max_body_bytes: config.max_body_bytes,
-                body_timeout: Duration::from_millis(server.body_read_ms),
+                body: Limits { bytes: config.max_body_bytes, within: Duration::from_millis(server.body_read_ms) },
             })
         });
         Self { rest, desk }
@@ -132,7 +129,7 @@ impl Desk {
             .places
             .try_acquire()
             .map_err(|_| Refusal::new(Reason::Overloaded, "as many events are being taken as may be at once"))?;
-        let body = self.collect(&head.headers, body).await?;
+        let body = self.body.collect(&head.headers, body).await?;
         let headers = head.headers.iter().map(|(name, value)| ProviderEventHeader {
             name: name.as_str().to_owned(),
             value: value.as_bytes().to_vec(),
@@ -160,36 +157,12 @@ impl Desk {
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
         Ok(response)
     }
-
-    async fn collect(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-        let most = self.max_body_bytes;
-        let too_large = || {
-            let refusal = Refusal::new(Reason::MessageTooLarge, format!("the body has more than {most} bytes"));
-            Problem::from(refusal.meta("limit_bytes", most))
-        };
-        // Refused before a byte of it is read.
-        let announced =
-            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > most as u64) {
-            return Err(too_large());
-        }
-        match tokio::time::timeout(self.body_timeout, Limited::new(body, most).collect()).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => {
-                Err(Refusal::new(Reason::InvalidField, "the body broke off").field("body", "broke off").into())
-            }
-            Err(_) => {
-                let refusal = Refusal::new(Reason::Deadline, "the body did not arrive in time");
-                Err(Problem::with(&refusal, StatusCode::REQUEST_TIMEOUT))
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
     use serde_json::Value;
     use tonic::transport::Endpoint;
 

@@ -6,11 +6,13 @@
 //! - [`template`], [`routes`]: which call a method and a path name. Pure.
 //! - [`query`], [`message`]: a request message from path, query and body, and a message as JSON. Pure.
 //! - [`frames`], [`lines`]: messages in gRPC bodies and in newline-delimited JSON. Pure but for the bodies.
+//! - [`body`]: the body of a request, within limits.
 //! - [`problem`]: refusals as `google.rpc.Status` in JSON, with the HTTP status that fits.
 //! - [`prefer`]: `Prefer: wait=n`.
 //! - [`front`]: what the listener asks.
 //! - [`openapi`]: the description of all of it.
 
+pub mod body;
 pub mod config;
 pub mod frames;
 mod front;

@@ -237,6 +237,16 @@ async fn heads_that_mean_two_things_are_refused() {
 }
 
 #[tokio::test]
+async fn whoever_still_sends_reads_why_it_is_refused() {
+    let world = world_serving("", "max_message_bytes = 2048", "").await;
+    let key = &world.keys.operator;
+    let sent: Vec<_> = (0..48).map(|_| post(&world, key, SUBMIT, &[], "1".repeat(300_000))).collect();
+    for large in futures::future::join_all(sent).await {
+        assert_eq!(refused(large).await.0, 413);
+    }
+}
+
+#[tokio::test]
 async fn large_and_slow_bodies_end_early() {
     let world = world_serving("", "max_message_bytes = 2048\ncall_timeout_ms = 1000", "").await;
     let key = &world.keys.operator;

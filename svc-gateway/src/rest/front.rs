@@ -18,6 +18,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::{
+    body::Limits,
     config::HttpConfig,
     openapi, prefer,
     problem::{self, Problem},
@@ -42,8 +43,7 @@ pub struct Rest {
 /// What every request needs.
 pub(super) struct Shared {
     pub(super) table: Table,
-    pub(super) max_message_bytes: usize,
-    pub(super) body_timeout: Duration,
+    pub(super) body: Limits,
     pub(super) wait_response: MessageDescriptor,
     openapi: Bytes,
 }
@@ -68,8 +68,7 @@ impl Rest {
         let wait_response = dalp_proto::descriptors().get_message_by_name(WAIT_RESPONSE);
         let shared = Shared {
             table: Table::load(),
-            max_message_bytes: server.max_message_bytes,
-            body_timeout: Duration::from_millis(server.call_timeout_ms),
+            body: Limits { bytes: server.max_message_bytes, within: Duration::from_millis(server.call_timeout_ms) },
             wait_response: wait_response.expect("waiting is part of the contracts"),
             openapi: openapi::text(&openapi::document()).into(),
         };

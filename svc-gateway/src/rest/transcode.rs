@@ -11,7 +11,7 @@ use dalp_service::{
     server::Next,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
 use tonic::{Code, Status, body::Body};
 use tower::ServiceExt as _;
@@ -154,12 +154,12 @@ async fn request_body(
     }
     if route.rpc.is_client_streaming() {
         content_type_is(&head.headers, &lines::NDJSON)?;
-        return Ok(lines::requests(body, input, shared.max_message_bytes));
+        return Ok(lines::requests(body, input, shared.body.bytes));
     }
     let named = bound.iter().chain(&parameters).map(|(name, value)| (name.as_str(), value.as_str()));
     let fields = message::from_object(&input, query::object(&input, named)?)?;
     let request = if route.has_body {
-        let bytes = collect(shared, body).await?;
+        let bytes = shared.body.collect(&head.headers, body).await?;
         if bytes.is_empty() {
             fields
         } else {
@@ -172,23 +172,6 @@ async fn request_body(
     };
     let framed = frames::frame(&message::encode(&request));
     framed.map(problem::full).ok_or_else(|| Refusal::new(Reason::MessageTooLarge, "the message is too large").into())
-}
-
-/// The whole body, within the listener's limits of size and time.
-async fn collect(shared: &Shared, body: Body) -> Result<Bytes, Problem> {
-    let limit_bytes = shared.max_message_bytes;
-    match tokio::time::timeout(shared.body_timeout, Limited::new(body, limit_bytes).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let refusal = Refusal::new(Reason::MessageTooLarge, format!("the body has more than {limit_bytes} bytes"));
-            Err(refusal.meta("limit_bytes", limit_bytes).into())
-        }
-        Ok(Err(_)) => Err(invalid("body", "broke off")),
-        Err(_) => {
-            let refusal = Refusal::new(Reason::Deadline, "the body did not arrive in time");
-            Err(Problem::with(&refusal, StatusCode::REQUEST_TIMEOUT))
-        }
-    }
 }
 
 /// A form of a browser needs no permission of ours to be sent, so that only the media type of a program is taken.

@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use base64::Engine as _;
+use futures::StreamExt as _;
 use prost::Message as _;
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Version};
 use serde_json::{Value, json};
@@ -236,13 +237,18 @@ async fn heads_that_mean_two_things_are_refused() {
     assert_eq!(get(&world, &world.keys.operator, FEED).await.status(), StatusCode::OK, "healthy after all that");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_still_sends_reads_why_it_is_refused() {
     let world = world_serving("", "max_message_bytes = 2048", "").await;
     let key = &world.keys.operator;
-    let sent: Vec<_> = (0..48).map(|_| post(&world, key, SUBMIT, &[], "1".repeat(300_000))).collect();
-    for large in futures::future::join_all(sent).await {
-        assert_eq!(refused(large).await.0, 413);
+    let client = builder(&world).pool_max_idle_per_host(0).build().unwrap();
+    let send = async |_| {
+        let asked = client.post(url(&world, SUBMIT)).bearer_auth(key.expose());
+        asked.header("content-type", "application/json").body("1".repeat(70_000)).send().await.unwrap()
+    };
+    let mut answers = std::pin::pin!(futures::stream::iter(0..200).map(send).buffer_unordered(4));
+    while let Some(answer) = answers.next().await {
+        assert_eq!(refused(answer).await.0, 413);
     }
 }
 

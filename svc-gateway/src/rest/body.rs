@@ -111,9 +111,8 @@ mod tests {
         let (body, taken) = chunks(20_000);
         assert_eq!(refused(&none, body).await, 413);
         assert_eq!(taken.load(Ordering::Relaxed), (1000 + DROPPED_BYTES) / 100 + 1, "no further");
-        let announced = |length: &'static str| {
-            HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static(length))])
-        };
+        let announced =
+            |length: &'static str| HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static(length))]);
         let (body, taken) = chunks(700);
         assert_eq!((refused(&announced("70000"), body).await, taken.load(Ordering::Relaxed)), (413, 700));
         let (body, taken) = chunks(700);

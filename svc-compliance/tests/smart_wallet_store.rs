@@ -79,20 +79,26 @@ async fn stored(store: &Store) -> StoredUserOperation {
 
 async fn approve(store: &Store, number: u128, principal: &str, signer: Address, outside: bool) -> Option<Taken> {
     let signature = outside.then(|| Bytes::from(vec![1; 65]));
-    let command = Approve { user_operation_id: ID, signer, signature };
+    let command = Approve::new(ID, signer, signature);
     let mut connection = store.pool.acquire().await.unwrap();
-    let put = put_approval(&mut connection, principal, Uuid::from_u128(number), &command).await;
+    let put =
+        put_approval(&mut connection, principal, Uuid::from_u128(number), &command, command.signature.as_ref()).await;
     put.err().map(|error| Taken::of(&error.into()).expect("one of ours"))
 }
 
 async fn sends(store: &Store, submission: u128) -> bool {
     let mut connection = store.pool.acquire().await.unwrap();
-    submit(&mut connection, TENANT, ID, WALLET, Uuid::from_u128(submission)).await.is_ok()
+    let earlier = stored(store).await.submissions;
+    submit(&mut connection, TENANT, ID, WALLET, Uuid::from_u128(submission), earlier).await.is_ok()
 }
 
 fn end(state: State) -> End {
     let failure = (state == State::Failed).then(|| Failure::new("SIMULATION_REVERTED", "no"));
-    End { state, failure, mined: (state == State::Executed).then_some((B256::repeat_byte(2), 12)) }
+    End {
+        state,
+        failure,
+        mined: matches!(state, State::Executed | State::Failed).then_some((B256::repeat_byte(2), 12)),
+    }
 }
 
 #[tokio::test]
@@ -146,10 +152,13 @@ async fn a_signer_counts_once_and_a_principal_by_one_key() {
     // One that failed leaves room for another, one that was signed stays as it is.
     let failed = Failure::new("ATTESTATION_REFUSED", "no");
     store.settle_approval(Uuid::from_u128(1), Err(&failed)).await.unwrap();
-    let signed = |byte| Signed { signer: BOB, signature: Bytes::from(vec![byte; 65]) };
-    store.settle_approval(Uuid::from_u128(4), Ok(&signed(1))).await.unwrap();
-    store.settle_approval(Uuid::from_u128(4), Ok(&signed(2))).await.unwrap();
-    assert_eq!(store.approvals(&[ID]).await.unwrap()[0].signed(), Some(signed(1)));
+    let signature = |byte| Bytes::from(vec![byte; 65]);
+    assert_eq!(store.approvals(&[ID]).await.unwrap()[0].signed(), None, "brought, and not settled");
+    assert!(store.settle_approval(Uuid::from_u128(4), Ok(&signature(2))).await.is_err(), "another than was brought");
+    store.settle_approval(Uuid::from_u128(4), Ok(&signature(1))).await.unwrap();
+    store.settle_approval(Uuid::from_u128(4), Ok(&signature(2))).await.unwrap();
+    let signed = Signed { signer: BOB, signature: signature(1) };
+    assert_eq!(store.approvals(&[ID]).await.unwrap()[0].signed(), Some(signed));
     assert_eq!(approve(&store, 5, "alice", ALICE, false).await, None);
     let forged =
         sqlx::query("UPDATE compliance.user_operation_approvals SET signature = '0x00' WHERE operation_id = $1");
@@ -179,6 +188,35 @@ async fn it_is_sent_once_and_not_after_it_was_cancelled() {
 }
 
 #[tokio::test]
+async fn what_was_not_taken_waits_and_is_sent_anew() {
+    let (_postgres, store) = store().await;
+    propose(&store).await;
+    assert!(sends(&store, 21).await);
+    let sent = stored(&store).await;
+    let refused = Failure::new("ATTESTATION_REFUSED", "no");
+    assert!(store.take_back_user_operation(&sent, &refused).await.unwrap());
+    assert!(!store.take_back_user_operation(&sent, &refused).await.unwrap(), "once");
+    let back = stored(&store).await;
+    assert_eq!((back.state, back.failure.clone(), back.submissions), (State::Pending, Some(refused), 1));
+    assert!(back.send_after.is_some() && back.ended_at.is_none() && back.submission_id == Some(Uuid::from_u128(21)));
+    // Its signatures may be in other hands: that it is given up would promise too much.
+    assert!(!store.cancel_user_operation(&back, "alice", "late").await.unwrap());
+    let forged =
+        sqlx::query("UPDATE compliance.user_operations SET state = 'FAILED', failure = '{}', ended_at = now()");
+    assert!(forged.execute(&store.pool).await.is_err(), "not without a block");
+    assert!(!sends(&store, 21).await, "another operation sends it");
+    let mut connection = store.pool.acquire().await.unwrap();
+    let stale = submit(&mut connection, TENANT, ID, WALLET, Uuid::from_u128(23), 0).await;
+    assert!(stale.is_err(), "decided before the earlier one failed");
+    drop(connection);
+    assert!(sends(&store, 22).await);
+    let again = stored(&store).await;
+    assert_eq!((again.state, again.submissions, again.failure.clone()), (State::Submitted, 2, None));
+    assert!(store.end_user_operation(&again, &end(State::Executed)).await.unwrap());
+    assert_eq!(store.open_user_operations(TENANT, WALLET).await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
 async fn what_is_cancelled_is_neither_approved_nor_sent() {
     let (_postgres, store) = store().await;
     let one = propose(&store).await;
@@ -204,7 +242,18 @@ async fn the_tables_refuse_what_no_code_of_ours_does() {
     assert!(refused("UPDATE compliance.user_operations SET state = 'EXECUTED', ended_at = now()").await, "in no block");
     assert!(refused("UPDATE compliance.user_operations SET state = 'FAILED', ended_at = now()").await, "for no reason");
     assert!(refused("UPDATE compliance.user_operations SET state = 'EXPIRED'").await, "without an end");
+    assert!(refused("UPDATE compliance.user_operations SET from_block = 10").await, "where it began");
+    assert!(refused("UPDATE compliance.user_operations SET proposed_by = 'mallory'").await, "who proposed it");
+    assert!(refused("UPDATE compliance.user_operations SET command = '{}'").await, "what was asked for");
+    assert!(refused("DELETE FROM compliance.user_operations").await, "a record");
+    assert!(refused("DELETE FROM compliance.smart_wallets").await, "a record");
+    assert_eq!(store.open_user_operations(TENANT, WALLET).await.unwrap(), (1, 1));
+    assert_eq!(store.open_user_operations(TENANT, BOB).await.unwrap(), (0, 1));
     assert!(store.end_user_operation(&one, &end(State::Failed)).await.unwrap());
+    assert!(
+        refused("UPDATE compliance.user_operations SET failure = '{\"reason\": \"X\"}'").await,
+        "the reason of an end"
+    );
     assert!(refused("UPDATE compliance.user_operations SET state = 'PENDING', ended_at = NULL").await, "back");
     assert!(refused("UPDATE compliance.user_operations SET state = 'EXPIRED'").await, "another end");
 }

@@ -22,8 +22,10 @@ async fn a_smart_wallet_acts_once_enough_weight_has_signed() {
     refusing::what_does_not_count_is_told(&world).await;
     refusing::what_the_attestor_would_not_have_moved_is_not_signed(&world).await;
     refusing::what_others_hold_is_not_released_here(&world).await;
-    ending::a_refused_call_fails_with_its_reason(&world).await;
+    refusing::what_a_policy_holds_is_signed_by_no_key_of_ours(&world).await;
+    ending::a_call_that_would_fail_waits_and_says_why(&world).await;
     elsewhere::what_somebody_else_sends_is_found(&world).await;
+    approving::a_signature_is_shown_to_nobody(&world).await;
     elsewhere::a_contract_signs_by_its_own_word(&world).await;
     ending::what_is_cancelled_is_not_sent(&world).await;
     ending::below_the_threshold_it_expires(&world).await;

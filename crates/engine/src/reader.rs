@@ -3,6 +3,7 @@
 use crate::{
     custody::OperationHold,
     error::StoreError,
+    flow::Signature,
     model::{
         OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor, OutboxEvent, ServiceName,
         TenantId,
@@ -72,6 +73,16 @@ impl Reader {
         key: &str,
     ) -> Result<Option<serde_json::Value>, StoreError> {
         self.reads.order_of_key(tenant, principal, method, key).await
+    }
+
+    /// The signature that a step of an operation has, for the service whose operation it is. No view of an operation shows it.
+    pub async fn signature(
+        &self,
+        tenant: &TenantId,
+        id: OperationId,
+        step: &str,
+    ) -> Result<Option<Signature>, StoreError> {
+        self.reads.signature(tenant, id, step).await
     }
 
     /// Orders of a service's unfinished operations of some kinds, oldest first, of all tenants.

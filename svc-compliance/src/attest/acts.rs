@@ -52,6 +52,8 @@ pub enum Act {
     Lets {
         /// Who may.
         spender: Address,
+        /// How much, in base units.
+        amount: U256,
     },
     /// Locks what moves later, by whoever settles: nobody is asked about the receivers again.
     Promises(Vec<Promised>),
@@ -109,7 +111,8 @@ fn read(sender: Address, selector: [u8; 4], data: &[u8]) -> Option<Act> {
             many(None, call.toList, call.amounts)
         }
         AssetToken::approveCall::SELECTOR => {
-            Act::Lets { spender: AssetToken::approveCall::abi_decode(data).ok()?.spender }
+            let call = AssetToken::approveCall::abi_decode(data).ok()?;
+            Act::Lets { spender: call.spender, amount: call.value }
         }
         Settlement::approveCall::SELECTOR => {
             let legs = Settlement::approveCall::abi_decode(data).ok()?.terms.legs;
@@ -121,9 +124,13 @@ fn read(sender: Address, selector: [u8; 4], data: &[u8]) -> Option<Act> {
             Act::Promises(promised.collect())
         }
         IOthers::increaseAllowanceCall::SELECTOR => {
-            Act::Lets { spender: IOthers::increaseAllowanceCall::abi_decode(data).ok()?.spender }
+            let call = IOthers::increaseAllowanceCall::abi_decode(data).ok()?;
+            Act::Lets { spender: call.spender, amount: call.amount }
         }
-        IOthers::permitCall::SELECTOR => Act::Lets { spender: IOthers::permitCall::abi_decode(data).ok()?.spender },
+        IOthers::permitCall::SELECTOR => {
+            let call = IOthers::permitCall::abi_decode(data).ok()?;
+            Act::Lets { spender: call.spender, amount: call.value }
+        }
         // Lets go what was asked for before, which the bytes do not show.
         IdentityControl::approveCall::SELECTOR => Act::Hides("the approval of an execution"),
         IOthers::multicallCall::SELECTOR => Act::Hides("multicall"),
@@ -194,7 +201,7 @@ mod tests {
         let value = U256::from(5);
         assert_eq!(
             act_of(SENDER, &AssetToken::approveCall { spender: OTHER, value }.abi_encode()),
-            Act::Lets { spender: OTHER }
+            Act::Lets { spender: OTHER, amount: value }
         );
         let trust = System::setCall { name: dalp_contracts::roles::names::ADDON_FACTORY, account: OTHER };
         assert_eq!(act_of(SENDER, &trust.abi_encode()), Act::Trusts(vec![OTHER]));

@@ -73,6 +73,8 @@ enum Unfit {
 struct Questions {
     /// The call itself; documents and claims are none.
     call: Option<TransactionRequest>,
+    /// What a wallet is told by a call that goes through whatever becomes of that.
+    told: Option<TransactionRequest>,
     /// The state of the settlement whose secret the call shows.
     shown: Option<TransactionRequest>,
     /// Movements with their tokens.
@@ -139,6 +141,7 @@ impl Judge {
         let mut requests = Vec::new();
         for questions in ruled.iter().flatten() {
             requests.extend(questions.call.clone());
+            requests.extend(questions.told.clone());
             requests.extend(questions.shown.clone());
             requests.extend(questions.movements.iter().map(|(token, moved)| preview(*token, moved)));
         }
@@ -154,10 +157,11 @@ impl Judge {
                 (Err(unfit), _) => Err(unfit),
                 (Ok(_), Err(away)) => Err(Unfit::NotAsked(away.clone())),
                 (Ok(questions), Ok(answers)) => {
-                    let (call, shown) =
-                        (questions.call.map(|_| answers.next()), questions.shown.map(|_| answers.next()));
+                    let call = questions.call.map(|_| answers.next());
+                    let told = questions.told.map(|_| answers.next());
+                    let shown = questions.shown.map(|_| answers.next());
                     let previews: Vec<_> = questions.movements.iter().map(|_| answers.next()).collect();
-                    answered(call, shown, previews).map(|()| questions.presumed)
+                    answered(call, told, shown, previews).map(|()| questions.presumed)
                 }
             };
             outcomes.push(self.outcome(&asked.0, decided, head));
@@ -211,9 +215,7 @@ impl Judge {
                 if let Some(ordered) = operations::approved(document, self.chain.chain_id()) {
                     let ordered = ordered.map_err(Unfit::Vetoed)?;
                     // Nothing is sent yet: what the wallet would do is run as the entry point has it done.
-                    let told = TransactionRequest::default().from(ENTRY_POINT).to(ordered.wallet);
-                    let told = told.input(ordered.call_data.clone().into());
-                    let mut questions = Questions { call: Some(told), ..Questions::default() };
+                    let mut questions = Questions { call: Some(told(&ordered)), ..Questions::default() };
                     self.operation(tenant, &ordered, head, &mut questions).await?;
                     return Ok(questions);
                 }
@@ -269,6 +271,8 @@ impl Judge {
                 return Err(Unfit::Vetoed(veto(VALUE_FORBIDDEN, detail)));
             }
             for one in &ordered {
+                // The entry point's own call goes through even where the wallet's fail.
+                questions.told = Some(told(one));
                 self.operation(tenant, one, head, &mut questions).await?;
             }
             return Ok(questions);
@@ -302,11 +306,13 @@ impl Judge {
         head: Head,
         questions: &mut Questions,
     ) -> Result<(), Unfit> {
+        operations::ends_in_time(ordered, head.timestamp_s).map_err(Unfit::Vetoed)?;
         let wallet = ordered.wallet;
         let Some(found) = self.directory.smart_wallet(tenant, wallet, head).await? else {
             return Err(Unfit::Vetoed(unknown_target(wallet)));
         };
         let mut presumed: Vec<Address> = found.presumes.into_iter().collect();
+        let mut movements = 0;
         for call in &ordered.calls {
             if call.to == wallet {
                 let change = operations::on_itself(call).map_err(Unfit::Vetoed)?;
@@ -314,6 +320,14 @@ impl Judge {
                 continue;
             }
             let act = acts::act_of(wallet, &call.data);
+            if let Act::Moves(moved) = &act {
+                movements += moved.len();
+            }
+            // Of longer lists compliance would not be asked one by one, and 32 calls could each have a list.
+            if movements > MOVEMENTS_MAX {
+                let detail = format!("a user operation moves tokens at most {MOVEMENTS_MAX} times");
+                return Err(Unfit::Vetoed(veto(super::ruling::TOO_MANY_PARTIES, detail)));
+            }
             if matches!(act, Act::Executes { .. }) {
                 let detail = "execute within a user operation".to_owned();
                 return Err(Unfit::Vetoed(veto(super::ruling::FUNCTION_FORBIDDEN, detail)));
@@ -454,13 +468,26 @@ impl Judge {
     }
 }
 
+/// What a wallet does once the entry point tells it.
+fn told(ordered: &Ordered) -> TransactionRequest {
+    TransactionRequest::default().from(ENTRY_POINT).to(ordered.wallet).input(ordered.call_data.clone().into())
+}
+
 /// What the chain has answered: the call goes through, and every movement may be made.
-fn answered(call: Option<Answer>, shown: Option<Answer>, previews: Vec<Answer>) -> Result<(), Unfit> {
+fn answered(
+    call: Option<Answer>,
+    told: Option<Answer>,
+    shown: Option<Answer>,
+    previews: Vec<Answer>,
+) -> Result<(), Unfit> {
     let there = |answer: Answer| answer.ok_or_else(|| Unfit::NotAsked("a node left answers out".to_owned()));
     // Compliance first: its reason says more than that the whole call would fail.
     for answer in previews {
         let answer = there(answer)?.map_err(|error| refused(&error))?;
         ContractDecoder.judge(PREVIEW, &answer).map_err(|failure| Unfit::Vetoed(of(&failure)))?;
+    }
+    if let Some(told) = told.map(there).transpose()? {
+        told.map_err(|error| refused(&error))?;
     }
     let call = call.map(there).transpose()?;
     match (call, shown.map(there).transpose()?) {

@@ -27,13 +27,20 @@ use serde::Deserialize;
 /// Calls of one user operation.
 const CALLS_MAX: usize = 32;
 /// User operations of one transaction.
-const OPERATIONS_MAX: usize = 8;
+const OPERATIONS_MAX: usize = 1;
+/// How far ahead of the latest block a deadline may lie, in seconds: the service's own bound, and what two views of the latest block may differ by.
+const DEADLINE_AHEAD_MAX_S: u64 = 90 * 86_400 + 3_600;
+/// The most gas of the calls, and of the verification: the service's own bounds.
+const CALL_GAS_MAX: u128 = 30_000_000;
+const VERIFICATION_GAS_MAX: u128 = 10_000_000;
 
 /// A user operation that is looked at call by call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ordered {
     /// Whose calls they are.
     pub wallet: Address,
+    /// Until when, in Unix seconds.
+    pub deadline_s: u64,
     /// What the wallet is told, as a whole.
     pub call_data: Bytes,
     /// In order.
@@ -71,7 +78,7 @@ pub fn handed_over(sender: Address, target: Address, data: &[u8]) -> Option<Resu
         return Some(Err(veto(FUNCTION_FORBIDDEN, "the user operations cannot be read".to_owned())));
     };
     if call.ops.is_empty() || call.ops.len() > OPERATIONS_MAX {
-        let detail = format!("a transaction carries 1 to {OPERATIONS_MAX} user operations");
+        let detail = "a transaction carries one user operation".to_owned();
         return Some(Err(veto(TOO_MANY_PARTIES, detail)));
     }
     if call.beneficiary != sender {
@@ -110,6 +117,18 @@ fn ordered(operation: &PackedUserOperation) -> Result<Ordered, Veto> {
         let detail = "the wallet would pay for its user operation out of its own";
         return Err(veto(VALUE_FORBIDDEN, detail.to_owned()));
     }
+    if !operation.preVerificationGas.is_zero() {
+        return Err(veto(VALUE_FORBIDDEN, "the wallet would pay for more than its calls".to_owned()));
+    }
+    let gas: U256 = operation.accountGasLimits.into();
+    let (verification, calls) = (gas >> 128, gas & U256::from(u128::MAX));
+    if verification > U256::from(VERIFICATION_GAS_MAX) || calls > U256::from(CALL_GAS_MAX) {
+        return forbidden("a user operation with more gas than the platform gives one");
+    }
+    if operation.nonce & U256::from(u64::MAX) != U256::ZERO {
+        return forbidden("a user operation that follows another");
+    }
+    let deadline: U256 = operation.nonce >> 208;
     let told = operation.callData.first_chunk::<4>() == Some(&SmartAccount::executeCall::SELECTOR);
     let Some(told) = told.then(|| SmartAccount::executeCall::abi_decode(&operation.callData).ok()).flatten() else {
         return forbidden("a user operation that is no list of calls");
@@ -119,7 +138,19 @@ fn ordered(operation: &PackedUserOperation) -> Result<Ordered, Veto> {
         return Err(veto(TOO_MANY_PARTIES, detail));
     }
     let calls = told.calls.into_iter().map(|call| OrderedCall { to: call.to, value_wei: call.value, data: call.data });
-    Ok(Ordered { wallet: operation.sender, call_data: operation.callData.clone(), calls: calls.collect() })
+    let (wallet, call_data) = (operation.sender, operation.callData.clone());
+    Ok(Ordered { wallet, deadline_s: deadline.to(), call_data, calls: calls.collect() })
+}
+
+/// Whether a user operation ends soon enough. To the account a deadline of zero is none at all.
+pub fn ends_in_time(ordered: &Ordered, now_s: u64) -> Result<(), Veto> {
+    let deadline_s = ordered.deadline_s;
+    if deadline_s > now_s && deadline_s <= now_s.saturating_add(DEADLINE_AHEAD_MAX_S) {
+        return Ok(());
+    }
+    let detail =
+        format!("a user operation until {deadline_s}, which is no deadline, over, or more than 90 days after {now_s}");
+    Err(veto(FUNCTION_FORBIDDEN, detail))
 }
 
 /// What a wallet does to itself by a call. Of its functions only those that are listed here.
@@ -227,10 +258,29 @@ mod tests {
         assert_eq!(handed(|call| call.ops[0].callData = cut.clone().into()), Err(FUNCTION_FORBIDDEN.into()));
         assert_eq!(handed(|call| call.beneficiary = ASSET), Err(VALUE_FORBIDDEN.into()));
         assert_eq!(handed(|call| call.ops.clear()), Err(TOO_MANY_PARTIES.into()));
-        assert_eq!(handed(|call| call.ops = vec![call.ops[0].clone(); 9]), Err(TOO_MANY_PARTIES.into()));
+        assert_eq!(handed(|call| call.ops = vec![call.ops[0].clone(); 2]), Err(TOO_MANY_PARTIES.into()));
+        let follows = |call: &mut handleOpsCall| call.ops[0].nonce |= U256::ONE;
+        assert_eq!(handed(follows), Err(FUNCTION_FORBIDDEN.into()));
+        let much = B256::from(U256::from(CALL_GAS_MAX + 1));
+        assert_eq!(handed(|call| call.ops[0].accountGasLimits = much), Err(FUNCTION_FORBIDDEN.into()));
+        let much = B256::from(U256::from(VERIFICATION_GAS_MAX + 1) << 128);
+        assert_eq!(handed(|call| call.ops[0].accountGasLimits = much), Err(FUNCTION_FORBIDDEN.into()));
+        assert_eq!(handed(|call| call.ops[0].preVerificationGas = U256::ONE), Err(VALUE_FORBIDDEN.into()));
         let call = WalletCall { to: ASSET, value_wei: U256::ZERO, data: Bytes::new() };
         let many = execute(&vec![call; CALLS_MAX + 1]);
         assert_eq!(handed(|call| call.ops[0].callData = many.clone()), Err(TOO_MANY_PARTIES.into()));
+    }
+
+    #[test]
+    fn what_ends_never_or_too_late_is_refused() {
+        let seen = handed(|_| {}).unwrap();
+        let until = |deadline_s| Ordered { deadline_s, ..seen[0].clone() };
+        assert_eq!(seen[0].deadline_s, operation().deadline_s());
+        assert!(ends_in_time(&until(1_001), 1_000).is_ok());
+        assert!(ends_in_time(&until(1_000 + DEADLINE_AHEAD_MAX_S), 1_000).is_ok());
+        for deadline_s in [0, 999, 1_000, 1_001 + DEADLINE_AHEAD_MAX_S] {
+            assert!(ends_in_time(&until(deadline_s), 1_000).is_err(), "{deadline_s}");
+        }
     }
 
     #[test]

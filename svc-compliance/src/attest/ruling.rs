@@ -99,12 +99,12 @@ pub fn rule(case: &Case<'_>) -> Result<Vec<Address>, Veto> {
     }
     match (standing, act) {
         (Standing::Unknown, _) if foreign_tokens == ForeignTokens::Listed => Err(unknown_target(target)),
-        (Standing::Unknown, Act::Lets { spender }) => distinct([*spender]),
+        (Standing::Unknown, Act::Lets { spender, .. }) => distinct([*spender]),
         (Standing::Unknown, Act::Moves(moved)) if moved.iter().all(|moved| moved.from.is_some()) => {
             distinct(moved.iter().map(|moved| moved.to))
         }
         (Standing::Unknown | Standing::Investor | Standing::Payee, _) => Err(unknown_target(target)),
-        (Standing::Asset | Standing::Contract | Standing::Listed, Act::Lets { spender }) => distinct([*spender]),
+        (Standing::Asset | Standing::Contract | Standing::Listed, Act::Lets { spender, .. }) => distinct([*spender]),
         // No rule of the platform's stands between a listed token and its receivers.
         (Standing::Listed, Act::Moves(moved)) => distinct(moved.iter().map(|moved| moved.to)),
         (Standing::Listed, Act::Other | Act::Promises(_) | Act::Trusts(_) | Act::Executes { .. } | Act::Pays)
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn only_contracts_of_ours_are_approved_or_relied_on() {
-        for act in [Act::Lets { spender: OTHER }, Act::Trusts(vec![OTHER])] {
+        for act in [Act::Lets { spender: OTHER, amount: U256::ONE }, Act::Trusts(vec![OTHER])] {
             for target in [Standing::Asset, Standing::Contract, Standing::Listed] {
                 for party in ALL {
                     let known = matches!(party, Standing::Asset | Standing::Contract | Standing::Listed);
@@ -306,9 +306,9 @@ mod tests {
     #[test]
     fn foreign_tokens_go_to_known_parties_where_the_rules_say_so() {
         for (act, party, passes) in [
-            (Act::Lets { spender: OTHER }, Standing::Contract, true),
-            (Act::Lets { spender: OTHER }, Standing::Investor, false),
-            (Act::Lets { spender: OTHER }, Standing::Unknown, false),
+            (Act::Lets { spender: OTHER, amount: U256::ONE }, Standing::Contract, true),
+            (Act::Lets { spender: OTHER, amount: U256::ONE }, Standing::Investor, false),
+            (Act::Lets { spender: OTHER, amount: U256::ONE }, Standing::Unknown, false),
             (moves(Some(TARGET)), Standing::Contract, true),
             (moves(Some(TARGET)), Standing::Investor, true),
             (moves(Some(TARGET)), Standing::Unknown, false),

@@ -1,7 +1,7 @@
 //! What callers ask for, checked and typed. Nothing here knows of protobuf, SQL or the network.
 
 use alloy::{
-    primitives::{Address, B256, Bytes, U256},
+    primitives::{Address, B256, Bytes, U256, keccak256},
     sol_types::SolCall as _,
 };
 use dalp_contracts::bindings::{SmartAccount, SmartAccountFactory};
@@ -18,10 +18,16 @@ pub const CALL_BYTES_MAX: usize = 65_536;
 pub const SIGNATURE_BYTES_MAX: usize = 4_096;
 /// How far ahead a deadline may lie, in seconds.
 pub const DEADLINE_AHEAD_MAX_S: u64 = 90 * 86_400;
+/// User operations of one wallet that may be open at a time.
+pub const OPEN_OF_WALLET_MAX: u64 = 100;
+/// User operations of one tenant that may be open at a time.
+pub const OPEN_OF_TENANT_MAX: u64 = 1_000;
 /// The contract's bounds of a guardian's delay, in seconds.
 pub const RECOVERY_DELAY_S: std::ops::RangeInclusive<u32> = 86_400..=365 * 86_400;
 /// The most gas that callers may give the calls.
 pub const CALL_GAS_MAX: u64 = 30_000_000;
+/// The least gas that callers may give the verification: with less the entry point could take nothing.
+pub const VERIFICATION_GAS_MIN: u64 = 100_000;
 /// The most gas that callers may give the verification.
 pub const VERIFICATION_GAS_MAX: u64 = 10_000_000;
 
@@ -95,7 +101,10 @@ pub struct Approve {
     pub user_operation_id: Uuid,
     /// Who signs.
     pub signer: Address,
-    /// Made elsewhere; none: the platform's key of the signer signs.
+    /// Keccak-256 of the signature that was made elsewhere; none: the platform's key of the signer signs.
+    pub signature_hash: Option<B256>,
+    /// That signature. It is a secret until it is sent, so it goes into no order: orders are shown to people who decide about them.
+    #[serde(skip)]
     pub signature: Option<Bytes>,
 }
 
@@ -114,6 +123,22 @@ impl WalletConfig {
             guardian: self.guardian.unwrap_or_default(),
             recoveryDelay: self.recovery_delay_s,
         }
+    }
+}
+
+// === impl Approve ===
+
+impl Approve {
+    /// An approval with a signature that was made elsewhere, or with the platform's key.
+    #[must_use]
+    pub fn new(user_operation_id: Uuid, signer: Address, signature: Option<Bytes>) -> Self {
+        Self { user_operation_id, signer, signature_hash: signature.as_ref().map(keccak256), signature }
+    }
+
+    /// Whether the platform's key of the signer signs.
+    #[must_use]
+    pub const fn by_platform_key(&self) -> bool {
+        self.signature_hash.is_none()
     }
 }
 

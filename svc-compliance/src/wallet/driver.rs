@@ -4,7 +4,7 @@
 //! and where that stands is decided in the commit that accepts it. So a replica may be killed at any line, and two may work at once.
 
 use super::{
-    flows::{BLOCK_NUMBER, Executed, SubmitFlow, SubmitOrder, TX_HASH},
+    flows::{BLOCK_NUMBER, Executed, SIGN_STEP, SubmitFlow, SubmitOrder, TX_HASH},
     operation::Signed,
     readers::{self, CarriedOut},
     state::State,
@@ -13,13 +13,15 @@ use super::{
         operations::{End, StoredUserOperation, is_overtaken, submit},
     },
 };
-use crate::{metric_definitions as metric, store::Store};
-use dalp_domain::{ChainReader, Head, Up, store::StoreError};
+use crate::{decoder::ContractDecoder, metric_definitions as metric, store::Store};
+use dalp_domain::{ChainReader, Head, ReadError, Up, store::StoreError};
 use dalp_engine::{
-    AcceptHook, Admission, AdmitError, Engine, Failure, OperationId, OperationState, OperationView, TenantId,
+    AcceptHook, Admission, AdmitError, Decoder as _, Engine, Failure, OperationId, OperationState, OperationView,
+    TenantId,
 };
 use dalp_service::{Reason, Refusal, stop::Stop};
 use std::{sync::Arc, time::Duration};
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -59,6 +61,8 @@ enum DriveError {
 #[derive(Clone, Copy)]
 struct Turn {
     head: Head,
+    /// The highest final block: by it alone it is decided that something has not happened.
+    settled: Option<Head>,
 }
 
 // === impl Driver ===
@@ -101,7 +105,10 @@ impl Driver {
             going_on += page.len();
             let now = match turn {
                 Some(turn) => turn,
-                None => *turn.insert(Turn { head: self.chain.latest().await? }),
+                None => {
+                    let (head, settled) = futures::try_join!(self.chain.latest(), readers::final_head(&self.chain))?;
+                    *turn.insert(Turn { head, settled })
+                }
             };
             for some in page.chunks(AT_ONCE) {
                 futures::future::join_all(some.iter().map(|one| self.look_after(one, now))).await;
@@ -117,7 +124,7 @@ impl Driver {
         }
         let advanced = match one.state {
             State::Pending => self.collect(one, turn).await,
-            _ => self.follow(one, turn).await,
+            _ => self.follow(one).await,
         };
         if let Err(error) = advanced {
             let id = one.id;
@@ -132,30 +139,69 @@ impl Driver {
             let failure = proposal.error;
             return self.end(one, End { state: State::Cancelled, failure, mined: None }).await;
         }
-        // Somebody outside of the platform may have sent it.
-        if self.is_used(one, turn).await? {
-            return self.end_as_carried_out(one).await;
-        }
-        if turn.head.timestamp_s > one.user_operation.deadline_s() {
-            return self.end(one, End { state: State::Expired, failure: None, mined: None }).await;
+        if let Some(settled) = turn.settled {
+            // Somebody outside of the platform may have sent it, or a submission of ours that failed.
+            if self.is_used(one, settled).await? {
+                return self.end_as_carried_out(one, settled).await;
+            }
+            // Until that is final it may yet be carried out, by whoever has the signatures.
+            if settled.timestamp_s > one.user_operation.deadline_s() {
+                let failure = one.failure.clone();
+                return self.end(one, End { state: State::Expired, failure, mined: None }).await;
+            }
         }
         let signed = self.signed(one).await?;
+        if turn.head.timestamp_s > one.user_operation.deadline_s() || self.is_used(one, turn.head).await? {
+            return Ok(()); // over, once that is final
+        }
         // A second person may have to release the proposal first.
         if proposal.state != OperationState::Completed || signed.is_empty() {
             return Ok(());
         }
+        if one.send_after.is_some_and(|after| after > OffsetDateTime::now_utc()) {
+            return Ok(());
+        }
         let account = readers::account(&self.chain, one.command.wallet, turn.head).await?;
-        let Some(released) = account.and_then(|account| account.signers.release(&signed)) else {
+        let Some(account) = account.filter(|account| account.signers.release(&signed).is_some()) else {
             return Ok(self.store.put_obstacle(one.id, None).await?);
         };
+        // One that counts no more, for instance of a contract that has changed its mind, holds up none of the others.
+        let signed = self.valid(one, signed, turn).await?;
+        let Some(released) = account.signers.release(&signed) else {
+            let text = "the signatures that are valid now do not suffice";
+            return self.hold(one, &Failure::new(Reason::SignatureInvalid.as_str(), text)).await;
+        };
+        // Calls that would fail now use up the nonce, and with it every approval: they wait.
+        let entry_point = one.user_operation.entry_point;
+        match readers::rehearsed(&self.chain, entry_point, &one.command, turn.head).await {
+            Err(ReadError::Reverted(data)) => {
+                return self.hold(one, &ContractDecoder.decode_revert(&data)).await;
+            }
+            other => other.map_err(Refusal::from)?,
+        }
         // What the entry point would not take now, for instance because a contract signs no more, is not sent; what may yet change is waited for.
         let sender = one.command.sender;
         let taken = readers::taken(&self.chain, &one.user_operation, released.clone(), sender, turn.head).await?;
         if let Err(failure) = taken {
-            metric::user_operation_held();
-            return Ok(self.store.put_obstacle(one.id, Some(&failure)).await?);
+            return self.hold(one, &failure).await;
         }
         self.submit(one, released).await
+    }
+
+    /// Notes why what could be sent is not.
+    async fn hold(&self, one: &StoredUserOperation, obstacle: &Failure) -> Result<(), DriveError> {
+        metric::user_operation_held();
+        Ok(self.store.put_obstacle(one.id, Some(obstacle)).await?)
+    }
+
+    /// Those signatures that are their signers' now.
+    async fn valid(&self, one: &StoredUserOperation, all: Vec<Signed>, turn: Turn) -> Result<Vec<Signed>, DriveError> {
+        let mut valid = Vec::new();
+        for Signed { signer, signature } in all {
+            let taken = readers::verified(&self.chain, signer, one.hash, &signature, turn.head).await?;
+            valid.extend(taken.map(|signature| Signed { signer, signature }));
+        }
+        Ok(valid)
     }
 
     /// The signatures that are there, after those whose operations ended were taken in.
@@ -174,13 +220,19 @@ impl Driver {
         let Some(operation) = self.operation(&one.tenant, approval.operation_id).await? else { return Ok(None) };
         match operation.state {
             OperationState::Completed => {
-                let signed = operation.result.and_then(|result| serde_json::from_value::<Signed>(result).ok());
-                let Some(signed) = signed else {
+                let signature = match &approval.signature {
+                    Some(brought) => Some(brought.clone()),
+                    None => {
+                        let (tenant, id) = (TenantId::new(&one.tenant), OperationId(approval.operation_id));
+                        self.engine.reader().signature(&tenant, id, SIGN_STEP).await?.map(|signature| signature.0)
+                    }
+                };
+                let Some(signature) = signature else {
                     tracing::error!(operation_id = %approval.operation_id, "an approval ended without its signature");
                     return Ok(None);
                 };
-                self.store.settle_approval(approval.operation_id, Ok(&signed)).await?;
-                Ok(Some(signed))
+                self.store.settle_approval(approval.operation_id, Ok(&signature)).await?;
+                Ok(Some(Signed { signer: approval.signer, signature }))
             }
             OperationState::Failed | OperationState::Cancelled => {
                 let withdrawn = || Failure::new(Reason::Cancelled.as_str(), "the operation was cancelled");
@@ -199,11 +251,13 @@ impl Driver {
             sender: one.command.sender,
             signed,
         };
-        let key = one.id.to_string();
+        // Each attempt is an operation of its own, and two replicas make the same one.
+        let key = format!("{}/{}", one.id, one.submissions);
+        let earlier = one.submissions;
         let mut admission = Admission::<SubmitFlow>::new(TenantId::new(&one.tenant), PRINCIPAL, METHOD, key, order);
         let (tenant, wallet, id) = (one.tenant.clone(), one.command.wallet, one.id);
         let hook: AcceptHook = Box::new(move |connection, submission| {
-            Box::pin(async move { submit(connection, &tenant, id, wallet, submission.0).await })
+            Box::pin(async move { submit(connection, &tenant, id, wallet, submission.0, earlier).await })
         });
         admission.hook = Some(hook);
         let accepted = match self.engine.accept(admission).await {
@@ -217,7 +271,7 @@ impl Driver {
     }
 
     /// Looks what became of what was sent.
-    async fn follow(&self, one: &StoredUserOperation, turn: Turn) -> Result<(), DriveError> {
+    async fn follow(&self, one: &StoredUserOperation) -> Result<(), DriveError> {
         let Some(submission) = one.submission_id else { return Ok(()) };
         let Some(operation) = self.operation(&one.tenant, submission).await? else { return Ok(()) };
         let failure = match operation.state {
@@ -238,25 +292,22 @@ impl Driver {
         if let Some(mined) = mined(&failure) {
             return self.end(one, End { state: State::Failed, failure: Some(failure), mined: Some(mined) }).await;
         }
-        // Ours did not reach the entry point. Another's may have: the signatures stood in what was broadcast.
-        if self.is_used(one, turn).await? {
-            return self.end_as_carried_out(one).await;
+        // The entry point did not take ours. It may take another's, or our next one: the signatures are good until the deadline, so nothing has ended.
+        if self.store.take_back_user_operation(one, &failure).await? {
+            metric::user_operation_held();
+            tracing::warn!(user_operation_id = %one.id, operation_id = %submission, reason = failure.reason, "a user operation was not sent, will try again");
         }
-        let state = match turn.head.timestamp_s > one.user_operation.deadline_s() {
-            true => State::Expired,
-            false => State::Failed,
-        };
-        self.end(one, End { state, failure: Some(failure), mined: None }).await
+        Ok(())
     }
 
-    async fn is_used(&self, one: &StoredUserOperation, turn: Turn) -> Result<bool, DriveError> {
-        let used = readers::is_used(&self.chain, &one.user_operation, turn.head.id()).await;
+    async fn is_used(&self, one: &StoredUserOperation, at: Head) -> Result<bool, DriveError> {
+        let used = readers::is_used(&self.chain, &one.user_operation, at.id()).await;
         Ok(used.map_err(Refusal::from)?)
     }
 
-    /// Ends what the entry point carried out, whoever sent it, once its block is final.
-    async fn end_as_carried_out(&self, one: &StoredUserOperation) -> Result<(), DriveError> {
-        let found = readers::carried_out(&self.chain, &one.user_operation, one.from_block).await?;
+    /// Ends what the entry point carried out by a final block, whoever sent it.
+    async fn end_as_carried_out(&self, one: &StoredUserOperation, by: Head) -> Result<(), DriveError> {
+        let found = readers::carried_out(&self.chain, &one.user_operation, one.from_block, by).await?;
         let Some(CarriedOut { tx_hash, block_number, outcome }) = found else { return Ok(()) };
         let (state, failure) = match outcome {
             Ok(()) => (State::Executed, None),

@@ -3,11 +3,11 @@
 //! Collecting approvals is no flow: it blocks no lane and waits for no step. Step names are stored; they are never renamed.
 
 use super::{
-    commands::{Approve, DeployWallet, Propose, WalletConfig},
+    commands::{Approve, DeployWallet, Propose, WalletCall, WalletConfig},
     operation::{Signed, UserOperation},
 };
 use crate::attest::acts::{Act, act_of};
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{Address, B256, Bytes, U256};
 use dalp_contracts::{
     bindings::SmartAccountFactory::{AccountCreated, createAccountCall},
     decode_revert,
@@ -79,10 +79,15 @@ pub struct Proposed {
 pub struct ApproveOrder {
     /// What is signed.
     pub user_operation: UserOperation,
-    /// The signature that was made elsewhere, in the form that the account takes.
-    pub signature: Option<Bytes>,
     /// What was asked for.
     pub command: Approve,
+}
+
+/// An approval that is there. Its signature is no part of it: results of operations are read by many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// Who signs.
+    pub signer: Address,
 }
 
 /// A user operation to send.
@@ -94,7 +99,8 @@ pub struct SubmitOrder {
     pub user_operation: UserOperation,
     /// Who sends.
     pub sender: Address,
-    /// The signatures that go with it.
+    /// The signatures that go with it; under this name no view of an order shows them.
+    #[serde(rename = "secret")]
     pub signed: Vec<Signed>,
 }
 
@@ -143,12 +149,9 @@ impl Flow for ProposeFlow {
     type Order = ProposeOrder;
     type Outcome = Proposed;
 
-    /// What the calls move of tokens, for maker-checker policies.
+    /// What the calls move, promise or let others take, for maker-checker policies.
     fn amounts(order: &ProposeOrder) -> Amounts {
-        order.command.calls.iter().fold(Amounts::default(), |all, one| match act_of(order.command.wallet, &one.data) {
-            Act::Moves(moved) => moved.into_iter().fold(all, |all, moved| all.and(one.to, moved.amount)),
-            _ => all,
-        })
+        order.command.calls.iter().fold(Amounts::default(), |all, call| all.merged(amounts(order.command.wallet, call)))
     }
 
     fn run(cx: &mut Cx<'_, ProposeOrder>) -> Step<Proposed> {
@@ -157,19 +160,34 @@ impl Flow for ProposeFlow {
     }
 }
 
+/// What a call of a wallet moves, promises or lets others take, for maker-checker policies. Whatever it does, it is about its target; what cannot be read
+/// counts as any amount of it, so that no threshold is slipped under by a function that is not known here.
+fn amounts(wallet: Address, call: &WalletCall) -> Amounts {
+    let all = Amounts::about(call.to).merged(match call.value_wei.is_zero() {
+        true => Amounts::default(),
+        false => Amounts::of(Address::ZERO, call.value_wei),
+    });
+    match act_of(wallet, &call.data) {
+        Act::Pays | Act::States => all,
+        Act::Moves(moved) => moved.into_iter().fold(all, |all, moved| all.and(call.to, moved.amount)),
+        Act::Lets { amount, .. } => all.and(call.to, amount),
+        Act::Promises(promised) => promised.into_iter().fold(all, |all, one| all.and(one.asset, one.moved.amount)),
+        Act::Executes { .. } | Act::Trusts(_) | Act::Hides(_) | Act::Other => all.and(call.to, U256::MAX),
+    }
+}
+
 impl Flow for ApproveFlow {
     const KIND: &'static str = "wallet.approve";
     type Order = ApproveOrder;
-    type Outcome = Signed;
+    type Outcome = Approved;
 
-    fn run(cx: &mut Cx<'_, ApproveOrder>) -> Step<Signed> {
-        let ApproveOrder { user_operation, signature, command } = cx.order();
+    fn run(cx: &mut Cx<'_, ApproveOrder>) -> Step<Approved> {
+        let ApproveOrder { user_operation, command } = cx.order();
         let signer = command.signer;
-        let signature = match signature {
-            Some(signature) => signature.clone(),
-            None => cx.sign("sign", || SignDocument::Eip712 { signer, document: user_operation.document() })?.0,
-        };
-        cx.done(Signed { signer, signature })
+        if command.by_platform_key() {
+            cx.sign(SIGN_STEP, || SignDocument::Eip712 { signer, document: user_operation.document() })?;
+        }
+        cx.done(Approved { signer })
     }
 }
 
@@ -193,6 +211,8 @@ impl Flow for SubmitFlow {
     }
 }
 
+/// The step of an approval in which the platform's key signs.
+pub const SIGN_STEP: &str = "sign";
 /// Where a failure says in which transaction a call was refused; without it nothing was carried out.
 pub const TX_HASH: &str = "tx_hash";
 /// Where a failure says in which block that was.
@@ -220,10 +240,10 @@ mod tests {
     use super::*;
     use crate::{
         flows::replay::{Played, play},
-        wallet::{commands::WalletCall, operation::tests::some},
+        wallet::operation::tests::some,
     };
     use alloy::{
-        primitives::{Log as PrimitiveLog, LogData, U256},
+        primitives::{Log as PrimitiveLog, LogData},
         sol_types::{SolCall as _, SolError as _, SolEvent},
     };
     use dalp_contracts::{
@@ -298,13 +318,14 @@ mod tests {
     fn an_approval_is_signed_only_where_it_brings_no_signature() {
         let order = |signature: Option<Bytes>| ApproveOrder {
             user_operation: some(Bytes::new()),
-            signature: signature.clone(),
-            command: Approve { user_operation_id: Uuid::from_u128(1), signer: SIGNER, signature },
+            command: Approve::new(Uuid::from_u128(1), SIGNER, signature),
         };
-        let brought = play::<ApproveFlow>(&order(Some(Bytes::from(vec![7; 65]))), |_| Ok(vec![]));
+        let bringing = order(Some(Bytes::from(vec![7; 65])));
+        assert!(!serde_json::to_string(&bringing).unwrap().contains("0707"), "an order is shown to people");
+        let brought = play::<ApproveFlow>(&bringing, |_| Ok(vec![]));
         assert!(brought.documents.is_empty() && brought.calls.is_empty());
         let Verdict::Done(outcome) = brought.verdict else { panic!("done") };
-        assert_eq!(serde_json::from_value::<Signed>(outcome).unwrap().signature, Bytes::from(vec![7; 65]));
+        assert_eq!(outcome, serde_json::json!({"signer": SIGNER}), "a result is read by many");
         let ours = play::<ApproveFlow>(&order(None), |_| Ok(vec![]));
         let [(name, SignDocument::Eip712 { signer, document })] = &ours.documents[..] else { panic!("one document") };
         assert_eq!((name.as_str(), *signer), ("sign", SIGNER));
@@ -330,6 +351,22 @@ mod tests {
         assert_eq!(
             ProposeFlow::amounts(&order),
             Amounts::default().and(asset, U256::from(40)).and(asset, U256::from(40))
+        );
+        let moves = |data: Vec<u8>, value_wei: u64| {
+            let call = WalletCall { to: asset, value_wei: U256::from(value_wei), data: data.into() };
+            amounts(order.command.wallet, &call)
+        };
+        let lets = AssetToken::approveCall { spender: SIGNER, value: U256::from(9) }.abi_encode();
+        assert_eq!(moves(lets, 0), Amounts::of(asset, U256::from(9)), "an allowance counts as what may be taken");
+        assert_eq!(
+            moves(vec![], 5),
+            Amounts::about(asset).and(Address::ZERO, U256::from(5)),
+            "the chain's own currency"
+        );
+        assert_eq!(
+            moves(vec![1, 2, 3, 4], 0),
+            Amounts::of(asset, U256::MAX),
+            "what is not known is under no threshold"
         );
         let played = play::<ProposeFlow>(&order, |_| Ok(vec![]));
         assert!(matches!(played.verdict, Verdict::Done(_)) && played.calls.is_empty() && played.documents.is_empty());

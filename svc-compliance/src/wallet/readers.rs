@@ -11,7 +11,7 @@ use alloy::{
     primitives::{Address, B256, Bytes, Signature, U256, aliases::U192},
     sol_types::SolEvent as _,
 };
-use dalp_chain::{BlockId, Filter, TransactionRequest};
+use dalp_chain::{BlockId, BlockNumberOrTag, Filter, Finality, TransactionRequest};
 use dalp_contracts::{
     bindings::{SmartAccount, SmartAccountFactory, System},
     erc4337::interface::EntryPoint::{UserOperationEvent, UserOperationRevertReason, getNonceCall},
@@ -22,6 +22,8 @@ use dalp_engine::{Decoder as _, Failure};
 use dalp_service::{Reason, Refusal};
 use futures::TryFutureExt as _;
 
+/// Blocks that may stand above the one with the `finalized` tag, amply.
+const BLOCKS_UNTIL_FINALIZED: u64 = 256;
 /// What a contract answers that takes a signature (ERC-1271).
 const SIGNATURE_TAKEN: [u8; 4] = [0x16, 0x26, 0xba, 0x7e];
 
@@ -172,25 +174,36 @@ pub async fn is_used(chain: &ChainReader, operation: &UserOperation, at: BlockId
     Ok(next & U256::from(u64::MAX) != U256::ZERO)
 }
 
-/// What became of a user operation that the entry point carried out, whoever sent it. `None`: its block is not final, or not known to this node.
+fn unreachable(error: dalp_chain::ChainError) -> Refusal {
+    Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)
+}
+
+/// The highest block that is final. `None`: there is none yet, or the node that answers does not have it.
+pub async fn final_head(chain: &ChainReader) -> Result<Option<Head>, Refusal> {
+    let Some(height) = chain.upstreams().final_height().await.map_err(unreachable)? else { return Ok(None) };
+    let header = chain.upstreams().block(BlockNumberOrTag::Number(height)).await.map_err(unreachable)?;
+    Ok(header.map(|header| Head { number: header.number, hash: header.hash, timestamp_s: header.timestamp_s }))
+}
+
+/// What became of a user operation that the entry point carried out by a final block, whoever sent it. `None`: nothing that this node knows of.
 pub async fn carried_out(
     chain: &ChainReader,
     operation: &UserOperation,
     from_block: u64,
+    by: Head,
 ) -> Result<Option<CarriedOut>, Refusal> {
-    let unreachable = |error| Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error);
-    let Some(height) = chain.upstreams().final_height().await.map_err(unreachable)? else { return Ok(None) };
-    if height < from_block {
-        return Ok(None);
-    }
+    // It was proposed at a block that others may have replaced by longer branches of lower blocks.
+    let replaced = match chain.upstreams().config().finality {
+        Finality::Depth(depth) => depth,
+        Finality::FinalizedTag => BLOCKS_UNTIL_FINALIZED,
+    };
     let hash = operation.hash();
     let filter = Filter::new()
-        .from_block(from_block)
-        .to_block(height)
         .address(operation.entry_point)
         .event_signature(vec![UserOperationEvent::SIGNATURE_HASH, UserOperationRevertReason::SIGNATURE_HASH])
         .topic1(hash);
-    let logs = chain.upstreams().logs(&filter).await.map_err(unreachable)?;
+    let from = from_block.saturating_sub(replaced);
+    let logs = chain.upstreams().logs_between(&filter, from, by.number).await.map_err(unreachable)?;
     let told = logs.iter().find_map(|log| Some((log, UserOperationEvent::decode_log(&log.inner).ok()?.data)));
     let Some((log, event)) = told else { return Ok(None) };
     let (Some(tx_hash), Some(block_number)) = (log.transaction_hash, log.block_number) else { return Ok(None) };

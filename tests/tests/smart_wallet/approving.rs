@@ -62,6 +62,34 @@ pub(crate) async fn the_threshold_sends_it_once(world: &World) {
     assert_eq!(listed.user_operations, [executed]);
 }
 
+/// Whoever may read operations and events must not come by signatures with which anybody could send.
+pub(crate) async fn a_signature_is_shown_to_nobody(world: &World) {
+    let proposed = world.propose(vec![world.bonds(1)]).await;
+    let approval = world.approval(0, &proposed);
+    let secret = approval.signature.trim_start_matches("0x").to_owned();
+    let brought = world.try_approve(approval).await.expect("approved");
+    let ours = world.try_approve(world.platform_approval(&proposed)).await.expect("approved");
+    let executed = world.stands(&proposed, UserOperationState::Executed).await;
+    let mut operations = OperationServiceClient::new(world.client.gateway());
+    let mut told = vec![format!("{brought:?}"), format!("{ours:?}"), format!("{:?}", world.look(&proposed).await)];
+    let ids = [brought.operation, ours.operation].map(|operation| operation.expect("an operation").operation_id);
+    for operation_id in ids.iter().cloned().chain([executed.submission_id.clone()]) {
+        let answer = operations.get_operation(GetOperationRequest { operation_id }).await.expect("an operation");
+        let operation = answer.into_inner().operation.expect("it");
+        assert!(!operation.result_json.contains("signature"), "{}", operation.result_json);
+        told.push(format!("{operation:?}"));
+    }
+    let listed = world.service().list_user_operations(ListUserOperationsRequest::default()).await.expect("a list");
+    told.push(format!("{:?}", listed.into_inner()));
+    let mut database = PgConnection::connect(&world.stack.settings().database_url).await.expect("connects");
+    for rows in ["SELECT body::text FROM engine.outbox", "SELECT body::text FROM engine.audit_leaves"] {
+        told.extend(sqlx::query_scalar::<_, String>(rows).fetch_all(&mut database).await.expect("rows"));
+    }
+    let orders = "SELECT order_json::text FROM engine.operations WHERE kind = 'wallet.approve'";
+    told.extend(sqlx::query_scalar::<_, String>(orders).fetch_all(&mut database).await.expect("rows"));
+    assert!(secret.len() == 130 && told.iter().all(|one| !one.contains(&secret)));
+}
+
 /// The wallet changes its own signers while another user operation waits: the approval of who is gone counts no more.
 pub(crate) async fn a_signer_that_was_removed_meanwhile_counts_no_more(world: &mut World) {
     let (bond, receiver) = (world.load.token, world.load.receiver.address);

@@ -42,12 +42,8 @@ fn signed(key: &PrivateKeySigner, hash: B256) -> Signed {
     Signed { signer: key.address(), signature: Bytes::copy_from_slice(&signature) }
 }
 
-/// Whoever has the signatures may send it: the platform takes over what the chain says.
-pub(crate) async fn what_somebody_else_sends_is_found(world: &World) {
-    let keys = [PrivateKeySigner::random(), PrivateKeySigner::random()];
-    let wallet = of_two_keys(world, "Sent elsewhere", &keys).await;
-    let before = world.balance(world.coin, world.load.receiver.address).await;
-    let one = proposed(world, &wallet, vec![mint(world, 4)]).await;
+/// Has the node send a user operation with these keys' signatures, past the platform.
+async fn sent_elsewhere(world: &World, wallet: &Wallet, keys: &[PrivateKeySigner], one: &UserOperation) {
     let hash: B256 = one.hash.parse().expect("a hash");
     let operation = Operation {
         chain_id: one.chain_id,
@@ -65,9 +61,34 @@ pub(crate) async fn what_somebody_else_sends_is_found(world: &World) {
     let signatures = keys.iter().map(|key| signed(key, hash)).collect();
     let handle = operation.handle(signatures, Address::repeat_byte(0xbe));
     world.chain.send_as_node(Some(ENTRY_POINT), handle.abi_encode().into()).await.expect("sent");
+}
+
+/// Whoever has the signatures may send it: the platform takes over what the chain says.
+pub(crate) async fn what_somebody_else_sends_is_found(world: &World) {
+    let keys = [PrivateKeySigner::random(), PrivateKeySigner::random()];
+    let wallet = of_two_keys(world, "Sent elsewhere", &keys).await;
+    let receiver = world.load.receiver.address;
+    let before = world.balance(world.coin, receiver).await;
+    let one = proposed(world, &wallet, vec![mint(world, 4)]).await;
+    sent_elsewhere(world, &wallet, &keys, &one).await;
     let found = world.stands(&one, UserOperationState::Executed).await;
     assert!(found.submission_id.is_empty() && !found.tx_hash.is_empty() && found.block_number > 0, "{found:?}");
-    assert_eq!(world.balance(world.coin, world.load.receiver.address).await, before + 4);
+    assert_eq!(world.balance(world.coin, receiver).await, before + 4);
+
+    // Both spend all that there is. The entry point takes the second one too, and its calls fail.
+    let coins = mintCall { to: wallet.address, amount: U256::from(6) };
+    world.chain.send_as_node(Some(world.coin), coins.abi_encode().into()).await.expect("minted");
+    let spend = || vec![world.transfer(world.coin, receiver, 6)];
+    let first = proposed(world, &wallet, spend()).await;
+    let second = proposed(world, &wallet, spend()).await;
+    for one in [&first, &second] {
+        sent_elsewhere(world, &wallet, &keys, one).await;
+    }
+    world.stands(&first, UserOperationState::Executed).await;
+    let failed = world.stands(&second, UserOperationState::Failed).await;
+    assert_eq!(failed.failure.expect("a reason").reason, "UNFROZEN_BALANCE_INSUFFICIENT");
+    assert!(!failed.tx_hash.is_empty() && failed.block_number > 0);
+    assert_eq!(world.balance(world.coin, receiver).await, before + 10);
 }
 
 /// A wallet that signs for another wallet by its own co-signers' word.

@@ -2,11 +2,12 @@
 
 use dalp_devstack::client::reason;
 use dalp_proto::wallet::{CancelUserOperationRequest, UserOperationState};
+use dalp_tests::waiting::until;
 
 use crate::support::{COINS, World};
 
-/// Both spend all that the wallet has of a currency: the second one was fine when it was proposed and signed.
-pub(crate) async fn a_refused_call_fails_with_its_reason(world: &World) {
+/// Both spend all that the wallet has of a currency: the second one was fine when it was proposed and signed. It is not sent, so its approvals are not used up.
+pub(crate) async fn a_call_that_would_fail_waits_and_says_why(world: &World) {
     let receiver = world.load.receiver.address;
     let spend = || world.transfer(world.coin, receiver, COINS);
     let first = world.propose(vec![spend()]).await;
@@ -20,12 +21,19 @@ pub(crate) async fn a_refused_call_fails_with_its_reason(world: &World) {
     assert_eq!(world.balance(world.coin, receiver).await, COINS);
 
     world.approve(1, &second).await;
-    let failed = world.stands(&second, UserOperationState::Failed).await;
-    let failure = failed.failure.expect("a reason");
+    let look = async || world.look(&second).await.user_operation.expect("it");
+    let held = until("it is held", look, |one| one.failure.is_some()).await;
+    let failure = held.failure.clone().expect("a reason");
     assert_eq!(failure.reason, "UNFROZEN_BALANCE_INSUFFICIENT");
     assert!(failure.metadata.contains_key("contract_error"), "{failure:?}");
-    assert_eq!(failure.metadata["tx_hash"], failed.tx_hash);
+    assert_eq!((held.state(), held.submission_id.as_str()), (UserOperationState::Pending, ""));
     assert_eq!(world.balance(world.coin, receiver).await, COINS, "nothing moved twice");
+
+    let cancel = CancelUserOperationRequest {
+        user_operation_id: second.user_operation_id.clone(),
+        reason: "spent before".to_owned(),
+    };
+    world.service().cancel_user_operation(cancel).await.expect("cancelled");
 
     // What fails now is refused at once, in the contract's own words.
     let refused = world.try_propose(world.proposal(vec![spend()]).await).await.expect_err("refused");

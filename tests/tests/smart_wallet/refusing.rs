@@ -1,12 +1,17 @@
 //! What is refused, and how it is told.
 
-use alloy::primitives::{Address, hex};
+use alloy::primitives::{Address, U256, hex};
 use alloy::signers::{SignerSync as _, local::PrivateKeySigner};
+use alloy::sol_types::SolCall as _;
+use dalp_contracts::bindings::AssetToken::approveCall;
 use dalp_devstack::client::{keyed, reason};
-use dalp_proto::operation::OperationState;
+use dalp_proto::checker::checker_service_client::CheckerServiceClient;
+use dalp_proto::checker::{Policy, SetPolicyRequest};
+use dalp_proto::operation::operation_service_client::OperationServiceClient;
+use dalp_proto::operation::{OperationState, RejectOperationRequest};
 use dalp_proto::wallet::{
     ApproveUserOperationRequest, CancelUserOperationRequest, DeploySmartWalletRequest, GetSmartWalletRequest,
-    UserOperationState,
+    UserOperationState, WalletCall,
 };
 use dalp_tests::airdrops::key;
 use uuid::Uuid;
@@ -96,4 +101,36 @@ pub(crate) async fn what_others_hold_is_not_released_here(world: &World) {
         CancelUserOperationRequest { user_operation_id: operation.operation_id, reason: "not mine".to_owned() };
     let refused = world.service().cancel_user_operation(cancel).await.expect_err("refused");
     assert_eq!(reason(&refused), "NOT_FOUND");
+}
+
+/// A policy over a currency holds what lets somebody take it, and nobody's key of the platform signs before it is released.
+pub(crate) async fn what_a_policy_holds_is_signed_by_no_key_of_ours(world: &World) {
+    let [ann, bob] = &world.people;
+    let policy = Policy {
+        policy_id: "coins".to_owned(),
+        asset: text(world.coin),
+        threshold: "5000".to_owned(),
+        unowned_makers: true,
+        ..Policy::default()
+    };
+    let request = keyed(SetPolicyRequest { policy: Some(policy) }, &key());
+    let set = CheckerServiceClient::new(ann.gateway()).set_policy(request).await.expect("set").into_inner();
+    assert_eq!(set.operation.expect("an operation").state(), OperationState::Completed);
+    let lets = |value: u64| {
+        let data = approveCall { spender: world.load.receiver.address, value: U256::from(value) }.abi_encode();
+        WalletCall { to: text(world.coin), value_wei: String::new(), data: hex::encode_prefixed(data) }
+    };
+    world.propose(vec![lets(4_999)]).await;
+    let request = keyed(world.proposal(vec![lets(5_000)]).await, &key());
+    let answer = world.service().propose_user_operation(request).await.expect("accepted").into_inner();
+    let (held, proposed) = (answer.operation.expect("an operation"), answer.user_operation.expect("it"));
+    assert_eq!(held.state(), OperationState::AwaitingChecker, "{held:?}");
+    assert_eq!(world.approval_refused(world.platform_approval(&proposed)).await, "AWAITING_CHECKER");
+    let reject = RejectOperationRequest {
+        operation_id: held.operation_id.clone(),
+        payload_hash: held.check.expect("a check").payload_hash,
+        reason: "not this one".to_owned(),
+    };
+    OperationServiceClient::new(bob.gateway()).reject_operation(reject).await.expect("refused");
+    world.stands(&proposed, UserOperationState::Cancelled).await;
 }

@@ -9,6 +9,7 @@ use alloy::sol_types::SolCall;
 use dalp_contracts::bindings::AssetToken::transferCall;
 use dalp_contracts::deployer::ENTRY_POINT;
 use dalp_devstack::client::{Client, Gateway, keyed, reason};
+use dalp_devstack::configuration::TENANT;
 use dalp_devstack::scenario::{ChainView, Wallet};
 use dalp_devstack::stack::{Options, Stack};
 use dalp_proto::operation::{Operation, OperationState};
@@ -43,6 +44,8 @@ alloy::sol! {
 pub(crate) struct World {
     pub(crate) stack: Stack,
     pub(crate) client: Client,
+    /// Two people, of whom one sets policies and the other decides.
+    pub(crate) people: [Client; 2],
     pub(crate) chain: ChainView,
     pub(crate) load: Load,
     /// Signers whose keys the platform does not hold.
@@ -60,8 +63,19 @@ pub(crate) fn text(address: Address) -> String {
 impl World {
     /// The wallet is noted and not deployed.
     pub(crate) async fn start() -> Self {
-        let stack = Stack::start(&Options::default()).await.expect("the stack starts");
+        let mut gateway = String::new();
+        let keys = ["ann", "bob"].map(|id| {
+            let key = svc_gateway::api_key::ApiKey::generate().expect("random bytes");
+            gateway += &format!(
+                "\n[[principals]]\nid = \"{id}\"\ntenant = \"{TENANT}\"\nroles = [\"operator\"]\nprefix = \"{}\"\napi_key_sha256 = \"{}\"\nkind = \"person\"\n",
+                key.prefix(),
+                key.digest()
+            );
+            key.expose().to_owned()
+        });
+        let stack = Stack::start(&Options { gateway, ..Options::default() }).await.expect("the stack starts");
         let client = stack.client().expect("a client");
+        let people = keys.map(|key| Client::new(stack.channel().expect("a channel"), &key).expect("a key"));
         let chain = ChainView::new(stack.chain_url()).expect("a chain");
         deploy_entry_point(&chain).await;
         let load = Load::prepare(&client, &chain, 2, "local").await.expect("a bond");
@@ -69,7 +83,7 @@ impl World {
         let code = Bytes::from(hex::decode(PLAIN_CURRENCY.trim()).expect("hex"));
         let coin = chain.send_as_node(None, code).await.expect("created").expect("an address");
         let wallet = Wallet { address: Address::ZERO, text: String::new() };
-        let mut world = Self { stack, client, chain, load, outside, wallet, coin };
+        let mut world = Self { stack, client, people, chain, load, outside, wallet, coin };
         let request = world.creation();
         let created = world.service().create_smart_wallet(request.clone()).await.expect("noted").into_inner();
         let noted = created.wallet.expect("a wallet");

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::StoreError,
-    flow::{Failure, StepOutcome},
+    flow::{Failure, Signature, StepOutcome},
     model::{
         ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor,
         OutboxEvent, ServiceName, TenantId, TransactionId, TransactionView,
@@ -74,6 +74,26 @@ impl Reads {
         .fetch_optional(&self.pool)
         .await?;
         Ok(order)
+    }
+
+    pub(crate) async fn signature(
+        &self,
+        tenant: &TenantId,
+        id: OperationId,
+        step: &str,
+    ) -> Result<Option<Signature>, StoreError> {
+        let outcome: Option<Option<Json<StepOutcome>>> = sqlx::query_scalar(
+            "SELECT outcome FROM engine.steps WHERE tenant = $1 AND operation_id = $2 AND name = $3",
+        )
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .bind(step)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(match outcome.flatten() {
+            Some(Json(StepOutcome::Signed { signature })) => Some(signature),
+            _ => None,
+        })
     }
 
     pub(crate) async fn orders_under_way(

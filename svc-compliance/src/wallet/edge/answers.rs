@@ -90,7 +90,7 @@ fn approval(stored: &StoredApproval) -> proto::UserOperationApproval {
         signer: text(stored.signer),
         approved_by: stored.approved_by.clone(),
         platform_key: stored.platform_key,
-        signed: stored.signature.is_some(),
+        signed: stored.settled,
         operation_id: stored.operation_id.to_string(),
         at: unix(stored.at),
     }

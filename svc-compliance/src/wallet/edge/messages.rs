@@ -5,7 +5,7 @@ use crate::{
     wallet::{
         commands::{
             Approve, CALL_BYTES_MAX, CALL_GAS_MAX, CALLS_MAX, CreateWallet, DeployWallet, Propose, RECOVERY_DELAY_S,
-            SIGNATURE_BYTES_MAX, SIGNERS_MAX, VERIFICATION_GAS_MAX, WalletCall, WalletConfig,
+            SIGNATURE_BYTES_MAX, SIGNERS_MAX, VERIFICATION_GAS_MAX, VERIFICATION_GAS_MIN, WalletCall, WalletConfig,
         },
         operation::DEADLINE_MAX_S,
         state::State,
@@ -130,15 +130,15 @@ impl TryFrom<&proto::ProposeUserOperationRequest> for Propose {
         if request.deadline == 0 || request.deadline > DEADLINE_MAX_S {
             violations.push("deadline", "must be Unix seconds");
         }
-        let mut gas = |field: &str, given: u64, most: u64| {
-            if given > most {
-                violations.push(field, format!("must be at most {most}"));
+        let mut gas = |field: &str, given: u64, least: u64, most: u64| {
+            if given != 0 && !(least..=most).contains(&given) {
+                violations.push(field, format!("must lie between {least} and {most}"));
             }
             (given != 0).then_some(given)
         };
-        let call_gas_limit = gas("call_gas_limit", request.call_gas_limit, CALL_GAS_MAX);
+        let call_gas_limit = gas("call_gas_limit", request.call_gas_limit, 1, CALL_GAS_MAX);
         let verification_gas_limit =
-            gas("verification_gas_limit", request.verification_gas_limit, VERIFICATION_GAS_MAX);
+            gas("verification_gas_limit", request.verification_gas_limit, VERIFICATION_GAS_MIN, VERIFICATION_GAS_MAX);
         let note = match request.note.as_str() {
             "" => String::new(),
             text => violations.text("note", text, NOTE_CHARS_MAX),
@@ -162,11 +162,11 @@ impl TryFrom<&proto::ApproveUserOperationRequest> for Approve {
     fn try_from(request: &proto::ApproveUserOperationRequest) -> Result<Self, Violations> {
         let mut violations = Violations::new();
         let signature = violations.bytes("signature", &request.signature, SIGNATURE_BYTES_MAX);
-        let command = Self {
-            user_operation_id: id(&mut violations, &request.user_operation_id),
-            signer: violations.address("signer", &request.signer),
-            signature: (!signature.is_empty()).then_some(signature),
-        };
+        let command = Self::new(
+            id(&mut violations, &request.user_operation_id),
+            violations.address("signer", &request.signer),
+            (!signature.is_empty()).then_some(signature),
+        );
         // What looks like a signature of nothing must not be taken for the wish that the platform signs.
         if !request.signature.is_empty() && command.signature.is_none() {
             violations.push("signature", "must be bytes; leave it out to have the platform's key sign");

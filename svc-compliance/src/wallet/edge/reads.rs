@@ -60,7 +60,7 @@ pub(super) async fn user_operation(
     if stored.state == State::Pending {
         let head = app.chain.latest().await?;
         if let Some(account) = readers::account(&app.chain, stored.command.wallet, head).await? {
-            let signed = approvals.iter().filter(|approval| approval.signature.is_some());
+            let signed = approvals.iter().filter(|approval| approval.settled);
             approved_weight = account.signers.weight(signed.map(|approval| approval.signer));
             threshold = account.signers.threshold;
         }

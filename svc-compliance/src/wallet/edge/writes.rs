@@ -5,7 +5,10 @@ use crate::{
     app::{App, AppHandle},
     metric_definitions as metric,
     wallet::{
-        commands::{Approve, CreateWallet, DEADLINE_AHEAD_MAX_S, DeployWallet, Propose},
+        commands::{
+            Approve, CALL_GAS_MAX, CreateWallet, DEADLINE_AHEAD_MAX_S, DeployWallet, OPEN_OF_TENANT_MAX,
+            OPEN_OF_WALLET_MAX, Propose,
+        },
         flows::{ApproveFlow, ApproveOrder, DeployFlow, DeployOrder, ProposeFlow, ProposeOrder},
         operation::{self, UserOperation},
         readers::{self, Account},
@@ -16,10 +19,10 @@ use crate::{
         },
     },
 };
-use alloy::primitives::Address;
+use alloy::primitives::{Address, Bytes};
 use dalp_contracts::deployer::ENTRY_POINT;
-use dalp_domain::{Admitted, Head};
-use dalp_engine::AcceptHook;
+use dalp_domain::{Admitted, Desk as _, Head, refusals::engine_store};
+use dalp_engine::{AcceptHook, OperationId, OperationState, TenantId};
 use dalp_proto::wallet as proto;
 use dalp_service::{Caller, Reason, Refusal, caller::ANY_WALLET};
 use tonic::Request;
@@ -132,12 +135,18 @@ async fn proposal(app: &App, tenant: &str, command: &Propose) -> Result<(Propose
     }
     require_entry_point(app, account.entry_point, head).await?;
     readers::rehearsed(chain, account.entry_point, command, head).await?;
+    require_room(app, tenant, command.wallet).await?;
     let call_gas_limit = match command.call_gas_limit {
         Some(given) => given,
         None => {
             let gas = chain.gas(account.entry_point, command.wallet, command.call_data().to_vec()).await?;
             let refused = || Refusal::new(Reason::SimulationReverted, "the gas of the calls cannot be estimated");
-            operation::call_gas(gas.ok_or_else(refused)?)
+            let gas = gas.ok_or_else(refused)?;
+            if gas > CALL_GAS_MAX {
+                let text = format!("take {gas} gas, and a user operation gets at most {CALL_GAS_MAX}");
+                return Err(Refusal::new(Reason::InvalidField, "the calls take too much gas").field("calls", text));
+            }
+            operation::call_gas(gas).min(CALL_GAS_MAX)
         }
     };
     let ample = operation::verification_gas(account.signers.signers.len());
@@ -151,6 +160,19 @@ async fn proposal(app: &App, tenant: &str, command: &Propose) -> Result<(Propose
         verification_gas_limit: command.verification_gas_limit.unwrap_or(ample),
     };
     Ok((ProposeOrder { user_operation, command: command.clone() }, head))
+}
+
+/// Each is looked at in every turn of the driver, so that there is an end to how many there are.
+async fn require_room(app: &App, tenant: &str, wallet: Address) -> Result<(), Refusal> {
+    let (of_wallet, of_tenant) = app.store.open_user_operations(tenant, wallet).await?;
+    if of_wallet < OPEN_OF_WALLET_MAX && of_tenant < OPEN_OF_TENANT_MAX {
+        return Ok(());
+    }
+    let text = "too many user operations are open: they end at their deadlines, or are cancelled";
+    Err(Refusal::new(Reason::TenantQuotaExceeded, text)
+        .meta("wallet", wallet.to_checksum(None))
+        .meta("open_of_wallet", of_wallet)
+        .meta("open_of_tenant", of_tenant))
 }
 
 async fn require_account(app: &App, wallet: Address, head: Head) -> Result<Account, Refusal> {
@@ -176,29 +198,34 @@ pub(super) async fn approve(
 ) -> Result<(Admitted, proto::UserOperation), Refusal> {
     let write = Write::begin(app, "dalp.wallet.v1.SmartWalletService/ApproveUserOperation", &request).await?;
     let command = Approve::try_from(request.get_ref())?;
-    if command.signature.is_none() {
-        write.require_wallet(command.signer).await?;
+    if command.by_platform_key() && write.repeated.is_none() {
+        require_own_key(&write, &command).await?;
     }
     let (app, tenant, principal) = (write.app, write.tenant().to_owned(), write.caller.principal.as_str().to_owned());
     let order = async {
-        let order = counted(approval(app, &tenant, &principal, &command).await)?;
+        let (order, brought) = counted(approval(app, &tenant, &principal, &command).await)?;
         let noted = command.clone();
         let hook: AcceptHook = Box::new(move |connection, id| {
-            Box::pin(async move { put_approval(connection, &principal, id.0, &noted).await })
+            Box::pin(async move { put_approval(connection, &principal, id.0, &noted, brought.as_ref()).await })
         });
         Ok((order, Some(hook)))
     };
     let admitted = write.accept::<ApproveFlow, _>(&command, order).await?;
     app.approved.notify_one();
     if !admitted.replayed {
-        metric::user_operation_approved(command.signature.is_none());
+        metric::user_operation_approved(command.by_platform_key());
     }
     let answer = answer(app, &tenant, command.user_operation_id).await?;
     Ok((admitted, answer))
 }
 
 /// Whether the approval counts on the chain as it is now.
-async fn approval(app: &App, tenant: &str, principal: &str, command: &Approve) -> Result<ApproveOrder, Refusal> {
+async fn approval(
+    app: &App,
+    tenant: &str,
+    principal: &str,
+    command: &Approve,
+) -> Result<(ApproveOrder, Option<Bytes>), Refusal> {
     let stored = user_operation_of(app, tenant, command.user_operation_id).await?;
     require_pending(&stored)?;
     let head = app.chain.latest().await?;
@@ -213,7 +240,10 @@ async fn approval(app: &App, tenant: &str, principal: &str, command: &Approve) -
             .meta("signer", command.signer.to_checksum(None))
             .meta("wallet", stored.command.wallet.to_checksum(None)));
     }
-    let ours = command.signature.is_none();
+    let ours = command.by_platform_key();
+    if ours {
+        require_released(app, tenant, &stored).await?;
+    }
     let given = app.store.approvals(&[stored.id]).await?;
     let twice = |one: &&crate::wallet::store::approvals::StoredApproval| {
         one.signer == command.signer || (ours && one.platform_key && one.approved_by == principal)
@@ -234,7 +264,28 @@ async fn approval(app: &App, tenant: &str, principal: &str, command: &Approve) -
         };
         in_form = Some(taken.ok_or_else(wrong)?);
     }
-    Ok(ApproveOrder { user_operation: stored.user_operation, signature: in_form, command: command.clone() })
+    Ok((ApproveOrder { user_operation: stored.user_operation, command: command.clone() }, in_form))
+}
+
+/// A key of the platform signs for who owns it, and for nobody who may use any wallet: approvals count people, and one person with that right would be many.
+async fn require_own_key(write: &Write<'_>, command: &Approve) -> Result<(), Refusal> {
+    let owner = write.app.rights().require_wallet(&write.caller, command.signer).await?;
+    if owner == write.caller.principal.as_str() {
+        return Ok(());
+    }
+    let text = "an approval takes the signer's own principal, whoever else may use the wallet";
+    counted(Err(Refusal::new(Reason::WalletNotOwned, text).meta("wallet", command.signer.to_checksum(None))))
+}
+
+/// No key of the platform signs what a second person has yet to release: the signature would be good without that person.
+async fn require_released(app: &App, tenant: &str, stored: &StoredUserOperation) -> Result<(), Refusal> {
+    let id = OperationId(stored.id);
+    let proposal = app.engine.reader().get_operation(&TenantId::new(tenant), id).await.map_err(engine_store)?;
+    match proposal.map(|proposal| proposal.state) {
+        Some(OperationState::Completed) => Ok(()),
+        _ => Err(Refusal::new(Reason::AwaitingChecker, "the proposal has not been released yet")
+            .meta("operation_id", stored.id)),
+    }
 }
 
 /// The refusal of a second approval.

@@ -22,28 +22,32 @@ pub struct StoredApproval {
     pub approved_by: String,
     /// Whether a key of the platform signs.
     pub platform_key: bool,
-    /// Once its operation has ended.
+    /// Secret until it is sent.
     pub signature: Option<Bytes>,
+    /// Whether its operation was found to have ended: a signature counts from then on.
+    pub settled: bool,
     /// When it was accepted.
     pub at: OffsetDateTime,
 }
 
-/// Writes an approval in the commit that accepts it. The table refuses one of what is pending no more, and a second one of its signer.
+/// Writes an approval in the commit that accepts it, with the signature that was brought, in the form that the account takes. The table refuses one of what is pending no more, and a second one of its signer.
 pub async fn put_approval(
     commit: &mut PgConnection,
     principal: &str,
     operation_id: Uuid,
     command: &Approve,
+    brought: Option<&Bytes>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO compliance.user_operation_approvals (operation_id, user_operation_id, signer, approved_by, platform_key)
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO compliance.user_operation_approvals (operation_id, user_operation_id, signer, approved_by, platform_key, signature)
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(operation_id)
     .bind(command.user_operation_id)
     .bind(hex_of(command.signer))
     .bind(principal)
-    .bind(command.signature.is_none())
+    .bind(command.by_platform_key())
+    .bind(brought.map(Bytes::to_string))
     .execute(commit)
     .await
     .map(drop)
@@ -64,13 +68,13 @@ impl Store {
     }
 
     /// Notes how the operation of an approval ended.
-    pub async fn settle_approval(&self, id: Uuid, outcome: Result<&Signed, &Failure>) -> Result<(), StoreError> {
+    pub async fn settle_approval(&self, id: Uuid, outcome: Result<&Bytes, &Failure>) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE compliance.user_operation_approvals SET signature = $2, failure = $3
-             WHERE operation_id = $1 AND signature IS NULL AND failure IS NULL",
+            "UPDATE compliance.user_operation_approvals SET signature = $2, failure = $3, settled_at = now()
+             WHERE operation_id = $1 AND settled_at IS NULL",
         )
         .bind(id)
-        .bind(outcome.ok().map(|signed| signed.signature.to_string()))
+        .bind(outcome.ok().map(Bytes::to_string))
         .bind(outcome.err().map(Json))
         .execute(&self.pool)
         .await
@@ -82,17 +86,20 @@ impl Store {
 // === impl StoredApproval ===
 
 impl StoredApproval {
-    /// The signature with whose it is, once it is there.
+    /// The signature with whose it is, once it counts.
     #[must_use]
     pub fn signed(&self) -> Option<Signed> {
-        Some(Signed { signer: self.signer, signature: self.signature.clone()? })
+        let signature = self.signature.clone().filter(|_| self.settled)?;
+        Some(Signed { signer: self.signer, signature })
     }
 }
 
 fn parse(row: &PgRow) -> Result<StoredApproval, StoreError> {
     let signature: Option<String> = row.get("signature");
     let bytes = |text: String| {
-        hex::decode(&text).map(Bytes::from).map_err(|_| StoreError::Malformed { what: "signature", value: text })
+        hex::decode(&text)
+            .map(Bytes::from)
+            .map_err(|_| StoreError::Malformed { what: "signature", value: "(not shown)".to_owned() })
     };
     Ok(StoredApproval {
         operation_id: row.get("operation_id"),
@@ -101,6 +108,7 @@ fn parse(row: &PgRow) -> Result<StoredApproval, StoreError> {
         approved_by: row.get("approved_by"),
         platform_key: row.get("platform_key"),
         signature: signature.map(bytes).transpose()?,
+        settled: row.get::<Option<OffsetDateTime>, _>("settled_at").is_some(),
         at: row.get("at"),
     })
 }

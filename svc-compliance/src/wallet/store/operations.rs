@@ -33,8 +33,12 @@ pub struct StoredUserOperation {
     pub state: State,
     /// Why it failed, or is not sent.
     pub failure: Option<Failure>,
-    /// The operation that sends it.
+    /// The operation that sends it, or was to send it last.
     pub submission_id: Option<Uuid>,
+    /// How many were to send it.
+    pub submissions: u32,
+    /// Not to be sent again before then.
+    pub send_after: Option<OffsetDateTime>,
     /// The transaction that carried it out, with its block.
     pub mined: Option<(B256, u64)>,
     /// When it was proposed.
@@ -84,20 +88,23 @@ pub async fn put_user_operation(
     tell(commit, tenant, id, &command.wallet.to_checksum(None), State::Pending.name(), None).await
 }
 
-/// Decides to send a user operation, in the commit that accepts sending it: whoever cancelled it meanwhile was faster, and it is not sent.
+/// Decides to send a user operation, after so many earlier ones that failed, in the commit that accepts sending it: whoever cancelled or sent it meanwhile was
+/// faster, and it is not sent.
 pub async fn submit(
     commit: &mut PgConnection,
     tenant: &str,
     id: Uuid,
     wallet: Address,
     submission_id: Uuid,
+    earlier: u32,
 ) -> Result<(), sqlx::Error> {
     let decided = sqlx::query(
-        "UPDATE compliance.user_operations SET state = 'SUBMITTED', submission_id = $2, failure = NULL
-         WHERE user_operation_id = $1 AND state = 'PENDING'",
+        "UPDATE compliance.user_operations SET state = 'SUBMITTED', submission_id = $2, submissions = submissions + 1, send_after = NULL, failure = NULL
+         WHERE user_operation_id = $1 AND state = 'PENDING' AND submissions = $3",
     )
     .bind(id)
     .bind(submission_id)
+    .bind(i64::from(earlier))
     .execute(&mut *commit)
     .await?;
     match decided.rows_affected() {
@@ -195,7 +202,50 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives a user operation up, if it was not sent.
+    /// Takes a user operation back whose submission failed before the entry point took it: it waits, and is sent anew after a while that grows.
+    pub async fn take_back_user_operation(
+        &self,
+        of: &StoredUserOperation,
+        failure: &Failure,
+    ) -> Result<bool, StoreError> {
+        let failed = || during("take back user operation");
+        let mut commit = self.begin("take back user operation").await?;
+        let taken = sqlx::query(
+            "UPDATE compliance.user_operations
+             SET state = 'PENDING', failure = $3,
+                 send_after = now() + least(interval '1 hour', interval '5 seconds' * power(2, least(submissions, 12)))
+             WHERE user_operation_id = $1 AND state = 'SUBMITTED' AND submission_id = $2",
+        )
+        .bind(of.id)
+        .bind(of.submission_id)
+        .bind(Json(failure))
+        .execute(&mut *commit)
+        .await
+        .map_err(failed())?;
+        if taken.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let wallet = of.command.wallet.to_checksum(None);
+        tell(&mut commit, &of.tenant, of.id, &wallet, State::Pending.name(), Some(failure)).await.map_err(failed())?;
+        commit.commit().await.map_err(failed())?;
+        Ok(true)
+    }
+
+    /// How many user operations go on: of a tenant's wallet, and of the tenant.
+    pub async fn open_user_operations(&self, tenant: &str, wallet: Address) -> Result<(u64, u64), StoreError> {
+        let (of_wallet, of_tenant): (i64, i64) = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE wallet = $2), count(*) FROM compliance.user_operations
+             WHERE tenant_id = $1 AND state IN ('PENDING', 'SUBMITTED')",
+        )
+        .bind(tenant)
+        .bind(hex_of(wallet))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(during("count user operations"))?;
+        Ok((unsigned(of_wallet), unsigned(of_tenant)))
+    }
+
+    /// Gives a user operation up, if it was never sent.
     pub async fn cancel_user_operation(
         &self,
         of: &StoredUserOperation,
@@ -206,7 +256,7 @@ impl Store {
         let mut commit = self.begin("cancel user operation").await?;
         let cancelled = sqlx::query(
             "UPDATE compliance.user_operations SET state = 'CANCELLED', failure = NULL, ended_at = now()
-             WHERE user_operation_id = $1 AND state = 'PENDING'",
+             WHERE user_operation_id = $1 AND state = 'PENDING' AND submissions = 0",
         )
         .bind(of.id)
         .execute(&mut *commit)
@@ -262,6 +312,8 @@ fn parse(row: &PgRow) -> Result<StoredUserOperation, StoreError> {
         state: State::of_name(&state).ok_or(StoreError::Malformed { what: "state", value: state })?,
         failure: row.get::<Option<Json<Failure>>, _>("failure").map(|failure| failure.0),
         submission_id: row.get("submission_id"),
+        submissions: u32::try_from(row.get::<i32, _>("submissions")).unwrap_or_default(),
+        send_after: row.get("send_after"),
         mined: tx_hash.map(hash_of).transpose()?.zip(block.map(unsigned)),
         proposed_at: row.get("proposed_at"),
         ended_at: row.get("ended_at"),

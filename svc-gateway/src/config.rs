@@ -255,6 +255,8 @@ pub struct AccessConfig {
     pub cache_ttl_ms: u64,
     /// How long a caller that was let in goes on reading while the database is away, in milliseconds.
     pub grace_ms: u64,
+    /// How long a credential is waited for before the database counts as away, in milliseconds.
+    pub read_within_ms: u64,
 }
 
 /// `[audit]`: how the audit log is sealed.
@@ -326,7 +328,7 @@ fn default_cell() -> String {
 
 impl Default for AccessConfig {
     fn default() -> Self {
-        Self { cache_entries: 50_000, cache_ttl_ms: 30_000, grace_ms: 300_000 }
+        Self { cache_entries: 50_000, cache_ttl_ms: 30_000, grace_ms: 300_000, read_within_ms: 1_000 }
     }
 }
 

@@ -130,10 +130,9 @@ async fn a_key_is_told_once_rotated_with_an_overlap_and_ended_everywhere_within_
     here.keys.disable_api_key(with(operator, "d", disable)).await.unwrap();
     let ended = Instant::now();
     for clients in [&mut here, &mut there] {
-        until(async || reads(clients, &first).await.is_err()).await;
+        refused_from_a_second_after(ended, clients, &first).await;
         assert_eq!(reason(reads(clients, &first).await), "API_KEY_DISABLED");
     }
-    assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
     reads(&mut there, &rotated.secret).await.unwrap();
     // An overlap of nothing ends the old one with the answer.
     let second = rotated.api_key.unwrap().prefix;
@@ -357,11 +356,25 @@ async fn what_was_taken_out_of_the_configuration_is_disabled_and_a_restart_chang
     assert!(leaves().await > before);
 }
 
+/// Asks until refused. Whoever is still let in began to ask within a second of the end.
+async fn refused_from_a_second_after(ended: Instant, clients: &mut Clients, key: &str) {
+    loop {
+        let asked = ended.elapsed();
+        if reads(clients, key).await.is_err() {
+            return;
+        }
+        assert!(asked < Duration::from_secs(1), "let in, though asked {asked:?} after the end");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn without_its_database_who_was_let_in_reads_for_a_while_and_nobody_else() {
-    let mut world = world_with("", "[access]\ngrace_ms = 4000\n").await;
+    let mut world = world_with("", "[access]\ngrace_ms = 8000\n").await;
     world.until_listening().await;
     let mut clients = world.clients();
+    // What is read from here on is good for eight seconds at least.
+    let known = Instant::now();
     reads(&mut clients, world.operator()).await.unwrap();
     drop(world.postgres.take());
     let gone = Instant::now();
@@ -384,10 +397,10 @@ async fn without_its_database_who_was_let_in_reads_for_a_while_and_nobody_else()
     let unknown = svc_gateway::api_key::ApiKey::generate().unwrap();
     let begun = Instant::now();
     assert_eq!(reason(reads(&mut clients, unknown.expose()).await), "DATABASE_UNAVAILABLE", "nobody can know");
-    assert!(begun.elapsed() < Duration::from_secs(2), "and it is told soon");
+    assert!(begun.elapsed() < Duration::from_secs(5), "and it is told soon");
     until(async || reads(&mut clients, world.operator()).await.is_err()).await;
     assert_eq!(reason(reads(&mut clients, world.operator()).await), "DATABASE_UNAVAILABLE");
-    assert!(gone.elapsed() > Duration::from_millis(3_000), "not before its time");
+    assert!(known.elapsed() >= Duration::from_millis(8_000), "not before its time");
 }
 
 #[tokio::test]
@@ -427,8 +440,7 @@ async fn a_tables_change_that_nobody_told_of_is_believed_within_a_second() {
     }
     commit.commit().await.unwrap();
     let ended = Instant::now();
-    until(async || reads(&mut clients, world.operator()).await.is_err()).await;
-    assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+    refused_from_a_second_after(ended, &mut clients, world.operator()).await;
     assert_eq!(reason(reads(&mut clients, world.operator()).await), Reason::ApiKeyDisabled.as_str());
     until_ready(&world.gateway).await;
 }

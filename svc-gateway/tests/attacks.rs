@@ -298,8 +298,12 @@ async fn ten_thousand_guesses_let_nobody_in_and_push_nobody_out() {
                 let key = if guess % 2 == 0 { known.as_str() } else { unknown.expose() };
                 // Now and then the gateway has enough of the connection; the next call opens another.
                 if let Ok(answer) = send(&channel, request(key, LATEST, body(framed(0, b"")))).await {
-                    assert_eq!(why(&status(answer).await), "UNAUTHENTICATED_INVALID");
-                    answered += 1;
+                    match why(&status(answer).await).as_str() {
+                        "UNAUTHENTICATED_INVALID" => answered += 1,
+                        // Nobody can know while the database is slow, and nobody is let in.
+                        "DATABASE_UNAVAILABLE" => {}
+                        other => panic!("{other}"),
+                    }
                 }
             }
             answered

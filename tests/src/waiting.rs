@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tonic::{Code, Status};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-const WITHIN: Duration = Duration::from_secs(90);
+const WITHIN: Duration = Duration::from_secs(180);
 const REPEAT_AFTER: Duration = Duration::from_millis(20);
 
 /// Asks again until the answer is as wanted.

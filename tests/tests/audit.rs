@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use dalp_devstack::client::{Client, keyed, reason};
 use dalp_devstack::scenario::ChainView;
@@ -15,6 +14,7 @@ use dalp_proto::audit::{
 };
 use dalp_proto::signer::{CreateKeyRequest, KeyPurpose, ListKeysRequest, key_service_client::KeyServiceClient};
 use dalp_tests::load::Load;
+use dalp_tests::waiting::until;
 use sqlx::PgPool;
 
 struct Auditor<'s> {
@@ -27,33 +27,25 @@ struct Auditor<'s> {
 impl Auditor<'_> {
     async fn leaves(&self, filter: AuditFilter) -> Vec<AuditLeaf> {
         let request = ListLeavesRequest { filter: Some(filter), page_size: 500, ..Default::default() };
-        AuditServiceClient::new(self.client.gateway()).list_leaves(request).await.expect("a page").into_inner().leaves
+        let page = AuditServiceClient::new(self.client.gateway()).list_leaves(request).await;
+        page.map(|page| page.into_inner().leaves).unwrap_or_default()
     }
 
     /// Waits until a leaf is sealed.
     async fn sealed(&self, filter: AuditFilter) -> AuditLeaf {
-        for _ in 0..200 {
-            if let Some(leaf) = self.leaves(filter.clone()).await.pop() {
-                return leaf;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("no such leaf is sealed: {filter:?}");
+        let last = async || self.leaves(filter.clone()).await.pop();
+        until("such a leaf is sealed", last, Option::is_some).await.expect("a leaf")
     }
 
     /// Waits until a signed root covers so many leaves.
     async fn signed(&self, at_least: u64) -> (u64, String) {
-        for _ in 0..300 {
+        let told = async || {
             let told = AuditServiceClient::new(self.client.gateway()).get_root(GetRootRequest::default()).await;
-            if let Ok(told) = told.map(tonic::Response::into_inner)
-                && let Some(root) = told.root
-                && root.size >= at_least
-            {
-                return (root.size, told.public_key);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("no root over {at_least} leaves is signed");
+            let told = told.ok()?.into_inner();
+            Some((told.root?.size, told.public_key))
+        };
+        let covers = |root: &Option<(u64, String)>| root.as_ref().is_some_and(|(size, _)| *size >= at_least);
+        until("a root over them is signed", told, covers).await.expect("a root")
     }
 
     /// Writes an export with the command line.

@@ -42,7 +42,7 @@ async fn backlog_jams_after_kill() {
     for kill in 0..KILLS {
         // Some work between kills, so that they fall on a backlog; the extra delay moves the point of the kill.
         let target = accepted_so_far.load(Ordering::SeqCst) + random.random_range(1..20);
-        let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        let waited = tokio::time::timeout(Duration::from_secs(180), async {
             while accepted_so_far.load(Ordering::SeqCst) < target {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

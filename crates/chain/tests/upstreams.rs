@@ -40,7 +40,7 @@ fn errors(pool: &Upstreams) -> Vec<u32> {
 }
 
 async fn until(mut condition: impl AsyncFnMut() -> bool) {
-    tokio::time::timeout(std::time::Duration::from_secs(10), async {
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
         while !condition().await {
             tokio::task::yield_now().await;
         }

@@ -68,12 +68,12 @@ async fn the_rest_of_a_deadline_goes_on_to_the_next_service() {
     };
     let began = Instant::now();
     let client = channel(front.address, "svc-compliance", &client_tls(&world.pki, "svc-feeds"));
-    let status = wait_at_most(client, Duration::from_secs(2)).await;
+    let status = wait_at_most(client, Duration::from_secs(8)).await;
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
-    assert!(began.elapsed() < Duration::from_secs(20), "the deadline ended it");
+    assert!(began.elapsed() < Duration::from_secs(60), "the deadline ended it");
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 1);
-    assert!(seen[0] <= Duration::from_secs(2), "{seen:?}");
+    assert!(seen[0] <= Duration::from_secs(8), "{seen:?}");
 }
 
 #[tokio::test]

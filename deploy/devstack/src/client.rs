@@ -9,12 +9,13 @@ use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::pki::LeafFiles;
 
 /// How long a scenario waits for one operation to become final.
 const FINAL_WITHIN: Duration = Duration::from_secs(120);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Adds the API key to each call.
 #[derive(Debug, Clone)]
@@ -77,12 +78,17 @@ impl Client {
             if tokio::time::Instant::now() > deadline {
                 bail!("operation {} is not final after {within:?}: {operation:?}", operation.operation_id);
             }
-            operation = operations
+            let waited = operations
                 .wait_operation(WaitOperationRequest { operation_id: operation.operation_id.clone(), timeout: None })
-                .await?
-                .into_inner()
-                .operation
-                .context("the answer carries no operation")?;
+                .await;
+            operation = match waited {
+                // A read: it is asked again.
+                Err(status) if status.code() == Code::Unavailable => {
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                    continue;
+                }
+                answered => answered?.into_inner().operation.context("the answer carries no operation")?,
+            };
         }
         Ok(operation)
     }

@@ -401,6 +401,9 @@ write = {{ per_second = 5000, burst = 5000 }}
 stream = {{ per_second = 1000, burst = 1000 }}
 admin = {{ per_second = 1000, burst = 1000 }}
 
+[access]
+read_within_ms = 10000
+
 [audit]
 seal_every_ms = 200
 root_every_ms = 1000

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 /// How long a process may take to say where it listens.
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = Duration::from_secs(180);
 /// How long a process may take to end by itself before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// How often a condition is looked at.

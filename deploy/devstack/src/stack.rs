@@ -24,6 +24,8 @@ pub const ATTESTOR: &str = "svc-attestor";
 
 /// Gateway listeners take ports below the range the system gives to outgoing connections, so that a restarted service finds its port free.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// So many each test has that nextest runs.
+const PORTS_EACH: u16 = 1_000;
 
 /// EIP-155 id of the second development chain.
 pub const SECOND_CHAIN_ID: u64 = 31_338;
@@ -225,11 +227,19 @@ impl Stack {
     /// # Errors
     /// When they do not in time; the error names the log files.
     pub async fn wait_until_serving(&self) -> anyhow::Result<()> {
-        let channel = self.channel()?;
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(180);
         let mut looks = tokio::time::interval(std::time::Duration::from_millis(100));
-        let behind = SERVICES.into_iter().filter(|name| !matches!(*name, "svc-gateway" | ATTESTOR));
-        for dependency in [""].into_iter().chain(behind) {
+        let behind = || SERVICES.into_iter().filter(|name| !matches!(*name, "svc-gateway" | ATTESTOR));
+        // What the gateway says of a service may be of before its restart, so each is asked itself first.
+        let gateway = self.pki.files("svc-gateway");
+        let mut asked = Vec::new();
+        for name in behind() {
+            asked.push((self.channel_to(name, Some(&gateway))?, "", name));
+        }
+        let channel = self.channel()?;
+        asked.push((channel.clone(), "", "the gateway"));
+        asked.extend(behind().map(|name| (channel.clone(), name, name)));
+        for (channel, dependency, name) in asked {
             loop {
                 looks.tick().await;
                 let said = client::health(channel.clone(), dependency).await;
@@ -238,10 +248,7 @@ impl Stack {
                 }
                 if tokio::time::Instant::now() > deadline {
                     let folder = self.folder.path().display();
-                    bail!(
-                        "{} does not serve ({said:?}); see the logs in {folder}",
-                        if dependency.is_empty() { "the gateway" } else { dependency }
-                    );
+                    bail!("{name} does not serve ({said:?}); see the logs in {folder}");
                 }
             }
         }
@@ -356,15 +363,28 @@ fn init_token(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Those of this test alone among the tests that nextest runs at once: what is free may be another's that has yet to bind it, or is being restarted.
+fn ports() -> std::ops::Range<u16> {
+    let slots = (PORTS.end - PORTS.start) / PORTS_EACH;
+    match std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse::<u16>().ok()) {
+        None => PORTS,
+        Some(slot) => {
+            let start = PORTS.start + slot % slots * PORTS_EACH;
+            start..start + PORTS_EACH
+        }
+    }
+}
+
 fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let range = ports();
     let mut held = Vec::new();
     let mut tries = 0;
     while held.len() < count {
         tries += 1;
         if tries > 10_000 {
-            bail!("no free ports between {} and {}", PORTS.start, PORTS.end);
+            bail!("no free ports between {} and {}", range.start, range.end);
         }
-        let port = rand::random_range(PORTS);
+        let port = rand::random_range(range.clone());
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             held.push((port, listener));
         }

@@ -37,8 +37,6 @@ use crate::{
 
 /// How long an entry is right without anybody vouching for it.
 pub const TRUSTED_FOR: Duration = Duration::from_millis(700);
-/// A reading that takes longer is given up.
-const READ_WITHIN: Duration = Duration::from_millis(1_000);
 /// After a reading that failed, nobody tries again for this long.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Readings of known credentials that may be under way at once.
@@ -299,15 +297,16 @@ impl Directory {
         if !self.ready.load(Ordering::Acquire) || has_failed() {
             return Err(unavailable());
         }
+        let within = Duration::from_millis(self.config.read_within_ms);
         // Who waits too long for a place has learnt nothing about the database.
         let places = if is_known { &self.readings } else { &self.strangers };
-        let Ok(_place) = tokio::time::timeout(READ_WITHIN, places.acquire()).await else { return Err(unavailable()) };
+        let Ok(_place) = tokio::time::timeout(within, places.acquire()).await else { return Err(unavailable()) };
         // While we waited for a place, somebody may have found it gone.
         if is_known && has_failed() {
             return Err(unavailable());
         }
         let at = Instant::now();
-        let answer = tokio::time::timeout(READ_WITHIN, self.store.credential(key)).await;
+        let answer = tokio::time::timeout(within, self.store.credential(key)).await;
         metrics::histogram!(names::GATEWAY_CREDENTIAL_READ_SECONDS).record(at.elapsed().as_secs_f64());
         let judge = |failed: u64| {
             if is_known {

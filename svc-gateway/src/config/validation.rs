@@ -69,6 +69,9 @@ impl Validate for AccessConfig {
         if self.grace_ms > 3_600_000 {
             problems.push("grace_ms", "must be at most 3600000 (an hour)");
         }
+        if !(100..=60_000).contains(&self.read_within_ms) {
+            problems.push("read_within_ms", "must lie between 100 and 60000 (a minute)");
+        }
     }
 }
 

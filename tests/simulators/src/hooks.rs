@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -52,6 +55,7 @@ pub struct Postman {
     client: reqwest::Client,
     queue: mpsc::UnboundedSender<Letter>,
     manner: Manner,
+    taken: AtomicUsize,
     kept: Mutex<Vec<Letter>>,
     delivered: Arc<Mutex<Vec<Delivered>>>,
     task: JoinHandle<()>,
@@ -112,7 +116,7 @@ impl Postman {
                 }
             }
         });
-        Ok(Self { url, client, queue, manner, kept: Mutex::default(), delivered, task })
+        Ok(Self { url, client, queue, manner, taken: AtomicUsize::new(0), kept: Mutex::default(), delivered, task })
     }
 
     /// Delivers a letter now, whatever the manner.
@@ -126,6 +130,13 @@ impl Postman {
         locked(&self.delivered).clone()
     }
 
+    /// Deliveries of what it has taken that have no answer yet.
+    #[must_use]
+    pub fn on_the_way(&self) -> usize {
+        let each = if self.manner == Manner::Twice { 2 } else { 1 };
+        (self.taken.load(Ordering::SeqCst) * each).saturating_sub(locked(&self.delivered).len())
+    }
+
     /// What is kept, oldest first.
     #[must_use]
     pub fn kept(&self) -> Vec<Letter> {
@@ -135,8 +146,11 @@ impl Postman {
     fn take(&self, letter: Letter) {
         match self.manner {
             Manner::Kept => locked(&self.kept).push(letter),
-            // The other end lives as long as this.
-            Manner::Once | Manner::Twice => drop(self.queue.send(letter)),
+            Manner::Once | Manner::Twice => {
+                self.taken.fetch_add(1, Ordering::SeqCst);
+                // The other end lives as long as this.
+                drop(self.queue.send(letter));
+            }
         }
     }
 }

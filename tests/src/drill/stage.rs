@@ -21,9 +21,9 @@ const WITHOUT_BLOCKS: Duration = Duration::from_secs(15);
 /// How long blocks are made then.
 const WITH_BLOCKS: Duration = Duration::from_secs(3);
 /// How long a lock is held for the service to come.
-const HELD: Duration = Duration::from_secs(3);
+const HELD: Duration = Duration::from_secs(10);
 /// How long it is held while the service stands before another statement.
-const TURN: Duration = Duration::from_millis(60);
+const TURN: Duration = Duration::from_millis(400);
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 
 /// Where the service is killed. Conditions are SQL of the contract (`$1`) and the number of recipients (`$2`).

@@ -1,7 +1,5 @@
 //! Two chains, one attestor.
 
-use std::time::{Duration, Instant};
-
 use dalp_contracts::bindings::AssetToken;
 use dalp_devstack::stack::SECOND_CHAIN_ID;
 use dalp_proto::signer::{EvmTransaction, SignStatus, sign_request::Payload};
@@ -9,9 +7,6 @@ use dalp_service::Refusal;
 use dalp_testing::Signal;
 
 use crate::Taken;
-
-/// The signer's patience with the attestor, on this stack.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn on(chain_id: u64, payload: Payload) -> Payload {
     let Payload::EvmTransaction(tx) = payload else { panic!("a transaction") };
@@ -38,24 +33,26 @@ pub(crate) async fn a_chain_that_stands_still_holds_no_other_up(taken: &Taken) {
     assert!(dalp_testing::signal(pid, Signal::STOP), "the chain runs");
     let requests: Vec<_> =
         (0..8).map(|_| taken.request(holder, on(SECOND_CHAIN_ID, taken.transfer(receiver)))).collect();
-    let waits = futures::future::join_all(requests.iter().map(|request| taken.sign(request)));
-    let goes_on = async {
-        let begun = Instant::now();
-        for _ in 0..8 {
-            let request = taken.request(holder, taken.transfer(receiver));
-            let outcome = taken.sign(&request).await.expect("an outcome");
-            assert_eq!(outcome.status(), SignStatus::Approved, "{outcome:?}");
+    let mut waits = std::pin::pin!(futures::future::join_all(requests.iter().map(|request| taken.sign(request))));
+    let mut signed = 0_u32;
+    let waited = loop {
+        let request = taken.request(holder, taken.transfer(receiver));
+        tokio::select! {
+            biased;
+            waited = &mut waits => break waited,
+            outcome = taken.sign(&request) => {
+                let outcome = outcome.expect("an outcome");
+                assert_eq!(outcome.status(), SignStatus::Approved, "{outcome:?}");
+                signed += 1;
+            }
         }
-        begun.elapsed()
     };
-    let begun = Instant::now();
-    let (waited, took) = tokio::join!(waits, goes_on);
     for status in waited {
         let status = status.expect_err("not signed");
         let told = Refusal::details(&status).unwrap_or_else(|| panic!("no refusal of ours: {status:?}"));
         assert_eq!(told.reason, "ATTESTOR_UNAVAILABLE", "{status:?}");
     }
-    assert!(took < PATIENCE && took < begun.elapsed(), "eight were signed in {took:?}, before the others gave up");
+    assert!(signed > 0, "the other chain was signed for before these gave up");
     assert!(dalp_testing::signal(pid, Signal::CONT), "the chain goes on");
     // The same request is judged once the chain goes on: it was neither signed nor refused.
     let judged = async || taken.sign(&requests[0]).await;

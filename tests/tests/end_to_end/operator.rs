@@ -166,8 +166,8 @@ impl<'a> Desk<'a> {
     pub(crate) async fn resync(&self) {
         let request =
             ResyncLaneRequest { chain_id: CHAIN, sender: self.sender.clone(), reason: "key was used aside".into() };
-        let recorded = self.lanes().resync_lane(request).await.expect("recorded").into_inner().lane.expect("a lane");
-        assert!(recorded.resync_pending, "{recorded:?}");
+        // Its worker may have compared it before the answer is read; that it was asked for stands in the audit.
+        self.lanes().resync_lane(request).await.expect("recorded").into_inner().lane.expect("a lane");
         let done = |told: &ExplainLaneResponse| told.lane.as_ref().is_some_and(|lane| !lane.resync_pending);
         until("the worker has compared the lane", async || self.explain().await, done).await;
     }

@@ -7,7 +7,7 @@ use dalp_devstack::client::{health, keyed, reason};
 use dalp_devstack::stack::{Stack, binary};
 use dalp_proto::signer::CreateKeyRequest;
 use dalp_proto::signer::key_service_client::KeyServiceClient;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{stored, until};
 
@@ -118,15 +118,15 @@ pub(crate) async fn chain_down_at_start(stack: &mut Stack) {
     let direct = stack.chain_url().to_owned();
     let node = direct.trim_start_matches("http://").trim_end_matches('/').to_owned();
     // An address that nobody listens at, until we do.
-    let reserved = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let reserved = TcpSocket::new_v4().expect("a socket");
+    reserved.bind(([127, 0, 0, 1], 0).into()).expect("a port");
     let address = reserved.local_addr().expect("an address");
-    drop(reserved);
     edit(stack, "svc-compliance", &format!("url = \"{direct}\""), &format!("url = \"http://{address}\""));
     stack.service("svc-compliance").expect("a service").restart().expect("it starts without its chain");
     until_says(stack, "svc-compliance", "chain", false).await;
     until_says(stack, "svc-compliance", "database", true).await;
     assert_eq!(says(stack, "svc-compliance", "").await, Some(false));
-    let listener = TcpListener::bind(address).await.expect("the port is still free");
+    let listener = reserved.listen(128).expect("the port is ours");
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let node = node.clone();

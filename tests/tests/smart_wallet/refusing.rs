@@ -98,9 +98,11 @@ pub(crate) async fn what_others_hold_is_not_released_here(world: &World) {
     };
     assert_eq!(world.approval_refused(approval).await, "NOT_FOUND");
     let cancel =
-        CancelUserOperationRequest { user_operation_id: operation.operation_id, reason: "not mine".to_owned() };
+        CancelUserOperationRequest { user_operation_id: operation.operation_id.clone(), reason: "not mine".to_owned() };
     let refused = world.service().cancel_user_operation(cancel).await.expect_err("refused");
     assert_eq!(reason(&refused), "NOT_FOUND");
+    let moved = world.client.finished(Some(operation)).await.expect("it ends");
+    assert_eq!(moved.state(), OperationState::Completed, "{moved:?}");
 }
 
 /// A policy over a currency holds what lets somebody take it, and nobody's key of the platform signs before it is released.

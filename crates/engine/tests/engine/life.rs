@@ -219,7 +219,7 @@ async fn backlog_jams_after_kill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_disappears_is_told() {
-    let bench = Bench::start_with(&["--block-time", "1"], 3).await;
+    let bench = Bench::start_with(&[], 3).await;
     bench.mine(5).await;
     let engine = bench.engine("a").await;
     let accepted = bench.pay(&engine, 0, "key", PayOrder::times(1)).await.expect("accepted");
@@ -227,13 +227,24 @@ async fn a_block_that_disappears_is_told() {
     bench
         .until(&engine, id, |view| view.transactions.iter().any(|one| one.state == TransactionState::Confirming))
         .await;
-    bench.reorg(2).await;
-    let done = bench.wait(&engine, id).await;
+    // Its block is the last one, and stays so until it is taken away.
+    bench.automine(false).await;
+    bench.reorg(1).await;
+    let told = "SELECT count(*) FROM engine.outbox WHERE topic = 'engine.transaction.retracted'";
+    bench.until_scalar(told, 1).await;
+    let blocks = async {
+        loop {
+            bench.mine(1).await;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    let done = tokio::select! {
+        done = bench.wait(&engine, id) => done,
+        () = blocks => unreachable!("blocks are made without end"),
+    };
     assert_eq!(done.state, OperationState::Completed, "{done:?}");
     assert_eq!(bench.payments_on_chain().await, 1);
-    let told: i64 =
-        bench.scalar("SELECT count(*) FROM engine.outbox WHERE topic = 'engine.transaction.retracted'").await;
-    assert_eq!(told, 1, "reorg_leaves_holes");
+    assert_eq!(bench.scalar::<i64>(told).await, 1, "reorg_leaves_holes");
     engine.stop().await;
 }
 

@@ -18,7 +18,7 @@ use super::{Outcome, Parties, Steps};
 use crate::client::{Client, keyed, reason};
 
 /// How long a push of two may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Creates, funds and pushes the airdrop.
 pub(super) async fn run(client: &Client, parties: &Parties, token: &str, steps: &mut Steps) {

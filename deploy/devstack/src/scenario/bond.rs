@@ -21,7 +21,7 @@ use super::{ChainView, Outcome, Parties, Steps, Wallet, airdrop, feeds, offering
 use crate::client::{Client, keyed, reason};
 
 /// How long the index may be behind the chain.
-const INDEX_PATIENCE: Duration = Duration::from_secs(30);
+const INDEX_PATIENCE: Duration = Duration::from_secs(180);
 
 /// The scenario's view of the bond, once it is issued.
 struct Bond<'a> {

@@ -81,7 +81,7 @@ impl ChainView {
         request.to = Some(to.map_or(TxKind::Create, TxKind::Call));
         let hash: B256 = self.provider.raw_request("eth_sendTransaction".into(), (request,)).await?;
         let mut looks = tokio::time::interval(Duration::from_millis(100));
-        for _ in 0..300 {
+        for _ in 0..1_200 {
             looks.tick().await;
             if let Some(receipt) = self.provider.get_transaction_receipt(hash).await? {
                 anyhow::ensure!(receipt.status(), "the transaction failed");

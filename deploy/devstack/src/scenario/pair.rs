@@ -25,7 +25,7 @@ const COINS: u64 = 50_000;
 /// How far the cutoffs lie from now, and apart, in seconds: more than svc-settlement asks for.
 const LENGTH_S: u64 = 86_400;
 /// How long the exchange may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Creation code of OpenZeppelin's ERC-20 that anybody may mint, as the end-to-end tests use it.
 const CURRENCY: &str = include_str!("../../../../tests/tests/settlement/plain_currency.hex");

@@ -24,7 +24,7 @@ const QUARTER_S: u32 = 90 * 86_400;
 /// What comes of it.
 const PAID: &str = "a contract PAYMENT_REFUSED, difference 0";
 /// How long a coupon may take, and the index behind it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The scenario's view of the treasury.
 struct Coupon<'a> {

@@ -13,12 +13,13 @@ use bytes::Bytes;
 use dalp_service::{
     config::{LogFormat, TelemetryConfig},
     server::{PeerPolicy, Server},
+    stop::Stop,
     telemetry,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use support::{Echo, World, channel, client_tls, server_config, start};
+use support::{Echo, World, channel, client_tls, serve, server_config, start};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -147,12 +148,14 @@ async fn a_prober_without_a_certificate_learns_whom_to_send_calls_to() {
     config.metrics_address_file = Some(world.dir.path().join("metrics"));
     let policy = PeerPolicy::deny_all().allow("/test.v1.Echo/", ["svc-compliance"]);
     let echo = Echo::new();
-    let running = start(Server::new("svc-signer", &config, policy), echo.service()).await;
+    let bound = Server::new("svc-signer", &config, policy).bind().await.unwrap();
+    // As the services do: before it serves.
+    bound.health().set("database", false).await;
+    bound.health().set("chain", false).await;
+    let running = serve(bound, echo.service(), Stop::new());
     let probed: SocketAddr = std::fs::read_to_string(world.dir.path().join("metrics")).unwrap().parse().unwrap();
     let code = async |path: &str| scrape(probed, path).await["HTTP/1.1 ".len()..][..3].to_owned();
     assert_eq!(code("/livez").await, "200");
-    running.health.set("database", false).await;
-    running.health.set("chain", false).await;
     assert_eq!(code("/readyz").await, "503", "it never had what it needs");
     running.health.set("database", true).await;
     assert_eq!(code("/readyz").await, "503", "the chain is still away");

@@ -92,8 +92,8 @@ async fn a_resync_is_done_also_on_a_lane_without_work() {
     bench.wait(&engine, first.operation.operation_id).await;
     bench.send_outside(0).await;
     let lane = bench.lane(0);
-    let asked = operator.resync_lane(&tenant, lane, ANYBODY, "somebody used the key").await.expect("recorded");
-    assert!(asked.resync_pending, "recorded, not done: {asked:?}");
+    operator.resync_lane(&tenant, lane, ANYBODY, "somebody used the key").await.expect("recorded");
+    // The worker may have done it before it is looked at.
     let done = until_lane(&operator, lane, |view| !view.resync_pending).await;
     assert_eq!(done.next_nonce, Some(2), "it knows of the nonce that was used outside");
     engine.stop().await;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dalp_service::{
     PeerIdentity, Refusal, client,
     config::{PeerConfig, ServerConfig, TlsConfig},
-    server::{GrpcService, HealthHandle, PeerPolicy, Server},
+    server::{BoundServer, GrpcService, HealthHandle, PeerPolicy, Server},
     stop::Stop,
     tls::{ClientTls, ServerTls},
 };
@@ -69,7 +69,10 @@ pub async fn start(server: Server, service: impl GrpcService) -> Running {
 }
 
 pub async fn start_until(server: Server, service: impl GrpcService, stop: Stop) -> Running {
-    let bound = server.bind().await.unwrap();
+    serve(server.bind().await.unwrap(), service, stop)
+}
+
+pub fn serve(bound: BoundServer, service: impl GrpcService, stop: Stop) -> Running {
     let (address, tls, health) = (bound.bound_addr(), bound.tls(), bound.health());
     let until = stop.clone();
     let task = tokio::spawn(async move { bound.serve(service, &until).await.unwrap() });

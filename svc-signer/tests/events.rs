@@ -244,12 +244,13 @@ async fn whoever_asks_right_now_keeps_the_turn(kind: ProviderKind) {
     assert_eq!(deliver(&bench, &event().await).await.unwrap(), ProviderEventOutcome::Woken);
     assert_eq!(asked(&bench).await, (first + 1, true, true), "nobody else asks meanwhile");
     custodian.faults().release();
-    until(async || asked(&bench).await, |asked| *asked == (first + 1, true, false)).await;
+    until(async || asked(&bench).await, |(claims, _, asking)| *claims > first && !asking).await;
     let due: bool = sqlx::query_scalar("select due_at <= now() from signer.custody_attempts")
         .fetch_one(&bench.postgres.pool().await)
         .await
         .unwrap();
-    assert!(due, "and it is looked at once more");
+    // The look that the second event ordered may come only now.
+    assert!(due || asked(&bench).await.0 > first + 1, "and it is looked at once more");
     custodian.approve().await;
     custodian.settle().await;
     until(async || sign(&bench, &request).await.unwrap().status(), |status| *status == SignStatus::Approved).await;

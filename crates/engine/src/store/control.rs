@@ -74,6 +74,9 @@ impl Reads {
         after: Option<LaneId>,
         limit: i64,
     ) -> Result<Vec<LaneView>, StoreError> {
+        // Both as of one moment: a lane that is said to be compared shows what the comparison found.
+        let mut snapshot = begin(&self.pool).await?;
+        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *snapshot).await?;
         let rows = sqlx::query(LANES)
             .bind(tenant.as_str())
             .bind(after.map(|lane| signed(lane.chain_id)).transpose()?)
@@ -82,7 +85,7 @@ impl Reads {
             .bind(filter.sender.map(|sender| sender.to_vec()))
             .bind(filter.busy_only)
             .bind(limit)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *snapshot)
             .await?;
         let mut views = rows.iter().map(lane_view).collect::<Result<Vec<_>, _>>()?;
         let (chains, senders) = super::lanes::columns(views.iter().map(|view| view.lane))?;
@@ -93,8 +96,9 @@ impl Reads {
         )
         .bind(chains)
         .bind(senders)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *snapshot)
         .await?;
+        snapshot.commit().await?;
         for row in &leases {
             let of = lane(row)?;
             let Some(view) = views.iter_mut().find(|view| view.lane == of) else { continue };

@@ -22,6 +22,11 @@ listen = "127.0.0.1:0"
 url = "file:{url}"
 [limits]
 read = {{ per_second = 0, burst = 1 }}
+[access]
+cache_entries = 1
+cache_ttl_ms = 1
+grace_ms = 3600001
+read_within_ms = 99
 [[upstreams]]
 name = "svc-feeds"
 address = "127.0.0.1:1"
@@ -85,6 +90,10 @@ api_key_sha256 = "{digest}"
     for key in [
         "health_interval_ms",
         "limits.read",
+        "access.cache_entries",
+        "access.cache_ttl_ms",
+        "access.grace_ms",
+        "access.read_within_ms",
         "upstreams[1].name",
         "upstreams[1].services",
         "upstreams[2].services",

@@ -249,7 +249,7 @@ impl Flow for ApproveFlow {
                 call(*chain_id, command.sender, *contract, &approveCall { terms: deed.on_chain() })
             })?;
             // A call that was refused in a block gives no reason any more where the block's end has the allowance again.
-            let reasons = [Reason::AllowanceInsufficient.as_str(), "TRANSACTION_REVERTED"];
+            let reasons = [Reason::AllowanceInsufficient.as_str(), Failure::REVERTED];
             let taken = |failure: &Failure| reasons.iter().any(|reason| failure.is_for(reason));
             match tried {
                 Ok(mined) => break mined,
@@ -441,7 +441,7 @@ mod tests {
         let (names, _) = refused_so_often(&order, &mut 1, &vetoed("ALLOWANCE_INSUFFICIENT"));
         assert_eq!(names, ["approve/1", "allow/2[0]", "approve/2"], "the attestor may be the first to see it");
         assert_eq!(refused_so_often(&order, &mut 1, &vetoed("COMPLIANCE_REFUSED")).0, ["approve/1"]);
-        let names = approve(&order, 1, "TRANSACTION_REVERTED").0;
+        let names = approve(&order, 1, Failure::REVERTED).0;
         assert_eq!(names, ["approve/1", "allow/2[0]", "approve/2"], "by the block's end nobody can tell");
     }
 

@@ -167,6 +167,14 @@ impl ChainReader {
         }
     }
 
+    /// The highest block that is final. `None`: there is none yet, or the node that answers does not have it.
+    pub async fn latest_final(&self) -> Result<Option<Head>, Refusal> {
+        let silent = |error| Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error);
+        let Some(height) = self.upstreams.final_height().await.map_err(silent)? else { return Ok(None) };
+        let header = self.upstreams.block(BlockNumberOrTag::Number(height)).await.map_err(silent)?;
+        Ok(header.map(|header| Head { number: header.number, hash: header.hash, timestamp_s: header.timestamp_s }))
+    }
+
     /// Gas of a call by its sender; `None` when it would fail.
     pub async fn gas(&self, sender: Address, target: Address, data: Vec<u8>) -> Result<Option<u64>, Refusal> {
         let request = TransactionRequest::default().from(sender).to(target).input(data.into());

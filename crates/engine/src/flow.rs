@@ -372,6 +372,9 @@ impl Priority {
 // === impl Failure ===
 
 impl Failure {
+    /// The reason of what was reverted in a block, while the same call at that block's end tells none.
+    pub const REVERTED: &str = "TRANSACTION_REVERTED";
+
     /// A failure without metadata.
     pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason: reason.into(), message: message.into(), metadata: BTreeMap::new() }

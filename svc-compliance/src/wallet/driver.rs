@@ -106,7 +106,7 @@ impl Driver {
             let now = match turn {
                 Some(turn) => turn,
                 None => {
-                    let (head, settled) = futures::try_join!(self.chain.latest(), readers::final_head(&self.chain))?;
+                    let (head, settled) = futures::try_join!(self.chain.latest(), self.chain.latest_final())?;
                     *turn.insert(Turn { head, settled })
                 }
             };

@@ -11,7 +11,7 @@ use alloy::{
     primitives::{Address, B256, Bytes, Signature, U256, aliases::U192},
     sol_types::SolEvent as _,
 };
-use dalp_chain::{BlockId, BlockNumberOrTag, Filter, Finality, TransactionRequest};
+use dalp_chain::{BlockId, Filter, Finality, TransactionRequest};
 use dalp_contracts::{
     bindings::{SmartAccount, SmartAccountFactory, System},
     erc4337::interface::EntryPoint::{UserOperationEvent, UserOperationRevertReason, getNonceCall},
@@ -176,13 +176,6 @@ pub async fn is_used(chain: &ChainReader, operation: &UserOperation, at: BlockId
 
 fn unreachable(error: dalp_chain::ChainError) -> Refusal {
     Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error)
-}
-
-/// The highest block that is final. `None`: there is none yet, or the node that answers does not have it.
-pub async fn final_head(chain: &ChainReader) -> Result<Option<Head>, Refusal> {
-    let Some(height) = chain.upstreams().final_height().await.map_err(unreachable)? else { return Ok(None) };
-    let header = chain.upstreams().block(BlockNumberOrTag::Number(height)).await.map_err(unreachable)?;
-    Ok(header.map(|header| Head { number: header.number, hash: header.hash, timestamp_s: header.timestamp_s }))
 }
 
 /// What became of a user operation that the entry point carried out by a final block, whoever sent it. `None`: nothing that this node knows of.

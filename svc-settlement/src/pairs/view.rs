@@ -11,7 +11,7 @@ use alloy::{
     primitives::{Address, B256, U256},
     sol_types::SolEvent as _,
 };
-use dalp_chain::{BlockId, BlockNumberOrTag, Filter};
+use dalp_chain::{BlockId, Filter};
 use dalp_contracts::bindings::Settlement::{SecretRevealed, deliverCall};
 use dalp_domain::{ChainReader, Head, ReadError};
 use dalp_service::{Reason, Refusal};
@@ -71,7 +71,7 @@ async fn read(
 ) -> Result<Looked, Refusal> {
     let stored = &pair.sides[role.place()];
     let head = chain.latest().await?;
-    let finals = final_head(chain).await?;
+    let finals = chain.latest_final().await?;
     let mut looked = Looked {
         side: Side {
             readable: true,
@@ -116,14 +116,6 @@ async fn read(
     }
     looked.deed = Some((id, deed));
     Ok(looked)
-}
-
-/// The highest final block.
-async fn final_head(chain: &ChainReader) -> Result<Option<Head>, Refusal> {
-    let silent = |error| Refusal::new(Reason::ChainUnavailable, "the chain cannot be read").source(error);
-    let Some(height) = chain.upstreams().final_height().await.map_err(silent)? else { return Ok(None) };
-    let block = chain.upstreams().block(BlockNumberOrTag::Number(height)).await.map_err(silent)?;
-    Ok(block.map(|block| Head { number: block.number, hash: block.hash, timestamp_s: block.timestamp_s }))
 }
 
 /// A settlement with its identifier.

@@ -5,6 +5,7 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall as _;
 use dalp_contracts::bindings::SmartAccount;
 use dalp_devstack::client::keyed;
+use dalp_devstack::scenario::Wallet;
 use dalp_proto::operation::operation_service_client::OperationServiceClient;
 use dalp_proto::operation::{GetOperationRequest, ListOperationsRequest};
 use dalp_proto::wallet::{ListUserOperationsRequest, UserOperation, UserOperationState, WalletCall};
@@ -100,13 +101,13 @@ pub(crate) async fn a_signer_that_was_removed_meanwhile_counts_no_more(world: &m
 
     // A stranger may not come to sign: the attestor knows nobody of that address, and the signer has no such key.
     let stranger = PrivateKeySigner::random().address();
-    let takeover = world.propose(vec![set_owners(world, &[(stranger, 1)], 1)]).await;
+    let takeover = world.propose(vec![set_owners(&world.wallet, &[(stranger, 1)], 1)]).await;
     let refused = world.try_approve(world.platform_approval(&takeover)).await.expect("accepted");
     let refused = world.client.finished(refused.operation).await.expect("an end");
     assert_eq!(refused.error.expect("an error").reason, "ATTESTATION_REFUSED");
 
     let (kept, ours) = (world.outside[1].address(), world.platform_signer().address);
-    let change = world.propose(vec![set_owners(world, &[(kept, 1), (ours, 2)], 3)]).await;
+    let change = world.propose(vec![set_owners(&world.wallet, &[(kept, 1), (ours, 2)], 3)]).await;
     world.approve_by_platform(&change).await;
     world.approve(0, &change).await;
     world.stands(&change, UserOperationState::Executed).await;
@@ -127,14 +128,15 @@ pub(crate) async fn a_signer_that_was_removed_meanwhile_counts_no_more(world: &m
     world.outside.swap(0, 1);
 }
 
-fn set_owners(world: &World, owners: &[(Address, u64)], threshold: u64) -> WalletCall {
+/// What a wallet calls on itself for others to sign for it.
+pub(crate) fn set_owners(wallet: &Wallet, owners: &[(Address, u64)], threshold: u64) -> WalletCall {
     let owners = SmartAccount::SignerSet {
         signers: owners.iter().map(|(signer, _)| Bytes::copy_from_slice(signer.as_slice())).collect(),
         weights: owners.iter().map(|(_, weight)| *weight).collect(),
         threshold,
     };
     let data = SmartAccount::setOwnersCall { owners }.abi_encode();
-    WalletCall { to: world.wallet.text.clone(), value_wei: String::new(), data: hex::encode_prefixed(data) }
+    WalletCall { to: wallet.text.clone(), value_wei: String::new(), data: hex::encode_prefixed(data) }
 }
 
 pub(crate) async fn a_kill_between_approval_and_submission_sends_it_once(world: &mut World) {

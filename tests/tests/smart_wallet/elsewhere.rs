@@ -8,8 +8,10 @@ use dalp_devstack::scenario::Wallet;
 use dalp_proto::wallet::{
     ApproveUserOperationRequest, CreateSmartWalletRequest, UserOperation, UserOperationState, WalletCall, WalletSigner,
 };
+use dalp_tests::waiting::until;
 use svc_compliance::wallet::operation::{Signed, UserOperation as Operation, together};
 
+use crate::approving::set_owners;
 use crate::support::{World, mintCall, text};
 
 alloy::sol! {
@@ -63,6 +65,23 @@ async fn sent_elsewhere(world: &World, wallet: &Wallet, keys: &[PrivateKeySigner
     world.chain.send_as_node(Some(ENTRY_POINT), handle.abi_encode().into()).await.expect("sent");
 }
 
+/// The approval of a co-signer that is a wallet itself, by the word of its own signers.
+fn vouched(one: &UserOperation, board: &Wallet, keys: &[PrivateKeySigner]) -> ApproveUserOperationRequest {
+    let domain = eip712_domain! {
+        name: "SmartAccount",
+        version: "1",
+        chain_id: one.chain_id,
+        verifying_contract: board.address,
+    };
+    let hash: B256 = one.hash.parse().expect("a hash");
+    let message = AccountMessage { hash }.eip712_signing_hash(&domain);
+    ApproveUserOperationRequest {
+        user_operation_id: one.user_operation_id.clone(),
+        signer: board.text.clone(),
+        signature: together(keys.iter().map(|key| signed(key, message)).collect()).to_string(),
+    }
+}
+
 /// Whoever has the signatures may send it: the platform takes over what the chain says.
 pub(crate) async fn what_somebody_else_sends_is_found(world: &World) {
     let keys = [PrivateKeySigner::random(), PrivateKeySigner::random()];
@@ -108,21 +127,42 @@ pub(crate) async fn a_contract_signs_by_its_own_word(world: &World) {
     let before = world.balance(world.coin, receiver).await;
     let one = proposed(world, &subsidiary, vec![world.transfer(world.coin, receiver, 9)]).await;
 
-    let domain = eip712_domain! {
-        name: "SmartAccount",
-        version: "1",
-        chain_id: one.chain_id,
-        verifying_contract: board.address,
-    };
-    let hash: B256 = one.hash.parse().expect("a hash");
-    let message = AccountMessage { hash }.eip712_signing_hash(&domain);
-    let by = |keys: &[PrivateKeySigner]| ApproveUserOperationRequest {
-        user_operation_id: one.user_operation_id.clone(),
-        signer: board.text.clone(),
-        signature: together(keys.iter().map(|key| signed(key, message)).collect()).to_string(),
-    };
-    assert_eq!(world.approval_refused(by(&keys[..1])).await, "SIGNATURE_INVALID", "one of two");
-    world.try_approve(by(&keys)).await.expect("approved");
+    assert_eq!(world.approval_refused(vouched(&one, &board, &keys[..1])).await, "SIGNATURE_INVALID", "one of two");
+    world.try_approve(vouched(&one, &board, &keys)).await.expect("approved");
     world.stands(&one, UserOperationState::Executed).await;
     assert_eq!(world.balance(world.coin, receiver).await, before + 9);
+}
+
+/// A co-signer that is a contract vouches, and then takes its word back: what it vouched for is not sent by it, and is by the others.
+pub(crate) async fn a_contract_may_take_its_word_back(world: &World) {
+    let (keys, others) = ([(); 2].map(|()| PrivateKeySigner::random()), [(); 2].map(|()| PrivateKeySigner::random()));
+    let board = of_two_keys(world, "Fickle board", &keys).await;
+    let signers = [board.address, others[0].address(), others[1].address()];
+    let request = CreateSmartWalletRequest {
+        name: "Of a fickle board".to_owned(),
+        signers: signers.map(|signer| WalletSigner { address: text(signer), weight: 1 }).to_vec(),
+        threshold: 2,
+        ..Default::default()
+    };
+    let wallet = world.deployed(request).await;
+    let one = proposed(world, &wallet, vec![mint(world, 3)]).await;
+    let hash: B256 = one.hash.parse().expect("a hash");
+    world.try_approve(vouched(&one, &board, &keys)).await.expect("approved");
+
+    let change = proposed(world, &board, vec![set_owners(&board, &[(keys[0].address(), 1)], 1)]).await;
+    sent_elsewhere(world, &board, &keys, &change).await;
+    world.stands(&change, UserOperationState::Executed).await;
+    let by = |key: &PrivateKeySigner| ApproveUserOperationRequest {
+        user_operation_id: one.user_operation_id.clone(),
+        signer: text(key.address()),
+        signature: signed(key, hash).signature.to_string(),
+    };
+    world.try_approve(by(&others[0])).await.expect("approved");
+    let look = async || world.look(&one).await.user_operation.expect("it");
+    let held = until("it is told why it is not sent", look, |one| one.failure.is_some()).await;
+    assert_eq!(held.failure.expect("a reason").reason, "SIGNATURE_INVALID");
+    assert_eq!((held.state(), held.submission_id.as_str()), (UserOperationState::Pending, ""));
+
+    world.try_approve(by(&others[1])).await.expect("approved");
+    world.stands(&one, UserOperationState::Executed).await;
 }

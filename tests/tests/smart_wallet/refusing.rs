@@ -1,6 +1,6 @@
 //! What is refused, and how it is told.
 
-use alloy::primitives::{Address, U256, hex};
+use alloy::primitives::{Address, Bytes, U256, hex};
 use alloy::signers::{SignerSync as _, local::PrivateKeySigner};
 use alloy::sol_types::SolCall as _;
 use dalp_contracts::bindings::AssetToken::approveCall;
@@ -9,11 +9,13 @@ use dalp_proto::checker::checker_service_client::CheckerServiceClient;
 use dalp_proto::checker::{Policy, SetPolicyRequest};
 use dalp_proto::operation::operation_service_client::OperationServiceClient;
 use dalp_proto::operation::{OperationState, RejectOperationRequest};
+use dalp_proto::wallet::smart_wallet_service_client::SmartWalletServiceClient;
 use dalp_proto::wallet::{
     ApproveUserOperationRequest, CancelUserOperationRequest, DeploySmartWalletRequest, GetSmartWalletRequest,
     UserOperationState, WalletCall,
 };
 use dalp_tests::airdrops::key;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::support::{World, text};
@@ -64,6 +66,14 @@ pub(crate) async fn what_does_not_count_is_told(world: &World) {
     assert_eq!(world.approval_refused(by(one, "0x1234".to_owned())).await, "SIGNATURE_INVALID");
     // The platform signs with its own keys only.
     assert_eq!(world.approval_refused(by(one, String::new())).await, "KEY_NOT_FOUND");
+    // Whoever may use every wallet is one person all the same, and not each of the signers.
+    let ours =
+        ApproveUserOperationRequest { signature: String::new(), ..by(world.platform_signer().address, String::new()) };
+    let refused =
+        SmartWalletServiceClient::new(world.people[0].gateway()).approve_user_operation(keyed(ours, &key())).await;
+    let refused = refused.expect_err("another's key");
+    assert_eq!(reason(&refused), "WALLET_NOT_OWNED");
+    assert!(refused.message().contains("whoever else may use the wallet"), "{refused:?}");
     let nobody =
         ApproveUserOperationRequest { user_operation_id: Uuid::new_v4().to_string(), ..by(one, signed(&stranger)) };
     assert_eq!(world.approval_refused(nobody).await, "NOT_FOUND");
@@ -72,6 +82,45 @@ pub(crate) async fn what_does_not_count_is_told(world: &World) {
     assert_eq!(reason(&world.try_propose(late).await.expect_err("over")), "INVALID_FIELD");
     let look = world.look(&proposed).await;
     assert_eq!((look.approved_weight, look.user_operation.expect("it").approvals.len()), (0, 0));
+}
+
+pub(crate) async fn what_takes_too_much_gas_is_not_proposed(world: &World) {
+    // Creation code of a contract that counts down from 1,300,000, which takes more than 30,000,000 gas.
+    let code = "0x6d6213d6205b600190038060045700005f52600e6012f3";
+    let code = Bytes::from(hex::decode(code).expect("hex"));
+    let idler = world.chain.send_as_node(None, code).await.expect("created").expect("an address");
+    let idle = WalletCall { to: text(idler), value_wei: String::new(), data: String::new() };
+    let mut proposal = world.proposal(vec![idle]).await;
+    let refused = world.try_propose(proposal.clone()).await.expect_err("refused");
+    assert_eq!(reason(&refused), "INVALID_FIELD");
+    assert!(refused.message().contains("too much gas"), "{refused:?}");
+    // Who names the limit is told by the field itself.
+    proposal.call_gas_limit = 30_000_001;
+    assert_eq!(reason(&world.try_propose(proposal).await.expect_err("refused")), "INVALID_FIELD");
+}
+
+/// What is open is looked at all the time: a wallet with a hundred gets no more until some have ended.
+pub(crate) async fn there_is_an_end_to_what_is_open(world: &World) {
+    let proposed = world.propose(vec![world.bonds(4)]).await;
+    let mut database = PgConnection::connect(&world.stack.settings().database_url).await.expect("connects");
+    let filled = sqlx::query(
+        "INSERT INTO compliance.user_operations (user_operation_id, tenant_id, chain_id, wallet, proposed_by, command, user_operation, hash, from_block)
+         SELECT gen_random_uuid(), o.tenant_id, o.chain_id, o.wallet, 'filler', o.command, o.user_operation, '0x' || encode(sha256(convert_to(n::text, 'utf8')), 'hex'), o.from_block
+         FROM compliance.user_operations o, generate_series(1, 100 - (SELECT count(*) FROM compliance.user_operations w
+            WHERE (w.tenant_id, w.wallet) = (o.tenant_id, o.wallet) AND w.state IN ('PENDING', 'SUBMITTED'))) n
+         WHERE o.user_operation_id = $1::uuid",
+    )
+    .bind(&proposed.user_operation_id)
+    .execute(&mut database)
+    .await
+    .expect("filled");
+    assert!(filled.rows_affected() > 0);
+    let refused = world.try_propose(world.proposal(vec![world.bonds(5)]).await).await.expect_err("refused");
+    assert_eq!(reason(&refused), "TENANT_QUOTA_EXCEEDED");
+    let ended =
+        "UPDATE compliance.user_operations SET state = 'CANCELLED', ended_at = now() WHERE proposed_by = 'filler'";
+    sqlx::query(ended).execute(&mut database).await.expect("ended");
+    world.propose(vec![world.bonds(5)]).await;
 }
 
 /// Calls that an attestor refuses of a wallet of one key, it refuses of a smart wallet: as a statement of a co-signer, and as what is sent.

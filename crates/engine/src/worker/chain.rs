@@ -279,7 +279,7 @@ async fn revert_reason(shared: &Shared, node: &dyn Node, attempt: &FinalAttempt)
                 Err(CallError::Revert(data)) => shared.decoder.decode_revert(&data),
                 Err(CallError::Unavailable(error)) => return Err(ChainError::Unavailable(error).into()),
                 Ok(_) | Err(CallError::Node(_)) => {
-                    Failure::new("TRANSACTION_REVERTED", "reverted on chain; the same call gives no reason any more")
+                    Failure::new(Failure::REVERTED, "reverted on chain; the same call gives no reason any more")
                 }
             }
         }

@@ -15,12 +15,12 @@ use dalp_proto::{
     },
     principal::{
         BindCredentialRequest, CreatePrincipalRequest, Credential, DisablePrincipalRequest, GetPrincipalRequest,
-        PrincipalKind, credential::Kind, principal_service_client::PrincipalServiceClient,
+        PrincipalKind, UnbindCredentialRequest, credential::Kind, principal_service_client::PrincipalServiceClient,
     },
 };
 use dalp_service::Refusal;
 use support::{World, until, world_with};
-use svc_gateway::api_key::ApiKey;
+use svc_gateway::{access::checkers::hands_of, api_key::ApiKey};
 use tonic::{Request, Status, transport::Channel};
 
 /// A gateway with persons and machines of theirs.
@@ -367,6 +367,26 @@ async fn two_approvals_of_one_hand_are_one() {
     assert_eq!(bank.approve(&bobs_by_ann, &held).await.unwrap().state(), OperationState::AwaitingChecker);
     assert_eq!(made_by(bank.approve(&bank.ann, &held).await), ("CHECK_DECIDED".to_owned(), "ann".to_owned()));
     assert_eq!(bank.approve(&bank.dan, &held).await.unwrap().state(), OperationState::Completed);
+}
+
+#[tokio::test]
+async fn through_whose_hands_a_credential_went_is_known_when_it_is_unbound() {
+    let bank = Bank::open().await;
+    let database = bank.world.database().await;
+    let mut principals = PrincipalServiceClient::new(bank.channel.clone());
+    for (number, maker) in [&bank.ann_desk, &bank.bob].into_iter().enumerate() {
+        let spiffe = Kind::SpiffeId(format!("spiffe://dalp.dev/tenants/acme/dan-{number}"));
+        let credential = Some(Credential { kind: Some(spiffe), managed: false });
+        let bind = BindCredentialRequest { principal_id: "dan".to_owned(), credential: credential.clone() };
+        principals.bind_credential(with(maker, &format!("bind-{number}"), bind)).await.unwrap();
+        let unbind = UnbindCredentialRequest { principal_id: "dan".to_owned(), credential };
+        principals.unbind_credential(with(&bank.bob, &format!("unbind-{number}"), unbind)).await.unwrap();
+    }
+    let mut commit = database.acquire().await.unwrap();
+    assert_eq!(hands_of(&mut commit, "acme", "dan").await.unwrap(), ["ann", "ann-desk", "bob"]);
+    for statement in ["DELETE FROM gateway.unbound_hands", "UPDATE gateway.unbound_hands SET hand = 'nobody'"] {
+        assert!(sqlx::query(statement).execute(&database).await.is_err(), "they stay");
+    }
 }
 
 #[tokio::test]

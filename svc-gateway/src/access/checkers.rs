@@ -66,7 +66,8 @@ pub async fn hands_of(commit: &mut PgConnection, tenant: &str, id: &str) -> Resu
         "SELECT DISTINCT h FROM (
              SELECT unnest(hands) AS h FROM gateway.api_keys WHERE tenant_id = $1 AND principal_id = $2
              UNION SELECT unnest(hands) FROM gateway.certificates WHERE tenant_id = $1 AND principal_id = $2
-             UNION SELECT unnest(hands) FROM gateway.oidc_identities WHERE tenant_id = $1 AND principal_id = $2) made ORDER BY h",
+             UNION SELECT unnest(hands) FROM gateway.oidc_identities WHERE tenant_id = $1 AND principal_id = $2
+             UNION SELECT hand FROM gateway.unbound_hands WHERE tenant_id = $1 AND principal_id = $2) made ORDER BY h",
     )
     .bind(tenant)
     .bind(id)

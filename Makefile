@@ -9,7 +9,7 @@ BUF := contracts/tools/buf
 DEPLOY_PYTHON := $(TOOLS)/deploy-py/bin/python
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup aws tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench drill sim build
+.PHONY: help setup aws tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench drill sim soak build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -89,6 +89,11 @@ drill: ## kills at every stage of what a service does, 10,000 recipients paid on
 	@deploy/setup/setup.sh run
 	@cargo build --release --workspace --bins
 	@target/release/dalp-drill --report target/drill/$(if $(ONLY),$(ONLY),report).json $(if $(ONLY),--only $(ONLY))
+
+soak: ## two hours at half the highest rate: whether memory and latency stay flat; target/soak/report.json. MINUTES=n: shorter or longer
+	@deploy/setup/setup.sh run
+	@cargo build --release --workspace --bins
+	@target/release/dalp-soak --report target/soak/report.json $(if $(MINUTES),--minutes $(MINUTES))
 
 sim: ## 200,000 seeded schedules of faults against the engine; target/sim/report.json. SEED=n replays one with its trace
 	@SEED=$(SEED) SCHEDULES=$(SCHEDULES) FROM=$(FROM) cargo run --release --quiet -p dalp-engine --features sim --bin dalp-sim

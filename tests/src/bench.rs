@@ -16,10 +16,13 @@ mod platform;
 mod room;
 mod settlements;
 mod signer;
+mod soak;
 mod treasuries;
 mod trouble;
 
 use dalp_devstack::report::Figure;
+
+pub use soak::{Soak, soak};
 
 /// Lanes that throughput is measured on at anvil.
 const LANES: [usize; 2] = [1, 10];

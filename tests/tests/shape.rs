@@ -7,6 +7,8 @@ mod dependencies;
 mod installations;
 #[path = "shape/keys.rs"]
 mod keys;
+#[path = "shape/migrations.rs"]
+mod migrations;
 #[path = "shape/runbooks.rs"]
 mod runbooks;
 
@@ -39,6 +41,45 @@ fn files(folder: &Path, accept: &dyn Fn(&Path) -> bool, found: &mut Vec<PathBuf>
             found.push(path);
         }
     }
+}
+
+// === migrations ===
+
+#[test]
+fn no_migration_breaks_older_programs_without_saying_so() {
+    let mut paths = Vec::new();
+    files(
+        &root(),
+        &|path| {
+            path.extension().is_some_and(|end| end == "sql")
+                && path.parent().is_some_and(|folder| folder.ends_with("migrations"))
+        },
+        &mut paths,
+    );
+    assert!(paths.len() > 40, "{}", paths.len());
+    let root = root();
+    let found: Vec<String> = paths
+        .iter()
+        .flat_map(|path| migrations::violations(path.strip_prefix(&root).unwrap(), &fs::read_to_string(path).unwrap()))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_migration_check_finds_what_breaks_older_programs() {
+    let found = |name: &str, text: &str| migrations::violations(Path::new(name), text).len();
+    assert_eq!(found("0001_a.sql", "ALTER TABLE a ADD COLUMN b text; CREATE INDEX c ON a (b); -- drop table a"), 0);
+    assert_eq!(found("0001_a.sql", "CREATE FUNCTION f() RETURNS trigger AS $$ BEGIN DROP TABLE a; END $$;"), 0);
+    for breaks in [
+        "ALTER TABLE a DROP COLUMN b",
+        "DROP TABLE a",
+        "alter table a\n rename to b",
+        "ALTER TABLE a ALTER b TYPE text",
+    ] {
+        assert_eq!(found("0001_a.sql", breaks), 1, "{breaks}");
+        assert_eq!(found("0001_a_breaks_older_programs.sql", breaks), 0, "{breaks}");
+    }
+    assert_eq!(found("a.sql", ""), 1);
 }
 
 // === dependencies ===

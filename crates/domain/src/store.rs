@@ -45,7 +45,7 @@ pub enum StoreError {
         schema: &'static str,
         /// Why.
         #[source]
-        source: sqlx::migrate::MigrateError,
+        source: dalp_schema::SchemaError,
     },
     /// A stored value is not what this version writes.
     #[error("a stored {what} is malformed: {value}")]
@@ -81,13 +81,11 @@ impl Tables {
         Self { pool, schema }
     }
 
-    /// Creates the schema if it is missing and applies its migrations.
+    /// Creates the schema if it is missing and applies its migrations; one that is newer is taken as [`dalp_schema::bring_up`] says.
     pub async fn migrate(&self, migrations: &Migrator) -> Result<(), StoreError> {
         let schema = self.schema.name;
-        // The name is a constant of the service.
-        let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}"));
-        sqlx::query(create).execute(&self.pool).await.map_err(during("create schema"))?;
-        migrations.run(&self.pool).await.map_err(|source| StoreError::Migrate { schema, source })
+        let brought = dalp_schema::bring_up(&self.pool, schema, "_sqlx_migrations", migrations).await;
+        brought.map_err(|source| StoreError::Migrate { schema, source })
     }
 
     /// Whether the database answers.

@@ -9,9 +9,9 @@ pub enum StoreError {
     /// A statement failed.
     #[error("database")]
     Database(#[from] sqlx::Error),
-    /// A migration failed.
-    #[error("migration")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The schema is not brought up to date.
+    #[error("the schema of the engine is not brought up to date")]
+    Migrate(#[from] dalp_schema::SchemaError),
     /// A stored value cannot be read.
     #[error("stored value: {0}")]
     Corrupt(String),

@@ -67,15 +67,8 @@ pub(crate) struct Store {
 
 /// Brings the schema `engine` to this version. Safe to call from several services at once.
 pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
-    migrator().run(pool).await?;
-    Ok(())
-}
-
-fn migrator() -> sqlx::migrate::Migrator {
-    let mut migrator = sqlx::migrate!("./migrations");
-    migrator.create_schema("engine");
-    migrator.dangerous_set_table_name("engine._migrations");
-    migrator
+    static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+    Ok(dalp_schema::bring_up(pool, "engine", "_migrations", &MIGRATIONS).await?)
 }
 
 /// Hint to whoever listens in other processes. Never inside a commit that matters: NOTIFY serialises commits.

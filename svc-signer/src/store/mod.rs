@@ -37,7 +37,7 @@ pub enum StoreError {
     NotMigrated,
     /// The schema cannot be brought up to date.
     #[error("the schema cannot be migrated")]
-    Migration(#[source] Arc<sqlx::migrate::MigrateError>),
+    Migration(#[source] Arc<dalp_schema::SchemaError>),
     /// A row does not hold what the code wrote.
     #[error("a stored row is damaged: {0}")]
     Damaged(&'static str),
@@ -118,13 +118,11 @@ impl Store {
         // Connections of its own: no other one goes without the limit.
         let pool = self.patience.pool(self.options.clone().options([("statement_timeout", 0)]), 1);
         let migrating = async {
-            // Looked for first: a role that may not create schemas finds it prepared.
-            let prepared =
-                sqlx::query("select from pg_namespace where nspname = 'signer'").fetch_optional(&pool).await?;
-            if prepared.is_none() {
-                sqlx::query("create schema if not exists signer").execute(&pool).await?;
-            }
-            MIGRATIONS.run(&pool).await.map_err(|error| StoreError::Migration(Arc::new(error)))
+            let brought = dalp_schema::bring_up(&pool, "signer", "_sqlx_migrations", &MIGRATIONS).await;
+            brought.map_err(|error| match error {
+                dalp_schema::SchemaError::Database(error) => StoreError::from(error),
+                error => StoreError::Migration(Arc::new(error)),
+            })
         };
         tokio::time::timeout(MIGRATE_WITHIN, migrating).await.unwrap_or_else(|_| Err(patience::silent().into()))?;
         self.patience.schema_is_current();

@@ -4,7 +4,7 @@
 
 use dalp_devstack::report::Figure;
 
-use super::open_loop::{Step, Subject, burst, step};
+use super::open_loop::{LASTS, Step, Subject, burst, step};
 use super::platform::count;
 use super::room::Room;
 use super::{chain, clients, cpu};
@@ -88,7 +88,7 @@ pub(super) async fn climb(
 ) -> anyhow::Result<Vec<Step>> {
     let mut steps = Vec::new();
     for rate in rates {
-        steps.push(step(subject, lanes, *rate, label).await?);
+        steps.push(step(subject, lanes, *rate, LASTS, label).await?);
     }
     Ok(steps)
 }

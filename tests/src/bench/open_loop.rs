@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::platform::{IN_FLIGHT, count, rate};
 use crate::null_chain::NullChain;
 
-/// How long requests come.
+/// How long the requests of a rate come that is measured.
 pub(super) const LASTS: Duration = Duration::from_secs(5);
 /// A backlog counts as bounded when everything is final so long after the last request: a block, and the look at it.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
@@ -107,13 +107,19 @@ impl Latencies {
 }
 
 /// Offers a rate to a number of lanes and waits until everything accepted is final.
-pub(super) async fn step(subject: &dyn Subject, lanes: usize, offered: usize, label: &str) -> anyhow::Result<Step> {
+pub(super) async fn step(
+    subject: &dyn Subject,
+    lanes: usize,
+    offered: usize,
+    lasts: Duration,
+    label: &str,
+) -> anyhow::Result<Step> {
     let statements_before = subject.database().statements().await;
-    let requests = offered * usize::try_from(LASTS.as_secs())?;
+    let requests = offered * usize::try_from(lasts.as_secs())?;
     let (begun, begun_at) = (Instant::now(), SystemTime::now());
     let mut running = JoinSet::new();
     for number in 0..requests {
-        let due = LASTS.mul_f64(count(number) / count(requests));
+        let due = lasts.mul_f64(count(number) / count(requests));
         tokio::time::sleep_until(begun + due).await;
         let asked = subject.ask(number % lanes, format!("{label}-{lanes}-{offered}-{number}"));
         running.spawn(async move { (due, asked.await.map(|id| (id, SystemTime::now()))) });
@@ -152,7 +158,7 @@ pub(super) async fn step(subject: &dyn Subject, lanes: usize, offered: usize, la
         lanes,
         refused,
         finished_rate: rate(sent.len(), since(begun_at, last)),
-        settled: since(begun_at + LASTS, last),
+        settled: since(begun_at + lasts, last),
         accept_ms: Latencies::of(sent.values().map(|one| millis(since(one.due, one.accepted))).collect()),
         first_broadcast_ms: Latencies::of(first_broadcast_ms),
         final_ms: Latencies::of(final_ms),

@@ -65,9 +65,10 @@ pub(crate) struct Store {
     pub(crate) known_lanes: Arc<KnownLanes>,
 }
 
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
 /// Brings the schema `engine` to this version. Safe to call from several services at once.
 pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
-    static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
     Ok(dalp_schema::bring_up(pool, "engine", "_migrations", &MIGRATIONS).await?)
 }
 

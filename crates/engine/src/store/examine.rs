@@ -1,6 +1,6 @@
 //! What the database says of itself.
 
-use super::{Reads, migrator};
+use super::{MIGRATIONS, Reads};
 use crate::{doctor::DatabaseReport, error::StoreError};
 use sqlx::Row;
 use std::{
@@ -36,7 +36,7 @@ impl Reads {
             applied.extend(rows);
         }
         let (mut missing, mut changed) = (Vec::new(), Vec::new());
-        for migration in migrator().iter() {
+        for migration in MIGRATIONS.iter() {
             match applied.remove(&migration.version) {
                 None => missing.push(migration.version),
                 Some(checksum) if checksum != migration.checksum.as_ref() => changed.push(migration.version),
@@ -68,7 +68,7 @@ mod tests {
         let pool = postgres.pool().await;
         let reads = Reads { pool: pool.clone() };
         let empty = reads.examine(PATIENCE).await.expect("it answers");
-        let all: Vec<i64> = migrator().iter().map(|migration| migration.version).collect();
+        let all: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         assert_eq!((empty.missing, empty.unknown), (all.clone(), vec![]));
         migrate(&pool).await.expect("migrates");
         let good = reads.examine(PATIENCE).await.expect("it answers");

@@ -171,7 +171,7 @@ impl Signer {
         };
         let payload_hash = request_hash(&order.tenant, order.signer, &order.payload, order.digest, order.replaces);
         match self.check(peer, &order, payload_hash).await {
-            Ok((key, admission)) => match self.attested(&order).await {
+            Ok((key, admission)) => match self.attested(&order, payload_hash).await {
                 Ok(attestation) => {
                     self.admit_and_sign(key, Admission { attestation, ..admission }, &order.payload).await
                 }
@@ -182,10 +182,12 @@ impl Signer {
     }
 
     /// What is asked for a payload of others: the attestor's word, and of a root of an audit log, whether it continues the last one.
-    async fn attested(&self, order: &SignOrder) -> Result<Option<dalp_attestation::Attestation>, SignerError> {
-        if let Payload::AuditRoot(root) = &order.payload {
-            self.require_continued(order.request_id, root, &order.continuation).await?;
-        }
+    async fn attested(
+        &self,
+        order: &SignOrder,
+        payload_hash: [u8; 32],
+    ) -> Result<Option<dalp_attestation::Attestation>, SignerError> {
+        self.require_continued(order, payload_hash).await?;
         self.attest(order).await
     }
 
@@ -323,7 +325,8 @@ impl Signer {
             }
             known => known,
         };
-        let known = known.filter(|known| known.peer == peer);
+        // A root that waits is answered with what its log lacks: its caller may show it.
+        let known = known.filter(|known| known.peer == peer && (known.status.is_final() || !of_the_log(&refusal)));
         let refusal = match known {
             // What is not decided yet is decided by what is in force now.
             Some(known)
@@ -449,6 +452,11 @@ fn stands(refusal: &SignerError) -> bool {
 /// A root of the audit log binds no nonce and moves nothing: what refuses it may be mended, and then it is signed.
 fn is_evidence(order: &SignOrder) -> bool {
     matches!(order.payload, Payload::AuditRoot(_))
+}
+
+/// Whether a refusal tells how a root stands to its log.
+fn of_the_log(refusal: &SignerError) -> bool {
+    matches!(refusal, SignerError::LogRewritten { .. } | SignerError::RootUnproven { .. })
 }
 
 /// Whether a refusal ends what was accepted before and not signed yet.

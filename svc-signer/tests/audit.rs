@@ -11,7 +11,10 @@ use dalp_proto::signer::{
     signer_service_server::SignerService as _,
 };
 use serde_json::json;
-use support::{Bench, PEER, RULES, call, create, from_caller, from_peer, order, reason, sign};
+use support::{
+    Bench, Holders, PEER, RULES, Setting, call, create, custodians::brief, from_caller, from_peer, order, reason, sign,
+    until,
+};
 use svc_signer::providers::ProviderKind;
 use tonic::Status;
 
@@ -275,4 +278,169 @@ async fn a_disabled_key_is_followed_by_the_next_one() {
     assert_eq!(second.wallet, "audit-root-2");
     assert_ne!(second.address, first.address);
     assert_eq!(signed(&bench, asked(&second.address, &root(3, 1))).await.unwrap().status(), SignStatus::Approved);
+}
+
+/// A signer whose audit keys are at a custodian that asks people before it signs.
+async fn asking_people() -> Bench {
+    let setting = Setting { extra: rules(), ..brief(ProviderKind::Fireblocks) };
+    let holders = Holders::of(ProviderKind::Fireblocks).await;
+    let bench = Bench::over(setting, std::sync::Arc::new(dalp_testing::TestPostgres::start()), holders).await;
+    bench.custodian().ask_people().await;
+    bench
+}
+
+async fn by_hand(bench: &Bench, statement: &'static str) {
+    let mut connection = bench.postgres.pool().await.acquire().await.unwrap();
+    sqlx::query("set session_replication_role = replica").execute(&mut *connection).await.unwrap();
+    sqlx::raw_sql(statement).execute(&mut *connection).await.unwrap();
+    sqlx::query("set session_replication_role = origin").execute(&mut *connection).await.unwrap();
+}
+
+/// How a request stands: its status, the error and the words beside it, and whether there is a signature.
+async fn stands(bench: &Bench, request: &SignRequest) -> (String, String, String, bool) {
+    let id: uuid::Uuid = request.request_id.parse().unwrap();
+    sqlx::query_as("select status, error, detail, signature is not null from signer.requests where request_id = $1")
+        .bind(id)
+        .fetch_one(&bench.postgres.pool().await)
+        .await
+        .unwrap()
+}
+
+async fn becomes_approved(bench: &Bench, request: &SignRequest) {
+    let asked = async || signed(bench, request.clone()).await.unwrap();
+    until(asked, |outcome| outcome.status() == SignStatus::Approved).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_waited_while_its_log_went_another_way_is_never_signed() {
+    let bench = asking_people().await;
+    let key = key_of(&bench, "bank").await.address;
+    let (honest, forged) = (leaves(20, None), leaves(20, Some(3)));
+    let fork = asked(&key, &root_of(&forged[..12]));
+    assert_eq!(signed(&bench, fork.clone()).await.unwrap().status(), SignStatus::Pending);
+    // Accepted before logs were remembered: nothing is known of it but the request.
+    by_hand(&bench, "delete from signer.audit_roots; delete from signer.audit_logs").await;
+    bench.custodian().approve().await;
+    bench.custodian().allow().await;
+    becomes_approved(&bench, &asked(&key, &root_of(&honest[..7]))).await;
+
+    let sweep = tokio::spawn({
+        let signer = std::sync::Arc::clone(&bench.signer);
+        async move { signer.sweep().await }
+    });
+    let waits = until(async || stands(&bench, &fork).await, |stands| stands.2.contains("nobody has shown")).await;
+    assert_eq!((waits.0.as_str(), waits.3), ("PENDING", false), "though its custodian has signed it");
+    let refused = async |request: SignRequest| reason(&signed(&bench, request).await.unwrap_err());
+    assert_eq!(refused(fork.clone()).await, "AUDIT_ROOT_UNPROVEN");
+    let forged_proof = continued(&key, &forged[..12], 7);
+    assert_eq!(refused(forged_proof.clone()).await, "AUDIT_LOG_REWRITTEN");
+    assert_eq!(stands(&bench, &fork).await.0, "PENDING");
+
+    becomes_approved(&bench, &continued(&key, &honest[..13], 7)).await;
+    let ended = until(async || stands(&bench, &fork).await, |stands| stands.0 != "PENDING").await;
+    assert_eq!((ended.0.as_str(), ended.1.as_str(), ended.3), ("DENIED", "AUDIT_LOG_REWRITTEN", false));
+    sweep.abort();
+    let again = signed(&bench, forged_proof).await.unwrap();
+    assert_eq!((again.status(), again.error.as_str()), (SignStatus::Denied, "AUDIT_LOG_REWRITTEN"));
+    becomes_approved(&bench, &continued(&key, &honest[..20], 13)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_waited_across_the_upgrade_is_signed_once_it_is_shown_to_continue_its_log() {
+    let bench = asking_people().await;
+    let key = key_of(&bench, "bank").await.address;
+    let honest = leaves(20, None);
+    // The first one of its log, and one behind another.
+    for (size, from) in [(5, 0), (12, 5)] {
+        bench.custodian().ask_people().await;
+        let request = match from {
+            0 => asked(&key, &root_of(&honest[..size])),
+            from => continued(&key, &honest[..size], from),
+        };
+        assert_eq!(signed(&bench, request.clone()).await.unwrap().status(), SignStatus::Pending);
+        by_hand(&bench, "delete from signer.audit_roots where size = (select size from signer.audit_logs)").await;
+        match from {
+            0 => by_hand(&bench, "delete from signer.audit_logs").await,
+            _ => {
+                let before = "update signer.audit_logs set (size, root) = (select size, root from signer.audit_roots order by size desc limit 1)";
+                by_hand(&bench, before).await;
+                let bare = asked(&key, &root_of(&honest[..size]));
+                assert_eq!(reason(&signed(&bench, bare).await.unwrap_err()), "AUDIT_ROOT_UNPROVEN");
+            }
+        }
+        bench.custodian().approve().await;
+        bench.custodian().allow().await;
+        becomes_approved(&bench, &request).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_was_taken_is_signed_also_after_longer_ones() {
+    let bench = asking_people().await;
+    let (key, honest) = (key_of(&bench, "bank").await.address, leaves(20, None));
+    let first = asked(&key, &root_of(&honest[..7]));
+    assert_eq!(signed(&bench, first.clone()).await.unwrap().status(), SignStatus::Pending);
+    let second = continued(&key, &honest[..12], 7);
+    assert_eq!(signed(&bench, second.clone()).await.unwrap().status(), SignStatus::Pending);
+    bench.custodian().approve().await;
+    bench.custodian().allow().await;
+    becomes_approved(&bench, &first).await;
+    becomes_approved(&bench, &second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_nobody_shows_to_continue_its_log_in_time_is_refused() {
+    let bench = asking_people().await;
+    let key = key_of(&bench, "bank").await.address;
+    let request = asked(&key, &root(7, 1));
+    assert_eq!(signed(&bench, request.clone()).await.unwrap().status(), SignStatus::Pending);
+    by_hand(&bench, "delete from signer.audit_roots; delete from signer.audit_logs; update signer.requests set created_at = created_at - interval '10 days'").await;
+    let sweep = tokio::spawn({
+        let signer = std::sync::Arc::clone(&bench.signer);
+        async move { signer.sweep().await }
+    });
+    let ended = until(async || stands(&bench, &request).await, |stands| stands.0 != "PENDING").await;
+    assert_eq!((ended.0.as_str(), ended.1.as_str()), ("DENIED", "AUDIT_ROOT_UNPROVEN"));
+    sweep.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_stores_no_signature_over_a_root_that_was_not_taken() {
+    let bench = asking_people().await;
+    let key = key_of(&bench, "bank").await.address;
+    let request = asked(&key, &root(7, 1));
+    signed(&bench, request.clone()).await.unwrap();
+    let pool = bench.postgres.pool().await;
+    let moved = "update signer.audit_roots set root = sha256('another')";
+    assert!(sqlx::query(moved).execute(&pool).await.is_err(), "what was taken stays as it is");
+    by_hand(&bench, "update signer.audit_roots set root = sha256('another')").await;
+    let approved = "update signer.requests set status = 'APPROVED', signature = decode(repeat('01', 65), 'hex')";
+    let refused = sqlx::query(approved).execute(&pool).await.unwrap_err();
+    assert!(refused.to_string().contains("was never taken"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_signed_before_roots_were_remembered_is_remembered_by_the_upgrade() {
+    let bench = bench(ProviderKind::Local).await;
+    let (key, honest) = (key_of(&bench, "bank").await.address, leaves(20, None));
+    signed(&bench, asked(&key, &root_of(&honest[..7]))).await.unwrap();
+    signed(&bench, continued(&key, &honest[..12], 7)).await.unwrap();
+    // As the release before left it, which signed the second one late and did not remember it.
+    by_hand(
+        &bench,
+        "update signer.audit_logs set (size, root) = (select size, root from signer.audit_roots order by size limit 1);
+         drop trigger requests_root_taken on signer.requests; drop trigger audit_logs_taken on signer.audit_logs; drop table signer.audit_roots;
+         drop function signer.is_taken, signer.take_audit_root, signer.keep_audit_root; delete from signer._sqlx_migrations where version = 52",
+    )
+    .await;
+    svc_signer::store::Store::new(&bench.config).unwrap().migrate().await.unwrap();
+    let bare = signed(&bench, asked(&key, &root_of(&honest[..15]))).await.unwrap_err();
+    let last_size = dalp_service::Refusal::details(&bare).unwrap().metadata.get("last_size").cloned();
+    assert_eq!((reason(&bare), last_size), ("AUDIT_ROOT_UNPROVEN".to_owned(), Some("12".to_owned())));
+    signed(&bench, continued(&key, &honest[..15], 12)).await.unwrap();
+    let taken: Vec<i64> = sqlx::query_scalar("select size from signer.audit_roots order by size")
+        .fetch_all(&bench.postgres.pool().await)
+        .await
+        .unwrap();
+    assert_eq!(taken, [7, 12, 15]);
 }

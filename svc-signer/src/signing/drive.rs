@@ -28,6 +28,9 @@ impl Signer {
         request: StoredRequest,
         payload: &Payload,
     ) -> Result<StoredRequest, SignerError> {
+        if let Some(stands) = self.withheld(&request, payload).await? {
+            return Ok(stands);
+        }
         let provider = self.providers.select(key.provider).map(|provider| provider.signing());
         if let Some(Signing::Custody(custody)) = provider {
             return self.follow(custody, key, request, payload).await;
@@ -72,7 +75,7 @@ impl Signer {
         Ok(stands)
     }
 
-    fn is_late(&self, request: &StoredRequest) -> bool {
+    pub(super) fn is_late(&self, request: &StoredRequest) -> bool {
         age(request) > self.request_deadline
     }
 

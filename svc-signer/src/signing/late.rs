@@ -68,9 +68,19 @@ impl Signer {
 
     /// Refuses for good what was accepted and is not signed. What a custodian may still carry out by itself stays open until it is given up there.
     pub(super) async fn deny(&self, request: StoredRequest, why: &str) -> Result<StoredRequest, SignerError> {
+        self.deny_as(request, why, "").await
+    }
+
+    /// As [`Self::deny`], with a typed error beside the status.
+    pub(super) async fn deny_as(
+        &self,
+        request: StoredRequest,
+        why: &str,
+        error: &'static str,
+    ) -> Result<StoredRequest, SignerError> {
         let request_id = request.request_id;
         let key = self.key(&request.tenant, request.signer).await?;
-        let outcome = outcome(&request, Status::Denied, why.to_owned(), "");
+        let outcome = outcome(&request, Status::Denied, why.to_owned(), error);
         let denied = match self.providers.select(key.provider).map(|provider| provider.signing()) {
             Some(Signing::Custody(custody)) => match self.end(custody, &key, &request, outcome).await? {
                 Ended::Done(denied) => *denied,

@@ -1,8 +1,8 @@
-//! The last root of each audit log that was taken to be signed.
+//! The roots of each audit log that were taken to be signed, and the last of them. The database writes the former with the latter.
 
 use alloy::primitives::B256;
 use dalp_audit::{Hash, tree};
-use sqlx::Row as _;
+use sqlx::{Row as _, postgres::PgRow};
 
 use super::{Store, StoreError};
 use crate::core::payload::AuditRoot;
@@ -29,6 +29,17 @@ pub enum Follows {
     Not(Last),
     /// The proof is from another root on than the last one.
     Unproven(Last),
+}
+
+/// Whether a root was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It may be signed.
+    Yes,
+    /// Not yet: it is of a longer log than the last one, or there is none. Whoever shows that it continues that one has it taken.
+    NotYet,
+    /// Nor will it be: its log has gone on without it.
+    Never(Last),
 }
 
 /// The last root of a log.
@@ -85,11 +96,7 @@ impl Store {
                 .fetch_optional(&mut *tx)
                 .await?
                 .ok_or(StoreError::Damaged("an audit log just seen"))?;
-            let last = Last {
-                size: row.try_get::<i64, _>("size")?.unsigned_abs(),
-                root: B256::try_from(row.try_get::<&[u8], _>("root")?)
-                    .map_err(|_| StoreError::Damaged("the root of an audit log"))?,
-            };
+            let last = last(&row)?;
             let follows = last.is_followed_by(root, shown);
             if follows == Follows::Yes && root.size > last.size {
                 sqlx::query("update signer.audit_logs set size = $2, root = $3, taken_at = now() where tenant = $1")
@@ -104,6 +111,40 @@ impl Store {
         };
         self.patience.within(work).await
     }
+}
+
+impl Store {
+    /// Whether a root was taken to be signed.
+    pub async fn taken(&self, root: &AuditRoot) -> Result<Taken, StoreError> {
+        let work = async {
+            let row = sqlx::query(
+                "select log.size, log.root, exists (
+                    select from signer.audit_roots taken where taken.tenant = log.tenant and taken.size = $2 and taken.root = $3) as taken
+                 from signer.audit_logs log where log.tenant = $1",
+            )
+            .bind(&root.tenant)
+            .bind(root.size.cast_signed())
+            .bind(root.root.as_slice())
+            .fetch_optional(&self.pool)
+            .await?;
+            let Some(row) = row else { return Ok(Taken::NotYet) };
+            let last = last(&row)?;
+            Ok(match row.try_get("taken")? {
+                true => Taken::Yes,
+                false if root.size > last.size => Taken::NotYet,
+                false => Taken::Never(last),
+            })
+        };
+        self.patience.within(work).await
+    }
+}
+
+fn last(row: &PgRow) -> Result<Last, StoreError> {
+    let root = B256::try_from(row.try_get::<&[u8], _>("root")?);
+    Ok(Last {
+        size: row.try_get::<i64, _>("size")?.unsigned_abs(),
+        root: root.map_err(|_| StoreError::Damaged("the root of an audit log"))?,
+    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use dalp_domain::store::{StoreError, Tables, during};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::held::{grown, hold, report};
+use super::held::{Held, give_places, hold, report};
 
 /// The sealed log of every tenant of the cell. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -69,6 +69,24 @@ const LEAVES: &str = "SELECT l.xid::text AS xid, l.sequence, l.tenant, l.actor, 
        AND NOT EXISTS (SELECT FROM gateway.audit_held h WHERE h.tenant = l.tenant)
      ORDER BY l.xid, l.sequence LIMIT $5";
 
+/// Trees that have grown since their last root, and of how many leaves there is a root that they do not know of.
+const GROWN_TREES: &str = "SELECT t.tenant, t.size, t.edge, (SELECT max(r.size) FROM gateway.audit_roots r WHERE r.tenant = t.tenant AND r.size > t.rooted_size) AS contradicted
+     FROM gateway.audit_trees t
+     WHERE t.size > t.rooted_size AND t.rooted_at <= now() - make_interval(secs => $1)
+       AND NOT EXISTS (SELECT FROM gateway.audit_roots r WHERE r.tenant = t.tenant AND r.signature IS NULL AND r.refused IS NULL AND r.size <= t.rooted_size)
+       AND NOT (EXISTS (SELECT FROM gateway.audit_held h WHERE h.tenant = t.tenant)
+            AND EXISTS (SELECT FROM gateway.audit_roots r WHERE r.tenant = t.tenant AND r.size > t.rooted_size))
+     ORDER BY t.rooted_at, t.tenant LIMIT $2 FOR UPDATE OF t SKIP LOCKED";
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// Whoever sealed up to a transaction did so below the oldest running one, which only grows; unless this is another database.
+    fn is_of_another_database(&self, oldest_running: u64) -> bool {
+        self.xid >= oldest_running
+    }
+}
+
 // === impl Log ===
 
 impl Log {
@@ -87,8 +105,7 @@ impl Log {
         // One statement to get the row, and the next one to read: what the holder before has committed is seen.
         let Some(cursor) = take_cursor(&mut commit).await? else { return Ok(Round::Busy) };
         let below = oldest_running(&mut commit).await?;
-        // Whoever sealed up to a transaction did so below the oldest running one, which only grows; unless this is another database.
-        let is_restored = cursor.xid >= below;
+        let is_restored = cursor.is_of_another_database(below);
         let below = if is_restored { u64::MAX } else { below };
         let rows = sqlx::query(LEAVES)
             .bind(cursor.xid.to_string())
@@ -108,8 +125,7 @@ impl Log {
         if rows.is_empty() && !is_restored {
             return Ok(Round::Sealed(0));
         }
-        let (growths, held) = grown(&mut commit, &rows).await?;
-        write(&mut commit, &growths).await?;
+        let held = give_places(&mut commit, &rows.iter().collect::<Vec<_>>()).await?;
         hold(&mut commit, &held).await?;
         if is_restored && is_last {
             tracing::warn!("the database was restored into another one; sealing goes on by its transaction numbers");
@@ -121,26 +137,25 @@ impl Log {
     }
 
     /// Makes a root of every tree that has grown since its last one, unless one still waits for its signature; of each tenant at most one
-    /// in `every`. Returns how many.
+    /// in `every`. A tenant whose tree is older than its roots is held. Returns how many.
     ///
     /// # Errors
-    /// When the database is away, or a tree is damaged.
+    /// When the database is away.
     pub async fn make_roots(&self, every: std::time::Duration, limit: u32) -> Result<usize, StoreError> {
         let mut commit = self.tables.begin("begin roots").await?;
-        let rows = sqlx::query(
-            "SELECT t.tenant, t.size, t.edge FROM gateway.audit_trees t
-             WHERE t.size > t.rooted_size AND t.rooted_at <= now() - make_interval(secs => $1)
-               AND NOT EXISTS (SELECT FROM gateway.audit_roots r WHERE r.tenant = t.tenant AND r.signature IS NULL AND r.refused IS NULL)
-             ORDER BY t.rooted_at, t.tenant LIMIT $2 FOR UPDATE SKIP LOCKED",
-        )
-        .bind(every.as_secs_f64())
-        .bind(i64::from(limit))
-        .fetch_all(&mut *commit)
-        .await
-        .map_err(during("find trees that have grown"))?;
-        let (mut tenants, mut sizes, mut roots) = (Vec::new(), Vec::new(), Vec::new());
+        let rows = sqlx::query(GROWN_TREES)
+            .bind(every.as_secs_f64())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *commit)
+            .await
+            .map_err(during("find trees that have grown"))?;
+        let (mut tenants, mut sizes, mut roots, mut held) = (Vec::new(), Vec::new(), Vec::new(), Held::new());
         for row in &rows {
             let tenant = get::<String>(row, "tenant")?;
+            if let Some(size) = get::<Option<i64>>(row, "contradicted")? {
+                held.insert(tenant, format!("there is a root of {size} leaves, and the tree does not know of it"));
+                continue;
+            }
             let edge = match edge(row) {
                 Ok(edge) => edge,
                 Err(error) => {
@@ -152,11 +167,12 @@ impl Log {
             sizes.push(edge.size().cast_signed());
             roots.push(edge.root().to_vec());
         }
-        sqlx::query(
+        // One that somebody has made meanwhile is in nobody's way: its tree is looked at again.
+        let made = sqlx::query(
             "WITH made AS (
                 INSERT INTO gateway.audit_roots (tenant, size, root, sealed_at)
                 SELECT g.tenant, g.size, g.root, now() FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS g(tenant, size, root)
-                RETURNING tenant, size)
+                ON CONFLICT DO NOTHING RETURNING tenant, size)
              UPDATE gateway.audit_trees t SET rooted_size = made.size, rooted_at = now() FROM made WHERE made.tenant = t.tenant",
         )
         .bind(&tenants)
@@ -165,8 +181,9 @@ impl Log {
         .execute(&mut *commit)
         .await
         .map_err(during("write roots"))?;
+        hold(&mut commit, &held).await?;
         commit.commit().await.map_err(during("commit roots"))?;
-        Ok(tenants.len())
+        Ok(usize::try_from(made.rows_affected()).unwrap_or(usize::MAX))
     }
 
     /// Roots that wait for their signature, the oldest first.
@@ -307,13 +324,22 @@ async fn oldest_running(commit: &mut PgConnection) -> Result<u64, StoreError> {
     dalp_domain::store::parsed("transaction number", text)
 }
 
-/// After a restore into another database: all that was restored is sealed by now, and what is written from now on has small transaction numbers
-/// and greater sequences.
+/// Whether the sealer still goes by the transaction numbers of the database that this one was restored from.
+pub(super) async fn is_restored(commit: &mut PgConnection, cursor: &Cursor) -> Result<bool, StoreError> {
+    Ok(cursor.is_of_another_database(oldest_running(commit).await?))
+}
+
+/// After a restore into another database: all that was restored is sealed by now, or held, and what is written from now on has small transaction
+/// numbers and greater sequences. A leaf whose transaction has not begun here was restored: it is held, and counts as passed, however great its sequence.
 async fn begin_anew(commit: &mut PgConnection) -> Result<Cursor, StoreError> {
-    let above: i64 = sqlx::query_scalar("SELECT coalesce(max(leaf_sequence), 0) FROM gateway.audit_entries")
-        .fetch_one(commit)
-        .await
-        .map_err(during("look for the last sealed leaf"))?;
+    let above: i64 = sqlx::query_scalar(
+        "SELECT greatest(sealed.last, (
+            SELECT max(l.sequence) FROM engine.audit_leaves l WHERE l.sequence > sealed.last AND l.xid >= pg_snapshot_xmax(pg_current_snapshot())))
+         FROM (SELECT coalesce(max(leaf_sequence), 0) AS last FROM gateway.audit_entries) sealed",
+    )
+    .fetch_one(commit)
+    .await
+    .map_err(during("look for the last restored leaf"))?;
     Ok(Cursor { xid: 0, sequence: 0, above })
 }
 

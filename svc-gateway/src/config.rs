@@ -273,6 +273,8 @@ pub struct AuditConfig {
     pub refusals_per_second: u32,
     /// and so many at once. More are counted.
     pub refusals_burst: u32,
+    /// How long the end of a call is waited for whose service leaves no leaf, in seconds.
+    pub heard_within_s: u64,
 }
 
 /// What an API key is good for, whatever the roles say.
@@ -340,6 +342,7 @@ impl Default for AuditConfig {
             root_every_ms: 10_000,
             refusals_per_second: 20,
             refusals_burst: 500,
+            heard_within_s: 300,
         }
     }
 }

@@ -189,7 +189,9 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let log = audit::Log::new(tables.clone());
     // Connections of its own: when callers hold all others, evidence is still written.
     let sealing = Tables::over(access::store::SCHEMA, pool_of(&config, SEALING_CONNECTIONS)?);
-    let (refusals, refusal_writer) = audit::refusals::refusals(config.audit, sealing.clone());
+    // Requested when the last call was answered: until then calls have something to say to the audit.
+    let answered = Stop::new();
+    let (refusals, refusal_writer) = audit::refusals::refusals(config.audit, sealing.clone(), answered.clone());
     let signer = signer.map(audit::signing::RootSigner::new);
     let store = access::Store::from(tables);
     let directory = Arc::new(access::Directory::new(store, granting, config.access));
@@ -224,15 +226,7 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let edge =
         proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals, verifier.clone());
     let listener = pool_of(&config, 1)?;
-    let answered = Stop::new();
-    let background = Background {
-        log: audit::Log::new(sealing),
-        signer,
-        refusals: refusal_writer,
-        answered: answered.clone(),
-        verifier,
-        courier,
-    };
+    let background = Background { log: audit::Log::new(sealing), signer, refusals: refusal_writer, verifier, courier };
     let accessed = tokio::spawn(keep_access(directory, config, background, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move {
@@ -272,8 +266,6 @@ struct Background {
     signer: Option<audit::signing::RootSigner>,
     refusals: audit::refusals::Writer,
     verifier: verification::Verifier,
-    /// Requested when the last call was answered: until then calls have something to say to the audit.
-    answered: Stop,
     courier: Option<webhooks::courier::Courier>,
 }
 
@@ -302,9 +294,9 @@ async fn keep_access(
     directory.ready();
     health.set(ACCESS, true).await;
     let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
-    let Background { log, signer, refusals, verifier, answered, courier } = background;
+    let Background { log, signer, refusals, verifier, courier } = background;
     let sealing = tokio::spawn(audit::sealer::run(log, signer, config.audit, stop.clone()));
-    let writing = tokio::spawn(refusals.run(answered));
+    let writing = tokio::spawn(refusals.run());
     let counting = tokio::spawn(verifier.watch(stop.clone()));
     let expiring = tokio::spawn(checkers::expire(Arc::clone(&directory), stop.clone()));
     let delivering = courier.map(|courier| tokio::spawn(courier.run(stop.clone())));

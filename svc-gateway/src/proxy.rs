@@ -11,7 +11,7 @@ use std::{
 
 use dalp_proto::IdempotencyClass;
 use dalp_service::{
-    PeerIdentity, Reason, Refusal,
+    PeerIdentity, Refusal,
     caller::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, set_hands},
     errors::RefusalResult,
     server::Routes,
@@ -25,7 +25,10 @@ use tower::{Service, ServiceExt as _};
 
 use crate::{
     admission::{Admitted, Denied, Gate, Route},
-    audit::refusals::{Noting, Refusals, Refused},
+    audit::{
+        calls::Noting,
+        refusals::{Refusals, Refused},
+    },
     body::CutOff,
     metric_definitions as names,
     reading::{self, Read, Wanted},
@@ -55,9 +58,6 @@ const STOPS_HERE: &[HeaderName] = &[
 /// Of a refused call's message, so much is taken in, for so long.
 const DRAINED_BYTES: usize = 64 * 1024;
 const DRAIN_WITHIN: std::time::Duration = std::time::Duration::from_millis(100);
-
-/// Of a call without its caller, so long is waited for its end.
-const HEARD_WITHIN: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Metadata under this prefix is the platform's own: what a client sends under it is dropped.
 const RESERVED: &str = "dalp-";
@@ -141,7 +141,7 @@ impl Edge {
             request.extensions_mut().insert(Presented { code: code.map(|code| code.map(Arc::new)), signed_in });
         }
         let key = admitted.idempotency_key.as_deref();
-        let mut noting = self.shared.refusals.of(&admitted.principal, &admitted.method, key);
+        let mut noting = Noting::of(&self.shared.refusals, &admitted.principal, &admitted.method, key);
         if let Some(noting) = &noting {
             request = request.map(|body| noting.request(body));
         }
@@ -156,7 +156,7 @@ impl Edge {
             let (right, cut_off) = (right.clone(), Arc::clone(&cut_off));
             request.map(|body| Body::new(RightfulBody::new(body, right, cut_off, binding)))
         };
-        let carried_out = noting.take_if(|noting| noting.hears_the_end(&admitted.method));
+        let carried_out = noting.take_if(|noting| noting.hears_the_end());
         let answered = async {
             let (edge, cut_off, route) = (self.clone(), Arc::clone(&cut_off), admitted.route);
             let answering = async move {
@@ -166,7 +166,7 @@ impl Edge {
                 }
             };
             match carried_out {
-                Some(noting) => to_the_end(answering, noting).await,
+                Some(noting) => noting.to_the_end(answering).await,
                 None => answering.await,
             }
         };
@@ -255,27 +255,6 @@ impl Service<Request<Body>> for Edge {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move { Ok(this.handle(request).await) })
-    }
-}
-
-/// Hears a call out whose caller may go away meanwhile: what it did stands in the audit all the same.
-async fn to_the_end(
-    answering: impl Future<Output = Response<Body>> + Send + 'static,
-    noting: Noting,
-) -> Response<Body> {
-    let heard_out = async move {
-        let (parts, body) = noting.answer(answering.await).into_parts();
-        match body.collect().await {
-            Ok(whole) => Response::from_parts(parts, Body::new(whole.map_err(|never| match never {}))),
-            Err(status) => status.into_http(),
-        }
-    };
-    let heard_out = tokio::spawn(tokio::time::timeout(HEARD_WITHIN, heard_out));
-    match heard_out.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => Refusal::new(Reason::Deadline, "the service did not answer in time").to_status().into_http(),
-        // A panic in it was logged by the runtime.
-        Err(error) => Refusal::internal(error).to_status().into_http(),
     }
 }
 

@@ -32,6 +32,10 @@ pub struct Upstream {
     tls: ClientTls,
 }
 
+/// Beside an answer of ours: there was no connection, so the service behind has not seen the call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NotSent;
+
 // === impl Upstream ===
 
 impl Upstream {
@@ -76,8 +80,14 @@ impl Upstream {
             Err(error) => {
                 metrics::counter!(names::GATEWAY_UPSTREAM_FAILURES_TOTAL, "upstream" => self.name.to_string())
                     .increment(1);
+                let sent = !is_of_connecting(&error);
                 let status = tonic::Status::from_error(error.into());
-                cut_off.refusal().unwrap_or_else(|| broken(&self.name, status)).to_status().into_http()
+                let refusal = cut_off.refusal().unwrap_or_else(|| broken(&self.name, status));
+                let mut response = refusal.to_status().into_http();
+                if !sent {
+                    response.extensions_mut().insert(NotSent);
+                }
+                response
             }
         }
     }
@@ -109,4 +119,9 @@ impl Upstream {
             tokio::time::timeout(HEALTH_TIMEOUT, client.check(HealthCheckRequest { service: String::new() })).await;
         asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving))
     }
+}
+
+/// Whether a call failed for want of a connection.
+fn is_of_connecting(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<tonic::ConnectError>())
 }

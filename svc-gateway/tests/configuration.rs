@@ -27,6 +27,9 @@ cache_entries = 1
 cache_ttl_ms = 1
 grace_ms = 3600001
 read_within_ms = 99
+[audit]
+heard_within_s = 3601
+refusals_burst = 0
 [[upstreams]]
 name = "svc-feeds"
 address = "127.0.0.1:1"
@@ -94,6 +97,8 @@ api_key_sha256 = "{digest}"
         "access.cache_ttl_ms",
         "access.grace_ms",
         "access.read_within_ms",
+        "audit.heard_within_s",
+        "audit.refusals_burst",
         "upstreams[1].name",
         "upstreams[1].services",
         "upstreams[2].services",

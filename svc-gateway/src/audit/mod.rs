@@ -4,9 +4,10 @@
 //! - `held`: a tenant whose leaves cannot be sealed, for as long as that lasts.
 //! - [`sealer`]: gives leaves their places, makes roots and has them signed, in the background.
 //! - [`signing`]: the signer, as the sealer asks it.
-//! - [`refusals`]: refused calls on their way into the log, bounded.
+//! - [`refusals`]: calls on their way into the log, bounded. `calls`: writes as they pass, until their end is heard.
 //! - [`service`]: what callers ask.
 
+pub(crate) mod calls;
 mod held;
 pub mod reading;
 pub mod refusals;

@@ -7,28 +7,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use dalp_domain::store::{StoreError, Tables, during};
 use dalp_engine::{CallLeaf, call_leaves};
-use dalp_proto::{IdempotencyClass, Method, RateClass};
 use dalp_service::{Reason, errors::Next, stop::Stop};
-use http::HeaderMap;
-use http_body::Frame;
-use http_body_util::BodyExt as _;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
-use tonic::{Code, Status, body::Body};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::task::TaskTracker;
 
-use crate::{
-    config::{AuditConfig, OWN_SERVICES},
-    metric_definitions as names,
-    principals::Principal,
-    reading,
-};
+use crate::{config::AuditConfig, metric_definitions as names, principals::Principal};
 
 /// Refusals that wait to be written; while the database is away, more are only counted.
 const WAITING_MOST: usize = 10_000;
@@ -38,19 +29,11 @@ const COUNTS_EVERY: Duration = Duration::from_secs(60);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often what still waits at the end is tried again.
 const LAST_TRIES: u32 = 3;
+/// Calls that nobody waits for end at once when the gateway does.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 const MESSAGE_CHARACTERS: usize = 1_000;
 /// Its calls make no operation: what waits for an approval there was not accepted.
 const KEYS: &str = "/dalp.signer.v1.KeyService/";
-
-/// Services that write their refusals themselves, with the hash of the message that they read.
-const WRITE_THEIR_OWN: [&str; 5] = [
-    "dalp.tenant.v1.TenantService",
-    "dalp.principal.v1.PrincipalService",
-    "dalp.apikey.v1.ApiKeyService",
-    // Its messages hold codes, whose plain hash would tell them.
-    "dalp.verification.v1.WalletVerificationService",
-    "dalp.webhook.v1.WebhookService",
-];
 
 /// Takes refusals in. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -63,6 +46,10 @@ struct Shared {
     queue: mpsc::Sender<CallLeaf>,
     config: AuditConfig,
     bounds: Mutex<HashMap<String, Bound>>,
+    /// Requested when the last caller was answered.
+    answered: Stop,
+    /// Calls whose end is heard also without their callers.
+    hearing: TaskTracker,
 }
 
 /// What is left of a tenant's bound, and what went beyond it.
@@ -98,16 +85,18 @@ pub struct Refused<'r> {
     pub payload_hash: Option<[u8; 32]>,
 }
 
-/// A write that may still be refused by whoever answers it.
+/// One call that the gateway let pass and whose service leaves no leaf.
 #[derive(Clone, Debug)]
-pub(crate) struct Noting {
-    refusals: Refusals,
-    principal: Arc<Principal>,
-    path: String,
-    idempotency_key: Option<String>,
-    seen: Arc<Mutex<Sha256>>,
-    /// Also when it is carried out: its commit has no leaf.
-    is_noted_if_allowed: bool,
+pub(crate) struct Allowed<'a> {
+    pub(crate) action: &'static str,
+    pub(crate) principal: &'a Principal,
+    pub(crate) path: &'a str,
+    /// What was heard of it last, unless it was carried out.
+    pub(crate) reason: &'a str,
+    /// The same for people.
+    pub(crate) message: &'a str,
+    pub(crate) idempotency_key: Option<&'a str>,
+    pub(crate) payload_hash: [u8; 32],
 }
 
 /// What becomes of a refusal.
@@ -121,11 +110,12 @@ enum Kept {
     Nothing,
 }
 
-/// A queue between whoever refuses and whoever writes.
+/// A queue between whoever refuses and whoever writes; `answered` is requested when the last call was answered.
 #[must_use]
-pub fn refusals(config: AuditConfig, tables: Tables) -> (Refusals, Writer) {
+pub fn refusals(config: AuditConfig, tables: Tables, answered: Stop) -> (Refusals, Writer) {
     let (queue, waiting) = mpsc::channel(WAITING_MOST);
-    let shared = Arc::new(Shared { queue, config, bounds: Mutex::default() });
+    let (bounds, hearing) = (Mutex::default(), TaskTracker::new());
+    let shared = Arc::new(Shared { queue, config, bounds, answered, hearing });
     (Refusals { shared: Arc::clone(&shared) }, Writer { shared, waiting, tables })
 }
 
@@ -145,12 +135,12 @@ fn kept(reason: &str, path: &str) -> Kept {
 // === impl Refusals ===
 
 impl Refusals {
-    /// Takes a refusal in; never waits.
-    pub fn note(&self, refused: &Refused<'_>) {
+    /// Takes a refusal in; never waits. `false` if it is none: nobody decided anything.
+    pub fn note(&self, refused: &Refused<'_>) -> bool {
         let tenant = refused.principal.tenant.as_str();
         let kept = kept(refused.reason, refused.path);
         if kept == Kept::Nothing {
-            return;
+            return false;
         }
         let mut bounds = self.shared.bounds();
         let bound = bounds.entry(tenant.to_owned()).or_insert_with(|| Bound::full(self.shared.config));
@@ -168,51 +158,35 @@ impl Refusals {
                 }),
             };
             if self.shared.queue.try_send(leaf).is_ok() {
-                return;
+                return true;
             }
         }
         *bound.counted.entry(stored(refused.reason)).or_default() += 1;
         metrics::counter!(names::AUDIT_CALLS_TOTAL, "kept" => "counted").increment(1);
+        true
     }
 
-    fn note_allowed(&self, principal: &Principal, path: &str, key: Option<&str>, hash: [u8; 32]) {
-        let leaf = CallLeaf {
-            is_refused: false,
-            tenant: principal.tenant.to_string(),
-            action: "call.allowed".to_owned(),
-            actor: principal.id.to_string(),
-            subject: path.to_owned(),
-            reason: String::new(),
-            payload_hash: Some(hash),
-            body: json!({ "idempotency_key": key.map(stored) }),
-        };
-        if self.shared.queue.try_send(leaf).is_err() {
-            tracing::error!(path, principal = %principal.id, "a call that was carried out is lost to the audit: too many wait");
-            metrics::counter!(names::AUDIT_CALLS_TOTAL, "kept" => "counted").increment(1);
+    /// Takes a leaf in that must not be lost: waits for room.
+    pub(crate) async fn keep(&self, leaf: CallLeaf) {
+        if let Err(mpsc::error::SendError(leaf)) = self.shared.queue.send(leaf).await {
+            let CallLeaf { action, actor, tenant, subject, body, .. } = leaf;
+            tracing::error!(action, actor, tenant, subject, %body, "a call is lost to the audit: nobody writes any more");
         }
     }
 
-    /// What notes a refusal of this call by whoever answers it; `None` of a read, and of a service that does so itself.
-    pub(crate) fn of(&self, principal: &Arc<Principal>, method: &Method, key: Option<&str>) -> Option<Noting> {
-        let noted = method.idempotency != IdempotencyClass::Read && !WRITE_THEIR_OWN.contains(&method.service.as_str());
-        noted.then(|| Noting {
-            refusals: self.clone(),
-            principal: Arc::clone(principal),
-            path: method.path.clone(),
-            idempotency_key: key.map(str::to_owned),
-            seen: Arc::default(),
-            is_noted_if_allowed: has_no_leaf(method),
-        })
+    /// How long the end of a call is waited for.
+    pub(crate) fn heard_within(&self) -> Duration {
+        Duration::from_secs(self.shared.config.heard_within_s)
     }
-}
 
-/// Whether the service that carries a write out leaves none itself. Who answers with an operation wrote its leaf where it accepted it; the gateway's own
-/// services write theirs, but for the withdrawal of an operation.
-fn has_no_leaf(method: &Method) -> bool {
-    match method.service.as_str() {
-        "dalp.operation.v1.OperationService" => true,
-        service if OWN_SERVICES.contains(&service) => false,
-        _ => !reading::answers_with_operation(method),
+    /// Completes when nobody waits for an answer any more.
+    pub(crate) async fn ended(&self) {
+        self.shared.answered.requested().await;
+    }
+
+    /// A task that has something to say to the audit: its end is waited for before the writer's.
+    pub(crate) fn tracked<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.shared.hearing.spawn(task)
     }
 }
 
@@ -221,59 +195,24 @@ fn stored(text: &str) -> String {
     text.chars().filter(|&character| character != '\0').take(MESSAGE_CHARACTERS).collect()
 }
 
-// === impl Noting ===
+// === impl Allowed ===
 
-impl Noting {
-    /// The request's body, looked at as it passes.
-    pub(crate) fn request(&self, body: Body) -> Body {
-        let seen = Arc::clone(&self.seen);
-        Body::new(body.map_frame(move |frame: Frame<bytes::Bytes>| {
-            if let Some(data) = frame.data_ref() {
-                seen.lock().unwrap_or_else(PoisonError::into_inner).update(data);
-            }
-            frame
-        }))
-    }
-
-    /// Whether the end of the call is to be heard also without its caller: no commit of its service has a leaf.
-    pub(crate) fn hears_the_end(&self, method: &Method) -> bool {
-        self.is_noted_if_allowed && method.rate != RateClass::Stream
-    }
-
-    /// The answer, looked at as it passes: the status stands in its headers or at its end.
-    pub(crate) fn answer(self, response: http::Response<Body>) -> http::Response<Body> {
-        if response.headers().contains_key(Status::GRPC_STATUS) {
-            self.status(response.headers());
-            return response;
+impl Allowed<'_> {
+    pub(crate) fn leaf(&self) -> CallLeaf {
+        let mut body = json!({ "idempotency_key": self.idempotency_key.map(stored) });
+        if !self.reason.is_empty() {
+            body["message"] = stored(self.message).into();
         }
-        response.map(|body| {
-            Body::new(body.map_frame(move |frame: Frame<bytes::Bytes>| {
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.status(trailers);
-                }
-                frame
-            }))
-        })
-    }
-
-    fn status(&self, headers: &HeaderMap) {
-        let Some(status) = Status::from_header_map(headers) else { return };
-        let hash = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize().into();
-        if status.code() == Code::Ok {
-            if self.is_noted_if_allowed {
-                self.refusals.note_allowed(&self.principal, &self.path, self.idempotency_key.as_deref(), hash);
-            }
-            return;
+        CallLeaf {
+            is_refused: false,
+            tenant: self.principal.tenant.to_string(),
+            action: self.action.to_owned(),
+            actor: self.principal.id.to_string(),
+            subject: self.path.to_owned(),
+            reason: stored(self.reason),
+            payload_hash: Some(self.payload_hash),
+            body,
         }
-        let Some(details) = dalp_service::Refusal::details(&status) else { return };
-        self.refusals.note(&Refused {
-            principal: &self.principal,
-            path: &self.path,
-            reason: &details.reason,
-            message: status.message(),
-            idempotency_key: self.idempotency_key.as_deref(),
-            payload_hash: Some(hash),
-        });
     }
 }
 
@@ -326,8 +265,9 @@ impl Bound {
 // === impl Writer ===
 
 impl Writer {
-    /// Writes until stopped, which is when the last call was answered, and then what still waits.
-    pub async fn run(mut self, stop: Stop) {
+    /// Writes until the last call was answered, and then what still waits.
+    pub async fn run(mut self) {
+        let stop = self.shared.answered.clone();
         let mut batch = Vec::with_capacity(BATCH);
         let mut ticks = tokio::time::interval(COUNTS_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -344,9 +284,7 @@ impl Writer {
             }
             self.write_surely(&mut batch, &stop).await;
         }
-        while let Ok(leaf) = self.waiting.try_recv() {
-            batch.push(leaf);
-        }
+        self.take_the_rest(&mut batch).await;
         batch.extend(self.shared.take_counts());
         let mut written = self.write(&batch).await;
         for _ in 0..LAST_TRIES {
@@ -362,6 +300,24 @@ impl Writer {
                 error = &error as &dyn std::error::Error,
                 "refusals are lost to the audit"
             );
+        }
+    }
+
+    /// What waits, and what calls still say whose end is given up now.
+    async fn take_the_rest(&mut self, batch: &mut Vec<CallLeaf>) {
+        let hearing = self.shared.hearing.clone();
+        hearing.close();
+        let mut ended = std::pin::pin!(tokio::time::timeout(ENDED_WITHIN, hearing.wait()));
+        loop {
+            tokio::select! {
+                biased;
+                count = self.waiting.recv_many(batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
+                _ = &mut ended => return,
+            }
         }
     }
 
@@ -419,6 +375,34 @@ mod tests {
         let mut bound = Bound::full(config);
         let through = (0..100).filter(|_| bound.take(config)).count();
         assert!((5..=6).contains(&through), "{through}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_carried_out_waits_for_room() {
+        let schema = dalp_domain::store::Schema { service: "svc-gateway", name: "gateway", index_version: 1 };
+        let tables = Tables::lazy(schema, "postgres://127.0.0.1:1/none", 1).unwrap();
+        let (refusals, mut writer) = refusals(AuditConfig::default(), tables, Stop::new());
+        let leaf = |number: usize| CallLeaf {
+            is_refused: false,
+            tenant: "acme".to_owned(),
+            action: "call.allowed".to_owned(),
+            actor: "ops".to_owned(),
+            subject: number.to_string(),
+            reason: String::new(),
+            payload_hash: None,
+            body: json!({}),
+        };
+        for number in 0..WAITING_MOST {
+            refusals.keep(leaf(number)).await;
+        }
+        let mut last = std::pin::pin!(refusals.keep(leaf(WAITING_MOST)));
+        assert!(futures::poll!(&mut last).is_pending(), "there is no room");
+        for number in 0..=WAITING_MOST {
+            assert_eq!(writer.waiting.recv().await.unwrap().subject, number.to_string());
+            if number == 0 {
+                last.as_mut().await;
+            }
+        }
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Validate for AuditConfig {
             ("root_every_ms", self.root_every_ms, 10, 3_600_000),
             ("refusals_per_second", u64::from(self.refusals_per_second), 1, 10_000),
             ("refusals_burst", u64::from(self.refusals_burst), 1, 100_000),
+            ("heard_within_s", self.heard_within_s, 1, 3_600),
         ];
         for (name, value, least, most) in ranges {
             if !(least..=most).contains(&value) {

@@ -24,7 +24,7 @@ use futures::{StreamExt as _, future::join_all, stream};
 use time::OffsetDateTime;
 use tonic::{Code, Request, Status};
 
-use crate::{NAME, upstreams::Upstream};
+use crate::{NAME, sealing::missing::SealedRows, upstreams::Upstream};
 
 /// What has not answered by then does not serve. Longer than a service waits for what it stands on.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -43,6 +43,7 @@ pub(crate) struct Doctor {
     upstreams: Arc<[Upstream]>,
     /// The gateway's own certificates: what each is for, and where it stands.
     certificates: Arc<[(&'static str, TlsConfig)]>,
+    sealed: SealedRows,
 }
 
 // === impl Doctor ===
@@ -52,8 +53,9 @@ impl Doctor {
         operator: Operator,
         upstreams: Arc<[Upstream]>,
         certificates: Arc<[(&'static str, TlsConfig)]>,
+        sealed: SealedRows,
     ) -> Self {
-        Self { operator, upstreams, certificates }
+        Self { operator, upstreams, certificates, sealed }
     }
 
     /// Every finding, with the service that made it, worst first.
@@ -81,6 +83,10 @@ impl Doctor {
                 Ok(material) => certificate(subject, material.validity(), now_s),
                 Err(error) => Finding::failing(*subject, error.to_string(), "put usable certificate files in place"),
             });
+        }
+        // The database's silence is a finding already.
+        if let Ok(sealed) = tokio::time::timeout(PATIENCE, self.sealed.examine()).await {
+            findings.extend(sealed);
         }
         findings
     }

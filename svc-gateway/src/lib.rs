@@ -182,10 +182,11 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         ("certificate of the listener", config.server.tls.clone()),
         ("certificate towards the services", config.client_tls.clone()),
     ];
-    let lanes = operator::Lanes::new(operator.clone(), &upstreams, certificates);
+    let tables = Tables::over(access::store::SCHEMA, pool);
+    let sealed = sealing::missing::SealedRows::new(tables.clone(), &config.sealing);
+    let lanes = operator::Lanes::new(operator.clone(), &upstreams, certificates, sealed.clone());
 
     let granting = permissions::Granting::new(&dalp_proto::Methods::load());
-    let tables = Tables::over(access::store::SCHEMA, pool);
     let log = audit::Log::new(tables.clone());
     // Connections of its own: when callers hold all others, evidence is still written.
     let sealing = Tables::over(access::store::SCHEMA, pool_of(&config, SEALING_CONNECTIONS)?);
@@ -226,7 +227,8 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
     let edge =
         proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals, verifier.clone());
     let listener = pool_of(&config, 1)?;
-    let background = Background { log: audit::Log::new(sealing), signer, refusals: refusal_writer, verifier, courier };
+    let background =
+        Background { log: audit::Log::new(sealing), signer, refusals: refusal_writer, sealed, verifier, courier };
     let accessed = tokio::spawn(keep_access(directory, config, background, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move {
@@ -265,6 +267,7 @@ struct Background {
     log: audit::Log,
     signer: Option<audit::signing::RootSigner>,
     refusals: audit::refusals::Writer,
+    sealed: sealing::missing::SealedRows,
     verifier: verification::Verifier,
     courier: Option<webhooks::courier::Courier>,
 }
@@ -294,7 +297,8 @@ async fn keep_access(
     directory.ready();
     health.set(ACCESS, true).await;
     let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
-    let Background { log, signer, refusals, verifier, courier } = background;
+    let Background { log, signer, refusals, sealed, verifier, courier } = background;
+    sealed.report().await;
     let sealing = tokio::spawn(audit::sealer::run(log, signer, config.audit, stop.clone()));
     let writing = tokio::spawn(refusals.run());
     let counting = tokio::spawn(verifier.watch(stop.clone()));

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::{
     doctor::{Doctor, worst},
     requests::{caller, foreign_page_token, invalid, lane, page_size, reason, store_refusal, tenant},
+    sealing::missing::SealedRows,
     upstreams::Upstream,
 };
 
@@ -39,11 +40,16 @@ pub struct Lanes {
 // === impl Lanes ===
 
 impl Lanes {
-    /// Answers from `operator`, and asks `upstreams` of their nodes. `certificates` are the gateway's own, for the doctor.
+    /// Answers from `operator`, and asks `upstreams` of their nodes. `certificates` are the gateway's own, and `sealed` is what its keys sealed, for the doctor.
     #[must_use]
-    pub fn new(operator: Operator, upstreams: &[Upstream], certificates: [(&'static str, TlsConfig); 2]) -> Self {
+    pub(crate) fn new(
+        operator: Operator,
+        upstreams: &[Upstream],
+        certificates: [(&'static str, TlsConfig); 2],
+        sealed: SealedRows,
+    ) -> Self {
         let upstreams: Arc<[Upstream]> = upstreams.into();
-        let doctor = Doctor::new(operator.clone(), Arc::clone(&upstreams), Arc::new(certificates));
+        let doctor = Doctor::new(operator.clone(), Arc::clone(&upstreams), Arc::new(certificates), sealed);
         Self { operator, upstreams, doctor }
     }
 

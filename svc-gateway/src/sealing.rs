@@ -3,6 +3,8 @@
 //!
 //! XChaCha20-Poly1305. Beside what is sealed stands which key did; what it is sealed for is bound to it, so that a row moved elsewhere does not open.
 
+pub(crate) mod missing;
+
 use std::{collections::BTreeSet, fmt};
 
 use chacha20poly1305::{

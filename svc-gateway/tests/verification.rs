@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dalp_proto::{
     feeds::{GetLatestRequest, SubmitUpdateRequest, feed_service_client::FeedServiceClient},
+    operator::{DoctorRequest, Verdict, operator_service_client::OperatorServiceClient},
     verification::{
         Factor, GenerateRecoveryCodesRequest, GetVerificationOfRequest, GetVerificationRequest, PolicyMode,
         RemoveFactorRequest, ResetVerificationRequest, SetVerificationPolicyRequest, VerificationPolicy,
@@ -405,4 +406,32 @@ async fn over_http_it_is_a_header() {
     assert_eq!(repeat.headers().get("idempotency-replayed").unwrap(), "true");
     // The same message by gRPC is the same write.
     assert!(anna.writes("eur-usd", None, Some("rest")).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealing_key_that_is_missing_is_named_before_anybody_needs_it() {
+    let bank = Bank::open("").await;
+    bank.anna().enrols_pin(PIN, None).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sealing-key");
+    std::fs::write(&file, "08".repeat(32)).unwrap();
+    let second = format!("[[sealing.keys]]\nid = \"two\"\nkey = \"file:{}\"\n", file.display());
+    let (before, first) = bank.world.text.split_once("[[sealing.keys]]").unwrap();
+    let with_both = bank.world.replica(&format!("{before}{second}[[sealing.keys]]{first}")).await;
+    let without = bank.world.replica(&format!("{before}{second}")).await;
+    let found = async |addr| {
+        let mut operator = OperatorServiceClient::new(bank.world.pki.channel(addr, None));
+        let asked = bank.machine().request(DoctorRequest {}, None, None);
+        let findings = operator.doctor(asked).await.unwrap().into_inner().findings;
+        let ours = findings.into_iter().filter(|finding| finding.subject.starts_with("sealing key"));
+        ours.map(|finding| (finding.verdict(), finding.subject, finding.detail)).collect::<Vec<_>>()
+    };
+    for whole in [bank.world.gateway.addr, with_both.addr] {
+        let found = found(whole).await;
+        assert!(matches!(&found[..], [(Verdict::Ok, _, _)]), "{found:?}");
+    }
+    let found = found(without.addr).await;
+    let [(Verdict::Failing, subject, detail)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(subject, "sealing key one");
+    assert!(detail.contains("1 PINs, 0 authenticator apps, 0 secrets of webhooks"), "{detail}");
 }

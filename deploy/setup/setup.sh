@@ -7,6 +7,7 @@
 #                        checks deploy/: promtool, kubectl, schemas, hadolint
 #   setup.sh aws         the AWS that tests and `make up KEYS=kms` use: moto
 #   setup.sh sbom        what lists the components of the services: cargo-cyclonedx
+#   setup.sh drill       what running needs, and what drills take besides: libfaketime
 #   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -154,6 +155,10 @@ test_packages() {
     cp "$folder/package-lock.json" "$folder/node_modules/.installed"
 }
 
+drill_needs() {
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(faketime)
+}
+
 case "${1:-}" in
 run)
     run_needs
@@ -192,6 +197,12 @@ aws)
 sbom)
     cargo_tool cargo-cyclonedx 0.5.9
     ;;
+drill)
+    run_needs
+    drill_needs
+    install_packages
+    npm_packages
+    ;;
 bench)
     run_needs
     python_needs
@@ -200,7 +211,7 @@ bench)
     bench_clients
     ;;
 *)
-    say "usage: setup.sh run | contracts | check | aws | sbom | bench"
+    say "usage: setup.sh run | contracts | check | aws | sbom | drill | bench"
     exit 2
     ;;
 esac

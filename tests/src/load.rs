@@ -160,11 +160,19 @@ impl Load {
     /// # Errors
     /// As the platform refuses it.
     pub async fn transfer(&self, lane: usize, key: &str) -> Result<Operation, Status> {
+        self.transfer_of(1, lane, key).await
+    }
+
+    /// The same, of so many base units.
+    ///
+    /// # Errors
+    /// As the platform refuses it.
+    pub async fn transfer_of(&self, amount: u64, lane: usize, key: &str) -> Result<Operation, Status> {
         let request = TransferRequest {
             sender: self.holders[lane].text.clone(),
             asset: self.token.to_checksum(None),
             to: self.receiver.text.clone(),
-            amount: "1".to_owned(),
+            amount: amount.to_string(),
         };
         let answer = AssetServiceClient::new(self.client.gateway()).transfer(keyed(request, key)).await?;
         answer.into_inner().operation.ok_or_else(|| Status::internal("the answer carries no operation"))

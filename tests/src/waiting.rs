@@ -29,7 +29,18 @@ pub async fn until<T: Debug>(what: &str, mut ask: impl AsyncFnMut() -> T, wanted
 ///
 /// # Errors
 /// As the platform refuses it, or when nobody answers in time.
-pub async fn repeated<T, F>(within: Duration, mut call: impl FnMut() -> F) -> Result<T, Status>
+pub async fn repeated<T, F>(within: Duration, call: impl FnMut() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    repeated_after(REPEAT_AFTER, within, call).await
+}
+
+/// The same, with so long a pause between two calls.
+///
+/// # Errors
+/// As [`repeated`].
+pub async fn repeated_after<T, F>(pause: Duration, within: Duration, mut call: impl FnMut() -> F) -> Result<T, Status>
 where
     F: Future<Output = Result<T, Status>>,
 {
@@ -41,7 +52,7 @@ where
             Ok(answered) => return answered,
             Err(_) => break,
         }
-        tokio::time::sleep(REPEAT_AFTER).await;
+        tokio::time::sleep(pause).await;
     }
     Err(Status::deadline_exceeded(format!("not answered within {within:?}, at last: {last:?}")))
 }

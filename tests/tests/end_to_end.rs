@@ -14,12 +14,11 @@ mod outages;
 mod refusals;
 #[path = "end_to_end/support.rs"]
 mod support;
-#[path = "end_to_end/wire.rs"]
-mod wire;
 
 use dalp_devstack::scenario::{self, ChainView};
 use dalp_devstack::stack::{Options, Stack};
 use dalp_tests::load::Load;
+use dalp_tests::wire::Wire;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bank_issues_a_bond_and_transfers_it() {
@@ -80,7 +79,7 @@ async fn an_operator_sees_why_work_waits_and_acts() {
 async fn the_doctor_says_what_is_wrong_and_changes_nothing() {
     let (options, keys) = support::principals();
     let node = dalp_chain::testing::Anvil::start(&options.chain_arguments);
-    let wire = wire::Wire::start(&node.url).await;
+    let wire = Wire::start(&node.url).await;
     let options = Options { chain_url: Some(wire.url.clone()), ..options };
     let mut stack = Stack::start(&options).await.expect("the stack starts");
     let chain = ChainView::new(stack.chain_url()).expect("a chain");

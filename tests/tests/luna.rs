@@ -4,11 +4,12 @@
 use alloy::primitives::U256;
 use dalp_devstack::client::Client;
 use dalp_devstack::scenario::ChainView;
-use dalp_devstack::stack::{Options, Stack, quorum_module};
+use dalp_devstack::stack::{Options, Stack};
 use dalp_proto::operation::operation_service_client::OperationServiceClient;
 use dalp_proto::operation::{GetOperationRequest, Operation, OperationState};
-use dalp_quorum_module::device::{Device, FOLDER_VARIABLE, WRAPPED_VARIABLE};
+use dalp_quorum_module::device::Device;
 use dalp_tests::load::Load;
+use dalp_tests::luna::put_behind_luna;
 use dalp_tests::waiting::until;
 
 /// How long a request waits for people, in seconds.
@@ -20,8 +21,9 @@ async fn a_transfer_waits_for_the_people_of_its_partition() {
     let client = stack.client().expect("a client");
     let chain = ChainView::new(stack.chain_url()).expect("a chain");
     let load = Load::prepare(&client, &chain, 1, "pkcs11").await.expect("a bond whose holder's key is in the HSM");
-    let device = Device::open(&stack.folder().join("device")).expect("a device");
-    put_behind_luna(&mut stack).await;
+    let folder = stack.folder().join("device");
+    let device = Device::open(&folder).expect("a device");
+    put_behind_luna(&mut stack, &folder, WINDOW_S).await.expect("the partition opens");
 
     // Two of three people, while the transfer waits.
     device.demand_quorum(2, 3).expect("a quorum");
@@ -62,30 +64,6 @@ async fn a_transfer_waits_for_the_people_of_its_partition() {
     let after = load.transfer(0, "after").await.expect("accepted");
     completed(&client, after).await;
     assert_eq!(load.received(&chain).await.expect("a balance"), U256::from(3), "three of four, each once");
-}
-
-/// The signer finds the same token behind another module.
-async fn put_behind_luna(stack: &mut Stack) {
-    let path = stack.folder().join("svc-signer.toml");
-    let text = std::fs::read_to_string(&path).expect("a configuration");
-    let softhsm = stack.settings().pkcs11_module.clone();
-    let module = quorum_module().expect("cargo builds the module with the tests");
-    let text = text.replace(
-        &format!("module = \"{}\"", softhsm.display()),
-        &format!("module = \"{}\"\nquorum_retry_s = {WINDOW_S}", module.display()),
-    );
-    let text = text.replace(
-        "environment = { SOFTHSM2_CONF",
-        &format!(
-            "environment = {{ {FOLDER_VARIABLE} = \"{}\", {WRAPPED_VARIABLE} = \"{}\", SOFTHSM2_CONF",
-            stack.folder().join("device").display(),
-            softhsm.display()
-        ),
-    );
-    assert!(text.contains(FOLDER_VARIABLE) && text.contains("quorum_retry_s"), "{text}");
-    std::fs::write(path, text).expect("written");
-    stack.service("svc-signer").expect("the signer").restart().expect("it starts");
-    stack.wait_until_serving().await.expect("the partition opens");
 }
 
 /// Whoever waits for people has waited for longer than the window.

@@ -26,9 +26,13 @@ fn process(pid: u32) -> Option<rustix::process::Pid> {
     i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
 }
 
+/// Everything else is as in production.
+const DURABLE: [&str; 1] = ["shared_preload_libraries=pg_stat_statements"];
+
 /// A running server of its own.
 pub struct TestPostgres {
     directory: tempfile::TempDir,
+    settings: Vec<String>,
     server: Child,
 }
 
@@ -36,38 +40,48 @@ impl TestPostgres {
     /// Starts a server that listens on a Unix socket only. Fast, not durable: it never syncs. Panics when PostgreSQL is not
     /// installed: a test cannot do without.
     pub fn start() -> Self {
-        Self::start_with(&["fsync=off", "synchronous_commit=off", "full_page_writes=off"])
+        Self::start_with(&std::env::temp_dir(), &["fsync=off", "synchronous_commit=off", "full_page_writes=off"])
     }
 
     /// Starts a server that commits as one in production does, and counts its statements in `pg_stat_statements`.
     pub fn start_durable() -> Self {
-        Self::start_with(&["shared_preload_libraries=pg_stat_statements"])
+        Self::start_durable_in(&std::env::temp_dir())
     }
 
-    fn start_with(settings: &[&str]) -> Self {
-        let directory = tempfile::Builder::new().prefix("dalp-pg").tempdir().expect("temporary directory can be made");
-        let data = directory.path().join("data");
-        copy(&template(), &data);
+    /// As [`TestPostgres::start_durable`], with everything it keeps below this folder.
+    pub fn start_durable_in(folder: &Path) -> Self {
+        Self::start_with(folder, &DURABLE)
+    }
+
+    fn start_with(folder: &Path, settings: &[&str]) -> Self {
+        let mut making = tempfile::Builder::new();
+        let directory = making.prefix("dalp-pg").tempdir_in(folder).expect("temporary directory can be made");
+        copy(&template(), &directory.path().join("data"));
         give_to_postgres(directory.path());
-        let server = as_postgres(&binary("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(directory.path())
-            .args(["-h", "", "-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "log_min_messages=fatal"])
-            .args(settings.iter().flat_map(|setting| ["-c", setting]))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("postgres is installed");
-        let started = Self { directory, server };
-        let socket = started.directory.path().join(".s.PGSQL.5432");
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let server = launch(directory.path(), &settings);
+        let started = Self { directory, settings, server };
+        started.wait_until_answering();
+        started
+    }
+
+    /// Starts the server again if it ended by itself, as a supervisor does. Whether it had.
+    pub fn start_if_ended(&mut self) -> bool {
+        let ended = matches!(self.server.try_wait(), Ok(Some(_)));
+        if ended {
+            self.server = launch(self.directory.path(), &self.settings);
+            self.wait_until_answering();
+        }
+        ended
+    }
+
+    fn wait_until_answering(&self) {
+        let socket = self.directory.path().join(".s.PGSQL.5432");
         let deadline = Instant::now() + Duration::from_secs(30);
-        while std::os::unix::net::UnixStream::connect(&socket).is_err() || !started.answers() {
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() || !self.answers() {
             assert!(Instant::now() < deadline, "postgres starts within 30 s");
             std::thread::sleep(Duration::from_millis(20));
         }
-        started
     }
 
     /// How to connect.
@@ -132,6 +146,20 @@ impl Drop for TestPostgres {
         }
         let _ = self.server.wait();
     }
+}
+
+fn launch(directory: &Path, settings: &[String]) -> Child {
+    as_postgres(&binary("postgres"))
+        .arg("-D")
+        .arg(directory.join("data"))
+        .arg("-k")
+        .arg(directory)
+        .args(["-h", "", "-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "log_min_messages=fatal"])
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("postgres is installed")
 }
 
 /// A cluster that `initdb` made once for all tests of this build: copying it takes a fiftieth of the time.

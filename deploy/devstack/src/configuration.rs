@@ -43,6 +43,8 @@ pub struct Settings {
     pub chain_url: String,
     /// JSON-RPC address of the second chain, if there is one.
     pub second_chain_url: Option<String>,
+    /// JSON-RPC address of another node of the first chain.
+    pub other_node: Option<String>,
     /// Blocks that must stand on a block before it is final.
     pub finality_depth: u64,
     /// Appended to svc-settlement's own section.
@@ -314,15 +316,27 @@ url = "{url}"
 "#,
             depth = settings.finality_depth,
         );
+        if name == "first" {
+            text += &other_node(settings, "chains.first.chain.upstreams");
+        }
     }
     text + &settings.attestor
 }
 
 fn chain(settings: &Settings) -> String {
-    format!(
+    let first = format!(
         "\n[chain]\nchain_id = {}\nfinality = {{ depth = {} }}\nblock_time_hint_ms = 200\n\n[[chain.upstreams]]\nname = \"anvil\"\nurl = \"{}\"\n",
         settings.chain_id, settings.finality_depth, settings.chain_url,
-    )
+    );
+    first + &other_node(settings, "chain.upstreams")
+}
+
+/// Another node of the first chain, among its upstreams.
+fn other_node(settings: &Settings, upstreams: &str) -> String {
+    settings
+        .other_node
+        .as_ref()
+        .map_or_else(String::new, |url| format!("\n[[{upstreams}]]\nname = \"other\"\nurl = \"{url}\"\n\n"))
 }
 
 fn compliance(settings: &Settings) -> String {

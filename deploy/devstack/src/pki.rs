@@ -76,15 +76,16 @@ impl DevPki {
     /// Issues a certificate for a service or a client (`client/ops`), for both ends of a connection, replacing the files of
     /// an earlier one. The earlier certificate stays valid until revoked.
     pub fn issue(&mut self, name: &str) -> io::Result<LeafFiles> {
-        self.issue_valid(name, OffsetDateTime::now_utc() + VALIDITY)
+        self.issue_until(name, OffsetDateTime::now_utc() + VALIDITY)
     }
 
     /// As [`DevPki::issue`], already expired: for tests of refusals.
     pub fn issue_expired(&mut self, name: &str) -> io::Result<LeafFiles> {
-        self.issue_valid(name, OffsetDateTime::now_utc() - Duration::minutes(1))
+        self.issue_until(name, OffsetDateTime::now_utc() - Duration::minutes(1))
     }
 
-    fn issue_valid(&mut self, name: &str, not_after: OffsetDateTime) -> io::Result<LeafFiles> {
+    /// As [`DevPki::issue`], until then.
+    pub fn issue_until(&mut self, name: &str, not_after: OffsetDateTime) -> io::Result<LeafFiles> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let mut params = CertificateParams::default();
@@ -178,8 +179,8 @@ fn named(common_name: &str) -> DistinguishedName {
 
 fn validity(params: &mut CertificateParams) {
     let now = OffsetDateTime::now_utc();
-    // Clocks of containers on one machine still differ by moments.
-    params.not_before = now - Duration::hours(1);
+    // Clocks of containers on one machine still differ by moments, and drills set one back by an hour.
+    params.not_before = now - Duration::days(1);
     params.not_after = now + VALIDITY;
 }
 

@@ -22,6 +22,8 @@ pub struct Service {
     config: PathBuf,
     /// Arguments beside the configuration.
     arguments: Vec<String>,
+    /// Variables beside those of this process.
+    environment: Vec<(String, String)>,
     log: PathBuf,
     address_file: PathBuf,
     child: Option<Child>,
@@ -30,24 +32,23 @@ pub struct Service {
 // === impl Service ===
 
 impl Service {
-    /// Starts `binary --config config` and waits until it has written its address.
+    /// Starts `binary --config config` with further arguments and variables, and waits until it has written its address.
     ///
     /// # Errors
     /// When it cannot be started or ends before it listens; the error carries the end of its log.
-    pub fn start(name: &str, binary: PathBuf, folder: &Path) -> anyhow::Result<Self> {
-        Self::start_as(name, binary, &[], folder)
-    }
-
-    /// As [`Service::start`], with further arguments.
-    ///
-    /// # Errors
-    /// As [`Service::start`].
-    pub fn start_as(name: &str, binary: PathBuf, arguments: &[&str], folder: &Path) -> anyhow::Result<Self> {
+    pub fn start(
+        name: &str,
+        binary: PathBuf,
+        arguments: &[&str],
+        environment: Vec<(String, String)>,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
         let mut service = Self {
             name: name.to_owned(),
             binary,
             config: folder.join(format!("{name}.toml")),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            environment,
             log: folder.join(format!("{name}.log")),
             address_file: folder.join(format!("{name}.address")),
             child: None,
@@ -101,6 +102,7 @@ impl Service {
     fn command(&self, config: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("--config").arg(config).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

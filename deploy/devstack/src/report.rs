@@ -18,10 +18,13 @@ pub struct Report {
     /// Steps of a scenario, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepRow>,
+    /// What could not be done here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedRow>,
     /// Measured figures.
     pub figures: Vec<Figure>,
     #[serde(skip)]
-    begun: Option<Instant>,
+    begun: Instant,
 }
 
 /// The machine a report was made on.
@@ -48,6 +51,15 @@ pub struct StepRow {
     pub gas_used: Option<u64>,
     /// Wall time.
     pub elapsed_ms: u64,
+}
+
+/// A part of a target that this machine cannot do.
+#[derive(Debug, Clone, Serialize)]
+pub struct SkippedRow {
+    /// Which.
+    pub name: String,
+    /// What is missing or refused here.
+    pub why: String,
 }
 
 /// One measured figure; `value` is the median of `runs`.
@@ -87,19 +99,18 @@ impl Report {
             started_at: OffsetDateTime::now_utc(),
             elapsed_s: 0.0,
             steps: Vec::new(),
+            skipped: Vec::new(),
             figures: Vec::new(),
-            begun: Some(Instant::now()),
+            begun: Instant::now(),
         }
     }
 
-    /// Stops the clock and writes the report.
+    /// Writes the report as it stands, with the time it took until now.
     ///
     /// # Errors
     /// When the file or its folder cannot be written.
     pub fn write(&mut self, path: &Path) -> anyhow::Result<()> {
-        if let Some(begun) = self.begun.take() {
-            self.elapsed_s = begun.elapsed().as_secs_f64();
-        }
+        self.elapsed_s = self.begun.elapsed().as_secs_f64();
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }

@@ -52,6 +52,12 @@ pub struct Options {
     pub luna: Option<PathBuf>,
     /// JSON-RPC address of a chain that stands already, of the development chain's id. Absent: the stack starts a development chain.
     pub chain_url: Option<String>,
+    /// JSON-RPC address of another node of the same chain, which every service asks besides.
+    pub other_node: Option<String>,
+    /// The folder below which the database server keeps everything. Absent: that of temporary files.
+    pub database_folder: Option<PathBuf>,
+    /// The library through which each service reads its clock (libfaketime); what it reads stands in [`Stack::clock`].
+    pub clock_library: Option<PathBuf>,
     /// Whether there is a second development chain, for settlements across chains.
     pub second_chain: bool,
     /// Blocks that must stand on a block before it is final, on every chain.
@@ -86,6 +92,9 @@ impl Default for Options {
             signer: String::new(),
             luna: None,
             chain_url: None,
+            other_node: None,
+            database_folder: None,
+            clock_library: None,
             second_chain: false,
             finality_depth: 0,
             settlement: String::new(),
@@ -112,7 +121,10 @@ impl Stack {
     /// When a part is missing or does not start; the error says which and what to do.
     pub async fn launch(options: &Options) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dalp-").tempdir().context("cannot make a temporary folder")?;
-        let postgres = TestPostgres::start_durable();
+        let postgres = match &options.database_folder {
+            Some(folder) => TestPostgres::start_durable_in(folder),
+            None => TestPostgres::start_durable(),
+        };
         let (anvil, chain_url) = match &options.chain_url {
             Some(url) => (None, url.clone()),
             None => {
@@ -135,13 +147,12 @@ impl Stack {
         init_token(&settings)?;
         let mut stack = Self { services: Vec::new(), settings, pki, anvil, second_anvil, postgres, folder };
         for name in SERVICES {
-            let service = match name {
-                ATTESTOR => {
-                    Service::start_as(name, binary("svc-compliance")?, &["--role", "attest"], stack.folder.path())?
-                }
-                name => Service::start(name, binary(name)?, stack.folder.path())?,
+            let (program, arguments): (_, &[&str]) = match name {
+                ATTESTOR => ("svc-compliance", &["--role", "attest"]),
+                name => (name, &[]),
             };
-            stack.services.push(service);
+            let environment = stack.clocks(name, options.clock_library.as_deref())?;
+            stack.services.push(Service::start(name, binary(program)?, arguments, environment, stack.folder.path())?);
         }
         Ok(stack)
     }
@@ -162,6 +173,33 @@ impl Stack {
     #[must_use]
     pub fn database(&self) -> &TestPostgres {
         &self.postgres
+    }
+
+    /// The database server, to start it again.
+    pub fn database_mut(&mut self) -> &mut TestPostgres {
+        &mut self.postgres
+    }
+
+    /// The file that says how far a service's clock is off (`+3600`), in a stack whose services have clocks of their own.
+    #[must_use]
+    pub fn clock(&self, service: &str) -> PathBuf {
+        self.folder.path().join(format!("{service}.clock"))
+    }
+
+    /// What makes a service read its clock through the library. Pauses and timeouts stay true: a machine whose clock is set has them so, too.
+    fn clocks(&self, service: &str, library: Option<&Path>) -> anyhow::Result<Vec<(String, String)>> {
+        let Some(library) = library else { return Ok(Vec::new()) };
+        let file = self.clock(service);
+        std::fs::write(&file, "+0")?;
+        Ok([
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+            ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("FAKETIME_DONT_RESET", "1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec())
     }
 
     /// The development authority, to issue and revoke certificates.
@@ -278,6 +316,7 @@ async fn settings(
         chain_id: dalp_chain::testing::ANVIL_CHAIN_ID,
         chain_url,
         second_chain_url,
+        other_node: options.other_node.clone(),
         finality_depth: options.finality_depth,
         settlement: options.settlement.clone(),
         pkcs11_module: pkcs11_module()?,

@@ -5,9 +5,9 @@ use dalp_devstack::stack::{ATTESTOR, SERVICES, Stack};
 use dalp_proto::operator::operator_service_client::OperatorServiceClient;
 use dalp_proto::operator::{DoctorRequest, DoctorResponse, Finding, Verdict};
 use dalp_tests::load::Load;
+use dalp_tests::wire::Wire;
 
 use crate::support::{Keys, stored, until, with_key};
-use crate::wire::Wire;
 
 async fn examine(client: &Client) -> DoctorResponse {
     OperatorServiceClient::new(client.gateway()).doctor(DoctorRequest {}).await.expect("it answers").into_inner()

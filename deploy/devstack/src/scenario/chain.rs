@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::primitives::{Address, B256, Bytes, TxKind, U64, U256};
 use alloy::providers::{Provider, ProviderBuilder, RootProvider};
 use alloy::rpc::types::TransactionRequest;
 use alloy::sol;
@@ -12,6 +12,8 @@ use anyhow::Context;
 sol! {
     #[sol(rpc)]
     interface IBalances {
+        event Transfer(address indexed from, address indexed to, uint256 value);
+
         function balanceOf(address account) external view returns (uint256);
     }
 
@@ -131,6 +133,31 @@ impl ChainView {
     pub async fn aggregator(&self, aggregator: Address) -> anyhow::Result<(String, String)> {
         let latest = IAggregator::new(aggregator, &self.provider).latestRoundData().call().await?;
         Ok((latest.roundId.to_string(), latest.answer.to_string()))
+    }
+
+    /// What a token moved to a receiver from a block on: from whom, and how much, once for each movement.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn moved_to(
+        &self,
+        token: Address,
+        receiver: Address,
+        from_block: u64,
+    ) -> anyhow::Result<Vec<(Address, U256)>> {
+        let token = IBalances::new(token, &self.provider);
+        let moved = token.Transfer_filter().topic2(receiver.into_word()).from_block(from_block);
+        Ok(moved.query().await?.into_iter().map(|(event, _)| (event.from, event.value)).collect())
+    }
+
+    /// Transactions that the node knows and no block has, those behind a gap too.
+    ///
+    /// # Errors
+    /// When the node does not answer; only some nodes tell.
+    pub async fn waiting(&self) -> anyhow::Result<u64> {
+        let told: std::collections::HashMap<String, U64> =
+            self.provider.raw_request("txpool_status".into(), ()).await.context("cannot see the pool")?;
+        Ok(told.values().map(|count| count.to::<u64>()).sum())
     }
 
     /// A token balance at the latest block, in base units.

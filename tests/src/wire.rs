@@ -4,16 +4,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Passes bytes on to a node while it is whole. Dropped: cut for good.
-pub(crate) struct Wire {
+pub struct Wire {
     /// Where it takes connections.
-    pub(crate) url: String,
+    pub url: String,
     whole: watch::Sender<bool>,
 }
 
 // === impl Wire ===
 
 impl Wire {
-    pub(crate) async fn start(node: &str) -> Self {
+    pub async fn start(node: &str) -> Self {
         let node = node.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -37,12 +37,12 @@ impl Wire {
     }
 
     /// Ends every connection and takes no other.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.whole.send_replace(false);
     }
 
     /// Takes connections again.
-    pub(crate) fn mend(&self) {
+    pub fn mend(&self) {
         self.whole.send_replace(true);
     }
 }

@@ -1,0 +1,271 @@
+//! Load while something goes wrong: requests at a steady rate, whatever becomes of the earlier ones, and reads beside them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use dalp_devstack::client::{Client, reason};
+use dalp_devstack::configuration::TENANT;
+use dalp_proto::holder::GetBalanceRequest;
+use dalp_proto::holder::holder_service_client::HolderServiceClient;
+use dalp_proto::operation::ListOperationsRequest;
+use dalp_proto::operation::operation_service_client::OperationServiceClient;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::book::{Answer, Book, End};
+use super::reads::Answers;
+use super::site::{LANES, Site};
+use super::verdict::Verdict;
+use super::{Episode, Measures, Outcome};
+use crate::load::Load;
+use crate::waiting::repeated_after;
+
+/// How long a client waits for one answer.
+const CALL_WITHIN: Duration = Duration::from_secs(10);
+/// How long it repeats a request that is not answered, and how often.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(420);
+const REPEATED_AFTER: Duration = Duration::from_millis(300);
+/// A read that takes longer counts as not answered.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After this long without an end, what is open counts as lost.
+const ENDS_WITHIN: Duration = Duration::from_secs(420);
+/// How much has to end while nothing is wrong, before and after.
+const SECONDS_OF_WORK: f64 = 4.0;
+
+/// The kinds of reads: of the platform's record, and of the index made of the chain.
+const READS: [&str; 2] = ["operations", "balances"];
+
+/// A load that is under way.
+pub(super) struct Run {
+    name: String,
+    rate: f64,
+    tell: fn(&str),
+    book: Arc<Mutex<Book>>,
+    answers: [Arc<Mutex<Answers>>; 2],
+    faults: Vec<(String, Instant, Instant)>,
+    remarks: Vec<String>,
+    first_block: u64,
+    stop: watch::Sender<bool>,
+    /// Ended when this is dropped, like what watches.
+    sending: JoinSet<()>,
+    watching: JoinSet<()>,
+}
+
+// === impl Run ===
+
+impl Run {
+    /// Begins, and waits until it has got going.
+    pub(super) async fn begin(site: &Site, name: &str, measures: &Measures) -> anyhow::Result<Self> {
+        let book = Arc::new(Mutex::new(Book::default()));
+        let answers: [Arc<Mutex<Answers>>; 2] = Default::default();
+        let (stop, stopped) = watch::channel(false);
+        let first_block = site.chain.height().await? + 1;
+        let mut watching = JoinSet::new();
+        watching.spawn(watch_ends(site.pool.clone(), book.clone()));
+        for (kind, answers) in READS.into_iter().zip(&answers) {
+            // A connection of its own: one that hangs must not hold up the other.
+            watching.spawn(keep_reading(kind, site.stack.client()?, site.load.clone(), answers.clone()));
+        }
+        let load = site.load.through(&site.stack.client()?);
+        let every = Duration::from_secs_f64(1.0 / measures.rate);
+        let mut sending = JoinSet::new();
+        sending.spawn(keep_asking(load, name.to_owned(), every, book.clone(), stopped));
+        let mut run = Self {
+            name: name.to_owned(),
+            rate: measures.rate,
+            tell: measures.tell,
+            book,
+            answers,
+            faults: Vec::new(),
+            remarks: Vec::new(),
+            first_block,
+            stop,
+            sending,
+            watching,
+        };
+        run.work().await?;
+        Ok(run)
+    }
+
+    /// Waits until so many more requests have ended as come in a few seconds.
+    async fn work(&mut self) -> anyhow::Result<()> {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a small number
+        let more = (self.rate * SECONDS_OF_WORK) as usize;
+        let wanted = locked(&self.book).count_ended() + more;
+        self.wait("requests end", |book| book.count_ended() >= wanted).await
+    }
+
+    /// Notes something that went wrong, that is over now, and waits until everything asked for before has ended and a few seconds' work beside.
+    pub(super) async fn over(&mut self, what: &str, from: Instant, until: Instant) -> anyhow::Result<()> {
+        self.faults.push((what.to_owned(), from, until));
+        self.wait(&format!("all of before ends after: {what}"), |book| book.is_settled(until)).await?;
+        self.work().await?;
+        if let Some((what, from, until)) = self.faults.last() {
+            let episode = self.episode(what, *from, *until);
+            (self.tell)(&format!("{}: {}", episode.what, episode.say()));
+        }
+        Ok(())
+    }
+
+    /// Adds to what the report says.
+    pub(super) fn remark(&mut self, remark: String) {
+        self.remarks.push(remark);
+    }
+
+    async fn wait(&self, what: &str, condition: impl Fn(&Book) -> bool) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            looks.tick().await;
+            let (met, open) = {
+                let book = locked(&self.book);
+                (condition(&book), book.open())
+            };
+            if met {
+                return Ok(());
+            }
+            ensure!(
+                begun.elapsed() < ENDS_WITHIN,
+                "{what}: not so after {ENDS_WITHIN:?}; {} open: {:?}",
+                open.len(),
+                open.first()
+            );
+        }
+    }
+
+    fn episode(&self, what: &str, from: Instant, until: Instant) -> Episode {
+        let recovery = locked(&self.book).recovery(until);
+        let window_end = until + recovery.unwrap_or(ENDS_WITHIN).max(Duration::from_secs(1));
+        let away = |answers: &Mutex<Answers>| locked(answers).away(from, window_end.min(Instant::now())).as_secs_f64();
+        let meanwhile = locked(&self.book).ended_within(from, until);
+        Episode {
+            ended_meanwhile: meanwhile,
+            what: what.to_owned(),
+            lasted_s: (until - from).as_secs_f64(),
+            recovery_s: recovery.map(|recovery| recovery.as_secs_f64()),
+            reads_away_s: READS.into_iter().zip(&self.answers).map(|(kind, answers)| (kind, away(answers))).collect(),
+        }
+    }
+
+    /// Ends the load, waits until everything accepted has ended, and counts on the chain what became of it.
+    pub(super) async fn finish(mut self, site: &Site) -> anyhow::Result<Outcome> {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.sending.join_next().await {
+            ended?;
+        }
+        let drained = self.wait("everything accepted ends", |book| book.open().is_empty()).await;
+        if let Err(error) = drained {
+            self.remark(error.to_string());
+        }
+        let gapped = gapped(site).await?;
+        let moved = site.chain.moved_to(site.load.token, site.load.receiver.address, self.first_block).await?;
+        let moved: Vec<u64> = moved.iter().map(|(_, amount)| amount.saturating_to()).collect();
+        let episodes = self.faults.iter().map(|(what, from, until)| self.episode(what, *from, *until)).collect();
+        self.watching.abort_all();
+        let verdict = Verdict::of(locked(&self.book).requests(), &moved, gapped);
+        Ok(Outcome { name: self.name, verdict, episodes, rate: self.rate, remarks: self.remarks })
+    }
+}
+
+/// Asks at a steady rate until it is stopped, each request again and again under its key until it is answered.
+async fn keep_asking(
+    load: Load,
+    name: String,
+    every: Duration,
+    book: Arc<Mutex<Book>>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut due = tokio::time::interval(every);
+    due.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut asked = JoinSet::new();
+    while !*stopped.borrow() {
+        tokio::select! {
+            _ = due.tick() => {}
+            _ = stopped.changed() => break,
+        }
+        let number = locked(&book).is_due(Instant::now());
+        let (load, key, book) = (load.clone(), format!("{name}-{number}"), book.clone());
+        asked.spawn(async move {
+            let lane = usize::try_from(number).unwrap_or_default() % LANES;
+            let answer = repeated_after(REPEATED_AFTER, ANSWERED_WITHIN, || async {
+                let answer = tokio::time::timeout(CALL_WITHIN, load.transfer_of(number, lane, &key)).await;
+                answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
+            });
+            let answer = match answer.await {
+                Ok(operation) => match operation.operation_id.parse() {
+                    Ok(id) => Answer::Accepted(id),
+                    Err(error) => Answer::Refused(format!("its id is none: {error}")),
+                },
+                Err(status) => Answer::Refused(format!("{} ({})", reason(&status), status.message())),
+            };
+            locked(&book).answered(number, answer);
+        });
+        while asked.try_join_next().is_some() {}
+    }
+    while asked.join_next().await.is_some() {}
+}
+
+/// Looks which accepted operations have ended; what is away meanwhile is looked at later.
+async fn watch_ends(pool: PgPool, book: Arc<Mutex<Book>>) {
+    let query = "SELECT operation_id, state, coalesce(error::text, '') FROM engine.operations
+                 WHERE tenant = $1 AND operation_id = ANY($2) AND state <> 'RUNNING'";
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let open = locked(&book).open();
+        if open.is_empty() {
+            continue;
+        }
+        let ended = sqlx::query_as::<_, (Uuid, String, String)>(query).bind(TENANT).bind(open).fetch_all(&pool).await;
+        let now = Instant::now();
+        for (id, state, error) in ended.unwrap_or_default() {
+            let end = if state == "COMPLETED" { End::Completed } else { End::Otherwise(format!("{state} {error}")) };
+            locked(&book).ended(id, end, now);
+        }
+    }
+}
+
+/// Reads again and again, and notes when it was answered.
+async fn keep_reading(kind: &str, client: Client, load: Load, answers: Arc<Mutex<Answers>>) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let read = async {
+            if kind == READS[0] {
+                let request = ListOperationsRequest { page_size: 1, ..ListOperationsRequest::default() };
+                OperationServiceClient::new(client.gateway()).list_operations(request).await.is_ok()
+            } else {
+                let (asset, holder) = (load.token.to_checksum(None), load.receiver.text.clone());
+                let request = GetBalanceRequest { asset, holder, block_number: 0 };
+                HolderServiceClient::new(client.gateway()).get_balance(request).await.is_ok()
+            }
+        };
+        if tokio::time::timeout(READ_WITHIN, read).await == Ok(true) {
+            locked(&answers).note(Instant::now());
+        }
+    }
+}
+
+/// Nonces that the engine has bound and no block has used, and what the node still holds.
+async fn gapped(site: &Site) -> anyhow::Result<usize> {
+    let mut open = usize::try_from(site.chain.waiting().await?)?;
+    for holder in &site.load.holders {
+        let query = "SELECT max(nonce) FROM engine.nonces WHERE sender = $1 AND NOT released";
+        let last: Option<i64> = sqlx::query_scalar(query).bind(holder.address.as_slice()).fetch_one(&site.pool).await?;
+        let next = site.chain.nonce(holder.address).await?;
+        open += usize::try_from(last.map_or(0, |last| last.unsigned_abs() + 1).saturating_sub(next))?;
+    }
+    Ok(open)
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

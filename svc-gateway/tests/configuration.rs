@@ -27,6 +27,12 @@ cache_entries = 1
 cache_ttl_ms = 1
 grace_ms = 3600001
 read_within_ms = 99
+[status]
+listen = "127.0.0.1:0"
+session_idle_s = 59
+session_most_s = 58
+sessions = 0
+sign_ins = {{ per_second = 1, burst = 0 }}
 [[upstreams]]
 name = "svc-feeds"
 address = "127.0.0.1:1"
@@ -94,6 +100,10 @@ api_key_sha256 = "{digest}"
         "access.cache_ttl_ms",
         "access.grace_ms",
         "access.read_within_ms",
+        "status.session_idle_s",
+        "status.session_most_s",
+        "status.sessions",
+        "status.sign_ins",
         "upstreams[1].name",
         "upstreams[1].services",
         "upstreams[2].services",

@@ -3,8 +3,8 @@
 #   setup.sh run         what the stack needs to run: PostgreSQL, SoftHSM, the npm packages with the development chain
 #   setup.sh contracts   that, and what the contract tests are compared with: Chainlink's mock aggregator
 #   setup.sh check       that, and what the checks and tests need: cargo-nextest, cargo-deny, slither, the clients of custody providers,
-#                        clients of the interface (grpcio, schemathesis, curl), AWS to test against (moto), the trees that airdrops are compared with, and what
-#                        checks deploy/: promtool, kubectl, schemas, hadolint
+#                        clients of the interface (grpcio, schemathesis, curl), AWS to test against (moto), the trees that airdrops are compared with, a browser
+#                        that looks at the status page (Chromium, playwright-core, axe-core), and what checks deploy/: promtool, kubectl, schemas, hadolint
 #   setup.sh aws         the AWS that tests and `make up KEYS=kms` use: moto
 #   setup.sh sbom        what lists the components of the services: cargo-cyclonedx
 #   setup.sh drill       what running needs, and what drills take besides: libfaketime
@@ -42,6 +42,7 @@ check_needs() {
     python_needs
     command -v openssl >/dev/null || packages+=(openssl)
     command -v curl >/dev/null || packages+=(curl ca-certificates)
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || packages+=(chromium)
 }
 
 install_packages() {
@@ -188,6 +189,7 @@ check)
     test_packages custody-clients 'clients of custody providers'
     python_packages custody-py tests/custody-clients/requirements.txt 'fireblocks'
     test_packages merkle-tree '@openzeppelin/merkle-tree'
+    test_packages status-page 'playwright-core and axe-core'
     ;;
 aws)
     python_needs

@@ -174,13 +174,14 @@ impl Gate {
     }
 
     /// Decides once more about a call that `admitted` was let in with, on `asset` if it names one: by what is known of its credential now.
+    /// The principal as it is now.
     pub async fn still(
         &self,
         admitted: &Principal,
         shown: &Shown,
         method: &Method,
         asset: Option<&str>,
-    ) -> RefusalResult<()> {
+    ) -> RefusalResult<Arc<Principal>> {
         let Authenticated { principal, only_reads, .. } =
             self.authenticator.again(shown, OffsetDateTime::now_utc()).await?;
         if (&principal.tenant, &principal.id) != (&admitted.tenant, &admitted.id) {
@@ -190,8 +191,18 @@ impl Gate {
             Some(assets) if !asset.is_some_and(|asset| assets.iter().any(|own| own == asset)) => {
                 Err(lacks(&principal, method))
             }
-            _ => Ok(()),
+            _ => Ok(principal),
         }
+    }
+
+    /// Where a read goes that the gateway makes by itself for a principal that was let in. What is granted on single assets is not enough: such a read
+    /// names none.
+    pub(crate) fn reads(&self, principal: &Principal, path: &str) -> RefusalResult<Route> {
+        let (method, route) = self.route(path)?;
+        if method.idempotency != IdempotencyClass::Read || may(principal, method, true)?.is_some() {
+            return Err(lacks(principal, method));
+        }
+        Ok(route)
     }
 
     /// Gives the rate token of a call back that turned out to be a repeat.

@@ -14,7 +14,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     api_key::KeyDigest, hooks::HooksConfig, oidc::OidcConfig, permissions::Pattern, rest::HttpConfig,
-    sealing::SealingConfig, verification::VerificationConfig,
+    sealing::SealingConfig, status::StatusConfig, verification::VerificationConfig,
 };
 
 pub(crate) use validation::is_cell;
@@ -99,6 +99,9 @@ pub struct GatewayConfig {
     /// Endpoints for custodians' events. Absent: none.
     #[serde(default)]
     pub hooks: Option<HooksConfig>,
+    /// The status page for operators. Absent: there is none.
+    #[serde(default)]
+    pub status: Option<StatusConfig>,
     /// Sealing of the audit log.
     #[serde(default)]
     pub audit: AuditConfig,

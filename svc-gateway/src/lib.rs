@@ -14,6 +14,7 @@
 //! - [`webhooks`]: events brought to receivers of the tenants.
 //! - [`checkers`]: who may decide about what a policy holds for a second person.
 //! - [`standing`]: what principals may do off chain and on chain, and where the two disagree.
+//! - [`status`]: a page for operators that shows what these calls answer, live.
 //! - [`operations`], [`transactions`], [`events`], [`operator`]: the services answered here from the engine's records. `doctor`: whether everything is well.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
@@ -31,7 +32,7 @@ use dalp_proto::{
 };
 use dalp_service::{
     config::{ExposeSecret as _, SecretError},
-    server::{HealthHandle, PeerPolicy, Routes, Server, ServerError, with_reflection},
+    server::{BoundServer, HealthHandle, PeerPolicy, Routes, Server, ServerError, with_reflection},
     stop::Stop,
     tls::{ClientAuth, ClientTls, TlsError},
 };
@@ -63,6 +64,7 @@ pub mod rest;
 mod right;
 pub mod sealing;
 pub mod standing;
+pub mod status;
 pub mod transactions;
 pub mod upstreams;
 pub mod verification;
@@ -123,6 +125,8 @@ pub struct Running {
     pub addr: SocketAddr,
     /// Where its metrics are, if served.
     pub metrics_addr: Option<SocketAddr>,
+    /// Where its status page is, if there is one.
+    pub status_addr: Option<SocketAddr>,
     /// What it says about its dependencies.
     pub health: HealthHandle,
     served: JoinHandle<Result<(), ServerError>>,
@@ -222,21 +226,48 @@ pub async fn start(config: GatewayConfig, stop: &Stop) -> Result<Running, StartE
         .add_service(AuditServiceServer::new(audit::service::Audits::new(log, stop.clone())))
         .add_service(CheckerServiceServer::new(checkers))
         .add_service(WalletVerificationServiceServer::new(factors));
-    let own = with_reflection(desk.add_to(own))?;
+    let own = with_reflection(desk.add_to(own))?.prepare();
     let authenticator = principals::Authenticator::new(Arc::clone(&directory), issuers, config.cell.clone());
-    let edge =
-        proxy::Edge::new(admission::Gate::new(&config, authenticator), upstreams, own, refusals, verifier.clone());
+    let gate = Arc::new(admission::Gate::new(&config, authenticator));
+    let upstreams: Arc<[upstreams::Upstream]> = upstreams.into();
+    let behind = (Arc::clone(&upstreams), own.clone());
+    let page = status_page(&config, Arc::clone(&gate), behind, refusals.clone(), stop).await?;
+    let status_addr = page.as_ref().map(BoundServer::bound_addr);
+    let edge = proxy::Edge::new(gate, upstreams, own, refusals, verifier.clone());
     let listener = pool_of(&config, 1)?;
     let background =
         Background { log: audit::Log::new(sealing), signer, refusals: refusal_writer, sealed, verifier, courier };
     let accessed = tokio::spawn(keep_access(directory, config, background, listener, health.clone(), stop.clone()));
     let stop = stop.clone();
     let served = tokio::spawn(async move {
-        let served = server.serve(edge, &stop).await;
+        let paged = async {
+            match page {
+                // Its front answers everything.
+                Some(page) => page.serve(Routes::default().prepare(), &stop).await,
+                None => Ok(()),
+            }
+        };
+        let (served, paged) = tokio::join!(server.serve(edge, &stop), paged);
         answered.request();
-        served
+        served.and(paged)
     });
-    Ok(Running { addr, metrics_addr, health, served, accessed })
+    Ok(Running { addr, metrics_addr, status_addr, health, served, accessed })
+}
+
+/// The listener of the status page, if there is one.
+async fn status_page(
+    config: &GatewayConfig,
+    gate: Arc<admission::Gate>,
+    behind: (Arc<[upstreams::Upstream]>, Routes),
+    refusals: audit::refusals::Refusals,
+    stop: &Stop,
+) -> Result<Option<BoundServer>, StartError> {
+    let Some(status) = &config.status else { return Ok(None) };
+    let server = status.server(&config.server);
+    let page = status::StatusPage::new(status, &server, gate, behind, refusals, stop.clone());
+    let server =
+        Server::new(NAME, &server, PeerPolicy::public()).client_auth(ClientAuth::Optional).without_reflection();
+    Ok(Some(server.front(page).bind().await?))
 }
 
 fn pool_of(config: &GatewayConfig, max_connections: u32) -> Result<PgPool, StartError> {

@@ -100,8 +100,7 @@ impl Limits {
     pub fn give_back(&self, tenant: &TenantId, class: RateClass) {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = tenants.get(tenant).and_then(|limits| limits.bucket(class)) {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.tokens = (bucket.tokens + 1.0).min(bucket.burst);
+            bucket.lock().unwrap_or_else(PoisonError::into_inner).give_back();
         }
     }
 
@@ -188,6 +187,10 @@ impl Bucket {
             return Ok(());
         }
         Err(Exhausted { retry_after: Duration::from_secs_f64((1.0 - self.tokens) / self.per_second) })
+    }
+
+    pub(crate) fn give_back(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.burst);
     }
 }
 

@@ -24,6 +24,10 @@ pub const GATEWAY_VERIFICATION_LOCKOUTS_TOTAL: &str = "dalp_gateway_verification
 pub const GATEWAY_VERIFICATION_LOCKED: &str = "dalp_gateway_verification_locked";
 /// How long one PIN took to be hashed.
 pub const GATEWAY_PIN_HASH_SECONDS: &str = "dalp_gateway_pin_hash_seconds";
+/// Tries to sign in at the status page, by `outcome` (admitted, refused, limited, unavailable).
+pub const GATEWAY_STATUS_SIGN_INS_TOTAL: &str = "dalp_gateway_status_sign_ins_total";
+/// Status pages that are open now.
+pub const GATEWAY_STATUS_PAGES: &str = "dalp_gateway_status_pages";
 /// Leaves of the audit log that were given their place.
 pub const AUDIT_SEALED_TOTAL: &str = "dalp_audit_sealed_total";
 /// How long one batch took to be sealed.
@@ -62,6 +66,8 @@ pub const ALL: &[&str] = &[
     GATEWAY_VERIFICATION_LOCKOUTS_TOTAL,
     GATEWAY_VERIFICATION_LOCKED,
     GATEWAY_PIN_HASH_SECONDS,
+    GATEWAY_STATUS_SIGN_INS_TOTAL,
+    GATEWAY_STATUS_PAGES,
     AUDIT_SEALED_TOTAL,
     AUDIT_SEAL_SECONDS,
     AUDIT_UNSEALED_LEAVES,
@@ -93,6 +99,8 @@ pub fn describe() {
     describe_counter!(GATEWAY_VERIFICATION_LOCKOUTS_TOTAL, Unit::Count, "lockouts of persons that began or grew");
     describe_gauge!(GATEWAY_VERIFICATION_LOCKED, Unit::Count, "persons from whom nothing is taken now");
     describe_histogram!(GATEWAY_PIN_HASH_SECONDS, Unit::Seconds, "what one PIN took to be hashed");
+    describe_counter!(GATEWAY_STATUS_SIGN_INS_TOTAL, Unit::Count, "tries to sign in at the status page, by outcome");
+    describe_gauge!(GATEWAY_STATUS_PAGES, Unit::Count, "status pages that are open");
     describe_counter!(AUDIT_SEALED_TOTAL, Unit::Count, "audit leaves that were given their place");
     describe_histogram!(AUDIT_SEAL_SECONDS, Unit::Seconds, "what one batch of audit leaves took to be sealed");
     describe_gauge!(AUDIT_UNSEALED_LEAVES, Unit::Count, "audit leaves without a place");

@@ -100,6 +100,16 @@ impl Principal {
     }
 }
 
+// === impl Shown ===
+
+#[cfg(test)]
+impl Shown {
+    /// What lets nobody in.
+    pub(crate) fn of_nobody() -> Self {
+        Self { key: CredentialKey::ApiKey(String::new()), digest: None, ends_at: None }
+    }
+}
+
 // === impl Authenticator ===
 
 impl Authenticator {

@@ -71,7 +71,7 @@ pub struct Edge {
 
 struct Shared {
     gate: Arc<Gate>,
-    upstreams: Vec<Upstream>,
+    upstreams: Arc<[Upstream]>,
     refusals: Refusals,
     verifier: Verifier,
 }
@@ -79,11 +79,17 @@ struct Shared {
 // === impl Edge ===
 
 impl Edge {
-    /// `upstreams` in the order of the configuration; `own` are the services that the gateway answers itself; `refusals` hear of what is
+    /// `upstreams` in the order of the configuration; `own` are the services that the gateway answers itself, prepared; `refusals` hear of what is
     /// refused to whom; `verifier` looks at what persons show besides.
     #[must_use]
-    pub fn new(gate: Gate, upstreams: Vec<Upstream>, own: Routes, refusals: Refusals, verifier: Verifier) -> Self {
-        Self { shared: Arc::new(Shared { gate: Arc::new(gate), upstreams, refusals, verifier }), own: own.prepare() }
+    pub fn new(
+        gate: Arc<Gate>,
+        upstreams: Arc<[Upstream]>,
+        own: Routes,
+        refusals: Refusals,
+        verifier: Verifier,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { gate, upstreams, refusals, verifier }), own }
     }
 
     async fn own(&self, request: Request<Body>) -> Response<Body> {

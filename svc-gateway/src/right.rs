@@ -81,7 +81,7 @@ impl Right {
 
     /// Looks now.
     pub(crate) async fn look(&self) -> RefusalResult<()> {
-        self.gate.still(&self.principal, &self.shown, &self.method, self.asset.as_deref()).await
+        self.gate.still(&self.principal, &self.shown, &self.method, self.asset.as_deref()).await.map(drop)
     }
 
     /// Completes when the right is lost.

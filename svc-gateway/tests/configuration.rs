@@ -30,6 +30,12 @@ read_within_ms = 99
 [audit]
 heard_within_s = 3601
 refusals_burst = 0
+[status]
+listen = "127.0.0.1:0"
+session_idle_s = 59
+session_most_s = 58
+sessions = 0
+sign_ins = {{ per_second = 1, burst = 0 }}
 [[upstreams]]
 name = "svc-feeds"
 address = "127.0.0.1:1"
@@ -99,6 +105,10 @@ api_key_sha256 = "{digest}"
         "access.read_within_ms",
         "audit.heard_within_s",
         "audit.refusals_burst",
+        "status.session_idle_s",
+        "status.session_most_s",
+        "status.sessions",
+        "status.sign_ins",
         "upstreams[1].name",
         "upstreams[1].services",
         "upstreams[2].services",

@@ -112,6 +112,12 @@ impl Settings {
         self.folder.join("secrets").join(name)
     }
 
+    /// Where the gateway writes the address of its status page.
+    #[must_use]
+    pub fn status_address_file(&self) -> PathBuf {
+        self.folder.join("svc-gateway.status")
+    }
+
     /// Path of SoftHSM's own configuration.
     #[must_use]
     pub fn softhsm_configuration(&self) -> PathBuf {
@@ -426,6 +432,10 @@ root_every_ms = 1000
 id = "devstack"
 key = "file:{sealing_key}"
 
+[status]
+listen = "127.0.0.1:0"
+address_file = "{status}"
+
 [webhooks]
 allow_networks = ["127.0.0.0/8", "::1/128"]
 allow_http = true
@@ -447,6 +457,7 @@ scope = "read-write"
 "#,
         settings.api_key_sha256,
         sealing_key = settings.secret("sealing-key").display(),
+        status = settings.status_address_file().display(),
     );
     text + &settings.gateway
 }

@@ -252,6 +252,16 @@ impl Stack {
         client::channel(&self.settings.address(service), &self.folder.path().join("pki/ca.pem"), identity)
     }
 
+    /// Where the operators' status page is; its listener takes a free port.
+    ///
+    /// # Errors
+    /// When the gateway has not said so.
+    pub fn status_page(&self) -> anyhow::Result<String> {
+        let file = self.settings.status_address_file();
+        let address = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(format!("https://{address}/"))
+    }
+
     /// A client with the operator's API key.
     ///
     /// # Errors

@@ -229,6 +229,13 @@ impl Trial {
             "\n# the signer's half of the evidence for a transaction\n{}\n",
             self.evidence("TRANSACTION_HASH")?
         )?;
+        writeln!(
+            text,
+            "\n# the operators' status page; its certificate is vouched for by {}\n{}\n# sign in with\n{}",
+            self.stack.folder().join("pki/ca.pem").display(),
+            self.stack.status_page()?,
+            self.stack.settings().api_key,
+        )?;
         let (needed, of) = QUORUM;
         match self.keys {
             Keys::Local | Keys::Pkcs11 => {}

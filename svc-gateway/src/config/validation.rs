@@ -36,6 +36,9 @@ impl Validate for GatewayConfig {
                 problems.push("webhooks", "needs a key in [[sealing.keys]], which their secrets are sealed with");
             }
         }
+        if let Some(status) = &self.status {
+            problems.section("status", |problems| status.validate(problems));
+        }
         if !is_cell(&self.cell) {
             problems.push("cell", CELL_SHAPE);
         }

@@ -27,12 +27,16 @@ pub type Next = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
 /// An answer on its way.
 pub type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
+/// Where a request comes from: the other end of its connection, or whatever stands between.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(pub SocketAddr);
+
 /// Translates other forms of a call into gRPC. Requests that it does not want go to the pipeline as they are.
 pub trait Front: Send + Sync + 'static {
     /// Whether the request is in another form than gRPC.
     fn wants(&self, head: &request::Parts) -> bool;
 
-    /// Answers a request it wanted.
+    /// Answers a request it wanted. Its extensions hold [`Remote`] and, where a certificate was shown, the [`PeerIdentity`].
     fn answer(&self, request: Request<Body>, next: Next) -> Answer;
 }
 
@@ -56,10 +60,14 @@ struct Call<S> {
 
 impl<S: GrpcService> Entrance<S> {
     pub(super) async fn handle(self, request: Request<Incoming>, open: TaskTrackerToken) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         match self.front.clone().filter(|front| front.wants(&head)) {
             None => self.pipeline.handle(Request::from_parts(head, body), self.peer, self.remote, open).await,
             Some(front) => {
+                head.extensions.insert(Remote(self.remote));
+                if let Some(peer) = &self.peer {
+                    head.extensions.insert(peer.clone());
+                }
                 let next = Next::new(Call { entrance: self, open });
                 // A panic in one request must not take the connection, and with it the requests of others, along.
                 let answer =

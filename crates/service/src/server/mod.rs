@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tonic::body::Body;
 use tower::Service;
 
-pub use front::{Answer, Front, Next};
+pub use front::{Answer, Front, Next, Remote};
 pub use health::HealthHandle;
 pub use policy::PeerPolicy;
 /// Several tonic services behind one listener: `Routes::new(first).add_service(second)`.

@@ -13,6 +13,10 @@ pub struct Wire {
 // === impl Wire ===
 
 impl Wire {
+    /// Leads to a node.
+    ///
+    /// # Panics
+    /// When there is no free port.
     pub async fn start(node: &str) -> Self {
         let node = node.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -66,12 +66,16 @@ pub enum AdmitError {
 // === impl StoreError ===
 
 impl StoreError {
-    /// Whether the same work may succeed later: connection errors, serialisation failures, deadlocks, and a server that
-    /// stops or starts. Everything else is a defect and is reported as such.
+    /// Whether the same work may succeed later: connection errors, serialisation failures, deadlocks, a server that stops or
+    /// starts, and one without room (class 53: disk, memory, connections). Everything else is a defect and is reported as such.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
-                code == "40001" || code == "40P01" || code.starts_with("57P0") || code.starts_with("08")
+                code == "40001"
+                    || code == "40P01"
+                    || code.starts_with("57P0")
+                    || code.starts_with("08")
+                    || code.starts_with("53")
             }),
             Self::Database(error) => {
                 matches!(
@@ -97,5 +101,31 @@ impl StoreError {
 impl From<sqlx::Error> for AdmitError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(StoreError::Database(error))
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::TestPostgres;
+
+    #[tokio::test]
+    async fn what_a_server_without_room_refuses_may_be_taken_later() {
+        let server = TestPostgres::start();
+        let pool = server.pool().await;
+        let states = [
+            ("53100", true),
+            ("53200", true),
+            ("53300", true),
+            ("57P03", true),
+            ("40001", true),
+            ("23505", false),
+            ("XX000", false),
+        ];
+        for (state, later) in states {
+            let raised = format!("DO $$ BEGIN RAISE EXCEPTION 'as told' USING ERRCODE = '{state}'; END $$");
+            let error = sqlx::query(sqlx::AssertSqlSafe(raised)).execute(&pool).await.unwrap_err();
+            assert_eq!(StoreError::from(error).is_retryable(), later, "{state}");
+        }
     }
 }

@@ -1,4 +1,5 @@
--- A certificate or an identity that is unbound goes, and through whose hands it went stays known: what its principal ordered with it may be carried out later.
+-- A certificate or an identity that is unbound, or that the configuration gives to another, is gone for its principal, and through whose hands it went stays known: what was ordered
+-- with it may be carried out later.
 
 CREATE TABLE unbound_hands (
     tenant_id    text NOT NULL,
@@ -16,5 +17,5 @@ BEGIN
     SELECT OLD.tenant_id, OLD.principal_id, hand FROM unnest(OLD.hands) AS hand ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
-CREATE TRIGGER certificates_hands_remembered AFTER DELETE ON certificates FOR EACH ROW EXECUTE FUNCTION remember_hands();
-CREATE TRIGGER oidc_identities_hands_remembered AFTER DELETE ON oidc_identities FOR EACH ROW EXECUTE FUNCTION remember_hands();
+CREATE TRIGGER certificates_hands_remembered AFTER DELETE OR UPDATE OF tenant_id, principal_id, hands ON certificates FOR EACH ROW EXECUTE FUNCTION remember_hands();
+CREATE TRIGGER oidc_identities_hands_remembered AFTER DELETE OR UPDATE OF tenant_id, principal_id, hands ON oidc_identities FOR EACH ROW EXECUTE FUNCTION remember_hands();

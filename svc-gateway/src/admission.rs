@@ -59,7 +59,7 @@ pub struct Admitted {
     /// A person who signed in by browser must show something besides.
     pub asks: bool,
     /// Its place among the tenant's calls; held until the answer has ended.
-    pub place: Place,
+    pub place: Arc<Place>,
 }
 
 /// A call that ends here.
@@ -162,7 +162,7 @@ impl Gate {
             _ => None,
         };
         let decided = may(&principal, method, only_reads)
-            .and_then(|only_assets| Ok((self.place(&principal, method)?, only_assets)));
+            .and_then(|only_assets| Ok((Arc::new(self.place(&principal, method)?), only_assets)));
         let asks = principal.verification.as_ref().is_some_and(|policy| policy.asks(method));
         let method = method.clone();
         match decided {

@@ -329,9 +329,10 @@ async fn keep_access(
     health.set(ACCESS, true).await;
     let noting = tokio::spawn(access::uses::run(Arc::clone(&directory), stop.clone()));
     let Background { log, signer, refusals, sealed, verifier, courier } = background;
-    sealed.report().await;
     let sealing = tokio::spawn(audit::sealer::run(log, signer, config.audit, stop.clone()));
     let writing = tokio::spawn(refusals.run());
+    // Nobody waits for it: a database that hangs over it is told by others.
+    tokio::spawn(async move { sealed.report().await });
     let counting = tokio::spawn(verifier.watch(stop.clone()));
     let expiring = tokio::spawn(checkers::expire(Arc::clone(&directory), stop.clone()));
     let delivering = courier.map(|courier| tokio::spawn(courier.run(stop.clone())));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use dalp_service::{Caller, PeerIdentity, PrincipalId, Reason, Refusal, TenantId, errors::RefusalResult};
+use dalp_service::{Caller, PeerIdentity, PrincipalId, Reason, Refusal, SpiffeId, TenantId, errors::RefusalResult};
 use http::HeaderValue;
 use time::OffsetDateTime;
 
@@ -87,6 +87,18 @@ pub struct Authenticator {
     cell: String,
     /// Compared against when a prefix is unknown, so that the answer takes as long as for a known one.
     nobody: KeyDigest,
+}
+
+// === impl Shown ===
+
+impl Shown {
+    /// The identity of the certificate that was shown, if it was one.
+    pub(crate) fn certificate(&self) -> Option<&SpiffeId> {
+        match &self.key {
+            CredentialKey::Certificate(spiffe) => Some(spiffe),
+            _ => None,
+        }
+    }
 }
 
 // === impl Principal ===

@@ -165,6 +165,7 @@ impl Edge {
         let carried_out = noting.take_if(|noting| noting.hears_the_end());
         let answered = async {
             let (edge, cut_off, route) = (self.clone(), Arc::clone(&cut_off), admitted.route);
+            let place = Arc::clone(&admitted.place);
             let answering = async move {
                 match route {
                     Route::Own => edge.own(request).await,
@@ -172,7 +173,7 @@ impl Edge {
                 }
             };
             match carried_out {
-                Some(noting) => noting.to_the_end(answering).await,
+                Some(noting) => noting.to_the_end(answering, place).await,
                 None => answering.await,
             }
         };

@@ -384,6 +384,21 @@ async fn through_whose_hands_a_credential_went_is_known_when_it_is_unbound() {
     }
     let mut commit = database.acquire().await.unwrap();
     assert_eq!(hands_of(&mut commit, "acme", "dan").await.unwrap(), ["ann", "ann-desk", "bob"]);
+    let credential = Some(Credential {
+        kind: Some(Kind::SpiffeId("spiffe://dalp.dev/tenants/acme/clerk".to_owned())),
+        managed: false,
+    });
+    let bind = BindCredentialRequest { principal_id: "clerk".to_owned(), credential };
+    principals.bind_credential(with(&bank.bob, "bind-clerk", bind)).await.unwrap();
+    // As the configuration does that names it for somebody else.
+    sqlx::raw_sql(
+        "BEGIN; SELECT set_config('dalp.configuration', 'on', true);
+         UPDATE gateway.certificates SET principal_id = 'ann', managed = true, hands = '{}' WHERE principal_id = 'clerk'; COMMIT",
+    )
+    .execute(&database)
+    .await
+    .unwrap();
+    assert_eq!(hands_of(&mut commit, "acme", "clerk").await.unwrap(), ["bob"]);
     for statement in ["DELETE FROM gateway.unbound_hands", "UPDATE gateway.unbound_hands SET hand = 'nobody'"] {
         assert!(sqlx::query(statement).execute(&database).await.is_err(), "they stay");
     }

@@ -16,6 +16,8 @@ health_interval_ms = 1
 listen = "127.0.0.1:0"
 [server.tls]
 {server}
+[server.allowed_peers]
+"/dalp.operator.v1.OperatorService/" = ["svc-desk"]
 [client_tls]
 {client}
 [database]
@@ -105,6 +107,7 @@ api_key_sha256 = "{digest}"
         "access.read_within_ms",
         "audit.heard_within_s",
         "audit.refusals_burst",
+        "status",
         "status.session_idle_s",
         "status.session_most_s",
         "status.sessions",

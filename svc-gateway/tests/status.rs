@@ -244,6 +244,10 @@ async fn a_certificate_signs_in_where_one_is_shown() {
     assert_eq!(machine.signs_in("certificate=yes").await.status(), 303);
     let (_, who) = machine.opens().await.next().await.unwrap();
     assert_eq!(who["principal"], "machine");
+    // The session is good on connections of that certificate alone: one that was revoked lets none come about.
+    let without = Browser { cookie: machine.cookie.clone(), ..Browser::at(&world) };
+    assert_eq!((without.session().await, machine.session().await), (401, 204));
+    assert_eq!(without.get("/events").await.status(), 401);
     // What is typed in goes before the connection's certificate.
     assert_eq!(machine.signs_in(&format!("credential={}", world.keys.poor.expose())).await.status(), 403);
 }

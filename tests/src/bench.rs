@@ -22,7 +22,7 @@ mod trouble;
 
 use dalp_devstack::report::Figure;
 
-pub use soak::{Soak, soak};
+pub use soak::{Soak, Soaked, soak};
 
 /// Lanes that throughput is measured on at anvil.
 const LANES: [usize; 2] = [1, 10];

@@ -74,7 +74,13 @@ fn the_migration_check_finds_what_breaks_older_programs() {
         "ALTER TABLE a DROP COLUMN b",
         "DROP TABLE a",
         "alter table a\n rename to b",
+        "ALTER TABLE a RENAME b TO c",
         "ALTER TABLE a ALTER b TYPE text",
+        "ALTER TABLE a ADD COLUMN b text NOT NULL",
+        "ALTER TABLE a ADD COLUMN b text, ADD COLUMN c text NOT NULL",
+        "DO $$ BEGIN DROP TABLE a; END $$",
+        "REVOKE SELECT ON a FROM b",
+        "DROP FUNCTION f()",
     ] {
         assert_eq!(found("0001_a.sql", breaks), 1, "{breaks}");
         assert_eq!(found("0001_a_breaks_older_programs.sql", breaks), 0, "{breaks}");

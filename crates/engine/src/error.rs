@@ -81,6 +81,7 @@ impl StoreError {
                 matches!(
                     error,
                     sqlx::Error::Io(_)
+                        | sqlx::Error::Tls(_)
                         | sqlx::Error::PoolTimedOut
                         | sqlx::Error::PoolClosed
                         | sqlx::Error::WorkerCrashed

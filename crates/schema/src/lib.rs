@@ -64,12 +64,21 @@ pub async fn bring_up(
     table: &'static str,
     known: &Migrator,
 ) -> Result<(), SchemaError> {
+    // Nobody else's: a migration that fails leaves its lock with the connection, and only the end of that ends it.
+    let mut connection = pool.acquire().await?.detach();
+    let brought = on(&mut connection, schema, table, known).await;
+    drop(connection.close().await);
+    brought
+}
+
+async fn on(
+    connection: &mut PgConnection,
+    schema: &'static str,
+    table: &'static str,
+    known: &Migrator,
+) -> Result<(), SchemaError> {
     let qualified = format!("{schema}.{table}");
-    let (is_prepared, applied) = {
-        let mut connection = pool.acquire().await?;
-        (is_there(&mut connection, schema).await?, applied(&mut connection, &qualified).await?)
-    };
-    let unknown = unknown(applied, known);
+    let unknown = unknown(applied(connection, &qualified).await?, known);
     acceptable(&unknown, known)?;
     if !unknown.is_empty() {
         tracing::warn!(
@@ -79,14 +88,15 @@ pub async fn bring_up(
         );
     }
     let mut tolerant = Migrator::with_migrations(known.iter().cloned().collect());
-    tolerant.dangerous_set_table_name(qualified);
+    tolerant.dangerous_set_table_name(qualified.clone());
     // A role that may not create schemas finds it prepared.
-    if !is_prepared {
+    if !is_there(connection, schema).await? {
         tolerant.create_schema(schema);
     }
-    // Also of what a newer program applies in this moment.
     tolerant.set_ignore_missing(true);
-    Ok(tolerant.run(pool).await?)
+    tolerant.run_direct(None, connection, false).await?;
+    // A newer program may have had the lock before us.
+    acceptable(&self::unknown(applied(connection, &qualified).await?, known), known)
 }
 
 async fn is_there(connection: &mut PgConnection, schema: &str) -> Result<bool, sqlx::Error> {

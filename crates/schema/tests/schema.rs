@@ -5,7 +5,7 @@ use dalp_schema::{SchemaError, bring_up};
 use dalp_testing::TestPostgres;
 use sqlx::{
     PgPool, SqlSafeStr as _,
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{Migrate, Migration, MigrationType, Migrator},
 };
 
 const TABLE: &str = "_sqlx_migrations";
@@ -91,6 +91,49 @@ async fn a_schema_is_made_where_it_is_missing_and_found_where_nobody_may_make_on
     bring_up(&clerk, "books", TABLE, &books).await.unwrap();
     let refused = bring_up(&clerk, "others", TABLE, &program(&[])).await.unwrap_err();
     assert!(matches!(refused, SchemaError::Migrate(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_holds_nobody_up() {
+    let postgres = TestPostgres::start();
+    let pool = postgres.pool().await;
+    let broken = program(&[(1, "payments", "CREATE TABLE payments (id nothing_of_the_kind)")]);
+    for _ in 0..3 {
+        let refused = bring_up(&pool, "public", TABLE, &broken).await.unwrap_err();
+        assert!(matches!(refused, SchemaError::Migrate(_)), "{refused:?}");
+    }
+    // The server ends a session a moment after its client has gone.
+    let held = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory'";
+    while sqlx::query_scalar::<_, bool>(held).fetch_one(&pool).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    bring_up(&pool, "public", TABLE, &program(&[FIRST])).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_while_it_waits_for_its_turn_is_refused_too() {
+    let postgres = TestPostgres::start();
+    let pool = postgres.pool().await;
+    bring_up(&pool, "public", TABLE, &program(&[FIRST, SECOND])).await.unwrap();
+    // A newer program is at work, as the lock tells that the two have in common.
+    let mut newer = pool.acquire().await.unwrap().detach();
+    Migrate::lock(&mut newer).await.unwrap();
+    let older = tokio::spawn({
+        let pool = pool.clone();
+        async move { bring_up(&pool, "public", TABLE, &program(&[FIRST, SECOND])).await }
+    });
+    let waits = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&pool).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    sqlx::query("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (3, $1, true, '', 0)")
+        .bind(BREAKING.1)
+        .execute(&pool)
+        .await
+        .unwrap();
+    Migrate::unlock(&mut newer).await.unwrap();
+    let refused = older.await.unwrap().unwrap_err();
+    assert!(matches!(refused, SchemaError::TooNew { version: 3, .. }), "{refused:?}");
 }
 
 #[tokio::test]

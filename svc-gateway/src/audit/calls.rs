@@ -8,7 +8,7 @@ use std::{
 };
 
 use dalp_proto::{IdempotencyClass, Method};
-use dalp_service::{Reason, Refusal};
+use dalp_service::{Reason, Refusal, caller::IDEMPOTENCY_REPLAYED};
 use futures::FutureExt as _;
 use http::Response;
 use http_body::Frame;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Status, body::Body};
 
 use super::refusals::{Allowed, Refusals, Refused};
-use crate::{config::OWN_SERVICES, principals::Principal, reading, upstreams::NotSent};
+use crate::{config::OWN_SERVICES, limits::Place, principals::Principal, reading, upstreams::NotSent};
 
 /// Services that write their refusals themselves, with the hash of the message that they read.
 const WRITE_THEIR_OWN: [&str; 5] = [
@@ -124,15 +124,17 @@ impl Noting {
     }
 
     /// Hears a call out whose caller may go away meanwhile: what it did stands in the audit all the same, and before the caller hears of it. Waits for the end no
-    /// longer than configured; the caller waits no longer either, also where its leaf finds no room.
+    /// longer than configured; the caller waits no longer either, also where its leaf finds no room. Its place among the tenant's calls it keeps until then.
     pub(crate) async fn to_the_end(
         self,
         answering: impl Future<Output = Response<Body>> + Send + 'static,
+        place: Arc<Place>,
     ) -> Response<Body> {
         let until = Instant::now() + self.refusals.heard_within();
         let late = || Refusal::new(Reason::Deadline, "the service did not answer in time");
         let refusals = self.refusals.clone();
         let hearing = refusals.tracked(async move {
+            let _until_the_end = place;
             let heard = tokio::select! {
                 heard = AssertUnwindSafe(heard_out(answering)).catch_unwind() => {
                     heard.unwrap_or_else(|_| Heard::nothing(&Refusal::new(Reason::Internal, "an internal failure")))
@@ -140,7 +142,8 @@ impl Noting {
                 () = sleep_until(until) => Heard::nothing(&late()),
                 () = self.refusals.ended() => Heard::nothing(&Refusal::new(Reason::Stopping, "the gateway has stopped")),
             };
-            self.ended(&heard.status, heard.sent).await;
+            let replayed = heard.response.headers().get(IDEMPOTENCY_REPLAYED).is_some_and(|value| value == "true");
+            self.ended(&heard.status, heard.sent, replayed).await;
             heard.response
         });
         match timeout_at(until, hearing).await {
@@ -150,8 +153,10 @@ impl Noting {
         }
     }
 
-    async fn ended(&self, status: &Status, sent: bool) {
+    async fn ended(&self, status: &Status, sent: bool, replayed: bool) {
         let action = match status.code() {
+            // Carried out by the call that it repeats, which has its leaf.
+            Code::Ok if replayed => return,
             Code::Ok => "call.allowed",
             _ if self.refused(status) || !sent || !is_open(status.code()) => return,
             _ => "call.unheard",

@@ -151,7 +151,7 @@ impl Refusals {
                 action: "call.refused".to_owned(),
                 actor: refused.principal.id.to_string(),
                 subject: refused.path.to_owned(),
-                reason: refused.reason.to_owned(),
+                reason: stored(refused.reason),
                 payload_hash: refused.payload_hash,
                 body: json!({
                     "message": stored(refused.message), "idempotency_key": refused.idempotency_key.map(stored),

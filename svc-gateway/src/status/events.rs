@@ -95,6 +95,12 @@ impl Page {
     }
 }
 
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.gathering.linger();
+    }
+}
+
 /// Whether a page still takes what it is sent.
 async fn takes(to_page: &mpsc::Sender<Bytes>, event: Bytes) -> bool {
     matches!(tokio::time::timeout(TAKES_WITHIN, to_page.send(event)).await, Ok(Ok(())))

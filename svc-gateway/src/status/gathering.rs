@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ use crate::principals::Principal;
 
 /// What has not answered by then is said not to have.
 const PATIENCE: Duration = Duration::from_secs(9);
+/// It goes on so long after a page has gone: whoever opens one again and again has no more asked than who leaves one open.
+const LINGERS: Duration = Duration::from_secs(30);
 /// The longest reason that is shown.
 const REASON_CHARACTERS: usize = 300;
 
@@ -39,6 +44,8 @@ pub(super) struct Gatherings {
 pub(super) struct Gathering {
     principal: Arc<ArcSwap<Principal>>,
     state: Arc<watch::Sender<Snapshot>>,
+    /// It is held for a while already.
+    lingers: AtomicBool,
     /// Ends with it.
     _tasks: JoinSet<()>,
 }
@@ -75,12 +82,25 @@ impl Gathering {
         for (index, part) in PARTS.into_iter().enumerate() {
             tasks.spawn(keep(index, part, inside.clone(), Arc::clone(&principal), Arc::clone(&state)));
         }
-        Self { principal, state, _tasks: tasks }
+        Self { principal, state, lingers: AtomicBool::new(false), _tasks: tasks }
     }
 
     /// Goes on with the principal's rights of now.
     pub(super) fn as_it_is(&self, principal: &Arc<Principal>) {
         self.principal.store(Arc::clone(principal));
+    }
+
+    /// A page has gone.
+    pub(super) fn linger(self: &Arc<Self>) {
+        // There is none where everything ends.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !self.lingers.swap(true, Ordering::AcqRel) {
+            let held = Arc::clone(self);
+            runtime.spawn(async move {
+                tokio::time::sleep(LINGERS).await;
+                held.lingers.store(false, Ordering::Release);
+            });
+        }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Snapshot> {
@@ -130,6 +150,35 @@ mod tests {
     use dalp_service::Reason;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_for_a_while_however_often_a_page_comes_and_goes() {
+        let principal = Principal {
+            id: "anna".parse().unwrap(),
+            tenant: "acme".parse().unwrap(),
+            limits: None,
+            scope: crate::config::Scope::Read,
+            granted: Arc::default(),
+            chain_ids: Vec::new(),
+            signed_in: false,
+            verification: None,
+            hands: std::collections::BTreeSet::new(),
+        };
+        let gathering = Arc::new(Gathering {
+            principal: Arc::new(ArcSwap::from(Arc::new(principal))),
+            state: Arc::new(watch::Sender::new(Snapshot::default())),
+            lingers: AtomicBool::new(false),
+            _tasks: JoinSet::new(),
+        });
+        let later = Arc::downgrade(&gathering);
+        gathering.linger();
+        gathering.linger();
+        drop(gathering);
+        tokio::time::sleep(LINGERS - Duration::from_secs(1)).await;
+        later.upgrade().expect("it goes on").linger();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(later.upgrade().is_none(), "nobody has looked for long");
+    }
 
     #[test]
     fn a_reason_is_told_as_the_api_tells_it_and_not_without_end() {

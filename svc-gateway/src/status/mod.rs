@@ -20,7 +20,7 @@ use std::{
 
 use dalp_proto::{Method, Methods};
 use dalp_service::{
-    Reason, Refusal,
+    PeerIdentity, Reason, Refusal,
     config::ServerConfig,
     server::{Answer, Front, Next, Routes},
     stop::Stop,
@@ -161,6 +161,11 @@ impl Desk {
     async fn standing(&self, head: &request::Parts) -> Standing {
         let session = cookie(&head.headers).and_then(|token| self.sessions.find(token, Instant::now()));
         let Some(session) = session else { return Standing::Out };
+        // A certificate that has ended, or was revoked, lets no connection come about any more: its session is good on such a connection alone.
+        let peer = head.extensions.get::<PeerIdentity>();
+        if session.shown.certificate().is_some_and(|shown| peer.is_none_or(|peer| peer.spiffe != *shown)) {
+            return Standing::Out;
+        }
         match self.again(&session).await {
             Ok(principal) => Standing::In(session, principal),
             Err(refusal) if passes(&refusal) => Standing::Unknown,

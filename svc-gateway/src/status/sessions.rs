@@ -22,15 +22,6 @@ const TOKEN_BYTES: usize = 32;
 /// SHA-256 of what a cookie holds.
 pub(super) type TokenDigest = [u8; 32];
 
-/// Why nobody is signed in who may be.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SessionError {
-    #[error("there are as many sessions as there may be")]
-    Full,
-    #[error("the operating system gives no randomness")]
-    Randomness(#[source] std::io::Error),
-}
-
 /// Everybody who is signed in at this replica.
 #[derive(Debug)]
 pub(super) struct Sessions {
@@ -71,15 +62,13 @@ impl Sessions {
         }
     }
 
-    /// Begins a session; what its cookie holds.
-    pub(super) fn begin(
-        &self,
-        principal: &Arc<Principal>,
-        shown: &Shown,
-        now: Instant,
-    ) -> Result<String, SessionError> {
+    /// Begins a session; what its cookie holds. Where there are as many as there may be, one of the tenant that has most makes room.
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness.
+    pub(super) fn begin(&self, principal: &Arc<Principal>, shown: &Shown, now: Instant) -> std::io::Result<String> {
         let mut token = [0_u8; TOKEN_BYTES];
-        OsRng.try_fill_bytes(&mut token).map_err(|error| SessionError::Randomness(std::io::Error::other(error)))?;
+        OsRng.try_fill_bytes(&mut token).map_err(std::io::Error::other)?;
         let token = hex::encode(token);
         let digest = digest_of(&token);
         let mut open = self.lock();
@@ -90,8 +79,10 @@ impl Sessions {
         for (_, oldest) in own.iter().rev().skip(OF_A_PRINCIPAL - 1) {
             open.remove(oldest);
         }
-        if open.len() >= self.count {
-            return Err(SessionError::Full);
+        if open.len() >= self.count
+            && let Some(oldest) = oldest_of_the_largest(&open)
+        {
+            open.remove(&oldest);
         }
         let pages = Arc::new(Semaphore::new(PAGES_OF_A_SESSION));
         let signed_in = SignedIn { digest, principal: Arc::clone(principal), shown: shown.clone(), pages };
@@ -130,6 +121,16 @@ impl Sessions {
     }
 }
 
+/// The session that was used longest ago of the tenant that has most.
+fn oldest_of_the_largest(open: &HashMap<TokenDigest, Session>) -> Option<TokenDigest> {
+    let tenant = |session: &Session| session.signed_in.principal.tenant.clone();
+    let mut counts: HashMap<_, usize> = HashMap::new();
+    open.values().for_each(|session| *counts.entry(tenant(session)).or_default() += 1);
+    let most = counts.values().max()?;
+    let of_the_largest = open.iter().filter(|(_, session)| counts.get(&tenant(session)) == Some(most));
+    of_the_largest.min_by_key(|(_, session)| session.used).map(|(digest, _)| *digest)
+}
+
 fn digest_of(token: &str) -> TokenDigest {
     Sha256::digest(token.as_bytes()).into()
 }
@@ -146,9 +147,13 @@ mod tests {
     use crate::{config::Scope, permissions::Granted};
 
     fn principal(id: &str) -> Arc<Principal> {
+        of("acme", id)
+    }
+
+    fn of(tenant: &str, id: &str) -> Arc<Principal> {
         Arc::new(Principal {
             id: id.parse().unwrap(),
-            tenant: "acme".parse().unwrap(),
+            tenant: tenant.parse().unwrap(),
             limits: None,
             scope: Scope::Read,
             granted: Arc::new(Granted::default()),
@@ -201,10 +206,11 @@ mod tests {
         let later = now + Duration::from_secs(7);
         assert!(sessions.find(&anna[0], later).is_none(), "her oldest one made room");
         assert!(anna[1..].iter().all(|token| sessions.find(token, later).is_some()));
-        sessions.begin(&principal("bert"), &Shown::of_nobody(), later).unwrap();
-        let refused = sessions.begin(&principal("carl"), &Shown::of_nobody(), later);
-        assert!(matches!(refused, Err(SessionError::Full)));
-        let much_later = later + Duration::from_secs(900);
-        sessions.begin(&principal("carl"), &Shown::of_nobody(), much_later).unwrap();
+        let bert = sessions.begin(&of("other", "bert"), &Shown::of_nobody(), later).unwrap();
+        let carl = sessions.begin(&of("other", "carl"), &Shown::of_nobody(), later).unwrap();
+        assert!(sessions.find(&anna[2], later).is_some() && sessions.find(&bert, later).is_some());
+        let count = |tokens: &[String]| tokens.iter().filter(|token| sessions.find(token, later).is_some()).count();
+        assert_eq!(count(&anna), 4, "nobody else's session made room for another tenant's");
+        assert!(sessions.find(&carl, later).is_some());
     }
 }

@@ -153,7 +153,7 @@ impl Desk {
             Err(error) => {
                 counted("unavailable");
                 tracing::warn!(error = &error as &dyn std::error::Error, "nobody can sign in at the status page");
-                form(head, StatusCode::SERVICE_UNAVAILABLE, "There are as many sessions as there may be. Try later.")
+                form(head, StatusCode::SERVICE_UNAVAILABLE, "Nobody can sign in now. Try later.")
             }
         }
     }

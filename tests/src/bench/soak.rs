@@ -42,11 +42,20 @@ struct Window {
     resident: Vec<(String, f64)>,
 }
 
-/// Soaks the platform on a null chain; `tell` hears of each window.
+/// What came of a soak.
+#[derive(Debug)]
+pub struct Soaked {
+    /// Of all windows that came to their end.
+    pub figures: Vec<Figure>,
+    /// What broke it off: a request that was lost, a process that was gone.
+    pub broken: Option<String>,
+}
+
+/// Soaks the platform on a null chain; `tell` hears of each window. At the end of a window everything that was accepted is waited for, and memory is read.
 ///
 /// # Errors
-/// When the stack does not come up, a process is gone, or a request is lost.
-pub async fn soak(scope: &Soak, tell: &dyn Fn(String)) -> anyhow::Result<Vec<Figure>> {
+/// When the stack does not come up, or not even one window comes to its end.
+pub async fn soak(scope: &Soak, tell: &dyn Fn(String)) -> anyhow::Result<Soaked> {
     let lanes = usize::try_from(scope.lanes)?;
     let room = Room::prepare(lanes, "local").await?;
     room.chain.take_over().await?;
@@ -55,14 +64,23 @@ pub async fn soak(scope: &Soak, tell: &dyn Fn(String)) -> anyhow::Result<Vec<Fig
     tell(format!("a burst of {SOUNDING} made {most:.0} tx/s; {rate} tx/s on {lanes} lanes from now on"));
     let lasts = Duration::from_secs(scope.window_s.into());
     let ends = Instant::now() + Duration::from_secs(60) * scope.minutes;
-    let mut windows: Vec<Window> = Vec::new();
+    let (mut windows, mut broken): (Vec<Window>, _) = (Vec::new(), None);
     while Instant::now() < ends || windows.len() < FEWEST_WINDOWS {
         let label = format!("soak{}", windows.len());
-        let step = step(&room, lanes, rate, lasts, &label).await?;
-        let resident = resident(&room)?;
+        let ended = step(&room, lanes, rate, lasts, &label).await.and_then(|step| Ok((step, resident(&room)?)));
+        let (step, resident) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                broken = Some(format!("window {}: {error:#}", windows.len() + 1));
+                break;
+            }
+        };
         let each: Vec<String> = resident.iter().map(|(name, mib)| format!("{name} {mib:.0}")).collect();
         tell(format!("{} | MiB: {}", step.say(), each.join(", ")));
         windows.push(Window { step, resident });
+    }
+    if let (Some(broken), true) = (&broken, windows.is_empty()) {
+        anyhow::bail!("{broken}");
     }
     let refused: usize = windows.iter().flat_map(|window| window.step.refused.values()).sum();
     let done: usize = windows.iter().map(|window| window.step.final_ms.count()).sum();
@@ -74,8 +92,6 @@ pub async fn soak(scope: &Soak, tell: &dyn Fn(String)) -> anyhow::Result<Vec<Fig
     let mut figures = vec![
         Figure::of("soak.transfers", "1", vec![count(done)], None, &note),
         Figure::of("soak.refused", "1", vec![count(refused)], Some(0.0), "requests that were not accepted"),
-        // A request that is accepted and does not come to its end breaks the soak off.
-        Figure::of("soak.lost", "1", vec![0.0], Some(0.0), "accepted, and not final in the end"),
     ];
     let latencies: [(&str, fn(&Step) -> f64); 4] = [
         ("soak.accept_ms.p50", |step| step.accept_ms.at(50)),
@@ -91,7 +107,7 @@ pub async fn soak(scope: &Soak, tell: &dyn Fn(String)) -> anyhow::Result<Vec<Fig
         let course_of = windows.iter().map(|window| window.resident[at].1).collect();
         figures.extend(course(&format!("soak.rss_mib.{name}"), "MiB", course_of));
     }
-    Ok(figures)
+    Ok(Soaked { figures, broken })
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // far below 2^32, and no rate is negative

@@ -12,7 +12,7 @@ use dalp_tests::operations::{DRILLS, Ended, Measures, drill};
 use dalp_tests::wallets::wallets;
 
 /// Figures that a good platform keeps at zero.
-const CORRECTNESS: [&str; 5] = [".lost", ".duplicated", ".gapped", ".difference", ".deviating"];
+const CORRECTNESS: [&str; 6] = [".refused", ".lost", ".duplicated", ".gapped", ".difference", ".deviating"];
 
 /// Batches under way at once: with fewer than the service's own default, the recipients of all that may be under way are a small part of the
 /// list, and its quarters are stages of their own.
@@ -69,7 +69,9 @@ async fn main() -> anyhow::Result<()> {
         }
         report.write(&arguments.report)?;
     }
+    report.write(&arguments.report)?;
     println!("report: {}", arguments.report.display());
+    anyhow::ensure!(!report.figures.is_empty() || !broken.is_empty(), "nothing was drilled: all of it was skipped");
     let damage = report.figures.iter().filter(|figure| CORRECTNESS.iter().any(|end| figure.name.ends_with(end)));
     let damage = damage
         .filter(|figure| figure.value != Some(0.0))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use dalp_devstack::report::Report;
-use dalp_tests::bench::{Soak, soak};
+use dalp_tests::bench::{Soak, Soaked, soak};
 
 /// Soaks the platform on this machine and writes a JSON report. What grows is reported, not refused.
 #[derive(Debug, Parser)]
@@ -23,7 +23,8 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let mut report = Report::begin("soak");
-    report.figures = soak(&arguments.scope, &|line| println!("{line}")).await?;
+    let Soaked { figures, broken } = soak(&arguments.scope, &|line| println!("{line}")).await?;
+    report.figures = figures;
     for figure in &report.figures {
         let value = figure.value.unwrap_or_default();
         let goal = figure.goal.map(|goal| format!(" (goal {goal})")).unwrap_or_default();
@@ -31,5 +32,5 @@ async fn main() -> anyhow::Result<()> {
     }
     report.write(&arguments.report)?;
     println!("report: {}", arguments.report.display());
-    Ok(())
+    broken.map_or(Ok(()), |broken| Err(anyhow::anyhow!(broken)))
 }

@@ -9,13 +9,30 @@ const BEFORE_THE_FIRST_RELEASE: &[&str] = &[
     "svc-compliance/migrations/0002_tenant_keys.sql",
     "svc-compliance/migrations/0012_rule_logs.sql",
     "svc-feeds/migrations/0002_kept.sql",
+    "svc-gateway/migrations/0002_revocation.sql",
+    "svc-gateway/migrations/0052_sealing.sql",
     "svc-settlement/migrations/0004_attention_pages.sql",
+    "svc-signer/migrations/0003_outcomes_stand.sql",
     "svc-signer/migrations/0041_key_tiers.sql",
 ];
 
 /// What takes something away that older programs read or write, or asks for something that they do not give.
-const TAKES_AWAY: &[&str] =
-    &["drop table", "drop column", "drop view", "rename to", "rename column", " type ", "set not null", "drop default"];
+const TAKES_AWAY: &[&str] = &[
+    "drop table",
+    "drop schema",
+    "drop type",
+    "drop function",
+    "drop view",
+    "drop materialized view",
+    "drop column",
+    "drop default",
+    "rename ",
+    "set not null",
+    "set data type",
+    " type ",
+    "truncate",
+    "revoke",
+];
 
 /// The end of a name that says it.
 const BREAKS: &str = "_breaks_older_programs.sql";
@@ -33,8 +50,9 @@ pub fn violations(path: &Path, text: &str) -> Vec<String> {
         return found;
     }
     for statement in statements(text) {
-        let alters = statement.starts_with("alter table") || statement.starts_with("drop");
-        if let Some(what) = TAKES_AWAY.iter().find(|what| alters && statement.contains(**what)) {
+        let alters = ["alter ", "drop ", "truncate", "revoke"].iter().any(|begin| statement.starts_with(begin));
+        let taken = TAKES_AWAY.iter().copied().find(|what| alters && statement.contains(what));
+        if let Some(what) = taken.or_else(|| asked(&statement)) {
             found.push(format!(
                 "{shown}: `{}` breaks programs of the version before; leave it, or name the migration …{BREAKS}",
                 what.trim()
@@ -44,14 +62,32 @@ pub fn violations(path: &Path, text: &str) -> Vec<String> {
     found
 }
 
-/// Statements in lower case with single spaces, without comments. What stands within `$$` is code of a function, which is replaced as a whole.
+/// A column that must be given and has no default: what older programs insert lacks it.
+fn asked(statement: &str) -> Option<&'static str> {
+    let added = statement.strip_prefix("alter table").map(|rest| rest.split(" add column ").skip(1));
+    let columns = added.into_iter().flatten().flat_map(|column| column.split(", "));
+    // What a check says is none of it.
+    let mut columns =
+        columns.filter_map(|column| column.split("check").next()).filter(|column| !column.starts_with("add "));
+    let lacks = columns.any(|column| {
+        column.contains("not null") && !["default", "generated"].iter().any(|given| column.contains(given))
+    });
+    lacks.then_some("add column … not null without default")
+}
+
+/// Statements in lower case with single spaces, without comments. What stands within `$$` is code of a function, which is replaced as a whole, unless it is
+/// carried out there and then (`DO`).
 fn statements(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.split("--").next().unwrap_or_default());
     let plain = lines.collect::<Vec<_>>().join(" ").to_lowercase();
-    let outside: String = plain.split("$$").step_by(2).collect::<Vec<_>>().join(" ");
-    outside
-        .split(';')
-        .map(|one| one.split_whitespace().collect::<Vec<_>>().join(" "))
-        .filter(|one| !one.is_empty())
-        .collect()
+    let mut told = String::new();
+    for (index, part) in plain.split("$$").enumerate() {
+        match (index % 2 == 0, told.trim_end().ends_with("do")) {
+            (true, _) => told.push_str(part),
+            (false, true) => told.push_str(&part.replace("begin", ";")),
+            (false, false) => {}
+        }
+    }
+    let plain = |one: &str| one.split_whitespace().collect::<Vec<_>>().join(" ");
+    told.split(';').map(plain).filter(|one| !one.is_empty()).collect()
 }

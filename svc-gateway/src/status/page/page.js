@@ -96,7 +96,13 @@ function listen() {
   source.addEventListener("part", (event) => {
     const part = JSON.parse(event.data);
     const section = document.querySelector(`[data-part="${CSS.escape(part.part)}"]`);
-    if (section) show(section, part);
+    if (section) {
+      try {
+        show(section, part);
+      } catch (error) {
+        show(section, { part: part.part, error: `it cannot be shown (${error.message})` });
+      }
+    }
     hear();
   });
   source.addEventListener("beat", hear);

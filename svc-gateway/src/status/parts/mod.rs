@@ -13,6 +13,8 @@ use tonic::Status;
 
 use super::inside::Calls;
 
+/// The year 10000: what a contract says beyond it no browser shows as a time.
+const END_OF_TIME: i64 = 253_402_300_800;
 /// Calls of one part that are under way at once.
 const AT_ONCE: usize = 8;
 
@@ -140,13 +142,14 @@ impl Cell {
     /// Unix seconds; nothing for zero.
     fn at(seconds: u64) -> Self {
         match i64::try_from(seconds) {
-            Ok(at) if at > 0 => Self::At { at },
-            _ => Self::none(),
+            Ok(0) => Self::none(),
+            Ok(at) if at < END_OF_TIME => Self::At { at },
+            _ => Self::Text(format!("second {seconds}")),
         }
     }
 
     fn since(at: Option<&Timestamp>) -> Self {
-        at.map_or_else(Self::none, |at| Self::At { at: at.seconds })
+        at.map_or_else(Self::none, |at| Self::at(at.seconds.unsigned_abs()))
     }
 
     fn none() -> Self {
@@ -164,6 +167,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_time_is_one_that_a_browser_can_tell() {
+        assert_eq!(Cell::at(0), Cell::none());
+        assert_eq!(Cell::at(253_402_300_799), Cell::At { at: 253_402_300_799 });
+        assert_eq!(Cell::at(253_402_300_800), Cell::text("second 253402300800"));
+        assert_eq!(Cell::at(u64::MAX), Cell::text(format!("second {}", u64::MAX)));
+    }
 
     #[test]
     fn each_part_has_its_section_on_the_page() {

@@ -173,7 +173,7 @@ impl Edge {
                 }
             };
             match carried_out {
-                Some(noting) => noting.to_the_end(answering, place).await,
+                Some(noting) => noting.hear_to_the_end(answering, place).await,
                 None => answering.await,
             }
         };

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool,
+    AssertSqlSafe, Connection as _, PgConnection, PgPool,
     migrate::{MigrateError, Migrator},
 };
 

@@ -125,7 +125,7 @@ impl Noting {
 
     /// Hears a call out whose caller may go away meanwhile: what it did stands in the audit all the same, and before the caller hears of it. Waits for the end no
     /// longer than configured; the caller waits no longer either, also where its leaf finds no room. Its place among the tenant's calls it keeps until then.
-    pub(crate) async fn to_the_end(
+    pub(crate) async fn hear_to_the_end(
         self,
         answering: impl Future<Output = Response<Body>> + Send + 'static,
         place: Arc<Place>,

@@ -7,7 +7,7 @@ use dalp_devstack::report::Figure;
 use tokio::time::Instant;
 
 use super::cpu;
-use super::open_loop::{Step, Subject, burst, step};
+use super::open_loop::{Step, burst, step};
 use super::platform::count;
 use super::room::Room;
 
@@ -34,6 +34,9 @@ pub struct Soak {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub lanes: u32,
 }
+
+/// The name of a latency, and which of a window's it is.
+type Latency = (&'static str, fn(&Step) -> f64);
 
 /// What a window came to.
 struct Window {
@@ -93,7 +96,7 @@ pub async fn soak(scope: &Soak, tell: &dyn Fn(String)) -> anyhow::Result<Soaked>
         Figure::of("soak.transfers", "1", vec![count(done)], None, &note),
         Figure::of("soak.refused", "1", vec![count(refused)], Some(0.0), "requests that were not accepted"),
     ];
-    let latencies: [(&str, fn(&Step) -> f64); 4] = [
+    let latencies: [Latency; 4] = [
         ("soak.accept_ms.p50", |step| step.accept_ms.at(50)),
         ("soak.accept_ms.p99", |step| step.accept_ms.at(99)),
         ("soak.first_broadcast_ms.p99", |step| step.first_broadcast_ms.at(99)),

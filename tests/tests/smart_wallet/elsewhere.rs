@@ -160,8 +160,8 @@ pub(crate) async fn a_contract_may_take_its_word_back(world: &World) {
     world.try_approve(by(&others[0])).await.expect("approved");
     let look = async || world.look(&one).await.user_operation.expect("it");
     let held = until("it is told why it is not sent", look, |one| one.failure.is_some()).await;
-    assert_eq!(held.failure.expect("a reason").reason, "SIGNATURE_INVALID");
     assert_eq!((held.state(), held.submission_id.as_str()), (UserOperationState::Pending, ""));
+    assert_eq!(held.failure.expect("a reason").reason, "SIGNATURE_INVALID");
 
     world.try_approve(by(&others[1])).await.expect("approved");
     world.stands(&one, UserOperationState::Executed).await;

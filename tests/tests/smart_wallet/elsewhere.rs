@@ -145,7 +145,10 @@ pub(crate) async fn a_contract_may_take_its_word_back(world: &World) {
         ..Default::default()
     };
     let wallet = world.deployed(request).await;
-    let one = proposed(world, &wallet, vec![mint(world, 3)]).await;
+    let coins = mintCall { to: wallet.address, amount: U256::from(3) };
+    world.chain.send_as_node(Some(world.coin), coins.abi_encode().into()).await.expect("minted");
+    let receiver = world.load.receiver.address;
+    let one = proposed(world, &wallet, vec![world.transfer(world.coin, receiver, 3)]).await;
     let hash: B256 = one.hash.parse().expect("a hash");
     world.try_approve(vouched(&one, &board, &keys)).await.expect("approved");
 

@@ -86,7 +86,7 @@ pub(crate) async fn what_does_not_count_is_told(world: &World) {
 
 pub(crate) async fn what_takes_too_much_gas_is_not_proposed(world: &World) {
     // Creation code of a contract that counts down from 1,300,000, which takes more than 30,000,000 gas.
-    let code = "0x6d6213d6205b600190038060045700005f52600e6012f3";
+    let code = "0x6d6213d6205b6001900380600457005f52600e6012f3";
     let code = Bytes::from(hex::decode(code).expect("hex"));
     let idler = world.chain.send_as_node(None, code).await.expect("created").expect("an address");
     let idle = WalletCall { to: text(idler), value_wei: String::new(), data: String::new() };

@@ -26,13 +26,16 @@ pub struct Service {
     environment: Vec<(String, String)>,
     log: PathBuf,
     address_file: PathBuf,
+    /// Where its further listeners write theirs.
+    further_files: Vec<PathBuf>,
     child: Option<Child>,
 }
 
 // === impl Service ===
 
 impl Service {
-    /// Starts `binary --config config` with further arguments and variables, and waits until it has written its address.
+    /// Starts `binary --config config` with further arguments and variables, and waits until it has written its address and those of its further listeners,
+    /// which stand in `further_files`.
     ///
     /// # Errors
     /// When it cannot be started or ends before it listens; the error carries the end of its log.
@@ -42,6 +45,7 @@ impl Service {
         arguments: &[&str],
         environment: Vec<(String, String)>,
         folder: &Path,
+        further_files: Vec<PathBuf>,
     ) -> anyhow::Result<Self> {
         let mut service = Self {
             name: name.to_owned(),
@@ -51,6 +55,7 @@ impl Service {
             environment,
             log: folder.join(format!("{name}.log")),
             address_file: folder.join(format!("{name}.address")),
+            further_files,
             child: None,
         };
         service.spawn()?;
@@ -106,8 +111,14 @@ impl Service {
         command
     }
 
+    fn announcements(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.address_file).chain(&self.further_files)
+    }
+
     fn spawn(&mut self) -> anyhow::Result<()> {
-        let _ = std::fs::remove_file(&self.address_file); // absent at the first start
+        for file in self.announcements() {
+            let _ = std::fs::remove_file(file); // absent at the first start
+        }
         let log = File::options().create(true).append(true).open(&self.log)?;
         let child =
             self.command(&self.config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().with_context(
@@ -115,7 +126,7 @@ impl Service {
             )?;
         self.child = Some(child);
         let begun = Instant::now();
-        while !self.address_file.exists() {
+        while !self.announcements().all(|file| file.exists()) {
             if let Some(status) = self.exited()? {
                 bail!("{} ended at its start ({status}); its log ends with:\n{}", self.name, self.log_end());
             }

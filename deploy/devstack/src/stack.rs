@@ -152,7 +152,12 @@ impl Stack {
                 name => (name, &[]),
             };
             let environment = stack.clocks(name, options.clock_library.as_deref())?;
-            stack.services.push(Service::start(name, binary(program)?, arguments, environment, stack.folder.path())?);
+            let further = match name {
+                "svc-gateway" => vec![stack.settings.status_address_file()],
+                _ => Vec::new(),
+            };
+            let program = binary(program)?;
+            stack.services.push(Service::start(name, program, arguments, environment, stack.folder.path(), further)?);
         }
         Ok(stack)
     }

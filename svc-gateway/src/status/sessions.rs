@@ -203,14 +203,14 @@ mod tests {
         let anna: Vec<_> = (0..6)
             .map(|at| sessions.begin(&principal("anna"), &Shown::of_nobody(), now + Duration::from_secs(at)).unwrap())
             .collect();
-        let later = now + Duration::from_secs(7);
-        assert!(sessions.find(&anna[0], later).is_none(), "her oldest one made room");
-        assert!(anna[1..].iter().all(|token| sessions.find(token, later).is_some()));
-        let bert = sessions.begin(&of("other", "bert"), &Shown::of_nobody(), later).unwrap();
-        let carl = sessions.begin(&of("other", "carl"), &Shown::of_nobody(), later).unwrap();
-        assert!(sessions.find(&anna[2], later).is_some() && sessions.find(&bert, later).is_some());
-        let count = |tokens: &[String]| tokens.iter().filter(|token| sessions.find(token, later).is_some()).count();
-        assert_eq!(count(&anna), 4, "nobody else's session made room for another tenant's");
-        assert!(sessions.find(&carl, later).is_some());
+        // Each look is a use, so what was looked at first is the oldest.
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert!(sessions.find(&anna[0], at(7)).is_none(), "her oldest one made room");
+        assert!(anna[1..].iter().zip(8..).all(|(token, seconds)| sessions.find(token, at(seconds)).is_some()));
+        let bert = sessions.begin(&of("other", "bert"), &Shown::of_nobody(), at(13)).unwrap();
+        let carl = sessions.begin(&of("other", "carl"), &Shown::of_nobody(), at(14)).unwrap();
+        let open = |token: &String| sessions.find(token, at(15)).is_some();
+        assert!(!open(&anna[1]) && anna[2..].iter().all(open), "no other tenant's session made room for this one");
+        assert!(open(&bert) && open(&carl));
     }
 }

@@ -16,6 +16,7 @@ use svc_feeds::{
         index::{DirectoryLog, IndexBatch, SeenFeed, Told},
         latest::{Asked, Latest, LatestReads, LatestRound},
         rounds::StoredRound,
+        systems::FeedSystem,
     },
 };
 
@@ -88,6 +89,27 @@ fn speaks(block: u64, feed: Address, phase: u16) -> DirectoryLog {
 fn rounds(number: u64, rounds: Vec<StoredRound>) -> IndexBatch {
     let rounds = rounds.into_iter().map(|round| (TENANT.to_owned(), FEED, round)).collect();
     IndexBatch { blocks: vec![block(number)], rounds, ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contracts_that_many_calls_see_first_are_written_once() {
+    let (_postgres, store) = store().await;
+    for number in 0..20 {
+        let [system, directory, factory] = [1, 2, 3].map(|part| Address::left_padding_from(&[number, part]));
+        let (batch, identity_registry, topic_schemes) = (system, system, system);
+        let system = FeedSystem { system, directory, factory, batch, identity_registry, topic_schemes };
+        let tenant = format!("tenant-{number}");
+        let writes = (0..5).map(|_| {
+            let (store, tenant, system) = (store.clone(), tenant.clone(), system.clone());
+            tokio::spawn(async move { store.put_system(&tenant, CHAIN, &system).await })
+        });
+        for written in futures::future::join_all(writes).await {
+            written.unwrap().unwrap();
+        }
+        assert_eq!(store.system(&tenant, CHAIN).await.unwrap().unwrap().directory, directory);
+        let other = store.put_system("other", CHAIN, &system).await.unwrap_err();
+        assert!(matches!(other, StoreError::Malformed { .. }), "{other:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     pin::Pin,
     sync::{
@@ -14,9 +15,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use dalp_domain::store::Tables;
 use dalp_proto::feeds::{SetStalenessRequest, feed_service_client::FeedServiceClient};
 use dalp_service::{
     Reason, Refusal,
+    caller::IDEMPOTENCY_REPLAYED,
     config::ServerConfig,
     server::{PeerPolicy, Server},
     stop::Stop,
@@ -29,8 +32,14 @@ use sha2::Digest as _;
 use sqlx::PgPool;
 use support::{
     World,
-    ledger::{QUICK, number, reason, with},
+    ledger::{self, QUICK, number, reason, with},
     until, world_with,
+};
+use svc_gateway::{
+    access::store::SCHEMA,
+    audit::refusals::{Refused, refusals},
+    config::{AuditConfig, Scope},
+    principals::Principal,
 };
 use tonic::{Code, Status, body::Body};
 
@@ -49,6 +58,8 @@ enum Ending {
     Says(Reason),
     /// With a status that names no reason.
     Untyped(Code),
+    /// Well, as what it carried out before.
+    Repeat,
 }
 
 /// A service that takes every call, and ends none as it should.
@@ -88,8 +99,14 @@ impl tower::Service<Request<Body>> for Strange {
                 }
                 Ending::Says(reason) => return Ok(Refusal::new(reason, "so it says").to_status().into_http()),
                 Ending::Untyped(code) => return Ok(Status::new(code, "so it says").into_http()),
+                Ending::Repeat => {
+                    let ended = http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+                    Body::new(StreamBody::new(stream::iter([message, Ok(Frame::trailers(ended))])))
+                }
             };
-            Ok(Response::builder().header("content-type", "application/grpc").body(body).unwrap())
+            let replayed = if this.ending == Ending::Repeat { "true" } else { "false" };
+            let response = Response::builder().header(IDEMPOTENCY_REPLAYED, replayed);
+            Ok(response.header("content-type", "application/grpc").body(body).unwrap())
         })
     }
 }
@@ -127,9 +144,13 @@ impl Bench {
     }
 
     async fn sets(&self, feed: &str) -> Result<(), Status> {
+        self.sets_by(self.world.keys.operator.expose(), feed).await
+    }
+
+    async fn sets_by(&self, key: &str, feed: &str) -> Result<(), Status> {
         let mut feeds = FeedServiceClient::new(self.world.pki.channel(self.gateway.addr, None));
         let asked = SetStalenessRequest { feed: feed.into(), stale_after_s: 60 };
-        feeds.set_staleness(with(self.world.keys.operator.expose(), asked)).await.map(drop)
+        feeds.set_staleness(with(key, asked)).await.map(drop)
     }
 
     /// The one leaf there is of it.
@@ -218,4 +239,68 @@ async fn a_call_that_reached_nobody_leaves_no_leaf() {
     let Bench { gateway, pool, world: _world, .. } = bench;
     gateway.stopped().await.unwrap();
     assert_eq!(number(&pool, "SELECT count(*) FROM engine.audit_leaves WHERE action LIKE 'call%'").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_says_that_it_is_one() {
+    let bench = Bench::new(Ending::Repeat, 300).await;
+    bench.sets("eur-usd").await.unwrap();
+    let leaf = bench.leaf().await;
+    assert_eq!((leaf.0.as_str(), leaf.1.as_str(), leaf.2.as_str()), ("call.allowed", "ALLOWED", "ops"));
+    let said: Option<bool> = sqlx::query_scalar(
+        "SELECT (body->>'is_repeat')::boolean FROM engine.audit_leaves WHERE subject = '/dalp.feeds.v1.FeedService/SetStaleness'",
+    )
+    .fetch_one(&bench.pool)
+    .await
+    .unwrap();
+    assert_eq!(said, Some(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_heard_out_keeps_its_place() {
+    let bench = Bench::new(Ending::Never, 300).await;
+    let narrow = bench.world.keys.narrow.expose().to_owned();
+    let mut feeds = FeedServiceClient::new(bench.world.pki.channel(bench.gateway.addr, None));
+    let asked = with(&narrow, SetStalenessRequest::default());
+    let calling = tokio::spawn(async move { feeds.set_staleness(asked).await });
+    until(async || bench.calls.load(Ordering::Relaxed) == 1).await;
+    calling.abort();
+    assert!(calling.await.unwrap_err().is_cancelled());
+    assert_eq!(reason(&bench.sets_by(&narrow, "eur-usd").await.unwrap_err()), "OVERLOADED", "its tenant has one place");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_the_database_does_not_take_holds_up_no_other() {
+    let (ledger, stop) = (ledger::Bench::new().await, Stop::new());
+    let tables = Tables::over(SCHEMA, ledger.pool.clone());
+    let (refusals, writer) = refusals(AuditConfig::default(), tables, stop.clone());
+    let principal = Principal {
+        id: "ops".parse().unwrap(),
+        tenant: "acme".parse().unwrap(),
+        limits: None,
+        scope: Scope::ReadWrite,
+        granted: Arc::default(),
+        chain_ids: Vec::new(),
+        signed_in: false,
+        verification: None,
+        hands: BTreeSet::new(),
+    };
+    for path in ["/before", "/with\0nul", "/behind"] {
+        let refused = Refused {
+            principal: &principal,
+            path,
+            reason: "PERMISSION_DENIED",
+            message: "no",
+            idempotency_key: None,
+            payload_hash: None,
+        };
+        assert!(refusals.note(&refused));
+    }
+    stop.request();
+    writer.run().await;
+    let kept: Vec<String> = sqlx::query_scalar("SELECT subject FROM engine.audit_leaves ORDER BY sequence")
+        .fetch_all(&ledger.pool)
+        .await
+        .unwrap();
+    assert_eq!(kept, ["/before", "/behind"]);
 }

@@ -230,6 +230,11 @@ impl Stack {
         self.anvil.iter().chain(&self.second_anvil).map(Anvil::pid).collect()
     }
 
+    /// Every service, to stop or start it.
+    pub fn services_mut(&mut self) -> &mut [Service] {
+        &mut self.services
+    }
+
     /// One service, to kill and restart it.
     pub fn service(&mut self, name: &str) -> Option<&mut Service> {
         self.services.iter_mut().find(|service| service.name() == name)

@@ -45,11 +45,15 @@ impl Store {
             .transpose()
     }
 
-    /// Remembers a tenant's contracts; from here on the indexer follows them.
+    /// Remembers a tenant's contracts; from here on the indexer follows them. Calls that see them first at the same time write the same row.
+    ///
+    /// # Errors
+    /// When they are another tenant's.
     pub async fn put_system(&self, tenant: &str, chain_id: u64, system: &FeedSystem) -> Result<(), StoreError> {
-        sqlx::query(
+        // Named without its constraint, or two that write at once would meet in the other one, which is an error.
+        let written = sqlx::query(
             "INSERT INTO feeds.systems (tenant_id, chain_id, system, directory, factory, batch, identity_registry, topic_schemes)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (tenant_id, chain_id) DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         )
         .bind(tenant)
         .bind(signed(chain_id))
@@ -61,8 +65,11 @@ impl Store {
         .bind(hex_of(system.topic_schemes))
         .execute(&self.pool)
         .await
-        .map(drop)
-        .map_err(during("write system"))
+        .map_err(during("write system"))?;
+        if written.rows_affected() == 0 && self.system(tenant, chain_id).await?.is_none() {
+            return Err(StoreError::Malformed { what: "owner of a feed directory", value: hex_of(system.directory) });
+        }
+        Ok(())
     }
 
     /// Every tenant's contracts on a chain.

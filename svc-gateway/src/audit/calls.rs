@@ -155,8 +155,8 @@ impl Noting {
 
     async fn ended(&self, status: &Status, sent: bool, replayed: bool) {
         let action = match status.code() {
-            // Carried out by the call that it repeats, which has its leaf.
-            Code::Ok if replayed => return,
+            // It changed nothing; its leaf says that the call it repeats was carried out, whose own may be lost.
+            Code::Ok if replayed && !self.refusals.has_room(self.principal.tenant.as_str()) => return,
             Code::Ok => "call.allowed",
             _ if self.refused(status) || !sent || !is_open(status.code()) => return,
             _ => "call.unheard",
@@ -174,6 +174,7 @@ impl Noting {
             message: status.message(),
             idempotency_key: self.idempotency_key.as_deref(),
             payload_hash: self.hash(),
+            is_repeat: replayed,
         };
         self.refusals.keep(allowed.leaf()).await;
     }

@@ -120,7 +120,7 @@ async fn conflict(commit: &mut PgConnection, growths: &BTreeMap<String, Growth>)
 }
 
 /// What the database says of rows that it does not take beside those it has. `None`: it failed for something else.
-fn said_by_rows(error: &StoreError) -> Option<String> {
+pub(super) fn said_by_rows(error: &StoreError) -> Option<String> {
     let StoreError::Database { action, source: dalp_engine::StoreError::Database(sqlx::Error::Database(said)) } = error
     else {
         return None;

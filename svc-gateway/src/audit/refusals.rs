@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
+use super::held::said_by_rows;
 use crate::{config::AuditConfig, metric_definitions as names, principals::Principal};
 
 /// Refusals that wait to be written; while the database is away, more are only counted.
@@ -97,6 +98,8 @@ pub(crate) struct Allowed<'a> {
     pub(crate) message: &'a str,
     pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) payload_hash: [u8; 32],
+    /// Answered as what was carried out before.
+    pub(crate) is_repeat: bool,
 }
 
 /// What becomes of a refusal.
@@ -169,9 +172,14 @@ impl Refusals {
     /// Takes a leaf in that must not be lost: waits for room.
     pub(crate) async fn keep(&self, leaf: CallLeaf) {
         if let Err(mpsc::error::SendError(leaf)) = self.shared.queue.send(leaf).await {
-            let CallLeaf { action, actor, tenant, subject, body, .. } = leaf;
-            tracing::error!(action, actor, tenant, subject, %body, "a call is lost to the audit: nobody writes any more");
+            lost(&leaf, "nobody writes any more");
         }
+    }
+
+    /// Whether the tenant's bound has room for the leaf of a repeat: what changes nothing may fill no disk.
+    pub(crate) fn has_room(&self, tenant: &str) -> bool {
+        let mut bounds = self.shared.bounds();
+        bounds.entry(tenant.to_owned()).or_insert_with(|| Bound::full(self.shared.config)).take(self.shared.config)
     }
 
     /// How long the end of a call is waited for.
@@ -190,6 +198,12 @@ impl Refusals {
     }
 }
 
+fn lost(leaf: &CallLeaf, why: &str) {
+    let CallLeaf { action, actor, tenant, subject, body, .. } = leaf;
+    tracing::error!(action, actor, tenant, subject, %body, why, "a call is lost to the audit");
+    metrics::counter!(names::AUDIT_CALLS_TOTAL, "kept" => "lost").increment(1);
+}
+
 /// PostgreSQL stores no NUL, and a message is no essay.
 fn stored(text: &str) -> String {
     text.chars().filter(|&character| character != '\0').take(MESSAGE_CHARACTERS).collect()
@@ -202,6 +216,9 @@ impl Allowed<'_> {
         let mut body = json!({ "idempotency_key": self.idempotency_key.map(stored) });
         if !self.reason.is_empty() {
             body["message"] = stored(self.message).into();
+        }
+        if self.is_repeat {
+            body["is_repeat"] = true.into();
         }
         CallLeaf {
             is_refused: false,
@@ -286,13 +303,13 @@ impl Writer {
         }
         self.take_the_rest(&mut batch).await;
         batch.extend(self.shared.take_counts());
-        let mut written = self.write(&batch).await;
+        let mut written = self.write_out(&mut batch).await;
         for _ in 0..LAST_TRIES {
             if written.is_ok() {
                 break;
             }
             tokio::time::sleep(AGAIN_AFTER).await;
-            written = self.write(&batch).await;
+            written = self.write_out(&mut batch).await;
         }
         if let Err(error) = written {
             tracing::error!(
@@ -322,21 +339,37 @@ impl Writer {
     }
 
     async fn write_surely(&self, batch: &mut Vec<CallLeaf>, stop: &Stop) {
-        while let Err(error) = self.write(batch).await {
+        while let Err(error) = self.write_out(batch).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "refusals are not in the audit yet");
             tokio::select! {
                 () = tokio::time::sleep(AGAIN_AFTER) => {}
                 () = stop.requested() => return,
             }
         }
-        metrics::counter!(names::AUDIT_CALLS_TOTAL, "kept" => "leaf").increment(batch.len() as u64);
-        batch.clear();
+    }
+
+    /// Writes a batch, and takes from it what is written. A leaf whose row the database does not take holds up none of the others: it is lost, and the log says
+    /// what it was.
+    async fn write_out(&self, batch: &mut Vec<CallLeaf>) -> Result<(), StoreError> {
+        let mut at_once = batch.len();
+        while !batch.is_empty() {
+            let count = at_once.min(batch.len());
+            match self.write(&batch[..count]).await {
+                Ok(()) => {
+                    metrics::counter!(names::AUDIT_CALLS_TOTAL, "kept" => "leaf").increment(count as u64);
+                    batch.drain(..count);
+                }
+                Err(error) => match said_by_rows(&error) {
+                    None => return Err(error),
+                    Some(_) if count > 1 => at_once = 1,
+                    Some(why) => lost(&batch.remove(0), &why),
+                },
+            }
+        }
+        Ok(())
     }
 
     async fn write(&self, batch: &[CallLeaf]) -> Result<(), StoreError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
         let mut connection = self.tables.pool.acquire().await.map_err(during("write refusals"))?;
         call_leaves(&mut connection, batch).await.map_err(during("write refusals"))
     }

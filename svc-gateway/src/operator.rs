@@ -5,14 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use dalp_engine::{
     LaneId, Operator, TenantId,
-    operator::{AccountView, ControlError, DeadLetterAnswer, LaneFilter, LaneView, holds},
+    custody::BehindApproval,
+    operator::{AccountView, ControlError, DeadLetterAnswer, LaneFilter, LanePolicy, LaneView, holds},
 };
 use dalp_proto::operator::{
     ChainView, CloseDeadLetterRequest, CloseDeadLetterResponse, DoctorRequest, DoctorResponse, ExplainLaneRequest,
     ExplainLaneResponse, ListDeadLettersRequest, ListDeadLettersResponse, ListLanesRequest, ListLanesResponse,
     LookAtAccountRequest, PauseLaneRequest, PauseLaneResponse, ResumeLaneRequest, ResumeLaneResponse,
-    ResyncLaneRequest, ResyncLaneResponse, RetryDeadLetterRequest, RetryDeadLetterResponse,
-    operator_service_server::OperatorService, probe_service_client::ProbeServiceClient,
+    ResyncLaneRequest, ResyncLaneResponse, RetryDeadLetterRequest, RetryDeadLetterResponse, SetLanePolicyRequest,
+    SetLanePolicyResponse, operator_service_server::OperatorService, probe_service_client::ProbeServiceClient,
 };
 use dalp_service::{Reason, Refusal, config::TlsConfig, errors::RefusalResult, fields};
 use time::OffsetDateTime;
@@ -139,6 +140,17 @@ impl OperatorService for Lanes {
         Ok(Response::new(ResyncLaneResponse { lane: Some(recorded.map_err(|error| refusal(error, lane))?.into()) }))
     }
 
+    async fn set_lane_policy(
+        &self,
+        request: Request<SetLanePolicyRequest>,
+    ) -> Result<Response<SetLanePolicyResponse>, Status> {
+        let SetLanePolicyRequest { chain_id, sender, reason, .. } = request.get_ref();
+        let Action { tenant, actor, lane, reason } = Action::read(&request, *chain_id, sender, reason)?;
+        let policy = policy(request.get_ref())?;
+        let set = self.operator.set_lane_policy(&tenant, lane, policy, &actor, &reason).await;
+        Ok(Response::new(SetLanePolicyResponse { lane: Some(set.map_err(|error| refusal(error, lane))?.into()) }))
+    }
+
     async fn list_dead_letters(
         &self,
         request: Request<ListDeadLettersRequest>,
@@ -207,6 +219,13 @@ impl Action {
     }
 }
 
+/// The policy that a request sets.
+fn policy(request: &SetLanePolicyRequest) -> RefusalResult<LanePolicy> {
+    let behind_approval = BehindApproval::try_from(request.behind_approval())
+        .map_err(|()| invalid(fields::violation("behind_approval", "expected QUEUE or REFUSE")))?;
+    Ok(LanePolicy { behind_approval })
+}
+
 /// What a list asks for.
 #[derive(Debug)]
 struct List {
@@ -273,6 +292,16 @@ fn refusal(error: ControlError, lane: LaneId) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_says_what_becomes_of_those_behind_an_approval() {
+        let asked = |behind_approval: i32| policy(&SetLanePolicyRequest { behind_approval, ..Default::default() });
+        assert_eq!(asked(1).unwrap().behind_approval, BehindApproval::Queue);
+        assert_eq!(asked(2).unwrap().behind_approval, BehindApproval::Refuse);
+        for unknown in [0, 3] {
+            assert_eq!(asked(unknown).unwrap_err().reason(), Reason::InvalidField, "{unknown}");
+        }
+    }
 
     #[test]
     fn a_page_goes_on_behind_its_last_lane() {

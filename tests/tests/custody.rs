@@ -1,6 +1,8 @@
 //! A regulated token moves by a key that is at a custodian: when its approvers let it, and not when they do not. One stack with both custodians for each mode: they sign and
 //! we broadcast, or they number, price and broadcast by themselves.
 
+#[path = "custody/behind.rs"]
+mod behind;
 #[path = "custody/setup.rs"]
 mod setup;
 
@@ -265,6 +267,7 @@ async fn a_token_moves_by_keys_at_custodians_when_their_approvers_let_it() {
         assert_eq!(failure(&expired), "APPROVAL_EXPIRED", "{expired:?}");
         desk.decided("granted-after", async |custodian| custodian.approve().await, OperationState::Completed).await;
         desk.killed_while_it_waits().await;
+        behind::an_approval(&mut desk).await;
         setup::a_set_up_call_by(&mut desk).await;
     }
 }

@@ -4,7 +4,10 @@ use dalp_contracts::{
     Refusal as ContractRefusal,
     reasons::{Meaning, meaning_of},
 };
-use dalp_engine::{AdmitError, Failure};
+use dalp_engine::{
+    AdmitError, Failure,
+    custody::{KeyProvider, LaneHeld},
+};
 use dalp_service::{Reason, Refusal};
 
 /// The reason of the error catalogue that an error of the contracts is answered with.
@@ -60,14 +63,54 @@ pub fn not_accepted(error: AdmitError) -> Refusal {
             Refusal::new(Reason::TenantQuotaExceeded, "the tenant has as many unfinished operations as it may")
                 .meta("quota", quota)
         }
+        AdmitError::BehindApproval(held) => behind_approval(&held),
         AdmitError::Database(error) => engine_store(error),
         error => Refusal::internal(error),
     }
 }
 
+/// A lane that takes nothing behind the approval that holds it. Nothing of the request is stored, so that no operation is named.
+fn behind_approval(LaneHeld { lane, hold }: &LaneHeld) -> Refusal {
+    let provider = hold.provider.map_or("unknown", KeyProvider::as_str);
+    let message = format!(
+        "not accepted: lane {lane} waits for an approval at {provider} and takes nothing behind it; repeat the request with the same idempotency key"
+    );
+    Refusal::new(Reason::CustodyApprovalPending, message)
+        .meta("lane", lane)
+        .meta("held_transaction_id", hold.transaction_id)
+        .meta("held_since", hold.since_rfc3339())
+        .meta("provider", provider)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy::primitives::Address;
+    use dalp_engine::{
+        LaneId, TransactionId,
+        custody::{HoldCause, ProviderHold},
+    };
+
+    #[test]
+    fn who_is_refused_behind_an_approval_hears_of_what_and_where() {
+        let lane = LaneId { chain_id: 5, sender: Address::repeat_byte(1) };
+        let transaction_id = TransactionId(uuid::Uuid::from_u128(7));
+        let hold = ProviderHold {
+            provider: Some(KeyProvider::Dfns),
+            cause: HoldCause::Approval,
+            since: time::OffsetDateTime::UNIX_EPOCH,
+            transaction_id,
+            by_provider: false,
+        };
+        let refused = not_accepted(AdmitError::BehindApproval(Box::new(LaneHeld { lane, hold })));
+        assert_eq!(refused.reason(), Reason::CustodyApprovalPending);
+        let told = |key: &str| refused.metadata().iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        assert_eq!(told("lane"), Some(lane.to_string()));
+        assert_eq!(told("held_transaction_id"), Some(transaction_id.to_string()));
+        assert_eq!(told("provider").as_deref(), Some("dfns"));
+        assert_eq!(told("held_since").as_deref(), Some("1970-01-01T00:00:00Z"));
+        assert_eq!(told("operation_id"), None, "there is none");
+    }
 
     #[test]
     fn every_error_of_the_contracts_has_a_reason_of_the_catalogue() {

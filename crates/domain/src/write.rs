@@ -13,7 +13,7 @@ use dalp_engine::{
 };
 use dalp_service::{
     Caller, Refusal,
-    caller::{self, ANY_WALLET},
+    caller::{self, ANY_WALLET, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::{Mutex, PoisonError};
@@ -181,6 +181,7 @@ impl<'a, A: Desk> Write<'a, A> {
         let (tenant, principal) = (TenantId::new(self.tenant()), self.caller.principal.as_str());
         let mut admission = Admission::<F>::new(tenant, principal, self.method, self.key.clone(), order);
         admission.hook = hook;
+        admission.refusable = true;
         admission.question = Some(self.question.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let accepted = self.app.engine().accept(admission).await.map_err(|error| self.refused(error))?;
         Ok(Admitted { operation: accepted.operation, key: self.key.clone(), replayed: accepted.replayed })
@@ -189,6 +190,10 @@ impl<'a, A: Desk> Write<'a, A> {
     fn refused(&self, error: AdmitError) -> Refusal {
         let taken = match &error {
             AdmitError::Database(error) => self.app.taken(error),
+            // Nothing is stored: a key that the gateway made would be lost with it.
+            AdmitError::BehindApproval(_) => {
+                return not_accepted(error).header(IDEMPOTENCY_KEY, &self.key).header(IDEMPOTENCY_REPLAYED, false);
+            }
             _ => None,
         };
         taken.unwrap_or_else(|| not_accepted(error))

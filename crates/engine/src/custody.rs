@@ -1,6 +1,10 @@
 //! What waits at the providers of keys, and what whoever asked for it is told meanwhile.
 
-use crate::{model::TransactionId, named::named};
+use crate::{
+    flow::Priority,
+    model::{LaneId, TransactionId},
+    named::named,
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 named! {
@@ -26,6 +30,16 @@ named! {
         Approval = "APPROVAL",
         /// The provider has blocked it until an operator acts there.
         Blocked = "BLOCKED",
+    }
+}
+
+named! {
+    /// What becomes of requests for a lane while a custody approval holds a nonce of it: a setting of the lane.
+    BehindApproval {
+        /// They are accepted, and wait.
+        Queue = "QUEUE",
+        /// They are not accepted: whoever asks may repeat the request later.
+        Refuse = "REFUSE",
     }
 }
 
@@ -58,6 +72,42 @@ pub struct OperationHold {
     pub waiting: TransactionId,
     /// What it waits for: itself, or another one of its sender.
     pub hold: ProviderHold,
+}
+
+/// The approval that a request was refused for: nothing of it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneHeld {
+    /// The lane that it would have had to wait in.
+    pub lane: LaneId,
+    /// What waits there, longest of all.
+    pub hold: ProviderHold,
+}
+
+/// Whether a request is accepted for a lane, by what waits at the provider of its key.
+///
+/// Refused is only whoever hears of it and may ask again (`refusable`): the platform goes on with what it has accepted. What stops harm is never refused; it
+/// waits before everything else. What a provider has blocked waits for no approval, and where it broadcasts by itself it holds nobody up. The statement that
+/// accepts operations says the same; a test compares the two.
+pub(crate) fn is_accepted(
+    setting: BehindApproval,
+    refusable: bool,
+    priority: Priority,
+    by_provider: bool,
+    causes: impl IntoIterator<Item = HoldCause>,
+) -> bool {
+    let waits = causes.into_iter().any(|cause| cause == HoldCause::Approval) && !by_provider;
+    match setting {
+        BehindApproval::Queue => true,
+        BehindApproval::Refuse => !(waits && may_be_refused(refusable, priority)),
+    }
+}
+
+/// Whether a request may be refused for what holds its lane.
+pub(crate) fn may_be_refused(refusable: bool, priority: Priority) -> bool {
+    match priority {
+        Priority::Urgent => false,
+        Priority::Normal | Priority::Bulk => refusable,
+    }
 }
 
 /// What a call is answered with whose operation is accepted.
@@ -148,12 +198,40 @@ mod tests {
     }
 
     #[test]
+    fn a_lane_that_refuses_refuses_who_can_ask_again_while_an_approval_holds_it() {
+        let waits = |setting, refusable, priority, by_provider, cause| {
+            is_accepted(setting, refusable, priority, by_provider, cause)
+        };
+        let mut refused = Vec::new();
+        for setting in BehindApproval::ALL.iter().copied() {
+            for refusable in [false, true] {
+                for priority in [Priority::Urgent, Priority::Normal, Priority::Bulk] {
+                    for by_provider in [false, true] {
+                        for cause in [None, Some(HoldCause::Approval), Some(HoldCause::Blocked)] {
+                            if !waits(setting, refusable, priority, by_provider, cause) {
+                                refused.push((setting, refusable, priority, by_provider, cause));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let approval = Some(HoldCause::Approval);
+        let expected =
+            [Priority::Normal, Priority::Bulk].map(|one| (BehindApproval::Refuse, true, one, false, approval));
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
     fn names_are_read_back() {
         for provider in KeyProvider::ALL {
             assert_eq!(provider.as_str().parse(), Ok(*provider));
         }
         for cause in HoldCause::ALL {
             assert_eq!(cause.as_str().parse(), Ok(*cause));
+        }
+        for setting in BehindApproval::ALL {
+            assert_eq!(setting.as_str().parse(), Ok(*setting));
         }
         assert!("somebody-new".parse::<KeyProvider>().is_err());
     }

@@ -79,6 +79,8 @@ pub struct Admission<F: Flow> {
     /// What policies are asked, beside what the flow itself says it moves. None: the platform goes on by itself with what was accepted before,
     /// and no policy holds that.
     pub question: Option<Question>,
+    /// Whoever asks hears the answer and may ask again, so that a lane may refuse it for the approval that holds it. False: the platform goes on by itself.
+    pub refusable: bool,
 }
 
 /// An accepted operation.
@@ -158,6 +160,7 @@ impl<F: Flow> Admission<F> {
             order,
             hook: None,
             question: None,
+            refusable: false,
         }
     }
 }
@@ -241,6 +244,10 @@ impl Engine {
                 given_hash: hex::encode(new.command_hash),
             }),
             Admitted::ForeignLane(lane) => Err(AdmitError::LaneOfOtherTenant(lane)),
+            Admitted::BehindApproval(held) => {
+                metric::refused_behind_approval();
+                Err(AdmitError::BehindApproval(Box::new(held)))
+            }
         }
     }
 
@@ -336,6 +343,7 @@ impl Shared {
             order,
             decision,
             priority: self.flows.priority(F::KIND),
+            refusable: admission.refusable,
         };
         Ok((new, admission.hook))
     }

@@ -1,6 +1,6 @@
 //! What can go wrong at the store and at admission.
 
-use crate::model::LaneId;
+use crate::{custody::LaneHeld, model::LaneId};
 use std::sync::Arc;
 
 /// The database did not carry out a statement, or holds what this version cannot read.
@@ -49,6 +49,9 @@ pub enum AdmitError {
         /// How many it may have.
         quota: u64,
     },
+    /// The sender's lane waits for a custody approval, and refuses what would stand behind it. Retryable with the same key.
+    #[error("lane {} waits for a custody approval, and takes nothing behind it", .0.lane)]
+    BehindApproval(Box<LaneHeld>),
     /// The flow's first step names a chain that this service is not configured for.
     #[error("chain {0} is not configured")]
     UnknownChain(u64),

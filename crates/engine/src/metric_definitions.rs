@@ -20,6 +20,8 @@ pub const TRANSACTIONS_REORGED: &str = "dalp_engine_transactions_reorged_total";
 pub const LANES_LEASED: &str = "dalp_engine_lanes_leased";
 /// Operations that were not accepted because their tenant has as many unfinished ones as it may.
 pub const QUOTA_REFUSALS: &str = "dalp_engine_quota_refusals_total";
+/// Operations that were not accepted because a custody approval holds their lane, which takes nothing behind it.
+pub const BEHIND_APPROVAL_REFUSALS: &str = "dalp_engine_behind_approval_refusals_total";
 /// Operations that run for longer than they should, by reason: `held` by an approval, or `other`.
 pub const OPERATIONS_STALLED: &str = "dalp_engine_operations_stalled";
 
@@ -41,6 +43,10 @@ pub fn describe() {
     describe_counter!(NONCES_USED_OUTSIDE, "Nonces that somebody else used");
     describe_counter!(TRANSACTIONS_REORGED, "Included transactions whose block disappeared");
     describe_counter!(QUOTA_REFUSALS, "Operations refused because their tenant has as many unfinished ones as it may");
+    describe_counter!(
+        BEHIND_APPROVAL_REFUSALS,
+        "Operations refused because a custody approval holds their lane, which takes nothing behind it"
+    );
     describe_counter!(OPERATIONS_HELD, "Operations that a maker-checker policy held, by kind");
     describe_gauge!(OPERATIONS_AWAITING_CHECKER, "Operations of this service that wait for a second person");
     describe_gauge!(
@@ -79,6 +85,10 @@ pub(crate) fn reorged(count: usize) {
 
 pub(crate) fn quota_refused() {
     counter!(QUOTA_REFUSALS).increment(1);
+}
+
+pub(crate) fn refused_behind_approval() {
+    counter!(BEHIND_APPROVAL_REFUSALS).increment(1);
 }
 
 pub(crate) fn lanes_leased(count: usize) {

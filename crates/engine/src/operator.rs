@@ -7,7 +7,7 @@ mod holds;
 pub use holds::{AccountView, Hold, HoldKind, holds};
 
 use crate::{
-    custody::ProviderHold,
+    custody::{BehindApproval, ProviderHold},
     doctor::DatabaseReport,
     error::StoreError,
     flow::Failure,
@@ -18,6 +18,7 @@ use crate::{
 };
 use alloy::primitives::{Address, B256, U256};
 use dalp_chain::Fees;
+use serde_json::json;
 use sqlx::PgPool;
 use std::{str::FromStr, time::Duration};
 use time::OffsetDateTime;
@@ -75,6 +76,10 @@ pub struct LaneView {
     pub provider_hold: Option<ProviderHold>,
     /// Why it is paused, if it is.
     pub pause: Option<PauseView>,
+    /// What an operator has set, or the default.
+    pub policy: LanePolicy,
+    /// Who set it, and why; absent: it is the default.
+    pub policy_set: Option<PolicySetView>,
     /// A comparison was asked for and is not done.
     pub resync_pending: bool,
     /// Who works on it, by service.
@@ -85,6 +90,24 @@ pub struct LaneView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseView {
     /// Who paused it.
+    pub by: String,
+    /// The reason given.
+    pub reason: String,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+/// What an operator may set of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanePolicy {
+    /// What becomes of requests while a custody approval holds a nonce of it.
+    pub behind_approval: BehindApproval,
+}
+
+/// Who set the policy of a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicySetView {
+    /// Who.
     pub by: String,
     /// The reason given.
     pub reason: String,
@@ -448,6 +471,20 @@ impl Operator {
         self.lane_after(done, tenant, lane).await
     }
 
+    /// Sets what the lane does with those who stand behind an approval. It counts for what asks to be accepted from the commit of this on.
+    pub async fn set_lane_policy(
+        &self,
+        tenant: &TenantId,
+        lane: LaneId,
+        policy: LanePolicy,
+        actor: &str,
+        reason: &str,
+    ) -> Result<LaneView, ControlError> {
+        let set = || self.reads.set_lane_policy(tenant, lane, policy, actor, reason);
+        let done = store::retry_quickly("set lane policy", set).await?;
+        self.lane_after(done, tenant, lane).await
+    }
+
     async fn lane_after(&self, done: bool, tenant: &TenantId, lane: LaneId) -> Result<LaneView, ControlError> {
         let view = if done { self.reads.lane(tenant, lane).await? } else { None };
         view.ok_or(ControlError::NotFound)
@@ -541,6 +578,21 @@ impl Operator {
         let asked = store::retry_quickly("bump transaction", bump).await?;
         let record = self.transaction(tenant, id).await?.ok_or(ControlError::NotFound)?;
         if asked { Ok(record) } else { Err(record.refused()) }
+    }
+}
+
+// === impl LanePolicy ===
+
+impl LanePolicy {
+    /// What the audit keeps of setting it.
+    pub(crate) fn leaf(self, reason: &str) -> serde_json::Value {
+        json!({"reason": reason, "behind_approval": self.behind_approval.as_str()})
+    }
+}
+
+impl Default for LanePolicy {
+    fn default() -> Self {
+        Self { behind_approval: BehindApproval::Queue }
     }
 }
 

@@ -274,7 +274,8 @@ async fn ask(world: &World, fleet: &Fleet, replica: usize, order: &Order) -> Ope
         if let Some(shared) = fleet.shared(replica) {
             let id = world.draw(|rng, _| OperationId(Uuid::from_u64_pair(rng.next(), rng.next())));
             let key = order.number.to_string();
-            let admission = Admission::<Errand>::new(TENANT.into(), "caller", "sim.Errand", key, order.clone());
+            let mut admission = Admission::<Errand>::new(TENANT.into(), "caller", "sim.Errand", key, order.clone());
+            admission.refusable = true;
             let answer = match shared.asked(id, admission) {
                 Ok((new, _)) => {
                     let answer = tokio::time::timeout(Duration::from_secs(10), shared.joint.admit(new.clone())).await;
@@ -291,6 +292,7 @@ async fn ask(world: &World, fleet: &Fleet, replica: usize, order: &Order) -> Ope
             match answer {
                 Ok(Ok(Admitted::New(_))) => return id,
                 Ok(Ok(Admitted::Repeat(known))) => return known,
+                Ok(Ok(Admitted::BehindApproval(_))) => world.saw("refused behind an approval"),
                 Ok(Ok(other)) => {
                     world.violated(format!("a good order was refused: {other:?}"));
                     return id;

@@ -231,8 +231,8 @@ fn refused() -> Value {
 fn approval_pending() -> Value {
     let mut answer = refused();
     answer["description"] = json!(
-        "In conflict. With the reason `CUSTODY_APPROVAL_PENDING` the call is accepted, and waits for an approval at DFNS: repeat it with the `Idempotency-Key` \
-         of this answer. `operation_id` in its metadata is the operation."
+        "In conflict. With the reason `CUSTODY_APPROVAL_PENDING` the call waits for a custody approval: repeat it with the `Idempotency-Key` of this answer. It is \
+         accepted where `operation_id` in its metadata names the operation; where `lane` does, that lane takes nothing behind the approval, and nothing is stored."
     );
     answer["headers"]["Idempotency-Key"] = header("The key in force, also a generated one.");
     answer

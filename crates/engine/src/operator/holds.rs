@@ -1,7 +1,11 @@
 //! What holds a lane, from what is stored and what a node says. Pure.
 
 use super::{LaneFront, LaneView, WaitingTransaction};
-use crate::{custody::ProviderHold, model::TransactionId};
+use crate::{
+    custody::{HoldCause, ProviderHold, is_accepted},
+    flow::Priority,
+    model::TransactionId,
+};
 use alloy::primitives::U256;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -85,7 +89,7 @@ pub struct Hold {
 /// Everything that holds a lane, worst first. `account` is absent when no node could be asked.
 pub fn holds(lane: &LaneView, front: &LaneFront, account: Option<&AccountView>, now: OffsetDateTime) -> Vec<Hold> {
     let mut found = of_the_lane(lane, front);
-    found.extend(front.in_flight.iter().chain(&front.queue).filter_map(|one| of_a_transaction(one, account)));
+    found.extend(front.in_flight.iter().chain(&front.queue).filter_map(|one| of_a_transaction(lane, one, account)));
     match account {
         Some(account) => found.extend(of_the_chain(lane, front, account, now)),
         None if lane.queued + lane.in_flight > 0 => {
@@ -117,7 +121,7 @@ fn of_the_lane(lane: &LaneView, front: &LaneFront) -> Vec<Hold> {
 }
 
 /// What the last answer about a transaction tells. A sub-status is set together with the last counted action.
-fn of_a_transaction(one: &WaitingTransaction, account: Option<&AccountView>) -> Option<Hold> {
+fn of_a_transaction(lane: &LaneView, one: &WaitingTransaction, account: Option<&AccountView>) -> Option<Hold> {
     let last_error = one.last.as_ref().map(|action| action.last_error.as_str()).unwrap_or_default();
     let last_action = one.last.as_ref().map(|action| action.action.as_str()).unwrap_or_default();
     let (kind, message) = match one.sub_status.as_str() {
@@ -144,6 +148,9 @@ fn of_a_transaction(one: &WaitingTransaction, account: Option<&AccountView>) -> 
     let mut hold = Hold { transaction_id: Some(one.transaction_id), nonce: one.nonce, ..Hold::new(kind, message) };
     if kind == HoldKind::Approval {
         hold.provider_hold = one.provider_hold.clone();
+        if let Some(at) = &hold.provider_hold {
+            hold.message += behind(lane, at.cause);
+        }
     } else if kind == HoldKind::InsufficientFunds {
         hold.needed_wei = one.needed_wei();
         hold.available_wei = account.map(|account| account.balance_wei);
@@ -151,6 +158,17 @@ fn of_a_transaction(one: &WaitingTransaction, account: Option<&AccountView>) -> 
         hold.available_wei = account.map(|account| U256::from(account.fee_cap_wei));
     }
     Some(hold)
+}
+
+/// What becomes of requests behind something that waits at its provider.
+fn behind(lane: &LaneView, cause: HoldCause) -> &'static str {
+    if lane.by_provider {
+        "; nothing waits behind it"
+    } else if is_accepted(lane.policy.behind_approval, true, Priority::Normal, false, [cause]) {
+        "; what is ordered behind it waits"
+    } else {
+        "; what is ordered behind it is refused, as the lane is set"
+    }
 }
 
 fn of_the_chain(lane: &LaneView, front: &LaneFront, account: &AccountView, now: OffsetDateTime) -> Vec<Hold> {
@@ -257,9 +275,9 @@ impl HoldKind {
 mod tests {
     use super::*;
     use crate::{
-        custody::{HoldCause, KeyProvider},
+        custody::{BehindApproval, KeyProvider},
         model::{ActionView, LaneId},
-        operator::{LeaseView, PauseView},
+        operator::{LanePolicy, LeaseView, PauseView},
         states::TransactionState,
     };
     use alloy::primitives::Address;
@@ -281,6 +299,8 @@ mod tests {
             by_provider: false,
             provider_hold: None,
             pause: None,
+            policy: LanePolicy::default(),
+            policy_set: None,
             resync_pending: false,
             leases: vec![lease],
         }
@@ -430,6 +450,10 @@ mod tests {
         let front = LaneFront { in_flight: vec![one], ..LaneFront::default() };
         let told = holds(&lane(0, 1), &front, Some(&account()), NOW);
         assert_eq!(told[0].provider_hold, Some(waits), "whom to ask, and since when it waits");
+        assert!(told[0].message.ends_with("; what is ordered behind it waits"), "{}", told[0].message);
+        let policy = LanePolicy { behind_approval: BehindApproval::Refuse };
+        let told = holds(&LaneView { policy, ..lane(0, 1) }, &front, Some(&account()), NOW);
+        assert!(told[0].message.contains("is refused, as the lane is set"), "{}", told[0].message);
         assert_eq!(with("known_to_signer", "sign", "reused"), [HoldKind::Signer]);
         assert_eq!(with("", "sign", "connection refused"), [HoldKind::Signer]);
         assert_eq!(with("", "sign", ""), []);

@@ -191,10 +191,13 @@ impl Twins {
             decision,
             priority: self.rng.pick(&[Priority::Urgent, Priority::Normal, Priority::Bulk]),
             question: None,
+            refusable: self.rng.per_mille(800),
         };
         let news = [new];
         let told = |admitted: &Vec<Admitted>| match &admitted[0] {
             Admitted::New(_) => "new".to_owned(),
+            // Of several approvals the model does not know which has waited longest.
+            Admitted::BehindApproval(_) => "behind an approval".to_owned(),
             other => format!("{other:?}"),
         };
         if both!(self, admit(&news), told).is_some_and(|told| told == "new") {

@@ -7,8 +7,9 @@ use super::{
     world::{World, locked},
 };
 use crate::{
+    custody::BehindApproval,
     model::{LaneId, TenantId, TransactionId},
-    operator::DeadLetterAnswer,
+    operator::{DeadLetterAnswer, LanePolicy},
     states::TransactionState,
     store::Recovery,
 };
@@ -31,7 +32,7 @@ pub(super) async fn operate(world: Arc<World>, fleet: Arc<Fleet>, replicas: usiz
             continue;
         }
         let (choice, replica, lane, id) = world.draw(|rng, _| {
-            (rng.below(6), rng.below(replicas as u64) as usize, rng.pick(&lanes), rng.pick(&transactions))
+            (rng.below(7), rng.below(replicas as u64) as usize, rng.pick(&lanes), rng.pick(&transactions))
         });
         let (memory, tenant) = (fleet.memory(replica), &tenant);
         let acting = async {
@@ -39,6 +40,13 @@ pub(super) async fn operate(world: Arc<World>, fleet: Arc<Fleet>, replicas: usiz
                 0 => memory.commit("pause", |tables, _| tables.pause_lane(tenant, lane, WHY)).await.map(drop),
                 1..=2 => memory.commit("resume", |tables, _| tables.resume_lane(tenant, lane, WHY)).await.map(drop),
                 3 => memory.commit("ask resync", |tables, _| tables.ask_resync(tenant, lane, WHY)).await.map(drop),
+                6 => {
+                    let behind_approval = world.draw(|rng, _| rng.pick(BehindApproval::ALL));
+                    let policy = LanePolicy { behind_approval };
+                    let set =
+                        memory.commit("set policy", |tables, _| tables.set_lane_policy(tenant, lane, policy, WHY));
+                    set.await.map(drop)
+                }
                 4 => memory.commit("ask bump", |tables, _| tables.bump_transaction(tenant, id, WHY)).await.map(drop),
                 _ => {
                     memory.commit("ask cancel", |tables, _| tables.cancel_transaction(tenant, id, WHY)).await.map(drop)

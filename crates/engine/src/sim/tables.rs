@@ -15,7 +15,7 @@ pub(super) use lanes::Snapshot;
 
 use super::bug::Bug;
 use crate::{
-    custody::Held,
+    custody::{BehindApproval, Held},
     error::StoreError,
     flow::{PreCheck, Priority, Secret, StepInput, StepOutcome},
     model::{LaneId, OperationId, RequestId, ServiceName, TenantId, TransactionId},
@@ -59,6 +59,7 @@ pub(crate) struct LaneRow {
     pub(crate) needs_approval: bool,
     pub(crate) paused: bool,
     pub(crate) by_provider: bool,
+    pub(crate) behind_approval: BehindApproval,
 }
 
 #[derive(Debug, Clone)]

@@ -2,11 +2,14 @@
 
 use super::{
     Store,
+    holds::hold,
+    lanes,
     operations::{Change, lanes_of},
     rows::{StepRows, TransactionRows},
 };
 use crate::{
     checker::Question,
+    custody::{LaneHeld, may_be_refused},
     error::StoreError,
     flow::{Decision, Priority, Verdict},
     model::{LaneId, OperationId, ServiceName, TenantId},
@@ -35,6 +38,8 @@ pub(crate) struct NewOperation {
     pub(crate) priority: Priority,
     /// What policies are asked about it; none: the platform itself goes on with what was accepted, and nothing holds that.
     pub(crate) question: Option<Question>,
+    /// Whoever asks hears the answer and may ask again.
+    pub(crate) refusable: bool,
 }
 
 /// What became of it.
@@ -50,6 +55,8 @@ pub(crate) enum Admitted {
     OtherPayload(Vec<u8>),
     /// A sender of it belongs to another tenant.
     ForeignLane(LaneId),
+    /// A lane of it waits for a custody approval, and takes nothing behind it.
+    BehindApproval(LaneHeld),
 }
 
 /// Writes a service's own rows in the accept commit.
@@ -61,23 +68,36 @@ pub type AcceptHook =
 ///
 /// Whether a policy holds an operation is read here, from what stands in the table as this statement begins: no memory of policies could be
 /// out of date, and no trip to the database is added. What is held orders nothing.
+///
+/// So is whether a lane refuses it for the approval that holds the lane, which then leaves nothing behind. What a policy will hold stands behind nothing yet.
 const ADMIT: &str = "
 WITH given AS (
     SELECT * FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::int[], $10::jsonb[], $11::text[], $12::jsonb[],
-                         $13::jsonb[], $14::jsonb[], $15::text[], $33::jsonb[], $34::jsonb[])
-        AS g(id, principal, method, key, command_hash, kind, version, order_json, state, result, error, body, topic, question, amounts)
-), fresh AS (
-    INSERT INTO engine.idempotency (tenant, principal, method, key, command_hash, operation_id)
-    SELECT $1, principal, method, key, command_hash, id FROM given ORDER BY principal, method, key
-    ON CONFLICT DO NOTHING RETURNING operation_id AS id
-), held AS (
+                         $13::jsonb[], $14::jsonb[], $15::text[], $33::jsonb[], $34::jsonb[], $35::boolean[])
+        AS g(id, principal, method, key, command_hash, kind, version, order_json, state, result, error, body, topic, question, amounts, refusable)
+), matched AS (
     SELECT g.id, array_agg(p.policy_id ORDER BY p.policy_id) AS policies, max(p.checkers) AS checkers, min(p.time_limit_s) AS time_limit_s
-    FROM engine.checker_policies p JOIN given g ON g.question IS NOT NULL JOIN fresh USING (id)
+    FROM engine.checker_policies p JOIN given g ON g.question IS NOT NULL
     WHERE p.tenant = $1 AND (p.kinds = '{}' OR g.kind = ANY (p.kinds)) AND g.kind <> ALL (p.except_kinds)
       AND (p.asset = '' AND p.threshold IS NULL OR EXISTS (
           SELECT FROM jsonb_to_recordset(g.amounts) AS a(asset text, amount numeric)
           WHERE (p.asset = '' OR a.asset = p.asset) AND (p.threshold IS NULL OR a.amount >= p.threshold)))
     GROUP BY g.id
+), refused AS (
+    SELECT DISTINCT ON (g.id) g.id, l.chain_id, l.sender, o.transaction_id AS held_transaction_id, o.hold, o.held_by, o.held_since, false AS held_by_provider
+    FROM given g JOIN unnest($21::uuid[], $25::bigint[], $26::bytea[]) AS t(id, chain, sender) ON t.id = g.id
+    JOIN engine.lanes l ON l.chain_id = t.chain AND l.sender = t.sender AND l.tenant = $1 AND l.behind_approval = 'REFUSE' AND NOT l.by_provider
+    CROSS JOIN LATERAL (
+        SELECT a.transaction_id, a.hold, a.held_by, a.held_since FROM engine.attempts a
+        WHERE a.chain_id = l.chain_id AND a.sender = l.sender AND a.state = 'SIGNING' AND a.hold = 'APPROVAL' ORDER BY a.held_since, a.transaction_id LIMIT 1) o
+    WHERE g.refusable AND NOT EXISTS (SELECT FROM matched m WHERE m.id = g.id)
+    ORDER BY g.id, o.held_since, o.transaction_id
+), fresh AS (
+    INSERT INTO engine.idempotency (tenant, principal, method, key, command_hash, operation_id)
+    SELECT $1, principal, method, key, command_hash, id FROM given g WHERE NOT EXISTS (SELECT FROM refused r WHERE r.id = g.id)
+    ORDER BY principal, method, key ON CONFLICT DO NOTHING RETURNING operation_id AS id
+), held AS (
+    SELECT m.* FROM matched m JOIN fresh USING (id)
 ), begun AS (
     SELECT f.id FROM fresh f WHERE NOT EXISTS (SELECT FROM held h WHERE h.id = f.id)
 ), operations AS (
@@ -110,8 +130,9 @@ WITH given AS (
 )
 SELECT g.id, f.id IS NOT NULL AS fresh, s.command_hash, s.operation_id, now() AS at,
        CASE WHEN f.id IS NOT NULL THEN h.id IS NOT NULL
-            ELSE EXISTS (SELECT FROM engine.checks c WHERE c.tenant = $1 AND c.operation_id = g.id) END AS held
-FROM given g LEFT JOIN fresh f USING (id) LEFT JOIN held h USING (id)
+            ELSE EXISTS (SELECT FROM engine.checks c WHERE c.tenant = $1 AND c.operation_id = g.id) END AS held,
+       r.chain_id, r.sender, r.held_transaction_id, r.hold, r.held_by, r.held_since, r.held_by_provider
+FROM given g LEFT JOIN fresh f USING (id) LEFT JOIN held h USING (id) LEFT JOIN refused r USING (id)
 LEFT JOIN engine.idempotency s ON f.id IS NULL AND s.tenant = $1 AND s.principal = g.principal AND s.method = g.method AND s.key = g.key";
 
 /// Begins a transaction, even if the caller gives up meanwhile. A `BEGIN` that is dropped half way would leave its connection in a
@@ -241,6 +262,7 @@ pub(super) async fn write(
         .bind(transactions.secrets)
         .bind(questions)
         .bind(amounts)
+        .bind(news.iter().map(|new| may_be_refused(new.refusable, new.priority)).collect::<Vec<_>>())
         .fetch_all(&mut *connection)
         .await?;
     let mut admitted = HashMap::with_capacity(news.len());
@@ -252,9 +274,12 @@ pub(super) async fn write(
         let outcome = if row.try_get("fresh")? {
             stored_at(at, held)
         } else {
-            match row.try_get::<Option<Uuid>, _>("operation_id")? {
-                Some(stored) => new.compared(row.try_get("command_hash")?, OperationId(stored), stored_at(at, held)),
-                None => stored(&mut *connection, new, at).await?,
+            match (row.try_get::<Option<Uuid>, _>("operation_id")?, hold(row)?) {
+                (Some(stored), _) => {
+                    new.compared(row.try_get("command_hash")?, OperationId(stored), stored_at(at, held))
+                }
+                (None, Some(hold)) => Admitted::BehindApproval(LaneHeld { lane: lanes::lane(row)?, hold }),
+                (None, None) => stored(&mut *connection, new, at).await?,
             }
         };
         admitted.insert(id, outcome);

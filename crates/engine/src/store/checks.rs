@@ -369,6 +369,7 @@ pub async fn accept_change(commit: &mut PgConnection, change: Change<'_>) -> Res
         decision: flow::Decision { new_steps: Vec::new(), verdict: Verdict::Waiting },
         priority: Priority::Normal,
         question: Some(Question { hands: Some(change.hands), ..Question::default() }),
+        refusable: false,
     };
     let service = ServiceName::new(change.service);
     let admitted = accept::write(&service, commit, &new.tenant, &[&new]).await?.remove(&new.id);
@@ -380,6 +381,7 @@ pub async fn accept_change(commit: &mut PgConnection, change: Change<'_>) -> Res
             Err(AdmitError::KeyReused { stored_hash: hex::encode(stored), given_hash: hex::encode(command_hash) })
         }
         Admitted::ForeignLane(lane) => Err(AdmitError::LaneOfOtherTenant(lane)),
+        Admitted::BehindApproval(held) => Err(AdmitError::BehindApproval(Box::new(held))),
     }
 }
 

@@ -6,7 +6,9 @@ use super::{
 use crate::{
     error::StoreError,
     model::{ActionView, LaneId, ServiceName, TenantId, TransactionId},
-    operator::{LaneFilter, LaneFront, LanePage, LaneView, LeaseView, PauseView, WaitingTransaction},
+    operator::{
+        LaneFilter, LaneFront, LanePage, LanePolicy, LaneView, LeaseView, PauseView, PolicySetView, WaitingTransaction,
+    },
 };
 use serde_json::json;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
@@ -16,7 +18,7 @@ use time::OffsetDateTime;
 const FRONT: i64 = 20;
 
 const LANES: &str = "
-SELECT l.chain_id, l.sender, l.next_nonce, l.needs_approval, l.by_provider, l.paused_at, l.paused_by, l.pause_reason, w.queued, w.queued_at, f.in_flight + h.in_flight AS in_flight, least(f.in_flight_at, h.in_flight_at) AS in_flight_at,
+SELECT l.chain_id, l.sender, l.next_nonce, l.needs_approval, l.by_provider, l.paused_at, l.paused_by, l.pause_reason, l.behind_approval, l.policy_at, l.policy_by, l.policy_reason, w.queued, w.queued_at, f.in_flight + h.in_flight AS in_flight, least(f.in_flight_at, h.in_flight_at) AS in_flight_at,
        c.confirming + m.confirming AS confirming, o.hold, o.held_by, o.held_since, o.held_transaction_id, o.held_by_provider
 FROM engine.lanes l
 CROSS JOIN LATERAL (
@@ -213,6 +215,38 @@ impl Reads {
         Ok(true)
     }
 
+    /// Sets what the lane does with those who stand behind an approval. `false`: the tenant has no such lane.
+    pub(crate) async fn set_lane_policy(
+        &self,
+        tenant: &TenantId,
+        lane: LaneId,
+        policy: LanePolicy,
+        actor: &str,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        let LanePolicy { behind_approval } = policy;
+        let mut commit = begin(&self.pool).await?;
+        let set = sqlx::query(
+            "UPDATE engine.lanes SET behind_approval = $4, policy_at = now(), policy_by = $5, policy_reason = $6
+             WHERE tenant = $1 AND chain_id = $2 AND sender = $3",
+        )
+        .bind(tenant.as_str())
+        .bind(signed(lane.chain_id)?)
+        .bind(lane.sender.as_slice())
+        .bind(behind_approval.as_str())
+        .bind(actor)
+        .bind(reason)
+        .execute(&mut *commit)
+        .await?;
+        if set.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let body = policy.leaf(reason);
+        leaf(&mut commit, tenant.as_str(), "lane.set_policy", actor, &lane.to_string(), body).await?;
+        commit.commit().await?;
+        Ok(true)
+    }
+
     /// Asks every service that works on the lane to compare it again. `false`: the tenant has no such lane.
     pub(crate) async fn ask_resync(
         &self,
@@ -257,6 +291,11 @@ fn lane_view(row: &PgRow) -> Result<LaneView, StoreError> {
         Some(at) => Some(PauseView { by: row.try_get("paused_by")?, reason: row.try_get("pause_reason")?, at }),
         None => None,
     };
+    let policy_set = match row.try_get("policy_at")? {
+        Some(at) => Some(PolicySetView { by: row.try_get("policy_by")?, reason: row.try_get("policy_reason")?, at }),
+        None => None,
+    };
+    let behind_approval = row.try_get::<&str, _>("behind_approval")?.parse().map_err(StoreError::Corrupt)?;
     let queued_at: Option<OffsetDateTime> = row.try_get("queued_at")?;
     let in_flight_at: Option<OffsetDateTime> = row.try_get("in_flight_at")?;
     Ok(LaneView {
@@ -270,6 +309,8 @@ fn lane_view(row: &PgRow) -> Result<LaneView, StoreError> {
         by_provider: row.try_get("by_provider")?,
         provider_hold: hold(row)?,
         pause,
+        policy: LanePolicy { behind_approval },
+        policy_set,
         resync_pending: false,
         leases: Vec::new(),
     })

@@ -1,12 +1,12 @@
 //! Lanes and single transactions as the wire shows them.
 
 use crate::{
-    custody::{HoldCause, KeyProvider, ProviderHold},
+    custody::{BehindApproval, HoldCause, KeyProvider, ProviderHold},
     doctor::{Finding, Verdict},
     model::LaneId,
     operator::{
         AccountView, AttemptPurpose, AttemptStanding, AttemptView, CancelOutcome, DeadLetter, DeadLetterKind, Hold,
-        HoldKind, LaneView, LeaseView, PauseView, TransactionRecord, WaitingTransaction,
+        HoldKind, LanePolicy, LaneView, LeaseView, PauseView, PolicySetView, TransactionRecord, WaitingTransaction,
     },
 };
 use alloy::primitives::U256;
@@ -152,8 +152,42 @@ impl From<LaneView> for operator::Lane {
             by_provider: view.by_provider,
             provider_hold: view.provider_hold.map(Into::into),
             pause: view.pause.map(Into::into),
+            policy: Some(policy(view.policy, view.policy_set)),
             resync_pending: view.resync_pending,
             leases: view.leases.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// What is set of a lane, and who set it.
+fn policy(LanePolicy { behind_approval }: LanePolicy, set: Option<PolicySetView>) -> operator::LanePolicy {
+    let behind_approval = operator::BehindApproval::from(behind_approval).into();
+    match set {
+        Some(PolicySetView { by, reason, at }) => {
+            operator::LanePolicy { behind_approval, set_by: by, reason, set_at: Some(timestamp(at)) }
+        }
+        None => operator::LanePolicy { behind_approval, ..operator::LanePolicy::default() },
+    }
+}
+
+impl From<BehindApproval> for operator::BehindApproval {
+    fn from(setting: BehindApproval) -> Self {
+        match setting {
+            BehindApproval::Queue => Self::Queue,
+            BehindApproval::Refuse => Self::Refuse,
+        }
+    }
+}
+
+/// Absent: none was named, or one that this release does not know.
+impl TryFrom<operator::BehindApproval> for BehindApproval {
+    type Error = ();
+
+    fn try_from(setting: operator::BehindApproval) -> Result<Self, ()> {
+        match setting {
+            operator::BehindApproval::Queue => Ok(Self::Queue),
+            operator::BehindApproval::Refuse => Ok(Self::Refuse),
+            operator::BehindApproval::Unspecified => Err(()),
         }
     }
 }
@@ -337,6 +371,11 @@ mod tests {
         for cause in HoldCause::ALL {
             let wire = transaction::ProviderHoldCause::from(*cause);
             assert_eq!(wire.as_str_name(), format!("PROVIDER_HOLD_CAUSE_{}", cause.as_str()));
+        }
+        for setting in BehindApproval::ALL {
+            let wire = operator::BehindApproval::from(*setting);
+            assert_eq!(wire.as_str_name(), format!("BEHIND_APPROVAL_{}", setting.as_str()));
+            assert_eq!(BehindApproval::try_from(wire), Ok(*setting));
         }
         for provider in KeyProvider::ALL {
             let wire = signer::KeyProvider::from(*provider);

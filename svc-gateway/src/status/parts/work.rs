@@ -6,8 +6,8 @@ use dalp_proto::{
         operation_service_client::OperationServiceClient,
     },
     operator::{
-        DeadLetter, ExplainLaneRequest, Hold, Lane, ListDeadLettersRequest, ListLanesRequest, ListLanesResponse,
-        operator_service_client::OperatorServiceClient,
+        BehindApproval, DeadLetter, ExplainLaneRequest, Hold, Lane, LanePolicy, ListDeadLettersRequest,
+        ListLanesRequest, ListLanesResponse, operator_service_client::OperatorServiceClient,
     },
     transaction::{ProviderHold, ProviderHoldCause},
 };
@@ -147,17 +147,35 @@ fn of_lanes(lanes: &[Lane], more: bool) -> Shown {
             Cell::text(lane.in_flight),
             Cell::text(lane.confirming),
             Cell::since(lane.oldest_at.as_ref()),
+            Cell::text(behind_approval(lane)),
         ]
     });
     Shown {
         alert: told.collect::<Vec<_>>().join(", "),
         tables: vec![Table {
             caption: "Lanes that do not rest",
-            columns: &["Lane", "Held by", "Held since", "Waiting", "In flight", "Confirming", "Oldest since"],
+            columns: &[
+                "Lane",
+                "Held by",
+                "Held since",
+                "Waiting",
+                "In flight",
+                "Confirming",
+                "Oldest since",
+                "Behind an approval",
+            ],
             rows: rows.collect(),
             empty: "Every lane rests: nothing waits, nothing is paused.",
             note: if more { "There are more lanes with work than the first 500." } else { "" },
         }],
+    }
+}
+
+/// What becomes of requests while an approval holds the lane.
+fn behind_approval(lane: &Lane) -> &'static str {
+    match lane.policy.as_ref().map(LanePolicy::behind_approval) {
+        Some(BehindApproval::Refuse) => "refused",
+        Some(BehindApproval::Queue | BehindApproval::Unspecified) | None => "queued",
     }
 }
 
@@ -296,6 +314,10 @@ mod tests {
         assert_eq!(row[0], Cell::text("5/0xab"));
         assert_eq!(row[1], Cell::marked(Mark::Warning, "CUSTODY_APPROVAL_PENDING at dfns"));
         assert_eq!(row[2], Cell::At { at: 7 });
+        assert_eq!(row[7], Cell::text("queued"));
+        let policy = LanePolicy { behind_approval: BehindApproval::Refuse.into(), ..LanePolicy::default() };
+        let refusing = Lane { policy: Some(policy), ..held(ProviderHoldCause::Approval) };
+        assert_eq!(of_lanes(&[refusing], false).tables[0].rows[0][7], Cell::text("refused"));
         let blocked = of_lanes(&[held(ProviderHoldCause::Blocked)], false);
         assert_eq!(
             blocked.tables[0].rows[0][1],

@@ -2,7 +2,9 @@
 
 use super::{Reads, Twins, both};
 use crate::{
+    custody::BehindApproval,
     model::TenantId,
+    operator::LanePolicy,
     store::{LaneLook, Recovery},
 };
 
@@ -14,18 +16,18 @@ impl Twins {
         let (who, why) = ("tester", "by the test");
         let queued = self.any(|twins| &twins.queued).map(|one| one.id);
         macro_rules! asked {
-            ($name:ident($what:expr)) => {{
+            ($name:ident($what:expr $(, $more:expr)?)) => {{
                 let backup = self.tables.clone();
-                let model = self.tables.$name(&tenant, $what, why);
+                let model = self.tables.$name(&tenant, $what, $($more,)? why);
                 if model.is_err() {
                     self.tables = backup;
                 }
-                let real = reads.$name(&tenant, $what, who, why).await;
+                let real = reads.$name(&tenant, $what, $($more,)? who, why).await;
                 self.done.push(stringify!($name).into());
                 self.same(stringify!($name), &model.ok(), &real.ok());
             }};
         }
-        match (self.rng.below(9), queued) {
+        match (self.rng.below(10), queued) {
             (0, _) => asked!(pause_lane(lane)),
             (1..=2, _) => asked!(resume_lane(lane)),
             (3, _) => asked!(ask_resync(lane)),
@@ -44,6 +46,10 @@ impl Twins {
                 }
             }
             (6, Some(id)) => asked!(cancel_transaction(id)),
+            (7, _) => {
+                let policy = LanePolicy { behind_approval: self.rng.pick(BehindApproval::ALL) };
+                asked!(set_lane_policy(lane, policy));
+            }
             (_, Some(id)) => {
                 let recovery = self.rng.pick(&[Recovery::Retry, Recovery::Close]);
                 let backup = self.tables.clone();

@@ -96,7 +96,8 @@ impl Twins {
                 row.next_nonce,
                 row.needs_approval,
                 row.paused,
-                row.by_provider
+                row.by_provider,
+                row.behind_approval.as_str()
             ])
             .to_string()
         };
@@ -170,7 +171,7 @@ const HANDOVERS: &str = "SELECT jsonb_build_array(request_id, transaction_id, at
     (SELECT coalesce(jsonb_agg(encode(w.tx_hash, 'hex') ORDER BY encode(w.tx_hash, 'hex')), '[]') FROM engine.handover_hashes w WHERE w.request_id = h.request_id),
     chain_nonce, block_number, tries)::text FROM engine.handovers h WHERE service = $1 AND chain_id = $2";
 const NONCES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), nonce, transaction_id, released)::text FROM engine.nonces WHERE chain_id = $2 AND $1 <> ''";
-const LANES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), tenant, next_nonce, needs_approval, paused_at IS NOT NULL, by_provider)::text FROM engine.lanes WHERE chain_id = $2 AND $1 <> ''";
+const LANES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), tenant, next_nonce, needs_approval, paused_at IS NOT NULL, by_provider, behind_approval)::text FROM engine.lanes WHERE chain_id = $2 AND $1 <> ''";
 const OPERATIONS: &str = "SELECT jsonb_build_array(operation_id, tenant, state, wake, cancel_requested, result, error)::text FROM engine.operations WHERE service = $1 AND $2 > 0";
 const STEPS: &str = "SELECT jsonb_build_array(operation_id, name, outcome, request_id, due_at IS NOT NULL, tries)::text FROM engine.steps WHERE service = $1 AND $2 > 0";
 const OUTBOX: &str = "SELECT jsonb_build_array(e.tenant, topic, subject, operation_id, body)::text FROM engine.outbox e JOIN engine.operations o USING (tenant, operation_id)

@@ -1,7 +1,8 @@
 //! Accepting operations, asking flows, cancelling, signature steps.
 
-use super::{Done, LaneRow, LeaseRow, OperationRow, StepRow, Tables, TransactionRow};
+use super::{Done, LaneRow, LeaseRow, OperationRow, Phase, StepRow, Tables, TransactionRow};
 use crate::{
+    custody::{BehindApproval, HoldCause, LaneHeld, ProviderHold, is_accepted},
     error::StoreError,
     flow::{Failure, Flows, History, RecordedStep, StepInput, StepOutcome},
     model::{LaneId, OperationId, ServiceName, TenantId},
@@ -70,10 +71,13 @@ impl Tables {
             let key = (new.tenant.clone(), new.principal.clone(), new.method.clone(), new.key.clone());
             let stored = self.idempotency.get(&key).filter(|_| self.bug != Some(Bug::ForgottenIdempotencyKey));
             let outcome = match stored {
-                None => {
-                    self.idempotency.insert(key, (new.command_hash, new.id));
-                    Admitted::New(at)
-                }
+                None => match self.behind_approval(new) {
+                    Some(held) => Admitted::BehindApproval(held),
+                    None => {
+                        self.idempotency.insert(key, (new.command_hash, new.id));
+                        Admitted::New(at)
+                    }
+                },
                 Some((_, stored)) if *stored == new.id => Admitted::New(at),
                 Some((hash, stored)) if *hash == new.command_hash => Admitted::Repeat(*stored),
                 Some((hash, _)) => Admitted::OtherPayload(hash.to_vec()),
@@ -124,6 +128,29 @@ impl Tables {
         Ok(())
     }
 
+    /// The approval that a lane of it refuses it for.
+    fn behind_approval(&self, new: &NewOperation) -> Option<LaneHeld> {
+        let waits = |lane: &LaneId| {
+            self.attempts
+                .values()
+                .filter(|one| one.lane == *lane && one.phase == Phase::Signing)
+                .filter_map(|one| {
+                    let held = one.hold?;
+                    let since = OffsetDateTime::UNIX_EPOCH;
+                    let (provider, cause, transaction_id) = (held.provider, held.cause, one.transaction_id);
+                    Some(ProviderHold { provider, cause, since, transaction_id, by_provider: false })
+                })
+                .collect::<Vec<_>>()
+        };
+        lanes_of(&new.decision).into_iter().find_map(|lane| {
+            let (row, holds) = (self.lanes.get(&lane)?, waits(&lane));
+            let causes = holds.iter().map(|hold| hold.cause);
+            let accepted = is_accepted(row.behind_approval, new.refusable, new.priority, row.by_provider, causes);
+            let hold = holds.into_iter().find(|hold| hold.cause == HoldCause::Approval).filter(|_| !accepted)?;
+            Some(LaneHeld { lane, hold })
+        })
+    }
+
     fn claim_lanes(
         &mut self,
         service: &ServiceName,
@@ -136,6 +163,7 @@ impl Tables {
                 needs_approval: false,
                 paused: false,
                 by_provider: false,
+                behind_approval: BehindApproval::Queue,
             };
             self.lanes.entry(*lane).or_insert_with(fresh);
             let lease = LeaseRow { holder: None, expires_at: self.begin, resync_asked: 0, resync_done: 0 };

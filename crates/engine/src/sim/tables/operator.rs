@@ -4,7 +4,7 @@ use super::{Done, Phase, Place, Tables};
 use crate::{
     flow::{Failure, StepOutcome},
     model::{LaneId, ServiceName, TenantId, TransactionId},
-    operator::{CancelOutcome, DeadLetterAnswer},
+    operator::{CancelOutcome, DeadLetterAnswer, LanePolicy},
     states::{OperationState, TransactionState},
     store::{AttemptKind, Recovery, Standing},
 };
@@ -23,6 +23,19 @@ impl Tables {
         let Some(row) = self.lanes.get_mut(&lane).filter(|row| row.tenant == *tenant) else { return Ok(false) };
         row.paused = paused;
         self.leaf(action, lane, json!({"reason": reason}));
+        Ok(true)
+    }
+
+    pub(crate) fn set_lane_policy(
+        &mut self,
+        tenant: &TenantId,
+        lane: LaneId,
+        policy: LanePolicy,
+        reason: &str,
+    ) -> Done<bool> {
+        let Some(row) = self.lanes.get_mut(&lane).filter(|row| row.tenant == *tenant) else { return Ok(false) };
+        row.behind_approval = policy.behind_approval;
+        self.leaf("lane.set_policy", lane, policy.leaf(reason));
         Ok(true)
     }
 

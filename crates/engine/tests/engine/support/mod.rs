@@ -437,7 +437,15 @@ impl Bench {
     ) -> Result<Accepted, AdmitError> {
         let order = PayOrder { sender: self.keys[lane].address(), ..order };
         let mut admission = Admission::<Pay>::new(TENANT.into(), "maker", "test.Pay", key, order);
-        admission.question = Some(Question::default());
+        (admission.question, admission.refusable) = (Some(Question::default()), true);
+        engine.accept(admission).await
+    }
+
+    /// Asks as somebody does who hears the answer and may ask again, so that a lane may refuse it.
+    pub async fn pay_or_hear(&self, engine: &Engine, lane: usize, key: &str) -> Result<Accepted, AdmitError> {
+        let order = PayOrder { sender: self.keys[lane].address(), ..PayOrder::times(1) };
+        let mut admission = Admission::<Pay>::new(TENANT.into(), "tester", "test.Pay", key, order);
+        admission.refusable = true;
         engine.accept(admission).await
     }
 

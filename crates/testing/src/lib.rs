@@ -75,6 +75,23 @@ impl TestPostgres {
         ended
     }
 
+    /// Ends the server and starts it as a standby of nobody: it answers what is read and takes nothing, as one that was the primary before a failover.
+    pub fn restart_as_standby(&mut self) {
+        self.stop();
+        let signal = self.directory.path().join("data/standby.signal");
+        std::fs::write(&signal, "").expect("the data directory is writable");
+        give_to_postgres(&signal);
+        self.server = launch(self.directory.path(), &self.settings);
+        self.wait_until_answering();
+    }
+
+    /// Makes a standby the primary.
+    pub async fn promote(&self) {
+        let pool = self.pool().await;
+        let promoted: bool = sqlx::query_scalar("SELECT pg_promote()").fetch_one(&pool).await.expect("a standby answers");
+        assert!(promoted, "a standby becomes the primary");
+    }
+
     fn wait_until_answering(&self) {
         let socket = self.directory.path().join(".s.PGSQL.5432");
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -130,6 +147,16 @@ impl TestPostgres {
         count
     }
 
+    fn stop(&mut self) {
+        // The postmaster takes its children with it when it is told to stop; killed, it would leave them.
+        let pids = std::fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap_or_default();
+        let told = pids.lines().next().and_then(|pid| pid.parse().ok()).is_some_and(|pid| signal(pid, Signal::QUIT));
+        if !told {
+            let _ = self.server.kill();
+        }
+        let _ = self.server.wait();
+    }
+
     fn answers(&self) -> bool {
         let asked = Command::new(binary("pg_isready")).arg("-q").arg("-h").arg(self.directory.path()).status();
         asked.is_ok_and(|status| status.success())
@@ -138,13 +165,7 @@ impl TestPostgres {
 
 impl Drop for TestPostgres {
     fn drop(&mut self) {
-        // The postmaster takes its children with it when it is told to stop; killed, it would leave them.
-        let pids = std::fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap_or_default();
-        let told = pids.lines().next().and_then(|pid| pid.parse().ok()).is_some_and(|pid| signal(pid, Signal::QUIT));
-        if !told {
-            let _ = self.server.kill();
-        }
-        let _ = self.server.wait();
+        self.stop();
     }
 }
 
@@ -195,8 +216,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success(), "{} can be copied", from.display());
 }
 
-/// PostgreSQL refuses to run as root.
-fn give_to_postgres(directory: &Path) {
+/// Makes a folder, with everything in it, or a file that of the user whom PostgreSQL runs as: it refuses to run as root.
+pub fn give_to_postgres(directory: &Path) {
     if is_root() {
         let given = Command::new("chown").args(["-R", "postgres"]).arg(directory).status().expect("chown runs");
         assert!(given.success(), "user postgres exists");
@@ -207,7 +228,8 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
 }
 
-fn binary(name: &str) -> PathBuf {
+/// One of PostgreSQL's programs.
+pub fn binary(name: &str) -> PathBuf {
     let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -219,7 +241,8 @@ fn binary(name: &str) -> PathBuf {
     found.pop().unwrap_or_else(|| PathBuf::from(name))
 }
 
-fn as_postgres(program: &Path) -> Command {
+/// A program, to be run as the user whom PostgreSQL runs as.
+pub fn as_postgres(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }

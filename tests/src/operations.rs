@@ -14,6 +14,7 @@ mod failover;
 mod killed;
 mod lying;
 mod reads;
+mod restored;
 mod run;
 mod signer_away;
 mod site;
@@ -29,8 +30,17 @@ use self::site::Site;
 use self::verdict::Verdict;
 
 /// Every drill, in the order in which they are done.
-pub const DRILLS: [&str; 8] =
-    ["killed", "signer_away", "device_lost", "upstreams", "certificates", "disk_full", "clock", "failover"];
+pub const DRILLS: [&str; 9] = [
+    "killed",
+    "signer_away",
+    "device_lost",
+    "upstreams",
+    "certificates",
+    "disk_full",
+    "clock",
+    "failover",
+    "restored",
+];
 
 /// How the drills are done.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +106,7 @@ pub async fn drill(name: &str, measures: &Measures) -> anyhow::Result<Ended> {
         "disk_full" => disk_full::drill(measures).await,
         "clock" => clock::drill(measures).await,
         "failover" => failover::drill(measures).await,
+        "restored" => restored::drill(measures).await,
         other => anyhow::bail!("there is no drill {other}"),
     };
     // A machine or a mount that refuses is no failure of the platform, and no success either.

@@ -29,6 +29,13 @@ fn process(pid: u32) -> Option<rustix::process::Pid> {
 /// Everything else is as in production.
 const DURABLE: [&str; 1] = ["shared_preload_libraries=pg_stat_statements"];
 
+/// Keeps the log, so that any point in time can be had again. Commands run in the data directory.
+const ARCHIVING: [&str; 2] =
+    ["archive_mode=on", "archive_command=test ! -f ../archive/%f && cp %p ../archive/%f.part && mv ../archive/%f.part ../archive/%f"];
+
+/// How long a server may take to archive what it has, or to be restored.
+const RESTORED_WITHIN: Duration = Duration::from_secs(120);
+
 /// A running server of its own.
 pub struct TestPostgres {
     directory: tempfile::TempDir,
@@ -51,6 +58,63 @@ impl TestPostgres {
     /// As [`TestPostgres::start_durable`], with everything it keeps below this folder.
     pub fn start_durable_in(folder: &Path) -> Self {
         Self::start_with(folder, &DURABLE)
+    }
+
+    /// As [`TestPostgres::start_durable`], and it can be restored to a point in time.
+    pub fn start_archiving() -> Self {
+        let settings: Vec<&str> = DURABLE.into_iter().chain(ARCHIVING).collect();
+        let server = Self::start_with(&std::env::temp_dir(), &settings);
+        let archive = server.directory.path().join("archive");
+        std::fs::create_dir(&archive).expect("the server's directory is writable"); // until then it tries again
+        give_to_postgres(&archive);
+        server
+    }
+
+    /// Takes a base backup, in place of an earlier one.
+    pub fn back_up(&self) {
+        let backup = self.directory.path().join("backup");
+        let _ = std::fs::remove_dir_all(&backup); // absent at first
+        let made = as_postgres(&binary("pg_basebackup"))
+            .args(["--checkpoint=fast", "--wal-method=none", "--no-password", "--username=postgres", "--host"])
+            .arg(self.directory.path())
+            .arg("--pgdata")
+            .arg(&backup)
+            .stderr(Stdio::null())
+            .status()
+            .expect("pg_basebackup is installed");
+        assert!(made.success(), "a base backup is made");
+    }
+
+    /// Gives this moment a name that [`TestPostgres::restore`] takes.
+    pub async fn mark(&self, name: &str) {
+        let pool = self.pool().await;
+        sqlx::query("SELECT pg_create_restore_point($1)").bind(name).execute(&pool).await.expect("a server that archives");
+        pool.close().await;
+    }
+
+    /// Throws away what the server has, and restores it from backup and archive to a moment that was named since.
+    pub async fn restore(&mut self, name: &str) {
+        let pool = self.pool().await;
+        let switched = "SELECT pg_walfile_name(pg_switch_wal())";
+        let last: String = sqlx::query_scalar(switched).fetch_one(&pool).await.expect("the server answers");
+        pool.close().await;
+        let (data, archive) = (self.directory.path().join("data"), self.directory.path().join("archive"));
+        until("the log is archived", async || archive.join(&last).exists()).await;
+        self.stop();
+        std::fs::remove_dir_all(&data).expect("the data directory is ours");
+        std::fs::rename(self.directory.path().join("backup"), &data).expect("there is a base backup");
+        std::fs::write(data.join("recovery.signal"), "").expect("the data directory is writable");
+        give_to_postgres(&data);
+        let target = format!("recovery_target_name={name}");
+        let recovery = ["restore_command=cp ../archive/%f %p", target.as_str(), "recovery_target_action=promote"];
+        let settings: Vec<String> = self.settings.iter().cloned().chain(recovery.map(str::to_owned)).collect();
+        self.server = launch(self.directory.path(), &settings);
+        self.wait_until_answering();
+        let pool = self.pool().await;
+        let restoring = "SELECT pg_is_in_recovery()";
+        until("the point is reached", async || matches!(sqlx::query_scalar(restoring).fetch_one(&pool).await, Ok(false)))
+            .await;
+        pool.close().await;
     }
 
     fn start_with(folder: &Path, settings: &[&str]) -> Self {
@@ -166,6 +230,14 @@ impl TestPostgres {
 impl Drop for TestPostgres {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < RESTORED_WITHIN, "{what} within {RESTORED_WITHIN:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

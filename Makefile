@@ -85,7 +85,7 @@ bench: ## throughput, latencies, memory and kills beside the chain's ceiling and
 	@cargo build --release --workspace --bins
 	@target/release/dalp-bench --report target/bench/report.json $(if $(ONLY),--only $(ONLY))
 
-drill: ## kills at every stage of 10,000 payments; then services, signer, HSM, nodes, certificates, disk and clock fail under load; target/drill/report.json (ONLY=operations.signer_away: a part)
+drill: ## kills at every stage of 10,000 payments; then services, signer, HSM, nodes, certificates, disk, clock and the primary database fail under load; target/drill/report.json (ONLY=operations.signer_away: a part)
 	@deploy/setup/setup.sh drill
 	@cargo build --release --workspace --bins
 	@target/release/dalp-drill --report target/drill/$(if $(ONLY),$(ONLY),report).json $(if $(ONLY),--only $(ONLY))

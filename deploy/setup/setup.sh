@@ -7,7 +7,7 @@
 #                        that looks at the status page (Chromium, playwright-core, axe-core), and what checks deploy/: promtool, kubectl, schemas, hadolint
 #   setup.sh aws         the AWS that tests and `make up KEYS=kms` use: moto
 #   setup.sh sbom        what lists the components of the services: cargo-cyclonedx
-#   setup.sh drill       what running needs, and what drills take besides: libfaketime
+#   setup.sh drill       what running needs, and what drills take besides: libfaketime, Patroni, etcd, HAProxy
 #   setup.sh bench       what running needs, and the libraries that the bench compares the platform with: viem, ethers, web3.py
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -158,6 +158,19 @@ test_packages() {
 
 drill_needs() {
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(faketime)
+    command -v patroni >/dev/null || packages+=(patroni python3-idna)
+    command -v etcd >/dev/null || packages+=(etcd-server)
+    [ -x /usr/sbin/haproxy ] || packages+=(haproxy)
+}
+
+# Debian starts what it installs: the drills start their own.
+drill_rests() {
+    local service
+    [ -d /run/systemd/system ] || return 0
+    for service in patroni etcd-server haproxy; do
+        [[ " ${packages[*]} " == *" $service "* ]] && as_root systemctl --quiet disable --now "${service%-server}"
+    done
+    return 0
 }
 
 case "${1:-}" in
@@ -203,6 +216,7 @@ drill)
     run_needs
     drill_needs
     install_packages
+    drill_rests
     npm_packages
     ;;
 bench)

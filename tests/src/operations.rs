@@ -7,11 +7,14 @@
 mod book;
 mod certificates;
 mod clock;
+mod cluster;
 mod device_lost;
 mod disk_full;
+mod failover;
 mod killed;
 mod lying;
 mod reads;
+mod restored;
 mod run;
 mod signer_away;
 mod site;
@@ -27,8 +30,17 @@ use self::site::Site;
 use self::verdict::Verdict;
 
 /// Every drill, in the order in which they are done.
-pub const DRILLS: [&str; 7] =
-    ["killed", "signer_away", "device_lost", "upstreams", "certificates", "disk_full", "clock"];
+pub const DRILLS: [&str; 9] = [
+    "killed",
+    "signer_away",
+    "device_lost",
+    "upstreams",
+    "certificates",
+    "disk_full",
+    "clock",
+    "failover",
+    "restored",
+];
 
 /// How the drills are done.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +105,8 @@ pub async fn drill(name: &str, measures: &Measures) -> anyhow::Result<Ended> {
         "certificates" => certificates::drill(measures).await,
         "disk_full" => disk_full::drill(measures).await,
         "clock" => clock::drill(measures).await,
+        "failover" => failover::drill(measures).await,
+        "restored" => restored::drill(measures).await,
         other => anyhow::bail!("there is no drill {other}"),
     };
     // A machine or a mount that refuses is no failure of the platform, and no success either.

@@ -70,11 +70,13 @@ pub enum AdmitError {
 
 impl StoreError {
     /// Whether the same work may succeed later: connection errors, serialisation failures, deadlocks, a server that stops or
-    /// starts, and one without room (class 53: disk, memory, connections). Everything else is a defect and is reported as such.
+    /// starts, one that is a standby or takes no writes (25006: a failover is under way), and one without room (class 53: disk, memory,
+    /// connections). Everything else is a defect and is reported as such.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
-                code == "40001"
+                code == "25006"
+                    || code == "40001"
                     || code == "40P01"
                     || code.starts_with("57P0")
                     || code.starts_with("08")
@@ -114,14 +116,16 @@ mod tests {
     use crate::testing::TestPostgres;
 
     #[tokio::test]
-    async fn what_a_server_without_room_refuses_may_be_taken_later() {
+    async fn what_a_server_without_room_or_a_standby_refuses_may_be_taken_later() {
         let server = TestPostgres::start();
         let pool = server.pool().await;
         let states = [
             ("53100", true),
             ("53200", true),
             ("53300", true),
+            ("57P01", true),
             ("57P03", true),
+            ("25006", true),
             ("40001", true),
             ("23505", false),
             ("XX000", false),

@@ -29,6 +29,13 @@ fn process(pid: u32) -> Option<rustix::process::Pid> {
 /// Everything else is as in production.
 const DURABLE: [&str; 1] = ["shared_preload_libraries=pg_stat_statements"];
 
+/// Keeps the log, so that any point in time can be had again. Commands run in the data directory.
+const ARCHIVING: [&str; 2] =
+    ["archive_mode=on", "archive_command=test ! -f ../archive/%f && cp %p ../archive/%f.part && mv ../archive/%f.part ../archive/%f"];
+
+/// How long a server may take to archive what it has, or to be restored.
+const RESTORED_WITHIN: Duration = Duration::from_secs(120);
+
 /// A running server of its own.
 pub struct TestPostgres {
     directory: tempfile::TempDir,
@@ -53,6 +60,63 @@ impl TestPostgres {
         Self::start_with(folder, &DURABLE)
     }
 
+    /// As [`TestPostgres::start_durable`], and it can be restored to a point in time.
+    pub fn start_archiving() -> Self {
+        let settings: Vec<&str> = DURABLE.into_iter().chain(ARCHIVING).collect();
+        let server = Self::start_with(&std::env::temp_dir(), &settings);
+        let archive = server.directory.path().join("archive");
+        std::fs::create_dir(&archive).expect("the server's directory is writable"); // until then it tries again
+        give_to_postgres(&archive);
+        server
+    }
+
+    /// Takes a base backup, in place of an earlier one.
+    pub fn back_up(&self) {
+        let backup = self.directory.path().join("backup");
+        let _ = std::fs::remove_dir_all(&backup); // absent at first
+        let made = as_postgres(&binary("pg_basebackup"))
+            .args(["--checkpoint=fast", "--wal-method=none", "--no-password", "--username=postgres", "--host"])
+            .arg(self.directory.path())
+            .arg("--pgdata")
+            .arg(&backup)
+            .stderr(Stdio::null())
+            .status()
+            .expect("pg_basebackup is installed");
+        assert!(made.success(), "a base backup is made");
+    }
+
+    /// Gives this moment a name that [`TestPostgres::restore`] takes.
+    pub async fn mark(&self, name: &str) {
+        let pool = self.pool().await;
+        sqlx::query("SELECT pg_create_restore_point($1)").bind(name).execute(&pool).await.expect("a server that archives");
+        pool.close().await;
+    }
+
+    /// Throws away what the server has, and restores it from backup and archive to a moment that was named since.
+    pub async fn restore(&mut self, name: &str) {
+        let pool = self.pool().await;
+        let switched = "SELECT pg_walfile_name(pg_switch_wal())";
+        let last: String = sqlx::query_scalar(switched).fetch_one(&pool).await.expect("the server answers");
+        pool.close().await;
+        let (data, archive) = (self.directory.path().join("data"), self.directory.path().join("archive"));
+        until("the log is archived", async || archive.join(&last).exists()).await;
+        self.stop();
+        std::fs::remove_dir_all(&data).expect("the data directory is ours");
+        std::fs::rename(self.directory.path().join("backup"), &data).expect("there is a base backup");
+        std::fs::write(data.join("recovery.signal"), "").expect("the data directory is writable");
+        give_to_postgres(&data);
+        let target = format!("recovery_target_name={name}");
+        let recovery = ["restore_command=cp ../archive/%f %p", target.as_str(), "recovery_target_action=promote"];
+        let settings: Vec<String> = self.settings.iter().cloned().chain(recovery.map(str::to_owned)).collect();
+        self.server = launch(self.directory.path(), &settings);
+        self.wait_until_answering();
+        let pool = self.pool().await;
+        let restoring = "SELECT pg_is_in_recovery()";
+        until("the point is reached", async || matches!(sqlx::query_scalar(restoring).fetch_one(&pool).await, Ok(false)))
+            .await;
+        pool.close().await;
+    }
+
     fn start_with(folder: &Path, settings: &[&str]) -> Self {
         let mut making = tempfile::Builder::new();
         let directory = making.prefix("dalp-pg").tempdir_in(folder).expect("temporary directory can be made");
@@ -73,6 +137,23 @@ impl TestPostgres {
             self.wait_until_answering();
         }
         ended
+    }
+
+    /// Ends the server and starts it as a standby of nobody: it answers what is read and takes nothing, as one that was the primary before a failover.
+    pub fn restart_as_standby(&mut self) {
+        self.stop();
+        let signal = self.directory.path().join("data/standby.signal");
+        std::fs::write(&signal, "").expect("the data directory is writable");
+        give_to_postgres(&signal);
+        self.server = launch(self.directory.path(), &self.settings);
+        self.wait_until_answering();
+    }
+
+    /// Makes a standby the primary.
+    pub async fn promote(&self) {
+        let pool = self.pool().await;
+        let promoted: bool = sqlx::query_scalar("SELECT pg_promote()").fetch_one(&pool).await.expect("a standby answers");
+        assert!(promoted, "a standby becomes the primary");
     }
 
     fn wait_until_answering(&self) {
@@ -130,6 +211,16 @@ impl TestPostgres {
         count
     }
 
+    fn stop(&mut self) {
+        // The postmaster takes its children with it when it is told to stop; killed, it would leave them.
+        let pids = std::fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap_or_default();
+        let told = pids.lines().next().and_then(|pid| pid.parse().ok()).is_some_and(|pid| signal(pid, Signal::QUIT));
+        if !told {
+            let _ = self.server.kill();
+        }
+        let _ = self.server.wait();
+    }
+
     fn answers(&self) -> bool {
         let asked = Command::new(binary("pg_isready")).arg("-q").arg("-h").arg(self.directory.path()).status();
         asked.is_ok_and(|status| status.success())
@@ -138,13 +229,15 @@ impl TestPostgres {
 
 impl Drop for TestPostgres {
     fn drop(&mut self) {
-        // The postmaster takes its children with it when it is told to stop; killed, it would leave them.
-        let pids = std::fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap_or_default();
-        let told = pids.lines().next().and_then(|pid| pid.parse().ok()).is_some_and(|pid| signal(pid, Signal::QUIT));
-        if !told {
-            let _ = self.server.kill();
-        }
-        let _ = self.server.wait();
+        self.stop();
+    }
+}
+
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < RESTORED_WITHIN, "{what} within {RESTORED_WITHIN:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -195,8 +288,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success(), "{} can be copied", from.display());
 }
 
-/// PostgreSQL refuses to run as root.
-fn give_to_postgres(directory: &Path) {
+/// Makes a folder, with everything in it, or a file that of the user whom PostgreSQL runs as: it refuses to run as root.
+pub fn give_to_postgres(directory: &Path) {
     if is_root() {
         let given = Command::new("chown").args(["-R", "postgres"]).arg(directory).status().expect("chown runs");
         assert!(given.success(), "user postgres exists");
@@ -207,7 +300,8 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
 }
 
-fn binary(name: &str) -> PathBuf {
+/// One of PostgreSQL's programs.
+pub fn binary(name: &str) -> PathBuf {
     let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -219,7 +313,8 @@ fn binary(name: &str) -> PathBuf {
     found.pop().unwrap_or_else(|| PathBuf::from(name))
 }
 
-fn as_postgres(program: &Path) -> Command {
+/// A program, to be run as the user whom PostgreSQL runs as.
+pub fn as_postgres(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }

@@ -56,6 +56,8 @@ pub struct Options {
     pub other_node: Option<String>,
     /// The folder below which the database server keeps everything. Absent: that of temporary files.
     pub database_folder: Option<PathBuf>,
+    /// Databases that stand already. Absent: the stack starts a server with both.
+    pub databases: Option<Databases>,
     /// The library through which each service reads its clock (libfaketime); what it reads stands in [`Stack::clock`].
     pub clock_library: Option<PathBuf>,
     /// Whether there is a second development chain, for settlements across chains.
@@ -66,6 +68,15 @@ pub struct Options {
     pub settlement: String,
 }
 
+/// Addresses of empty databases.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    /// The engine's, with the services' own schemas.
+    pub engine: String,
+    /// The signer's.
+    pub signer: String,
+}
+
 /// A running stack. Dropped: ended and removed.
 pub struct Stack {
     services: Vec<Service>,
@@ -74,7 +85,8 @@ pub struct Stack {
     /// Its own development chain, if it was given none.
     anvil: Option<Anvil>,
     second_anvil: Option<Anvil>,
-    postgres: TestPostgres,
+    /// Its own database server, if it was given no databases.
+    postgres: Option<TestPostgres>,
     folder: tempfile::TempDir,
 }
 
@@ -94,6 +106,7 @@ impl Default for Options {
             chain_url: None,
             other_node: None,
             database_folder: None,
+            databases: None,
             clock_library: None,
             second_chain: false,
             finality_depth: 0,
@@ -121,10 +134,7 @@ impl Stack {
     /// When a part is missing or does not start; the error says which and what to do.
     pub async fn launch(options: &Options) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dalp-").tempdir().context("cannot make a temporary folder")?;
-        let postgres = match &options.database_folder {
-            Some(folder) => TestPostgres::start_durable_in(folder),
-            None => TestPostgres::start_durable(),
-        };
+        let (postgres, databases) = databases(options).await;
         let (anvil, chain_url) = match &options.chain_url {
             Some(url) => (None, url.clone()),
             None => {
@@ -141,7 +151,7 @@ impl Stack {
         let pki = DevPki::create(&folder.path().join("pki"), &SERVICES)?;
         let settings = {
             let second = second_anvil.as_ref().map(|anvil| anvil.url.clone());
-            settings(folder.path(), &postgres, (chain_url, second), options).await?
+            settings(folder.path(), databases, (chain_url, second), options)?
         };
         configuration::write(&settings)?;
         init_token(&settings)?;
@@ -174,15 +184,17 @@ impl Stack {
         &self.settings
     }
 
-    /// The database server.
-    #[must_use]
-    pub fn database(&self) -> &TestPostgres {
-        &self.postgres
+    /// Its own database server.
+    ///
+    /// # Errors
+    /// When it has none, since it was given databases.
+    pub fn database(&self) -> anyhow::Result<&TestPostgres> {
+        self.postgres.as_ref().context("the stack was given its databases")
     }
 
-    /// The database server, to start it again.
-    pub fn database_mut(&mut self) -> &mut TestPostgres {
-        &mut self.postgres
+    /// The same, to start it again.
+    pub fn database_mut(&mut self) -> Option<&mut TestPostgres> {
+        self.postgres.as_mut()
     }
 
     /// The file that says how far a service's clock is off (`+3600`), in a stack whose services have clocks of their own.
@@ -314,9 +326,23 @@ impl Stack {
     }
 }
 
-async fn settings(
+/// The databases, and the server that is started for them where none are given.
+async fn databases(options: &Options) -> (Option<TestPostgres>, Databases) {
+    if let Some(databases) = &options.databases {
+        return (None, databases.clone());
+    }
+    let postgres = match &options.database_folder {
+        Some(folder) => TestPostgres::start_durable_in(folder),
+        None => TestPostgres::start_durable(),
+    };
+    let databases =
+        Databases { engine: postgres.create_database("dalp").await, signer: postgres.create_database("signer").await };
+    (Some(postgres), databases)
+}
+
+fn settings(
     folder: &Path,
-    postgres: &TestPostgres,
+    databases: Databases,
     (chain_url, second_chain_url): (String, Option<String>),
     options: &Options,
 ) -> anyhow::Result<Settings> {
@@ -331,8 +357,8 @@ async fn settings(
     Ok(Settings {
         folder: folder.to_owned(),
         listeners,
-        database_url: postgres.create_database("dalp").await,
-        signer_database_url: postgres.create_database("signer").await,
+        database_url: databases.engine,
+        signer_database_url: databases.signer,
         chain_id: dalp_chain::testing::ANVIL_CHAIN_ID,
         chain_url,
         second_chain_url,
@@ -434,7 +460,11 @@ fn ports() -> std::ops::Range<u16> {
     }
 }
 
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+/// Ports that nothing listens on now.
+///
+/// # Errors
+/// When there are too few.
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let range = ports();
     let mut held = Vec::new();
     let mut tries = 0;

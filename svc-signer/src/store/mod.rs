@@ -200,8 +200,8 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::Tls(_) => true,
             sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                // 57014 and 25P03 are the server's end of our limit.
-                matches!(code.as_ref(), "57014" | "25P03")
+                // 57014 and 25P03 are the server's end of our limit; 25006 is a standby's, while a failover is under way.
+                matches!(code.as_ref(), "57014" | "25P03" | "25006")
                     || code == "40001"
                     || code == "40P01"
                     || code.starts_with("57P0")

@@ -138,8 +138,8 @@ impl Subject for EngineRoom {
         &self.chain
     }
 
-    fn database(&self) -> &TestPostgres {
-        self.signer.postgres()
+    fn database(&self) -> anyhow::Result<&TestPostgres> {
+        Ok(self.signer.postgres())
     }
 
     fn processes(&self) -> Vec<(String, u32)> {

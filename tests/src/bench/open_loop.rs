@@ -34,7 +34,7 @@ pub(super) trait Subject: Sync {
     fn tenant(&self) -> &str;
     /// The engine's records.
     fn pool(&self) -> &PgPool;
-    fn database(&self) -> &TestPostgres;
+    fn database(&self) -> anyhow::Result<&TestPostgres>;
     fn chain(&self) -> &NullChain;
     /// Its processes by name, without this one.
     fn processes(&self) -> Vec<(String, u32)>;
@@ -114,7 +114,7 @@ pub(super) async fn step(
     lasts: Duration,
     label: &str,
 ) -> anyhow::Result<Step> {
-    let statements_before = subject.database().statements().await;
+    let statements_before = subject.database()?.statements().await;
     let requests = offered * usize::try_from(lasts.as_secs())?;
     let (begun, begun_at) = (Instant::now(), SystemTime::now());
     let mut running = JoinSet::new();
@@ -136,7 +136,7 @@ pub(super) async fn step(
     ensure!(!sent.is_empty(), "every request was refused: {refused:?}");
     let ids: Vec<Uuid> = sent.keys().copied().collect();
     until_final(subject).await?;
-    let statements = subject.database().statements().await - statements_before;
+    let statements = subject.database()?.statements().await - statements_before;
 
     let ended = ends(subject, &ids).await?;
     let since = |from: SystemTime, to: SystemTime| to.duration_since(from).unwrap_or_default();

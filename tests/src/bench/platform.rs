@@ -23,7 +23,7 @@ pub(super) async fn throughput(lanes: usize, transfers: usize) -> anyhow::Result
     let stack = Stack::start(&Options { log_filter: "warn".to_owned(), ..Options::default() }).await?;
     let chain_view = ChainView::new(stack.chain_url())?;
     let load = Load::prepare(&stack.client()?, &chain_view, lanes, "local").await?;
-    let (statements, cpu_before) = (stack.database().statements().await, cpu::by_part(&stack_processes(&stack)));
+    let (statements, cpu_before) = (stack.database()?.statements().await, cpu::by_part(&stack_processes(&stack)));
     let rate = platform_rate(&load, &chain_view, lanes, transfers).await?;
     let cpu_after = cpu::by_part(&stack_processes(&stack));
     let of_platform = |parts: &[(String, f64)]| -> f64 {
@@ -32,7 +32,7 @@ pub(super) async fn throughput(lanes: usize, transfers: usize) -> anyhow::Result
     let per_thousand = |total: f64| total * 1_000.0 / count(transfers);
     let cpu_s = per_thousand(of_platform(&cpu_after) - of_platform(&cpu_before));
     #[allow(clippy::cast_precision_loss)] // counts of a bench are far below 2^52
-    let statements = per_thousand((stack.database().statements().await - statements) as f64);
+    let statements = per_thousand((stack.database()?.statements().await - statements) as f64);
     let mut figures = vec![];
     if lanes == 10 {
         let parts = cpu::per_thousand(&cpu_before, &cpu_after, count(transfers));
@@ -70,7 +70,7 @@ pub(super) async fn throughput(lanes: usize, transfers: usize) -> anyhow::Result
 /// Services and database by name.
 pub(super) fn stack_processes(stack: &Stack) -> Vec<(String, u32)> {
     let services = stack.services().iter().filter_map(|service| Some((service.name().to_owned(), service.pid()?)));
-    services.chain([("postgresql".to_owned(), stack.database().pid())]).collect()
+    services.chain(stack.database().ok().map(|server| ("postgresql".to_owned(), server.pid()))).collect()
 }
 
 async fn platform_rate(load: &Load, chain: &ChainView, lanes: usize, transfers: usize) -> anyhow::Result<f64> {

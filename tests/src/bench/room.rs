@@ -72,7 +72,7 @@ impl Subject for Room {
         &self.pool
     }
 
-    fn database(&self) -> &TestPostgres {
+    fn database(&self) -> anyhow::Result<&TestPostgres> {
         self.stack.database()
     }
 

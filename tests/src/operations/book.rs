@@ -66,6 +66,36 @@ impl Book {
         }
     }
 
+    /// What was accepted, each with its number.
+    pub(super) fn accepted(&self) -> Vec<(u64, Uuid)> {
+        let accepted = (1..).zip(&self.requests).filter_map(|(number, request)| match request.answer {
+            Some(Answer::Accepted(id)) => Some((number, id)),
+            _ => None,
+        });
+        accepted.collect()
+    }
+
+    /// Notes that the caller has found on chain what it asked for, whatever the platform says of it.
+    pub(super) fn found(&mut self, number: u64, at: Instant) {
+        let Some(Answer::Accepted(id)) = self.request(number).and_then(|request| request.answer.clone()) else { return };
+        self.ended(id, End::Completed, at);
+    }
+
+    /// Notes that the caller asks again, since neither platform nor chain knows of it.
+    pub(super) fn again(&mut self, number: u64) {
+        let Some(request) = self.request(number) else { return };
+        let (answer, ended) = (request.answer.take(), request.ended.take());
+        if let Some(Answer::Accepted(id)) = answer {
+            self.open.remove(&id);
+        }
+        self.ended -= usize::from(ended.is_some());
+    }
+
+    fn request(&mut self, number: u64) -> Option<&mut Request> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.requests.get_mut(index)
+    }
+
     pub(super) fn requests(&self) -> &[Request] {
         &self.requests
     }
@@ -106,6 +136,27 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_again_has_not_ended_until_it_has_as_something_else() {
+        let (now, ids) = (Instant::now(), [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()]);
+        let mut book = Book::default();
+        for id in &ids[..2] {
+            let number = book.is_due(now);
+            book.answered(number, Answer::Accepted(*id));
+        }
+        book.ended(ids[0], End::Completed, now);
+        book.found(2, now);
+        assert_eq!((book.count_ended(), book.open().len()), (2, 0), "the chain has the second one");
+        book.again(1);
+        assert_eq!((book.count_ended(), book.accepted()), (1, vec![(2, ids[1])]));
+        assert!(!book.is_settled(now + Duration::from_secs(1)));
+        book.answered(1, Answer::Accepted(ids[2]));
+        book.ended(ids[0], End::Completed, now);
+        assert_eq!((book.count_ended(), book.open()), (1, vec![ids[2]]), "what it was before counts no more");
+        book.ended(ids[2], End::Completed, now);
+        assert!(book.is_settled(now + Duration::from_secs(1)));
+    }
 
     #[test]
     fn recovery_lasts_until_the_last_request_of_before_has_ended() {

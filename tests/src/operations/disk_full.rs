@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use dalp_devstack::stack::Options;
+use dalp_testing::TestPostgres;
 
 use super::{CannotHere, Measures, Outcome, Run, Site};
 
@@ -82,7 +83,7 @@ pub(super) async fn drill(measures: &Measures) -> anyhow::Result<Outcome> {
     }
     std::fs::remove_file(disk.ballast())?;
     let until = Instant::now();
-    if tokio::task::block_in_place(|| site.stack.database_mut().start_if_ended()) {
+    if tokio::task::block_in_place(|| site.stack.database_mut().is_some_and(TestPostgres::start_if_ended)) {
         run.remark("the server had ended by itself and was started again".to_owned());
     }
     run.over("no room for data and log", from, until).await?;

@@ -51,6 +51,7 @@ pub(super) struct Run {
     faults: Vec<(String, Instant, Instant)>,
     remarks: Vec<String>,
     first_block: u64,
+    load: Load,
     stop: watch::Sender<bool>,
     /// Ended when this is dropped, like what watches.
     sending: JoinSet<()>,
@@ -64,7 +65,6 @@ impl Run {
     pub(super) async fn begin(site: &Site, name: &str, measures: &Measures) -> anyhow::Result<Self> {
         let book = Arc::new(Mutex::new(Book::default()));
         let answers: [Arc<Mutex<Answers>>; 2] = Default::default();
-        let (stop, stopped) = watch::channel(false);
         let first_block = site.chain.height().await? + 1;
         let mut watching = JoinSet::new();
         watching.spawn(watch_ends(site.pool.clone(), book.clone()));
@@ -72,10 +72,6 @@ impl Run {
             // A connection of its own: one that hangs must not hold up the other.
             watching.spawn(keep_reading(kind, site.stack.client()?, site.load.clone(), answers.clone()));
         }
-        let load = site.load.through(&site.stack.client()?);
-        let every = Duration::from_secs_f64(1.0 / measures.rate);
-        let mut sending = JoinSet::new();
-        sending.spawn(keep_asking(load, name.to_owned(), every, book.clone(), stopped));
         let mut run = Self {
             name: name.to_owned(),
             rate: measures.rate,
@@ -85,16 +81,58 @@ impl Run {
             faults: Vec::new(),
             remarks: Vec::new(),
             first_block,
-            stop,
-            sending,
+            load: site.load.through(&site.stack.client()?),
+            stop: watch::channel(false).0,
+            sending: JoinSet::new(),
             watching,
         };
+        run.resume();
         run.work().await?;
         Ok(run)
     }
 
+    /// Lets the callers ask, at first or again.
+    pub(super) fn resume(&mut self) {
+        let (stop, stopped) = watch::channel(false);
+        self.stop = stop;
+        let every = Duration::from_secs_f64(1.0 / self.rate);
+        self.sending.spawn(keep_asking(self.load.clone(), self.name.clone(), every, self.book.clone(), stopped));
+    }
+
+    /// Has the callers ask for nothing more, and waits until they are answered.
+    pub(super) async fn pause(&mut self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.sending.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+
+    /// What was accepted, each with its number.
+    pub(super) fn accepted(&self) -> Vec<(u64, Uuid)> {
+        locked(&self.book).accepted()
+    }
+
+    /// Notes that the caller has found on chain what it asked for.
+    pub(super) fn found(&self, number: u64) {
+        locked(&self.book).found(number, Instant::now());
+    }
+
+    /// Has a caller ask again for what neither the platform nor the chain knows of.
+    pub(super) async fn repeat(&self, number: u64) {
+        locked(&self.book).again(number);
+        let answer = answered(&self.load, &self.name, number).await;
+        locked(&self.book).answered(number, answer);
+    }
+
+    /// The amounts that the chain has moved.
+    pub(super) async fn moved(&self, site: &Site) -> anyhow::Result<Vec<u64>> {
+        let moved = site.chain.moved_to(site.load.token, site.load.receiver.address, self.first_block).await?;
+        Ok(moved.iter().map(|(_, amount)| amount.saturating_to()).collect())
+    }
+
     /// Waits until so many more requests have ended as come in a few seconds.
-    async fn work(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn work(&mut self) -> anyhow::Result<()> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a small number
         let more = (self.rate * SECONDS_OF_WORK) as usize;
         let wanted = locked(&self.book).count_ended() + more;
@@ -155,17 +193,13 @@ impl Run {
 
     /// Ends the load, waits until everything accepted has ended, and counts on the chain what became of it.
     pub(super) async fn finish(mut self, site: &Site) -> anyhow::Result<Outcome> {
-        self.stop.send_replace(true);
-        while let Some(ended) = self.sending.join_next().await {
-            ended?;
-        }
+        self.pause().await?;
         let drained = self.wait("everything accepted ends", |book| book.open().is_empty()).await;
         if let Err(error) = drained {
             self.remark(error.to_string());
         }
         let gapped = gapped(site).await?;
-        let moved = site.chain.moved_to(site.load.token, site.load.receiver.address, self.first_block).await?;
-        let moved: Vec<u64> = moved.iter().map(|(_, amount)| amount.saturating_to()).collect();
+        let moved = self.moved(site).await?;
         let episodes = self.faults.iter().map(|(what, from, until)| self.episode(what, *from, *until)).collect();
         self.watching.abort_all();
         let verdict = Verdict::of(locked(&self.book).requests(), &moved, gapped);
@@ -190,25 +224,30 @@ async fn keep_asking(
             _ = stopped.changed() => break,
         }
         let number = locked(&book).is_due(Instant::now());
-        let (load, key, book) = (load.clone(), format!("{name}-{number}"), book.clone());
+        let (load, name, book) = (load.clone(), name.clone(), book.clone());
         asked.spawn(async move {
-            let lane = usize::try_from(number).unwrap_or_default() % LANES;
-            let answer = repeated_after(REPEATED_AFTER, ANSWERED_WITHIN, || async {
-                let answer = tokio::time::timeout(CALL_WITHIN, load.transfer_of(number, lane, &key)).await;
-                answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
-            });
-            let answer = match answer.await {
-                Ok(operation) => match operation.operation_id.parse() {
-                    Ok(id) => Answer::Accepted(id),
-                    Err(error) => Answer::Refused(format!("its id is none: {error}")),
-                },
-                Err(status) => Answer::Refused(format!("{} ({})", reason(&status), status.message())),
-            };
+            let answer = answered(&load, &name, number).await;
             locked(&book).answered(number, answer);
         });
         while asked.try_join_next().is_some() {}
     }
     while asked.join_next().await.is_some() {}
+}
+
+/// Asks under the request's key until it is answered.
+async fn answered(load: &Load, name: &str, number: u64) -> Answer {
+    let (lane, key) = (usize::try_from(number).unwrap_or_default() % LANES, format!("{name}-{number}"));
+    let answer = repeated_after(REPEATED_AFTER, ANSWERED_WITHIN, || async {
+        let answer = tokio::time::timeout(CALL_WITHIN, load.transfer_of(number, lane, &key)).await;
+        answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
+    });
+    match answer.await {
+        Ok(operation) => match operation.operation_id.parse() {
+            Ok(id) => Answer::Accepted(id),
+            Err(error) => Answer::Refused(format!("its id is none: {error}")),
+        },
+        Err(status) => Answer::Refused(format!("{} ({})", reason(&status), status.message())),
+    }
 }
 
 /// Looks which accepted operations have ended; what is away meanwhile is looked at later.

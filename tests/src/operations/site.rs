@@ -49,6 +49,13 @@ impl Site {
         tokio::task::block_in_place(|| service.restart())
     }
 
+    /// Asks a service to end, and waits until it has.
+    pub(super) fn stop(&mut self, name: &str) -> anyhow::Result<()> {
+        let service = self.stack.service(name).context("a service of the stack")?;
+        tokio::task::block_in_place(|| service.stop());
+        Ok(())
+    }
+
     /// Kills a service, as a crash does.
     pub(super) fn kill(&mut self, name: &str) -> anyhow::Result<()> {
         let service = self.stack.service(name).context("a service of the stack")?;

@@ -1,10 +1,10 @@
 //! The pool of connections that a service gives its engine and its own store.
 
 use sqlx::{
-    PgPool,
+    PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{str::FromStr as _, time::Duration};
+use std::{io, str::FromStr as _, time::Duration};
 
 /// Every statement finds its rows by an index, and names few of them. The server, left to itself, plans for the sizes that it
 /// last counted, and each connection keeps such a plan: made while the tables were empty (a new database, or one that autovacuum
@@ -23,5 +23,39 @@ const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 pub fn pool(url: &str, service: &str, schema: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
     let options =
         PgConnectOptions::from_str(url)?.application_name(service).options(PLANS).options([("search_path", schema)]);
-    Ok(PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_WITHIN).connect_lazy_with(options))
+    Ok(PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_WITHIN)
+        .after_connect(|connection, _| Box::pin(to_a_primary(connection)))
+        .connect_lazy_with(options))
+}
+
+/// Refuses a connection to a standby, to which an address leads for moments while a failover is under way: kept, it would refuse what is written through it for as
+/// long as it lives. A primary becomes a standby only by ending, and its connections end with it, so this is asked once.
+async fn to_a_primary(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    match sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(connection).await? {
+        true => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::NotConnected, "the database server is a standby"))),
+        false => Ok(()),
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::{StoreError, testing::TestPostgres};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_standby_is_not_written_to_and_its_connections_are_not_kept() {
+        let mut server = TestPostgres::start();
+        let pool = pool(&server.url(), "test", "public", 2).unwrap();
+        sqlx::query("CREATE TABLE public.kept (id int)").execute(&pool).await.unwrap();
+        tokio::task::block_in_place(|| server.restart_as_standby());
+        let write = || sqlx::query("INSERT INTO public.kept VALUES (1)").execute(&pool);
+        for _ in 0..3 {
+            let error = StoreError::from(write().await.unwrap_err());
+            assert!(error.is_retryable(), "{error:?}");
+        }
+        server.promote().await;
+        write().await.unwrap();
+    }
 }

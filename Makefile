@@ -9,7 +9,7 @@ BUF := contracts/tools/buf
 DEPLOY_PYTHON := $(TOOLS)/deploy-py/bin/python
 export DALP_ANVIL := $(CURDIR)/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 
-.PHONY: help setup aws tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench drill sim soak build
+.PHONY: help setup aws tools contract-tools demo up down test check dashboards sbom fmt lint-contracts contracts test-contracts coverage fuzz gas bench drill drill-upgrade sim soak build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -85,10 +85,20 @@ bench: ## throughput, latencies, memory and kills beside the chain's ceiling and
 	@cargo build --release --workspace --bins
 	@target/release/dalp-bench --report target/bench/report.json $(if $(ONLY),--only $(ONLY))
 
-drill: ## kills at every stage of 10,000 payments; then services, signer, HSM, nodes, certificates, disk, clock and the primary database fail under load; target/drill/report.json (ONLY=operations.signer_away: a part)
+drill: ## kills at every stage of 10,000 payments; then services, replicas, signer, HSM, nodes, certificates, disk, clock and databases fail under load, and databases are restored; target/drill/report.json (ONLY=operations.signer_away: a part)
 	@deploy/setup/setup.sh drill
 	@cargo build --release --workspace --bins
 	@target/release/dalp-drill --report target/drill/$(if $(ONLY),$(ONLY),report).json $(if $(ONLY),--only $(ONLY))
+
+drill-upgrade: ## builds an earlier version, upgrades from it under load and rolls back to it; target/drill/operations.upgraded.json. FROM=<tag, branch or commit>
+	@test -n "$(FROM)" || { echo "which version? make drill-upgrade FROM=<tag, branch or commit>" >&2; exit 2; }
+	@deploy/setup/setup.sh drill
+	@git worktree prune
+	@test -e target/upgrade/source || git worktree add --detach target/upgrade/source
+	@git -C target/upgrade/source checkout --quiet --detach $$(git rev-parse --verify "$(FROM)^{commit}")
+	@cd target/upgrade/source && CARGO_TARGET_DIR=$(CURDIR)/target/upgrade/build cargo build --release --workspace --bins
+	@cargo build --release --workspace --bins
+	@target/release/dalp-drill --report target/drill/operations.upgraded.json --only operations.upgraded --old-binaries target/upgrade/build/release
 
 soak: ## two hours at half the highest rate: whether memory and latency stay flat; target/soak/report.json. MINUTES=n: shorter or longer
 	@deploy/setup/setup.sh run

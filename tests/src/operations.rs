@@ -14,13 +14,16 @@ mod failover;
 mod killed;
 mod lying;
 mod reads;
+mod replicas;
 mod restored;
 mod run;
 mod signer_away;
 mod site;
+mod upgraded;
 mod upstreams;
 mod verdict;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dalp_devstack::report::{Figure, SkippedRow, StepRow};
@@ -30,8 +33,10 @@ use self::site::Site;
 use self::verdict::Verdict;
 
 /// Every drill, in the order in which they are done.
-pub const DRILLS: [&str; 9] = [
+pub const DRILLS: [&str; 11] = [
     "killed",
+    "replicas",
+    "upgraded",
     "signer_away",
     "device_lost",
     "upstreams",
@@ -42,13 +47,18 @@ pub const DRILLS: [&str; 9] = [
     "restored",
 ];
 
+/// Seconds within which as much ends a second as before, where one of two replicas went.
+const THROUGHPUT_BACK_S: f64 = 10.0;
+
 /// How the drills are done.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Measures {
     /// Requests a second.
     pub rate: f64,
     /// How long is away what is taken away.
     pub away: Duration,
+    /// The folder with the programs of an earlier version, to upgrade from.
+    pub old_programs: Option<PathBuf>,
     /// Told of each thing that is over.
     pub tell: fn(&str),
 }
@@ -73,6 +83,8 @@ pub struct Episode {
     pub ended_meanwhile: usize,
     /// From its end until everything asked for before was final.
     pub recovery_s: Option<f64>,
+    /// From its begin until as many requests became final a second as before, where that was waited for.
+    pub throughput_back_s: Option<f64>,
     /// The longest time without an answer to a read, of each kind, from its begin until everything was final again.
     pub reads_away_s: Vec<(&'static str, f64)>,
 }
@@ -99,6 +111,8 @@ pub struct Outcome {
 pub async fn drill(name: &str, measures: &Measures) -> anyhow::Result<Ended> {
     let ended = match name {
         "killed" => killed::drill(measures).await,
+        "replicas" => replicas::drill(measures).await,
+        "upgraded" => upgraded::drill(measures).await,
         "signer_away" => signer_away::drill(measures).await,
         "device_lost" => device_lost::drill(measures).await,
         "upstreams" => upstreams::drill(measures).await,
@@ -130,9 +144,10 @@ impl Episode {
     fn say(&self) -> String {
         let recovered =
             self.recovery_s.map_or_else(|| "not all final".to_owned(), |s| format!("all final {s:.1} s after"));
+        let back = self.throughput_back_s.map_or_else(String::new, |s| format!(", throughput back after {s:.1} s"));
         let reads = self.reads_away_s.iter().map(|(kind, s)| format!(", {kind} not read for {s:.1} s"));
         format!(
-            "{:.1} s, {} final meanwhile, {recovered}{}",
+            "{:.1} s, {} final meanwhile, {recovered}{back}{}",
             self.lasted_s,
             self.ended_meanwhile,
             reads.collect::<String>()
@@ -170,7 +185,7 @@ impl Outcome {
         let worst = |episode: &Episode| episode.reads_away_s.iter().map(|(_, s)| *s).fold(0.0, f64::max);
         let told = [verdict.examples.join("; "), self.remarks.join("; ")].join(" ");
         let what: Vec<&str> = self.episodes.iter().map(|episode| episode.what.as_str()).collect();
-        vec![
+        let mut figures = vec![
             number(
                 "accepted",
                 verdict.accepted,
@@ -213,7 +228,14 @@ impl Outcome {
                 None,
                 "the longest time without an answer to a read (operations, balances: the worse of both) for each of them",
             ),
-        ]
+        ];
+        let back: Vec<f64> = self.episodes.iter().filter_map(|episode| episode.throughput_back_s).collect();
+        if !back.is_empty() {
+            let note = "from the begin of the fault until as many become final a second as before it, over 5 s; the goal is for each, so the value is the worst";
+            let figure = of("throughput_back_s", "s", back, Some(THROUGHPUT_BACK_S), note);
+            figures.push(Figure { value: figure.max, ..figure });
+        }
+        figures
     }
 }
 

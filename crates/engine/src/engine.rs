@@ -28,6 +28,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use crate::store::AcceptHook;
 
+/// How long an end may wait for leases to be given back; they run out by themselves.
+const GIVES_BACK_WITHIN: Duration = Duration::from_secs(2);
+
 /// How an engine runs. [`EngineConfig::new`] gives what suits most chains.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -134,7 +137,8 @@ impl EngineConfig {
             rebroadcast_after: Duration::from_secs(10),
             replace_after: Duration::from_secs(60),
             slow_poll: Duration::from_millis(500),
-            lease: Duration::from_secs(15),
+            // A killed replica's lanes stand still for so long; the holder renews ten times meanwhile.
+            lease: Duration::from_secs(5),
             tenant_quota: 100_000,
             retry_budget: 30,
         }
@@ -288,8 +292,18 @@ impl Engine {
         &self.probe
     }
 
-    /// Lets every worker finish the commit it is in, then ends. Unfinished work goes on at the next start.
+    /// Lets every worker finish the commit it is in, then ends and gives its lanes back, so that another replica goes on at once. Without one, unfinished
+    /// work goes on at the next start.
     pub async fn stop(&self) {
+        self.end().await;
+        let given_back =
+            tokio::time::timeout(GIVES_BACK_WITHIN, self.store.give_lanes_back(&self.shared.config.instance)).await;
+        if !matches!(given_back, Ok(Ok(()))) {
+            tracing::warn!(?given_back, "the leases of lanes are left to run out");
+        }
+    }
+
+    async fn end(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
         self.stop_commits.cancel();
@@ -303,7 +317,7 @@ impl Engine {
         for handle in self.aborts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
             handle.abort();
         }
-        self.stop().await;
+        self.end().await;
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use dalp_quorum_module::device::{FOLDER_VARIABLE, WRAPPED_VARIABLE};
 
+use crate::route::Replica;
+
 /// Label of the development token.
 pub const TOKEN_LABEL: &str = "dalp-dev";
 /// The only tenant of the stack.
@@ -26,13 +28,24 @@ pub struct Luna {
     pub device: PathBuf,
 }
 
+/// Where a service listens.
+#[derive(Debug, Clone)]
+pub struct Listeners {
+    /// The service.
+    pub service: String,
+    /// Where callers reach it: its only replica, or what leads to all of them.
+    pub address: String,
+    /// Its replicas, of which there is one at least.
+    pub replicas: Vec<Replica>,
+}
+
 /// Everything the configurations are made of.
 #[derive(Clone)]
 pub struct Settings {
     /// The stack's folder.
     pub folder: PathBuf,
-    /// Service name, gRPC address, metrics address.
-    pub listeners: Vec<(String, String, String)>,
+    /// Where each service listens.
+    pub listeners: Vec<Listeners>,
     /// Database of the domain services.
     pub database_url: String,
     /// The signer's own database.
@@ -90,20 +103,49 @@ impl std::fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// gRPC address of a service.
+    /// The address at which callers reach a service.
     #[must_use]
     pub fn address(&self, service: &str) -> String {
-        self.listener(service).map(|(_, address, _)| address.clone()).unwrap_or_default()
+        self.listener(service).map(|listeners| listeners.address.clone()).unwrap_or_default()
     }
 
-    /// Metrics address of a service.
+    /// Metrics address of a service, of its first replica.
     #[must_use]
     pub fn metrics_address(&self, service: &str) -> String {
-        self.listener(service).map(|(_, _, address)| address.clone()).unwrap_or_default()
+        self.replica(service, 1).map(|replica| replica.metrics.clone()).unwrap_or_default()
     }
 
-    fn listener(&self, service: &str) -> Option<&(String, String, String)> {
-        self.listeners.iter().find(|(name, _, _)| name == service)
+    /// Where a replica of a service listens; they are counted from one.
+    #[must_use]
+    pub fn replica(&self, service: &str, number: usize) -> Option<&Replica> {
+        self.listener(service)?.replicas.get(number.checked_sub(1)?)
+    }
+
+    fn listener(&self, service: &str) -> Option<&Listeners> {
+        self.listeners.iter().find(|listeners| listeners.service == service)
+    }
+
+    /// What a replica is given in its environment, as a pod of Kubernetes is: everything else is the same for all. Nothing for the first, of which the configuration speaks.
+    #[must_use]
+    pub fn environment(&self, service: &str, number: usize) -> Vec<(String, String)> {
+        let Some(replica) = self.replica(service, number).filter(|_| number > 1) else { return Vec::new() };
+        let short = service.trim_start_matches("svc-");
+        let prefix = short.to_uppercase();
+        let address_file = self.folder.join(format!("{}.address", replica_name(service, number)));
+        let mut given = vec![
+            ("SERVER__LISTEN".to_owned(), replica.address.clone()),
+            ("SERVER__METRICS_LISTEN".to_owned(), replica.metrics.clone()),
+            ("SERVER__ADDRESS_FILE".to_owned(), address_file.display().to_string()),
+        ];
+        match service {
+            "svc-gateway" => {
+                given.push(("STATUS__ADDRESS_FILE".to_owned(), self.status_address_file(number).display().to_string()));
+            }
+            // Neither of them holds leases.
+            "svc-attestor" | "svc-signer" => {}
+            _ => given.push((format!("{prefix}__INSTANCE"), format!("{short}-{number}"))),
+        }
+        given.into_iter().map(|(key, value)| (format!("DALP_{prefix}__{key}"), value)).collect()
     }
 
     /// Path of a secret file.
@@ -112,10 +154,10 @@ impl Settings {
         self.folder.join("secrets").join(name)
     }
 
-    /// Where the gateway writes the address of its status page.
+    /// Where a replica of the gateway writes the address of its status page.
     #[must_use]
-    pub fn status_address_file(&self) -> PathBuf {
-        self.folder.join("svc-gateway.status")
+    pub fn status_address_file(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("{}.status", replica_name("svc-gateway", number)))
     }
 
     /// Path of SoftHSM's own configuration.
@@ -145,7 +187,7 @@ impl Settings {
     fn head(&self, service: &str) -> String {
         format!(
             "[server]\nlisten = \"{}\"\naddress_file = \"{}\"\nmetrics_listen = \"{}\"\n\n{}[telemetry]\nlog_format = \"text\"\nlog_filter = \"{}\"\n\n",
-            self.address(service),
+            self.replica(service, 1).map(|replica| replica.address.clone()).unwrap_or_default(),
             self.folder.join(format!("{service}.address")).display(),
             self.metrics_address(service),
             self.tls("server.tls", service),
@@ -154,8 +196,17 @@ impl Settings {
     }
 
     fn database(&self, secret: &str) -> String {
-        format!("[database]\nurl = \"file:{}\"\nmax_connections = 16\n\n", self.secret(secret).display())
+        // The server has 200 for all of them.
+        let replicas = self.listeners.iter().map(|listeners| listeners.replicas.len()).max().unwrap_or(1);
+        let connections = if replicas > 1 { 10 } else { 16 };
+        format!("[database]\nurl = \"file:{}\"\nmax_connections = {connections}\n\n", self.secret(secret).display())
     }
+}
+
+/// What a replica of a service is called: the first one as the service.
+#[must_use]
+pub fn replica_name(service: &str, number: usize) -> String {
+    if number > 1 { format!("{service}-{number}") } else { service.to_owned() }
 }
 
 /// Writes secrets and configurations into the stack's folder.
@@ -457,7 +508,7 @@ scope = "read-write"
 "#,
         settings.api_key_sha256,
         sealing_key = settings.secret("sealing-key").display(),
-        status = settings.status_address_file().display(),
+        status = settings.status_address_file(1).display(),
     );
     text + &settings.gateway
 }

@@ -14,58 +14,47 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// One running service.
+/// What a process is started with.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its name, for instance `svc-signer`. Its log and the file with its address are called so.
+    pub name: String,
+    /// The file that is run.
+    pub binary: PathBuf,
+    /// Its configuration.
+    pub config: PathBuf,
+    /// Arguments beside the configuration.
+    pub arguments: Vec<String>,
+    /// Variables beside those of this process.
+    pub environment: Vec<(String, String)>,
+    /// Where its further listeners write their addresses.
+    pub further_files: Vec<PathBuf>,
+}
+
+/// One service, running or to be started.
 #[derive(Debug)]
 pub struct Service {
-    name: String,
-    binary: PathBuf,
-    config: PathBuf,
-    /// Arguments beside the configuration.
-    arguments: Vec<String>,
-    /// Variables beside those of this process.
-    environment: Vec<(String, String)>,
+    program: Program,
     log: PathBuf,
     address_file: PathBuf,
-    /// Where its further listeners write theirs.
-    further_files: Vec<PathBuf>,
     child: Option<Child>,
 }
 
 // === impl Service ===
 
 impl Service {
-    /// Starts `binary --config config` with further arguments and variables, and waits until it has written its address and those of its further listeners,
-    /// which stand in `further_files`.
-    ///
-    /// # Errors
-    /// When it cannot be started or ends before it listens; the error carries the end of its log.
-    pub fn start(
-        name: &str,
-        binary: PathBuf,
-        arguments: &[&str],
-        environment: Vec<(String, String)>,
-        folder: &Path,
-        further_files: Vec<PathBuf>,
-    ) -> anyhow::Result<Self> {
-        let mut service = Self {
-            name: name.to_owned(),
-            binary,
-            config: folder.join(format!("{name}.toml")),
-            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            environment,
-            log: folder.join(format!("{name}.log")),
-            address_file: folder.join(format!("{name}.address")),
-            further_files,
-            child: None,
-        };
-        service.spawn()?;
-        Ok(service)
+    /// A service that has not been started, and that logs into a folder.
+    #[must_use]
+    pub fn new(program: Program, folder: &Path) -> Self {
+        let log = folder.join(format!("{}.log", program.name));
+        let address_file = folder.join(format!("{}.address", program.name));
+        Self { program, log, address_file, child: None }
     }
 
     /// Its name, for instance `svc-signer`.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.program.name
     }
 
     /// Where its log stands.
@@ -86,7 +75,7 @@ impl Service {
     /// When it has not said so.
     pub fn address(&self) -> anyhow::Result<String> {
         let text = std::fs::read_to_string(&self.address_file)
-            .with_context(|| format!("{} has not written its address", self.name))?;
+            .with_context(|| format!("{} has not written its address", self.program.name))?;
         Ok(text.trim().to_owned())
     }
 
@@ -98,21 +87,21 @@ impl Service {
         self.command(config).arg("check-config").output()
     }
 
-    /// The file it was started with.
+    /// The file it is started with.
     #[must_use]
     pub fn config(&self) -> &Path {
-        &self.config
+        &self.program.config
     }
 
     fn command(&self, config: &Path) -> Command {
-        let mut command = Command::new(&self.binary);
-        command.arg("--config").arg(config).args(&self.arguments);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut command = Command::new(&self.program.binary);
+        command.arg("--config").arg(config).args(&self.program.arguments);
+        command.envs(self.program.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
     fn announcements(&self) -> impl Iterator<Item = &PathBuf> {
-        std::iter::once(&self.address_file).chain(&self.further_files)
+        std::iter::once(&self.address_file).chain(&self.program.further_files)
     }
 
     fn spawn(&mut self) -> anyhow::Result<()> {
@@ -120,28 +109,36 @@ impl Service {
             let _ = std::fs::remove_file(file); // absent at the first start
         }
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let child =
-            self.command(&self.config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().with_context(
-                || format!("cannot start {}: build it with `cargo build --workspace --bins`", self.binary.display()),
-            )?;
+        let child = self
+            .command(&self.program.config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| {
+                format!(
+                    "cannot start {}: build it with `cargo build --workspace --bins`",
+                    self.program.binary.display()
+                )
+            })?;
         self.child = Some(child);
         let begun = Instant::now();
         while !self.announcements().all(|file| file.exists()) {
             if let Some(status) = self.exited()? {
-                bail!("{} ended at its start ({status}); its log ends with:\n{}", self.name, self.log_end());
+                bail!("{} ended at its start ({status}); its log ends with:\n{}", self.name(), self.log_end());
             }
             if begun.elapsed() > START_WITHIN {
-                bail!("{} does not listen after {START_WITHIN:?}; its log ends with:\n{}", self.name, self.log_end());
+                bail!("{} does not listen after {START_WITHIN:?}; its log ends with:\n{}", self.name(), self.log_end());
             }
             std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
     }
 
-    /// Starts it again after it ended or was killed. It listens where its configuration says.
+    /// Starts it, or starts it again after it ended or was killed, and waits until it has written its address and those of its further listeners.
     ///
     /// # Errors
-    /// As [`Service::start`].
+    /// When it cannot be started or ends before it listens; the error carries the end of its log.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.kill();
         self.spawn()
@@ -155,19 +152,20 @@ impl Service {
         }
     }
 
-    /// Asks it to end and waits; kills it when it takes too long.
-    pub fn stop(&mut self) {
-        let Some(pid) = self.pid() else { return };
+    /// Asks it to end and waits; kills it when it takes too long. Whether it ended by itself.
+    pub fn stop(&mut self) -> bool {
+        let Some(pid) = self.pid() else { return true };
         dalp_testing::signal(pid, dalp_testing::Signal::TERM); // already ended is fine
         let begun = Instant::now();
         while begun.elapsed() < STOP_WITHIN {
             if !matches!(self.exited(), Ok(None)) {
                 self.child = None;
-                return;
+                return true;
             }
             std::thread::sleep(LOOK_EVERY);
         }
         self.kill();
+        false
     }
 
     fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {

@@ -1,6 +1,5 @@
 //! The whole platform on one machine, in one temporary folder.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use alloy::primitives::hex;
@@ -11,9 +10,11 @@ use sha2::{Digest as _, Sha256};
 use tonic::transport::Channel;
 
 use crate::client::{self, Client};
-use crate::configuration::{self, Luna, Settings};
+use crate::configuration::{self, Luna, Settings, replica_name};
 use crate::pki::{DevPki, LeafFiles};
-use crate::process::Service;
+use crate::ports;
+use crate::process::{Program, Service};
+use crate::route::{Replica, Route};
 
 /// Services in the order they start: whoever is called stands first.
 pub const SERVICES: [&str; 7] =
@@ -21,11 +22,6 @@ pub const SERVICES: [&str; 7] =
 
 /// The compliance attestor: the program of svc-compliance in its other role.
 pub const ATTESTOR: &str = "svc-attestor";
-
-/// Gateway listeners take ports below the range the system gives to outgoing connections, so that a restarted service finds its port free.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// So many each test has that nextest runs.
-const PORTS_EACH: u16 = 1_000;
 
 /// EIP-155 id of the second development chain.
 pub const SECOND_CHAIN_ID: u64 = 31_338;
@@ -66,6 +62,17 @@ pub struct Options {
     pub finality_depth: u64,
     /// Appended to svc-settlement's own section: how it looks after exchanges across chains.
     pub settlement: String,
+    /// Replicas of each service, in the order of their numbers. With more than one, callers reach a service at an address that leads to all of them.
+    pub replicas: Vec<Build>,
+}
+
+/// One replica of every service.
+#[derive(Debug, Clone, Default)]
+pub struct Build {
+    /// The folder with its programs. Absent: those of this build.
+    pub programs: Option<PathBuf>,
+    /// Whether it is not started with the stack.
+    pub comes_later: bool,
 }
 
 /// Addresses of empty databases.
@@ -79,7 +86,9 @@ pub struct Databases {
 
 /// A running stack. Dropped: ended and removed.
 pub struct Stack {
-    services: Vec<Service>,
+    services: Vec<Replicated>,
+    /// What leads to replicas, where there are several.
+    _routes: Vec<Route>,
     settings: Settings,
     pki: DevPki,
     /// Its own development chain, if it was given none.
@@ -88,6 +97,15 @@ pub struct Stack {
     /// Its own database server, if it was given no databases.
     postgres: Option<TestPostgres>,
     folder: tempfile::TempDir,
+}
+
+/// A replica of a service.
+struct Replicated {
+    /// The service.
+    service: &'static str,
+    /// Where it listens.
+    at: Replica,
+    process: Service,
 }
 
 // === impl Options ===
@@ -111,6 +129,7 @@ impl Default for Options {
             second_chain: false,
             finality_depth: 0,
             settlement: String::new(),
+            replicas: vec![Build::default()],
         }
     }
 }
@@ -155,21 +174,55 @@ impl Stack {
         };
         configuration::write(&settings)?;
         init_token(&settings)?;
-        let mut stack = Self { services: Vec::new(), settings, pki, anvil, second_anvil, postgres, folder };
-        for name in SERVICES {
-            let (program, arguments): (_, &[&str]) = match name {
-                ATTESTOR => ("svc-compliance", &["--role", "attest"]),
-                name => (name, &[]),
-            };
-            let environment = stack.clocks(name, options.clock_library.as_deref())?;
-            let further = match name {
-                "svc-gateway" => vec![stack.settings.status_address_file()],
-                _ => Vec::new(),
-            };
-            let program = binary(program)?;
-            stack.services.push(Service::start(name, program, arguments, environment, stack.folder.path(), further)?);
+        let mut routes = Vec::new();
+        for listeners in settings.listeners.iter().filter(|listeners| listeners.replicas.len() > 1) {
+            routes.push(Route::open(&listeners.address, listeners.replicas.clone()).await?);
+        }
+        let mut stack =
+            Self { services: Vec::new(), _routes: routes, settings, pki, anvil, second_anvil, postgres, folder };
+        for service in SERVICES {
+            for (number, build) in (1..).zip(&options.replicas) {
+                let mut replica = stack.replica(service, number, build, options)?;
+                if !build.comes_later {
+                    replica.process.restart()?;
+                }
+                stack.services.push(replica);
+            }
         }
         Ok(stack)
+    }
+
+    /// A replica that has not been started.
+    fn replica(
+        &self,
+        service: &'static str,
+        number: usize,
+        build: &Build,
+        options: &Options,
+    ) -> anyhow::Result<Replicated> {
+        let name = replica_name(service, number);
+        let at = self.settings.replica(service, number).context("a replica that the settings know")?.clone();
+        let (program, arguments): (_, &[&str]) = match service {
+            ATTESTOR => ("svc-compliance", &["--role", "attest"]),
+            service => (service, &[]),
+        };
+        let mut environment = self.clocks(&name, options.clock_library.as_deref())?;
+        environment.extend(self.settings.environment(service, number));
+        let program = Program {
+            binary: match &build.programs {
+                Some(folder) => folder.join(program),
+                None => binary(program)?,
+            },
+            config: self.folder.path().join(format!("{service}.toml")),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            environment,
+            further_files: match service {
+                "svc-gateway" => vec![self.settings.status_address_file(number)],
+                _ => Vec::new(),
+            },
+            name,
+        };
+        Ok(Replicated { service, at, process: Service::new(program, self.folder.path()) })
     }
 
     /// The folder with configuration, certificates and logs.
@@ -242,20 +295,27 @@ impl Stack {
         self.anvil.iter().chain(&self.second_anvil).map(Anvil::pid).collect()
     }
 
-    /// Every service, to stop or start it.
-    pub fn services_mut(&mut self) -> &mut [Service] {
-        &mut self.services
+    /// Every service, each of their replicas, to stop or start it.
+    pub fn services_mut(&mut self) -> impl Iterator<Item = &mut Service> {
+        self.services.iter_mut().map(|replica| &mut replica.process)
     }
 
-    /// One service, to kill and restart it.
+    /// One service, to kill and restart it. With replicas the first of them; the others have names of their own ([`replica_name`]).
     pub fn service(&mut self, name: &str) -> Option<&mut Service> {
-        self.services.iter_mut().find(|service| service.name() == name)
+        self.services.iter_mut().map(|replica| &mut replica.process).find(|service| service.name() == name)
     }
 
-    /// All services.
-    #[must_use]
-    pub fn services(&self) -> &[Service] {
-        &self.services
+    /// All services, each of their replicas.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter().map(|replica| &replica.process)
+    }
+
+    /// Whether a service, or a replica by its name, says that it is ready to be called.
+    pub async fn is_ready(&self, name: &str) -> bool {
+        match self.services.iter().find(|replica| replica.process.name() == name) {
+            Some(replica) => replica.at.is_ready().await,
+            None => false,
+        }
     }
 
     /// A channel to the gateway as an ordinary TLS client opens it: the server is verified, the client shows no certificate.
@@ -279,7 +339,7 @@ impl Stack {
     /// # Errors
     /// When the gateway has not said so.
     pub fn status_page(&self) -> anyhow::Result<String> {
-        let file = self.settings.status_address_file();
+        let file = self.settings.status_address_file(1);
         let address = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         Ok(format!("https://{address}/"))
     }
@@ -292,7 +352,20 @@ impl Stack {
         Client::new(self.channel()?, &self.settings.api_key)
     }
 
-    /// Waits until the gateway and every service behind it say that they serve with all they depend on.
+    /// The same, of one replica of the gateway alone, by its name.
+    ///
+    /// # Errors
+    /// As [`Stack::channel`], or when there is none of this name.
+    pub fn client_of(&self, name: &str) -> anyhow::Result<Client> {
+        let replica = self.services.iter().find(|replica| replica.process.name() == name);
+        Client::new(self.channel_at(replica.context("a replica of the gateway")?, None)?, &self.settings.api_key)
+    }
+
+    fn channel_at(&self, replica: &Replicated, identity: Option<&LeafFiles>) -> anyhow::Result<Channel> {
+        client::channel(&replica.at.address, &self.folder.path().join("pki/ca.pem"), identity)
+    }
+
+    /// Waits until the gateway and every service behind it say that they serve with all they depend on; of replicas, those that run.
     ///
     /// # Errors
     /// When they do not in time; the error names the log files.
@@ -300,15 +373,18 @@ impl Stack {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(180);
         let mut looks = tokio::time::interval(std::time::Duration::from_millis(100));
         let behind = || SERVICES.into_iter().filter(|name| !matches!(*name, "svc-gateway" | ATTESTOR));
+        let running = || self.services.iter().filter(|replica| replica.process.pid().is_some());
         // What the gateway says of a service may be of before its restart, so each is asked itself first.
         let gateway = self.pki.files("svc-gateway");
         let mut asked = Vec::new();
-        for name in behind() {
-            asked.push((self.channel_to(name, Some(&gateway))?, "", name));
+        for replica in running().filter(|replica| behind().any(|name| name == replica.service)) {
+            asked.push((self.channel_at(replica, Some(&gateway))?, "", replica.process.name()));
         }
-        let channel = self.channel()?;
-        asked.push((channel.clone(), "", "the gateway"));
-        asked.extend(behind().map(|name| (channel.clone(), name, name)));
+        for replica in running().filter(|replica| replica.service == "svc-gateway") {
+            let channel = self.channel_at(replica, None)?;
+            asked.push((channel.clone(), "", replica.process.name()));
+            asked.extend(behind().map(|name| (channel.clone(), name, name)));
+        }
         for (channel, dependency, name) in asked {
             loop {
                 looks.tick().await;
@@ -346,12 +422,7 @@ fn settings(
     (chain_url, second_chain_url): (String, Option<String>),
     options: &Options,
 ) -> anyhow::Result<Settings> {
-    let mut ports = free_ports(SERVICES.len() * 2)?.into_iter();
-    let mut next = || ports.next().context("as many ports as were asked for");
-    let mut listeners = Vec::new();
-    for name in SERVICES {
-        listeners.push((name.to_owned(), format!("127.0.0.1:{}", next()?), format!("127.0.0.1:{}", next()?)));
-    }
+    let listeners = ports::listeners(&SERVICES, options.replicas.len())?;
     let secret: [u8; 24] = rand::random();
     let api_key = format!("dalp_operator_{}", hex::encode(secret));
     Ok(Settings {
@@ -446,37 +517,4 @@ fn init_token(settings: &Settings) -> anyhow::Result<()> {
         bail!("cannot initialise the token: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
-}
-
-/// Those of this test alone among the tests that nextest runs at once: what is free may be another's that has yet to bind it, or is being restarted.
-fn ports() -> std::ops::Range<u16> {
-    let slots = (PORTS.end - PORTS.start) / PORTS_EACH;
-    match std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse::<u16>().ok()) {
-        None => PORTS,
-        Some(slot) => {
-            let start = PORTS.start + slot % slots * PORTS_EACH;
-            start..start + PORTS_EACH
-        }
-    }
-}
-
-/// Ports that nothing listens on now.
-///
-/// # Errors
-/// When there are too few.
-pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let range = ports();
-    let mut held = Vec::new();
-    let mut tries = 0;
-    while held.len() < count {
-        tries += 1;
-        if tries > 10_000 {
-            bail!("no free ports between {} and {}", range.start, range.end);
-        }
-        let port = rand::random_range(range.clone());
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            held.push((port, listener));
-        }
-    }
-    Ok(held.into_iter().map(|(port, _)| port).collect())
 }

@@ -69,7 +69,7 @@ pub(super) async fn throughput(lanes: usize, transfers: usize) -> anyhow::Result
 
 /// Services and database by name.
 pub(super) fn stack_processes(stack: &Stack) -> Vec<(String, u32)> {
-    let services = stack.services().iter().filter_map(|service| Some((service.name().to_owned(), service.pid()?)));
+    let services = stack.services().filter_map(|service| Some((service.name().to_owned(), service.pid()?)));
     services.chain(stack.database().ok().map(|server| ("postgresql".to_owned(), server.pid()))).collect()
 }
 

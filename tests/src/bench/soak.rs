@@ -119,7 +119,7 @@ fn half(rate: f64) -> usize {
 }
 
 fn resident(room: &Room) -> anyhow::Result<Vec<(String, f64)>> {
-    let services = room.stack.services().iter().map(|service| {
+    let services = room.stack.services().map(|service| {
         let mib = service.pid().and_then(cpu::resident_mib);
         (service.name().to_owned(), mib)
     });

@@ -37,6 +37,9 @@ struct Arguments {
     /// How long is away what they take away, in seconds.
     #[arg(long, default_value_t = 60)]
     away_s: u64,
+    /// The folder with the programs (`svc-...`) of an earlier version, which `operations.upgraded` upgrades from.
+    #[arg(long)]
+    old_binaries: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -55,6 +58,7 @@ async fn main() -> anyhow::Result<()> {
     let measures = Measures {
         rate: arguments.rate,
         away: Duration::from_secs(arguments.away_s),
+        old_programs: arguments.old_binaries.clone(),
         tell: |what| println!("  {what}"),
     };
     for name in operations {

@@ -5,6 +5,14 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+/// What throughput is compared with: what ended in so long before a fault.
+pub(super) const BEFORE: Duration = Duration::from_secs(10);
+/// Over so long it is taken afterwards. Blocks come once a second, and one may fall on either side of an edge: so much may lack.
+const OVER: Duration = Duration::from_secs(5);
+/// A fault shows within this long, or does not lower the throughput.
+const SHOWS_WITHIN: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(100);
+
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
@@ -77,7 +85,9 @@ impl Book {
 
     /// Notes that the caller has found on chain what it asked for, whatever the platform says of it.
     pub(super) fn found(&mut self, number: u64, at: Instant) {
-        let Some(Answer::Accepted(id)) = self.request(number).and_then(|request| request.answer.clone()) else { return };
+        let Some(Answer::Accepted(id)) = self.request(number).and_then(|request| request.answer.clone()) else {
+            return;
+        };
         self.ended(id, End::Completed, at);
     }
 
@@ -114,6 +124,26 @@ impl Book {
     pub(super) fn ended_within(&self, from: Instant, until: Instant) -> usize {
         let ended = self.requests.iter().filter_map(|request| request.ended.as_ref());
         ended.filter(|(_, at)| (from..=until).contains(at)).count()
+    }
+
+    /// From a fault until as many requests end a second as before it, or nothing when they never ended more slowly. `None`: not yet, by now.
+    pub(super) fn throughput_back(&self, fault: Instant, now: Instant) -> Option<Duration> {
+        let mut ends: Vec<Instant> =
+            self.requests.iter().filter_map(|request| request.ended.as_ref()).map(|(_, at)| *at).collect();
+        ends.sort_unstable();
+        let within = |lasting: Duration, until: Instant| {
+            let from = until.checked_sub(lasting).unwrap_or(until);
+            ends.partition_point(|at| *at <= until) - ends.partition_point(|at| *at <= from)
+        };
+        let before = within(BEFORE, fault) as u128;
+        let wanted = before * (OVER - Duration::from_secs(1)).as_millis();
+        let lacks = |after: &Duration| (within(OVER, fault + *after) as u128) * BEFORE.as_millis() < wanted;
+        let elapsed = now.saturating_duration_since(fault);
+        let mut looks = (0..).map(|step| STEP * step).take_while(|after| *after <= elapsed);
+        if looks.by_ref().take_while(|after| *after <= SHOWS_WITHIN).any(|after| lacks(&after)) {
+            return looks.find(|after| !lacks(after));
+        }
+        (elapsed >= SHOWS_WITHIN).then_some(Duration::ZERO)
     }
 
     /// Whether everything due before then was refused or has ended.
@@ -180,5 +210,55 @@ mod tests {
         let number = book.is_due(at(9));
         book.answered(number, Answer::Refused("NOT_FOUND".to_owned()));
         assert!(book.is_settled(at(10)), "nothing more comes of what was refused");
+    }
+    /// A book of one request for each of these ends, in tenths of a second.
+    fn ended_at(begun: Instant, tenths: impl IntoIterator<Item = u64>) -> Book {
+        let mut book = Book::default();
+        for tenth in tenths {
+            let (id, number) = (Uuid::new_v4(), book.is_due(begun));
+            book.answered(number, Answer::Accepted(id));
+            book.ended(id, End::Completed, begun + Duration::from_millis(100 * tenth));
+        }
+        book
+    }
+
+    /// Two a second, at 0.5 and at 1 of each.
+    fn steadily(seconds: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
+        seconds.flat_map(|second| [second * 10 + 5, second * 10 + 10])
+    }
+
+    #[test]
+    fn throughput_that_never_fell_is_back_at_once_and_known_to_be_when_it_would_have_shown() {
+        let begun = Instant::now();
+        let at = |s: u64| begun + Duration::from_secs(s);
+        let book = ended_at(begun, steadily(0..40));
+        assert_eq!(book.throughput_back(at(20), at(25)), None, "it may yet fall");
+        assert_eq!(book.throughput_back(at(20), at(30)), Some(Duration::ZERO));
+        // A block that comes late is no fault.
+        let late = ended_at(begun, steadily(0..21).chain(steadily(22..40)).chain([221, 222]));
+        assert_eq!(late.throughput_back(at(20), at(32)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn throughput_is_back_when_what_had_waited_has_ended() {
+        let begun = Instant::now();
+        let at = |s: u64| begun + Duration::from_secs(s);
+        // Nothing for six seconds; what had waited ends at once.
+        let book = ended_at(begun, steadily(0..20).chain((0..12).map(|_| 260)).chain(steadily(26..40)));
+        assert_eq!(book.throughput_back(at(20), at(25)), None);
+        assert_eq!(book.throughput_back(at(20), at(35)), Some(Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn half_a_throughput_is_not_it() {
+        let begun = Instant::now();
+        let at = |s: u64| begun + Duration::from_secs(s);
+        let half = |seconds: std::ops::Range<u64>| seconds.map(|second| second * 10 + 10);
+        let book = ended_at(begun, steadily(0..20).chain(half(20..50)));
+        assert_eq!(book.throughput_back(at(20), at(50)), None);
+        let mended = ended_at(begun, steadily(0..20).chain(half(20..30)).chain(steadily(30..50)));
+        let back = mended.throughput_back(at(20), at(50)).expect("it is back");
+        assert!((at(20) + back) > at(30), "{back:?}");
+        assert!((at(20) + back) <= at(35), "{back:?}");
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::book::{Answer, Book, End};
+use super::book::{Answer, BEFORE, Book, End};
 use super::reads::Answers;
 use super::site::{LANES, Site};
 use super::verdict::Verdict;
@@ -41,6 +41,15 @@ const SECONDS_OF_WORK: f64 = 4.0;
 /// The kinds of reads: of the platform's record, and of the index made of the chain.
 const READS: [&str; 2] = ["operations", "balances"];
 
+/// Something that went wrong.
+struct Fault {
+    what: String,
+    from: Instant,
+    until: Instant,
+    /// From its begin until as much ended a second as before, where that was waited for.
+    throughput_back: Option<Duration>,
+}
+
 /// A load that is under way.
 pub(super) struct Run {
     name: String,
@@ -48,7 +57,7 @@ pub(super) struct Run {
     tell: fn(&str),
     book: Arc<Mutex<Book>>,
     answers: [Arc<Mutex<Answers>>; 2],
-    faults: Vec<(String, Instant, Instant)>,
+    faults: Vec<Fault>,
     remarks: Vec<String>,
     first_block: u64,
     load: Load,
@@ -139,15 +148,36 @@ impl Run {
         self.wait("requests end", |book| book.count_ended() >= wanted).await
     }
 
+    /// Lets requests end undisturbed for as long as a throughput is compared with.
+    pub(super) async fn steady(&self) {
+        tokio::time::sleep(BEFORE).await;
+    }
+
+    /// Waits as long as a fault lasts, and until as much ends a second as before it; says when that was.
+    pub(super) async fn throughput_back(&self, fault: Instant, lasts: Duration) -> anyhow::Result<Duration> {
+        tokio::time::sleep(lasts).await;
+        let back = |book: &Book| book.throughput_back(fault, Instant::now());
+        self.wait("the throughput is back", |book| back(book).is_some()).await?;
+        Ok(back(&locked(&self.book)).unwrap_or_default())
+    }
+
     /// Notes something that went wrong, that is over now, and waits until everything asked for before has ended and a few seconds' work beside.
     pub(super) async fn over(&mut self, what: &str, from: Instant, until: Instant) -> anyhow::Result<()> {
-        self.faults.push((what.to_owned(), from, until));
-        self.wait(&format!("all of before ends after: {what}"), |book| book.is_settled(until)).await?;
+        self.noted(Fault { what: what.to_owned(), from, until, throughput_back: None }).await
+    }
+
+    /// As [`Run::over`], of what began then, is over by now, and after which the throughput was back so long after its begin.
+    pub(super) async fn over_with(&mut self, what: &str, from: Instant, back: Duration) -> anyhow::Result<()> {
+        let until = Instant::now();
+        self.noted(Fault { what: what.to_owned(), from, until, throughput_back: Some(back) }).await
+    }
+
+    async fn noted(&mut self, fault: Fault) -> anyhow::Result<()> {
+        self.wait(&format!("all of before ends after: {}", fault.what), |book| book.is_settled(fault.until)).await?;
         self.work().await?;
-        if let Some((what, from, until)) = self.faults.last() {
-            let episode = self.episode(what, *from, *until);
-            (self.tell)(&format!("{}: {}", episode.what, episode.say()));
-        }
+        let episode = self.episode(&fault);
+        (self.tell)(&format!("{}: {}", episode.what, episode.say()));
+        self.faults.push(fault);
         Ok(())
     }
 
@@ -177,16 +207,19 @@ impl Run {
         }
     }
 
-    fn episode(&self, what: &str, from: Instant, until: Instant) -> Episode {
+    fn episode(&self, fault: &Fault) -> Episode {
+        let Fault { what, from, until, throughput_back } = fault;
+        let (from, until) = (*from, *until);
         let recovery = locked(&self.book).recovery(until);
         let window_end = until + recovery.unwrap_or(ENDS_WITHIN).max(Duration::from_secs(1));
         let away = |answers: &Mutex<Answers>| locked(answers).away(from, window_end.min(Instant::now())).as_secs_f64();
         let meanwhile = locked(&self.book).ended_within(from, until);
         Episode {
             ended_meanwhile: meanwhile,
-            what: what.to_owned(),
+            what: what.clone(),
             lasted_s: (until - from).as_secs_f64(),
             recovery_s: recovery.map(|recovery| recovery.as_secs_f64()),
+            throughput_back_s: throughput_back.map(|back| back.as_secs_f64()),
             reads_away_s: READS.into_iter().zip(&self.answers).map(|(kind, answers)| (kind, away(answers))).collect(),
         }
     }
@@ -200,7 +233,7 @@ impl Run {
         }
         let gapped = gapped(site).await?;
         let moved = self.moved(site).await?;
-        let episodes = self.faults.iter().map(|(what, from, until)| self.episode(what, *from, *until)).collect();
+        let episodes = self.faults.iter().map(|fault| self.episode(fault)).collect();
         self.watching.abort_all();
         let verdict = Verdict::of(locked(&self.book).requests(), &moved, gapped);
         Ok(Outcome { name: self.name, verdict, episodes, rate: self.rate, remarks: self.remarks })

@@ -1,11 +1,11 @@
 //! The stack that is drilled.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use dalp_devstack::scenario::ChainView;
 use dalp_devstack::stack::{Options, Stack};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::load::Load;
 
@@ -13,6 +13,10 @@ use crate::load::Load;
 pub(super) const LANES: usize = 4;
 /// How long a look at the database may wait for a connection; it may be away.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a service may take until it is ready, and how often it is looked at.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A running stack with a bond.
 pub(super) struct Site {
@@ -49,17 +53,29 @@ impl Site {
         tokio::task::block_in_place(|| service.restart())
     }
 
-    /// Asks a service to end, and waits until it has.
-    pub(super) fn stop(&mut self, name: &str) -> anyhow::Result<()> {
-        let service = self.stack.service(name).context("a service of the stack")?;
-        tokio::task::block_in_place(|| service.stop());
-        Ok(())
-    }
-
     /// Kills a service, as a crash does.
     pub(super) fn kill(&mut self, name: &str) -> anyhow::Result<()> {
         let service = self.stack.service(name).context("a service of the stack")?;
         tokio::task::block_in_place(|| service.kill());
+        Ok(())
+    }
+
+    /// Asks a service to end; it must end by itself.
+    pub(super) fn stop(&mut self, name: &str) -> anyhow::Result<()> {
+        let service = self.stack.service(name).context("a service of the stack")?;
+        let ended = tokio::task::block_in_place(|| service.stop());
+        ensure!(ended, "{name} did not end by itself when it was asked to");
+        Ok(())
+    }
+
+    /// Waits until a service, or a replica, says that it is ready to be called.
+    pub(super) async fn ready(&self, name: &str) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        while !self.stack.is_ready(name).await {
+            ensure!(begun.elapsed() < READY_WITHIN, "{name} is not ready after {READY_WITHIN:?}");
+            looks.tick().await;
+        }
         Ok(())
     }
 }

@@ -127,6 +127,14 @@ impl Store {
         rows.iter().map(lane).collect()
     }
 
+    /// Lets go of every lane, so that another replica need not wait for the leases to run out.
+    pub(crate) async fn give_lanes_back(&self, instance: &str) -> Result<(), StoreError> {
+        let statement =
+            "UPDATE engine.lane_leases SET holder = NULL, expires_at = '-infinity' WHERE service = $1 AND holder = $2";
+        sqlx::query(statement).bind(self.service.as_str()).bind(instance).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// How lanes stand, in their order, with the attempts that are due.
     pub(crate) async fn look_at_lanes(&self, instance: &str, lanes: &[LaneId]) -> Result<Vec<LaneLook>, StoreError> {
         let (chains, senders) = columns(lanes.iter().copied())?;

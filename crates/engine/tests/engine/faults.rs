@@ -225,6 +225,22 @@ async fn a_killed_replica_is_taken_over() {
     other.stop().await;
 }
 
+/// As in a rollout: leases that last an hour would outlive the test.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stops_gives_its_lanes_to_the_other_at_once() {
+    let bench = Bench::start().await;
+    let long = |config: &mut dalp_engine::EngineConfig| config.lease = Duration::from_secs(3_600);
+    let one = bench.engine_with("one", long).await;
+    let id = bench.pay_surely(&one, 0, "first").await;
+    assert_eq!(bench.wait(&one, id).await.state, OperationState::Completed, "{STUCK}");
+    let other = bench.engine_with("other", long).await;
+    let id = bench.pay_surely(&one, 0, "second").await;
+    one.stop().await;
+    assert_eq!(bench.wait(&other, id).await.state, OperationState::Completed, "{STUCK}");
+    bench.assert_lane_is_whole(0, 2).await;
+    other.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connections_to_the_database_lose_nothing() {
     const COUNT: usize = 120;

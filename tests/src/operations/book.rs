@@ -139,11 +139,14 @@ impl Book {
         let wanted = before * (OVER - Duration::from_secs(1)).as_millis();
         let lacks = |after: &Duration| (within(OVER, fault + *after) as u128) * BEFORE.as_millis() < wanted;
         let elapsed = now.saturating_duration_since(fault);
-        let mut looks = (0..).map(|step| STEP * step).take_while(|after| *after <= elapsed);
-        if looks.by_ref().take_while(|after| *after <= SHOWS_WITHIN).any(|after| lacks(&after)) {
-            return looks.find(|after| !lacks(after));
+        if elapsed < SHOWS_WITHIN {
+            return None; // it may fall yet, or again
         }
-        (elapsed >= SHOWS_WITHIN).then_some(Duration::ZERO)
+        let looks = || (0..).map(|step| STEP * step).take_while(|after| *after <= elapsed);
+        match looks().take_while(|after| *after <= SHOWS_WITHIN).filter(&lacks).last() {
+            Some(last) => looks().find(|after| *after > last && !lacks(after)),
+            None => Some(Duration::ZERO),
+        }
     }
 
     /// Whether everything due before then was refused or has ended.
@@ -247,6 +250,12 @@ mod tests {
         let book = ended_at(begun, steadily(0..20).chain((0..12).map(|_| 260)).chain(steadily(26..40)));
         assert_eq!(book.throughput_back(at(20), at(25)), None);
         assert_eq!(book.throughput_back(at(20), at(35)), Some(Duration::from_secs(6)));
+        // That it was back in between does not count.
+        let again = ended_at(
+            begun,
+            steadily(0..20).chain((0..6).map(|_| 230)).chain((0..8).map(|_| 290)).chain(steadily(29..45)),
+        );
+        assert_eq!(again.throughput_back(at(20), at(40)), Some(Duration::from_secs(9)));
     }
 
     #[test]

@@ -30,17 +30,8 @@ use self::site::Site;
 use self::verdict::Verdict;
 
 /// Every drill, in the order in which they are done.
-pub const DRILLS: [&str; 9] = [
-    "killed",
-    "signer_away",
-    "device_lost",
-    "upstreams",
-    "certificates",
-    "disk_full",
-    "clock",
-    "failover",
-    "restored",
-];
+pub const DRILLS: [&str; 9] =
+    ["killed", "signer_away", "device_lost", "upstreams", "certificates", "disk_full", "clock", "failover", "restored"];
 
 /// How the drills are done.
 #[derive(Debug, Clone, Copy)]

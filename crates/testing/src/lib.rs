@@ -30,8 +30,10 @@ fn process(pid: u32) -> Option<rustix::process::Pid> {
 const DURABLE: [&str; 1] = ["shared_preload_libraries=pg_stat_statements"];
 
 /// Keeps the log, so that any point in time can be had again. Commands run in the data directory.
-const ARCHIVING: [&str; 2] =
-    ["archive_mode=on", "archive_command=test ! -f ../archive/%f && cp %p ../archive/%f.part && mv ../archive/%f.part ../archive/%f"];
+const ARCHIVING: [&str; 2] = [
+    "archive_mode=on",
+    "archive_command=test ! -f ../archive/%f && cp %p ../archive/%f.part && mv ../archive/%f.part ../archive/%f",
+];
 
 /// How long a server may take to archive what it has, or to be restored.
 const RESTORED_WITHIN: Duration = Duration::from_secs(120);
@@ -88,7 +90,11 @@ impl TestPostgres {
     /// Gives this moment a name that [`TestPostgres::restore`] takes.
     pub async fn mark(&self, name: &str) {
         let pool = self.pool().await;
-        sqlx::query("SELECT pg_create_restore_point($1)").bind(name).execute(&pool).await.expect("a server that archives");
+        sqlx::query("SELECT pg_create_restore_point($1)")
+            .bind(name)
+            .execute(&pool)
+            .await
+            .expect("a server that archives");
         pool.close().await;
     }
 
@@ -112,8 +118,10 @@ impl TestPostgres {
         self.wait_until_answering();
         let pool = self.pool().await;
         let restoring = "SELECT pg_is_in_recovery()";
-        until("the point is reached", async || matches!(sqlx::query_scalar(restoring).fetch_one(&pool).await, Ok(false)))
-            .await;
+        until("the point is reached", async || {
+            matches!(sqlx::query_scalar(restoring).fetch_one(&pool).await, Ok(false))
+        })
+        .await;
         pool.close().await;
     }
 
@@ -152,7 +160,8 @@ impl TestPostgres {
     /// Makes a standby the primary.
     pub async fn promote(&self) {
         let pool = self.pool().await;
-        let promoted: bool = sqlx::query_scalar("SELECT pg_promote()").fetch_one(&pool).await.expect("a standby answers");
+        let promoted: bool =
+            sqlx::query_scalar("SELECT pg_promote()").fetch_one(&pool).await.expect("a standby answers");
         assert!(promoted, "a standby becomes the primary");
     }
 

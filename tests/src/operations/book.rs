@@ -77,7 +77,9 @@ impl Book {
 
     /// Notes that the caller has found on chain what it asked for, whatever the platform says of it.
     pub(super) fn found(&mut self, number: u64, at: Instant) {
-        let Some(Answer::Accepted(id)) = self.request(number).and_then(|request| request.answer.clone()) else { return };
+        let Some(Answer::Accepted(id)) = self.request(number).and_then(|request| request.answer.clone()) else {
+            return;
+        };
         self.ended(id, End::Completed, at);
     }
 

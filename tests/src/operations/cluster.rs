@@ -127,17 +127,10 @@ impl Cluster {
         let authority = reqwest::Certificate::from_pem(&authority)?;
         let client = reqwest::Client::builder().tls_certs_only([authority]).timeout(ASKED_WITHIN).build()?;
         let etcd = Process::start(&programs.etcd, &["--config-file".as_ref(), &etcd], folder.path(), "etcd")?;
-        let proxy = Process::start(&programs.haproxy, &["-db".as_ref(), "-f".as_ref(), &proxy], folder.path(), "proxy")?;
-        let mut cluster = Self {
-            members,
-            _proxy: proxy,
-            _etcd: etcd,
-            client,
-            proxy_port,
-            superuser_password,
-            rest_password,
-            folder,
-        };
+        let proxy =
+            Process::start(&programs.haproxy, &["-db".as_ref(), "-f".as_ref(), &proxy], folder.path(), "proxy")?;
+        let mut cluster =
+            Self { members, _proxy: proxy, _etcd: etcd, client, proxy_port, superuser_password, rest_password, folder };
         cluster.bring_back(&MEMBERS)?;
         cluster.wait_until_whole().await?;
         Ok(cluster)
@@ -347,7 +340,11 @@ impl Drop for Process {
 
 impl Programs {
     fn find() -> anyhow::Result<Self> {
-        Ok(Self { etcd: find("etcd", "etcd-server")?, patroni: find("patroni", "patroni")?, haproxy: find("haproxy", "haproxy")? })
+        Ok(Self {
+            etcd: find("etcd", "etcd-server")?,
+            patroni: find("patroni", "patroni")?,
+            haproxy: find("haproxy", "haproxy")?,
+        })
     }
 }
 
@@ -390,8 +387,7 @@ fn prepare(
     let folder = all.join(name);
     let secrets = folder.join("secrets");
     fs::create_dir_all(&secrets)?;
-    for (from, to) in
-        [(&files.trust_anchors, "ca.pem"), (&files.certificate, "server.pem"), (&files.key, "server.key")]
+    for (from, to) in [(&files.trust_anchors, "ca.pem"), (&files.certificate, "server.pem"), (&files.key, "server.key")]
     {
         fs::copy(from, secrets.join(to))?;
     }
@@ -415,7 +411,8 @@ fn fill(template: &str, names: &[(&str, String)]) -> anyhow::Result<String> {
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (name, rest) = part.split_once('}').context("a name without its end")?;
-        let (_, value) = names.iter().find(|(known, _)| *known == name).with_context(|| format!("no value of {name}"))?;
+        let (_, value) =
+            names.iter().find(|(known, _)| *known == name).with_context(|| format!("no value of {name}"))?;
         text.push_str(value);
         text.push_str(rest);
     }

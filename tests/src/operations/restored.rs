@@ -202,7 +202,8 @@ async fn pause_lanes(site: &Site) -> anyhow::Result<()> {
 /// Has every lane compared, and waits until nothing has a nonce that no block has, and what runs waits for one. Returns all operations that the platform knows.
 async fn at_rest(gateway: &Gateway, site: &Site, lost: Lost) -> anyhow::Result<HashMap<Uuid, OperationState>> {
     for lane in lanes(gateway).await? {
-        let request = ResyncLaneRequest { chain_id: lane.chain_id, sender: lane.sender.clone(), reason: lost.name().to_owned() };
+        let request =
+            ResyncLaneRequest { chain_id: lane.chain_id, sender: lane.sender.clone(), reason: lost.name().to_owned() };
         let key = format!("resync {} {}", lane.sender, lost.name());
         repeated(ANSWERED_WITHIN, || async {
             OperatorServiceClient::new(gateway.clone()).resync_lane(keyed(request.clone(), &key)).await
@@ -232,7 +233,8 @@ async fn at_rest(gateway: &Gateway, site: &Site, lost: Lost) -> anyhow::Result<H
 async fn resume_lanes(gateway: &Gateway, lost: Lost) -> anyhow::Result<()> {
     for lane in lanes(gateway).await?.into_iter().filter(|lane| lane.pause.is_some()) {
         let key = format!("resume {} {}", lane.sender, lost.name());
-        let request = ResumeLaneRequest { chain_id: lane.chain_id, sender: lane.sender, reason: lost.name().to_owned() };
+        let request =
+            ResumeLaneRequest { chain_id: lane.chain_id, sender: lane.sender, reason: lost.name().to_owned() };
         repeated(ANSWERED_WITHIN, || async {
             OperatorServiceClient::new(gateway.clone()).resume_lane(keyed(request.clone(), &key)).await
         })
@@ -264,8 +266,11 @@ async fn operations(gateway: &Gateway) -> anyhow::Result<HashMap<Uuid, Operation
     let (mut known, mut page_token) = (HashMap::new(), String::new());
     loop {
         let page = repeated(ANSWERED_WITHIN, || async {
-            let request =
-                ListOperationsRequest { page_size: 500, page_token: page_token.clone(), ..ListOperationsRequest::default() };
+            let request = ListOperationsRequest {
+                page_size: 500,
+                page_token: page_token.clone(),
+                ..ListOperationsRequest::default()
+            };
             Ok(OperationServiceClient::new(gateway.clone()).list_operations(request).await?.into_inner())
         })
         .await?;

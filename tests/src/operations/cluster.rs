@@ -192,8 +192,8 @@ impl Cluster {
     /// Starts members that were killed.
     pub(super) fn bring_back(&mut self, names: &[&str]) -> anyhow::Result<()> {
         let programs = Programs::find()?;
-        let chosen = self.members.iter_mut().filter(|member| names.contains(&member.name));
-        chosen.map(|member| member.start(&programs.patroni)).collect()
+        let mut chosen = self.members.iter_mut().filter(|member| names.contains(&member.name));
+        chosen.try_for_each(|member| member.start(&programs.patroni))
     }
 
     /// Waits until a member says that it is the primary.

@@ -46,7 +46,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_standby_is_not_written_to_and_its_connections_are_not_kept() {
-        let mut server = TestPostgres::start();
+        // What is written must outlive the restart.
+        let mut server = TestPostgres::start_durable();
         let pool = pool(&server.url(), "test", "public", 2).unwrap();
         sqlx::query("CREATE TABLE public.kept (id int)").execute(&pool).await.unwrap();
         tokio::task::block_in_place(|| server.restart_as_standby());

@@ -47,7 +47,10 @@ impl Twins {
             }
             (6, Some(id)) => asked!(cancel_transaction(id)),
             (7, _) => {
-                let policy = LanePolicy { behind_approval: self.rng.pick(BehindApproval::ALL) };
+                // Seldom: behind a lane that refuses little more comes about.
+                let refuses = self.rng.per_mille(150);
+                let behind_approval = if refuses { BehindApproval::Refuse } else { BehindApproval::Queue };
+                let policy = LanePolicy { behind_approval };
                 asked!(set_lane_policy(lane, policy));
             }
             (_, Some(id)) => {

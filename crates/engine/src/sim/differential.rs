@@ -35,7 +35,7 @@ use std::{
 };
 use uuid::Uuid;
 
-const SEQUENCES: u64 = 90;
+const SEQUENCES: u64 = 300;
 const STATEMENTS: usize = 120;
 const LONG: Duration = Duration::from_secs(3_600);
 const FEES: Fees = Fees::Eip1559 { max_fee_wei: 30, priority_fee_wei: 1 };

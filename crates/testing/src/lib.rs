@@ -257,6 +257,8 @@ fn launch(directory: &Path, settings: &[String]) -> Child {
         .arg("-k")
         .arg(directory)
         .args(["-h", "", "-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "log_min_messages=fatal"])
+        // A drill finds the statement that a service stands before by its text, which a server shows to a kilobyte unless told.
+        .args(["-c", "track_activity_query_size=16kB"])
         .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .stdout(Stdio::null())
         .stderr(Stdio::null())

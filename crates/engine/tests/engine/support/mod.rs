@@ -38,6 +38,9 @@ pub const PAYEE: Address = address!("00000000000000000000000000000000000000fe");
 const REVERTER: Address = address!("00000000000000000000000000000000000000fd");
 /// Initialised by `anvil_setCode`: runs in a circle until the gas is used up.
 const CIRCLE: Address = address!("00000000000000000000000000000000000000fc");
+/// Longer than `replace_after`: anvil reads the account's nonce before it adds a transaction to its pool, and one whose predecessor is mined in
+/// between waits there for good, unless it is replaced.
+const ENDS_WITHIN: Duration = Duration::from_secs(100);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PayOrder {
@@ -457,8 +460,7 @@ impl Bench {
     }
 
     pub async fn wait(&self, engine: &Engine, id: OperationId) -> OperationView {
-        let view =
-            engine.reader().wait(&TENANT.into(), id, Duration::from_secs(40)).await.expect("readable").expect("exists");
+        let view = engine.reader().wait(&TENANT.into(), id, ENDS_WITHIN).await.expect("readable").expect("exists");
         assert!(view.state.is_final(), "stuck: {view:#?}");
         view
     }

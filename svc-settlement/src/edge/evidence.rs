@@ -120,6 +120,8 @@ async fn side_evidence(
 ) -> Result<Option<(proto::SettlementEvidence, Option<proto::SecretShown>)>, Refusal> {
     let Some(settlement) = settlement(app, stored, role).await? else { return Ok(None) };
     let (chain_id, contract) = (settlement.chain_id, settlement.contract);
+    // Read first: what is indexed meanwhile is told as not indexed yet.
+    let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
     let shown = app.store.shown_at(chain_id, contract, settlement.settlement_id).await?;
     let shown =
         shown.map(|at| proto::SecretShown { chain_id, block_number: at.block, tx_hash: answers::id(at.tx_hash) });
@@ -129,7 +131,7 @@ async fn side_evidence(
         settlement: Some(answers::settlement(&settlement)),
         state: state_of_settlement(&settlement, now_s()).into(),
         events: events.iter().map(answers::event).collect(),
-        indexed_block: app.store.indexed_head(chain_id).await?.unwrap_or_default(),
+        indexed_block,
         // Evidence is there also while a chain is not.
         final_block: app.on(chain_id)?.upstreams().final_height().await.ok().flatten().unwrap_or_default(),
         earlier_events,

@@ -27,8 +27,9 @@ pub(super) async fn settlement(
     let stored = settlement_of(app, tenant, id(&request.settlement_id)?).await?;
     let (chain_id, chain) = (stored.chain_id, app.on(stored.chain_id)?);
     let contracts = app.contracts_of(chain_id, stored.contract).await?;
-    let events = app.store.events(chain_id, stored.contract, stored.settlement_id).await?;
+    // Read first: what is indexed meanwhile is told as not indexed yet.
     let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
+    let events = app.store.events(chain_id, stored.contract, stored.settlement_id).await?;
     let at = chain.latest().await?;
     let progress = readers::progress(chain, stored.contract, &stored.deed, stored.settlement_id, at.id()).await?;
     let book = Book::of(events.iter().map(|event| &event.told));

@@ -17,9 +17,10 @@ pub(super) async fn offering(
     let mut answer =
         proto::GetOfferingResponse { offering: Some(answers::offering(&stored)), status: None, progress: None };
     let Some(sale) = readers::on_chain(&app.chain, &stored.terms, stored.offering).await? else { return Ok(answer) };
+    // Read first: what is indexed meanwhile is told as not indexed yet.
+    let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
     let turns = app.store.turns(chain_id, stored.offering).await?;
     let sums = app.store.sums(chain_id, stored.offering).await?;
-    let indexed_block = app.store.indexed_head(chain_id).await?.unwrap_or_default();
     answer.status = Some(answers::status(&stored.terms, &sale, turns, indexed_block));
     answer.progress = Some(answers::progress(&stored, &sale, &sums));
     Ok(answer)

@@ -10,10 +10,11 @@ use dalp_proto::signer::{
     key_service_server::KeyService as _, signer_service_server::SignerService as _,
 };
 use dalp_service::stop::Stop;
-use dalp_testing::{Signal, signal};
+use dalp_testing::{Signal, TestPostgres, signal};
 use sqlx::Row as _;
 use support::{
-    Bench, PEER, approved_transaction, call, create, from_caller, from_peer, meta, order, reason, sign, until,
+    Bench, Holders, PEER, Setting, approved_transaction, call, create, from_caller, from_peer, meta, order, reason,
+    sign, until,
 };
 use svc_signer::{
     edge::{key::KeyEdge, signer::SignerEdge},
@@ -179,4 +180,21 @@ async fn a_database_that_stops_answering_does_not_stop_signing_for_ever() {
         approved_transaction(&until(async || asked(request.clone()).await, Result::is_ok).await.unwrap());
     }
     assert_eq!(asked(before).await.unwrap(), signed);
+}
+
+/// While a failover is under way an address leads to a standby for moments. A connection to it is not kept: it would refuse writes for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_not_signed_through_and_its_connections_are_not_kept() {
+    let durable = Arc::new(TestPostgres::start_durable()); // what is signed must outlive the restart
+    let holders = Holders::of(ProviderKind::Local).await;
+    let mut bench = Bench::over(Setting::of(ProviderKind::Local), durable, holders).await;
+    let key = create(&bench, "desk").await;
+    let server = Arc::get_mut(&mut bench.postgres).expect("nobody else has the server");
+    tokio::task::block_in_place(|| server.restart_as_standby());
+    let request = order(&key.address, call(0));
+    for _ in 0..3 {
+        assert_eq!(reason(&sign(&bench, &request).await.unwrap_err()), "DATABASE_UNAVAILABLE");
+    }
+    bench.postgres.promote().await;
+    approved_transaction(&sign(&bench, &request).await.unwrap());
 }

@@ -2,7 +2,8 @@
 //! request is counted on the chain.
 //!
 //! In reading order: `book` is what was asked and what became of it, `reads` how long nothing could be read, `verdict` counts what the chain has; all three without
-//! clock or network. `site` is the stack that is drilled, `run` the load on it. Every other module is one drill.
+//! clock or network. `site` is the stack that is drilled, `run` the load on it, `lanes` what
+//! an operator sees and asks of it. Every other module is one drill, or what one drill takes.
 
 mod book;
 mod certificates;
@@ -12,6 +13,7 @@ mod device_lost;
 mod disk_full;
 mod failover;
 mod killed;
+mod lanes;
 mod lying;
 mod reads;
 mod replicas;

@@ -1,3 +1,5 @@
+//! What every service wants of its database: a primary, and a schema of its own version or one that it can work on.
+//!
 //! A schema is brought up to date by the first program of a new version, while programs of the version before still work on it; and one of those that
 //! is started again, or rolled back to, finds a schema that is newer than it knows.
 //!
@@ -5,6 +7,8 @@
 //! that ends with `breaks_older_programs` (`0061_drop_the_old_column_breaks_older_programs.sql`), and a program that does not know it refuses the schema.
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that fails may panic
 #![forbid(unsafe_code)]
+
+use std::io;
 
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool,
@@ -44,6 +48,18 @@ pub enum SchemaError {
         /// Its name.
         description: String,
     },
+}
+
+/// Refuses a connection to a standby, to which an address leads for moments while a failover is under way: kept, it would refuse what is written through it for as
+/// long as it lives. A primary becomes a standby only by ending, and its connections end with it, so this is asked once, of a new connection.
+///
+/// # Errors
+/// [`sqlx::Error::Io`] of a standby, so that it is tried again like a server that is away; any other where the server does not answer.
+pub async fn to_a_primary(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    match sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(connection).await? {
+        true => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::NotConnected, "the database server is a standby"))),
+        false => Ok(()),
+    }
 }
 
 /// A migration as the database has it.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection as _, PgConnection, PgPool,
+    Connection as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -67,7 +67,7 @@ impl Patience {
             .max_connections(most.max(2))
             .acquire_timeout(ACQUIRE_WITHIN.min(self.limit / 2))
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(to_a_primary(connection)))
+            .after_connect(|connection, _| Box::pin(dalp_schema::to_a_primary(connection)))
             .before_acquire(move |_, seen| {
                 let lost = before.is_lost(seen.age);
                 Box::pin(async move { if lost { Err(silent()) } else { Ok(true) } })
@@ -104,15 +104,6 @@ impl Patience {
     /// Whether a connection of this age was opened before the database fell silent.
     fn is_lost(&self, age: Duration) -> bool {
         self.lost_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|lost_at| lost_at.elapsed() <= age)
-    }
-}
-
-/// Refuses a connection to a standby, to which an address leads for moments while a failover is under way: kept, it would refuse what is written through it for as
-/// long as it lives. A primary becomes a standby only by ending, and its connections end with it, so this is asked once.
-async fn to_a_primary(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    match sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await? {
-        true => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::NotConnected, "the database server is a standby"))),
-        false => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use dalp_devstack::stack::Options;
 use dalp_testing::TestPostgres;
 
@@ -77,8 +77,12 @@ pub(super) async fn drill(measures: &Measures) -> anyhow::Result<Outcome> {
     let mut site = Site::open(&options, "local").await?;
     let mut run = Run::begin(&site, "disk_full", measures).await?;
     let from = Instant::now();
+    disk.fill()?;
+    ensure!(!has_room(&site).await, "the database has room for a table though its disk is full");
     while from.elapsed() < measures.away {
         disk.fill()?;
+        // The files that it keeps for its log would last for a while.
+        let _ = sqlx::query("SELECT pg_switch_wal()").execute(&site.pool).await; // it is away by the time that they are used up
         tokio::time::sleep(FILLED_EVERY).await;
     }
     std::fs::remove_file(disk.ballast())?;
@@ -88,4 +92,9 @@ pub(super) async fn drill(measures: &Measures) -> anyhow::Result<Outcome> {
     }
     run.over("no room for data and log", from, until).await?;
     run.finish(&site).await
+}
+
+/// Whether the database of the domain services has room for the smallest of tables.
+async fn has_room(site: &Site) -> bool {
+    sqlx::query("CREATE TABLE public.of_the_drill AS SELECT 1 AS number").execute(&site.pool).await.is_ok()
 }

@@ -1,5 +1,6 @@
 //! A node that lies when told to: it stands before a real one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use alloy::primitives::{Bytes, U64, keccak256};
@@ -38,6 +39,8 @@ pub(super) struct LyingNode {
 
 struct Node {
     lie: Mutex<Lie>,
+    /// How often it has lied.
+    lies: AtomicU64,
     behind: String,
     client: reqwest::Client,
 }
@@ -47,9 +50,9 @@ struct Node {
 impl LyingNode {
     /// Starts before the node at this address, honest at first.
     pub(super) async fn before(behind: &str) -> anyhow::Result<Self> {
-        let (lie, behind) = (Mutex::new(Lie::Nothing), behind.to_owned());
+        let (lie, lies, behind) = (Mutex::new(Lie::Nothing), AtomicU64::new(0), behind.to_owned());
         let client = reqwest::Client::builder().tcp_nodelay(true).build()?;
-        let node = Arc::new(Node { lie, behind, client });
+        let node = Arc::new(Node { lie, lies, behind, client });
         let server = Running::start(0, node.clone()).await.context("a port for the lying node")?;
         Ok(Self { server, node })
     }
@@ -63,6 +66,11 @@ impl LyingNode {
     pub(super) fn tell(&self, lie: Lie) {
         *locked(&self.node.lie) = lie;
     }
+
+    /// How often it has lied, or ended a connection without an answer.
+    pub(super) fn lies(&self) -> u64 {
+        self.node.lies.load(Ordering::Relaxed)
+    }
 }
 
 #[async_trait]
@@ -70,6 +78,7 @@ impl Service for Node {
     async fn answer(&self, request: Request) -> Result<Reply, Broken> {
         let lie = *locked(&self.lie);
         if lie == Lie::Down {
+            self.lies.fetch_add(1, Ordering::Relaxed);
             return Err(Broken);
         }
         let asked = request.json().map_err(|_| Broken)?;
@@ -83,13 +92,17 @@ impl Service for Node {
         let mut answers = Vec::new();
         for call in &calls {
             let own = own_answer(lie, call).map(|result| json!({"jsonrpc": "2.0", "id": call["id"], "result": result}));
-            let answer = match own {
-                Some(answer) => answer,
+            let (answer, lied) = match own {
+                Some(answer) => (answer, true),
                 None => {
                     let at = truth.iter().position(|answer| answer["id"] == call["id"]).ok_or(Broken)?;
-                    twisted(lie, call, truth.swap_remove(at))
+                    let truth = truth.swap_remove(at);
+                    let answer = twisted(lie, call, truth.clone());
+                    let lied = asks(lie, call) != *call || answer != truth;
+                    (answer, lied)
                 }
             };
+            self.lies.fetch_add(lied.into(), Ordering::Relaxed);
             answers.push(answer);
         }
         Ok(Reply::ok(if asked.is_array() { Value::Array(answers) } else { answers.pop().ok_or(Broken)? }))

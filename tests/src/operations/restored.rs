@@ -9,13 +9,13 @@ use dalp_devstack::client::{Gateway, keyed};
 use dalp_devstack::stack::{ATTESTOR, Databases, Options, SERVICES};
 use dalp_proto::operation::operation_service_client::OperationServiceClient;
 use dalp_proto::operation::{CancelOperationRequest, ListOperationsRequest, OperationState};
+use dalp_proto::operator::ResumeLaneRequest;
 use dalp_proto::operator::operator_service_client::OperatorServiceClient;
-use dalp_proto::operator::{Lane, ListLanesRequest, ResumeLaneRequest, ResyncLaneRequest};
 use dalp_testing::TestPostgres;
 use sqlx::AssertSqlSafe;
-use tonic::Status;
 use uuid::Uuid;
 
+use super::lanes::{ANSWERED_WITHIN, compare_lanes, lanes};
 use super::{Measures, Outcome, Run, Site};
 use crate::waiting::repeated;
 
@@ -24,7 +24,6 @@ const SIGNER: &str = "svc-signer";
 /// How long what is known may take to come to rest after a restore, and how often it is looked at.
 const RESTS_WITHIN: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is lost and restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,15 +200,7 @@ async fn pause_lanes(site: &Site) -> anyhow::Result<()> {
 
 /// Has every lane compared, and waits until nothing has a nonce that no block has, and what runs waits for one. Returns all operations that the platform knows.
 async fn at_rest(gateway: &Gateway, site: &Site, lost: Lost) -> anyhow::Result<HashMap<Uuid, OperationState>> {
-    for lane in lanes(gateway).await? {
-        let request =
-            ResyncLaneRequest { chain_id: lane.chain_id, sender: lane.sender.clone(), reason: lost.name().to_owned() };
-        let key = format!("resync {} {}", lane.sender, lost.name());
-        repeated(ANSWERED_WITHIN, || async {
-            OperatorServiceClient::new(gateway.clone()).resync_lane(keyed(request.clone(), &key)).await
-        })
-        .await?;
-    }
+    compare_lanes(gateway, lost.name()).await?;
     let begun = Instant::now();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
@@ -251,14 +242,6 @@ async fn cancel(gateway: &Gateway, id: Uuid) -> anyhow::Result<()> {
     })
     .await?;
     Ok(())
-}
-
-async fn lanes(gateway: &Gateway) -> Result<Vec<Lane>, Status> {
-    repeated(ANSWERED_WITHIN, || async {
-        let request = ListLanesRequest { page_size: 500, ..ListLanesRequest::default() };
-        Ok(OperatorServiceClient::new(gateway.clone()).list_lanes(request).await?.into_inner().lanes)
-    })
-    .await
 }
 
 /// Every operation that the platform knows, as a caller sees them.

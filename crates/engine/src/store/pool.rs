@@ -1,10 +1,10 @@
 //! The pool of connections that a service gives its engine and its own store.
 
 use sqlx::{
-    PgConnection, PgPool,
+    PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{io, str::FromStr as _, time::Duration};
+use std::{str::FromStr as _, time::Duration};
 
 /// Every statement finds its rows by an index, and names few of them. The server, left to itself, plans for the sizes that it
 /// last counted, and each connection keeps such a plan: made while the tables were empty (a new database, or one that autovacuum
@@ -26,17 +26,8 @@ pub fn pool(url: &str, service: &str, schema: &str, max_connections: u32) -> Res
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_WITHIN)
-        .after_connect(|connection, _| Box::pin(to_a_primary(connection)))
+        .after_connect(|connection, _| Box::pin(dalp_schema::to_a_primary(connection)))
         .connect_lazy_with(options))
-}
-
-/// Refuses a connection to a standby, to which an address leads for moments while a failover is under way: kept, it would refuse what is written through it for as
-/// long as it lives. A primary becomes a standby only by ending, and its connections end with it, so this is asked once.
-async fn to_a_primary(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    match sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(connection).await? {
-        true => Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::NotConnected, "the database server is a standby"))),
-        false => Ok(()),
-    }
 }
 
 #[cfg(all(test, feature = "testing"))]

@@ -1,6 +1,6 @@
 //! `/metrics`, `/livez` and `/readyz` in plain HTTP, for the scraper and the prober on the pod's own network: neither has a certificate.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::SystemTime};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -32,9 +32,12 @@ pub(super) async fn serve(listener: TcpListener, handle: PrometheusHandle, healt
                 let (handle, health) = (handle.clone(), health.clone());
                 async move { Ok::<_, Infallible>(answer(request.uri().path(), &handle, &health).await) }
             });
+            let mut connection = hyper::server::conn::http1::Builder::new();
+            // The server would keep its date until a later one: for as long as a clock was ahead that is set right again. `answer` dates by the clock as it is.
+            connection.auto_date_header(false);
             tokio::select! {
                 // A scraper that hangs up is not our failure.
-                _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service) => {}
+                _ = connection.serve_connection(TokioIo::new(stream), service) => {}
                 () = stop.requested() => {}
             }
         });
@@ -52,8 +55,10 @@ async fn answer(path: &str, handle: &PrometheusHandle, health: &HealthHandle) ->
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; version=0.0.4"));
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; version=0.0.4"));
+    if let Ok(date) = http::HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+        headers.insert(http::header::DATE, date);
+    }
     response
 }

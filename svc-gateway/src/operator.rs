@@ -223,7 +223,12 @@ impl Action {
 fn policy(request: &SetLanePolicyRequest) -> RefusalResult<LanePolicy> {
     let behind_approval = BehindApproval::try_from(request.behind_approval())
         .map_err(|()| invalid(fields::violation("behind_approval", "expected QUEUE or REFUSE")))?;
-    Ok(LanePolicy { behind_approval })
+    let hold_nonce_for = match request.hold_nonce_for_s {
+        0 => None,
+        seconds if LanePolicy::HOLD_NONCE_FOR_S.contains(&seconds) => Some(Duration::from_secs(seconds.into())),
+        _ => return Err(invalid(fields::violation("hold_nonce_for_s", "expected 0, or 60 to 86400"))),
+    };
+    Ok(LanePolicy { behind_approval, hold_nonce_for })
 }
 
 /// What a list asks for.
@@ -298,6 +303,14 @@ mod tests {
         let asked = |behind_approval: i32| policy(&SetLanePolicyRequest { behind_approval, ..Default::default() });
         assert_eq!(asked(1).unwrap().behind_approval, BehindApproval::Queue);
         assert_eq!(asked(2).unwrap().behind_approval, BehindApproval::Refuse);
+        let held = |hold_nonce_for_s| {
+            policy(&SetLanePolicyRequest { behind_approval: 1, hold_nonce_for_s, ..Default::default() })
+        };
+        assert_eq!(held(0).unwrap().hold_nonce_for, None);
+        assert_eq!(held(60).unwrap().hold_nonce_for, Some(Duration::from_secs(60)));
+        for outside in [1, 59, 86_401, u32::MAX] {
+            assert_eq!(held(outside).unwrap_err().reason(), Reason::InvalidField, "{outside}");
+        }
         for unknown in [0, 3] {
             assert_eq!(asked(unknown).unwrap_err().reason(), Reason::InvalidField, "{unknown}");
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256};
 use dalp_proto::signer::{
-    CreateKeyRequest, DisableKeyRequest, EvmTransaction, SignOutcome, SignRequest, SignStatus,
-    key_service_server::KeyService as _,
+    CreateKeyRequest, DisableKeyRequest, EvmTransaction, SignOutcome, SignRequest, SignStatus, WithdrawRequest,
+    key_service_server::KeyService as _, signer_service_server::SignerService as _,
 };
 use dalp_simulators::{fault::Fault, keys::Twist};
 use serde_json::json;
@@ -53,6 +53,9 @@ async fn approval_is_a_hold_and_then_a_signature(kind: ProviderKind) {
     let held = error_becomes(&bench, &request, "").await;
     assert_eq!(held.status(), SignStatus::Pending, "a hold: {held:?}");
     assert!(!held.detail.is_empty(), "the provider's own words: {held:?}");
+    let withdraw = WithdrawRequest { request_id: request.request_id.clone() };
+    let refused = bench.edge.withdraw(support::from_peer(withdraw, support::PEER)).await.unwrap_err();
+    assert_eq!(reason(&refused), "INVALID_FIELD", "its people may still release the signature");
     bench.custodian().approve().await;
     let tx = approved_transaction(&becomes(&bench, &request, SignStatus::Approved).await);
     assert_eq!(sender(&tx), key.address.parse::<Address>().unwrap());

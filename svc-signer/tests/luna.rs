@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use alloy::primitives::Address;
 use dalp_proto::signer::{
-    ClaimAttestation, CreateKeyRequest, SignRequest, SignStatus, StatusRequest, key_service_server::KeyService as _,
-    sign_request::Payload, signer_service_server::SignerService as _,
+    ClaimAttestation, CreateKeyRequest, ReleaseRequest, SignOutcome, SignRequest, SignStatus, StatusRequest,
+    WithdrawRequest, key_service_server::KeyService as _, sign_request::Payload,
+    signer_service_server::SignerService as _,
 };
 use dalp_quorum_module::device::{Hang, Member, Twist};
 use dalp_service::config::{Problems, Validate as _};
@@ -62,6 +63,59 @@ async fn a_partition_that_waits_for_people_is_a_hold_and_then_a_signature() {
         bench.device().present(number).unwrap();
     }
     is_signed(&replica, &request).await;
+}
+
+async fn withdraw(bench: &Bench, peer: &'static str, request: &SignRequest) -> Result<SignOutcome, tonic::Status> {
+    let request = WithdrawRequest { request_id: request.request_id.clone() };
+    Ok(bench.edge.withdraw(from_peer(request, peer)).await?.into_inner().outcome.unwrap())
+}
+
+async fn release(bench: &Bench, request: &SignRequest) -> Result<(), tonic::Status> {
+    let request = ReleaseRequest { request_id: request.request_id.clone() };
+    bench.edge.release(from_peer(request, PEER)).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_people_is_withdrawn_and_never_signed() {
+    let (bench, key) = luna("").await;
+    bench.device().demand_quorum(1, 1).unwrap();
+    let (request, other) = (order(&key.address, call(0)), order(&key.address, call(0)));
+    becomes(&bench, &request, SignStatus::Pending, "").await;
+    let stranger = withdraw(&bench, "spiffe://dalp.dev/svc-feeds", &request).await.unwrap_err();
+    assert_eq!(reason(&stranger), "NOT_FOUND", "another's");
+    let told = withdraw(&bench, PEER, &request).await.unwrap();
+    assert_eq!((told.status(), told.error.as_str()), (SignStatus::Denied, "WITHDRAWN"), "{told:?}");
+    assert_eq!(withdraw(&bench, PEER, &request).await.unwrap(), told, "as often as anybody asks");
+    assert_eq!(reason(&sign(&bench, &other).await.unwrap_err()), "WATERMARK_CONFLICT", "its nonce is not free yet");
+    release(&bench, &request).await.unwrap();
+    becomes(&bench, &other, SignStatus::Pending, "").await;
+    bench.device().present(1).unwrap();
+    is_signed(&bench, &other).await;
+    let stands = SignOutcome { updated_at: sign(&bench, &request).await.unwrap().updated_at, ..told };
+    assert_eq!(sign(&bench, &request).await.unwrap(), stands, "for ever: the release of its nonce is later, and no more");
+    assert_eq!(sign(&bench.replica().await, &request).await.unwrap(), stands, "whoever is asked");
+    let late = withdraw(&bench, PEER, &other).await.unwrap();
+    assert_eq!(late.status(), SignStatus::Approved, "too late: it is signed");
+    assert_eq!(reason(&release(&bench, &other).await.unwrap_err()), "WATERMARK_CONFLICT");
+}
+
+/// Withdrawn while the partition signs: one of the two counts, and there is no signature beside a withdrawal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_signed_or_withdrawn_and_never_both() {
+    let (bench, key) = luna("").await;
+    for nonce in 0..40 {
+        let request = order(&key.address, call(nonce));
+        let (signed, withdrawn) = tokio::join!(sign(&bench, &request), async {
+            until(async || withdraw(&bench, PEER, &request).await, Result::is_ok).await.unwrap()
+        });
+        let stands = sign(&bench, &request).await.unwrap();
+        assert_eq!(withdrawn, stands, "what was told stands");
+        let signed = signed.unwrap();
+        assert!(signed.status() == SignStatus::Pending || signed == stands, "{signed:?}");
+        let is_withdrawn = stands.status() == SignStatus::Denied;
+        assert_eq!(is_withdrawn, stands.signed_transaction.is_empty(), "{stands:?}");
+        assert_eq!(is_withdrawn, release(&bench, &request).await.is_ok());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

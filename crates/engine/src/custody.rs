@@ -5,6 +5,7 @@ use crate::{
     model::{LaneId, TransactionId},
     named::named,
 };
+use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 named! {
@@ -110,6 +111,23 @@ pub(crate) fn may_be_refused(refusable: bool, priority: Priority) -> bool {
     }
 }
 
+/// Whether a reservation goes behind those that wait: it has held them up for as long as the lane lets it, and its provider keeps nothing of it.
+pub(crate) fn moves(held: Held, waited: Duration, move_after: Option<Duration>) -> bool {
+    let approval = held.cause == HoldCause::Approval;
+    approval && keeps_nothing(held.provider) && move_after.is_some_and(|after| waited >= after)
+}
+
+/// Whether a provider keeps nothing of a request that waits there, so that its signer can take it back for good.
+///
+/// A key of ours, in an HSM or at a KMS signs while it is asked, and answers the signer alone: what comes after the request was withdrawn is thrown away there.
+/// A custodian has the request from the moment at which it holds it, and its people may release the signature whatever we think of it by then.
+pub(crate) fn keeps_nothing(provider: Option<KeyProvider>) -> bool {
+    match provider {
+        Some(KeyProvider::Local | KeyProvider::Pkcs11 | KeyProvider::Kms) => true,
+        Some(KeyProvider::Dfns | KeyProvider::Fireblocks) | None => false,
+    }
+}
+
 /// What a call is answered with whose operation is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply<'h> {
@@ -156,7 +174,6 @@ impl ProviderHold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use uuid::Uuid;
 
     fn hold(provider: Option<KeyProvider>, cause: HoldCause, by_provider: bool) -> OperationHold {
@@ -220,6 +237,24 @@ mod tests {
         let expected =
             [Priority::Normal, Priority::Bulk].map(|one| (BehindApproval::Refuse, true, one, false, approval));
         assert_eq!(refused, expected);
+    }
+
+    #[test]
+    fn only_what_no_custodian_has_is_moved_and_only_when_its_time_is_up() {
+        let minute = Duration::from_secs(60);
+        let mut moved = Vec::new();
+        for provider in KeyProvider::ALL.iter().copied().map(Some).chain([None]) {
+            for cause in HoldCause::ALL.iter().copied() {
+                let held = Held { provider, cause };
+                assert!(!moves(held, minute * 1_000, None), "nobody waits, or the lane does not want it");
+                assert!(!moves(held, minute - Duration::from_millis(1), Some(minute)));
+                if moves(held, minute, Some(minute)) {
+                    moved.push((provider, cause));
+                }
+            }
+        }
+        let ours = [KeyProvider::Local, KeyProvider::Pkcs11, KeyProvider::Kms];
+        assert_eq!(moved, ours.map(|provider| (Some(provider), HoldCause::Approval)));
     }
 
     #[test]

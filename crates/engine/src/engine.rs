@@ -61,6 +61,8 @@ pub struct EngineConfig {
     pub lease: Duration,
     /// Most operations of one tenant that are unfinished at once.
     pub tenant_quota: u64,
+    /// So long after it was first held a transaction that makes way for others ends as not approved in time.
+    pub approval_deadline: Duration,
     /// How often a step is tried before its transaction is parked as DEAD_LETTER.
     pub retry_budget: u32,
 }
@@ -140,6 +142,7 @@ impl EngineConfig {
             // A killed replica's lanes stand still for so long; the holder renews ten times meanwhile.
             lease: Duration::from_secs(5),
             tenant_quota: 100_000,
+            approval_deadline: Duration::from_secs(86_400),
             retry_budget: 30,
         }
     }

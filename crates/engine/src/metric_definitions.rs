@@ -20,6 +20,8 @@ pub const TRANSACTIONS_REORGED: &str = "dalp_engine_transactions_reorged_total";
 pub const LANES_LEASED: &str = "dalp_engine_lanes_leased";
 /// Operations that were not accepted because their tenant has as many unfinished ones as it may.
 pub const QUOTA_REFUSALS: &str = "dalp_engine_quota_refusals_total";
+/// Reservations that made way for others of their lane.
+pub const NONCES_MOVED: &str = "dalp_engine_nonces_moved_total";
 /// Operations that were not accepted because a custody approval holds their lane, which takes nothing behind it.
 pub const BEHIND_APPROVAL_REFUSALS: &str = "dalp_engine_behind_approval_refusals_total";
 /// Operations that run for longer than they should, by reason: `held` by an approval, or `other`.
@@ -43,6 +45,7 @@ pub fn describe() {
     describe_counter!(NONCES_USED_OUTSIDE, "Nonces that somebody else used");
     describe_counter!(TRANSACTIONS_REORGED, "Included transactions whose block disappeared");
     describe_counter!(QUOTA_REFUSALS, "Operations refused because their tenant has as many unfinished ones as it may");
+    describe_counter!(NONCES_MOVED, "Reservations, held for an approval, that made way for others of their lane");
     describe_counter!(
         BEHIND_APPROVAL_REFUSALS,
         "Operations refused because a custody approval holds their lane, which takes nothing behind it"
@@ -85,6 +88,10 @@ pub(crate) fn reorged(count: usize) {
 
 pub(crate) fn quota_refused() {
     counter!(QUOTA_REFUSALS).increment(1);
+}
+
+pub(crate) fn nonce_moved() {
+    counter!(NONCES_MOVED).increment(1);
 }
 
 pub(crate) fn refused_behind_approval() {

@@ -3,11 +3,13 @@
 //! An action is one commit with its audit leaf. What needs a worker is written down and carried out by the worker of the lane.
 
 mod holds;
+mod policy;
 
 pub use holds::{AccountView, Hold, HoldKind, holds};
+pub use policy::{LanePolicy, PolicySetView};
 
 use crate::{
-    custody::{BehindApproval, ProviderHold},
+    custody::ProviderHold,
     doctor::DatabaseReport,
     error::StoreError,
     flow::Failure,
@@ -18,7 +20,6 @@ use crate::{
 };
 use alloy::primitives::{Address, B256, U256};
 use dalp_chain::Fees;
-use serde_json::json;
 use sqlx::PgPool;
 use std::{str::FromStr, time::Duration};
 use time::OffsetDateTime;
@@ -90,24 +91,6 @@ pub struct LaneView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseView {
     /// Who paused it.
-    pub by: String,
-    /// The reason given.
-    pub reason: String,
-    /// When.
-    pub at: OffsetDateTime,
-}
-
-/// What an operator may set of a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LanePolicy {
-    /// What becomes of requests while a custody approval holds a nonce of it.
-    pub behind_approval: BehindApproval,
-}
-
-/// Who set the policy of a lane.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicySetView {
-    /// Who.
     pub by: String,
     /// The reason given.
     pub reason: String,
@@ -578,21 +561,6 @@ impl Operator {
         let asked = store::retry_quickly("bump transaction", bump).await?;
         let record = self.transaction(tenant, id).await?.ok_or(ControlError::NotFound)?;
         if asked { Ok(record) } else { Err(record.refused()) }
-    }
-}
-
-// === impl LanePolicy ===
-
-impl LanePolicy {
-    /// What the audit keeps of setting it.
-    pub(crate) fn leaf(self, reason: &str) -> serde_json::Value {
-        json!({"reason": reason, "behind_approval": self.behind_approval.as_str()})
-    }
-}
-
-impl Default for LanePolicy {
-    fn default() -> Self {
-        Self { behind_approval: BehindApproval::Queue }
     }
 }
 

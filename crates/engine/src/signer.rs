@@ -25,7 +25,8 @@ pub trait Signer: Send + Sync + 'static {
     async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError>;
     /// Whether the sender's provider numbers, prices and broadcasts by itself, so that transactions are asked for with [`SignPayload::ByProvider`].
     async fn broadcasts(&self, tenant: &TenantId, lane: LaneId) -> Result<bool, SignError>;
-    /// Asks for a [`SignPayload::ByProvider`] to be given up. Only [`SignOutcome::Denied`] says that it is.
+    /// Asks for a [`SignPayload::ByProvider`] to be given up, or for a transaction that no provider has anything of to be withdrawn, so that it is never signed. Only
+    /// [`SignOutcome::Denied`] says that it is.
     async fn withdraw(&self, request_id: RequestId) -> Result<SignOutcome, SignError>;
 }
 

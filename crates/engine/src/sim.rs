@@ -149,8 +149,10 @@ impl Schedule {
         // Beside the schedule's own randomness: seeds from before there were such providers play as they did, but for their keys.
         let mut keys = Rng::new(!self.seed);
         let by_provider = [1, 2].map(Address::repeat_byte).into_iter().filter(|_| keys.per_mille(300)).collect();
-        let world = World::new(rng, plan, setup.depth, self.bug, self.crash_at, self.traced).with_provider(by_provider);
-        let world = Arc::new(world);
+        let policies = !self.calm && keys.per_mille(300);
+        setup.approval_deadline(Duration::from_secs(keys.pick(&[8, 86_400])));
+        let world = World::new(rng, plan, setup.depth, self.bug, self.crash_at, self.traced);
+        let world = Arc::new(world.with_provider(by_provider).with_policies(policies));
         world.note(|| format!("{setup:?}"));
         world.note(|| world.draw(|_, plan| format!("{plan:?}")));
         let replicas = setup.services.len();

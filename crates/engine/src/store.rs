@@ -16,6 +16,7 @@ mod fairness;
 mod handovers;
 mod holds;
 mod lanes;
+mod moving;
 mod operations;
 mod outbox;
 mod pool;

@@ -30,7 +30,7 @@ const SETTLE_FIRST: Duration = Duration::from_millis(100);
 /// What a custodian works on for longer than this is a hold to the caller: nobody here can hasten it.
 const WORKED_ON: time::Duration = time::Duration::seconds(60);
 /// The error beside a request that was given up because its caller asked for it.
-const WITHDRAWN: &str = "WITHDRAWN";
+pub(super) const WITHDRAWN: &str = "WITHDRAWN";
 /// What only an operator's further attempt can change is looked at so rarely.
 const STOPPED_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -285,12 +285,12 @@ impl Signer {
         Ok(request)
     }
 
-    /// Asks the custodian to give up a transaction that it would broadcast by itself; answers how the request stands then.
+    /// Asks the custodian to give up a transaction that it would broadcast by itself, or ends one that no provider has anything of; answers how the request stands then.
     pub async fn withdraw_request(&self, peer: &str, request_id: uuid::Uuid) -> Result<StoredRequest, SignerError> {
         let found = self.store.request(request_id).await?.filter(|found| found.peer == peer);
         let request = found.ok_or(SignerError::RequestNotFound)?;
         if !request.payload().is_ok_and(|payload| payload.is_by_provider()) {
-            return Err(SignerError::NotWithdrawn);
+            return self.withdraw_unkept(request).await;
         }
         if request.status.is_final() {
             return self.followed(request).await;

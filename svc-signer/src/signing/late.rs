@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use super::{Signer, custody::Ended, drive::outcome};
+use super::{
+    Signer,
+    custody::{Ended, WITHDRAWN},
+    drive::outcome,
+};
 use crate::{
     errors::SignerError,
     metric_definitions as names,
@@ -63,6 +67,24 @@ impl Signer {
         };
         if let Err(error) = advanced.await {
             tracing::warn!(%request_id, %error, "open request not advanced");
+        }
+    }
+
+    /// Ends a transaction whose key signs while it is asked, and whose provider keeps nothing of it: from this commit on no signature of it is stored or told, for one
+    /// that is being made right now finds the request ended. What a custodian may have is not withdrawn.
+    pub(super) async fn withdraw_unkept(&self, request: StoredRequest) -> Result<StoredRequest, SignerError> {
+        if request.nonce.is_none() {
+            return Err(SignerError::NotWithdrawn);
+        }
+        if request.status.is_final() {
+            return Ok(request);
+        }
+        let key = self.key(&request.tenant, request.signer).await?;
+        match self.providers.select(key.provider).map(|provider| provider.signing()) {
+            Some(Signing::AtOnce(_)) => {
+                self.conclude(outcome(&request, Status::Denied, "withdrawn".to_owned(), WITHDRAWN)).await
+            }
+            Some(Signing::Custody(_)) | None => Err(SignerError::NotWithdrawn),
         }
     }
 

@@ -21,6 +21,8 @@ impl Desk<'_> {
             sender: self.load.holders[self.lane].text.clone(),
             reason: "callers come again".to_owned(),
             behind_approval: behind_approval.into(),
+            // Of keys at custodians no nonce moves.
+            hold_nonce_for_s: 60,
         };
         let answer = OperatorServiceClient::new(client.gateway()).set_lane_policy(request).await.expect("set");
         answer.into_inner().lane.expect("a lane")

@@ -2,7 +2,7 @@
 
 use super::{LaneFront, LaneView, WaitingTransaction};
 use crate::{
-    custody::{HoldCause, ProviderHold, is_accepted},
+    custody::{HoldCause, ProviderHold, is_accepted, keeps_nothing},
     flow::Priority,
     model::TransactionId,
 };
@@ -150,6 +150,7 @@ fn of_a_transaction(lane: &LaneView, one: &WaitingTransaction, account: Option<&
         hold.provider_hold = one.provider_hold.clone();
         if let Some(at) = &hold.provider_hold {
             hold.message += behind(lane, at.cause);
+            hold.message += &nonce(lane, at);
         }
     } else if kind == HoldKind::InsufficientFunds {
         hold.needed_wei = one.needed_wei();
@@ -168,6 +169,17 @@ fn behind(lane: &LaneView, cause: HoldCause) -> &'static str {
         "; what is ordered behind it waits"
     } else {
         "; what is ordered behind it is refused, as the lane is set"
+    }
+}
+
+/// What becomes of the nonce of something that waits at its provider.
+fn nonce(lane: &LaneView, hold: &ProviderHold) -> String {
+    match lane.policy.hold_nonce_for.filter(|_| !hold.by_provider && hold.cause == HoldCause::Approval) {
+        None => String::new(),
+        Some(after) if keeps_nothing(hold.provider) => {
+            format!("; after {} s with others behind it, its nonce is given to them", after.as_secs())
+        }
+        Some(_) => "; its nonce stays, for the custodian may still release the signature".to_owned(),
     }
 }
 
@@ -451,9 +463,21 @@ mod tests {
         let told = holds(&lane(0, 1), &front, Some(&account()), NOW);
         assert_eq!(told[0].provider_hold, Some(waits), "whom to ask, and since when it waits");
         assert!(told[0].message.ends_with("; what is ordered behind it waits"), "{}", told[0].message);
-        let policy = LanePolicy { behind_approval: BehindApproval::Refuse };
-        let told = holds(&LaneView { policy, ..lane(0, 1) }, &front, Some(&account()), NOW);
-        assert!(told[0].message.contains("is refused, as the lane is set"), "{}", told[0].message);
+        let hold_nonce_for = Some(Duration::from_secs(90));
+        let policy = LanePolicy { behind_approval: BehindApproval::Refuse, hold_nonce_for };
+        let mut set = LaneView { policy, ..lane(0, 1) };
+        let told = |lane: &LaneView, front: &LaneFront| holds(lane, front, Some(&account()), NOW)[0].message.clone();
+        let at_dfns = told(&set, &front);
+        assert!(at_dfns.contains("is refused, as the lane is set") && at_dfns.contains("its nonce stays"), "{at_dfns}");
+        let mut in_an_hsm = front.clone();
+        for one in &mut in_an_hsm.in_flight {
+            one.provider_hold =
+                one.provider_hold.clone().map(|hold| ProviderHold { provider: Some(KeyProvider::Pkcs11), ..hold });
+        }
+        let told_of_it = told(&set, &in_an_hsm);
+        assert!(told_of_it.ends_with("; after 90 s with others behind it, its nonce is given to them"), "{told_of_it}");
+        set.policy.hold_nonce_for = None;
+        assert!(!told(&set, &in_an_hsm).contains("nonce"));
         assert_eq!(with("known_to_signer", "sign", "reused"), [HoldKind::Signer]);
         assert_eq!(with("", "sign", "connection refused"), [HoldKind::Signer]);
         assert_eq!(with("", "sign", ""), []);

@@ -78,7 +78,11 @@ impl Signer for RemoteSigner {
 
     async fn withdraw(&self, request_id: RequestId) -> Result<SignOutcome, SignError> {
         let request = wire::WithdrawRequest { request_id: request_id.to_string() };
-        handed(self.client.clone().withdraw(request).await.map_err(sign_error)?.into_inner().outcome)
+        let outcome = self.client.clone().withdraw(request).await.map_err(sign_error)?.into_inner().outcome;
+        match outcome {
+            Some(signed) if !signed.signed_transaction.is_empty() => decided(Some(signed)),
+            outcome => handed(outcome),
+        }
     }
 
     async fn list_intents(&self, tenant: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {

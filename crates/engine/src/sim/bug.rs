@@ -47,6 +47,8 @@ pub enum Bug {
     HandedOverAgain,
     /// What a provider says has failed has failed, whatever the chain may still do.
     FailedAtTheProvidersWord,
+    /// A reservation is moved at the word of a signer that goes on with the request.
+    MovedAndStillAsked,
 }
 
 impl Bug {
@@ -74,5 +76,6 @@ impl Bug {
         Self::NoTimeout,
         Self::HandedOverAgain,
         Self::FailedAtTheProvidersWord,
+        Self::MovedAndStillAsked,
     ];
 }

@@ -94,7 +94,7 @@ fn sorted<T: Debug>(all: &[T]) -> Vec<String> {
 }
 
 fn of_any_age(attempt: &Attempt) -> Attempt {
-    Attempt { age: Duration::ZERO, ..attempt.clone() }
+    Attempt { age: Duration::ZERO, held_for: Duration::ZERO, ..attempt.clone() }
 }
 
 /// What is due at one nonce for two transactions has no order of its own.
@@ -388,6 +388,9 @@ impl Twins {
             11 => {
                 both!(self, released(id), nothing);
             }
+            12..=13 => {
+                both!(self, move_reservation(lane, &attempt, pause), |moved: &bool| *moved);
+            }
             _ => {
                 both!(self, overtake(lane, &[attempt.nonce]), nothing);
             }
@@ -480,7 +483,7 @@ impl Twins {
                 }
             }
             _ => {
-                let choice = self.rng.below(13);
+                let choice = self.rng.below(15);
                 self.send(choice).await;
             }
         }

@@ -85,6 +85,11 @@ impl Setup {
         Self { services, engine, chain, depth, block_every: Duration::from_millis(block_ms) }
     }
 
+    /// What makes way for others ends after so long.
+    pub(super) fn approval_deadline(&mut self, after: Duration) {
+        self.engine.approval_deadline = after;
+    }
+
     /// Waits for the signer as long as it takes.
     pub(super) fn wait_for_ever(&mut self) {
         self.engine.sign_timeout = Duration::from_secs(1_000_000);

@@ -20,6 +20,7 @@ const WHY: &str = "simulated";
 /// Acts now and then on whatever there is.
 pub(super) async fn operate(world: Arc<World>, fleet: Arc<Fleet>, replicas: usize) {
     let tenant = TenantId::new(TENANT);
+    let choices = if world.policies { 9 } else { 6 };
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
@@ -32,7 +33,7 @@ pub(super) async fn operate(world: Arc<World>, fleet: Arc<Fleet>, replicas: usiz
             continue;
         }
         let (choice, replica, lane, id) = world.draw(|rng, _| {
-            (rng.below(7), rng.below(replicas as u64) as usize, rng.pick(&lanes), rng.pick(&transactions))
+            (rng.below(choices), rng.below(replicas as u64) as usize, rng.pick(&lanes), rng.pick(&transactions))
         });
         let (memory, tenant) = (fleet.memory(replica), &tenant);
         let acting = async {
@@ -40,9 +41,11 @@ pub(super) async fn operate(world: Arc<World>, fleet: Arc<Fleet>, replicas: usiz
                 0 => memory.commit("pause", |tables, _| tables.pause_lane(tenant, lane, WHY)).await.map(drop),
                 1..=2 => memory.commit("resume", |tables, _| tables.resume_lane(tenant, lane, WHY)).await.map(drop),
                 3 => memory.commit("ask resync", |tables, _| tables.ask_resync(tenant, lane, WHY)).await.map(drop),
-                6 => {
-                    let behind_approval = world.draw(|rng, _| rng.pick(BehindApproval::ALL));
-                    let policy = LanePolicy { behind_approval };
+                6.. => {
+                    let times = [None, Some(Duration::from_secs(1)), Some(Duration::from_secs(3))];
+                    let (behind_approval, hold_nonce_for) =
+                        world.draw(|rng, _| (rng.pick(BehindApproval::ALL), rng.pick(&times)));
+                    let policy = LanePolicy { behind_approval, hold_nonce_for };
                     let set =
                         memory.commit("set policy", |tables, _| tables.set_lane_policy(tenant, lane, policy, WHY));
                     set.await.map(drop)

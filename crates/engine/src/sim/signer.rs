@@ -1,6 +1,7 @@
 //! A signer with the watermark rules of svc-signer, providers that hesitate, refuse and come late, and answers that are lost.
 
 use super::{
+    bug::Bug,
     ledger::encode,
     world::{World, locked},
 };
@@ -32,6 +33,9 @@ struct Request {
     decision: Decision,
     decided_at: Instant,
     blocked: bool,
+    /// Its key is asked for each signature, and keeps nothing of the request meanwhile.
+    unkept: bool,
+    withdrawn: bool,
     released: bool,
     /// Approved, and the answer given out at least once.
     signed: bool,
@@ -74,11 +78,15 @@ impl Request {
 
     fn outcome(&self) -> SignOutcome {
         let detail = || "simulated".to_owned();
+        let provider = Some(if self.unkept { KeyProvider::Pkcs11 } else { KeyProvider::Dfns });
+        if self.withdrawn {
+            return SignOutcome::Denied(Failure::new("WITHDRAWN", detail()));
+        }
         if self.decided_at > Instant::now() {
             return if self.blocked {
-                SignOutcome::Blocked { provider: Some(KeyProvider::Dfns), detail: detail() }
+                SignOutcome::Blocked { provider, detail: detail() }
             } else {
-                SignOutcome::Pending { provider: Some(KeyProvider::Dfns), detail: detail() }
+                SignOutcome::Pending { provider, detail: detail() }
             };
         }
         match (self.decision, &self.payload) {
@@ -131,6 +139,8 @@ impl Vault {
             decision: Decision::Denied,
             decided_at: Instant::now(),
             blocked: false,
+            unkept: false,
+            withdrawn: false,
             released: true,
             signed: false,
             deaf: false,
@@ -210,6 +220,8 @@ impl SimSigner {
             (decision, if held { late } else { now }, held && rng.per_mille(300), rng.per_mille(plan.sign_deaf))
         });
         let (decision, decided_at, blocked, deaf) = taken;
+        // Not drawn: what is drawn for others stays as it was.
+        let unkept = request.request_id.0.as_u128().is_multiple_of(2);
         if decided_at > now {
             self.world.saw("held");
         }
@@ -217,7 +229,9 @@ impl SimSigner {
         vault.order += 1;
         let order = vault.order;
         let payload = request.payload.clone();
-        let stored = Request { payload, decision, decided_at, blocked, released: false, signed: false, deaf, order };
+        let (withdrawn, released, signed) = (false, false, false);
+        let stored =
+            Request { payload, decision, decided_at, blocked, unkept, withdrawn, released, signed, deaf, order };
         vault.requests.insert(request.request_id, stored);
         Ok(())
     }
@@ -259,6 +273,24 @@ impl SimSigner {
         if !written {
             self.world.violated(format!("signer asked for {} before it was written", request.request_id));
         }
+    }
+
+    /// Withdraws what is not decided and no custodian has: it is never signed.
+    fn take_back(&self, id: RequestId) -> Result<SignOutcome, SignError> {
+        let mut vault = locked(&self.world.vault);
+        let Some(request) = vault.requests.get_mut(&id) else { return Err(SignError::NotFound) };
+        if !request.unkept {
+            self.world.violated(format!("request {id} was to be withdrawn, and a custodian has it"));
+        }
+        if request.decided_at > Instant::now() {
+            self.world.saw("withdrawn by the signer");
+            if locked(&self.world.tables).bug() == Some(Bug::MovedAndStillAsked) {
+                return Ok(SignOutcome::Denied(Failure::new("WITHDRAWN", "simulated")));
+            }
+            request.withdrawn = true;
+            (request.decision, request.decided_at) = (Decision::Denied, Instant::now());
+        }
+        Ok(request.outcome())
     }
 
     /// Gives a signature out: never two contents for one nonce, except a cancel.
@@ -322,7 +354,11 @@ impl Signer for SimSigner {
         if self.world.fault("sign lost", |plan| plan.sign_lost) {
             return Err(SignError::Unavailable("simulated".into()));
         }
-        let outcome = locked(&self.world.custody).withdraw(&self.world, id);
+        let known = locked(&self.world.vault).requests.contains_key(&id);
+        let outcome = match known {
+            true => self.take_back(id),
+            false => locked(&self.world.custody).withdraw(&self.world, id),
+        };
         self.world.line(self.replica, "withdraw").await;
         outcome
     }

@@ -8,6 +8,7 @@ mod blocks;
 mod ends;
 mod handovers;
 mod lanes;
+mod moving;
 mod operator;
 
 pub(crate) use handovers::{HandoverRow, Place};
@@ -24,7 +25,7 @@ use crate::{
 };
 use alloy::primitives::{Address, B256, Bytes, U256};
 use dalp_chain::Fees;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 #[derive(Debug, Clone)]
@@ -60,6 +61,7 @@ pub(crate) struct LaneRow {
     pub(crate) paused: bool,
     pub(crate) by_provider: bool,
     pub(crate) behind_approval: BehindApproval,
+    pub(crate) hold_nonce_for: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,6 +96,7 @@ pub(crate) struct TransactionRow {
     pub(crate) state: TransactionState,
     pub(crate) sub_status: String,
     pub(crate) nonce: Option<u64>,
+    pub(crate) moved_from: Option<u64>,
     pub(crate) tx_hash: Option<B256>,
     pub(crate) block_number: Option<u64>,
     pub(crate) gas_used: Option<u64>,
@@ -377,6 +380,12 @@ impl Tables {
         }
     }
 
+    /// Since the transaction of a held attempt was first held.
+    fn held_for(&self, of: &AttemptRow) -> Duration {
+        let held = self.attempts.values().filter(|one| of.held && one.held && one.transaction_id == of.transaction_id);
+        held.map(|one| one.created_at.elapsed()).max().unwrap_or_default()
+    }
+
     pub(crate) fn attempt_view(&self, id: RequestId) -> Attempt {
         let row = &self.attempts[&id];
         Attempt {
@@ -393,6 +402,7 @@ impl Tables {
             raw: row.raw.clone(),
             tries: row.tries,
             age: row.created_at.elapsed(),
+            held_for: self.held_for(row),
         }
     }
 }

@@ -72,6 +72,7 @@ pub(super) struct World {
     pub(super) custody: Mutex<Custody>,
     /// Senders whose provider broadcasts by itself.
     by_provider: BTreeSet<Address>,
+    pub(super) policies: bool,
     /// A replica has ended.
     pub(super) ended: Notify,
     started: Instant,
@@ -153,6 +154,7 @@ impl World {
             vault: Mutex::default(),
             custody: Mutex::default(),
             by_provider: BTreeSet::new(),
+            policies: false,
             ended: Notify::new(),
             started: Instant::now(),
             tracing,
@@ -162,6 +164,11 @@ impl World {
     /// The providers of these senders broadcast by themselves.
     pub(super) fn with_provider(self, by_provider: BTreeSet<Address>) -> Self {
         Self { by_provider, ..self }
+    }
+
+    /// The operator sets policies of lanes.
+    pub(super) fn with_policies(self, policies: bool) -> Self {
+        Self { policies, ..self }
     }
 
     pub(super) fn is_by_provider(&self, sender: Address) -> bool {

@@ -62,6 +62,8 @@ pub(crate) struct Attempt {
     pub(crate) raw: Option<Bytes>,
     pub(crate) tries: u32,
     pub(crate) age: Duration,
+    /// Since its transaction was first held, with this nonce or one that it gave up.
+    pub(crate) held_for: Duration,
 }
 
 /// A further attempt at the nonce of an earlier one.
@@ -79,7 +81,9 @@ pub(super) const TRANSACTION: &str =
 
 /// Columns of an attempt `a` that [`attempt`] reads beside those.
 pub(super) const ATTEMPT: &str = "a.nonce, a.kind, a.state, a.request_id, a.replaces, a.gas_limit, a.fees, a.held, a.release_pending, a.raw, a.tries,
- extract(epoch FROM now() - a.created_at)::float8 AS age_s";
+ extract(epoch FROM now() - a.created_at)::float8 AS age_s,
+ (SELECT extract(epoch FROM now() - min(b.created_at))::float8 FROM engine.attempts b
+  WHERE a.held AND b.held AND b.tenant = a.tenant AND b.transaction_id = a.transaction_id) AS held_for_s";
 
 pub(super) fn transaction(row: &PgRow) -> Result<QueuedTransaction, StoreError> {
     Ok(QueuedTransaction {
@@ -122,6 +126,7 @@ pub(super) fn attempt(row: &PgRow) -> Result<Attempt, StoreError> {
         raw: row.try_get::<Option<Vec<u8>>, _>("raw")?.map(Bytes::from),
         tries: u32::try_from(row.try_get::<i32, _>("tries")?).unwrap_or(0),
         age: Duration::from_secs_f64(row.try_get::<f64, _>("age_s")?.max(0.0)),
+        held_for: Duration::from_secs_f64(row.try_get::<Option<f64>, _>("held_for_s")?.unwrap_or(0.0).max(0.0)),
     })
 }
 

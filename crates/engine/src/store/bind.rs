@@ -178,8 +178,12 @@ impl Rows {
                  INSERT INTO engine.attempts (tenant, transaction_id, attempt, service, chain_id, sender, nonce, kind, request_id, gas_limit, fees, state)
                  SELECT tenant, id, number, $1, chain, sender, nonce, 'CALL', request, gas_limit, fees, 'SIGNING' FROM given
              ), moved AS (
-                 UPDATE engine.transactions t SET state = 'SIGNING', sub_status = '', nonce = g.nonce, tries = 0, updated_at = now()
+                 UPDATE engine.transactions t SET state = 'SIGNING', sub_status = '', nonce = g.nonce, moved_from = NULL, tries = 0, updated_at = now()
                  FROM given g WHERE t.tenant = g.tenant AND t.transaction_id = g.id
+             ), told AS (
+                 INSERT INTO engine.audit_leaves (tenant, action, actor, subject, body)
+                 SELECT t.tenant, 'transaction.moved', $1, t.transaction_id::text, jsonb_build_object('from_nonce', t.moved_from, 'to_nonce', g.nonce, 'request_id', g.request)
+                 FROM given g JOIN engine.transactions t ON t.tenant = g.tenant AND t.transaction_id = g.id WHERE t.moved_from IS NOT NULL
              ), counted AS (
                  UPDATE engine.lanes l SET next_nonce = n.next FROM unnest($11::bigint[], $12::bytea[], $13::bigint[]) AS n(chain, sender, next)
                  WHERE l.chain_id = n.chain AND l.sender = n.sender AND l.next_nonce <> n.next
@@ -223,6 +227,7 @@ impl Binding {
             raw: None,
             tries: 0,
             age: Duration::ZERO,
+            held_for: Duration::ZERO,
         }
     }
 }

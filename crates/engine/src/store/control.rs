@@ -12,13 +12,14 @@ use crate::{
 };
 use serde_json::json;
 use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Transactions in flight, and of the queue, that an explanation looks at.
 const FRONT: i64 = 20;
 
 const LANES: &str = "
-SELECT l.chain_id, l.sender, l.next_nonce, l.needs_approval, l.by_provider, l.paused_at, l.paused_by, l.pause_reason, l.behind_approval, l.policy_at, l.policy_by, l.policy_reason, w.queued, w.queued_at, f.in_flight + h.in_flight AS in_flight, least(f.in_flight_at, h.in_flight_at) AS in_flight_at,
+SELECT l.chain_id, l.sender, l.next_nonce, l.needs_approval, l.by_provider, l.paused_at, l.paused_by, l.pause_reason, l.behind_approval, l.hold_nonce_for_s, l.policy_at, l.policy_by, l.policy_reason, w.queued, w.queued_at, f.in_flight + h.in_flight AS in_flight, least(f.in_flight_at, h.in_flight_at) AS in_flight_at,
        c.confirming + m.confirming AS confirming, o.hold, o.held_by, o.held_since, o.held_transaction_id, o.held_by_provider
 FROM engine.lanes l
 CROSS JOIN LATERAL (
@@ -224,10 +225,11 @@ impl Reads {
         actor: &str,
         reason: &str,
     ) -> Result<bool, StoreError> {
-        let LanePolicy { behind_approval } = policy;
+        let LanePolicy { behind_approval, hold_nonce_for } = policy;
+        let hold_nonce_for_s = hold_nonce_for.map(|after| i32::try_from(after.as_secs())).transpose();
         let mut commit = begin(&self.pool).await?;
         let set = sqlx::query(
-            "UPDATE engine.lanes SET behind_approval = $4, policy_at = now(), policy_by = $5, policy_reason = $6
+            "UPDATE engine.lanes SET behind_approval = $4, policy_at = now(), policy_by = $5, policy_reason = $6, hold_nonce_for_s = $7
              WHERE tenant = $1 AND chain_id = $2 AND sender = $3",
         )
         .bind(tenant.as_str())
@@ -236,6 +238,7 @@ impl Reads {
         .bind(behind_approval.as_str())
         .bind(actor)
         .bind(reason)
+        .bind(hold_nonce_for_s.map_err(StoreError::corrupt)?)
         .execute(&mut *commit)
         .await?;
         if set.rows_affected() == 0 {
@@ -309,11 +312,17 @@ fn lane_view(row: &PgRow) -> Result<LaneView, StoreError> {
         by_provider: row.try_get("by_provider")?,
         provider_hold: hold(row)?,
         pause,
-        policy: LanePolicy { behind_approval },
+        policy: LanePolicy { behind_approval, hold_nonce_for: seconds(row, "hold_nonce_for_s")? },
         policy_set,
         resync_pending: false,
         leases: Vec::new(),
     })
+}
+
+/// A time in whole seconds, if there is one.
+pub(super) fn seconds(row: &PgRow, column: &str) -> Result<Option<Duration>, StoreError> {
+    let seconds = row.try_get::<Option<i32>, _>(column)?;
+    Ok(seconds.map(|seconds| Duration::from_secs(u64::from(seconds.unsigned_abs()))))
 }
 
 fn waiting(row: &PgRow) -> Result<WaitingTransaction, StoreError> {

@@ -5,6 +5,7 @@ use super::{
     accept::begin,
     address,
     attempt::{ATTEMPT, Attempt, QueuedTransaction, TRANSACTION, attempt, transaction},
+    control::seconds,
     hash, leaf, signed, unsigned,
 };
 use crate::{
@@ -38,6 +39,8 @@ pub(crate) struct LaneLook {
     pub(crate) holes: bool,
     /// An operator has paused it: nothing is bound.
     pub(crate) paused: bool,
+    /// After so long a held reservation goes behind others; absent: the lane does not want it, or nothing waits.
+    pub(crate) move_after: Option<Duration>,
     /// The last comparison that was asked for and is not done.
     pub(crate) resync_asked: Option<u64>,
     /// Another replica of the service has it now.
@@ -139,7 +142,7 @@ impl Store {
     pub(crate) async fn look_at_lanes(&self, instance: &str, lanes: &[LaneId]) -> Result<Vec<LaneLook>, StoreError> {
         let (chains, senders) = columns(lanes.iter().copied())?;
         let rows = sqlx::query(
-            "SELECT l.chain_id, l.sender, l.tenant, l.next_nonce, l.needs_approval, l.paused_at IS NOT NULL AS paused, x.open, x.lowest_open, x.signing, x.filling, x.due, l.by_provider, y.handing, y.handovers_due,
+            "SELECT l.chain_id, l.sender, l.tenant, l.next_nonce, l.needs_approval, l.paused_at IS NOT NULL AS paused, x.open, x.lowest_open, x.signing, x.filling, x.due, l.by_provider, CASE WHEN z.waits THEN l.hold_nonce_for_s END AS move_after_s, y.handing, y.handovers_due,
                     CASE WHEN e.resync_asked > e.resync_done THEN e.resync_asked END AS resync_asked,
                     EXISTS (SELECT FROM engine.nonces h WHERE h.chain_id = l.chain_id AND h.sender = l.sender AND h.released AND h.nonce < l.next_nonce) AS holes,
                     coalesce(e.holder <> $4 AND e.expires_at >= now(), false) AS leased_elsewhere
@@ -153,7 +156,10 @@ impl Store {
                    AND (a.state IN ('SIGNING', 'SIGNED', 'SENT') OR a.release_pending)) x
              CROSS JOIN LATERAL (
                  SELECT count(*) FILTER (WHERE h.state = 'SIGNING') AS handing, count(*) FILTER (WHERE h.due_at <= now()) AS handovers_due
-                 FROM engine.handovers h WHERE h.chain_id = n.c AND h.sender = n.s AND h.service = $1 AND h.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED')) y",
+                 FROM engine.handovers h WHERE h.chain_id = n.c AND h.sender = n.s AND h.service = $1 AND h.state IN ('SIGNING', 'HANDED', 'SENT', 'PARKED')) y
+             CROSS JOIN LATERAL (
+                 SELECT l.hold_nonce_for_s IS NOT NULL AND EXISTS (
+                     SELECT FROM engine.transactions t WHERE t.chain_id = n.c AND t.sender = n.s AND t.state IN ('QUEUED', 'PREPARING') AND t.due_at <= now()) AS waits) z",
         )
         .bind(self.service.as_str())
         .bind(&chains)
@@ -181,6 +187,7 @@ impl Store {
                 filling: row.try_get("filling")?,
                 holes: row.try_get("holes")?,
                 paused: row.try_get("paused")?,
+                move_after: seconds(row, "move_after_s")?,
                 resync_asked: row.try_get::<Option<i64>, _>("resync_asked")?.map(unsigned).transpose()?,
                 leased_elsewhere: row.try_get("leased_elsewhere")?,
                 due: Vec::new(),

@@ -70,6 +70,7 @@ statements! {
     fn requeue_used_outside(lane: LaneId, attempt: &Attempt) -> ();
     fn overtake(lane: LaneId, nonces: &[u64]) -> ();
     fn released(id: RequestId) -> ();
+    fn move_reservation(lane: LaneId, attempt: &Attempt, pause: Duration) -> bool;
     fn refuse_queued(refusals: Vec<Refusal>) -> ();
     fn end_attempts(lane: LaneId, ended: Vec<(Attempt, Refusal)>, ending: Ending, fill_fees: Fees) -> ();
     fn refuse_filler(lane: LaneId, filler: &Attempt, pause: Duration) -> ();

@@ -160,13 +160,18 @@ impl From<LaneView> for operator::Lane {
 }
 
 /// What is set of a lane, and who set it.
-fn policy(LanePolicy { behind_approval }: LanePolicy, set: Option<PolicySetView>) -> operator::LanePolicy {
-    let behind_approval = operator::BehindApproval::from(behind_approval).into();
-    match set {
-        Some(PolicySetView { by, reason, at }) => {
-            operator::LanePolicy { behind_approval, set_by: by, reason, set_at: Some(timestamp(at)) }
-        }
-        None => operator::LanePolicy { behind_approval, ..operator::LanePolicy::default() },
+fn policy(
+    LanePolicy { behind_approval, hold_nonce_for }: LanePolicy,
+    set: Option<PolicySetView>,
+) -> operator::LanePolicy {
+    let (set_by, reason, set_at) =
+        set.map(|PolicySetView { by, reason, at }| (by, reason, Some(timestamp(at)))).unwrap_or_default();
+    operator::LanePolicy {
+        behind_approval: operator::BehindApproval::from(behind_approval).into(),
+        set_by,
+        reason,
+        set_at,
+        hold_nonce_for_s: hold_nonce_for.and_then(|after| u32::try_from(after.as_secs()).ok()).unwrap_or_default(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! waits for finality between them. What passes here and fails in its block is reported as `reverted`, with its reason.
 
 mod handover;
+mod make_way;
 mod operator;
 mod prepare;
 mod reconcile;

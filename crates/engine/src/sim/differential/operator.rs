@@ -7,6 +7,7 @@ use crate::{
     operator::LanePolicy,
     store::{LaneLook, Recovery},
 };
+use std::time::Duration;
 
 impl Twins {
     pub(super) async fn operator(&mut self) {
@@ -49,8 +50,10 @@ impl Twins {
             (7, _) => {
                 // Seldom: behind a lane that refuses little more comes about.
                 let refuses = self.rng.per_mille(150);
-                let behind_approval = if refuses { BehindApproval::Refuse } else { BehindApproval::Queue };
-                let policy = LanePolicy { behind_approval };
+                let policy = LanePolicy {
+                    behind_approval: if refuses { BehindApproval::Refuse } else { BehindApproval::Queue },
+                    hold_nonce_for: self.rng.pick(&[None, Some(Duration::from_secs(60))]),
+                };
                 asked!(set_lane_policy(lane, policy));
             }
             (_, Some(id)) => {

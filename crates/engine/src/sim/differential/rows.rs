@@ -41,6 +41,7 @@ impl Twins {
                 row.state,
                 row.sub_status,
                 row.nonce,
+                row.moved_from,
                 row.tx_hash.map(alloy::hex::encode),
                 row.block_number,
                 row.gas_used,
@@ -97,7 +98,8 @@ impl Twins {
                 row.needs_approval,
                 row.paused,
                 row.by_provider,
-                row.behind_approval.as_str()
+                row.behind_approval.as_str(),
+                row.hold_nonce_for.map(|after| after.as_secs())
             ])
             .to_string()
         };
@@ -162,7 +164,7 @@ fn kind(kind: AttemptKind) -> &'static str {
     }
 }
 
-const TRANSACTIONS: &str = "SELECT jsonb_build_array(transaction_id, state, sub_status, nonce, encode(tx_hash, 'hex'), block_number, gas_used, error, tries, cancel_requested, bump_requested,
+const TRANSACTIONS: &str = "SELECT jsonb_build_array(transaction_id, state, sub_status, nonce, moved_from, encode(tx_hash, 'hex'), block_number, gas_used, error, tries, cancel_requested, bump_requested,
     (SELECT coalesce(jsonb_agg(jsonb_build_array(h->'action', h->'tries', h->'last_error') ORDER BY place), '[]') FROM jsonb_array_elements(history) WITH ORDINALITY AS x(h, place)))::text
     FROM engine.transactions WHERE service = $1 AND chain_id = $2";
 const ATTEMPTS: &str = "SELECT jsonb_build_array(request_id, transaction_id, attempt, kind, nonce, state, held, jsonb_build_array(hold, held_by, held_since IS NOT NULL), release_pending, tries, encode(tx_hash, 'hex'), block_number,
@@ -171,7 +173,7 @@ const HANDOVERS: &str = "SELECT jsonb_build_array(request_id, transaction_id, at
     (SELECT coalesce(jsonb_agg(encode(w.tx_hash, 'hex') ORDER BY encode(w.tx_hash, 'hex')), '[]') FROM engine.handover_hashes w WHERE w.request_id = h.request_id),
     chain_nonce, block_number, tries)::text FROM engine.handovers h WHERE service = $1 AND chain_id = $2";
 const NONCES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), nonce, transaction_id, released)::text FROM engine.nonces WHERE chain_id = $2 AND $1 <> ''";
-const LANES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), tenant, next_nonce, needs_approval, paused_at IS NOT NULL, by_provider, behind_approval)::text FROM engine.lanes WHERE chain_id = $2 AND $1 <> ''";
+const LANES: &str = "SELECT jsonb_build_array(encode(sender, 'hex'), tenant, next_nonce, needs_approval, paused_at IS NOT NULL, by_provider, behind_approval, hold_nonce_for_s)::text FROM engine.lanes WHERE chain_id = $2 AND $1 <> ''";
 const OPERATIONS: &str = "SELECT jsonb_build_array(operation_id, tenant, state, wake, cancel_requested, result, error)::text FROM engine.operations WHERE service = $1 AND $2 > 0";
 const STEPS: &str = "SELECT jsonb_build_array(operation_id, name, outcome, request_id, due_at IS NOT NULL, tries)::text FROM engine.steps WHERE service = $1 AND $2 > 0";
 const OUTBOX: &str = "SELECT jsonb_build_array(e.tenant, topic, subject, operation_id, body)::text FROM engine.outbox e JOIN engine.operations o USING (tenant, operation_id)

@@ -164,6 +164,7 @@ impl Tables {
                 paused: false,
                 by_provider: false,
                 behind_approval: BehindApproval::Queue,
+                hold_nonce_for: None,
             };
             self.lanes.entry(*lane).or_insert_with(fresh);
             let lease = LeaseRow { holder: None, expires_at: self.begin, resync_asked: 0, resync_done: 0 };
@@ -204,6 +205,7 @@ impl Tables {
                 state: TransactionState::Queued,
                 sub_status: String::new(),
                 nonce: None,
+                moved_from: None,
                 tx_hash: None,
                 block_number: None,
                 gas_used: None,

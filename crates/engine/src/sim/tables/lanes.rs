@@ -91,6 +91,7 @@ impl Tables {
                 filling: live.iter().any(|(_, one)| one.kind == AttemptKind::Cancel && signing(one)),
                 holes: row.next_nonce.is_some_and(|next| !self.released_below(*lane, next).is_empty()),
                 paused: row.paused,
+                move_after: row.hold_nonce_for.filter(|_| self.anything_waits(*lane)),
                 resync_asked: lease.filter(|row| row.resync_asked > row.resync_done).map(|row| row.resync_asked),
                 leased_elsewhere: lease.is_some_and(elsewhere),
                 due: due.into_iter().take(DUE_AT_ONCE).map(|(id, _)| self.attempt_view(**id)).collect(),
@@ -317,6 +318,10 @@ impl Tables {
                 row.sub_status = String::new();
                 row.nonce = Some(nonce);
                 row.tries = 0;
+                if let Some(from) = row.moved_from.take() {
+                    let body = json!({"from_nonce": from, "to_nonce": nonce, "request_id": request_id});
+                    self.leaf("transaction.moved", id, body);
+                }
                 attempts.push(binding.attempt(nonce, request_id));
             }
             bound.push(attempts);
@@ -327,6 +332,12 @@ impl Tables {
             }
         }
         Ok(bound)
+    }
+
+    /// Whether a transaction of any service waits for a nonce of the lane.
+    fn anything_waits(&self, lane: LaneId) -> bool {
+        let now = Instant::now();
+        self.transactions.values().any(|row| row.lane == lane && waits(row.state) && row.due_at <= now)
     }
 
     pub(super) fn last_number(&self, id: crate::model::TransactionId) -> u32 {

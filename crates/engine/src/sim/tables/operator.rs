@@ -35,6 +35,7 @@ impl Tables {
     ) -> Done<bool> {
         let Some(row) = self.lanes.get_mut(&lane).filter(|row| row.tenant == *tenant) else { return Ok(false) };
         row.behind_approval = policy.behind_approval;
+        row.hold_nonce_for = policy.hold_nonce_for;
         self.leaf("lane.set_policy", lane, policy.leaf(reason));
         Ok(true)
     }

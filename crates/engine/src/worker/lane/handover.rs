@@ -22,7 +22,7 @@ use std::time::Duration;
 /// The signer's reason for a call in a form that does not fit its key: who broadcasts has changed.
 pub(super) const MODE_MISMATCH: &str = "BROADCAST_MODE_MISMATCH";
 /// The signer's reason for a call that was given up because we asked for it.
-const WITHDRAWN: &str = "WITHDRAWN";
+pub(super) const WITHDRAWN: &str = "WITHDRAWN";
 /// The signer's reason for a call that its provider's policy stopped, and nobody released in time.
 const PROVIDER_BLOCKED: &str = "PROVIDER_BLOCKED";
 /// A call that the signer wants in another form waits for so long, so that the lane is compared first.

@@ -2,7 +2,7 @@
 
 use super::{
     LaneError, LaneWorker, backoff,
-    handover::{MODE_MISMATCH, OTHER_FORM_AFTER},
+    handover::{MODE_MISMATCH, OTHER_FORM_AFTER, WITHDRAWN},
     refusal, timed,
 };
 use crate::{
@@ -35,7 +35,7 @@ type Answer = Result<SignOutcome, SignError>;
 
 /// What the answers of a batch come to.
 #[derive(Default)]
-struct Sorted {
+pub(super) struct Sorted {
     signed: Vec<SignedBytes>,
     to_send: Vec<Attempt>,
     refused: Vec<(Attempt, store::Refusal)>,
@@ -132,7 +132,10 @@ impl LaneWorker {
                 }
                 Ok(SignOutcome::Pending { provider, detail }) => {
                     let hold = Held { provider, cause: HoldCause::Approval };
-                    self.again(&attempt, "approval", "provider_hold", &detail, Some(hold)).await?;
+                    match self.withdrawn(&attempt, hold).await? {
+                        Some(failure) => self.make_way(attempt, failure, &mut sorted).await?,
+                        None => self.again(&attempt, "approval", "provider_hold", &detail, Some(hold)).await?,
+                    }
                 }
                 Ok(SignOutcome::Blocked { provider, detail }) => {
                     let hold = Held { provider, cause: HoldCause::Blocked };
@@ -155,6 +158,12 @@ impl LaneWorker {
                         self.shared.store.requeue_attempt(self.lane, &attempt, OTHER_FORM_AFTER)
                     })
                     .await?;
+                }
+                // Withdrawn before this process was there to write it down.
+                Ok(SignOutcome::Denied(failure))
+                    if failure.reason == WITHDRAWN && attempt.kind == AttemptKind::Call =>
+                {
+                    self.make_way(attempt, failure, &mut sorted).await?;
                 }
                 Ok(SignOutcome::Denied(failure)) | Err(SignError::Refused(failure)) => {
                     self.denied(attempt, "denied", failure, &mut sorted).await?;
@@ -202,7 +211,7 @@ impl LaneWorker {
     }
 
     /// Refused for good. What that means depends on what the attempt was for.
-    async fn denied(
+    pub(super) async fn denied(
         &mut self,
         attempt: Attempt,
         sub_status: &'static str,

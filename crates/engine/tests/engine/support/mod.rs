@@ -142,6 +142,8 @@ pub struct LocalSigner {
     stored: Mutex<BTreeMap<RequestId, (UnsignedTransaction, SignOutcome)>>,
     asked: Mutex<(u64, HashSet<RequestId>)>,
     rules: Mutex<Rules>,
+    /// Requests that were withdrawn while they were held.
+    withdrawn: Mutex<HashSet<RequestId>>,
     documents: documents::Documents,
     pub provider: provider::Provider,
     count: watch::Sender<u64>,
@@ -155,6 +157,7 @@ impl LocalSigner {
             stored: Mutex::default(),
             asked: Mutex::default(),
             rules: Mutex::default(),
+            withdrawn: Mutex::default(),
             documents: Default::default(),
             count: watch::channel(0).0,
         }
@@ -274,6 +277,9 @@ impl Signer for LocalSigner {
         if let Some((_, outcome)) = stored.get(&request.request_id) {
             return Ok(outcome.clone());
         }
+        if self.withdrawn.lock().expect("not poisoned").contains(&request.request_id) {
+            return Ok(SignOutcome::Denied(Failure::new("WITHDRAWN", "withdrawn")));
+        }
         if let Some(answer) = self.ruled(&request, &unsigned) {
             return answer;
         }
@@ -292,7 +298,16 @@ impl Signer for LocalSigner {
         Ok(self.provider.broadcasts_for(lane.sender))
     }
     async fn withdraw(&self, id: RequestId) -> Result<SignOutcome, SignError> {
-        self.provider.withdraw(id)
+        if self.provider.knows(id) {
+            return self.provider.withdraw(id);
+        }
+        if let Some((_, outcome)) = self.stored.lock().expect("not poisoned").get(&id) {
+            return Ok(outcome.clone());
+        }
+        self.withdrawn.lock().expect("not poisoned").insert(id);
+        // Whoever gets the nonce next is not held.
+        self.rules.lock().expect("not poisoned").hold.clear();
+        Ok(SignOutcome::Denied(Failure::new("WITHDRAWN", "withdrawn")))
     }
     async fn list_intents(&self, _: &TenantId, lane: LaneId, from_nonce: u64) -> Result<Vec<Intent>, SignError> {
         let stored = self.stored.lock().expect("not poisoned");

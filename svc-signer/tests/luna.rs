@@ -92,7 +92,11 @@ async fn what_waits_for_people_is_withdrawn_and_never_signed() {
     bench.device().present(1).unwrap();
     is_signed(&bench, &other).await;
     let stands = SignOutcome { updated_at: sign(&bench, &request).await.unwrap().updated_at, ..told };
-    assert_eq!(sign(&bench, &request).await.unwrap(), stands, "for ever: the release of its nonce is later, and no more");
+    assert_eq!(
+        sign(&bench, &request).await.unwrap(),
+        stands,
+        "for ever: the release of its nonce is later, and no more"
+    );
     assert_eq!(sign(&bench.replica().await, &request).await.unwrap(), stands, "whoever is asked");
     let late = withdraw(&bench, PEER, &other).await.unwrap();
     assert_eq!(late.status(), SignStatus::Approved, "too late: it is signed");

@@ -6,6 +6,7 @@ use crate::{
     fees::FeeInputs,
     gas,
     node_error::NodeErrorKind,
+    rpc::RpcResult,
     types::{BlockHeader, ChainTransaction, FinalAccount, Receipt},
     upstreams::{CALLS_PER_REQUEST, Upstreams, decode},
 };
@@ -18,6 +19,10 @@ use serde_json::json;
 
 /// Most blocks whose events are asked for at once.
 const LOG_BLOCKS: u64 = 5_000;
+
+const BLOCK_BY_NUMBER: &str = "eth_getBlockByNumber";
+const NONCE: &str = "eth_getTransactionCount";
+const RECEIPT: &str = "eth_getTransactionReceipt";
 
 impl Upstreams {
     /// Chain id, as a node says it (checked anyway; mostly for a health check).
@@ -46,11 +51,10 @@ impl Upstreams {
 
     /// Headers of several heights in one request; ends before the first that the node does not have.
     pub async fn blocks(&self, numbers: impl IntoIterator<Item = u64>) -> Result<Vec<BlockHeader>, ChainError> {
-        const METHOD: &str = "eth_getBlockByNumber";
-        let calls = numbers.into_iter().map(|number| (METHOD, json!([U64::from(number), false]))).collect();
+        let calls = numbers.into_iter().map(|number| (BLOCK_BY_NUMBER, json!([U64::from(number), false]))).collect();
         let mut headers = Vec::new();
         for answer in self.batch(calls).await? {
-            match decode::<Option<BlockHeader>>(METHOD, answer) {
+            match decode::<Option<BlockHeader>>(BLOCK_BY_NUMBER, answer) {
                 Ok(Some(header)) => headers.push(header),
                 Ok(None) => break,
                 Err(ChainError::Node(error)) if error.kind == NodeErrorKind::BlockUnavailable => break,
@@ -78,7 +82,7 @@ impl Upstreams {
             let mut calls = vec![(METHOD, json!([tag, false]))];
             calls.extend(some.iter().map(|number| (METHOD, json!([U64::from(*number), false]))));
             let answers = self.batch(calls).await?.into_iter();
-            let mut known = answers.map(|answer| match decode::<Option<BlockHeader>>(METHOD, answer) {
+            let mut known = answers.map(|answer| match decode::<Option<BlockHeader>>(BLOCK_BY_NUMBER, answer) {
                 Err(ChainError::Node(error)) if error.kind == NodeErrorKind::BlockUnavailable => Ok(None),
                 other => other,
             });
@@ -91,18 +95,15 @@ impl Upstreams {
         Ok(headers)
     }
 
-    /// What one node says of a sender's final nonces and of transactions, in one request: of two nodes, one could have seen the
-    /// block that the other has no receipts of yet. `None`: the node that answered does not know of a final block.
+    /// What is known of a sender's final nonces and of transactions, each node asked for both in one request: of two nodes, one could have
+    /// seen the block that the other has no receipts of yet. `None`: a node that answers does not know of that final block. The nonce is the
+    /// least that any of them says, and a receipt counts from whichever has it.
     pub async fn final_account(
         &self,
         sender: Address,
         transactions: &[B256],
     ) -> Result<Option<FinalAccount>, ChainError> {
-        const BLOCK: &str = "eth_getBlockByNumber";
-        const COUNT: &str = "eth_getTransactionCount";
-        const RECEIPT: &str = "eth_getTransactionReceipt";
         let Some(height) = self.final_height().await? else { return Ok(None) };
-        let tag = self.finality_reference();
         let mut account = FinalAccount { next_nonce: u64::MAX, receipts: Vec::new() };
         let chunks = if transactions.is_empty() {
             vec![transactions]
@@ -110,26 +111,45 @@ impl Upstreams {
             transactions.chunks(CALLS_PER_REQUEST - 2).collect()
         };
         for some in chunks {
-            let mut calls =
-                vec![(BLOCK, json!([tag, false])), (COUNT, json!([sender, BlockNumberOrTag::Number(height)]))];
+            let count = json!([sender, BlockNumberOrTag::Number(height)]);
+            let mut calls = vec![(BLOCK_BY_NUMBER, json!([self.finality_reference(), false])), (NONCE, count)];
             calls.extend(some.iter().map(|hash| (RECEIPT, json!([hash]))));
-            let mut answers = self.batch(calls).await?.into_iter();
-            let mut next = |method: &str| {
-                answers
-                    .next()
-                    .ok_or_else(|| ChainError::Malformed { method: method.into(), reason: "no answer".into() })
-            };
-            let reference = decode::<Option<BlockHeader>>(BLOCK, next(BLOCK)?)?.map(|header| header.number);
-            let known = reference.and_then(|number| self.config().finality.final_height(number, Some(number)));
-            if known.is_none_or(|known| known < height) {
-                return Ok(None);
+            let answered = self.ask_each(&calls).await;
+            let mut told: Vec<_> = answered.into_iter().filter_map(|one| self.account_at(height, one).ok()).collect();
+            if told.is_empty() {
+                told.push(self.account_at(height, self.batch(calls).await?)?);
             }
-            account.next_nonce = account.next_nonce.min(decode::<U64>(COUNT, next(COUNT)?)?.to());
-            for answer in answers {
-                account.receipts.extend(decode::<Option<Receipt>>(RECEIPT, answer)?);
+            for one in told {
+                let Some(one) = one else { return Ok(None) };
+                account.next_nonce = account.next_nonce.min(one.next_nonce);
+                for receipt in one.receipts {
+                    if account.receipts.iter().all(|known| known.transaction_hash != receipt.transaction_hash) {
+                        account.receipts.push(receipt);
+                    }
+                }
             }
         }
         Ok(Some(account))
+    }
+
+    /// What one node has answered. `None`: it does not know yet that this height is final.
+    fn account_at(&self, height: u64, answers: Vec<RpcResult>) -> Result<Option<FinalAccount>, ChainError> {
+        let mut answers = answers.into_iter();
+        let mut next = |method: &str| {
+            answers.next().ok_or_else(|| ChainError::Malformed { method: method.into(), reason: "no answer".into() })
+        };
+        let reference =
+            decode::<Option<BlockHeader>>(BLOCK_BY_NUMBER, next(BLOCK_BY_NUMBER)?)?.map(|header| header.number);
+        let known = reference.and_then(|number| self.config().finality.final_height(number, Some(number)));
+        if known.is_none_or(|known| known < height) {
+            return Ok(None);
+        }
+        let next_nonce = decode::<U64>(NONCE, next(NONCE)?)?.to();
+        let receipts = answers.map(|answer| decode::<Option<Receipt>>(RECEIPT, answer));
+        Ok(Some(FinalAccount {
+            next_nonce,
+            receipts: receipts.filter_map(Result::transpose).collect::<Result<_, _>>()?,
+        }))
     }
 
     /// The block that finality is counted from.
@@ -172,9 +192,20 @@ impl Upstreams {
         }
     }
 
-    /// Transactions that an account has sent, at a block or tag (`Pending` counts the pool).
+    /// Transactions that an account has sent, at a block or tag (`Pending` counts the pool), by the word of one node.
     pub async fn nonce(&self, address: Address, block: BlockNumberOrTag) -> Result<u64, ChainError> {
-        Ok(self.request::<U64>("eth_getTransactionCount", json!([address, block])).await?.to())
+        Ok(self.request::<U64>(NONCE, json!([address, block])).await?.to())
+    }
+
+    /// As [`Self::nonce`], and the least that any node says of those that answer: no node alone makes a nonce look used that is not. A nonce
+    /// that is believed free and is used costs a refusal by the next node; one believed used and free would stay a hole before all later ones.
+    pub async fn least_nonce(&self, address: Address, block: BlockNumberOrTag) -> Result<u64, ChainError> {
+        let answered = self.ask_each(&[(NONCE, json!([address, block]))]).await;
+        let told = answered.into_iter().flatten().filter_map(|answer| decode::<U64>(NONCE, answer).ok());
+        match told.map(|nonce| nonce.to::<u64>()).min() {
+            Some(least) => Ok(least),
+            None => self.nonce(address, block).await,
+        }
     }
 
     /// Native balance in wei.

@@ -138,6 +138,17 @@ impl Upstreams {
         Ok(answers)
     }
 
+    /// What each upstream answers to these calls, all asked at once: those that answered last, for one that is down would keep all waiting. In
+    /// the order of the configuration, without those that do not answer now.
+    pub(crate) async fn ask_each(&self, calls: &[Call]) -> Vec<Vec<RpcResult>> {
+        let answering = |upstream: &&Upstream| {
+            let health = upstream.health();
+            health.wrong_chain.is_none() && health.consecutive_errors == 0
+        };
+        let asked = self.inner.upstreams.iter().filter(answering).map(|upstream| self.inner.ask(upstream, calls));
+        join_all(asked).await.into_iter().filter_map(Result::ok).collect()
+    }
+
     /// One call.
     pub async fn request<T: serde::de::DeserializeOwned>(
         &self,

@@ -117,6 +117,51 @@ async fn vague_answers_are_asked_elsewhere() {
     assert!(matches!(error, ChainError::Node(error) if error.kind == NodeErrorKind::BlockUnavailable));
 }
 
+/// What the nodes below say of everything that a nonce is judged by.
+fn settled(method: &str, nonce: &str, head: &str) -> Option<Reply> {
+    match method {
+        "eth_getTransactionCount" => Some(Reply::Result(json!(nonce))),
+        "eth_getBlockByNumber" => Some(Reply::Result(json!({
+            "number": head, "hash": format!("0x{:064x}", 2), "parentHash": format!("0x{:064x}", 1), "timestamp": "0x1",
+            "gasLimit": "0x1", "gasUsed": "0x0", "baseFeePerGas": "0x1", "logsBloom": format!("0x{:0512x}", 0), "transactions": [],
+            "stateRoot": format!("0x{:064x}", 3),
+        }))),
+        "eth_getTransactionReceipt" => Some(Reply::Result(Value::Null)),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_invents_nonces_makes_none_look_used() {
+    let latest = dalp_chain::BlockNumberOrTag::Latest;
+    let down = Arc::new(AtomicBool::new(false));
+    let is_down = down.clone();
+    let liar = node(|method| settled(method, "0x8", "0x64")).await;
+    let honest = node(
+        move |method| {
+            if is_down.load(Ordering::SeqCst) { Some(Reply::Close) } else { settled(method, "0x5", "0x64") }
+        },
+    )
+    .await;
+    let pool = connect(&[&liar, &honest]).await;
+    assert_eq!(pool.least_nonce(Default::default(), latest).await.expect("both answer"), 5);
+    let account = pool.final_account(Default::default(), &[]).await.expect("both answer").expect("both know the block");
+    assert_eq!((account.next_nonce, account.receipts), (5, Vec::new()));
+    // Whoever does not answer is no witness: the lanes go on with the nodes that there are.
+    down.store(true, Ordering::SeqCst);
+    assert_eq!(pool.least_nonce(Default::default(), latest).await.expect("one answers"), 8);
+    let account = pool.final_account(Default::default(), &[]).await.expect("one answers").expect("it knows the block");
+    assert_eq!(account.next_nonce, 8);
+}
+
+#[tokio::test]
+async fn what_one_node_does_not_know_as_final_yet_is_not_judged() {
+    let ahead = node(|method| settled(method, "0x8", "0x64")).await;
+    let behind = node(|method| settled(method, "0x5", "0x63")).await;
+    let pool = connect(&[&ahead, &behind]).await;
+    assert_eq!(pool.final_account(Default::default(), &[]).await.expect("both answer"), None);
+}
+
 #[tokio::test]
 async fn wrong_chain_at_start_is_quarantined_and_all_wrong_is_an_error() {
     let wrong = node(|method| (method == "eth_chainId").then(|| Reply::Result(json!("0x9")))).await;

@@ -35,7 +35,7 @@ impl Node for Upstreams {
         Upstreams::batch(self, calls).await
     }
     async fn nonce(&self, address: Address, block: BlockNumberOrTag) -> Result<u64, ChainError> {
-        Upstreams::nonce(self, address, block).await
+        Upstreams::least_nonce(self, address, block).await
     }
     async fn fee_inputs(&self) -> Result<FeeInputs, ChainError> {
         Upstreams::fee_inputs(self).await

@@ -2,7 +2,9 @@
 
 use alloy::primitives::Address;
 use dalp_chain::ChainConfig;
-use dalp_service::config::{DatabaseConfig, PeerConfig, Problems, ServerConfig, TelemetryConfig, TlsConfig, Validate};
+use dalp_service::config::{
+    DatabaseConfig, HistoryConfig, PeerConfig, Problems, ServerConfig, TelemetryConfig, TlsConfig, Validate,
+};
 use serde::Deserialize;
 
 /// Prefix of environment variables that override keys.
@@ -19,6 +21,9 @@ pub struct ComplianceConfig {
     pub telemetry: TelemetryConfig,
     /// The database with the schemas `compliance` and `engine`.
     pub database: DatabaseConfig,
+    /// How long finished operations stand beside live ones.
+    #[serde(default)]
+    pub history: HistoryConfig,
     /// Our certificate towards other services.
     pub client_tls: TlsConfig,
     /// svc-signer.
@@ -79,6 +84,7 @@ impl Validate for ComplianceConfig {
         problems.section("server", |problems| self.server.validate(problems));
         problems.section("telemetry", |problems| self.telemetry.validate(problems));
         problems.section("database", |problems| self.database.validate(problems));
+        problems.section("history", |problems| self.history.validate(problems));
         problems.section("client_tls", |problems| self.client_tls.validate(problems));
         problems.section("chain", |problems| {
             for problem in self.chain.problems() {

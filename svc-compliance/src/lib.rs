@@ -65,6 +65,7 @@ pub async fn start(config: ComplianceConfig, stop: Stop) -> Result<Running, Star
         further_chains: config.further_chains,
         engine: EngineConfig {
             tenant_quota: section.tenant_quota,
+            finished_kept: config.history.after(),
             ..EngineConfig::new(NAME, section.instance.clone())
         },
         flows: flows::all,

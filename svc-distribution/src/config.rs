@@ -1,7 +1,9 @@
 //! What an operator writes down; `config.example.toml` shows every key.
 
 use dalp_chain::ChainConfig;
-use dalp_service::config::{DatabaseConfig, PeerConfig, Problems, ServerConfig, TelemetryConfig, TlsConfig, Validate};
+use dalp_service::config::{
+    DatabaseConfig, HistoryConfig, PeerConfig, Problems, ServerConfig, TelemetryConfig, TlsConfig, Validate,
+};
 use serde::Deserialize;
 
 /// Prefix of environment variables that override keys.
@@ -18,6 +20,9 @@ pub struct DistributionConfig {
     pub telemetry: TelemetryConfig,
     /// The database with the schemas `distribution` and `engine`.
     pub database: DatabaseConfig,
+    /// How long finished operations stand beside live ones.
+    #[serde(default)]
+    pub history: HistoryConfig,
     /// Our certificate towards other services.
     pub client_tls: TlsConfig,
     /// svc-signer.
@@ -91,6 +96,7 @@ impl Validate for DistributionConfig {
         problems.section("server", |problems| self.server.validate(problems));
         problems.section("telemetry", |problems| self.telemetry.validate(problems));
         problems.section("database", |problems| self.database.validate(problems));
+        problems.section("history", |problems| self.history.validate(problems));
         problems.section("client_tls", |problems| self.client_tls.validate(problems));
         problems.section("chain", |problems| {
             for problem in self.chain.problems() {

@@ -69,7 +69,10 @@ pub async fn start(config: DistributionConfig, stop: Stop) -> Result<Running, St
         signer: config.signer,
         chain: config.chain,
         further_chains: Vec::new(),
-        engine: EngineConfig::new(NAME, section.instance.clone()),
+        engine: EngineConfig {
+            finished_kept: config.history.after(),
+            ..EngineConfig::new(NAME, section.instance.clone())
+        },
         flows,
         decoder: Arc::new(decoder::ContractDecoder),
         sign: dalp_domain::directly(),

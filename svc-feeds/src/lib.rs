@@ -71,7 +71,10 @@ pub async fn start(config: FeedsConfig, stop: Stop) -> Result<Running, StartErro
         signer: config.signer,
         chain: config.chain,
         further_chains: Vec::new(),
-        engine: EngineConfig::new(NAME, section.instance.clone()),
+        engine: EngineConfig {
+            finished_kept: config.history.after(),
+            ..EngineConfig::new(NAME, section.instance.clone())
+        },
         flows: flows::all,
         decoder: Arc::new(decoder::ContractDecoder),
         sign: Box::new(move |signer, tables, chain| {

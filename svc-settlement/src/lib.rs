@@ -66,7 +66,10 @@ pub async fn start(config: SettlementConfig, stop: Stop) -> Result<Running, Star
         signer: config.signer,
         chain: config.chain,
         further_chains: config.further_chains,
-        engine: EngineConfig::new(NAME, section.instance.clone()),
+        engine: EngineConfig {
+            finished_kept: config.history.after(),
+            ..EngineConfig::new(NAME, section.instance.clone())
+        },
         flows,
         decoder: Arc::new(decoder::ContractDecoder),
         sign: dalp_domain::directly(),

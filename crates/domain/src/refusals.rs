@@ -64,6 +64,11 @@ pub fn not_accepted(error: AdmitError) -> Refusal {
                 .meta("quota", quota)
         }
         AdmitError::BehindApproval(held) => behind_approval(&held),
+        AdmitError::Archived(id) => Refusal::new(
+            Reason::OperationArchived,
+            "the idempotency key stands for an operation that has been archived",
+        )
+        .meta("operation_id", id),
         AdmitError::Database(error) => engine_store(error),
         error => Refusal::internal(error),
     }

@@ -65,6 +65,10 @@ pub struct EngineConfig {
     pub approval_deadline: Duration,
     /// How often a step is tried before its transaction is parked as DEAD_LETTER.
     pub retry_budget: u32,
+    /// So long after its last change what has ended is moved to history.
+    pub finished_kept: Duration,
+    /// How often such is looked for; first after so long, when a release that does not know of history has been replaced.
+    pub finished_every: Duration,
 }
 
 /// An operation that asks to be accepted.
@@ -144,6 +148,8 @@ impl EngineConfig {
             tenant_quota: 100_000,
             approval_deadline: Duration::from_secs(86_400),
             retry_budget: 30,
+            finished_kept: Duration::from_secs(90 * 86_400),
+            finished_every: Duration::from_secs(3_600),
         }
     }
 }
@@ -210,8 +216,10 @@ impl Engine {
             aborts: Arc::default(),
         };
         handles.extend(worker::spawn(shared.clone(), &engine.tasks, engine.stop.clone()));
-        let keeping = worker::keep_checks(shared, engine.store.clone(), engine.stop.clone());
+        let keeping = worker::keep_checks(shared.clone(), engine.store.clone(), engine.stop.clone());
         handles.push(engine.tasks.spawn(keeping).abort_handle());
+        let moving = worker::move_finished(shared, engine.store.clone(), engine.stop.clone());
+        handles.push(engine.tasks.spawn(moving).abort_handle());
         engine.aborts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(handles);
         engine.tasks.close();
         engine.commits.close();
@@ -242,8 +250,8 @@ impl Engine {
             }
             Admitted::Repeat(id) => {
                 let operation = self.reader.get_operation(&new.tenant, id).await?;
-                let operation =
-                    operation.ok_or_else(|| StoreError::corrupt("an idempotency key without its operation"))?;
+                // Keys are kept for ever, and a month of history may have been taken out.
+                let operation = operation.ok_or(AdmitError::Archived(id))?;
                 Ok(Accepted { operation, replayed: true })
             }
             Admitted::OtherPayload(stored_hash) => Err(AdmitError::KeyReused {
@@ -304,6 +312,20 @@ impl Engine {
         if !matches!(given_back, Ok(Ok(()))) {
             tracing::warn!(?given_back, "the leases of lanes are left to run out");
         }
+    }
+
+    /// Moves what ended so long ago to history at once, as a worker does by itself. Returns how many operations.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    #[cfg(feature = "testing")]
+    pub async fn move_finished(&self, kept_for: Duration) -> Result<usize, StoreError> {
+        let mut moved = 0;
+        for mut walk in self.store.walks().await? {
+            while self.store.move_finished(&mut walk, kept_for).await? {}
+            moved += walk.moved();
+        }
+        Ok(moved)
     }
 
     async fn end(&self) {

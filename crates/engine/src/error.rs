@@ -1,6 +1,9 @@
 //! What can go wrong at the store and at admission.
 
-use crate::{custody::LaneHeld, model::LaneId};
+use crate::{
+    custody::LaneHeld,
+    model::{LaneId, OperationId},
+};
 use std::sync::Arc;
 
 /// The database did not carry out a statement, or holds what this version cannot read.
@@ -52,6 +55,9 @@ pub enum AdmitError {
     /// The sender's lane waits for a custody approval, and refuses what would stand behind it. Retryable with the same key.
     #[error("lane {} waits for a custody approval, and takes nothing behind it", .0.lane)]
     BehindApproval(Box<LaneHeld>),
+    /// The idempotency key stands for an operation that was accepted long ago, and whose month of history has been archived elsewhere. Never retryable.
+    #[error("the idempotency key stands for operation {0}, which has been archived")]
+    Archived(OperationId),
     /// The flow's first step names a chain that this service is not configured for.
     #[error("chain {0} is not configured")]
     UnknownChain(u64),

@@ -24,6 +24,8 @@ pub const QUOTA_REFUSALS: &str = "dalp_engine_quota_refusals_total";
 pub const NONCES_MOVED: &str = "dalp_engine_nonces_moved_total";
 /// Operations that were not accepted because a custody approval holds their lane, which takes nothing behind it.
 pub const BEHIND_APPROVAL_REFUSALS: &str = "dalp_engine_behind_approval_refusals_total";
+/// Operations that have ended and were moved to history.
+pub const OPERATIONS_MOVED: &str = "dalp_engine_operations_moved_total";
 /// Operations that run for longer than they should, by reason: `held` by an approval, or `other`.
 pub const OPERATIONS_STALLED: &str = "dalp_engine_operations_stalled";
 
@@ -50,6 +52,7 @@ pub fn describe() {
         BEHIND_APPROVAL_REFUSALS,
         "Operations refused because a custody approval holds their lane, which takes nothing behind it"
     );
+    describe_counter!(OPERATIONS_MOVED, "Operations that have ended and were moved to history");
     describe_counter!(OPERATIONS_HELD, "Operations that a maker-checker policy held, by kind");
     describe_gauge!(OPERATIONS_AWAITING_CHECKER, "Operations of this service that wait for a second person");
     describe_gauge!(
@@ -68,6 +71,10 @@ pub(crate) fn operation_accepted(kind: &'static str) {
 
 pub(crate) fn operation_finished(state: OperationState) {
     counter!(OPERATIONS_FINISHED, "state" => state.as_str()).increment(1);
+}
+
+pub(crate) fn operations_moved(count: usize) {
+    counter!(OPERATIONS_MOVED).increment(count as u64);
 }
 
 pub(crate) fn transactions_finished(state: TransactionState, count: usize) {

@@ -165,9 +165,7 @@ pub struct TransactionFilter {
 /// Where a page of transactions ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransactionCursor {
-    /// When the operation of the last one was accepted.
-    pub accepted_at: OffsetDateTime,
-    /// That operation.
+    /// The operation of the last one.
     pub operation_id: OperationId,
     /// Its place among the steps.
     pub position: i32,
@@ -608,19 +606,16 @@ fn moment(micros: &str) -> Result<OffsetDateTime, String> {
 
 impl std::fmt::Display for TransactionCursor {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let micros = self.accepted_at.unix_timestamp_nanos() / 1_000;
-        write!(formatter, "{micros}.{}.{}", self.operation_id.0.simple(), self.position)
+        write!(formatter, "{}.{}", self.operation_id.0.simple(), self.position)
     }
 }
 
 impl FromStr for TransactionCursor {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut parts = text.splitn(3, '.');
-        let mut next = || parts.next().ok_or("expected a time, an operation and a position");
-        let (micros, id, position) = (next()?, next()?, next()?);
+        let (id, position) = text.split_once('.').ok_or("expected an operation and a position")?;
         let operation_id = id.parse().map_err(|error: uuid::Error| error.to_string())?;
         let position = position.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
-        Ok(Self { accepted_at: moment(micros)?, operation_id, position })
+        Ok(Self { operation_id, position })
     }
 }

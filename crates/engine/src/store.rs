@@ -1,6 +1,8 @@
 //! The PostgreSQL store. Queries stand beside what owns them; no type of the database driver leaves these modules.
 //!
 //! Lock order, so that nothing waits in a circle: operations by key, then the lane, then transactions and attempts by key.
+//!
+//! Workers see the tables of live work; what has ended moves to history (`history.rs`), and readers see both as one (the views `all_*`).
 
 mod accept;
 mod adopt;
@@ -14,6 +16,7 @@ mod examine;
 #[cfg(all(test, feature = "testing"))]
 mod fairness;
 mod handovers;
+mod history;
 mod holds;
 mod lanes;
 mod moving;

@@ -37,6 +37,8 @@ const HINT_EVERY: Duration = Duration::from_millis(20);
 /// An operation that still runs after this long is counted as stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(15 * 60);
 const STALLED_EVERY: Duration = Duration::from_secs(15);
+/// The pause after a commit that moved finished work: live work goes first.
+const MORE_FINISHED_AFTER: Duration = Duration::from_millis(100);
 /// Between two looks for held operations whose time is over.
 const CHECKS_EVERY: Duration = Duration::from_secs(1);
 
@@ -275,6 +277,36 @@ pub(crate) async fn keep_checks(shared: Arc<Shared>, store: Store, stop: Cancell
         match reads.held(&store.service).await {
             Ok((held, oldest_s)) => metric::awaiting_checker(held, oldest_s),
             Err(error) => report("count held operations", &error),
+        }
+    }
+}
+
+/// Moves what has ended long ago to history, tenant by tenant. Every replica looks; the rows' locks share the work.
+pub(crate) async fn move_finished(shared: Arc<Shared>, store: Store, stop: CancellationToken) {
+    let never = Notify::new();
+    while next_turn(&stop, &never, shared.config.finished_every).await {
+        let walks = match store.walks().await {
+            Ok(walks) => walks,
+            Err(error) => {
+                report("look for finished work", &error);
+                continue;
+            }
+        };
+        for mut walk in walks {
+            loop {
+                let before = walk.moved();
+                match store.move_finished(&mut walk, shared.config.finished_kept).await {
+                    Ok(true) => metric::operations_moved(walk.moved() - before),
+                    Ok(false) => break,
+                    Err(error) => {
+                        report("move finished work to history", &error);
+                        break;
+                    }
+                }
+                if !next_turn(&stop, &never, MORE_FINISHED_AFTER).await {
+                    return;
+                }
+            }
         }
     }
 }

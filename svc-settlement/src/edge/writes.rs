@@ -111,8 +111,9 @@ pub(super) async fn approve(app: &AppHandle, request: Request<proto::ApproveRequ
     let order = async {
         let order = counted(approval(app, &tenant, &command).await)?;
         let (of, needs) = (allowance(&order.on), needs(&order));
-        let hook: AcceptHook =
-            Box::new(move |connection, id| Box::pin(async move { put_claims(connection, of, id.0, &needs).await }));
+        let hook: AcceptHook = Box::new(move |connection, id| {
+            Box::pin(async move { put_claims(connection, &tenant, of, id.0, &needs).await })
+        });
         Ok((order, Some(hook)))
     };
     write.accept::<ApproveFlow, _>(&command, order).await
@@ -144,7 +145,7 @@ async fn approval(app: &App, tenant: &str, command: &Approve) -> Result<ApproveO
     }
     let locks = locks_of(chain, contracts, &stored.deed.terms, command.sender, at).await?;
     let on = on(&stored, command.clone());
-    let claimed = app.store.claimed(allowance(&on)).await?;
+    let claimed = app.store.claimed(tenant, allowance(&on)).await?;
     let locks = locks.into_iter().map(|found| {
         let others = claimed.get(&found.lock.asset).copied().unwrap_or_default();
         Grant {

@@ -20,14 +20,15 @@ pub struct Allowance {
 
 impl Store {
     /// What approvals of a wallet that have not ended need, by asset.
-    pub async fn claimed(&self, of: Allowance) -> Result<BTreeMap<Address, U256>, StoreError> {
+    pub async fn claimed(&self, tenant: &str, of: Allowance) -> Result<BTreeMap<Address, U256>, StoreError> {
         let rows = sqlx::query(
-            "SELECT c.asset, sum(c.amount)::text AS amount FROM allowance_claims c JOIN engine.operations o USING (operation_id)
+            "SELECT c.asset, sum(c.amount)::text AS amount FROM allowance_claims c JOIN engine.operations o ON o.tenant = $4 AND o.operation_id = c.operation_id
              WHERE c.chain_id = $1 AND c.contract = $2 AND c.sender = $3 AND o.state IN ('RUNNING', 'AWAITING_CHECKER') GROUP BY c.asset",
         )
         .bind(signed(of.chain_id))
         .bind(hex_of(of.contract))
         .bind(hex_of(of.sender))
+        .bind(tenant)
         .fetch_all(&self.pool)
         .await
         .map_err(during("read claims"))?;
@@ -38,17 +39,19 @@ impl Store {
 /// Writes what an approval needs, in the commit that accepts it, and forgets those that have ended.
 pub async fn put_claims(
     commit: &mut PgConnection,
+    tenant: &str,
     of: Allowance,
     operation_id: Uuid,
     needs: &[(Address, U256)],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "DELETE FROM settlement.allowance_claims c USING engine.operations o
-         WHERE c.chain_id = $1 AND c.contract = $2 AND c.sender = $3 AND o.operation_id = c.operation_id AND o.state NOT IN ('RUNNING', 'AWAITING_CHECKER')",
+        "DELETE FROM settlement.allowance_claims c WHERE c.chain_id = $1 AND c.contract = $2 AND c.sender = $3 AND NOT EXISTS (
+             SELECT FROM engine.operations o WHERE o.tenant = $4 AND o.operation_id = c.operation_id AND o.state IN ('RUNNING', 'AWAITING_CHECKER'))",
     )
     .bind(signed(of.chain_id))
     .bind(hex_of(of.contract))
     .bind(hex_of(of.sender))
+    .bind(tenant)
     .execute(&mut *commit)
     .await?;
     let (assets, amounts): (Vec<String>, Vec<String>) =

@@ -27,9 +27,15 @@ use time::OffsetDateTime;
 /// Most held operations that end together because their time is over.
 const EXPIRED_AT_ONCE: i64 = 500;
 
-/// An operation `o` with what holds or held it, for [`check_view`].
+/// An operation `o` with what holds or held it, for [`check_view`]: of live work, or of history as well.
 macro_rules! checked_operations {
-    ($where:literal) => {
+    (live $where:literal) => {
+        checked_operations!("", $where)
+    };
+    (all $where:literal) => {
+        checked_operations!("all_", $where)
+    };
+    ($which:literal, $where:literal) => {
         concat!(
             "SELECT o.*, c.policies AS check_policies, c.checkers AS check_checkers, c.question AS check_question, c.payload_hash AS check_hash,
                     c.expires_at AS check_expires_at,
@@ -37,8 +43,14 @@ macro_rules! checked_operations {
                         SELECT coalesce(jsonb_agg(jsonb_build_object('principal', d.principal, 'person', d.person, 'approved', d.approved, 'reason', d.reason,
                                                                      'at', to_char(d.decided_at AT TIME ZONE 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
                                                   ORDER BY d.decided_at, d.person), '[]'::jsonb)
-                        FROM engine.check_decisions d WHERE d.tenant = c.tenant AND d.operation_id = c.operation_id) END AS check_decisions
-             FROM engine.operations o LEFT JOIN engine.checks c ON c.tenant = o.tenant AND c.operation_id = o.operation_id WHERE ",
+                        FROM engine.",
+            $which,
+            "check_decisions d WHERE d.tenant = c.tenant AND d.operation_id = c.operation_id) END AS check_decisions
+             FROM engine.",
+            $which,
+            "operations o LEFT JOIN engine.",
+            $which,
+            "checks c ON c.tenant = o.tenant AND c.operation_id = o.operation_id WHERE ",
             $where
         )
     };
@@ -73,7 +85,7 @@ pub async fn asked(connection: &mut PgConnection, tenant: &TenantId, id: Operati
         "SELECT o.principal, o.method, c.question,
                 EXISTS (SELECT FROM engine.checker_policies p WHERE p.tenant = c.tenant AND p.policy_id = ANY (c.policies) AND p.unowned_makers)
                 AND NOT EXISTS (SELECT FROM engine.checker_policies p WHERE p.tenant = c.tenant AND p.policy_id = ANY (c.policies) AND NOT p.unowned_makers) AS unowned_makers
-         FROM engine.operations o JOIN engine.checks c ON c.tenant = o.tenant AND c.operation_id = o.operation_id
+         FROM engine.all_operations o JOIN engine.all_checks c ON c.tenant = o.tenant AND c.operation_id = o.operation_id
          WHERE o.tenant = $1 AND o.operation_id = $2",
     )
     .bind(tenant.as_str())

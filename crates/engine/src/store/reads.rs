@@ -15,6 +15,7 @@ use crate::{
         ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor,
         OutboxEvent, ServiceName, TenantId, TransactionId, TransactionView,
     },
+    states::OperationState,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow, types::Json};
@@ -22,6 +23,28 @@ use uuid::Uuid;
 
 /// Columns of a transaction `t` that [`transaction_view`] reads.
 pub(super) const TRANSACTION_VIEW: &str = "t.transaction_id, t.step, t.chain_id, t.sender, t.target, t.state, t.sub_status, t.nonce, t.tx_hash, t.block_number, t.gas_used, t.error, t.history";
+
+/// A page of the running operations of a tenant. They are few among those that have ended, and are found by the index of what runs, service by service.
+const RUNNING: &str = checked_operations!(live
+    "o.tenant = $1 AND o.operation_id = ANY (ARRAY(
+         WITH RECURSIVE services AS (
+             (SELECT service FROM engine.operations WHERE state = 'RUNNING' ORDER BY service LIMIT 1)
+             UNION ALL
+             SELECT (SELECT n.service FROM engine.operations n WHERE n.state = 'RUNNING' AND n.service > s.service ORDER BY n.service LIMIT 1)
+             FROM services s WHERE s.service IS NOT NULL
+         ) SELECT r.operation_id FROM services s JOIN engine.operations r ON r.service = s.service AND r.tenant = $1 AND r.state = 'RUNNING'
+         WHERE ($2::uuid IS NULL OR r.operation_id < $2) AND ($3::text IS NULL OR r.kind = $3)
+         ORDER BY r.operation_id DESC LIMIT $4)) AND ($5::text IS NULL OR o.state = $5) ORDER BY o.operation_id DESC");
+
+/// A page of those that wait for a second person.
+const AWAITING_CHECKER: &str = checked_operations!(live
+    "o.tenant = $1 AND o.state = 'AWAITING_CHECKER' AND ($5::text IS NULL OR o.state = $5) AND ($2::uuid IS NULL OR o.operation_id < $2)
+         AND ($3::text IS NULL OR o.kind = $3) ORDER BY o.operation_id DESC LIMIT $4");
+
+/// A page of operations of one state, or of all.
+const ALL: &str = checked_operations!(all
+    "o.tenant = $1 AND ($2::uuid IS NULL OR o.operation_id < $2) AND ($3::text IS NULL OR o.kind = $3) AND ($5::text IS NULL OR o.state = $5)
+         ORDER BY o.operation_id DESC LIMIT $4");
 
 /// Reads across services.
 #[derive(Clone, Debug)]
@@ -35,7 +58,7 @@ impl Reads {
         tenant: &TenantId,
         id: OperationId,
     ) -> Result<Option<OperationView>, StoreError> {
-        let row = sqlx::query(checked_operations!("o.tenant = $1 AND o.operation_id = $2"))
+        let row = sqlx::query(checked_operations!(all "o.tenant = $1 AND o.operation_id = $2"))
             .bind(tenant.as_str())
             .bind(id.0)
             .fetch_optional(&self.pool)
@@ -43,7 +66,7 @@ impl Reads {
         let Some(row) = row else { return Ok(None) };
         let mut view = operation(&row)?;
         let rows = sqlx::query(AssertSqlSafe(format!(
-            "SELECT {TRANSACTION_VIEW}, t.updated_at FROM engine.transactions t WHERE t.tenant = $1 AND t.operation_id = $2 ORDER BY t.position"
+            "SELECT {TRANSACTION_VIEW}, t.updated_at FROM engine.all_transactions t WHERE t.tenant = $1 AND t.operation_id = $2 ORDER BY t.position"
         )))
         .bind(tenant.as_str())
         .bind(id.0)
@@ -64,7 +87,7 @@ impl Reads {
         key: &str,
     ) -> Result<Option<serde_json::Value>, StoreError> {
         let order = sqlx::query_scalar(
-            "SELECT o.order_json FROM engine.idempotency i JOIN engine.operations o ON o.tenant = i.tenant AND o.operation_id = i.operation_id
+            "SELECT o.order_json FROM engine.idempotency i JOIN engine.all_operations o ON o.tenant = i.tenant AND o.operation_id = i.operation_id
              WHERE i.tenant = $1 AND i.principal = $2 AND i.method = $3 AND i.key = $4",
         )
         .bind(tenant.as_str())
@@ -83,7 +106,7 @@ impl Reads {
         step: &str,
     ) -> Result<Option<Signature>, StoreError> {
         let outcome: Option<Option<Json<StepOutcome>>> = sqlx::query_scalar(
-            "SELECT outcome FROM engine.steps WHERE tenant = $1 AND operation_id = $2 AND name = $3",
+            "SELECT outcome FROM engine.all_steps WHERE tenant = $1 AND operation_id = $2 AND name = $3",
         )
         .bind(tenant.as_str())
         .bind(id.0)
@@ -130,17 +153,19 @@ impl Reads {
         after: Option<OperationId>,
         page_size: u32,
     ) -> Result<OperationPage, StoreError> {
-        let rows = sqlx::query(checked_operations!(
-            "o.tenant = $1 AND ($2::uuid IS NULL OR o.operation_id < $2) AND ($3::text IS NULL OR o.state = $3)
-                    AND ($4::text IS NULL OR o.kind = $4) ORDER BY o.operation_id DESC LIMIT $5"
-        ))
-        .bind(tenant.as_str())
-        .bind(after.map(|id| id.0))
-        .bind(filter.state.map(|state| state.as_str()))
-        .bind(&filter.kind)
-        .bind(i64::from(page_size) + 1)
-        .fetch_all(&self.pool)
-        .await?;
+        let query = match filter.state {
+            Some(OperationState::Running) => RUNNING,
+            Some(OperationState::AwaitingChecker) => AWAITING_CHECKER,
+            _ => ALL,
+        };
+        let rows = sqlx::query(query)
+            .bind(tenant.as_str())
+            .bind(after.map(|id| id.0))
+            .bind(&filter.kind)
+            .bind(i64::from(page_size) + 1)
+            .bind(filter.state.map(|state| state.as_str()))
+            .fetch_all(&self.pool)
+            .await?;
         let mut operations = rows.iter().map(operation).collect::<Result<Vec<_>, _>>()?;
         let more = operations.len() > page_size as usize;
         operations.truncate(page_size as usize);

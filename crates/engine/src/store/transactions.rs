@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 /// Columns of a transaction `t` and its operation `o` that [`record`] reads beside those of the view. What was asked for counts
 /// while it can still be carried out.
-const RECORD: &str = "t.operation_id, o.kind, o.principal, o.created_at AS accepted_at, t.service, t.value_wei::text AS value_wei, t.position, t.created_at, t.updated_at,
+const RECORD: &str = "t.operation_id, o.kind, o.principal, t.service, t.value_wei::text AS value_wei, t.position, t.created_at, t.updated_at,
  t.cancel_requested AND t.state IN ('SIGNING', 'BROADCASTING') AS cancel_requested, t.bump_requested AND t.state = 'BROADCASTING' AS bump_requested";
 
 impl Reads {
@@ -33,8 +33,8 @@ impl Reads {
         id: TransactionId,
     ) -> Result<Option<TransactionRecord>, StoreError> {
         let row = sqlx::query(AssertSqlSafe(format!(
-            "SELECT {TRANSACTION_VIEW}, {RECORD} FROM engine.transactions t
-             JOIN engine.operations o ON o.tenant = t.tenant AND o.operation_id = t.operation_id
+            "SELECT {TRANSACTION_VIEW}, {RECORD} FROM engine.all_transactions t
+             JOIN engine.all_operations o ON o.tenant = t.tenant AND o.operation_id = t.operation_id
              WHERE t.tenant = $1 AND t.transaction_id = $2"
         )))
         .bind(tenant.as_str())
@@ -47,13 +47,13 @@ impl Reads {
             "SELECT attempt, kind, state, nonce, gas_limit, fees, tx_hash, held, block_number, tries, request_id, created_at,
                     CASE WHEN isfinite(due_at) THEN due_at END AS due_at, '' AS provider_id, '{}'::bytea[] AS earlier,
                     CASE WHEN state = 'SIGNING' THEN hold END AS hold, held_by, held_since, transaction_id AS held_transaction_id, false AS held_by_provider
-             FROM engine.attempts WHERE tenant = $1 AND transaction_id = $2
+             FROM engine.all_attempts WHERE tenant = $1 AND transaction_id = $2
              UNION ALL
              SELECT attempt, 'HANDOVER', state, chain_nonce, NULL, NULL, tx_hash, held, block_number, tries, request_id, created_at,
                     CASE WHEN isfinite(due_at) THEN due_at END, provider_id,
-                    ARRAY(SELECT w.tx_hash FROM engine.handover_hashes w WHERE w.request_id = h.request_id AND w.tx_hash <> h.tx_hash ORDER BY w.told_at, w.tx_hash),
+                    ARRAY(SELECT w.tx_hash FROM engine.all_handover_hashes w WHERE w.request_id = h.request_id AND w.tx_hash <> h.tx_hash ORDER BY w.told_at, w.tx_hash),
                     CASE WHEN state IN ('HANDED', 'PARKED') THEN hold END, held_by, held_since, transaction_id, true
-             FROM engine.handovers h WHERE tenant = $1 AND transaction_id = $2 ORDER BY attempt",
+             FROM engine.all_handovers h WHERE tenant = $1 AND transaction_id = $2 ORDER BY attempt",
         )
         .bind(tenant.as_str())
         .bind(id.0)
@@ -71,15 +71,16 @@ impl Reads {
         after: Option<TransactionCursor>,
         page_size: u32,
     ) -> Result<TransactionPage, StoreError> {
+        // What has not ended is not in history.
+        let which = if filter.state.is_some_and(|state| !state.is_final()) { "" } else { "all_" };
         let rows = sqlx::query(AssertSqlSafe(format!(
-            "SELECT {TRANSACTION_VIEW}, {RECORD} FROM engine.transactions t
-             JOIN engine.operations o ON o.tenant = t.tenant AND o.operation_id = t.operation_id
-             WHERE t.tenant = $1 AND o.tenant = $1 AND ($2::timestamptz IS NULL OR (o.created_at <= $2 AND (o.created_at, t.operation_id, t.position) < ($2, $3, $4)))
-               AND ($5::text IS NULL OR t.state = $5) AND ($6::bigint IS NULL OR t.chain_id = $6) AND ($7::bytea IS NULL OR t.sender = $7)
-             ORDER BY o.created_at DESC, o.operation_id DESC, t.position DESC LIMIT $8"
+            "SELECT {TRANSACTION_VIEW}, {RECORD} FROM engine.{which}transactions t
+             JOIN engine.{which}operations o ON o.tenant = t.tenant AND o.operation_id = t.operation_id
+             WHERE t.tenant = $1 AND ($2::uuid IS NULL OR (t.operation_id <= $2 AND (t.operation_id, t.position) < ($2, $3)))
+               AND ($4::text IS NULL OR t.state = $4) AND ($5::bigint IS NULL OR t.chain_id = $5) AND ($6::bytea IS NULL OR t.sender = $6)
+             ORDER BY t.operation_id DESC, t.position DESC LIMIT $7"
         )))
         .bind(tenant.as_str())
-        .bind(after.map(|cursor| cursor.accepted_at))
         .bind(after.map(|cursor| cursor.operation_id.0))
         .bind(after.map_or(0, |cursor| cursor.position))
         .bind(filter.state.map(|state| state.as_str()))
@@ -94,8 +95,7 @@ impl Reads {
         let next = last
             .map(|row| {
                 let operation_id = OperationId(row.try_get("operation_id")?);
-                let (accepted_at, position) = (row.try_get("accepted_at")?, row.try_get("position")?);
-                Ok::<_, StoreError>(TransactionCursor { accepted_at, operation_id, position })
+                Ok::<_, StoreError>(TransactionCursor { operation_id, position: row.try_get("position")? })
             })
             .transpose()?;
         let transactions = rows.iter().take(size).map(record).collect::<Result<_, _>>()?;

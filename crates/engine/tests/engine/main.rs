@@ -6,6 +6,7 @@ mod checkers;
 mod documents;
 mod faults;
 mod handovers;
+mod history;
 mod holds;
 mod life;
 mod operator;

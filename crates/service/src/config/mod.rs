@@ -11,4 +11,6 @@ pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use load::{ConfigProblems, Problem, Problems, Validate, load};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use secret::{SecretError, SecretRef};
-pub use sections::{DatabaseConfig, LogFormat, PeerConfig, ServerConfig, TelemetryConfig, TlsConfig, authority};
+pub use sections::{
+    DatabaseConfig, HistoryConfig, LogFormat, PeerConfig, ServerConfig, TelemetryConfig, TlsConfig, authority,
+};

@@ -1,6 +1,6 @@
 //! The sections every service shares.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::uri::Authority;
 use serde::Deserialize;
@@ -106,6 +106,14 @@ pub struct DatabaseConfig {
     /// The largest number of connections of this process.
     #[serde(default = "default_max_connections")]
     pub max_connections: u32,
+}
+
+/// `[history]`: how long finished work stands beside live work.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// Operations that ended so many days ago are moved to history, where reads find them as before.
+    pub after_days: u32,
 }
 
 /// A service this one calls.
@@ -244,6 +252,28 @@ impl Validate for TelemetryConfig {
                 .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some())
         {
             problems.push("otlp_endpoint", "must be the http:// address of an OTLP gRPC collector");
+        }
+    }
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { after_days: 90 }
+    }
+}
+
+impl HistoryConfig {
+    /// The same as a duration.
+    #[must_use]
+    pub fn after(&self) -> Duration {
+        Duration::from_secs(u64::from(self.after_days) * 86_400)
+    }
+}
+
+impl Validate for HistoryConfig {
+    fn validate(&self, problems: &mut Problems) {
+        if !(1..=36_500).contains(&self.after_days) {
+            problems.push("after_days", "must lie between 1 and 36500");
         }
     }
 }

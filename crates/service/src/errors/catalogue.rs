@@ -413,6 +413,8 @@ reasons! {
     Conflict = "CONFLICT", Aborted, RetrySameKey, Some(200);
     /// The service is at its limit of work.
     Overloaded = "OVERLOADED", ResourceExhausted, RetrySameKey, Some(1000);
+    /// The idempotency key stands for an operation whose month of history has been archived.
+    OperationArchived = "OPERATION_ARCHIVED", FailedPrecondition, FixInput, None;
     /// The tenant has as much unfinished work as it may.
     TenantQuotaExceeded = "TENANT_QUOTA_EXCEEDED", ResourceExhausted, RetrySameKey, Some(5_000);
     /// This replica is stopping.

@@ -1,6 +1,6 @@
 //! Step names and stored orders are part of the contract: operations that an earlier version accepted go on with this one.
 //!
-//! `tests/histories` holds one finished operation per kind, as the database kept it. A new kind is recorded by running
+//! `tests/histories` holds one finished operation per kind and version, as the database kept it. A new one is recorded by running
 //! `tests/tests/settlement.rs` of the workspace with `DALP_RECORD_HISTORIES=1`; what is there is never written again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -50,8 +50,9 @@ fn stored_histories_replay_step_by_step() {
             }
         }
         assert!(left.is_empty(), "{kind}: steps that were taken are left out: {:?}", left.keys());
-        kinds.insert(kind);
+        kinds.insert((kind, version));
     }
-    let missing: Vec<_> = flows.kinds().filter(|(kind, _)| !kinds.contains(*kind)).collect();
+    let missing: Vec<_> =
+        flows.kinds().filter(|(kind, version)| !kinds.contains(&((*kind).to_owned(), *version))).collect();
     assert!(missing.is_empty(), "no history of {missing:?}");
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-/// Writes one operation of each kind under `prefix` that has none yet, when asked to by `DALP_RECORD_HISTORIES`.
+/// Writes one operation of each kind and version under `prefix` that has none yet, when asked to by `DALP_RECORD_HISTORIES`.
 ///
 /// # Panics
 /// When what is stored cannot be read, or the file not be written.
@@ -29,7 +29,7 @@ pub async fn record(database_url: &str, prefix: &str, service: &str) {
     .await
     .expect("operations");
     for (kind, version, tenant, id, order, result) in operations {
-        let path = folder.join(format!("{kind}.json"));
+        let path = folder.join(if version == 1 { format!("{kind}.json") } else { format!("{kind}.{version}.json") });
         if path.exists() {
             continue;
         }

@@ -150,7 +150,7 @@ async fn approval(app: &App, tenant: &str, command: &Approve) -> Result<ApproveO
         let others = claimed.get(&found.lock.asset).copied().unwrap_or_default();
         Grant {
             missing: !command.keep_allowances && found.allowance < found.lock.amount.saturating_add(others),
-            stale: !found.allowance.is_zero(),
+            stale: false,
             others,
             lock: found.lock,
         }

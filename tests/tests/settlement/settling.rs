@@ -13,9 +13,8 @@ use dalp_tests::waiting::until;
 
 use crate::support::{Accepted, CASH, World, operation, refused};
 
-/// As many as an approval has attempts. Of more, those of a foreign currency may take one another's allowance until one gives up: it fails with
-/// ALLOWANCE_INSUFFICIENT, takes back what was given for it, and may be asked for again.
-const MANY_AT_ONCE: usize = 4;
+/// More than an approval has attempts, so that none may rely on being tried again.
+const MANY_AT_ONCE: usize = 12;
 
 pub(crate) async fn a_bond_is_delivered_against_a_foreign_currency(world: &World) {
     let [alice, bob, carol, ..] = world.parties();

@@ -127,4 +127,20 @@ fn the_printed_commands_work(stack: &Stack) {
         assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
         assert!(!output.stdout.is_empty(), "{line} answers");
     }
+    let of_runbooks = [
+        "set -eu".to_owned(),
+        starting("call() ").join("\n"),
+        starting("ENGINE_URL=").join("\n"),
+        "call operator.v1.OperatorService/Doctor '{}'".to_owned(),
+        "echo \"$ENGINE_URL $SIGNER_URL\" | grep -q 'postgres.* postgres'".to_owned(),
+        starting("curl -s ").join("\n").replace("ADDRESS", "0x00000000000000000000000000000000000000fe"),
+    ];
+    let output = std::process::Command::new("sh")
+        .args(["-c", &of_runbooks.join("\n")])
+        .env("NO_PROXY", "*")
+        .current_dir(root)
+        .output()
+        .expect("a shell runs them");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("\"result\":null"), "{of_runbooks:#?}\n{output:?}");
 }

@@ -86,6 +86,27 @@ fn lines(stack: &Stack, command: impl Fn(&str, &str) -> String) -> Vec<Line> {
     std::iter::once(create).chain(others).collect()
 }
 
+/// What the runbooks take for granted, for this stack.
+fn of_runbooks(stack: &Stack) -> String {
+    let settings = stack.settings();
+    format!(
+        "call() {{ contracts/tools/buf curl --protocol grpc --cacert {} --servername localhost -H 'authorization: Bearer {}' --reflect-header '*' -d \"$2\" \"https://{}/dalp.$1\"; }}\n\
+         ENGINE_URL=$(cat {}) SIGNER_URL=$(cat {})",
+        stack.folder().join("pki/ca.pem").display(),
+        settings.api_key,
+        settings.address("svc-gateway"),
+        settings.secret("database-url").display(),
+        settings.secret("signer-database-url").display(),
+    )
+}
+
+/// How a wallet comes by gas on the development chain.
+fn gas(chain_url: &str) -> String {
+    format!(
+        r#"curl -s {chain_url} -H 'content-type: application/json' -d '{{"jsonrpc":"2.0","id":1,"method":"anvil_setBalance","params":["ADDRESS","0x8ac7230489e80000"]}}'"#
+    )
+}
+
 /// What `up` prints.
 #[must_use]
 pub fn text(stack: &Stack) -> String {
@@ -103,5 +124,13 @@ pub fn text(stack: &Stack) -> String {
             let _ = writeln!(text, "# {}\n{}", line.shows, line.command);
         }
     }
+    let _ =
+        writeln!(text, "\n# gas for a wallet, by its address: ten of the chain's currency\n{}", gas(stack.chain_url()));
+    let _ = writeln!(text, "# what docs/runbooks take for granted\n{}", of_runbooks(stack));
+    let bootstrap = r#"call system.v1.SystemService/Bootstrap '{"admin":"ADDRESS"}'"#;
+    let _ = writeln!(
+        text,
+        "# the tenant's system, which everything else needs; the wallet becomes its administrator\n{bootstrap}"
+    );
     text
 }

@@ -28,8 +28,9 @@ COMMENT ON TABLE engine.history_checks IS 'What held those operations for a seco
 CREATE TABLE engine.history_check_decisions (LIKE engine.check_decisions, PRIMARY KEY (tenant, operation_id, person)) PARTITION BY RANGE (operation_id);
 COMMENT ON TABLE engine.history_check_decisions IS 'Who approved or refused them. Insert only.';
 
--- Makes what is missing of the months that these operations were accepted in.
-CREATE FUNCTION engine.open_history(ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Makes what is missing of the months that these operations were accepted in. It waits for whoever reads history, a backup for instance, and those who come to
+-- read wait behind it: so it waits shortly, and is tried again at the next look.
+CREATE FUNCTION engine.open_history(ids uuid[]) RETURNS void LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
 DECLARE
     month timestamp;
     part  text;

@@ -362,3 +362,23 @@ async fn reads_find_history_by_its_indexes() {
     let read: Vec<String> = bench.column(read).await;
     assert!(read.is_empty(), "{read:#?}");
 }
+
+/// A backup reads history for an hour: the month cannot be opened, readers go on, and what has ended moves afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_delays_what_moves_and_no_reader() {
+    let bench = Bench::start().await;
+    let engine = bench.engine("a").await;
+    let id = bench.pay_surely(&engine, 0, "key").await;
+    bench.wait(&engine, id).await;
+    let mut backup = bench.pool.begin().await.expect("begins");
+    sqlx::query("LOCK TABLE engine.history_operations IN ACCESS SHARE MODE")
+        .execute(&mut *backup)
+        .await
+        .expect("reads");
+    let refused = engine.move_finished(Duration::ZERO).await.expect_err("the month cannot be opened");
+    assert!(format!("{refused:?}").contains("55P03"), "{refused:?}");
+    assert_eq!(bench.wait(&engine, id).await.state, OperationState::Completed);
+    backup.rollback().await.expect("ends");
+    assert_eq!(engine.move_finished(Duration::ZERO).await.expect("moved"), 1);
+    engine.stop().await;
+}

@@ -2,7 +2,7 @@
 
 use crate::{
     handle::AppHandle,
-    refusals::{engine_store, not_accepted},
+    refusals::not_accepted,
     rights::Rights,
     setup::{approval_pending, is_setup},
 };
@@ -161,7 +161,7 @@ impl<'a, A: Desk> Write<'a, A> {
     async fn stored_order(&self) -> Result<Option<serde_json::Value>, Refusal> {
         let (tenant, principal) = (TenantId::new(self.tenant()), self.caller.principal.as_str());
         let reader = self.app.engine().reader();
-        reader.order_of_key(&tenant, principal, self.method, &self.key).await.map_err(engine_store)
+        reader.order_of_key(&tenant, principal, self.method, &self.key).await.map_err(not_accepted)
     }
 
     /// The engine compares what is asked for now with what was asked for then.

@@ -2,7 +2,7 @@
 
 use crate::{
     custody::OperationHold,
-    error::StoreError,
+    error::{AdmitError, StoreError},
     flow::Signature,
     model::{
         OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor, OutboxEvent, ServiceName,
@@ -64,14 +64,15 @@ impl Reader {
         self.reads.holds_of(tenant, id).await
     }
 
-    /// The order of the operation that an idempotency key stands for: a repeat takes from it what was resolved then.
+    /// The order of the operation that an idempotency key stands for: a repeat takes from it what was resolved then. Refused
+    /// as [`AdmitError::Archived`] when it has been taken out of history.
     pub async fn order_of_key(
         &self,
         tenant: &TenantId,
         principal: &str,
         method: &str,
         key: &str,
-    ) -> Result<Option<serde_json::Value>, StoreError> {
+    ) -> Result<Option<serde_json::Value>, AdmitError> {
         self.reads.order_of_key(tenant, principal, method, key).await
     }
 

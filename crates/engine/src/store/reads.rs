@@ -9,7 +9,7 @@ use super::{
     unsigned,
 };
 use crate::{
-    error::StoreError,
+    error::{AdmitError, StoreError},
     flow::{Failure, Signature, StepOutcome},
     model::{
         ActionView, LaneId, OperationFilter, OperationId, OperationPage, OperationView, OrderView, OutboxCursor,
@@ -85,9 +85,10 @@ impl Reads {
         principal: &str,
         method: &str,
         key: &str,
-    ) -> Result<Option<serde_json::Value>, StoreError> {
-        let order = sqlx::query_scalar(
-            "SELECT o.order_json FROM engine.idempotency i JOIN engine.all_operations o ON o.tenant = i.tenant AND o.operation_id = i.operation_id
+    ) -> Result<Option<serde_json::Value>, AdmitError> {
+        let row = sqlx::query(
+            "SELECT i.operation_id, o.order_json FROM engine.idempotency i
+             LEFT JOIN engine.all_operations o ON o.tenant = i.tenant AND o.operation_id = i.operation_id
              WHERE i.tenant = $1 AND i.principal = $2 AND i.method = $3 AND i.key = $4",
         )
         .bind(tenant.as_str())
@@ -95,8 +96,14 @@ impl Reads {
         .bind(method)
         .bind(key)
         .fetch_optional(&self.pool)
-        .await?;
-        Ok(order)
+        .await
+        .map_err(StoreError::from)?;
+        let Some(row) = row else { return Ok(None) };
+        let read = || -> Result<_, StoreError> {
+            Ok((OperationId(row.try_get("operation_id")?), row.try_get::<Option<_>, _>("order_json")?))
+        };
+        let (id, order) = read()?;
+        order.map(Some).ok_or(AdmitError::Archived(id))
     }
 
     pub(crate) async fn signature(

@@ -319,6 +319,9 @@ async fn what_is_archived_is_not_carried_out_again() {
     assert!(matches!(again, AdmitError::Archived(archived) if archived == id), "{again}");
     let other = bench.pay(&engine, 0, "old", PayOrder::times(2)).await.expect_err("another payload");
     assert!(matches!(other, AdmitError::KeyReused { .. }), "{other}");
+    // Services look for the order first: what it resolved then differs from now, and would pass for another payload.
+    let order = engine.reader().order_of_key(&TENANT.into(), "tester", "test.Pay", "old").await.expect_err("archived");
+    assert!(matches!(order, AdmitError::Archived(archived) if archived == id), "{order}");
     assert_eq!(bench.signer.requests(), sent);
     assert!(engine.reader().get_operation(&TENANT.into(), id).await.expect("readable").is_none());
     let found = Operator::new(bench.pool.clone()).transaction(&TENANT.into(), transaction).await;
